@@ -1,0 +1,72 @@
+"""An entry: one stored response with all that RFC 9111 needs to know of it, without its body's bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from passoproxy.core.http.messages import NO_FIELDS, Fields, ResponseHead
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored response. Times are epoch seconds; sizes bytes.
+
+    `key` is the primary key's digest (hex), `identifier` is unique to this stored response, `varies` holds the request fields
+    that `Vary` nominated with the value each had (normalised; None where absent), in the order of their names.
+    `fields` are as they will be served: hop-by-hop fields gone, the origin's own Date kept. The body is in the coding that
+    `Content-Encoding` names. `digest` is the body's SHA-256 (hex), '' until the body is complete. `content_digest` is that of the content
+    without the route's volatile fields, '' where none was made.
+    """
+
+    key: str
+    identifier: str
+    partition: str
+    method: str
+    target: str
+    status: int
+    fields: Fields = NO_FIELDS
+    varies: tuple[tuple[str, str | None], ...] = ()
+    request_time: float = 0.0
+    response_time: float = 0.0
+    stored_at: float = 0.0
+    route: str = ""
+    tags: tuple[str, ...] = ()
+    private: bool = False
+    overridden: bool = False
+    digest: str = ""
+    content_digest: str = ""
+    made_etag: str = ""
+    size: int = 0
+    extra: tuple[tuple[str, str], ...] = field(default=())
+    """Room for what later rules must remember (ranges, groups), as pairs of text; unknown names are kept."""
+
+    @property
+    def head(self) -> ResponseHead:
+        """The stored response's head."""
+        return ResponseHead(self.status, self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which entries a purge or a listing means. Exactly one of the members is set, or none of them: everything.
+
+    `target` is an exact path and query, `prefix` the start of one (`*` at its end allowed). `key` narrows `target` to one primary key.
+    """
+
+    target: str | None = None
+    prefix: str | None = None
+    route: str | None = None
+    tag: str | None = None
+    key: str | None = None
+    partition: str | None = None
+
+    def matches(self, entry: Entry) -> bool:
+        """Whether `entry` is meant."""
+        return (
+            (self.target is None or entry.target == self.target)
+            and (self.prefix is None or entry.target.startswith(self.prefix.removesuffix("*")))
+            and (self.route is None or entry.route == self.route)
+            and (self.tag is None or self.tag in entry.tags)
+            and (self.key is None or entry.key == self.key)
+            and (self.partition is None or entry.partition == self.partition)
+        )

@@ -1,0 +1,65 @@
+"""What a route wants of the cache (contract §3 `routes`), as a value. `core.routes` finds the one a request lives under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPolicy:
+    """How a request becomes a key. `ignore_body_fields` are dotted paths into a JSON body."""
+
+    ignore_query: tuple[str, ...] = ()
+    sort_query: bool = True
+    ignore_body_fields: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BypassPolicy:
+    """Names whose presence makes a request a pass, in query, JSON member or form field, whichever list holds them."""
+
+    query_has: tuple[str, ...] = ()
+    body_has: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name of both lists."""
+        return frozenset(self.query_has) | frozenset(self.body_has)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePolicy:
+    """One route. Windows and `ttl` are seconds; `ttl` None leaves freshness to the origin (mode `http`) or stores nothing.
+
+    `stores` is False for a request that no route matched in mode `routes`: it is forwarded and never stored.
+    """
+
+    name: str = ""
+    match: str = "/**"
+    methods: tuple[str, ...] = ("GET", "HEAD")
+    ttl: float | None = None
+    override: bool = False
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    stale_if_unauthorized: float = 0.0
+    refresh_ahead: float = 0.0
+    key: KeyPolicy = field(default_factory=KeyPolicy)
+    volatile_fields: tuple[str, ...] = ()
+    bypass_when: BypassPolicy = field(default_factory=BypassPolicy)
+    pass_cookies: bool = False
+    pass_client_authorization: bool = False
+    private: bool = False
+    tags: tuple[str, ...] = ()
+    purges: tuple[str, ...] = ()
+    stores: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMode:
+    """How the whole cache behaves. `http` judges everything by RFC 9111, else only routes are stored."""
+
+    http: bool = False
+    shared: bool = True
+    offline: bool = False
+    max_entry_bytes: int = 16 * 1024 * 1024

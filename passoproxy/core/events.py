@@ -1,0 +1,175 @@
+"""What can happen, as values. Observers (logs, metrics, recent, alerts) see the same ones; none of them holds a secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request of a client is done with. `duration` is seconds from the first byte of its head to the last of the answer.
+
+    `outcome` is 'complete', 'broken' (the answer broke off) or 'abandoned' (the client left). `code` is that of a refusal or ''.
+    """
+
+    client: str
+    method: str
+    target: str
+    status: int
+    route: str
+    cache: str
+    cache_status: str
+    duration: float
+    sent_bytes: int
+    outcome: str = "complete"
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRejected:
+    """Something on the proxy or admin listener was refused before or on the road; `code` is that of the contract."""
+
+    code: str
+    detail: str
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginAnswered:
+    """The origin answered a request of ours; `duration` is seconds to its head."""
+
+    method: str
+    target: str
+    status: int
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class OriginFailed:
+    """A request of ours got no answer; `code` is that of the refusal it became."""
+
+    method: str
+    target: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefreshed:
+    """A new generation is in use. `access_until` and `runway` as in `/api/status`; `grant` tells how it came."""
+
+    generation: int
+    grant: str
+    access_until: float | None
+    runway: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshFailed:
+    """An attempt did not give a pair. `outcome` is unsent, answered, lost, refused or misconfigured; `retry_at` epoch seconds or None."""
+
+    outcome: str
+    reason: str
+    attempt: int
+    retry_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainChanged:
+    """The refresh chain or the access token went from one state into another."""
+
+    access: str
+    chain: str
+    reason: str
+    runway: float | None
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PairNotSaved:
+    """The pair lives in memory only, because its folder cannot be written; `detail` names the file."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairFileDamaged:
+    """A stored pair could not be understood; `detail` names the file and where it was kept."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntryStored:
+    """An answer was stored."""
+
+    key: str
+    route: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesEvicted:
+    """Entries went to make room."""
+
+    count: int
+    tier: str = "disk"
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesPurged:
+    """Entries went because someone or something asked; `why` is command, invalidation, revoked, damaged or changed."""
+
+    count: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The cache could not be read or written: a miss or a pass for the client."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """The daemon itself: `phase` is starting, ready, reloading, reloaded, draining, stopped."""
+
+    phase: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something an operator should know, with what to do; `code` is a stable word (`state_volatile`, `key_unused`)."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A task that must live on met a fault it did not expect; `where` names the task, `detail` the fault without secrets."""
+
+    where: str
+    detail: str
+
+
+Event = (
+    RequestAnswered
+    | RequestRejected
+    | OriginAnswered
+    | OriginFailed
+    | TokenRefreshed
+    | RefreshFailed
+    | ChainChanged
+    | PairNotSaved
+    | PairFileDamaged
+    | EntryStored
+    | EntriesEvicted
+    | EntriesPurged
+    | StoreFailed
+    | Lifecycle
+    | Warned
+    | TaskFailed
+)

@@ -1,0 +1,36 @@
+"""The pair: what a token answer gave, as a value that never shows its strings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One generation of access and refresh token. Times are epoch seconds.
+
+    `obtained_at` is taken before the request was sent, so that lifetimes err on the short side. `access_until` is None where the
+    answer told no lifetime at all; `refresh_until` is None where there is no refresh token, or where its life is unknown.
+    `lifetime` is the seconds between `obtained_at` and `access_until`, kept as the last known one for answers without any.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
+    obtained_at: float = 0.0
+    access_until: float | None = None
+    refresh_until: float | None = None
+    lifetime: float | None = None
+    scope: str | None = None
+    subject: str | None = None
+    generation: int = 0
+    source: str = "login"
+    """How it came: login, refresh, import, client_credentials, static."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """An access token in use. `generation` tells a newer one from an older one; `until` is epoch seconds or None if unknown."""
+
+    token: str = field(repr=False)
+    generation: int = 0
+    until: float | None = None

@@ -1,0 +1,286 @@
+"""One family of exceptions, each with its contract code, HTTP status and exit code.
+
+Two branches: a `Refusal` is what a client of the proxy listener is told (contract §6), a `CommandFailure` is what a person at
+a terminal is told (contract §2). What rooms tell one another, and neither a client nor a person sees as it is, stands last.
+This module imports nothing of passoproxy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class PassoproxyError(Exception):
+    """The root. `str()` of it says what is wrong, where, and what to do, in one line without secrets."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+
+# ---- what a client is told -------------------------------------------------------------------------------------------
+
+
+class Refusal(PassoproxyError):
+    """An answer of the proxy's own: a problem document with `code`, `status`, `title` and the text as `detail`.
+
+    `fields` are further header fields of the answer (`Allow`, `Retry-After`, `WWW-Authenticate`), in order.
+    `proxy_error` is the error type for `Proxy-Status` (RFC 9209 §2.3); empty where the registry has none that fits.
+    """
+
+    title: ClassVar[str] = "Refused"
+    proxy_error: ClassVar[str] = "http_request_error"
+
+    def __init__(self, detail: str, fields: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fields = fields
+
+
+class _Wait(Refusal):
+    """A 503 that always says when to come again."""
+
+    status = 503
+
+    def __init__(self, detail: str, retry_after: float = 5.0, fields: tuple[tuple[str, str], ...] = ()) -> None:
+        """`retry_after`: seconds, rounded up to a whole second of at least 1."""
+        super().__init__(detail, (*fields, ("Retry-After", str(max(1, int(-(-retry_after // 1)))))))
+
+
+class AuthorizationRequired(_Wait):
+    """No usable pair and nothing stored that may be served: a person has to log in."""
+
+    code = "authorization_required"
+    title = "A person has to authorise passoproxy"
+    proxy_error = "proxy_configuration_error"
+
+
+class TokenUnavailable(_Wait):
+    """No usable token now, but no person is needed."""
+
+    code = "token_unavailable"
+    title = "No access token at the moment"
+    proxy_error = "proxy_internal_error"
+
+
+class Overloaded(_Wait):
+    """A queue or a connection limit is full."""
+
+    code = "overloaded"
+    title = "Too much at once"
+    proxy_error = "connection_limit_reached"
+
+
+class OriginUnreachable(Refusal):
+    """No connection to the origin could be made, or it broke before an answer."""
+
+    code, status, title, proxy_error = (
+        "origin_unreachable",
+        502,
+        "The origin cannot be reached",
+        "destination_unavailable",
+    )
+
+
+class OriginTimeout(Refusal):
+    """The origin took longer than `upstream.connect_timeout` or `upstream.read_timeout`."""
+
+    code, status, title, proxy_error = (
+        "origin_timeout",
+        504,
+        "The origin did not answer in time",
+        "connection_read_timeout",
+    )
+
+
+class OriginInvalid(Refusal):
+    """The origin's answer is not HTTP as RFC 9112 has it."""
+
+    code, status, title, proxy_error = (
+        "origin_invalid",
+        502,
+        "The origin's answer is not valid HTTP",
+        "http_protocol_error",
+    )
+
+
+class Offline(Refusal):
+    """Nothing stored, and the origin must not be asked."""
+
+    code, status, title, proxy_error = "offline", 504, "Nothing stored, and the origin is not to be asked", ""
+
+
+class HostNotAllowed(Refusal):
+    """The request's authority is not in `server.allowed_hosts`."""
+
+    code, status, title, proxy_error = "host_not_allowed", 421, "Host not allowed", "http_request_denied"
+
+
+class OriginNotAllowed(Refusal):
+    """A browser page of another origin asked."""
+
+    code, status, title, proxy_error = "origin_not_allowed", 403, "Browser origin not allowed", "http_request_denied"
+
+
+class ClientNotAllowed(Refusal):
+    """The client key is missing or wrong."""
+
+    code, status, title, proxy_error = "client_not_allowed", 401, "Client key missing or wrong", "http_request_denied"
+
+
+class PathNotAllowed(Refusal):
+    """`upstream.deny_paths` or `upstream.allow_paths` forbid the path."""
+
+    code, status, title, proxy_error = "path_not_allowed", 403, "Path not allowed", "http_request_denied"
+
+
+class MethodNotAllowed(Refusal):
+    """`upstream.allow_methods` does not list the method; carries `Allow`."""
+
+    code, status, title, proxy_error = "method_not_allowed", 405, "Method not allowed", "http_request_denied"
+
+
+class BadRequest(Refusal):
+    """The request is not valid HTTP, or ambiguous."""
+
+    code, status, title, proxy_error = "bad_request", 400, "Bad request", "http_request_error"
+
+
+class HeadersTooLarge(Refusal):
+    """Request line and fields are over `server.limits.header_bytes`."""
+
+    code, status, title, proxy_error = "headers_too_large", 431, "Header section too large", "http_request_error"
+
+
+class BodyTooLarge(Refusal):
+    """The request body is over `server.limits.body_bytes`."""
+
+    code, status, title, proxy_error = "body_too_large", 413, "Request body too large", "http_request_error"
+
+
+class RequestTimeout(Refusal):
+    """The request did not arrive in time."""
+
+    code, status, title, proxy_error = (
+        "request_timeout",
+        408,
+        "The request took too long to arrive",
+        "http_request_error",
+    )
+
+
+class InternalError(Refusal):
+    """A fault of passoproxy itself; the log has the reason."""
+
+    code, status, title, proxy_error = "internal_error", 500, "A fault inside passoproxy", "proxy_internal_error"
+
+
+# ---- what a person at a terminal is told -----------------------------------------------------------------------------
+
+
+class CommandFailure(PassoproxyError):
+    """A command cannot do what it was asked; its text is the one line on standard error."""
+
+
+class UsageFailure(CommandFailure):
+    """The command line is wrong."""
+
+    exit_code = 2
+
+
+class NotRunning(CommandFailure):
+    """No daemon answers on `control.sock`."""
+
+    exit_code = 3
+
+
+class ServiceUnreachable(CommandFailure):
+    """A needed service cannot be reached, or a port is in use."""
+
+    exit_code = 69
+
+
+class CannotCreate(CommandFailure):
+    """A file or folder cannot be made."""
+
+    exit_code = 73
+
+
+class PersonNeeded(CommandFailure):
+    """Authorization by a person is needed, or was denied."""
+
+    exit_code = 77
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in a configuration. `where` is the file with its line where known, `key` the dotted path."""
+
+    where: str
+    key: str
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.key, self.problem) if part) + (
+            f"; {self.remedy}" if self.remedy else ""
+        )
+
+
+class ConfigurationError(CommandFailure):
+    """Every fault of a configuration, told together; `str()` has a line for each."""
+
+    exit_code = 78
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+# ---- what rooms tell one another -------------------------------------------------------------------------------------
+
+
+class TokenRequestUnsent(PassoproxyError):
+    """The token request never left: name, TCP, TLS or a refused CONNECT. The token in it is unspent."""
+
+
+class TokenAnswerLost(PassoproxyError):
+    """The connection stood and the answer is lost or unreadable. The token in it may be spent."""
+
+
+class GrantRefused(PassoproxyError):
+    """The token endpoint refused with an OAuth error object. `error` is its code (RFC 6749 §5.2)."""
+
+    def __init__(self, text: str, error: str, status: int) -> None:
+        super().__init__(text)
+        self.error = error
+        self.http_status = status
+
+
+class AnswerUnusable(PassoproxyError):
+    """A token answer that holds no usable pair."""
+
+
+class PairStoreFailure(PassoproxyError):
+    """The pair's folder cannot be read or written now; the text names the file."""
+
+
+class PairStoreOwned(PassoproxyError):
+    """Another process holds the pair's folder; the text names it where known."""
+
+
+class PairDamaged(PassoproxyError):
+    """The stored pair cannot be understood; the file was left or moved aside, and is named."""
+
+
+class EntryStoreFailure(PassoproxyError):
+    """The cache's folder cannot be read or written now: a miss and a pass, never an error for a client."""
+
+
+class ConnectionDropped(OriginUnreachable):
+    """A kept connection was closed before a byte of the answer came: the request may be sent again where that is safe."""
+
+
+class BodyBroken(PassoproxyError):
+    """A body ended before its end. Whoever passes it on breaks the transfer, so that nobody takes it for complete."""

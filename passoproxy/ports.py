@@ -1,0 +1,349 @@
+"""What the inner rooms ask of the world: messages with bodies, and the protocols that edges implement.
+
+A hop offers `send` and holds the next. Whoever does not pass a Response on closes its body; a body is a small class with
+`aclose`, never a generator, because `finally` in a generator that was never started does not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.policy import RoutePolicy
+from passoproxy.core.events import Event
+from passoproxy.core.http.messages import RequestHead, ResponseHead
+from passoproxy.core.oauth.pair import Bearer, Pair
+
+# ---- bodies ----------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Body(Protocol):
+    """A stream of bytes, read once.
+
+    `length` is the number of bytes it will give where that is known beforehand. Iteration raises `BodyBroken` when the stream ends
+    before its end, and a `Refusal` where one can still be told. `aclose` may be called at any time, more than once.
+    """
+
+    length: int | None
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def __anext__(self) -> bytes: ...
+    async def aclose(self) -> None: ...
+
+
+class BytesBody:
+    """A body that is in memory already. `data` may be read without iterating, as often as one likes."""
+
+    __slots__ = ("_given", "data", "length")
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+        self.length: int | None = len(data)
+        self._given = not data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._given:
+            raise StopAsyncIteration
+        self._given = True
+        return self.data
+
+    async def aclose(self) -> None:
+        self._given = True
+
+
+async def read_whole(body: Body, max_bytes: int) -> bytes | None:
+    """All of `body`, or None (and the body closed) as soon as it turns out longer than `max_bytes`."""
+    if isinstance(body, BytesBody):
+        return body.data if len(body.data) <= max_bytes else None
+    if body.length is not None and body.length > max_bytes:
+        await body.aclose()
+        return None
+    parts: list[bytes] = []
+    size = 0
+    async for part in body:
+        size += len(part)
+        if size > max_bytes:
+            await body.aclose()
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+# ---- the road --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks. `address` is the peer's (IP text, or 'unix' with the user id); `name` the client key's name or ''."""
+
+    address: str = ""
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Trail:
+    """What the hops learn about a request on its way, for the observers: the only thing on the road that is written to.
+
+    `cache` is the metrics' word: hit, stale, miss, pass or error. `key` is the primary key's digest where one was made.
+    `authorized_with` is the generation of the bearer that the origin saw last.
+    """
+
+    route: str = ""
+    cache: str = "pass"
+    key: str = ""
+    origin_requests: int = 0
+    authorized_with: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request on the road. `received_at` is epoch seconds; `on_interim` takes 102 and 103 heads for clients that understand them.
+
+    `policy` is None until routing has found it.
+    """
+
+    head: RequestHead
+    body: Body
+    client: Client = field(default_factory=Client)
+    received_at: float = 0.0
+    policy: RoutePolicy | None = None
+    trail: Trail = field(default_factory=Trail)
+    on_interim: Callable[[ResponseHead], None] | None = None
+
+    def with_head(self, head: RequestHead) -> Request:
+        """The same request (and trail) with another head."""
+        return replace(self, head=head)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer on the road. Its body must be closed by whoever does not pass it on."""
+
+    head: ResponseHead
+    body: Body
+
+    def with_head(self, head: ResponseHead) -> Response:
+        """The same body under another head."""
+        return replace(self, head=head)
+
+
+class Hop(Protocol):
+    """One step of a request's road. Raises a `Refusal` where it answers by refusing."""
+
+    async def send(self, request: Request) -> Response: ...
+
+
+# ---- the cache -------------------------------------------------------------------------------------------------------
+
+
+class EntryWriter(Protocol):
+    """One response on its way into a store. Exactly one of `commit` and `abandon` ends it; `abandon` after `commit` does nothing.
+
+    All raise `EntryStoreFailure`; after one, `abandon` still has to be called.
+    """
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def commit(self, entry: Entry | None = None) -> Entry | None:
+        """Makes it visible and returns it with `size` and `digest` filled in; None where a purge meanwhile counts against it.
+
+        `entry` replaces the head given at the start (for what is known only at the end: `content_digest`, `made_etag`).
+        It replaces every stored entry of the same key whose `varies` are equal.
+        """
+        ...
+
+    async def abandon(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """`bytes_used` counts all files that belong to the store; `evictions` since it was opened."""
+
+    entries: int = 0
+    bytes_used: int = 0
+    evictions: int = 0
+    tier: str = "disk"
+
+
+class EntryStore(Protocol):
+    """Where entries live. Damage, loss and a full disk cost misses only: methods raise `EntryStoreFailure` for what a caller must know."""
+
+    async def select(self, key: str) -> Sequence[Entry]:
+        """All variants of a primary key, the youngest (by `response_time`) first."""
+        ...
+
+    async def read(self, entry: Entry) -> Body | None:
+        """The body of an entry; None where it is lost or damaged (the entry is then gone too). A small body comes as BytesBody."""
+        ...
+
+    async def create(self, entry: Entry) -> EntryWriter:
+        """Begins to store `entry`; purges from now on count against it."""
+        ...
+
+    async def update(self, entry: Entry) -> None:
+        """A new head for the stored entry of the same `identifier`, its body unchanged; nothing where it is gone."""
+        ...
+
+    async def discard(self, entry: Entry) -> None:
+        """Removes one entry."""
+        ...
+
+    async def purge(self, selector: Selector) -> int:
+        """Removes what `selector` means, what is being stored right now included; returns how many visible entries went."""
+        ...
+
+    def entries(self, selector: Selector) -> AsyncIterator[Entry]:
+        """What `selector` means, in no order, without blocking the loop."""
+        ...
+
+    async def stats(self) -> StoreStats: ...
+
+    def generation(self) -> int:
+        """A number that grows whenever something stored was changed or removed, by any process; cheap to ask (no await, no I/O beyond shared memory)."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# ---- the pair --------------------------------------------------------------------------------------------------------
+
+
+class BearerSource(Protocol):
+    """Whoever has the access token: the keeper, seen from the road."""
+
+    def current(self) -> Bearer | None:
+        """The bearer that is usable now, without waiting."""
+        ...
+
+    async def bearer(self) -> Bearer:
+        """A usable bearer, waiting for a bounded time where one is on its way. Raises AuthorizationRequired or TokenUnavailable."""
+        ...
+
+    async def renewed(self, refused: Bearer) -> Bearer | None:
+        """After a 401 for `refused`: a newer bearer, from one refresh shared by all who ask; None where none can be had (no second refresh)."""
+        ...
+
+    @property
+    def partition(self) -> str:
+        """The identity whose answers these are (issuer, client, subject, scope) as a digest; survives rotation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A POST to the token or revocation endpoint. `body` and `headers` hold secrets and are not shown."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False, default=())
+    body: bytes = field(repr=False, default=b"")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReply:
+    """What came back, uninterpreted. `sent_at` is epoch seconds from before the request was sent; `body` at most 64 KiB + 1 byte."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = field(repr=False)
+    sent_at: float = 0.0
+    received_at: float = 0.0
+
+
+class TokenEndpoint(Protocol):
+    """The provider's endpoints. One request, one connection, no redirect followed, nothing sent again."""
+
+    async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
+        """Raises TokenRequestUnsent before the connection stood, TokenAnswerLost after. `timeout` bounds the whole exchange, in seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """A token answer as it came, durable before it is interpreted. `grant` tells what it answered; `previous_generation` what it follows."""
+
+    body: bytes = field(repr=False)
+    content_type: str = "application/json"
+    sent_at: float = 0.0
+    grant: str = "refresh_token"
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRecord:
+    """What must survive a restart beside the pair: the chain's state and which refresh tokens are known to be spent or dead.
+
+    `state` is the chain's word (healthy, retrying, unknown, dead, none), `spent` are SHA-256 digests (hex) of refresh tokens.
+    """
+
+    state: str = "none"
+    reason: str = ""
+    spent: tuple[str, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+class PairStore(Protocol):
+    """Where the pair lives. One owner at a time; the owner holds it from `acquire` to `release`.
+
+    Every write is durable when it returns: temporary file, fsync, rename, directory fsync, mode 0600. Calls block and belong in a thread;
+    the keeper sees to that. Raises PairStoreFailure, PairDamaged, PairStoreOwned.
+    """
+
+    def acquire(self) -> None:
+        """Takes the ownership for life, or raises PairStoreOwned naming the owner. CannotCreate where the folder cannot be made."""
+        ...
+
+    def release(self) -> None: ...
+
+    def load(self) -> Pair | None:
+        """The newest good generation; None where none was ever stored. Raises PairDamaged with the file named and kept aside."""
+        ...
+
+    def load_record(self) -> ChainRecord: ...
+
+    def keep_answer(self, answer: RawAnswer) -> None:
+        """Makes a raw answer durable before anyone interprets it."""
+        ...
+
+    def pending_answer(self) -> RawAnswer | None:
+        """An answer that was kept and not yet committed."""
+        ...
+
+    def commit(self, pair: Pair) -> None:
+        """The pair becomes the newest generation, the one before is kept, and the pending answer is done with."""
+        ...
+
+    def save_record(self, record: ChainRecord) -> None: ...
+
+    def erase(self) -> None:
+        """Forgets every generation and pending answer (logout)."""
+        ...
+
+
+# ---- the world -------------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time, so that tests can move it."""
+
+    def wall(self) -> float:
+        """Epoch seconds; may step."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never step back and count suspended time where the system can tell."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+Observer = Callable[[Event], None]
+"""Told of every event, at once and in the caller's task: must be quick and must not raise."""
+
+
+def nobody(event: Event) -> None:
+    """The observer that looks away."""

@@ -1,0 +1,79 @@
+"""What can be made to go wrong: the names, their reading from `NAME:N`, and which of them are armed now.
+
+How each one shows is written where it strikes: `provider/endpoint.py` and `origin/guard.py`.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+FAULTS: dict[str, str] = {
+    "refresh_lost": "the refresh token is rotated, then the connection is dropped without an answer",
+    "refresh_5xx": "a refresh is answered 503, nothing is rotated",
+    "refresh_429": "a refresh is answered 429 with Retry-After, nothing is rotated",
+    "refresh_garbage": "the refresh token is rotated, the answer is 200 with a body that cannot be read",
+    "refresh_slow": "the refresh token is rotated, the answer comes after a long wait",
+    "refresh_redirect": "a refresh is answered with a redirect, nothing is rotated",
+    "no_expires_in": "a token answer has no expires_in",
+    "expires_in_string": "a token answer has its expires_in as a string",
+    "no_new_refresh_token": "a refresh gives no new refresh token, the old one stays valid",
+    "origin_5xx": "the origin answers 500 with an HTML page",
+    "origin_429": "the origin answers 429 with Retry-After",
+    "origin_401": "the origin refuses a valid access token once",
+    "origin_slow": "the origin answers after a long wait",
+    "origin_reset_midbody": "the connection is reset in the middle of a body",
+    "origin_truncated": "the connection is closed before the declared length is reached",
+    "revoked": "the owner withdraws the grant: all tokens of the chain end",
+}
+
+
+@dataclass(slots=True)
+class Fault:
+    """One armed fault; `left` is how often it will still strike, None for until it is switched off."""
+
+    name: str
+    left: int | None = None
+    struck: int = 0
+
+
+def parse_fault(text: str) -> Fault:
+    """`NAME` or `NAME:N` as a fault. Raises ValueError that names the nearest valid name, or what N must be."""
+    name, colon, count = text.partition(":")
+    if name not in FAULTS:
+        nearest = difflib.get_close_matches(name, FAULTS, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(FAULTS)}"
+        raise ValueError(f"no such fault: {name!r}; {hint}")
+    if not colon:
+        return Fault(name)
+    if not (count.isascii() and count.isdigit() and int(count) > 0):
+        raise ValueError(f"fault {text!r}: the number after the colon must be a whole number from 1")
+    return Fault(name, int(count))
+
+
+class FaultSet:
+    """The faults that are armed now."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._armed: dict[str, Fault] = {}
+        self.arm(texts)
+
+    def arm(self, texts: Iterable[str]) -> None:
+        """Replaces the whole set; raises ValueError, and changes nothing, where one of the texts cannot be read."""
+        faults = [parse_fault(text) for text in texts]
+        self._armed = {fault.name: fault for fault in faults}
+
+    def strikes(self, name: str) -> bool:
+        """Whether `name` strikes now; counts it down if so. Ask only when the request is one that it fits."""
+        if not self._armed:
+            return False
+        fault = self._armed.get(name)
+        if fault is None or fault.left == 0:
+            return False
+        if fault.left is not None:
+            fault.left -= 1
+        fault.struck += 1
+        return True
+
+    def armed(self) -> list[Fault]:
+        """Every fault of the set, used-up ones included."""
+        return list(self._armed.values())
