@@ -15,6 +15,7 @@ from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.transaction import Intent
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
 
@@ -115,6 +116,8 @@ class Request:
     policy: RoutePolicy | None = None
     trail: Trail = field(default_factory=Trail)
     on_interim: Callable[[ResponseHead], None] | None = None
+    background: bool = False
+    """Whether no client waits for it (refresh ahead, revalidation, probes, warming): it stands back, and is the first to be refused."""
 
     def with_head(self, head: RequestHead) -> Request:
         """The same request (and trail) with another head."""
@@ -123,10 +126,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer on the road. Its body must be closed by whoever does not pass it on."""
+    """An answer on the road. Its body must be closed by whoever does not pass it on.
+
+    `content_id` names the body's bytes (a stored entry's digest) so that outer hops may remember what they made of them; '' if unknown.
+    """
 
     head: ResponseHead
     body: Body
+    content_id: str = ""
 
     def with_head(self, head: ResponseHead) -> Response:
         """The same body under another head."""
@@ -226,7 +233,10 @@ class BearerSource(Protocol):
         ...
 
     async def renewed(self, refused: Bearer) -> Bearer | None:
-        """After a 401 for `refused`: a newer bearer, from one refresh shared by all who ask; None where none can be had (no second refresh)."""
+        """After a 401 for `refused`: a newer bearer, from one refresh shared by all who ask; None where none can be had (no second refresh).
+
+        Raises AuthorizationRequired while the chain is dead: the grant was withdrawn, a person is needed.
+        """
         ...
 
     @property
@@ -271,18 +281,21 @@ class RawAnswer:
     content_type: str = "application/json"
     sent_at: float = 0.0
     grant: str = "refresh_token"
+    previous_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ChainRecord:
     """What must survive a restart beside the pair: the chain's state and which refresh tokens are known to be spent or dead.
 
-    `state` is the chain's word (healthy, retrying, unknown, dead, none), `spent` are SHA-256 digests (hex) of refresh tokens.
+    `state` is the chain's word (healthy, retrying, unknown, dead, none), `spent` are SHA-256 digests (hex) of refresh tokens,
+    the youngest last. `intent` is the refresh that was begun and whose end is not known.
     """
 
     state: str = "none"
     reason: str = ""
     spent: tuple[str, ...] = ()
+    intent: Intent | None = None
     extra: tuple[tuple[str, str], ...] = ()
 
 
@@ -304,6 +317,10 @@ class PairStore(Protocol):
         ...
 
     def load_record(self) -> ChainRecord: ...
+
+    def reserve(self) -> None:
+        """Proves that an answer of full size can be kept: its space is taken and synced. PairStoreFailure where it cannot."""
+        ...
 
     def keep_answer(self, answer: RawAnswer) -> None:
         """Makes a raw answer durable before anyone interprets it."""

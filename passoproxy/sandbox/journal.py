@@ -75,6 +75,10 @@ class Entry:
         """Notes a fault; a request that met several names all of them."""
         self.fault = fault if self.fault is None else f"{self.fault},{fault}"
 
+    def note_body(self, raw: bytes) -> None:
+        """Notes a body that was read, by length and digest; not for bodies that hold credentials."""
+        self.body_bytes, self.body_sha256 = len(raw), hashlib.sha256(raw).hexdigest()[:16]
+
 
 class TokenRecord(Protocol):
     """A token as the journal shows it."""

@@ -25,10 +25,10 @@ class Recording:
         self._journal, self._latency, self._sleep = journal, latency, sleep
 
     @web.middleware
-    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith(CONTROL):
             return await _answer(request, handler)
-        entry = self._journal.arrived(request.method, request._message.path, request.headers)
+        entry = self._journal.arrived(request.method, request.raw_path, request.headers)
         request[ENTRY] = entry
         if self._latency:
             await self._sleep(self._latency)

@@ -24,7 +24,7 @@ class Entry:
     method: str
     target: str
     status: int
-    fields: Fields = NO_FIELDS
+    fields: Fields = field(default_factory=lambda: NO_FIELDS)
     varies: tuple[tuple[str, str | None], ...] = ()
     request_time: float = 0.0
     response_time: float = 0.0

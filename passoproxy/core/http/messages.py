@@ -7,7 +7,7 @@ gives the bytes that came. Field order and repetition are kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -33,7 +33,7 @@ class RequestHead:
 
     method: str
     target: str
-    fields: Fields = NO_FIELDS
+    fields: Fields = field(default_factory=lambda: NO_FIELDS)
     authority: str = ""
     scheme: str = "http"
     version: tuple[int, int] = (1, 1)
@@ -59,7 +59,7 @@ class ResponseHead:
     """A response's head. `reason` is ours for the status, never what the origin sent."""
 
     status: int
-    fields: Fields = NO_FIELDS
+    fields: Fields = field(default_factory=lambda: NO_FIELDS)
     reason: str = ""
 
     def with_fields(self, fields: Fields) -> ResponseHead:

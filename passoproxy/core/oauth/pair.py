@@ -25,6 +25,10 @@ class Pair:
     generation: int = 0
     source: str = "login"
     """How it came: login, refresh, import, client_credentials, static."""
+    salt: str = field(default="", repr=False)
+    """What tells this identity from others where `subject` is not known; stays the same through every refresh."""
+    issued_to: str = ""
+    """Digest of the provider and client that it was issued to; empty where that is not known (import)."""
 
 
 @dataclass(frozen=True, slots=True)

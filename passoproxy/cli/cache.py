@@ -1,0 +1,152 @@
+"""`passoproxy cache …`: inspect and purge what is stored, of the running daemon where one runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.speaking import facts, number, say, say_json, seconds, size, table
+from passoproxy.errors import CommandFailure, UsageFailure
+
+commands = typer.Typer(no_args_is_help=True, help="Inspect and purge the cache.")
+
+MethodOption = Annotated[str, typer.Option("--method", "-X", help="The method; POST with --data.", show_default=False)]
+DataOption = Annotated[str | None, typer.Option("--data", help="The body of a POST that was stored.")]
+
+
+@commands.command("stats")
+def stats(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """How many entries there are and what they take."""
+    from passoproxy.cli.handle import handle
+
+    found = handle(load(config)).cache_stats()
+    if as_json:
+        say_json(found)
+        return
+    facts(
+        (
+            ("entries", str(found["entries"])),
+            ("bytes", f"{size(number(found, 'bytes'))} of {size(number(found, 'max_bytes'))}"),
+            ("in memory", size(number(found, "memory_bytes"))),
+            ("evictions", str(found.get("evictions", 0))),
+            ("folder", str(found.get("directory", "-"))),
+        )
+    )
+
+
+@commands.command("list")
+def list_entries(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="Only URLs that begin so.")] = None,
+    route: Annotated[str | None, typer.Option("--route", help="Only entries of this route.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only entries with this tag.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 1000,
+) -> None:
+    """List what is stored."""
+    from passoproxy.cli.handle import handle
+
+    chosen = {name: value for name, value in (("prefix", prefix), ("route", route), ("tag", tag)) if value is not None}
+    if len(chosen) > 1:
+        raise UsageFailure(f"choose one of {', '.join(f'--{name}' for name in chosen)}")
+    found = handle(load(config)).entries(chosen, limit)
+    if as_json:
+        say_json(found)
+        return
+    rows = [
+        (
+            str(e["method"]),
+            str(e["status"]),
+            seconds(number(e, "age")),
+            _left(e),
+            size(number(e, "size")),
+            str(e["route"] or "-"),
+            str(e["url"]),
+        )
+        for e in found
+    ]
+    table(("method", "status", "age", "fresh for", "size", "route", "url"), rows, right=("age", "fresh for", "size"))
+    if len(found) == limit:
+        say(f"the first {limit}; see --limit")
+
+
+@commands.command("show")
+def show(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="With the proxy's or the origin's authority, or as a path.")
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    method: MethodOption = "",
+    data: DataOption = None,
+) -> None:
+    """Show one stored entry with its fields. Exit 1 if it is not stored."""
+    from passoproxy.cli.handle import handle
+
+    asked = method.upper() or ("POST" if data is not None else "GET")
+    found = handle(load(config)).show(url, asked, data.encode() if data is not None else None)
+    if found is None:
+        raise CommandFailure(f"{asked} {url} is not stored; 'passoproxy cache list' shows what is")
+    say_json(found) if as_json else _show_entry(found)
+
+
+@commands.command("purge")
+def purge(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    url: Annotated[
+        str | None, typer.Option("--url", help="This exact path and query, all methods and variants.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="Every URL that begins so; * at the end allowed.")
+    ] = None,
+    route: Annotated[str | None, typer.Option("--route", help="Every entry of a route.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Every entry with a tag.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Purge stored entries; answers that were asked for before the purge count too."""
+    from passoproxy.cli.handle import handle
+
+    chosen: dict[str, object] = {
+        n: v for n, v in (("url", url), ("prefix", prefix), ("route", route), ("tag", tag)) if v is not None
+    }
+    if everything:
+        chosen["all"] = True
+    if len(chosen) != 1:
+        raise UsageFailure("choose exactly one of --url, --prefix, --route, --tag, --all")
+    if data is not None:
+        if url is None:
+            raise UsageFailure("--data goes with --url")
+        chosen["data"] = data
+    count = handle(load(config)).purge(chosen)
+    if as_json:
+        say_json({"purged": count})
+    else:
+        say(f"{count} {'entry' if count == 1 else 'entries'} purged")
+
+
+def _left(entry: dict[str, Any]) -> str:
+    left = number(entry, "ttl")
+    return "-" if left is None else seconds(left) if left > 0 else "stale"
+
+
+def _show_entry(found: dict[str, Any]) -> None:
+    facts(
+        (
+            ("url", str(found["url"])),
+            ("method", str(found["method"])),
+            ("status", str(found["status"])),
+            ("route", str(found["route"] or "-")),
+            ("tags", ", ".join(found.get("tags") or ()) or "-"),
+            ("age", seconds(number(found, "age"))),
+            ("fresh for", _left(found)),
+            ("size", size(number(found, "size"))),
+            ("key", str(found.get("key", "-"))),
+        )
+    )
+    say()
+    for name, value in found.get("fields", ()):
+        say(f"{name}: {value}")

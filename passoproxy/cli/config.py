@@ -1,0 +1,79 @@
+"""`passoproxy config …`: check, show, make a first file, and the JSON Schema."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.speaking import note, say, say_json, table
+from passoproxy.errors import CannotCreate, CommandFailure
+
+commands = typer.Typer(no_args_is_help=True, help="Check, show and write the configuration.")
+
+
+@commands.command("check")
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Read and check the configuration; every fault is told, with its place and remedy."""
+    loaded = load(config)
+    for warning in loaded.warnings:
+        note(f"passoproxy: warning: {warning}")
+    if as_json:
+        say_json(
+            {
+                "ok": True,
+                "path": str(loaded.path) if loaded.path else None,
+                "warnings": [str(each) for each in loaded.warnings],
+            }
+        )
+    else:
+        warned = (
+            f", {len(loaded.warnings)} warning{'s' if len(loaded.warnings) != 1 else ''}" if loaded.warnings else ""
+        )
+        say(f"{loaded.path or 'defaults and environment'}: fine{warned}")
+
+
+@commands.command("show")
+def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print the effective configuration, secrets masked, and where each value came from."""
+    from passoproxy.config.showing import flat, shown
+
+    loaded = load(config)
+    if as_json:
+        say_json({**shown(loaded), "sources": dict(loaded.sources)})
+        return
+    table(("key", "value", "from"), [(key, value, loaded.sources.get(key, "default")) for key, value in flat(loaded)])
+
+
+@commands.command("init")
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Where to write it.")] = Path("config.yaml"),
+    config: ConfigOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a commented configuration to start from."""
+    from passoproxy.config.example import commented
+
+    target = config or path
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    try:
+        with open(os.open(target, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(commented())
+    except FileExistsError as error:
+        raise CommandFailure(
+            f"{target}: is there already and was left as it is; name another path, or use --force"
+        ) from error
+    except OSError as error:
+        raise CannotCreate(f"{target}: cannot be written ({error.strerror}); name another path") from error
+    say(f"{target} written; set oauth.client_id and the secret in it, then: passoproxy config check --config {target}")
+
+
+@commands.command("schema")
+def schema() -> None:
+    """Print the configuration's JSON Schema, for editors."""
+    from passoproxy.config.schema import json_schema
+
+    say_json(json_schema())

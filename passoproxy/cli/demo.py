@@ -1,0 +1,20 @@
+"""`passoproxy demo`: sandbox and an authorised proxy in front of it, to try the product with no account."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    lifetime: Annotated[str, typer.Option("--lifetime", help="How long the sandbox's tokens live.")] = "1h",
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the sample requests instead of staying until Ctrl-C.")
+    ] = False,
+) -> int:
+    """Start sandbox and proxy on free ports, run sample requests, and stay until Ctrl-C."""
+    from passoproxy.config.units import duration
+    from passoproxy.demo import run
+
+    return run(lifetime=duration(lifetime), stay=not once)

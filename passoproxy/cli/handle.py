@@ -1,0 +1,185 @@
+"""A handle on the daemon: over `control.sock` where one runs, else on its folders directly, with the same calls.
+
+Calls give plain data (as the admin API's JSON) and raise a CommandFailure with the exit code of the contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlencode
+
+from passoproxy.errors import CommandFailure, NotRunning
+from passoproxy.host import control_socket
+
+if TYPE_CHECKING:
+    from passoproxy.config.reading import Loaded
+    from passoproxy.control import Control
+
+Data = dict[str, Any]
+
+
+class Handle(Protocol):
+    """What a command can ask, wherever it is answered."""
+
+    def status(self) -> Data: ...
+    def refresh(self, force: bool) -> Data: ...
+    def import_pair(self, document: bytes) -> Data: ...
+    def export_pair(self) -> Data: ...
+    def logout(self, keep_cache: bool) -> Data: ...
+    def cache_stats(self) -> Data: ...
+    def entries(self, chosen: Mapping[str, str], limit: int) -> list[Data]: ...
+    def show(self, url: str, method: str, data: bytes | None) -> Data | None: ...
+    def purge(self, chosen: Mapping[str, object]) -> int: ...
+
+
+def handle(loaded: Loaded) -> Handle:
+    """The running daemon's handle, or one on its folders where none runs."""
+    remote = Remote(loaded.settings.state.folder)
+    return remote if remote.is_running() else Local(loaded)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, folder: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._folder, self._seconds = folder, timeout
+
+    def connect(self) -> None:
+        self.sock = control_socket.connect(self._folder, self._seconds)
+
+
+class Remote:
+    """The daemon that serves a state folder, over its control socket."""
+
+    def __init__(self, folder: Path, timeout: float = 60.0) -> None:
+        self._folder, self._timeout = folder, timeout
+
+    def is_running(self) -> bool:
+        """Whether a daemon answers."""
+        try:
+            control_socket.connect(self._folder, 5.0).close()
+        except NotRunning:
+            return False
+        return True
+
+    def ask(self, method: str, path: str, body: bytes | Mapping[str, object] | None = None) -> Any:
+        """One call of the control API; its JSON. Raises NotRunning, or the daemon's own refusal with its exit code."""
+        content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        connection = _UnixConnection(self._folder, self._timeout)
+        try:
+            connection.request(
+                method, path, content, {"Content-Type": "application/json"} if content is not None else {}
+            )
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, socket.timeout):
+                raise CommandFailure(f"the daemon did not answer within {self._timeout:.0f} s; see its log") from error
+            raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
+        finally:
+            connection.close()
+        return _understood(answer.status, text)
+
+    def status(self) -> Data:
+        return dict(self.ask("GET", "/api/status"))
+
+    def refresh(self, force: bool) -> Data:
+        return dict(self.ask("POST", f"/api/token/refresh{'?force=1' if force else ''}", b""))
+
+    def import_pair(self, document: bytes) -> Data:
+        return dict(self.ask("POST", "/api/token/import", document))
+
+    def export_pair(self) -> Data:
+        return dict(self.ask("GET", "/api/token/export"))
+
+    def logout(self, keep_cache: bool) -> Data:
+        return dict(self.ask("POST", "/api/logout", {"keep_cache": keep_cache}))
+
+    def cache_stats(self) -> Data:
+        return dict(self.ask("GET", "/api/cache/stats"))
+
+    def entries(self, chosen: Mapping[str, str], limit: int) -> list[Data]:
+        return list(self.ask("GET", f"/api/cache/entries?{urlencode({**chosen, 'limit': limit})}")["entries"])
+
+    def show(self, url: str, method: str, data: bytes | None) -> Data | None:
+        body = {
+            "url": url,
+            "method": method,
+            "data": data.decode("utf-8", "surrogateescape") if data is not None else None,
+        }
+        found = self.ask("POST", "/api/cache/show", body)
+        return dict(found) if found else None
+
+    def purge(self, chosen: Mapping[str, object]) -> int:
+        return int(self.ask("POST", "/api/cache/purge", chosen)["purged"])
+
+
+def _understood(status: int, text: bytes) -> Any:
+    try:
+        data = json.loads(text) if text else {}
+    except ValueError as error:
+        raise CommandFailure(
+            f"the daemon answered {status} with something that is no JSON; is another program on control.sock?"
+        ) from error
+    if status < 400:
+        return data
+    if status == 404 and data.get("code") == "not_stored":
+        return None
+    failure = CommandFailure(str(data.get("detail") or data.get("title") or f"the daemon answered {status}"))
+    failure.exit_code = int(data.get("exit_code", 1))  # type: ignore[misc]
+    raise failure
+
+
+class Local:
+    """The same calls on the folders of a daemon that does not run: opened for one call, closed after it."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+
+    def _with(self, work: Callable[[Control], Awaitable[Any]]) -> Any:
+        from passoproxy.compose import standing_still
+
+        async def whole() -> Any:
+            async with standing_still(self._loaded) as control:
+                return await work(control)
+
+        return asyncio.run(whole())
+
+    def status(self) -> Data:
+        async def work(control: Control) -> Data:
+            return control.status()
+
+        return dict(self._with(work))
+
+    def refresh(self, force: bool) -> Data:
+        return dict(self._with(lambda control: control.refresh(force)))
+
+    def import_pair(self, document: bytes) -> Data:
+        return dict(self._with(lambda control: control.import_pair(document)))
+
+    def export_pair(self) -> Data:
+        return dict(self._with(lambda control: control.export_pair()))
+
+    def logout(self, keep_cache: bool) -> Data:
+        return dict(self._with(lambda control: control.logout(keep_cache)))
+
+    def cache_stats(self) -> Data:
+        return dict(self._with(lambda control: control.cache_stats()))
+
+    def entries(self, chosen: Mapping[str, str], limit: int) -> list[Data]:
+        async def work(control: Control) -> list[Data]:
+            return [entry async for entry in control.entries(control.selector(chosen), limit)]
+
+        return list(self._with(work))
+
+    def show(self, url: str, method: str, data: bytes | None) -> Data | None:
+        found = self._with(lambda control: control.show(url, method, data))
+        return dict(found) if found else None
+
+    def purge(self, chosen: Mapping[str, object]) -> int:
+        return int(self._with(lambda control: control.purge(chosen)))

@@ -1,0 +1,27 @@
+"""`passoproxy logout`: revoke, erase, and end the cache partition."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.speaking import say, say_json
+
+
+def logout(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    keep_cache: Annotated[bool, typer.Option("--keep-cache", help="Leave what is stored under this identity.")] = False,
+) -> None:
+    """Revoke the pair at the provider where it has a revocation endpoint, erase it, and end its cache partition."""
+    from passoproxy.cli.handle import handle
+
+    done = handle(load(config)).logout(keep_cache)
+    if as_json:
+        say_json(done)
+        return
+    say(f"logged out; {done.get('revocation', 'the provider was not asked')}")
+    if not keep_cache:
+        say(f"{done.get('purged', 0)} stored entries of this identity erased")

@@ -1,0 +1,94 @@
+"""`passoproxy sandbox`: the simulated provider and origin."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Annotated
+
+import typer
+
+from passoproxy.cli.speaking import say
+from passoproxy.errors import ServiceUnreachable, UsageFailure
+
+
+def sandbox(
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+    ] = "127.0.0.1:8620",
+    lifetime: Annotated[str, typer.Option("--lifetime", help="How long access and refresh token live.")] = "1h",
+    client_id: Annotated[str, typer.Option("--client-id", help="The only client it knows.")] = "demo",
+    client_secret: Annotated[str, typer.Option("--client-secret", help="That client's secret.")] = "demo",  # noqa: S107 an invented one
+    latency: Annotated[str, typer.Option("--latency", help="Added before every answer.")] = "0ms",
+    punish_reuse: Annotated[
+        bool, typer.Option("--punish-reuse", help="Presenting a spent refresh token revokes the whole chain.")
+    ] = False,
+    revoke_old: Annotated[bool, typer.Option("--revoke-old", help="The old access token ends at rotation.")] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", metavar="NAME[:N]", help="A fault armed from the start; repeatable.")
+    ] = None,
+    allow_replays: Annotated[
+        int, typer.Option("--allow-replays", min=0, help="How often a spent refresh token is taken again.")
+    ] = 0,
+    quota: Annotated[
+        int | None, typer.Option("--quota", min=0, help="Requests to the origin in 24 hours before 429.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=0, help="Requests at once before 429; 0: no limit.")
+    ] = 0,
+) -> int:
+    """Run a simulated provider and origin, to develop against the API without an account."""
+    from passoproxy.config.units import duration
+    from passoproxy.sandbox.options import SandboxOptions
+
+    host, port = _address(listen)
+    try:
+        options = SandboxOptions(
+            host=host,
+            port=port,
+            lifetime=duration(lifetime),
+            client_id=client_id,
+            client_secret=client_secret,
+            latency=duration(latency),
+            punish_reuse=punish_reuse,
+            revoke_old=revoke_old,
+            faults=tuple(fault or ()),
+            allow_replays=allow_replays,
+            quota=quota,
+            concurrency=concurrency,
+        )
+    except ValueError as error:
+        raise UsageFailure(str(error)) from error
+    return asyncio.run(_serve(options))
+
+
+async def _serve(options: object) -> int:
+    from passoproxy.sandbox.application import Sandbox, configuration_lines
+    from passoproxy.sandbox.options import SandboxOptions
+
+    assert isinstance(options, SandboxOptions)  # keeps the heavy import out of `--help`
+    running = Sandbox(options)
+    try:
+        base = await running.start()
+    except OSError as error:
+        raise ServiceUnreachable(
+            f"{options.host}:{options.port}: cannot listen there ({error.strerror}); choose another --listen"
+        ) from error
+    say(f"The sandbox answers at {base} (Ctrl-C ends it). Point a daemon at it with these lines in its config.yaml:\n")
+    say(configuration_lines(base, options))
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        await running.close()
+    return 0
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageFailure(f"--listen {text!r} is no HOST:PORT, such as 127.0.0.1:8620")
+    return host.strip("[]"), int(port)

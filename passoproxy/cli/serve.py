@@ -1,0 +1,24 @@
+"""`passoproxy serve`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import sys
+
+from passoproxy.cli.options import ConfigOption, load
+from passoproxy.errors import ConfigurationError, Fault
+
+
+def serve(config: ConfigOption = None) -> int:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    if sys.platform == "win32":
+        raise ConfigurationError(
+            Fault(
+                "",
+                "",
+                "passoproxy does not run on native Windows",
+                "run it in WSL2, in a container, or on a Linux host",
+            )
+        )
+    from passoproxy.daemon import run
+
+    return run(load(config))

@@ -1,0 +1,99 @@
+"""How commands speak: JSON where it is asked for, tables and colour on a terminal, plain aligned text in a pipe."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def say(text: str = "") -> None:
+    """A plain line on standard output."""
+    print(text)  # noqa: T201 the terminal is this module's business
+
+
+def note(text: str) -> None:
+    """A line for the person on standard error, so that standard output stays clean for a pipe."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def say_json(data: object) -> None:
+    """Indented JSON."""
+    say(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def console() -> Console:
+    """The terminal, for tables and colour; plain where standard output is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
+    """A table with a header for people; in a pipe one row a line, columns parted by tabs."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            say("\t".join(row))
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    right = set(right)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text.from_markup(cell) if cell.startswith("[") else Text(cell) for cell in row))
+    console().print(shown)
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """Names and values, aligned."""
+    pairs = list(pairs)
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        say(f"{name:<{width}}  {value}".rstrip())
+
+
+def seconds(value: float | None) -> str:
+    """A span for people: `59 min 12 s`, `3 d 4 h`; an unknown one is a dash."""
+    if value is None or math.isnan(value):
+        return "-"
+    rest = int(max(0.0, value))
+    parts = [(rest // 86400, "d"), (rest // 3600 % 24, "h"), (rest // 60 % 60, "min"), (rest % 60, "s")]
+    while len(parts) > 1 and parts[0][0] == 0:
+        parts.pop(0)
+    return " ".join(f"{number} {unit}" for number, unit in parts[:2])
+
+
+def moment(epoch: float | None) -> str:
+    """A moment in local time, with the date where it is another day."""
+    if epoch is None:
+        return "-"
+    then = time.localtime(epoch)
+    same_day = time.strftime("%Y-%m-%d", then) == time.strftime("%Y-%m-%d")
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
+
+
+def size(count: float | None) -> str:
+    """Bytes for people, in binary units."""
+    if count is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def number(data: Mapping[str, object], name: str) -> float | None:
+    """The number under `name`, None where there is none."""
+    value = data.get(name)
+    return float(value) if isinstance(value, int | float) else None

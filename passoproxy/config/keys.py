@@ -1,0 +1,102 @@
+"""The names of all keys, read off the settings' models: what is a section, a file, a secret, and which name was likely meant."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, SecretStr
+
+from passoproxy.config.settings import Settings
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands: names of keys, and numbers within lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. `section` is True for a mapping with keys of its own, `nullable` where null is a value."""
+
+    path: tuple[str, ...]
+    section: bool
+    nullable: bool
+    file: bool
+    secret: bool
+    text: bool
+
+
+def dotted(path: KeyPath) -> str:
+    """`upstream.url`, `routes[2].ttl`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+@functools.cache
+def catalogue() -> Mapping[tuple[str, ...], Key]:
+    """Every key by its path; those of a route stand under `routes`."""
+    return {key.path: key for key in _walk(Settings, ())}
+
+
+def _walk(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Key]:
+    for name, field in model.model_fields.items():
+        types = set(_types(field.annotation))
+        inner = next((each for each in types if isinstance(each, type) and issubclass(each, BaseModel)), None)
+        yield Key((*path, name), inner is not None, type(None) in types, Path in types, SecretStr in types, str in types)
+        if inner is not None:
+            yield from _walk(inner, (*path, name))
+
+
+def _types(annotation: object) -> Iterator[object]:
+    arguments = typing.get_args(annotation)
+    if not arguments:
+        yield annotation
+    for each in arguments:
+        yield from _types(each)
+
+
+def find(path: KeyPath) -> Key | None:
+    """The key at a path, numbers of list items left out."""
+    return catalogue().get(names(path))
+
+
+def names(path: KeyPath) -> tuple[str, ...]:
+    """The path without the numbers of list items."""
+    return tuple(part for part in path if isinstance(part, str))
+
+
+def children(section: tuple[str, ...]) -> list[str]:
+    """The names that are valid in a section, in the order of the contract."""
+    return [path[-1] for path in catalogue() if path[:-1] == section]
+
+
+def nearest(path: KeyPath) -> str:
+    """The valid key that an unknown one most likely meant, dotted; empty where none is near."""
+    *section, name = names(path)
+    level = children(tuple(section))
+    tidy = name.strip().lower().replace("-", "_").replace(" ", "_")
+    if tidy in level:
+        return dotted((*section, tidy))
+    elsewhere = [each for each in catalogue() if each[-1] == tidy]
+    close = difflib.get_close_matches(tidy, level, 1, 0.75 if elsewhere else 0.6)
+    if close:
+        return dotted((*section, close[0]))
+    if elsewhere:
+        return dotted(elsewhere[0])
+    far = difflib.get_close_matches(tidy, [each[-1] for each in catalogue()], 1, 0.75)
+    return dotted(next(each for each in catalogue() if each[-1] == far[0])) if far else ""
+
+
+def remedy_for_unknown(path: KeyPath) -> str:
+    """What to do about an unknown key: the nearest name, else all that are valid there."""
+    meant = nearest(path)
+    if meant:
+        section = dotted(names(path)[:-1])
+        return f"did you mean {meant.removeprefix(section + '.') if section else meant}?"
+    level = children(names(path)[:-1])
+    return f"valid here: {', '.join(level)}"

@@ -1,0 +1,162 @@
+"""Secrets as they are used: from a value, or from a file that is read anew when it has changed. None of them shows what it holds.
+
+Also who may be able to read such a file (contract §3: readable by others is refused, with two exceptions that only warn).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from passoproxy.errors import ConfigurationError, Fault
+
+MAX_BYTES = 1024 * 1024
+RECHECK_AFTER = 10.0
+"""Seconds for which a secret is taken as it is before its file is looked at again; well under the 30 that the contract allows."""
+
+Secret = Callable[[], str]
+"""Gives the secret as it is now."""
+
+
+class FixedSecret:
+    """A secret that stands in the configuration or the environment."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __call__(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "FixedSecret(********)"
+
+
+class FileSecret:
+    """A secret in a file, its surrounding white space cut; call it for the text.
+
+    The file is looked at again at most every `recheck_after` seconds, and read again where it was changed or replaced. The first call
+    raises ConfigurationError where it cannot be read. Later the last good text is kept (someone may be writing it just now), and
+    `fault` says what is wrong.
+    """
+
+    __slots__ = ("_checked", "_monotonic", "_recheck_after", "_stamp", "_value", "fault", "key", "path")
+
+    def __init__(
+        self,
+        path: Path,
+        key: str = "",
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        recheck_after: float = RECHECK_AFTER,
+    ) -> None:
+        self.path, self.key = path, key
+        self.fault: Fault | None = None
+        self._monotonic, self._recheck_after = monotonic, recheck_after
+        self._value: str | None = None
+        self._stamp: tuple[int, ...] = ()
+        self._checked = 0.0
+
+    def __call__(self) -> str:
+        now = self._monotonic()
+        if self._value is not None and now - self._checked < self._recheck_after:
+            return self._value
+        try:
+            self._read()
+            self.fault = None
+        except ConfigurationError as error:
+            self.fault = error.faults[0]
+            if self._value is None:
+                raise
+        self._checked = now
+        assert self._value is not None  # noqa: S101 - _read has set it, or raised with no value known
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"FileSecret({str(self.path)!r})"
+
+    def _read(self) -> None:
+        try:
+            found = self.path.stat()
+            stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        except OSError:
+            stamp = ()
+        if stamp and stamp == self._stamp:
+            return
+        self._value = read_secret(self.path, self.key)
+        self._stamp = stamp
+
+
+def read_secret(path: Path, key: str = "") -> str:
+    """The text of a secret's file, surrounding white space cut. Raises ConfigurationError with one fault that names file and remedy."""
+    try:
+        # a FIFO would make us wait for ever
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise _unusable(path, key, "is not a regular file", "name a file that holds the secret and nothing else")
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise _unusable(path, key, "is not there", f"put the secret into that file (mode 0600), or name another in {key or 'the key'}") from None
+    except PermissionError:
+        raise _unusable(path, key, "cannot be read: permission denied", "make it readable for the user that runs passoproxy (owner, mode 0600)") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a valid path"
+        raise _unusable(path, key, f"cannot be read: {reason}", "name a readable file") from None
+    if len(raw) > MAX_BYTES:
+        raise _unusable(path, key, "is larger than 1 MiB", "name a file that holds the secret and nothing else")
+    try:
+        text = raw.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise _unusable(path, key, "is not UTF-8 text", "write the secret as plain text") from None
+    if not text:
+        raise _unusable(path, key, "is empty", "put the secret into it")
+    return text
+
+
+def _unusable(path: Path, key: str, problem: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(Fault(str(path), key, problem, remedy))
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A secret's file that others can read. `excused` says why that is only worth a warning; empty where it is refused."""
+
+    mode: int
+    excused: str = ""
+
+
+def exposure(path: Path, *, in_container: bool) -> Exposure | None:
+    """Whether users other than owner and group can read or write a file; None where they cannot, or where it is not there."""
+    try:
+        found = path.stat()
+        # the group is a way of giving a daemon without root its secret; writing by the group is not
+        if not found.st_mode & 0o026:
+            return None
+        read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return None
+    if read_only:
+        return Exposure(stat.S_IMODE(found.st_mode), "its mount is read-only")
+    if in_container and found.st_uid == 0:
+        return Exposure(stat.S_IMODE(found.st_mode), "it belongs to root in a container")
+    return Exposure(stat.S_IMODE(found.st_mode))
+
+
+def inside_container(environ: Mapping[str, str]) -> bool:
+    """Whether this process runs in a container, as engines and orchestrators tell."""
+    told = environ.get("container") or environ.get("KUBERNETES_SERVICE_HOST")
+    return bool(told) or Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+
+
+def secret(value: SecretStr | None, file: Path | None, key: str) -> Secret | None:
+    """What gives a secret of the settings: the value itself, else its file; None where there is neither."""
+    if value is not None:
+        return FixedSecret(value.get_secret_value())
+    return FileSecret(file, f"{key}_file") if file is not None else None

@@ -1,0 +1,97 @@
+"""What crosses the proxy and what stays behind (RFC 9110 §7.6, contract §5): the one place that lists these fields.
+
+Framing is not forwarded at all: a body knows its length, and each side of the proxy frames anew. The bearer is added elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http import HTTPStatus
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from passoproxy.core.http.grammar import members_of
+from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
+
+VIA = "1.1 passoproxy"
+"""What the proxy adds to `Via` toward the origin."""
+
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"}
+)
+"""Fields between two neighbours only (RFC 9110 §7.6.1), beside those that `Connection` names."""
+
+METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override", "x-method"})
+"""Fields by which frameworks let a client turn one method into another behind the back of a method filter."""
+
+_NEVER_TO_ORIGIN = (
+    HOP_BY_HOP
+    | METHOD_OVERRIDES
+    | frozenset({"content-length", "expect", "forwarded", "x-original-url", "x-passoproxy-key", "x-rewrite-url"})
+)
+_NEVER_TO_ORIGIN_PREFIXES = ("proxy-", "x-forwarded-")
+_NEVER_TO_CLIENT = HOP_BY_HOP | {"proxy-authenticate", "proxy-authentication-info"}
+_COOKIES_TO_CLIENT = frozenset({"set-cookie", "set-cookie2"})
+_COOKIES_TO_ORIGIN = frozenset({"cookie", "cookie2"})
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+def reason_for(status: int) -> str:
+    """The proxy's own reason phrase for a status; empty where the status has none (RFC 9112 §4 allows that)."""
+    return _REASONS.get(status, "")
+
+
+def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool) -> RequestHead:
+    """The request as it may leave: without hop-by-hop fields, framing, credentials and what could steer the origin another way.
+
+    A name with `_` for `-` counts as the same name, because CGI and its heirs cannot tell the two apart.
+    """
+    gone = _NEVER_TO_ORIGIN | _named_by_connection(head.fields)
+    if not pass_cookies:
+        gone |= _COOKIES_TO_ORIGIN
+    if not pass_authorization:
+        gone |= {"authorization"}
+    kept = [pair for pair in head.fields.items() if not _is_gone(pair[0].lower().replace("_", "-"), gone)]
+    if len(kept) == len(head.fields):
+        return head
+    return head.with_fields(CIMultiDictProxy(CIMultiDict(kept)))
+
+
+def toward_origin(head: RequestHead, *, authority: str, user_agent: str | None = None) -> RequestHead:
+    """An admitted request as the origin gets it: its Host, our member of `Via`, and `user_agent` where one is set.
+
+    The body's framing is still to be added by whoever writes it; `head.authority` is the origin's afterwards.
+    """
+    fields: CIMultiDict[str] = CIMultiDict((("Host", authority),))
+    gone = {"host", "content-length", "transfer-encoding"} | ({"user-agent"} if user_agent is not None else set())
+    fields.extend([pair for pair in head.fields.items() if pair[0].lower() not in gone])
+    if user_agent is not None:
+        fields.add("User-Agent", user_agent)
+    fields.add("Via", VIA)
+    return replace(head, fields=CIMultiDictProxy(fields), authority=authority)
+
+
+def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:
+    """The origin's answer as it may go inwards: without hop-by-hop fields and (unless passed) cookies, with our reason phrase.
+
+    `Content-Length` stays where nothing outweighed it (RFC 9112 §6.3), because for HEAD and 304 it tells of a body that is not there.
+    """
+    gone = _NEVER_TO_CLIENT | _named_by_connection(head.fields)
+    if not pass_cookies:
+        gone |= _COOKIES_TO_CLIENT
+    if "Transfer-Encoding" in head.fields:
+        gone |= {"content-length"}
+    kept = CIMultiDict([pair for pair in head.fields.items() if pair[0].lower() not in gone])
+    return ResponseHead(head.status, CIMultiDictProxy(kept), reason_for(head.status))
+
+
+def _named_by_connection(fields: Fields) -> frozenset[str]:
+    if "Connection" not in fields:
+        return frozenset()
+    names = [name.lower() for name in members_of(fields, "Connection")]
+    return frozenset(names) | frozenset(name.replace("_", "-") for name in names)
+
+
+def _is_gone(name: str, gone: frozenset[str]) -> bool:
+    return name in gone or name.startswith(_NEVER_TO_ORIGIN_PREFIXES)

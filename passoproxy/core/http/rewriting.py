@@ -1,0 +1,100 @@
+"""Links to the origin become links to the proxy, in JSON and in header fields, so that a client that follows them stays with the proxy.
+
+Only the start of a JSON string counts, keys included. An unescaped quotation mark followed by a scheme can only open a string in
+valid JSON, and an opening one never follows a backslash: so one regular expression over the bytes decides, whatever the nesting.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class LinkRewriter:
+    """Rewrites references to one origin. `origin` is scheme and authority, such as `https://api.example`."""
+
+    def __init__(self, origin: str) -> None:
+        parts = urlsplit(origin)
+        host = (parts.hostname or "").lower()
+        name = re.escape(f"[{host}]" if ":" in host else host)
+        usual = _DEFAULT_PORTS.get(parts.scheme, 80)
+        port = parts.port or usual
+        # Both schemes: behind a TLS terminator, frameworks write http:// links to an https:// origin.
+        spelled = rf"(?:http://{name}(?::80)?|https://{name}(?::443)?)" if port == usual else rf"https?://{name}:{port}"
+        escaped = spelled.replace("//", r"(?:\\/\\/|//)")
+        self._in_json = re.compile(rf'(?<!\\)"{escaped}(?=["/?#]|\\/)'.encode(), re.IGNORECASE)
+        self._reference = re.compile(rf"(?:{spelled}|//{name}(?::{port})?)(?=[/?#]|$)", re.IGNORECASE)
+        self._link = re.compile(r"<([^<>]*)>")
+        self.longest = len(f'"https:\\/\\/{host}:{port}[]\\/') + 1
+
+    def mentions_origin(self, data: bytes) -> bool:
+        """Whether anything in `data` would be rewritten."""
+        return self._in_json.search(data) is not None
+
+    def rewritten(self, data: bytes, base: str) -> bytes:
+        """A whole JSON text in which strings that begin with the origin begin with `base` (scheme and authority) instead."""
+        return self._in_json.sub(_Replacement(base), data)
+
+    def streaming(self, base: str) -> StreamRewriting:
+        """The same for a text that comes in parts."""
+        return StreamRewriting(self, _Replacement(base))
+
+    def reference(self, value: str, base: str) -> str:
+        """A URI reference (`Location`, `Content-Location`); one that does not name the origin stays as it is."""
+        found = self._reference.match(value)
+        return base + value[found.end() :] if found is not None else value
+
+    def link(self, value: str, base: str) -> str:
+        """A `Link` field's value (RFC 8288): the targets between angle brackets are rewritten."""
+        return self._link.sub(lambda found: f"<{self.reference(found.group(1), base)}>", value)
+
+
+class StreamRewriting:
+    """One JSON text in parts: gives the same bytes as rewriting it whole, and holds back no more than one possible match."""
+
+    def __init__(self, rewriter: LinkRewriter, replacement: _Replacement) -> None:
+        self._pattern, self._longest, self._replacement = rewriter._in_json, rewriter.longest, replacement
+        self._held, self._before = b"", b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What can be passed on after `data`."""
+        whole = self._held + data
+        cut = self._undecided_from(whole)
+        self._held = whole[cut:]
+        return self._settled(whole[:cut], self._held)
+
+    def finish(self) -> bytes:
+        """The rest, at the end of the text."""
+        held, self._held = self._held, b""
+        return self._settled(held, b"")
+
+    def _undecided_from(self, whole: bytes) -> int:
+        quote = whole.rfind(b'"', max(0, len(whole) - self._longest))
+        return len(whole) if quote < 0 else quote
+
+    def _settled(self, data: bytes, following: bytes) -> bytes:
+        if not data:
+            return b""
+        # The byte before and the one after take part in the match, as lookbehind and lookahead, and are not given twice.
+        seen = self._before + data + following[:1]
+        start, end = len(self._before), len(seen) - len(following[:1])
+        self._before = data[-1:]
+        parts: list[bytes] = []
+        for found in self._pattern.finditer(seen):
+            parts += (seen[start : found.start()], self._replacement(found))
+            start = found.end()
+        parts.append(seen[start:end])
+        return b"".join(parts)
+
+
+class _Replacement:
+    """The base in the escaping of what it replaces."""
+
+    def __init__(self, base: str) -> None:
+        self._plain = f'"{base}'.encode()
+        self._escaped = self._plain.replace(b"/", b"\\/")
+
+    def __call__(self, found: re.Match[bytes]) -> bytes:
+        return self._escaped if b"\\/" in found.group() else self._plain

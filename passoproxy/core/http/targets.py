@@ -1,0 +1,98 @@
+"""Request targets and authorities as they may stand on the wire (RFC 9112 §3.2, RFC 3986); nothing here is re-encoded.
+
+Whether an authority or a path is welcome is `core.admission`'s question; this module only knows whether it is one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
+
+from passoproxy.errors import BadRequest
+
+_UNRESERVED_AND_SUB = r"A-Za-z0-9\-._~!$&'()*+,;="
+_ESCAPED = "%[0-9A-Fa-f]{2}"
+_PATH_AND_QUERY = re.compile(
+    rf"/(?:[{_UNRESERVED_AND_SUB}:@/]|{_ESCAPED})*+(?:\?(?:[{_UNRESERVED_AND_SUB}:@/?]|{_ESCAPED})*+)?"
+)
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_REGISTERED_NAME = re.compile(rf"(?:[{_UNRESERVED_AND_SUB}]|{_ESCAPED})*+")
+_FUTURE_ADDRESS = re.compile(rf"v[0-9A-Fa-f]+\.[{_UNRESERVED_AND_SUB}:]+", re.IGNORECASE)
+_PORT = re.compile("[0-9]{0,5}")
+
+MAX_HOST_LENGTH = 255
+"""Characters in a host; what is longer names nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A host and its port. `host` is lower case, an IPv6 address in brackets and compressed; `port` None where none was named."""
+
+    host: str
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request target: `text` in origin-form (`*` for a whole server), `authority` as an absolute-form target named it, else None."""
+
+    text: str
+    authority: str | None = None
+
+
+def parse_authority(text: str) -> Authority | None:
+    """The authority that a Host field or an absolute-form target names; None where it is not valid (RFC 9112 §3.2).
+
+    User information is not valid here. An empty host is: RFC 9110 §7.2 asks for it where a target has no authority.
+    """
+    if text.startswith("["):
+        literal, bracket, rest = text[1:].partition("]")
+        host = _literal(literal) if bracket else None
+        if host is None or (rest and not rest.startswith(":")):
+            return None
+        port = rest[1:]
+    else:
+        host, _, port = text.partition(":")
+        if not _REGISTERED_NAME.fullmatch(host):
+            return None
+    if len(host) > MAX_HOST_LENGTH or not _PORT.fullmatch(port) or int(port or 0) > 65535:
+        return None
+    return Authority(host.lower(), int(port) if port else None)
+
+
+def parse_target(method: str, text: str) -> Target:
+    """The target of a request line. Raises BadRequest for what RFC 9112 §3.2 and RFC 3986 do not allow, a fragment included."""
+    if text.startswith("/"):
+        return Target(_checked(text))
+    if method == "CONNECT":
+        # Authority-form; there is no tunnel here, and admission says so.
+        return Target("*", text)
+    if text == "*" and method == "OPTIONS":
+        return Target("*")
+    absolute = _ABSOLUTE.fullmatch(text)
+    if absolute is None:
+        raise BadRequest("the request target is neither a path nor an http URL (RFC 9112 §3.2)")
+    authority, rest = absolute.groups()
+    if not authority or parse_authority(authority) is None:
+        raise BadRequest("the authority in the request target is not valid; user information is not accepted")
+    if not rest and method == "OPTIONS":
+        return Target("*", authority)
+    return Target(_checked(rest if rest.startswith("/") else "/" + rest), authority)
+
+
+def _checked(path_and_query: str) -> str:
+    if _PATH_AND_QUERY.fullmatch(path_and_query) is None:
+        raise BadRequest("the request target holds a character that RFC 3986 does not allow there; percent-encode it")
+    return path_and_query
+
+
+def _literal(text: str) -> str | None:
+    if _FUTURE_ADDRESS.fullmatch(text):
+        return f"[{text}]"
+    if "%" in text:  # a zone, which ipaddress would take
+        return None
+    try:
+        return f"[{IPv6Address(text).compressed}]"
+    except AddressValueError:
+        return None

@@ -1,0 +1,37 @@
+"""Whose answers these are: the cache's partition, from who issued the pair, to whom, for whom and for what (contract §7).
+
+It survives rotation, because nothing of a token goes into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from passoproxy.core.oauth.answers import claims_of
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.terms import Provider
+from passoproxy.core.oauth.transaction import digest
+
+
+def partition_of(provider: Provider, client_id: str, pair: Pair | None) -> str:
+    """The partition of `pair`'s identity as a digest (hex); without a pair, one that no pair ever has."""
+    if pair is None:
+        return _digest("nobody", provider.token_url, client_id)
+    scope = pair.scope if pair.scope is not None else provider.scope
+    return _digest("pair", provider.token_url, client_id, scope, pair.subject or "", pair.salt)
+
+
+def static_partition(provider_url: str, token: str) -> str:
+    """The partition of a static token: its `sub` where it is a JWT with one, else the token itself."""
+    subject = claims_of(token).get("sub")
+    return _digest("static", provider_url, str(subject) if subject else f"token {digest(token)}")
+
+
+def issued_to(provider: Provider, client_id: str) -> str:
+    """To which client of which provider a pair was issued, as a digest."""
+    return _digest("client", provider.token_url, client_id)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

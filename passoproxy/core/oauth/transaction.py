@@ -1,0 +1,136 @@
+"""The refresh as a transaction: the record that is durable before a token is presented, and the way out after a crash.
+
+A refresh token is spent when the provider reads it, not when its answer is stored. So before each presentation an `Intent` is made
+durable; it tells which token was about to be spent, and how often it was presented without its fate being told. What stands
+on disk after a crash, and the way out (`way_out`):
+
+    on disk                                             what the provider may believe      way out
+    no intent                                           nothing was sent                   NotSent: go on as before
+    intent, no answer kept                              sent or not, nobody knows          AnswerUnknown: a lost answer
+    intent, an answer kept that cannot be read          answered, the token may be spent   AnswerUnknown: a lost answer
+    answer kept that follows the newest generation      answered, the token is spent       NotCommitted: interpret and commit it
+    intent or answer of an older generation             done with                          NotSent: both are left-overs
+
+Sending belongs to `tokens/refreshing.py`, files to `stores/pair`. Here are no tokens, only their digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from passoproxy.core.oauth.pair import Pair
+
+Replay = str | float
+"""`oauth.lost_answer_replay`: 'never', 'once', 'always', or a grace period in seconds."""
+
+REMEMBERED = 200
+"""How many spent tokens are remembered; the oldest are forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A token that is presented, or whose fate was never told.
+
+    `token` is its digest, `generation` that of its pair. `begun_at` is when it was presented first (epoch seconds), `presented` how often it
+    was presented without its fate being told, the one under way included. `lost` says that the last answer is known to be lost.
+    """
+
+    token: str
+    generation: int
+    begun_at: float
+    presented: int = 1
+    lost: bool = False
+
+
+def digest(token: str) -> str:
+    """A token as it is remembered: SHA-256, hexadecimal. Tokens are long and random, so their digest gives nothing away."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def concerns(intent: Intent | None, pair: Pair | None) -> bool:
+    """Whether `intent` speaks of the refresh token that `pair` holds now."""
+    return (
+        intent is not None
+        and pair is not None
+        and pair.refresh_token is not None
+        and intent.generation == pair.generation
+        and intent.token == digest(pair.refresh_token)
+    )
+
+
+def begun(before: Intent | None, token: str, generation: int, now: float) -> Intent:
+    """The record that must be durable before `token` is presented (again)."""
+    if before is not None and before.token == digest(token) and before.generation == generation:
+        return replace(before, presented=before.presented + 1, lost=False)
+    return Intent(digest(token), generation, now)
+
+
+def taken_back(intent: Intent) -> Intent | None:
+    """After an attempt that told nothing bad (unsent, or answered and still good): this presentation does not count.
+
+    None where it was the only one; else the earlier loss stands.
+    """
+    return replace(intent, presented=intent.presented - 1, lost=True) if intent.presented > 1 else None
+
+
+def lost(intent: Intent) -> Intent:
+    """After an attempt whose answer is lost."""
+    return replace(intent, lost=True)
+
+
+def may_present(intent: Intent | None, policy: Replay, now: float, access_until: float | None) -> bool:
+    """Whether a token may be presented, again where its answer was lost (`oauth.lost_answer_replay`).
+
+    `always` and a grace period end with the access token: after that the chain is dead anyway.
+    """
+    if intent is None:
+        return True
+    if access_until is not None and now >= access_until:
+        return False
+    match policy:
+        case "never":
+            return False
+        case "once":
+            return intent.presented < 2
+        case "always":
+            return True
+        case _:
+            return now - intent.begun_at < float(policy)
+
+
+# ---- after a crash ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Nothing is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerUnknown:
+    """The token may be spent; `intent` says how often it was presented."""
+
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class NotCommitted:
+    """An answer was kept; it is to be interpreted and committed."""
+
+
+WayOut = NotSent | AnswerUnknown | NotCommitted
+
+
+def way_out(pair: Pair | None, intent: Intent | None, answer_follows: int | None) -> WayOut:
+    """What a crash left behind. `answer_follows` is the generation that a kept and readable answer follows, None without one."""
+    if answer_follows is not None and answer_follows == (pair.generation if pair else 0):
+        return NotCommitted()
+    if intent is not None and concerns(intent, pair):
+        return AnswerUnknown(lost(intent))
+    return NotSent()
+
+
+def remembered(spent: tuple[str, ...], token: str) -> tuple[str, ...]:
+    """`spent` with one more token whose fate was told; the oldest are forgotten."""
+    return (*(known for known in spent if known != digest(token)), digest(token))[-REMEMBERED:]

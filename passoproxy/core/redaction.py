@@ -1,0 +1,117 @@
+"""What may be said aloud: texts, targets, URLs and header fields with everything secret masked.
+
+Pure and bounded: no text longer than `MAX_TEXT` characters comes out, and no pattern here can run away on hostile input.
+Who says something aloud (logs, recent, page) is the business of telemetry and server.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from typing import Final, Literal
+from urllib.parse import quote, quote_plus, unquote_plus
+
+MASK: Final = "***"
+MAX_TEXT: Final = 8192
+"""Characters of a text that are looked at and shown."""
+
+QueryMode = Literal["full", "names", "none"]
+
+_NAMES: Final = (
+    "access_token|refresh_token|id_token|client_secret|code_verifier|client_assertion|assertion|password|passwd|"
+    "api_?key|admin_token|state_key|static_token|page_token|token|secret|code"
+)
+_SECRET_NAME: Final = re.compile(rf"(?:{_NAMES}|state|key|signature)\Z", re.IGNORECASE)
+_SECRET_FIELDS: Final = frozenset(
+    (
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-passoproxy-key",
+        "x-passoproxy-page",
+        "x-api-key",
+    )
+)
+
+# The order matters: whole header lines go first, then named values, then what is known by its shape alone.
+_RULES: Final = (
+    (
+        re.compile(
+            r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-passoproxy-(?:key|page)|x-api-key)(\"?\s*[:=]\s*)[^\r\n]+",
+            re.IGNORECASE,
+        ),
+        rf"\1\2{MASK}",
+    ),
+    (re.compile(r"\b([a-z][a-z0-9+.-]{0,15}://)[^\s/?#@]{1,2048}@", re.IGNORECASE), rf"\1{MASK}@"),
+    (re.compile(rf'\\"({_NAMES})\\"\s*:\s*\\"(?:[^"\\]|\\[^"])*(?:\\")?', re.IGNORECASE), rf'\\"\1\\": \\"{MASK}\\"'),
+    (re.compile(rf'"({_NAMES})"\s*:\s*"(?:[^"\\]|\\.)*"?', re.IGNORECASE), rf'"\1": "{MASK}"'),
+    (re.compile(rf"'({_NAMES})'\s*:\s*'(?:[^'\\]|\\.)*'?", re.IGNORECASE), rf"'\1': '{MASK}'"),
+    (re.compile(rf"(?<![A-Za-z0-9])({_NAMES})=[^\s&\"'<>;,)]+", re.IGNORECASE), rf"\1={MASK}"),
+    (re.compile(r"\b(bearer|basic|dpop)(?:\s+|%20|\+)[A-Za-z0-9._~+/=%-]{6,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,4}"), MASK),
+    (re.compile(r"def[0-9a-f]{20,}", re.IGNORECASE), MASK),
+)
+
+
+class Redactor:
+    """Masks what is secret by its shape, by the name beside it, or because it is one of `secrets` word for word.
+
+    `query` is `log.query`. A known secret is found plain, percent-encoded, escaped for JSON and in base64 (Basic credentials); one under
+    eight characters only where it stands as a word of its own, and one under three not at all.
+    """
+
+    def __init__(self, secrets: Iterable[str] = (), query: QueryMode = "names") -> None:
+        self.query: QueryMode = query
+        forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+        self._longest = max(map(len, forms), default=0)
+        self._known = re.compile("|".join(map(_literal, forms))) if forms else None
+
+    def text(self, text: str) -> str:
+        """`text` without secrets, cut to `MAX_TEXT` characters."""
+        text, longer = text[: MAX_TEXT + self._longest], len(text) > MAX_TEXT
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        for pattern, masked in _RULES:
+            text = pattern.sub(masked, text)
+        return text[:MAX_TEXT] + "…" if longer else text
+
+    def target(self, target: str) -> str:
+        """A request target or URL with its query as `log.query` wants it: in full (secrets masked), names alone, or none."""
+        path, mark, query = target[:MAX_TEXT].partition("?")
+        if not mark or self.query == "none":
+            return self.text(path)
+        return self.text(f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}")
+
+    def field(self, name: str, value: str) -> str:
+        """The value of a header field as it may be shown."""
+        return MASK if name.lower() in _SECRET_FIELDS else self.text(value)
+
+    def fields(self, fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Header fields as they may be shown, in their order."""
+        return [(name, self.field(name, value)) for name, value in fields]
+
+    def _parameter(self, parameter: str) -> str:
+        name, mark, _ = parameter.partition("=")
+        if mark and (self.query == "names" or _SECRET_NAME.match(unquote_plus(name))):
+            return f"{name}={MASK}"
+        return parameter
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """The spellings under which a secret may turn up."""
+    if len(secret) < 3:
+        return
+    yield secret
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    yield json.dumps(secret)[1:-1]
+    if len(secret) >= 8:
+        yield base64.b64encode(secret.encode()).decode().rstrip("=")
+
+
+def _literal(form: str) -> str:
+    """A pattern for one spelling; a short one has to be a word, else it would mask the innocent."""
+    return re.escape(form) if len(form) >= 8 else rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])"

@@ -1,0 +1,129 @@
+"""The head of an origin's answer: examined byte by byte before aiohttp's C parser may read it.
+
+That parser is lenient with answers (bare LF, obsolete folding, control characters, any version), so a strict pattern over the whole head
+comes first and the parser only decodes what has passed. How the body is framed is left to `core.http.framing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from aiohttp import http_exceptions, http_parser
+from aiohttp.base_protocol import BaseProtocol
+
+from passoproxy.core.http.grammar import WORD_CHARACTERS, members_of
+from passoproxy.core.http.messages import Fields
+from passoproxy.errors import OriginInvalid, PassoproxyError
+
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"
+_FIELD_LINE = rb"[" + WORD_CHARACTERS.encode() + rb"]++:" + _TEXT + rb"\r\n"
+_HEAD = re.compile(
+    rb"HTTP/1\.(?P<minor>[01]) (?P<status>[1-5][0-9]{2})(?: " + _TEXT + rb")?\r\n(?:" + _FIELD_LINE + rb")*+\r\n"
+)
+_NEVER_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_START = b"HTTP/1."
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """A valid head as it came. `keep_alive` is what version and `Connection` say (RFC 9112 §9.3)."""
+
+    status: int
+    version: tuple[int, int]
+    fields: Fields
+    keep_alive: bool
+
+
+def require_native_parser() -> None:
+    """Raises PassoproxyError where aiohttp would parse in Python: the two parsers differ, and only the C one is held by our tests."""
+    if http_parser.HttpResponseParser is http_parser.HttpResponseParserPy:
+        raise PassoproxyError(
+            "aiohttp's C parser is missing; install a wheel of aiohttp with extensions and unset AIOHTTP_NO_EXTENSIONS"
+        )
+
+
+class HeadReader:
+    """Collects the heads of one connection's answers, within `max_bytes` each. Faults are OriginInvalid; `peer` names the origin in them."""
+
+    __slots__ = ("_held", "_loop", "_max_bytes", "_parser", "_peer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, peer: str, max_bytes: int) -> None:
+        self._loop = loop
+        self._peer = peer
+        self._max_bytes = max_bytes
+        self._held = bytearray()
+        self._parser = self._new_parser()
+
+    @property
+    def begun(self) -> bool:
+        """Whether part of a head is held."""
+        return bool(self._held)
+
+    def feed(self, data: bytes) -> tuple[AnswerHead, bytes] | None:
+        """The next head and the bytes after it; None while it is incomplete."""
+        searched = 0
+        if self._held:
+            searched = len(self._held)
+            self._held += data
+            data = bytes(self._held)
+        end = data.find(b"\r\n\r\n", max(0, searched - 3)) + 4
+        if end > self._max_bytes or (end == 3 and len(data) > self._max_bytes):
+            raise OriginInvalid(
+                f"the head of an answer of {self._peer} is over {self._max_bytes} bytes; see header_bytes"
+            )
+        if end == 3:
+            self._check_start(data, searched)
+            if not searched:
+                self._held += data
+            return None
+        self._held.clear()
+        return self._parse(data[:end]), data[end:]
+
+    def _check_start(self, data: bytes, searched: int) -> None:
+        # A head that can no longer become valid is refused at once, not when the time for it is over.
+        if not data.startswith(_START[: len(data)]) or _NEVER_IN_A_HEAD.search(data, max(0, searched - 1)):
+            raise self._invalid()
+
+    def _parse(self, raw: bytes) -> AnswerHead:
+        found = _HEAD.fullmatch(raw)
+        if found is None:
+            raise self._invalid()
+        status = int(found["status"])
+        version = (1, 1) if found["minor"] == b"1" else (1, 0)
+        if status == 101:
+            raise OriginInvalid(f"{self._peer} switched protocols (101), which nobody asked for; check what runs there")
+        try:
+            messages, _, _ = self._parser.feed_data(raw)
+        except http_exceptions.HttpProcessingError as error:
+            raise self._invalid() from error
+        if len(messages) != 1:
+            raise self._invalid()
+        fields = messages[0][0].headers
+        if status < 200:
+            # After an interim head with `Connection: close` the parser would accept no further one.
+            self._parser = self._new_parser()
+        return AnswerHead(status, version, fields, _keeps_alive(version, fields))
+
+    def _new_parser(self) -> http_parser.HttpResponseParser:
+        return http_parser.HttpResponseParser(
+            BaseProtocol(self._loop),
+            self._loop,
+            65536,
+            max_line_size=self._max_bytes,
+            max_field_size=self._max_bytes,
+            max_headers=self._max_bytes,
+            response_with_body=False,
+            auto_decompress=False,
+        )
+
+    def _invalid(self) -> OriginInvalid:
+        return OriginInvalid(f"{self._peer} sent an answer whose head is not valid HTTP/1.1; check what runs there")
+
+
+def _keeps_alive(version: tuple[int, int], fields: Fields) -> bool:
+    if "Connection" not in fields:
+        return version == (1, 1)
+    options = {member.lower() for member in members_of(fields, "Connection")}
+    return "close" not in options and (version == (1, 1) or "keep-alive" in options)

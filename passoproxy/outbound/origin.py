@@ -1,0 +1,96 @@
+"""The last hop of a request's road: speaks HTTP/1.1 to the origin, and turns what can go wrong there into refusals and events.
+
+Connections are the business of `pool`; what may cross the proxy is listed in `core.http.forwarding`.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from passoproxy.core.events import OriginAnswered, OriginFailed
+from passoproxy.core.http.forwarding import from_origin, toward_origin
+from passoproxy.core.http.messages import RequestHead, ResponseHead
+from passoproxy.errors import BadRequest, ConnectionDropped, Refusal
+from passoproxy.outbound.connection import Answer, Message
+from passoproxy.outbound.pool import Pool
+from passoproxy.ports import Body, BytesBody, Clock, Observer, Request, Response, nobody
+
+_SENT_TWICE = frozenset({"GET", "HEAD", "OPTIONS"})
+_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+
+
+class Origin:
+    """Sends requests to the pool's endpoint. `user_agent` replaces the client's own; None lets that through."""
+
+    def __init__(self, pool: Pool, *, clock: Clock, observer: Observer = nobody, user_agent: str | None = None) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._observer = observer
+        self.user_agent = user_agent
+
+    async def send(self, request: Request) -> Response:
+        """The origin's answer, its body still arriving. Raises OriginUnreachable, OriginTimeout, OriginInvalid or Overloaded.
+
+        A request is sent once; again, once, only where a kept connection ended before a byte of the answer and that cannot do harm.
+        """
+        head = toward_origin(request.head, authority=self._pool.endpoint.authority, user_agent=self.user_agent)
+        message = Message(head.method, encoded(head, request.body), request.body, request.body.length is None)
+        began = self._clock.monotonic()
+        try:
+            answer = await self._exchange(request, message)
+        except Refusal as refusal:
+            self._observer(OriginFailed(head.method, head.target, refusal.code, refusal.detail))
+            raise
+        self._observer(OriginAnswered(head.method, head.target, answer.status, self._clock.monotonic() - began))
+        cookies = request.policy is not None and request.policy.pass_cookies
+        return Response(from_origin(ResponseHead(answer.status, answer.fields), pass_cookies=cookies), answer.body)
+
+    async def _exchange(self, request: Request, message: Message) -> Answer:
+        try:
+            return await self._once(request, message, fresh=False)
+        except ConnectionDropped:
+            if not _harmless_twice(request):
+                raise
+        return await self._once(request, message, fresh=True)
+
+    async def _once(self, request: Request, message: Message, *, fresh: bool) -> Answer:
+        connection = await self._pool.acquire(fresh=fresh)
+        request.trail.origin_requests += 1
+        told = request.on_interim
+        if told is None:
+            return await connection.exchange(message)
+        return await connection.exchange(message, lambda head: told(from_origin(head, pass_cookies=False)))
+
+
+def encoded(head: RequestHead, body: Body) -> bytes:
+    """A head as it goes onto the wire, with the fields that frame `body`. Values go out as the bytes that came in.
+
+    Raises BadRequest where a part would break out of its line: a second guard, after what admission checks.
+    """
+    lines = [f"{head.method} {head.target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in head.fields.items()]
+    if body.length is None:
+        lines.append("Transfer-Encoding: chunked")
+    elif body.length or head.method in _WITH_CONTENT:
+        lines.append(f"Content-Length: {body.length}")
+    data = "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
+    # Every line ends in CR LF and nothing else does: a CR, LF or NUL within a part shows in the count.
+    ends = len(lines) + 1
+    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data or head.target.count(" "):
+        raise BadRequest(
+            "a part of the request would break the message toward the origin; send it without control characters"
+        )
+    return data
+
+
+def _harmless_twice(request: Request) -> bool:
+    """Whether sending it again can change nothing: a safe method, no body, and no query name that stands for a side effect."""
+    if request.head.method not in _SENT_TWICE:
+        return False
+    if not isinstance(request.body, BytesBody) or request.body.data:
+        return False
+    query = request.head.query
+    if not query or request.policy is None:
+        return True
+    harmful = request.policy.bypass_when.names
+    return not any(name.partition("[")[0] in harmful for name, _ in parse_qsl(query, keep_blank_values=True))

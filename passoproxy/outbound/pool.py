@@ -1,0 +1,171 @@
+"""Connections to one origin, kept for the next request: at most so many, the youngest reused first, none that anything arrived on.
+
+How an origin is reached is left to `dialing`, what happens on a connection to `connection`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from passoproxy.errors import OriginTimeout, OriginUnreachable, Overloaded
+from passoproxy.outbound.connection import Connection, Limits
+from passoproxy.outbound.dialing import Dialer, DialFailed
+from passoproxy.outbound.endpoint import Endpoint
+from passoproxy.outbound.heads import require_native_parser
+
+
+class Pool:
+    """At most `max_connections` to the dialer's endpoint. Who finds none free waits, first come first served, for the dialer's timeout.
+
+    Raises PassoproxyError at once where aiohttp's C parser is missing.
+    """
+
+    def __init__(self, dialer: Dialer, *, max_connections: int = 32, limits: Limits | None = None) -> None:
+        require_native_parser()
+        self._dialer = dialer
+        self._max = max_connections
+        self._limits = limits or Limits()
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._places = 0
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._closed = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the connections lead."""
+        return self._dialer.endpoint
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for a request."""
+        return len(self._idle)
+
+    @property
+    def open(self) -> int:
+        """Connections that stand."""
+        return len(self._open)
+
+    def reconfigure(self, dialer: Dialer, *, max_connections: int, limits: Limits) -> None:
+        """New connections follow the new settings; the old ones end with their message or their age."""
+        self._dialer, self._max, self._limits = dialer, max_connections, limits
+        self._hand_out()
+
+    async def acquire(self, *, fresh: bool = False) -> Connection:
+        """A connection for one exchange, which has to begin before anything else is awaited; `fresh` asks for one never used before.
+
+        Raises OriginUnreachable, OriginTimeout, or Overloaded where none came free in time.
+        """
+        if not fresh:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.usable:
+                    return connection
+                connection.close()
+        elif self._places >= self._max and self._idle:
+            self._idle.pop(0).close()
+        if self._places < self._max and not self._closed:
+            self._places += 1
+            return await self._dial()
+        return await self._wait(fresh)
+
+    async def _wait(self, fresh: bool) -> Connection:
+        if self._closed:
+            raise OriginUnreachable("passoproxy is stopping; ask again when it has started")
+        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(self._dialer.timeout):
+                connection = await turn
+        except BaseException as error:
+            self._leave(turn)
+            if isinstance(error, TimeoutError):
+                text = (
+                    f"all {self._max} connections to {self.endpoint.authority} are in use; see upstream.max_connections"
+                )
+                raise Overloaded(text) from error
+            raise
+        if connection is None:  # a place, but no connection in it
+            return await self._dial()
+        if connection.usable and not fresh:
+            return connection
+        if connection.ended:  # its place went to someone else already
+            return await self.acquire(fresh=fresh)
+        self._places += 1  # its place stays taken, so that nobody overtakes
+        connection.close()
+        return await self._dial()
+
+    def _leave(self, turn: asyncio.Future[Connection | None]) -> None:
+        """Gives back what a waiter was handed in the very moment in which it gave up."""
+        if not turn.done() or turn.cancelled():
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            return
+        connection = turn.result()
+        if connection is None:
+            self._free_place()
+        else:
+            self.released(connection)
+
+    async def _dial(self) -> Connection:
+        """A new connection in a place that is taken already."""
+        loop = asyncio.get_running_loop()
+        limits, peer = self._limits, self.endpoint.authority
+        try:
+            connection = await self._dialer.dial(lambda: Connection(loop, peer, limits, self))
+        except DialFailed as failure:
+            self._free_place()
+            kind = OriginTimeout if failure.timed_out else OriginUnreachable
+            raise kind(f"the origin cannot be reached: {failure}") from failure
+        except BaseException:
+            self._free_place()
+            raise
+        if connection.ended:
+            self._free_place()
+            raise OriginUnreachable(f"{peer} accepted a connection and closed it at once; check what runs there")
+        self._open.add(connection)
+        return connection
+
+    # ---- what connections tell
+
+    def released(self, connection: Connection) -> None:
+        while self._waiting and not self._closed:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(connection)
+                return
+        self._idle.append(connection)
+        if self._closed:
+            connection.close()
+
+    def gone(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if connection in self._open:
+            self._open.discard(connection)
+            self._free_place()
+
+    def _free_place(self) -> None:
+        self._places -= 1
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._places < self._max and not self._closed:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._places += 1
+                turn.set_result(None)
+
+    async def close(self) -> None:
+        """Ends every connection; exchanges under way break, those who wait are told."""
+        self._closed = True
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(OriginUnreachable("passoproxy is stopping; ask again when it has started"))
+        self._waiting.clear()
+        for connection in list(self._idle):
+            connection.close()
+        for connection in list(self._open):
+            connection.abort()
+        await asyncio.sleep(0)

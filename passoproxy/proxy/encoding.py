@@ -1,0 +1,137 @@
+"""The content coding of each client. Stands outermost of what touches bodies: the inner rooms see one `Accept-Encoding`, the proxy's own.
+
+A body is passed on as it is stored where the client takes that coding, decoded as a stream where it does not, and encoded where it
+is plain, worth it, and the client takes one (contract §5).
+"""
+
+from __future__ import annotations
+
+import functools
+
+from passoproxy.core.http.entity_tags import merged_vary, not_modified_for, suffixed, with_inner_forms
+from passoproxy.core.http.messages import Fields, ResponseHead, changed
+from passoproxy.core.http.negotiation import accepted_codings, chosen, compressible, takes
+from passoproxy.ports import Body, BytesBody, Hop, Request, Response
+from passoproxy.proxy.codings import KNOWN, DecodedBody, EncodedBody, encoded, known
+from passoproxy.proxy.remembering import Remembered
+
+OWN = "gzip, br, zstd"
+"""What the origin is told that we take."""
+
+_WORTH_IT = 1024  # bytes under which nothing is encoded (contract §5)
+_AT_ONCE = 256 * 1024  # bytes that are encoded in one go; more is done in steps while it is sent
+_BODILESS = frozenset((204, 205, 304))
+_OF_THE_BYTES = ("Content-Length", "Content-MD5", "Digest", "Content-Digest", "Accept-Ranges")
+
+_accepted = functools.lru_cache(maxsize=256)(
+    accepted_codings
+)  # clients send few different values, and each with every request
+
+
+class Encoding:
+    """Gives each client the coding it takes. `memory_bytes` bounds what is remembered of encoded stored bodies; 0 remembers none."""
+
+    def __init__(self, inner: Hop, *, memory_bytes: int = 0) -> None:
+        self._inner = inner
+        self._remembered: Remembered[bytes] = Remembered(memory_bytes)
+
+    async def send(self, request: Request) -> Response:
+        fields = request.head.fields
+        weights, sent = _accepted(fields.get("Accept-Encoding")), fields.get("If-None-Match")
+        response = await self._inner.send(_for_inner_rooms(request, sent))
+        head = response.head
+        if head.status == 304:
+            return response.with_head(not_modified_for(head, sent))
+        if head.status in _BODILESS or _must_stay(head.fields):
+            return response
+        stored = _coding(head.fields)
+        if stored is None:
+            return response  # a coding that we cannot undo is passed on untouched
+        if stored != "identity":
+            # A coding that is not taken is undone, not made anew: a client that knows neither of the two is rare.
+            coding = stored if takes(weights, stored) > 0 else "identity"
+        elif _worth_it(response):
+            coding = chosen(weights, KNOWN)
+        else:
+            return response
+        if head.status == 206 and coding != stored:
+            return await self._whole_instead(request, response)
+        return await self._in_coding(request, response, stored, coding)
+
+    async def _whole_instead(self, request: Request, partial: Response) -> Response:
+        # Part of an encoded body cannot be decoded: the whole is right where a part is not.
+        if "Range" not in request.head.fields:
+            return partial
+        await partial.body.aclose()
+        fields = changed(request.head.fields, without=("Range", "If-Range"))
+        return await self.send(request.with_head(request.head.with_fields(fields)))
+
+    async def _in_coding(self, request: Request, response: Response, stored: str, coding: str) -> Response:
+        if coding == stored:
+            return response.with_head(_with_vary(response.head))
+        if request.head.method == "HEAD":
+            return response.with_head(_for_other_bytes(response.head, coding, None))
+        if coding == "identity":
+            return Response(_for_other_bytes(response.head, coding, None), DecodedBody(response.body, stored))
+        if isinstance(response.body, BytesBody) and len(response.body.data) <= _AT_ONCE:
+            data = self._encoded(response.body.data, coding, response.content_id)
+            return Response(_for_other_bytes(response.head, coding, len(data)), BytesBody(data))
+        return Response(_for_other_bytes(response.head, coding, None), EncodedBody(response.body, coding))
+
+    def _encoded(self, data: bytes, coding: str, content_id: str) -> bytes:
+        if not content_id:
+            return encoded(data, coding)
+        made = self._remembered.get((content_id, coding))
+        if made is None:
+            made = encoded(data, coding)
+            self._remembered.keep((content_id, coding), made, len(made))
+        return made
+
+
+def _for_inner_rooms(request: Request, sent: str | None) -> Request:
+    having = [("Accept-Encoding", OWN)]
+    if sent is not None and "-" in sent:
+        having.append(("If-None-Match", with_inner_forms(sent)))
+    return request.with_head(request.head.with_fields(changed(request.head.fields, having=having)))
+
+
+def _must_stay(fields: Fields) -> bool:
+    """RFC 9111 §5.2.2.6: `no-transform` forbids any other coding."""
+    value = fields.get("Cache-Control")
+    return value is not None and "no-transform" in value.lower()
+
+
+def _coding(fields: Fields) -> str | None:
+    """The one coding of the body, `identity` for none, None for what we cannot undo."""
+    value = fields.get("Content-Encoding")
+    if value is None or value.strip().lower() in ("", "identity"):
+        return "identity"
+    return known(value)
+
+
+def _worth_it(response: Response) -> bool:
+    if not compressible(response.head.fields.get("Content-Type")):
+        return False
+    length = _length(response.head.fields, response.body)
+    return length is None or length >= _WORTH_IT
+
+
+def _length(fields: Fields, body: Body) -> int | None:
+    stated = fields.get("Content-Length", "")
+    return int(stated) if stated.isdigit() else body.length or None
+
+
+def _with_vary(head: ResponseHead) -> ResponseHead:
+    vary = merged_vary(head.fields.getall("Vary", ()), "Accept-Encoding")
+    return head if head.fields.get("Vary") == vary else head.with_fields(changed(head.fields, having=(("Vary", vary),)))
+
+
+def _for_other_bytes(head: ResponseHead, coding: str, length: int | None) -> ResponseHead:
+    having = [("Vary", merged_vary(head.fields.getall("Vary", ()), "Accept-Encoding"))]
+    if coding != "identity":
+        having.append(("Content-Encoding", coding))
+    if (tag := head.fields.get("ETag")) is not None:
+        having.append(("ETag", suffixed(tag, coding)))
+    if length is not None:
+        having.append(("Content-Length", str(length)))
+    return head.with_fields(changed(head.fields, without=(*_OF_THE_BYTES, "Content-Encoding"), having=having))

@@ -1,0 +1,120 @@
+"""The database's life: opened when first needed, opened anew when its file was replaced or lost, begun anew when damaged.
+
+Any thread may ask for `rows`. What was damaged is removed, not kept aside: it would count into the cache's size, and nothing in a
+cache is worth mending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from passoproxy.errors import EntryStoreFailure
+from passoproxy.stores.entries.disk_rows import DATABASE, JOURNALS, Rows
+from passoproxy.stores.entries.faults import Damaged, translated
+
+_LOCK = "lock"
+
+
+class Database:
+    """The database of one folder, for all threads of this process. Raises `EntryStoreFailure` while it cannot be used."""
+
+    def __init__(self, folder: Path, max_bytes: int, more: Callable[[], int], on_new: Callable[[], None]) -> None:
+        """`more` tells what else counts into `max_bytes`; `on_new` is told when a database was begun in place of another."""
+        self._folder, self._max_bytes, self._more, self._on_new = folder, max_bytes, more, on_new
+        self._path = folder / DATABASE
+        self._changing = threading.RLock()
+        self._rows: Rows | None = None
+        self._file = (0, 0)
+        self._mine = threading.local()
+
+    def rows(self) -> Rows:
+        """The open database, as this thread may use it."""
+        rows = self._rows
+        if rows is None or self._file_there() != self._file:
+            rows = self._opened(rows)
+        mine: Rows | None = getattr(self._mine, "rows", None)
+        if mine is not rows:
+            self.leave()
+            self._mine.rows = rows
+        return rows
+
+    def condemn(self, rows: Rows) -> None:
+        """Throws a damaged database away, unless someone has done so already, and begins another. Raises EntryStoreFailure."""
+        with self._changing:
+            if rows is self._rows and self._file_there() == self._file:
+                with self._alone(), translated(self._folder):
+                    self._remove()
+            self._opened(rows)
+        self._on_new()
+
+    def leave(self) -> None:
+        """Closes this thread's connection; the next `rows` makes another."""
+        mine: Rows | None = getattr(self._mine, "rows", None)
+        if mine is not None:
+            with contextlib.suppress(Exception):  # what cannot be closed properly is let go all the same
+                mine.close()
+            self._mine.rows = None
+
+    def _file_there(self) -> tuple[int, int]:
+        try:
+            there = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return (0, 0)
+        return there.st_dev, there.st_ino
+
+    def _opened(self, seen: Rows | None) -> Rows:
+        with self._changing:
+            if self._rows is not seen and self._rows is not None and self._file_there() == self._file:
+                return self._rows
+            replaced = self._rows is not None
+            self._rows = None
+            with self._alone():
+                try:
+                    rows = self._open()
+                except Damaged:
+                    replaced = True
+                    with translated(self._folder):
+                        self._remove()
+                    rows = self._open()
+            self._rows = rows
+            self._mine.rows = rows
+        if replaced:
+            self._on_new()
+        return rows
+
+    def _open(self) -> Rows:
+        """Opens or makes the files, private before SQLite writes to them; it gives its journals the same mode."""
+        with translated(self._folder):
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.fchmod(file, 0o600)
+            finally:
+                os.close(file)
+            rows = Rows(self._folder, self._max_bytes, self._more)
+            rows.volume()
+            self._file = self._file_there()
+            return rows
+
+    def _remove(self) -> None:
+        for name in (DATABASE, *JOURNALS):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._folder / name)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time opens or replaces the database."""
+        try:
+            lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EntryStoreFailure(f"{self._folder}: {error.strerror}; see space and rights of the cache's folder") from error
+        try:
+            os.fchmod(lock, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)

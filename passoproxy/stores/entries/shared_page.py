@@ -1,0 +1,150 @@
+"""One page of memory that all processes on a cache folder share: what changed, told without asking the database.
+
+512 words of 8 bytes: magic, generation, events, purges, bytes of bodies under way, and a ring of the last 504 events. An event is the
+48-bit mark of the primary key that it concerns (0: any) and 16 bits for who told it (0: everyone must heed it, the teller too).
+Reading is a load from memory; writing takes a file lock. The file is never made shorter: a mapped page that loses its file's
+bytes kills the process that touches it, so it is a single page and only ever rewritten in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_SIZE = 4096
+_MAGIC = int.from_bytes(b"pxpage1\0", "little")
+_MAGIC_AT, _GENERATION, _EVENTS, _PURGES, _PENDING = range(5)
+_RING = 8
+SLOTS = _SIZE // 8 - _RING
+ANYTHING = 0
+"""The mark of an event that concerns every key."""
+
+
+class SharedPage:
+    """The page of one folder, made if it is not there. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._origin = secrets.randbelow(0xFFFF) + 1
+        self._kept: list[tuple[int, mmap.mmap]] = []
+        self._open(floor=0)
+
+    def _open(self, floor: int) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.fchmod(self._file, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            if os.fstat(self._file).st_size < _SIZE:
+                os.ftruncate(self._file, _SIZE)
+            mapped = mmap.mmap(self._file, _SIZE)
+            self._kept.append((self._file, mapped))
+            self._words = memoryview(mapped).cast("Q")
+            if self._words[_MAGIC_AT] != _MAGIC:
+                self._begin(floor)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _begin(self, floor: int) -> None:
+        """Numbers start at the time of day in milliseconds: above what an earlier page can have counted to."""
+        start = max(time.time_ns() // 1_000_000, floor)
+        for at in range(len(self._words)):
+            self._words[at] = 0
+        self._words[_GENERATION] = self._words[_EVENTS] = self._words[_PURGES] = start
+        self._words[_MAGIC_AT] = _MAGIC
+
+    def renew_if_lost(self) -> bool:
+        """Maps the file anew if another one, or none, lies at its path; whether that was so. Raises OSError."""
+        with self._lock:
+            with contextlib.suppress(OSError):
+                there, mine = os.stat(self._path, follow_symlinks=False), os.fstat(self._file)
+                if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                    return False
+            generation = self._words[_GENERATION]
+            self._open(floor=generation + 1)
+            self._words[_GENERATION] = max(self._words[_GENERATION], generation + 1)
+            return True
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever something stored was changed or removed."""
+        return self._words[_GENERATION]
+
+    @property
+    def events(self) -> int:
+        """Grows whenever anything at all happened to what is stored."""
+        return self._words[_EVENTS]
+
+    @property
+    def purges(self) -> int:
+        """The number of the last purge."""
+        return self._words[_PURGES]
+
+    @property
+    def pending(self) -> int:
+        """Bytes of bodies that are being written by all processes."""
+        return self._words[_PENDING]
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def tell(self, marks: Sequence[int], *, changed: bool, heeded_by_all: bool = False) -> None:
+        """Tells of one event for each mark. `changed`: something that was visible is gone or different."""
+        origin = 0 if heeded_by_all else self._origin
+        with self._alone():
+            events = self._words[_EVENTS]
+            for mark in marks:
+                events = (events + 1) & (2**63 - 1)
+                self._words[_RING + events % SLOTS] = mark << 16 | origin
+            self._words[_EVENTS] = events
+            if changed:
+                self._words[_GENERATION] = (self._words[_GENERATION] + 1) & (2**63 - 1)
+
+    def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
+        """The number of the last event, and the marks told by others since event `seen`; None where they are no longer known."""
+        with self._alone():
+            events = self._words[_EVENTS]
+            if not 0 <= events - seen <= SLOTS:
+                return events, None
+            told = (self._words[_RING + at % SLOTS] for at in range(seen + 1, events + 1))
+            marks = [slot >> 16 for slot in told if slot & 0xFFFF != self._origin]
+            return events, None if ANYTHING in marks else marks
+
+    def raise_purges(self, number: int) -> None:
+        """Makes `number` the last purge's unless a later one is known."""
+        with self._alone():
+            self._words[_PURGES] = max(self._words[_PURGES], number)
+
+    def add_pending(self, amount: int) -> None:
+        """Counts `amount` more (or, below zero, fewer) bytes under way."""
+        with self._alone():
+            self._words[_PENDING] = max(0, min(2**62, self._words[_PENDING] + amount))
+
+    def set_pending(self, amount: int) -> None:
+        """Corrects the count of bytes under way."""
+        with self._alone():
+            self._words[_PENDING] = amount
+
+    def close(self) -> None:
+        """Lets go of the file. What was read last stays readable, so that a late `generation` does no harm."""
+        last = bytes(self._words)
+        self._words.release()
+        self._words = memoryview(bytearray(last)).cast("Q")
+        for file, mapped in self._kept:
+            with contextlib.suppress(BufferError):  # an old page that someone is reading this instant
+                mapped.close()
+            os.close(file)
+        self._kept.clear()

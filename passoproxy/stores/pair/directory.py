@@ -1,0 +1,137 @@
+"""The pair in a folder: generations, the chain's record, a raw answer under way, and the lock.
+
+    lock            held by the owner for life               answer.json    a raw answer, durable before anyone interprets it
+    pair.N.json     generation N; two are kept               reserve        room for the next answer, taken before a refresh is sent
+    record.json     chain state, intent, spent tokens        *.damaged-T    what could not be understood, kept aside since T
+
+Nothing here decides anything: which generation counts is its number, what to do about a left-over is `core/oauth/transaction`'s word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.errors import PairDamaged, PairStoreFailure
+from passoproxy.ports import ChainRecord, RawAnswer
+from passoproxy.stores.pair import coding
+from passoproxy.stores.pair.folder import (
+    TEMPORARY,
+    own_folder,
+    read_secret,
+    remove,
+    set_aside,
+    sync_folder,
+    take_room,
+    write_secret,
+)
+from passoproxy.stores.pair.ownership import Ownership
+
+ROOM = 96 * 1024
+"""Bytes of the reserve: an answer of 64 KiB in base64 with all that stands around it."""
+
+_GENERATION = re.compile(r"pair\.([0-9]{1,18})\.json")
+
+T = TypeVar("T")
+
+
+class DirectoryPairStore:
+    """A PairStore in `directory`; `folder` is where it really is once acquired. `wall` names damaged files by their time."""
+
+    def __init__(self, directory: Path, wall: Callable[[], float] = time.time) -> None:
+        self.folder = directory
+        self._wall = wall
+        self._ownership: Ownership | None = None
+
+    def acquire(self) -> None:
+        if self._ownership is None:
+            self.folder = own_folder(self.folder)
+            ownership = Ownership(self.folder / "lock")
+            ownership.take()
+            self._ownership = ownership
+            for left_over in self.folder.glob(f"*{TEMPORARY}"):
+                with contextlib.suppress(OSError):
+                    left_over.unlink()
+
+    def release(self) -> None:
+        if self._ownership is not None:
+            self._ownership.leave()
+            self._ownership = None
+
+    def load(self) -> Pair | None:
+        """A damaged newest generation is moved aside and named by PairDamaged; asked again, the one before it is given."""
+        numbers = self._generations()
+        if not numbers:
+            return None
+        path = self._generation(numbers[-1])
+        pair = self._read(path, coding.decode_pair)
+        if pair is not None and pair.generation != numbers[-1]:
+            aside = set_aside(path, int(self._wall()))
+            raise PairDamaged(f"{path}: holds another generation than its name says; kept as {aside.name}")
+        return pair
+
+    def load_record(self) -> ChainRecord:
+        return self._read(self.folder / "record.json", coding.decode_record) or ChainRecord()
+
+    def reserve(self) -> None:
+        take_room(self.folder / "reserve", ROOM)
+
+    def keep_answer(self, answer: RawAnswer) -> None:
+        write_secret(self.folder / "answer.json", coding.encode_answer(answer), room=self.folder / "reserve")
+
+    def pending_answer(self) -> RawAnswer | None:
+        return self._read(self.folder / "answer.json", coding.decode_answer)
+
+    def commit(self, pair: Pair) -> None:
+        """Generations with a higher number (from before a loss) are moved aside, older ones than the one before are removed."""
+        for number in self._generations():
+            if number > pair.generation:
+                set_aside(self._generation(number), int(self._wall()))
+        write_secret(self._generation(pair.generation), coding.encode_pair(pair))
+        remove(self.folder / "answer.json")
+        for number in self._generations()[:-2]:
+            remove(self._generation(number))
+
+    def save_record(self, record: ChainRecord) -> None:
+        write_secret(self.folder / "record.json", coding.encode_record(record))
+
+    def erase(self) -> None:
+        for number in self._generations():
+            remove(self._generation(number))
+        for name in ("answer.json", "reserve"):
+            remove(self.folder / name)
+        with _told(self.folder):
+            sync_folder(self.folder)
+
+    def _generation(self, number: int) -> Path:
+        return self.folder / f"pair.{number}.json"
+
+    def _generations(self) -> list[int]:
+        with _told(self.folder):
+            found = (_GENERATION.fullmatch(path.name) for path in self.folder.iterdir())
+            return sorted(int(match[1]) for match in found if match)
+
+    def _read(self, path: Path, decode: Callable[[bytes], T]) -> T | None:
+        data = read_secret(path)
+        if data is None:
+            return None
+        try:
+            return decode(data)
+        except ValueError as fault:
+            aside = set_aside(path, int(self._wall()))
+            raise PairDamaged(
+                f"{path}: cannot be understood ({fault}); kept as {aside.name}, which nothing will overwrite"
+            ) from fault
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise PairStoreFailure(f"{folder}: cannot be read ({fault.strerror})") from fault

@@ -1,0 +1,164 @@
+"""A folder that holds secrets: made 0700, its files 0600 and written so that a crash leaves the old or the new, never a mixture.
+
+What the files mean is the business of `coding` and `directory`. Errors name the path, what is wrong with it, and what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+from passoproxy.errors import CannotCreate, PairStoreFailure
+
+TEMPORARY = ".new"
+"""Ending of a file that is being written; what is found with it at start is a left-over."""
+
+
+def own_folder(path: Path) -> Path:
+    """`path`, made where it is missing and closed to others; where it belongs to someone else, a folder of our own inside it.
+
+    Raises CannotCreate where that cannot be had.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+        if found.st_uid != os.geteuid() and os.geteuid() != 0:
+            path = path / f"passoproxy-{os.geteuid()}"
+            path.mkdir(mode=0o700, exist_ok=True)
+            found = path.stat()
+            if found.st_uid != os.geteuid():
+                raise CannotCreate(
+                    f"{path}: belongs to user id {found.st_uid}; remove it or set state.directory elsewhere"
+                )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            path.chmod(0o700)
+    except OSError as fault:
+        raise CannotCreate(
+            f"{path}: cannot be used as a folder for the pair ({_why(fault)}); set state.directory to one that can"
+        ) from fault
+    return path
+
+
+def read_secret(path: Path) -> bytes | None:
+    """A file's content, None where there is none. Raises PairStoreFailure where it is open to others, not ours, or unreadable."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as fault:
+        raise PairStoreFailure(
+            f"{path}: cannot be read ({_why(fault)}); nothing was changed, mend it and start again"
+        ) from fault
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise PairStoreFailure(f"{path}: is not a file; move it away")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            mode = stat.S_IMODE(found.st_mode)
+            raise PairStoreFailure(
+                f"{path}: holds secrets and is open to others (mode {mode:04o}); run 'chmod 600 {path}'"
+            )
+        if found.st_uid != os.geteuid():
+            raise PairStoreFailure(
+                f"{path}: belongs to user id {found.st_uid}, not to this one; run 'chown {os.geteuid()} {path}'"
+            )
+        try:
+            return file.read()
+        except OSError as fault:
+            raise PairStoreFailure(f"{path}: cannot be read ({_why(fault)}); nothing was changed") from fault
+
+
+def write_secret(path: Path, data: bytes, *, room: Path | None = None) -> None:
+    """`data` as `path`, durable when it returns: temporary file, fsync, rename, fsync of the folder.
+
+    With `room`, a file whose space was taken before (`take_room`), the data is written into that space. Raises PairStoreFailure, and then
+    `path` is as it was.
+    """
+    temporary = room if room is not None and room.exists() else path.with_name(path.name + TEMPORARY)
+    try:
+        descriptor = _created(temporary)
+        try:
+            _write(descriptor, data)
+            os.ftruncate(descriptor, len(data))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+    except OSError as fault:
+        if temporary != room:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise PairStoreFailure(f"{path}: cannot be written ({_why(fault)}); make room or permissions there") from fault
+
+
+def take_room(path: Path, size: int) -> None:
+    """A file of `size` bytes whose space is really taken and synced. Raises PairStoreFailure where the disk has none."""
+    try:
+        if path.exists() and path.stat().st_size >= size:
+            return
+        descriptor = _created(path)
+        try:
+            # written and not only allocated: posix_fallocate is not everywhere, and zeros may be holes only where a file system compresses
+            _write(descriptor, os.urandom(size))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder(path.parent)
+    except OSError as fault:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise PairStoreFailure(
+            f"{path}: no room for an answer ({_why(fault)}); make room or permissions there"
+        ) from fault
+
+
+def set_aside(path: Path, stamp: int) -> Path:
+    """Moves a file that cannot be used out of the way under a free name, so that nothing ever overwrites it; returns where it is now."""
+    number = 0
+    while True:
+        aside = path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{number}" if number else ""))
+        if not aside.exists():
+            break
+        number += 1
+    try:
+        os.rename(path, aside)
+        sync_folder(path.parent)
+    except OSError as fault:
+        raise PairStoreFailure(f"{path}: cannot be moved aside ({_why(fault)})") from fault
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Removes a file where it is there. Raises PairStoreFailure."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as fault:
+        raise PairStoreFailure(f"{path}: cannot be removed ({_why(fault)})") from fault
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _created(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    os.fchmod(descriptor, 0o600)  # a left-over of the same name may have another mode
+    return descriptor
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _why(fault: OSError) -> str:
+    return fault.strerror or type(fault).__name__

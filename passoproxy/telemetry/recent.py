@@ -1,0 +1,166 @@
+"""What happened lately, for the status page and `/api/status`: the last requests and errors, rates, and how the origin does.
+
+Redacted when it is shown; kept in memory, bounded, and gone with the process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+from passoproxy.core.events import Event, OriginAnswered, OriginFailed, RequestAnswered, RequestRejected, Warned
+from passoproxy.core.redaction import Redactor
+from passoproxy.telemetry.wording import say
+
+_SECONDS = 60
+"""The window of rates, and the number of points in `per_second_lately`."""
+_LOUD = frozenset(("warning", "error"))
+
+
+class Recent:
+    """An observer that remembers the last `keep` requests and errors."""
+
+    def __init__(self, redactor: Redactor, *, keep: int = 50, wall: Callable[[], float] = time.time) -> None:
+        self.redactor = redactor
+        self._wall = wall
+        self._requests: deque[tuple[float, RequestAnswered]] = deque(maxlen=keep)
+        self._errors: deque[tuple[float, Event]] = deque(maxlen=keep)
+        self._warnings: dict[str, Warned] = {}
+        self._by_cache: Counter[str] = Counter()
+        self._broken = self._refused = 0
+        self._rate = _Rate()
+        self._origin = _Origin()
+
+    def __call__(self, event: Event) -> None:
+        now = self._wall()
+        if type(event) is RequestAnswered:
+            self._requests.append((now, event))
+            self._by_cache[event.cache] += 1
+            self._rate.count(int(now))
+            self._broken += event.outcome == "broken"
+            return
+        if type(event) is OriginAnswered or type(event) is OriginFailed:
+            self._origin.tell(now, event)
+        elif type(event) is RequestRejected:
+            self._refused += 1
+        elif type(event) is Warned and (event.code in self._warnings or len(self._warnings) < 100):
+            self._warnings[event.code] = event
+        if say(event).level in _LOUD and type(event) is not Warned:
+            self._errors.append((now, event))
+
+    def summary(self) -> dict[str, object]:
+        """`requests`, `origin`, `recent_errors` and `warnings` as `/api/status` shows them; the newest first, moments in epoch seconds."""
+        return {
+            "requests": self._traffic(),
+            "origin": self._origin.shown(self.redactor),
+            "recent_errors": [self._error(at, event) for at, event in reversed(self._errors)],
+            "warnings": [
+                {"code": told.code, "detail": self.redactor.text(told.detail)} for told in self._warnings.values()
+            ],
+        }
+
+    def _traffic(self) -> dict[str, object]:
+        total = sum(self._by_cache.values())
+        cached = self._by_cache["hit"] + self._by_cache["stale"]
+        lately = self._rate.lately(int(self._wall()))
+        asked = cached + self._by_cache["miss"]
+        return {
+            "total": total,
+            "by_cache": dict(self._by_cache),
+            "hit_ratio": cached / asked if asked else None,
+            "per_second": sum(lately[-10:]) / 10,
+            "per_minute": sum(lately),
+            "per_second_lately": lately,
+            "broken": self._broken,
+            "refused": self._refused,
+            "recent": [self._request(at, event) for at, event in reversed(self._requests)],
+        }
+
+    def _request(self, at: float, event: RequestAnswered) -> dict[str, object]:
+        return {
+            "at": at,
+            "client": self.redactor.text(event.client),
+            "method": event.method[:32],
+            "target": self.redactor.target(event.target),
+            "status": event.status,
+            "route": event.route,
+            "cache": event.cache,
+            "duration_seconds": event.duration,
+            "outcome": event.outcome,
+            "code": event.code,
+        }
+
+    def _error(self, at: float, event: Event) -> dict[str, object]:
+        said = say(event)
+        target = said.details.get("target")
+        return {
+            "at": at,
+            "level": said.level,
+            "what": self.redactor.text(said.sentence),
+            "target": self.redactor.target(str(target)) if target else "",
+        }
+
+
+class _Rate:
+    """Requests in each of the last seconds."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * _SECONDS
+        self._second = 0
+
+    def count(self, second: int) -> None:
+        self._move(second)
+        self._counts[second % _SECONDS] += 1
+
+    def lately(self, second: int) -> list[int]:
+        """The last minute, the oldest second first; the present one, which is not over, is not in it."""
+        self._move(second)
+        return [self._counts[(second + step) % _SECONDS] for step in range(1, _SECONDS)]
+
+    def _move(self, second: int) -> None:
+        gone = second - self._second
+        if not gone:
+            return
+        # A clock that stepped back, or a minute of silence, begins anew.
+        for step in range(1, _SECONDS + 1) if not 0 < gone <= _SECONDS else range(1, gone + 1):
+            self._counts[(self._second + step) % _SECONDS] = 0
+        self._second = second
+
+
+class _Origin:
+    """How the origin does: `silent` before its first answer, `answering`, or `failing`."""
+
+    def __init__(self) -> None:
+        self._answers = self._failures = self._failures_in_a_row = 0
+        self._last: tuple[float, OriginAnswered] | None = None
+        self._last_failure: tuple[float, str] | None = None
+
+    def tell(self, now: float, event: OriginAnswered | OriginFailed) -> None:
+        if isinstance(event, OriginAnswered):
+            self._answers += 1
+            self._last = (now, event)
+            trouble = f"answered {event.status}" if event.status >= 500 else ""
+        else:
+            trouble = event.detail or event.code
+        if trouble:
+            self._failures += 1
+            self._failures_in_a_row += 1
+            self._last_failure = (now, trouble)
+        else:
+            self._failures_in_a_row = 0
+
+    def shown(self, redactor: Redactor) -> dict[str, object]:
+        at, answer = self._last or (None, None)
+        failed_at, failure = self._last_failure or (None, "")
+        return {
+            "state": "failing" if self._failures_in_a_row else "answering" if answer else "silent",
+            "answers": self._answers,
+            "failures": self._failures,
+            "failures_in_a_row": self._failures_in_a_row,
+            "last_answer_at": at,
+            "last_status": answer.status if answer else None,
+            "last_duration_seconds": answer.duration if answer else None,
+            "last_failure_at": failed_at,
+            "last_failure": redactor.text(failure),
+        }

@@ -1,0 +1,80 @@
+"""Entity tags: RFC 9110 §8.8.3, §13.1.2."""
+
+from __future__ import annotations
+
+import pytest
+
+from passoproxy.core.http import entity_tags as tags
+from passoproxy.core.http.messages import ResponseHead, fields_of
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ('"a"', ('"a"',)),
+        ('W/"a", "b"', ('W/"a"', '"b"')),
+        (' , "a" ,, "b" ', ('"a"', '"b"')),
+        ('"a,b"', ('"a,b"',)),
+        ("", ()),
+        ("*", None),
+        ("a", None),
+        ('w/"a"', None),
+        ('"a" "b"', None),
+    ],
+)
+def test_lists(value: str, read: tuple[str, ...] | None) -> None:
+    assert tags.read_list(value) == read
+
+
+@pytest.mark.parametrize(
+    ("value", "yes"), [('"a"', True), ('W/"a"', True), ("a", False), ('"a', False), ('"a", "b"', False)]
+)
+def test_one_tag(value: str, yes: bool) -> None:
+    assert tags.is_tag(value) is yes
+
+
+def test_forms() -> None:
+    assert tags.suffixed('"a"', "gzip") == '"a-gzip"'
+    assert tags.suffixed('W/"a"', "gzip") == 'W/"a"'
+    assert tags.weak('"a"') == tags.weak('W/"a"') == 'W/"a"'
+    assert tags.unsuffixed('"a-gzip"') == tags.unsuffixed('"a-zstd"') == tags.unsuffixed('"a"') == '"a"'
+    assert tags.opaque('W/"a"') == '"a"'
+
+
+def test_conditions_carry_both_forms() -> None:
+    assert tags.with_inner_forms('"a-gzip", W/"b"') == '"a-gzip", "a", W/"b"'
+    assert tags.with_inner_forms("*") == "*"
+
+
+@pytest.mark.parametrize(
+    ("etag", "sent", "told"),
+    [
+        ('"a"', '"a-gzip"', '"a-gzip"'),
+        ('"a"', '"x", W/"a"', 'W/"a"'),
+        ('"a"', '"a"', '"a"'),
+        ('"a"', '"x"', '"a"'),
+        ('"a"', None, '"a"'),
+        ('"a"', "*", '"a"'),
+    ],
+)
+def test_304_names_the_tag_as_the_client_did(etag: str, sent: str | None, told: str) -> None:
+    head = ResponseHead(304, fields_of([("ETag", etag)]))
+    assert tags.not_modified_for(head, sent).fields["ETag"] == told
+
+
+def test_304_without_a_tag_stays() -> None:
+    head = ResponseHead(304)
+    assert tags.not_modified_for(head, '"a"') is head
+
+
+@pytest.mark.parametrize(
+    ("values", "merged"),
+    [
+        ((), "Accept-Encoding"),
+        (("Accept, accept-encoding",), "Accept, accept-encoding"),
+        (("Accept", "Cookie"), "Accept, Cookie, Accept-Encoding"),
+        (("Accept, *",), "*"),
+    ],
+)
+def test_vary_is_merged(values: tuple[str, ...], merged: str) -> None:
+    assert tags.merged_vary(values, "Accept-Encoding") == merged

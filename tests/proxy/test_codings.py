@@ -1,0 +1,124 @@
+"""Codings: exact both ways, in any split, with bounded steps, and broken ones told."""
+
+from __future__ import annotations
+
+import gzip
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from passoproxy.errors import BodyBroken
+from passoproxy.ports import BytesBody
+from passoproxy.proxy import codings
+from tests.fakes import BROKEN, ChunkedBody
+
+TEXT = b'{"records": [' + b'"entry", ' * 5000 + b"0]}"
+OTHERS = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstandard.ZstdCompressor().compress}
+UNDO = {
+    "gzip": gzip.decompress,
+    "br": brotli.decompress,
+    "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+}
+
+
+async def gathered(body: codings.DecodedBody | codings.EncodedBody) -> bytes:
+    return b"".join([part async for part in body])
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+async def test_decodes_what_others_encoded_in_any_split(coding: str) -> None:
+    data = OTHERS[coding](TEXT)
+    for step in (1, 7, len(data)):
+        body = ChunkedBody(*(data[at : at + step] for at in range(0, len(data), step)))
+        assert await gathered(codings.DecodedBody(body, coding)) == TEXT
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+async def test_encodes_what_others_decode(coding: str) -> None:
+    body = codings.EncodedBody(ChunkedBody(TEXT[:100], TEXT[100:]), coding)
+    assert UNDO[coding](await gathered(body)) == TEXT
+    assert UNDO[coding](codings.encoded(TEXT, coding)) == TEXT
+    large = bytes(range(256)) * 1024
+    assert UNDO[coding](await gathered(codings.EncodedBody(BytesBody(large), coding))) == large
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+async def test_closing_closes_the_inner_body(coding: str) -> None:
+    for kind in (codings.DecodedBody, codings.EncodedBody):
+        inner = ChunkedBody(b"x")
+        await kind(inner, coding).aclose()
+        assert inner.closed
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize(
+    "broken",
+    [lambda data: data[:-4], lambda data: data[: len(data) // 2] + b"\xff" * 40, lambda data: b"nonsense" * 20],
+)
+async def test_broken_ones_are_told(coding: str, broken: object) -> None:
+    data = OTHERS[coding](TEXT)
+    with pytest.raises(BodyBroken):
+        await gathered(codings.DecodedBody(BytesBody(broken(data)), coding))  # type: ignore[operator]
+
+
+async def test_a_break_further_in_goes_through() -> None:
+    data = gzip.compress(TEXT)
+    with pytest.raises(BodyBroken):
+        await gathered(codings.DecodedBody(ChunkedBody(data[:50], BROKEN), "gzip"))
+    with pytest.raises(BodyBroken):
+        await gathered(codings.EncodedBody(ChunkedBody(b"x", BROKEN), "gzip"))
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+async def test_an_empty_body_is_empty(coding: str) -> None:
+    assert await gathered(codings.DecodedBody(BytesBody(b""), coding)) == b""
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+async def test_several_members_are_one_content(coding: str) -> None:
+    data = OTHERS[coding](b"one ") + OTHERS[coding](b"two")
+    assert await gathered(codings.DecodedBody(BytesBody(data), coding)) == b"one two"
+
+
+async def test_gzip_padding_is_ignored() -> None:
+    assert await gathered(codings.DecodedBody(BytesBody(gzip.compress(b"one") + b"\0" * 20), "gzip")) == b"one"
+
+
+@pytest.mark.parametrize(
+    ("coding", "most"), [("gzip", codings.STEP), ("br", codings.STEP + 64 * 1024), ("zstd", 4 * 1024 * 1024)]
+)
+def test_a_bomb_comes_in_bounded_steps(coding: str, most: int) -> None:
+    bomb = OTHERS[coding](b"0" * (256 * 1024 * 1024))
+    assert len(bomb) < 300_000
+    sizes = [len(part) for part in codings.decoder(coding).feed(bomb)]
+    assert sum(sizes) == 256 * 1024 * 1024
+    assert max(sizes) <= most
+
+
+def test_a_zstd_frame_with_a_giant_window_is_refused() -> None:
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
+    data = zstandard.ZstdCompressor(compression_params=parameters).compressobj().compress(b"x" * (130 * 1024 * 1024))
+    with pytest.raises(BodyBroken):
+        list(codings.decoder("zstd").feed(data))
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+def test_at_once_within_a_bound(coding: str) -> None:
+    data = OTHERS[coding](TEXT)
+    assert codings.decoded(data, coding, len(TEXT)) == TEXT
+    assert codings.decoded(data, coding, len(TEXT) - 1) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "own"), [("GZIP ", "gzip"), ("x-gzip", "gzip"), ("br", "br"), ("deflate", None), ("gzip, br", None)]
+)
+def test_names(name: str, own: str | None) -> None:
+    assert codings.known(name) == own
+
+
+@given(st.binary(max_size=4000), st.sampled_from(codings.KNOWN))
+def test_round_trip(data: bytes, coding: str) -> None:
+    assert codings.decoded(codings.encoded(data, coding), coding, 10_000) == data

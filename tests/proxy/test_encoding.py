@@ -1,0 +1,208 @@
+"""The hop that gives each client the coding it takes (contract §5)."""
+
+from __future__ import annotations
+
+import gzip
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from passoproxy.ports import BytesBody, Response
+from passoproxy.proxy.encoding import OWN, Encoding
+from tests.fakes import ChunkedBody, ScriptedHop, request, response
+
+TEXT = b'{"records": [' + b'"entry", ' * 300 + b"0]}"
+JSON = ("Content-Type", "application/json")
+MAKE = {"identity": bytes, "gzip": gzip.compress, "br": brotli.compress, "zstd": zstandard.ZstdCompressor().compress}
+
+
+def undone(data: bytes, coding: str) -> bytes:
+    match coding:
+        case "gzip":
+            return gzip.decompress(data)
+        case "br":
+            return bytes(brotli.decompress(data))
+        case "zstd":
+            return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        case _:
+            return data
+
+
+def hop(*script: Response, **more: int) -> tuple[Encoding, ScriptedHop]:
+    inner = ScriptedHop(list(script))
+    return Encoding(inner, **more), inner
+
+
+def asking(accepted: str | None, method: str = "GET", *fields: tuple[str, str]) -> object:
+    return request(method, fields=[*([("Accept-Encoding", accepted)] if accepted is not None else []), *fields])
+
+
+async def content(answer: Response) -> bytes:
+    return b"".join([part async for part in answer.body])
+
+
+async def test_the_inner_rooms_see_our_own_accept_encoding() -> None:
+    encoding, inner = hop(response(204), response(204))
+    await encoding.send(asking(None))
+    await encoding.send(asking("deflate"))
+    assert [each.head.fields["Accept-Encoding"] for each in inner.seen] == [OWN, OWN]
+
+
+@pytest.mark.parametrize(("accepted", "coding"), [("gzip", "gzip"), ("br, gzip", "br"), ("gzip, zstd", "zstd")])
+async def test_plain_text_is_encoded(accepted: str, coding: str) -> None:
+    encoding, _ = hop(response(200, [JSON, ("Content-Length", str(len(TEXT))), ("ETag", '"a"')], TEXT))
+    answer = await encoding.send(asking(accepted))
+    data = await content(answer)
+    assert undone(data, coding) == TEXT
+    fields = answer.head.fields
+    assert (fields["Content-Encoding"], fields["Vary"], fields["Content-Length"]) == (
+        coding,
+        "Accept-Encoding",
+        str(len(data)),
+    )
+    assert fields["ETag"] == f'"a-{coding}"'
+
+
+async def test_a_client_that_says_nothing_gets_it_plain() -> None:
+    encoding, _ = hop(response(200, [JSON, ("ETag", '"a"')], TEXT))
+    answer = await encoding.send(asking(None))
+    assert await content(answer) == TEXT
+    assert "Content-Encoding" not in answer.head.fields
+    assert answer.head.fields["Vary"] == "Accept-Encoding"
+    assert answer.head.fields["ETag"] == '"a"'
+
+
+async def test_a_stored_coding_that_is_taken_passes_untouched() -> None:
+    stored = gzip.compress(TEXT)
+    encoding, _ = hop(
+        response(200, [JSON, ("Content-Encoding", "gzip"), ("ETag", '"a"'), ("Vary", "Accept-Encoding")], stored)
+    )
+    answer = await encoding.send(asking("gzip, br"))
+    assert await content(answer) == stored
+    assert answer.head.fields["ETag"] == '"a"'
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+@pytest.mark.parametrize("accepted", [None, "deflate", "gzip;q=0, br;q=0, zstd;q=0"])
+async def test_a_stored_coding_that_is_not_taken_is_undone(coding: str, accepted: str | None) -> None:
+    stored = MAKE[coding](TEXT)
+    encoding, _ = hop(
+        response(
+            200, [JSON, ("Content-Encoding", coding), ("Content-Length", "7"), ("ETag", '"a"')], ChunkedBody(stored)
+        )
+    )
+    answer = await encoding.send(asking(accepted))
+    assert await content(answer) == TEXT
+    fields = answer.head.fields
+    assert "Content-Encoding" not in fields
+    assert "Content-Length" not in fields
+    assert (fields["ETag"], fields["Vary"]) == ('"a-identity"', "Accept-Encoding")
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "data"),
+    [
+        (200, [JSON], TEXT[:1000]),
+        (200, [("Content-Type", "application/pdf")], TEXT),
+        (200, [], TEXT),
+        (200, [JSON, ("Content-Encoding", "compress")], TEXT),
+        (200, [JSON, ("Content-Encoding", "gzip, br")], TEXT),
+        (200, [JSON, ("Cache-Control", "No-Transform")], TEXT),
+        (204, [], b""),
+    ],
+)
+async def test_left_alone(status: int, fields: list[tuple[str, str]], data: bytes) -> None:
+    inner = response(status, fields, data)
+    encoding, _ = hop(inner)
+    assert await encoding.send(asking("gzip")) is inner
+
+
+async def test_a_stream_of_unknown_length_is_encoded_as_it_comes() -> None:
+    encoding, _ = hop(response(200, [JSON], ChunkedBody(TEXT[:9], TEXT[9:])))
+    answer = await encoding.send(asking("gzip"))
+    assert undone(await content(answer), "gzip") == TEXT
+    assert "Content-Length" not in answer.head.fields
+
+
+async def test_a_large_body_in_memory_is_encoded_in_steps() -> None:
+    large = TEXT * 200
+    encoding, _ = hop(response(200, [JSON], large))
+    answer = await encoding.send(asking("br"))
+    assert answer.body.length is None
+    assert undone(await content(answer), "br") == large
+
+
+async def test_head_tells_what_get_would() -> None:
+    encoding, _ = hop(
+        response(200, [JSON, ("Content-Length", "5000"), ("ETag", '"a"')]),
+        response(200, [JSON, ("Content-Length", "5")]),
+    )
+    answer = await encoding.send(asking("gzip", "HEAD"))
+    assert answer.head.fields["Content-Encoding"] == "gzip"
+    assert answer.head.fields["ETag"] == '"a-gzip"'
+    assert "Content-Length" not in answer.head.fields
+    small = await encoding.send(asking("gzip", "HEAD"))
+    assert small.head.fields["Content-Length"] == "5"
+
+
+async def test_forms_of_a_tag_are_taken_back() -> None:
+    encoding, inner = hop(response(304, [("ETag", '"a"')]))
+    answer = await encoding.send(asking("gzip", "GET", ("If-None-Match", '"a-gzip"')))
+    assert inner.seen[0].head.fields["If-None-Match"] == '"a-gzip", "a"'
+    assert answer.head.fields["ETag"] == '"a-gzip"'
+
+
+async def test_a_part_is_never_recoded() -> None:
+    fields = [("Content-Type", "application/pdf"), ("Content-Range", "bytes 0-4/9000")]
+    inner = response(206, fields, b"part!")
+    encoding, _ = hop(inner)
+    assert await encoding.send(asking("gzip", "GET", ("Range", "bytes=0-4"))) is inner
+
+
+async def test_a_part_in_a_coding_that_is_not_taken_becomes_the_whole() -> None:
+    partial = ChunkedBody(b"part")
+    encoding, inner = hop(
+        response(206, [JSON, ("Content-Encoding", "gzip")], partial),
+        response(200, [JSON, ("Content-Encoding", "gzip")], gzip.compress(TEXT)),
+    )
+    answer = await encoding.send(asking(None, "GET", ("Range", "bytes=0-4")))
+    assert await content(answer) == TEXT
+    assert partial.closed
+    assert "Range" not in inner.seen[1].head.fields
+
+
+async def test_a_part_that_nobody_asked_for_is_passed_on() -> None:
+    inner = response(206, [JSON, ("Content-Encoding", "gzip")], b"part")
+    encoding, _ = hop(inner)
+    assert await encoding.send(asking(None)) is inner
+
+
+async def test_a_stored_body_is_encoded_once() -> None:
+    def stored(data: bytes) -> Response:
+        return Response(response(200, [JSON]).head, BytesBody(data), "digest")
+
+    encoding, _ = hop(stored(TEXT), stored(TEXT[::-1]), memory_bytes=1_000_000)
+    first, second = await encoding.send(asking("gzip")), await encoding.send(asking("gzip"))
+    assert await content(first) == await content(second)
+
+
+@given(
+    stored=st.sampled_from(["identity", "gzip", "br", "zstd"]),
+    accepted=st.lists(
+        st.tuples(
+            st.sampled_from(["gzip", "br", "zstd", "identity", "*", "deflate"]), st.sampled_from(["", ";q=0", ";q=0.5"])
+        )
+    ),
+    data=st.binary(max_size=3000),
+)
+async def test_what_the_client_decodes_is_what_the_origin_said(
+    stored: str, accepted: list[tuple[str, str]], data: bytes
+) -> None:
+    fields = [JSON, *([("Content-Encoding", stored)] if stored != "identity" else [])]
+    encoding, _ = hop(response(200, fields, MAKE[stored](data)))
+    value = ", ".join(name + weight for name, weight in accepted)
+    answer = await encoding.send(asking(value))
+    assert undone(await content(answer), answer.head.fields.get("Content-Encoding", "identity")) == data

@@ -1,0 +1,108 @@
+"""Access lines: gathered, written by a thread, never lost, never in the way."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from passoproxy.core.events import RequestAnswered
+from passoproxy.core.redaction import Redactor
+from passoproxy.telemetry import access
+from passoproxy.telemetry.access import AccessLines
+from passoproxy.telemetry.rendering import as_json, as_text
+
+EVENT = RequestAnswered(
+    "127.0.0.1", "GET", "/p?lang=de", 200, "requirements", "hit", "passoproxy; hit; ttl=3", 0.00042, 512
+)
+
+
+def test_lines_wait_until_they_are_flushed() -> None:
+    written: list[str] = []
+    lines = AccessLines(written.append, as_json, Redactor(), wall=lambda: 1_700_000_000.0)
+    lines.add(EVENT)
+    lines.add(EVENT)
+    assert written == []
+    lines.flush()
+    lines.flush()
+    assert len(written) == 1
+    first, second, end = written[0].split("\n")
+    assert (first, end) == (second, "")
+    assert json.loads(first) == {
+        "time": "2023-11-14T22:13:20.000Z",
+        "level": "info",
+        "event": "request",
+        "client": "127.0.0.1",
+        "method": "GET",
+        "target": "/p?lang=***",
+        "status": 200,
+        "route": "requirements",
+        "cache": "hit",
+        "cache_status": "passoproxy; hit; ttl=3",
+        "duration_ms": 0.42,
+        "sent_bytes": 512,
+        "outcome": "complete",
+        "code": "",
+    }
+
+
+def test_people_get_a_short_line() -> None:
+    written: list[str] = []
+    lines = AccessLines(written.append, as_text, Redactor(), compact=True, wall=lambda: 1_700_000_000.0)
+    lines.add(EVENT)
+    lines.add(RequestAnswered("c", "BREW" * 20, "/p", 502, "", "error", "", 1.5, 0, "broken", "origin_invalid"))
+    lines.flush()
+    assert written[0].splitlines() == [
+        "2023-11-14T22:13:20.000Z  info    GET 200 hit       0.4 ms  /p?lang=***  client=127.0.0.1 route=requirements",
+        f"2023-11-14T22:13:20.000Z  info    {'BREW' * 8} 502 error  1500.0 ms  /p  client=c code=origin_invalid outcome=broken",
+    ]
+
+
+def test_the_thread_writes_what_was_added_and_close_writes_the_rest() -> None:
+    written: list[str] = []
+    arrived = threading.Event()
+
+    def write(text: str) -> None:
+        written.append(text)
+        arrived.set()
+
+    lines = AccessLines(write, as_json, Redactor())
+    lines.start()
+    lines.add(EVENT)
+    assert arrived.wait(5)
+    for _ in range(500):
+        lines.add(EVENT)
+    lines.close()
+    assert "".join(written).count("\n") == 501
+
+
+def test_close_without_start_writes_too() -> None:
+    written: list[str] = []
+    lines = AccessLines(written.append, as_json, Redactor())
+    lines.add(EVENT)
+    lines.close()
+    assert len(written) == 1
+
+
+def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MAX_WAITING", 3)
+    written: list[str] = []
+    lines = AccessLines(written.append, as_json, Redactor())
+    for _ in range(10):
+        lines.add(EVENT)
+    lines.flush()
+    assert written[0].count("\n") == 4
+    assert "7 access lines were dropped" in written[0]
+
+
+def test_secrets_in_any_field_are_masked(secrets: tuple[str, ...]) -> None:
+    for render, compact in ((as_json, False), (as_text, True)):
+        written: list[str] = []
+        lines = AccessLines(written.append, render, Redactor([secrets[2]]), compact=compact)
+        for secret in secrets:
+            lines.add(
+                RequestAnswered(secret, "GET", f"/p/{secret}?code={secret}&{secret}", 200, "r", "hit", secret, 0.1, 1)
+            )
+        lines.flush()
+        assert not [secret for secret in secrets if secret in written[0]]

@@ -1,0 +1,170 @@
+"""What happened lately."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from passoproxy.core.events import (
+    Event,
+    Lifecycle,
+    OriginAnswered,
+    OriginFailed,
+    RequestAnswered,
+    RequestRejected,
+    StoreFailed,
+    Warned,
+)
+from passoproxy.core.redaction import Redactor
+from passoproxy.telemetry.recent import Recent
+from tests.fakes import FakeClock
+
+
+def answered(target: str = "/p", cache: str = "hit", outcome: str = "complete") -> RequestAnswered:
+    return RequestAnswered("c", "GET", target, 200, "r", cache, "", 0.25, 10, outcome)
+
+
+def recent(clock: FakeClock, keep: int = 3) -> Recent:
+    return Recent(Redactor(), keep=keep, wall=clock.wall)
+
+
+def part(recent: Recent, name: str) -> Any:
+    return recent.summary()[name]
+
+
+def test_nothing_happened_yet() -> None:
+    summary = recent(FakeClock()).summary()
+    assert summary["recent_errors"] == []
+    assert summary["warnings"] == []
+    assert summary["requests"] == {
+        "total": 0,
+        "by_cache": {},
+        "hit_ratio": None,
+        "per_second": 0.0,
+        "per_minute": 0,
+        "per_second_lately": [0] * 59,
+        "broken": 0,
+        "refused": 0,
+        "recent": [],
+    }
+    assert part(recent(FakeClock()), "origin")["state"] == "silent"
+
+
+def test_the_last_requests_are_kept_newest_first_with_masked_queries() -> None:
+    clock = FakeClock()
+    seen = recent(clock)
+    for number in range(5):
+        seen(answered(f"/{number}?lang=de"))
+    traffic = part(seen, "requests")
+    assert [request["target"] for request in traffic["recent"]] == ["/4?lang=***", "/3?lang=***", "/2?lang=***"]
+    assert traffic["recent"][0] == {
+        "at": clock.wall(),
+        "client": "c",
+        "method": "GET",
+        "target": "/4?lang=***",
+        "status": 200,
+        "route": "r",
+        "cache": "hit",
+        "duration_seconds": 0.25,
+        "outcome": "complete",
+        "code": "",
+    }
+    assert traffic["total"] == 5
+
+
+def test_the_hit_ratio_counts_what_could_have_been_a_hit() -> None:
+    seen = recent(FakeClock())
+    for cache in ("hit", "hit", "stale", "miss", "pass", "error"):
+        seen(answered(cache=cache))
+    seen(answered(outcome="broken", cache="miss"))
+    traffic = part(seen, "requests")
+    assert traffic["hit_ratio"] == 3 / 5
+    assert traffic["broken"] == 1
+
+
+def test_rates_are_of_seconds_that_are_over() -> None:
+    clock = FakeClock(wall=1_700_000_000.5)
+    seen = recent(clock)
+    for _ in range(20):
+        seen(answered())
+    assert part(seen, "requests")["per_second"] == 0
+    clock.step(1)
+    assert part(seen, "requests")["per_second"] == 2
+    assert part(seen, "requests")["per_second_lately"][-1] == 20
+    clock.step(30)
+    seen(answered())
+    clock.step(1)
+    traffic = part(seen, "requests")
+    assert (traffic["per_second"], traffic["per_minute"]) == (0.1, 21)
+    clock.step(59)
+    assert part(seen, "requests")["per_minute"] == 0
+
+
+def test_a_clock_that_steps_back_begins_a_new_minute() -> None:
+    clock = FakeClock()
+    seen = recent(clock)
+    seen(answered())
+    clock.step(-3600)
+    seen(answered())
+    clock.step(1)
+    assert part(seen, "requests")["per_minute"] == 1
+
+
+def test_the_origin_is_failing_until_it_answers_again() -> None:
+    clock = FakeClock()
+    seen = recent(clock)
+    seen(OriginFailed("GET", "/p", "origin_timeout", "no answer within 30 s"))
+    seen(OriginAnswered("GET", "/p", 503, 0.1))
+    origin = part(seen, "origin")
+    assert (origin["state"], origin["failures_in_a_row"], origin["last_failure"]) == ("failing", 2, "answered 503")
+    seen(OriginAnswered("GET", "/p", 404, 0.2))
+    origin = part(seen, "origin")
+    assert (origin["state"], origin["failures"], origin["answers"], origin["last_status"]) == ("answering", 2, 2, 404)
+    assert (origin["last_answer_at"], origin["last_duration_seconds"]) == (clock.wall(), 0.2)
+
+
+def test_errors_are_kept_and_quiet_events_are_not() -> None:
+    clock = FakeClock()
+    seen = recent(clock)
+    seen(Lifecycle("ready"))
+    seen(RequestRejected("path_not_allowed", "no"))
+    seen(StoreFailed("disk full"))
+    seen(OriginFailed("GET", "/p?a=b", "origin_timeout", "slow"))
+    assert part(seen, "recent_errors") == [
+        {
+            "at": clock.wall(),
+            "level": "warning",
+            "what": "no answer from the origin to GET: slow",
+            "target": "/p?a=***",
+        },
+        {
+            "at": clock.wall(),
+            "level": "warning",
+            "what": "the cache cannot be used, requests pass it by: disk full",
+            "target": "",
+        },
+    ]
+    assert part(seen, "requests")["refused"] == 1
+
+
+def test_a_warning_stands_once_with_its_latest_words() -> None:
+    seen = recent(FakeClock())
+    seen(Warned("state_volatile", "old"))
+    seen(Warned("state_volatile", "new"))
+    assert part(seen, "warnings") == [{"code": "state_volatile", "detail": "new"}]
+    for number in range(200):
+        seen(Warned(str(number), "many"))
+    assert len(part(seen, "warnings")) == 100
+
+
+def test_no_secret_of_any_event_is_shown(every_event: list[Event], secrets: tuple[str, ...]) -> None:
+    seen = Recent(Redactor([secrets[2]]), keep=1000)
+    for event in every_event:
+        # Routes, codes and the like are words of our own.
+        for name in ("code", "route", "outcome", "cache", "chain", "access"):
+            if hasattr(event, name):
+                object.__setattr__(event, name, "word")
+        seen(event)
+    shown = json.dumps(seen.summary())
+    assert len(shown) > 1000
+    assert not [secret for secret in secrets if secret in shown]

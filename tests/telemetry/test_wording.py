@@ -1,0 +1,155 @@
+"""Every event in a person's words."""
+
+from __future__ import annotations
+
+import pytest
+
+from passoproxy.core.events import (
+    ChainChanged,
+    EntriesEvicted,
+    EntriesPurged,
+    EntryStored,
+    Event,
+    Lifecycle,
+    OriginAnswered,
+    OriginFailed,
+    PairFileDamaged,
+    PairNotSaved,
+    RefreshFailed,
+    RequestAnswered,
+    RequestRejected,
+    StoreFailed,
+    TaskFailed,
+    TokenRefreshed,
+    Warned,
+)
+from passoproxy.telemetry.wording import duration, moment, say
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3_661, "1 h 1 min"),
+        (7_200, "2 h"),
+        (777_600, "9 d"),
+        (86_461, "1 d"),
+    ],
+)
+def test_durations_are_read_in_their_two_largest_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_moments_are_utc() -> None:
+    assert moment(1_700_000_000.7) == "2023-11-14T22:13:20Z"
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "words", "details"),
+    [
+        (
+            RequestAnswered("c", "GET", "/p", 200, "r", "hit", "", 0.1, 1),
+            "debug",
+            "answered GET with 200",
+            {"target": "/p"},
+        ),
+        (
+            RequestRejected("path_not_allowed", "no"),
+            "info",
+            "refused a request: no",
+            {"code": "path_not_allowed", "client": ""},
+        ),
+        (
+            RequestRejected("host_not_allowed", "no", "c"),
+            "warning",
+            "refused a request: no",
+            {"code": "host_not_allowed", "client": "c"},
+        ),
+        (
+            OriginAnswered("GET", "/p", 200, 0.25),
+            "debug",
+            "the origin answered GET with 200",
+            {"target": "/p", "duration_ms": 250.0},
+        ),
+        (
+            OriginAnswered("GET", "/p", 503, 0.25),
+            "warning",
+            "the origin answered GET with 503",
+            {"target": "/p", "duration_ms": 250.0},
+        ),
+        (
+            OriginFailed("GET", "/p", "origin_timeout", "slow"),
+            "warning",
+            "no answer from the origin to GET: slow",
+            {"target": "/p", "code": "origin_timeout"},
+        ),
+        (
+            TokenRefreshed(3, "refresh", None, None),
+            "info",
+            "a new access token is in use",
+            {"generation": 3, "grant": "refresh"},
+        ),
+        (
+            TokenRefreshed(3, "login", 1_700_000_000.0, 7_200.0),
+            "info",
+            "a new access token is in use",
+            {"generation": 3, "grant": "login", "access_until": "2023-11-14T22:13:20Z", "runway": "2 h"},
+        ),
+        (
+            RefreshFailed("lost", "reset", 2, 1_700_000_000.0),
+            "warning",
+            "a refresh was sent and its answer was lost: reset",
+            {"outcome": "lost", "attempt": 2, "retry_at": "2023-11-14T22:13:20Z"},
+        ),
+        (
+            RefreshFailed("refused", "", 1, None),
+            "error",
+            "the provider refused the refresh",
+            {"outcome": "refused", "attempt": 1},
+        ),
+        (RefreshFailed("odd", "", 1, None), "warning", "the refresh failed", {"outcome": "odd", "attempt": 1}),
+        (
+            ChainChanged("valid", "healthy", "", None),
+            "info",
+            "the access token is valid, the refresh chain healthy",
+            {"access": "valid", "chain": "healthy"},
+        ),
+        (
+            ChainChanged("valid", "dead", "invalid_grant", 0.0, "log in"),
+            "error",
+            "the access token is valid, the refresh chain dead: invalid_grant",
+            {"access": "valid", "chain": "dead", "runway": "0 s", "remedy": "log in"},
+        ),
+        (
+            ChainChanged("valid", "retrying", "", 60.0),
+            "warning",
+            "the access token is valid, the refresh chain retrying",
+            {"access": "valid", "chain": "retrying", "runway": "1 min"},
+        ),
+        (PairNotSaved("disk full"), "error", "the new pair lives in memory only, it cannot be written: disk full", {}),
+        (PairFileDamaged("pair.json"), "error", "a stored pair cannot be understood: pair.json", {}),
+        (EntryStored("k", "r", 9), "debug", "stored an answer", {"key": "k", "route": "r", "bytes": 9}),
+        (EntriesEvicted(1), "debug", "evicted 1 entry to make room", {"tier": "disk"}),
+        (EntriesPurged(2, "command"), "info", "purged 2 entries", {"why": "command"}),
+        (StoreFailed("full"), "warning", "the cache cannot be used, requests pass it by: full", {}),
+        (Lifecycle("ready", "on :1"), "info", "ready to serve: on :1", {"phase": "ready"}),
+        (Lifecycle("dreaming"), "info", "dreaming", {"phase": "dreaming"}),
+        (Warned("key_unused", "x is not used yet"), "warning", "x is not used yet", {"code": "key_unused"}),
+        (TaskFailed("keeper", "KeyError"), "error", "an unexpected fault in keeper: KeyError", {}),
+    ],
+)
+def test_events_are_told(event: Event, level: str, words: str, details: dict[str, object]) -> None:
+    said = say(event)
+    assert (said.level, said.sentence, said.details) == (level, words, details)
+
+
+def test_a_purge_that_someone_ordered_is_always_told_and_others_may_be_held_back() -> None:
+    assert say(EntriesPurged(1, "command")).throttle == ""
+    assert say(EntriesPurged(1, "invalidation")).throttle
+
+
+def test_every_kind_of_event_has_words(every_event: list[Event]) -> None:
+    assert all(say(event).sentence for event in every_event)
