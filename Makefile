@@ -12,6 +12,7 @@ demo: $(VENV)/.passoproxy
 	@exec $(BIN)/passoproxy demo
 
 test: $(VENV)/.passoproxy-dev
+	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python tests/coverage_gates.py
 

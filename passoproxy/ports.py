@@ -92,7 +92,7 @@ class Trail:
     """What the hops learn about a request on its way, for the observers: the only thing on the road that is written to.
 
     `cache` is the metrics' word: hit, stale, miss, pass or error. `key` is the primary key's digest where one was made.
-    `authorized_with` is the generation of the bearer that the origin saw last.
+    `authorized_with` is the generation of the bearer that the origin saw last. `client` is the name of the client key that let it in.
     """
 
     route: str = ""
@@ -100,6 +100,7 @@ class Trail:
     key: str = ""
     origin_requests: int = 0
     authorized_with: int | None = None
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,9 @@ def parse(text: str | bytes) -> Document:
     """Reads one document; flaws are collected and never raised. A text that does not parse has values None and one flaw."""
     document = Document()
     if len(text) > MAX_BYTES:
-        flaw = Flaw(0, "", f"is larger than {MAX_BYTES // 1024} KiB", "a configuration of that size is a mistake; shorten it")
+        flaw = Flaw(
+            0, "", f"is larger than {MAX_BYTES // 1024} KiB", "a configuration of that size is a mistake; shorten it"
+        )
         document.flaws.append(flaw)
         return document
     try:
@@ -88,7 +90,7 @@ def _deepest(text: str) -> int:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                return int(event.start_mark.line) + 1
+                return event.start_mark.line + 1 if event.start_mark else 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
     return 0
@@ -104,14 +106,26 @@ def _syntax(error: yaml.YAMLError, text: str) -> Flaw:
     remedy = "check indentation, colons, brackets and quotes there and on the line before"
     if isinstance(error, yaml.composer.ComposerError):
         # its text repeats what stands there, which may be a secret that was meant as text
-        known = {"found undefined alias": ("'*' begins an alias, and there is no anchor of that name", "put a text that begins with '*' into quotes")}
-        problem, remedy = next((said for begin, said in known.items() if problem.startswith(begin)), ("more than one document", "keep one, without '---'"))
+        known = {
+            "found undefined alias": (
+                "'*' begins an alias, and there is no anchor of that name",
+                "put a text that begins with '*' into quotes",
+            )
+        }
+        problem, remedy = next(
+            (said for begin, said in known.items() if problem.startswith(begin)),
+            ("more than one document", "keep one, without '---'"),
+        )
     elif "cannot start any token" in problem:
         remedy = "indent with spaces, and put a text that begins with such a character into quotes"
     if mark is None:
         return Flaw(0, "", f"is not valid YAML: {problem}", remedy)
     place = f"line {mark.line + 1}, column {mark.column + 1}"
-    begun = f" (in what begins at line {context_mark.line + 1})" if context_mark is not None and context_mark.line != mark.line else ""
+    begun = (
+        f" (in what begins at line {context_mark.line + 1})"
+        if context_mark is not None and context_mark.line != mark.line
+        else ""
+    )
     return Flaw(mark.line + 1, "", f"is not valid YAML at {place}: {problem}{begun}", remedy)
 
 
@@ -126,7 +140,12 @@ class _Builder:
         self._nodes += 1
         if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
             if not any(flaw.remedy == "use fewer aliases" for flaw in self._document.flaws):
-                self._flaw(node, path[:1], "holds more than a configuration can after its aliases are followed", "use fewer aliases")
+                self._flaw(
+                    node,
+                    path[:1],
+                    "holds more than a configuration can after its aliases are followed",
+                    "use fewer aliases",
+                )
             return None
         self._document.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
@@ -146,9 +165,16 @@ class _Builder:
             if key.tag == "tag:yaml.org,2002:merge":
                 merged.extend(value.value if isinstance(value, yaml.SequenceNode) else [value])
             elif not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str" or not key.value:
-                self._flaw(key, path, "has a key that is not text", "write the key as a plain name, in quotes where YAML reads it as something else")
+                self._flaw(
+                    key,
+                    path,
+                    "has a key that is not text",
+                    "write the key as a plain name, in quotes where YAML reads it as something else",
+                )
             elif key.value in seen:
-                self._flaw(key, (*path, key.value), f"stands twice (first in line {seen[key.value]})", "keep one of them")
+                self._flaw(
+                    key, (*path, key.value), f"stands twice (first in line {seen[key.value]})", "keep one of them"
+                )
             else:
                 seen[key.value] = line
                 self._document.lines[(*path, key.value)] = line
@@ -183,10 +209,17 @@ class _Builder:
             case "merge":
                 return text
             case _:
-                self._flaw(node, path, "has a tag ('!...'), which a configuration cannot have", "remove it, or put a text that begins with '!' into quotes")
+                self._flaw(
+                    node,
+                    path,
+                    "has a tag ('!...'), which a configuration cannot have",
+                    "remove it, or put a text that begins with '!' into quotes",
+                )
                 return None
 
-    def _number(self, kind: type[int] | type[float], text: str, node: yaml.ScalarNode, path: KeyPath) -> int | float | None:
+    def _number(
+        self, kind: type[int] | type[float], text: str, node: yaml.ScalarNode, path: KeyPath
+    ) -> int | float | None:
         try:
             return kind(text)
         except ValueError:  # only with an explicit tag

@@ -29,7 +29,7 @@ def variables(environ: Mapping[str, str]) -> tuple[Layer, list[Fault]]:
         path = tuple(name.removeprefix(PREFIX).lower().split("__"))
         key = find(path)
         where = f"environment {name}"
-        if key is None or path[0] == "routes" and len(path) > 1:
+        if key is None or (path[0] == "routes" and len(path) > 1):
             faults.append(Fault(where, "", "names no key", _nearest_variable(path)))
             continue
         value, flaws = _value(environ[name], key)
@@ -55,7 +55,9 @@ def _value(text: str, key: Key) -> tuple[Any, list[document.Flaw]]:
         return bare, []
     found = document.parse(text)
     if found.flaws and key.text:
-        hint = document.Flaw(0, "", found.flaws[0].problem, f"put the value into quotes of its own, as in '\"{_example(key)}\"'")
+        hint = document.Flaw(
+            0, "", found.flaws[0].problem, f"put the value into quotes of its own, as in '\"{_example(key)}\"'"
+        )
         return None, [hint]
     return found.values, found.flaws
 
@@ -94,7 +96,11 @@ def home(environ: Mapping[str, str]) -> str:
 def configuration_files(environ: Mapping[str, str], cwd: Path) -> list[Path]:
     """Where a configuration is looked for when none is named, in order."""
     base = _xdg(environ, "XDG_CONFIG_HOME", ".config")
-    return [cwd / "config.yaml", *([base / "passoproxy" / "config.yaml"] if base else []), Path("/etc/passoproxy/config.yaml")]
+    return [
+        cwd / "config.yaml",
+        *([base / "passoproxy" / "config.yaml"] if base else []),
+        Path("/etc/passoproxy/config.yaml"),
+    ]
 
 
 def folder(environ: Mapping[str, str], service: str, xdg: str, under_home: str) -> tuple[Path, str] | None:

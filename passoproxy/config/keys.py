@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
+def parsed(key: str) -> KeyPath:
+    """The path of a dotted key."""
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key))
+
+
 @functools.cache
 def catalogue() -> Mapping[tuple[str, ...], Key]:
     """Every key by its path; those of a route stand under `routes`."""
@@ -47,7 +53,9 @@ def _walk(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Key]:
     for name, field in model.model_fields.items():
         types = set(_types(field.annotation))
         inner = next((each for each in types if isinstance(each, type) and issubclass(each, BaseModel)), None)
-        yield Key((*path, name), inner is not None, type(None) in types, Path in types, SecretStr in types, str in types)
+        yield Key(
+            (*path, name), inner is not None, type(None) in types, Path in types, SecretStr in types, str in types
+        )
         if inner is not None:
             yield from _walk(inner, (*path, name))
 

@@ -46,6 +46,7 @@ Size = Annotated[
 Share = Annotated[
     float,
     BeforeValidator(units.share),
+    PlainSerializer(lambda found: int(found) if found == int(found) else found, when_used="json"),
     _schema(["string", "number"], pattern=r"^[0-9]+(\.[0-9]+)? ?%?$", minimum=0, maximum=1, examples=["55%", 0.55]),
 ]
 Percentage = Annotated[Share, PlainSerializer(units.show_share, when_used="json")]

@@ -110,7 +110,11 @@ def _join_routes(result: Layer, own: list[Any], above: Layer) -> None:
     lower = lower if isinstance(lower, list) else []
     taken = {each.get("name") for each in own if isinstance(each, dict)}
     kept = [index for index, each in enumerate(lower) if each.get("name") not in taken]
-    places = {(place[1], place[2:]): said for place, said in result.places.items() if place[:1] == ("routes",) and len(place) > 1}
+    places = {
+        (place[1], place[2:]): said
+        for place, said in result.places.items()
+        if place[:1] == ("routes",) and len(place) > 1
+    }
     result.drop(("routes",))
     result.values["routes"] = [*own, *(lower[index] for index in kept)]
     result.places |= {place: said for place, said in above.places.items() if place[:1] == ("routes",)}
@@ -127,7 +131,10 @@ def settle_siblings(layer: Layer, below: Layer) -> list[tuple[str, ...]]:
     for path in secret_pairs():
         file = (*path[:-1], f"{path[-1]}_file")
         if layer.holds(path) and layer.holds(file):
-            twice.append(path)
+            if layer.get(path) == "env":  # the default written out, as in the example
+                layer.drop(path)
+            else:
+                twice.append(path)
         elif layer.holds(path):
             below.put(file, None, layer.place(path))
         elif layer.holds(file):

@@ -76,7 +76,7 @@ class FileSecret:
             if self._value is None:
                 raise
         self._checked = now
-        assert self._value is not None  # noqa: S101 - _read has set it, or raised with no value known
+        assert self._value is not None
         return self._value
 
     def __repr__(self) -> str:
@@ -85,7 +85,7 @@ class FileSecret:
     def _read(self) -> None:
         try:
             found = self.path.stat()
-            stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            stamp: tuple[int, ...] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         except OSError:
             stamp = ()
         if stamp and stamp == self._stamp:
@@ -100,12 +100,24 @@ def read_secret(path: Path, key: str = "") -> str:
         # a FIFO would make us wait for ever
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _unusable(path, key, "is not a regular file", "name a file that holds the secret and nothing else")
+                raise _unusable(
+                    path, key, "is not a regular file", "name a file that holds the secret and nothing else"
+                )
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _unusable(path, key, "is not there", f"put the secret into that file (mode 0600), or name another in {key or 'the key'}") from None
+        raise _unusable(
+            path,
+            key,
+            "is not there",
+            f"put the secret into that file (mode 0600), or name another in {key or 'the key'}",
+        ) from None
     except PermissionError:
-        raise _unusable(path, key, "cannot be read: permission denied", "make it readable for the user that runs passoproxy (owner, mode 0600)") from None
+        raise _unusable(
+            path,
+            key,
+            "cannot be read: permission denied",
+            "make it readable for the user that runs passoproxy (owner, mode 0600)",
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a valid path"
         raise _unusable(path, key, f"cannot be read: {reason}", "name a readable file") from None

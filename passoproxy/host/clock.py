@@ -24,6 +24,6 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Ends within a second of waking where the machine was suspended beyond its end."""
         end = self.monotonic() + seconds
-        while (left := end - self.monotonic()) > 0:
+        while (left := end - self.monotonic()) > 0:  # noqa: ASYNC110 - no event tells of time that passed in suspend
             await asyncio.sleep(min(left, LONGEST_NAP))
         await asyncio.sleep(0)

@@ -10,6 +10,7 @@ import asyncio
 import enum
 import math
 import select
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -108,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = False
         self._paused = False
         self._deadline = math.inf
+        self._rests_since = -math.inf
         self._dies_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
@@ -123,6 +125,11 @@ class Connection(asyncio.Protocol):
             and self._loop.time() < self._deadline
             and not self._poller.poll(0)
         )
+
+    @property
+    def rested(self) -> float:
+        """Seconds since its last answer was read to its end."""
+        return self._loop.time() - self._rests_since
 
     @property
     def ended(self) -> bool:
@@ -323,10 +330,21 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         # A clean end is the end of a body that has no other; any other end is judged in connection_lost.
-        if self._state is _State.READING and self._left < 0:
+        if self._state is _State.READING and self._left < 0 and self._ended_cleanly():
             self._keep_alive = False
             assert self._body is not None
             self._complete(self._body, clean=True)
+
+    def _ended_cleanly(self) -> bool:
+        """Whether the end was said: over TLS by close_notify (asyncio does not tell a cut line from it, so the TLS object is asked)."""
+        assert self._transport is not None
+        tls = self._transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            return not tls.read(1)
+        except ssl.SSLError:
+            return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._state is _State.AWAITING and self.served and not self._reader.begun and not self._interim_heads:
@@ -410,7 +428,8 @@ class Connection(asyncio.Protocol):
         self._deadline = self._loop.time() + self._limits.read_timeout
 
     def _rest(self) -> None:
-        self._deadline = min(self._loop.time() + self._limits.idle_timeout, self._dies_at)
+        self._rests_since = self._loop.time()
+        self._deadline = min(self._rests_since + self._limits.idle_timeout, self._dies_at)
 
     def _arm(self, now: float) -> None:
         # Never later than the shortest deadline that can be set meanwhile: so setting one needs no new timer.

@@ -1,4 +1,4 @@
-"""Connections to one origin, kept for the next request: at most so many, the youngest reused first, none that anything arrived on.
+"""Connections to one origin, kept for the next request: at most so many, the longest rested first, none that anything arrived on.
 
 How an origin is reached is left to `dialing`, what happens on a connection to `connection`.
 """
@@ -15,6 +15,11 @@ from passoproxy.outbound.endpoint import Endpoint
 from passoproxy.outbound.heads import require_native_parser
 
 
+_SETTLING = 0.002
+"""Seconds that a connection rests before it is used again, while another can be opened instead: an answer sent twice arrives within them,
+and ends the connection instead of going to the next request."""
+
+
 class Pool:
     """At most `max_connections` to the dialer's endpoint. Who finds none free waits, first come first served, for the dialer's timeout.
 
@@ -26,7 +31,7 @@ class Pool:
         self._dialer = dialer
         self._max = max_connections
         self._limits = limits or Limits()
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._places = 0
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
@@ -57,18 +62,27 @@ class Pool:
 
         Raises OriginUnreachable, OriginTimeout, or Overloaded where none came free in time.
         """
-        if not fresh:
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.usable:
-                    return connection
-                connection.close()
-        elif self._places >= self._max and self._idle:
-            self._idle.pop(0).close()
+        if fresh:
+            if self._places >= self._max and self._idle:
+                self._idle.popleft().close()
+        elif (kept := self._kept()) is not None:
+            return kept
         if self._places < self._max and not self._closed:
             self._places += 1
             return await self._dial()
         return await self._wait(fresh)
+
+    def _kept(self) -> Connection | None:
+        """A connection that may be used again, if there is one that need not rest any longer."""
+        while self._idle:
+            connection = self._idle[0]
+            if connection.rested < _SETTLING and self._places < self._max:
+                return None
+            self._idle.popleft()
+            if connection.usable:
+                return connection
+            connection.close()
+        return None
 
     async def _wait(self, fresh: bool) -> Connection:
         if self._closed:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a style sheet has a rule a line)
 """How the sandbox's pages look: one style sheet inside the page, no scripts, nothing loaded from elsewhere."""
 
 from html import escape
@@ -8,17 +9,18 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 main{max-width:62rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
-main.narrow{max-width:31rem;padding-top:7vh}
+main.narrow{max-width:34rem;padding-top:7vh}
 .card{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:1.6rem 1.75rem;box-shadow:0 1px 2px #0001,0 8px 28px #00000010;margin:0 0 1.25rem}
 h1{font-size:1.6rem;line-height:1.25;margin:0 0 .5rem;letter-spacing:-.01em}
-h2{font-size:1.06rem;margin:0 0 .75rem}
+h2{font-size:1.1rem;margin:0 0 .75rem}
+h3{font-size:1rem;margin:1.3rem 0 .3rem;color:var(--mark)}
 p{margin:.4rem 0}.soft{color:var(--soft)}small,.small{font-size:.875rem}
 .head{display:flex;gap:1rem;align-items:center;margin-bottom:1.1rem}
 .badge{flex:none;width:3.1rem;height:3.1rem;border-radius:12px;background:var(--mark);color:var(--onmark);display:grid;place-items:center;font-weight:700;font-size:1.3rem}
-.head h1{font-size:1.25rem;margin:0}
+.head h1{font-size:1.25rem;margin:0}.badge.warn{background:var(--warnback);color:var(--warn)}
 ul{margin:.4rem 0;padding-left:1.2rem}li{margin:.2rem 0}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.45rem 1.1rem;margin:1rem 0;padding:1rem 0;border-top:1px solid var(--line);border-bottom:1px solid var(--line)}
-dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+dl{align-items:center}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.86em}
 pre{background:var(--back);border:1px solid var(--line);border-radius:9px;padding:.8rem 1rem;overflow:auto;margin:.6rem 0;white-space:pre-wrap;overflow-wrap:anywhere}
 table{width:100%;border-collapse:collapse;font-size:.93rem}td,th{text-align:left;vertical-align:top;padding:.42rem .9rem .42rem 0;border-bottom:1px solid var(--line)}

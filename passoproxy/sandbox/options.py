@@ -77,7 +77,9 @@ class SandboxOptions:
                 raise ValueError(f"sandbox option {name} is {value}, must be at least {least}")
         unknown = sorted(set(self.features) - set(FEATURES))
         if unknown:
-            raise ValueError(f"sandbox option features: no such feature {unknown[0]!r}, known are {', '.join(FEATURES)}")
+            raise ValueError(
+                f"sandbox option features: no such feature {unknown[0]!r}, known are {', '.join(FEATURES)}"
+            )
         for fault in self.faults:
             parse_fault(fault)
 

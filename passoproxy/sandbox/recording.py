@@ -32,7 +32,11 @@ class Recording:
         request[ENTRY] = entry
         if self._latency:
             await self._sleep(self._latency)
-        answer = await _answer(request, handler)
+        try:
+            answer = await _answer(request, handler)
+        except Exception:
+            entry.status, entry.outcome = 500, "failed"
+            raise
         if entry.outcome is None:
             entry.outcome = "answered"
         if entry.outcome != "dropped":

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 
 from passoproxy.core.events import RequestAnswered
 from passoproxy.core.redaction import Redactor
@@ -18,6 +19,7 @@ DELAY = 0.15
 """Seconds in which lines are gathered before they are written (contract §3: at most 0.2 s late)."""
 MAX_WAITING = 50_000
 """Lines that wait at most."""
+_REMEMBERED = 512
 
 
 class AccessLines:
@@ -35,7 +37,7 @@ class AccessLines:
         compact: bool = False,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.redactor = redactor
+        self.set_redactor(redactor)
         self._write, self._wall, self._render = write, wall, render
         self._line = self._compact_line if compact else self._full_line
         self._waiting: deque[tuple[float, RequestAnswered]] = deque()
@@ -45,6 +47,11 @@ class AccessLines:
         self._ending = threading.Event()
         self._one_at_a_time = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    def set_redactor(self, redactor: Redactor) -> None:
+        """Changes what is masked. Words and targets come again and again, so that what became of the last ones is remembered."""
+        self._say = lru_cache(_REMEMBERED)(redactor.text)
+        self._say_target = lru_cache(_REMEMBERED)(redactor.target)
 
     def add(self, event: RequestAnswered) -> None:
         """Remembers one request; never blocks."""
@@ -92,28 +99,28 @@ class AccessLines:
         self.flush()
 
     def _compact_line(self, at: float, event: RequestAnswered) -> str:
-        sentence = f"{event.method[:32]} {event.status} {event.cache:<5} {event.duration * 1000:7.1f} ms  {self.redactor.target(event.target)}"
-        outcome = "" if event.outcome == "complete" else event.outcome
-        details = {
-            "client": self.redactor.text(event.client),
-            "route": event.route,
-            "code": event.code,
-            "outcome": outcome,
-        }
+        say = self._say
+        method, cache = say(event.method)[:32], say(event.cache)
+        sentence = (
+            f"{method} {event.status} {cache:<5} {event.duration * 1000:7.1f} ms  {self._say_target(event.target)}"
+        )
+        outcome = "" if event.outcome == "complete" else say(event.outcome)
+        details = {"client": say(event.client), "route": say(event.route), "code": say(event.code), "outcome": outcome}
         return self._render(at, "info", sentence, details)
 
     def _full_line(self, at: float, event: RequestAnswered) -> str:
+        say = self._say
         details: dict[str, object] = {
-            "client": self.redactor.text(event.client),
-            "method": event.method[:32],
-            "target": self.redactor.target(event.target),
+            "client": say(event.client),
+            "method": say(event.method)[:32],
+            "target": self._say_target(event.target),
             "status": event.status,
-            "route": event.route,
-            "cache": event.cache,
-            "cache_status": self.redactor.text(event.cache_status),
+            "route": say(event.route),
+            "cache": say(event.cache),
+            "cache_status": say(event.cache_status),
             "duration_ms": round(event.duration * 1000, 2),
             "sent_bytes": event.sent_bytes,
-            "outcome": event.outcome,
-            "code": event.code,
+            "outcome": say(event.outcome),
+            "code": say(event.code),
         }
         return self._render(at, "info", "request", details)

@@ -84,7 +84,8 @@ class Logs:
 
     def set_redactor(self, redactor: Redactor) -> None:
         """Changes what is masked from the next line on."""
-        self._redactor = self._access_lines.redactor = redactor
+        self._redactor = redactor
+        self._access_lines.set_redactor(redactor)
 
     def answered(self, event: RequestAnswered) -> None:
         """Writes an access line soon, where they are wanted, whatever the level."""

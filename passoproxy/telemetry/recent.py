@@ -56,7 +56,8 @@ class Recent:
             "origin": self._origin.shown(self.redactor),
             "recent_errors": [self._error(at, event) for at, event in reversed(self._errors)],
             "warnings": [
-                {"code": told.code, "detail": self.redactor.text(told.detail)} for told in self._warnings.values()
+                {"code": self.redactor.text(told.code), "detail": self.redactor.text(told.detail)}
+                for told in self._warnings.values()
             ],
         }
 
@@ -67,7 +68,7 @@ class Recent:
         asked = cached + self._by_cache["miss"]
         return {
             "total": total,
-            "by_cache": dict(self._by_cache),
+            "by_cache": {word: self._by_cache[word] for word in ("hit", "stale", "miss", "pass", "error")},
             "hit_ratio": cached / asked if asked else None,
             "per_second": sum(lately[-10:]) / 10,
             "per_minute": sum(lately),
@@ -78,17 +79,18 @@ class Recent:
         }
 
     def _request(self, at: float, event: RequestAnswered) -> dict[str, object]:
+        say = self.redactor.text
         return {
             "at": at,
-            "client": self.redactor.text(event.client),
-            "method": event.method[:32],
+            "client": say(event.client),
+            "method": say(event.method)[:32],
             "target": self.redactor.target(event.target),
             "status": event.status,
-            "route": event.route,
-            "cache": event.cache,
+            "route": say(event.route),
+            "cache": say(event.cache),
             "duration_seconds": event.duration,
-            "outcome": event.outcome,
-            "code": event.code,
+            "outcome": say(event.outcome),
+            "code": say(event.code),
         }
 
     def _error(self, at: float, event: Event) -> dict[str, object]:

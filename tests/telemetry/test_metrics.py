@@ -19,9 +19,23 @@ from passoproxy.core.events import (
 )
 from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
 
-NAMES = """requests_total request_duration_seconds origin_requests_total origin_duration_seconds token_state
-token_expires_timestamp_seconds token_runway_seconds token_refreshes_total cache_entries cache_bytes cache_evictions_total
-cache_purged_total in_flight rejected_total build_info""".split()
+NAMES = [
+    "requests_total",
+    "request_duration_seconds",
+    "origin_requests_total",
+    "origin_duration_seconds",
+    "token_state",
+    "token_expires_timestamp_seconds",
+    "token_runway_seconds",
+    "token_refreshes_total",
+    "cache_entries",
+    "cache_bytes",
+    "cache_evictions_total",
+    "cache_purged_total",
+    "in_flight",
+    "rejected_total",
+    "build_info",
+]
 
 
 def answered(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from passoproxy.core.cache.directives import Directives
+from passoproxy.core.cache.directives import NONE_SAID, Directives
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.cache.said import Said
 
@@ -36,7 +36,7 @@ def _overridden(said: Said, policy: RoutePolicy, ttl: float) -> Said:
         against = _speaks_against(said, seconds)
         rewritten = replace(
             said,
-            directives=Directives({"max-age": str(seconds)}),
+            directives=NONE_SAID,
             expires=None,
             counts_from_storing=True,
             overridden=against,

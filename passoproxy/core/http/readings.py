@@ -14,7 +14,10 @@ from passoproxy.core.http.patterns import decoded_once
 _MOST_ROUNDS = 16
 _MOST_READINGS = 64
 
-_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+_MOST_SEGMENTS = 256
+
+_UNUSUAL = re.compile(r"[%;\\\s]|\.\.")
+_ESCAPE = re.compile("%(?:[0-9A-Fa-f]{2}|[uU][0-9A-Fa-f]{4})")
 _UNICODE_ESCAPE = re.compile("%[uU]([0-9A-Fa-f]{4})")
 _NESTED = re.compile("%(?:25)+(?=[0-9A-Fa-f]{2})")
 _OVERLONG = re.compile(rb"[\xc0\xc1]([\x80-\xbf])|\xe0[\x80\x81]([\x80-\xbf])|\xf0\x80[\x80\x81]([\x80-\xbf])")
@@ -30,9 +33,16 @@ def readings(path: str) -> frozenset[str] | None:
     All are decoded again and again (over-long UTF-8 too), with `\\` as `/` and without `;parameters`, NUL, empty and dot segments. They
     differ where a `..` was disguised (it goes up for one server and is a name for the next) and at an encoded `?`, `#` or NUL.
     """
+    if not _UNUSUAL.search(path):
+        return frozenset(("/" + "/".join(part for part in path.lower().split("/") if part not in ("", ".")),))
+    segments = path.split("/")
+    return _all_readings(segments) if len(segments) <= _MOST_SEGMENTS else None
+
+
+def _all_readings(segments: list[str]) -> frozenset[str] | None:
     found: set[str] = set()
     stacks: _Stacks = frozenset({()})
-    for segment in path.split("/"):
+    for segment in segments:
         plain = _plain(segment)
         if plain is None:
             return None

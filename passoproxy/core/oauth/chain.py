@@ -6,10 +6,10 @@ refresh never takes a valid token away. So there is no one boolean, but two word
     access  none ──obtained──▶ valid ──ended──▶ expired ──obtained──▶ valid              (forgotten: none, from anywhere)
     chain   none ──obtained──▶ healthy ──failed──▶ retrying ──obtained──▶ healthy
             healthy, retrying ──lost──▶ unknown ──obtained──▶ healthy
-                                        unknown ──ended (its access token)──▶ dead
+                                        unknown ──given up──▶ dead
             healthy, retrying, unknown ──refused──▶ dead ──obtained──▶ healthy
 
-`unknown` does not go back to `retrying`: a replay that failed has told nothing about the token. What is not in a table cannot happen, and
+A chain is given up when its access token has ended and its refresh token may not be presented again. `unknown` does not go back to `retrying`: a replay that failed has told nothing about the token. What is not in a table cannot happen, and
 `moved` says so. When things happen is the business of `timing`, what is shown that of `snapshot`.
 """
 
@@ -57,6 +57,8 @@ class Happening(StrEnum):
     """The provider refuses the refresh token."""
     ENDED = "ended"
     """The access token's time is up, or it was refused and nobody knows its time."""
+    GIVEN_UP = "given up"
+    """After a lost answer nothing is left to try, and the access token has ended."""
     FORGOTTEN = "forgotten"
     """The pair was erased."""
 
@@ -68,7 +70,7 @@ ACCESS: dict[tuple[Access, Happening], Access] = {
     **{(state, _H.OBTAINED_BARE): _A.VALID for state in Access},
     **{(state, _H.OBTAINED_SPENT): _A.VALID for state in Access},
     **{(state, _H.FORGOTTEN): _A.NONE for state in Access},
-    **{(state, happening): state for state in Access for happening in (_H.FAILED, _H.LOST, _H.REFUSED)},
+    **{(state, happening): state for state in Access for happening in (_H.FAILED, _H.LOST, _H.REFUSED, _H.GIVEN_UP)},
     (_A.NONE, _H.ENDED): _A.NONE,
     (_A.VALID, _H.ENDED): _A.EXPIRED,
     (_A.EXPIRED, _H.ENDED): _A.EXPIRED,
@@ -80,7 +82,7 @@ CHAIN: dict[tuple[Chain, Happening], Chain] = {
     **{(state, _H.OBTAINED_SPENT): _C.DEAD for state in Chain},
     **{(state, _H.FORGOTTEN): _C.NONE for state in Chain},
     **{(state, _H.ENDED): state for state in Chain},
-    (_C.UNKNOWN, _H.ENDED): _C.DEAD,
+    (_C.UNKNOWN, _H.GIVEN_UP): _C.DEAD,
     # only client credentials are asked for without a pair, and they lose nothing by an answer that is lost
     (_C.NONE, _H.FAILED): _C.RETRYING,
     (_C.HEALTHY, _H.FAILED): _C.RETRYING,
@@ -106,12 +108,14 @@ class Standing:
     chain: Chain = Chain.NONE
 
 
-def moved(standing: Standing, happening: Happening) -> Standing:
-    """Both machines after `happening`. Raises ValueError for what cannot happen there."""
-    try:
-        return Standing(ACCESS[standing.access, happening], CHAIN[standing.chain, happening])
-    except KeyError:
-        raise ValueError(f"{happening} cannot happen to a chain that is {standing.chain}") from None
+def moved(standing: Standing, *happenings: Happening) -> Standing:
+    """Both machines after `happenings`, one after the other. Raises ValueError for what cannot happen there."""
+    for happening in happenings:
+        try:
+            standing = Standing(ACCESS[standing.access, happening], CHAIN[standing.chain, happening])
+        except KeyError:
+            raise ValueError(f"{happening} cannot happen to a chain that is {standing.chain}") from None
+    return standing
 
 
 def arrival(pair: Pair, spent: bool, terms: Terms) -> Happening:

@@ -82,19 +82,17 @@ def lost(intent: Intent) -> Intent:
 def may_present(intent: Intent | None, policy: Replay, now: float, access_until: float | None) -> bool:
     """Whether a token may be presented, again where its answer was lost (`oauth.lost_answer_replay`).
 
-    `always` and a grace period end with the access token: after that the chain is dead anyway.
+    `always` lasts until the access token ends, but is at least once: where it had ended before, there is nothing to lose by it.
     """
     if intent is None:
         return True
-    if access_until is not None and now >= access_until:
-        return False
     match policy:
         case "never":
             return False
         case "once":
             return intent.presented < 2
         case "always":
-            return True
+            return intent.presented < 2 or access_until is None or now < access_until
         case _:
             return now - intent.begun_at < float(policy)
 
@@ -131,6 +129,6 @@ def way_out(pair: Pair | None, intent: Intent | None, answer_follows: int | None
     return NotSent()
 
 
-def remembered(spent: tuple[str, ...], token: str) -> tuple[str, ...]:
-    """`spent` with one more token whose fate was told; the oldest are forgotten."""
-    return (*(known for known in spent if known != digest(token)), digest(token))[-REMEMBERED:]
+def remembered(spent: tuple[str, ...], mark: str) -> tuple[str, ...]:
+    """`spent` with the digest of one more token that must not be presented again; the oldest are forgotten."""
+    return (*(known for known in spent if known != mark), mark)[-REMEMBERED:]

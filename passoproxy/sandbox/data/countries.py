@@ -17,7 +17,7 @@ LANGUAGES = ("de", "en", "fr", "es")
 """The languages that have texts of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Country:
     """One destination, as its row says."""
 
@@ -53,7 +53,9 @@ def countries() -> dict[str, Country]:
 
 def _country(line: str) -> Country:
     cells = [cell.strip() for cell in line.split("|")]
-    code, de, en, fr, es, continent, capital, people, area, coast, currency, government, dial, birth, death, life = cells[:16]
+    code, de, en, fr, es, continent, capital, people, area, coast, currency, government, dial, birth, death, life = (
+        cells[:16]
+    )
     visa, months, id_card, yellow, malaria, insurance, registration, transit = cells[16:]
     eu, strong, middle, other = visa.split()
     return Country(

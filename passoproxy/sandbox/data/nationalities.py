@@ -7,7 +7,7 @@ EUROPEAN, STRONG, MIDDLE, OTHER = range(4)
 """Places of a passport in `Country.visa`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Nationality:
     """One passport; `tier` is its place in `Country.visa`."""
 

@@ -11,10 +11,12 @@ VisaKind = Literal["own", "move", "free", "evisa", "arrival", "embassy"]
 TransitKind = Literal["none", "airside", "visa"]
 
 _EUROPE = frozenset({"AT", "CH", "DE", "ES", "FR", "GR", "HR", "IT", "NL", "PT"})
-_TROPICAL = frozenset({"BR", "CR", "CU", "DO", "ID", "IN", "KE", "KH", "LK", "MV", "MX", "MY", "NP", "PE", "PH", "TH", "TZ", "VN"})
+_TROPICAL = frozenset(
+    {"BR", "CR", "CU", "DO", "ID", "IN", "KE", "KH", "LK", "MV", "MX", "MY", "NP", "PE", "PH", "TH", "TZ", "VN"}
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Requirements:
     """The rules for one destination and nationality. `revision` counts the changes since the sandbox began."""
 
@@ -73,7 +75,8 @@ def requirements(destination: str, nationality: str, revision: int = 0, changed:
         country.insurance,
         country.registration,
         revision,
-        changed or f"2026-{1 + spread % 6:02d}-{1 + spread % 28:02d} {7 + spread % 11:02d}:{spread % 60:02d}:{spread * 7 % 60:02d}",
+        changed
+        or f"2026-{1 + spread % 6:02d}-{1 + spread % 28:02d} {7 + spread % 11:02d}:{spread % 60:02d}:{spread * 7 % 60:02d}",
     )
 
 

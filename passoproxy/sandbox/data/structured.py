@@ -35,15 +35,25 @@ def entry(rules: Requirements, language: str) -> Members:
     validity: Members = {"type": "during_stay", "days": None}
     if rules.passport_days is not None:
         validity = {"type": "on_arrival", "days": rules.passport_days}
-    info = [{"code": "registration", "title": named("registration", language), "content": []}] if rules.registration else []
+    info = (
+        [{"code": "registration", "title": named("registration", language), "content": []}]
+        if rules.registration
+        else []
+    )
     return {
         "status": "possible",
         "documents": {
-            "passport": _document("passport", language, allowed=True, validity=validity) | {"unused_pages": rules.blank_pages},
+            "passport": _document("passport", language, allowed=True, validity=validity)
+            | {"unused_pages": rules.blank_pages},
             "temporary_passport": _document("temporary_passport", language, allowed=True, validity=validity),
-            "id_card": _document("id_card", language, allowed=rules.id_card, validity={"type": "during_stay", "days": None}),
+            "id_card": _document(
+                "id_card", language, allowed=rules.id_card, validity={"type": "during_stay", "days": None}
+            ),
         },
-        "minors": {"documents": [], "documents_required": [{"code": "child_passport", "name": named("child_passport", language)}]},
+        "minors": {
+            "documents": [],
+            "documents_required": [{"code": "child_passport", "name": named("child_passport", language)}],
+        },
         "additional_info": {
             "list": [*info, {"code": "return_ticket", "title": named("return_ticket", language), "content": []}]
         },
@@ -71,7 +81,9 @@ def visa(rules: Requirements, language: str) -> Members:
             },
             "e_visa": {
                 "available": rules.visa == "evisa",
-                "application_url": f"https://evisa.{rules.destination.code.lower()}.example/" if rules.visa == "evisa" else None,
+                "application_url": f"https://evisa.{rules.destination.code.lower()}.example/"
+                if rules.visa == "evisa"
+                else None,
             },
             "on_arrival": {"available": rules.visa == "arrival"},
         },
@@ -120,7 +132,9 @@ FORMS = {"overview": overview, "entry": entry, "visa": visa, "health": health}
 def matches(found: object, wanted: object) -> bool:
     """Whether a record fulfils a filter: objects by each member that the filter names, lists by holding, else equality."""
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(name in found and matches(found[name], part) for name, part in wanted.items())
+        return isinstance(found, dict) and all(
+            name in found and matches(found[name], part) for name, part in wanted.items()
+        )
     if isinstance(wanted, list):
         return found in wanted if not isinstance(found, list) else all(part in found for part in wanted)
     if isinstance(found, bool) or isinstance(wanted, bool):

@@ -15,7 +15,7 @@ from passoproxy.sandbox.data.basics import LANGUAGE_NAMES
 from passoproxy.sandbox.recording import entry_of
 
 ALIASES = {"lang": "language", "countries": "destinations", "destco": "destinations", "nat": "nationalities"}
-MAX_PAIRS = 200
+MAX_PAIRS = 100
 _CODE = re.compile(r"[A-Za-z]{2}")
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -133,7 +133,11 @@ def _place(item: object) -> Place:
     code = item.get("destination") if isinstance(item, dict) else item
     kind = item.get("type", "travel") if isinstance(item, dict) else "travel"
     if not isinstance(code, str) or not _CODE.fullmatch(code) or kind not in ("travel", "transit"):
-        raise Invalid({"destinations": "Each of the destinations must have a two-letter destination and a type of travel or transit."})
+        raise Invalid(
+            {
+                "destinations": "Each of the destinations must have a two-letter destination and a type of travel or transit."
+            }
+        )
     return Place(code.upper(), kind)
 
 

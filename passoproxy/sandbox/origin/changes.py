@@ -33,8 +33,8 @@ class Changes:
 
     clock: Callable[[], float]
     sequence: int = 0
-    log: list[tuple[float, str]] = field(default_factory=list)
-    """When which destination had an important change, newest last; the ticker shows them."""
+    log: list[tuple[int, float, str]] = field(default_factory=list)
+    """The important changes, newest last, as number, time and destination; the ticker shows them."""
     _revisions: dict[str, int] = field(default_factory=dict)
     _changed_at: dict[str, float] = field(default_factory=dict)
     _important: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Changes:
             self._changed_at[code] = now
             if important:
                 self._important[code] = self.sequence, now
-                self.log = [*self.log[-99:], (now, code)]
+                self.log = [*self.log[-99:], (self.sequence, now, code)]
 
     def rules(self, destination: str, nationality: str) -> Requirements | None:
         """The rules as they are now; None where a code is unknown."""

@@ -100,9 +100,13 @@ class Guard:
         if not limit or self._under_way < limit:
             return None
         entry.outcome = "refused: concurrency"
-        return self._too_many(request, entry, self._options.retry_after if self._options.concurrency_retry_after else None)
+        return self._too_many(
+            request, entry, self._options.retry_after if self._options.concurrency_retry_after else None
+        )
 
-    def _refused(self, request: web.Request, entry: Entry, token: Token | None, feature: str | None) -> web.Response | None:
+    def _refused(
+        self, request: web.Request, entry: Entry, token: Token | None, feature: str | None
+    ) -> web.Response | None:
         if token is None or self._strikes(entry, "origin_401"):
             answer = self._answers.bare(request, {"message": "Unauthenticated."}, 401)
             answer.headers["WWW-Authenticate"] = "Bearer"

@@ -45,10 +45,10 @@ def page_of(
 
 
 def ordered(asked: Asked, records: Sequence[dict[str, object]], fields: Sequence[str]) -> list[dict[str, object]]:
-    """The records by `sort_by` and `sort_order`; without them as they are."""
+    """The records by `sort_by` and `sort_order`; without `sort_by` as they are."""
     order = asked.choice("sort_order", ("asc", "desc"), "asc")
     if asked.text("sort_by") is None:
-        return list(records) if order == "asc" else list(reversed(records))
+        return list(records)
     field = asked.choice("sort_by", fields, "")
     return sorted(records, key=lambda record: _comparable(record.get(field)), reverse=order == "desc")
 

@@ -86,7 +86,9 @@ class AuthorizationEndpoint:
         transaction = self._open.get(str(form.get("transaction", "")))
         if transaction is None or transaction.ends_at <= self._clock():
             entry_of(request).outcome = "refused: page"
-            return _html(error_page("This approval page was used already or is too old. Start again at the application."), 400)
+            return _html(
+                error_page("This approval page was used already or is too old. Start again at the application."), 400
+            )
         decision = form.get("decision")
         account = form.get("account", ACCOUNTS[0])
         if decision not in ("approve", "deny") or account not in ACCOUNTS:
@@ -106,7 +108,9 @@ class AuthorizationEndpoint:
 
     def _check(self, query: MultiMapping[str]) -> _Transaction:
         if query.get("client_id") != self._options.client_id or len(query.getall("client_id")) > 1:
-            raise _NotToBeRedirected(f"No application with the client id {query.get('client_id', '')!r} is registered here.")
+            raise _NotToBeRedirected(
+                f"No application with the client id {query.get('client_id', '')!r} is registered here."
+            )
         address = self._redirect_uri(query)
         state = query.get("state")
 
@@ -157,6 +161,6 @@ def _html(page: str, status: int = 200) -> web.Response:
         "Cache-Control": "no-store",
         "X-Frame-Options": "DENY",
         "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'",
     }
     return web.Response(status=status, text=page, content_type="text/html", headers=headers)

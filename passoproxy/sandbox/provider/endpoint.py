@@ -183,6 +183,8 @@ def _refusal(request: web.Request, entry: Entry, refused: Refusal) -> web.Respon
     return _json(refused.body(), refused.status, challenge)
 
 
-def _json(members: dict[str, object] | dict[str, str], status: int, headers: dict[str, str] | None = None) -> web.Response:
+def _json(
+    members: dict[str, object] | dict[str, str], status: int, headers: dict[str, str] | None = None
+) -> web.Response:
     body = json.dumps(members, separators=(",", ":")).replace("/", "\\/")
     return web.Response(status=status, text=body, content_type="application/json", headers=_NO_STORE | (headers or {}))

@@ -58,7 +58,9 @@ class Grants:
         self._approvals[token.hash] = approval
         return text
 
-    def exchange(self, code: str, *, issuer: str, redirect_uri: str | None, verifier: str | None, public: bool) -> Issued:
+    def exchange(
+        self, code: str, *, issuer: str, redirect_uri: str | None, verifier: str | None, public: bool
+    ) -> Issued:
         """Tokens for a code (RFC 6749 §4.1.3, RFC 7636 §4.6). `public`: the client has sent no secret."""
         token, approval = self._approved(code)
         if redirect_uri != approval.redirect_uri:

@@ -72,7 +72,7 @@ def approval_page(
 
 def error_page(reason: str) -> str:
     """What is shown where nobody may be redirected."""
-    body = f"""<div class="card"><div class="head"><div class="badge">!</div><h1>This request cannot be authorized</h1></div>
+    body = f"""<div class="card"><div class="head"><div class="badge warn">!</div><h1>This request cannot be authorized</h1></div>
 <p>{escape(reason)}</p>
 <p class="soft small">You were not sent back to the application, because its address cannot be trusted.</p></div>"""
     return page("Authorization failed", body, narrow=True)
@@ -85,4 +85,5 @@ def _abilities(said: Mapping[str, str], scope: str) -> list[str]:
 
 
 def _place(redirect_uri: str) -> str:
-    return urlsplit(redirect_uri).netloc
+    parts = urlsplit(redirect_uri)
+    return parts.netloc + parts.path

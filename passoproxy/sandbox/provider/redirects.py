@@ -32,10 +32,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _differ_in_port_only(asked: SplitResult, known: SplitResult) -> bool:
-    return (
-        is_loopback(asked.hostname or "")
-        and (asked.scheme, asked.hostname, asked.path, asked.query)
-        == (known.scheme, known.hostname, known.path, known.query)
+    return is_loopback(asked.hostname or "") and (asked.scheme, asked.hostname, asked.path, asked.query) == (
+        known.scheme,
+        known.hostname,
+        known.path,
+        known.query,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from itertools import chain
+from typing import Any, TypeGuard
 
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.http.messages import fields_of
@@ -70,7 +71,7 @@ def decode(data: bytes) -> Entry | None:
     return _entry(values) if _has_shape(values) else None
 
 
-def _has_shape(values: object) -> bool:
+def _has_shape(values: object) -> TypeGuard[list[Any]]:
     return (
         isinstance(values, list)
         and len(values) == len(_SHAPE)
@@ -82,19 +83,11 @@ def _has_shape(values: object) -> bool:
     )
 
 
-def _entry(values: list[object]) -> Entry:
-    head, fields, varies, rest = values[:6], values[6], values[7], values[8:]
-    *between, extra = rest
-    between[4] = tuple(between[4])  # type: ignore[call-overload]
-    return Entry(  # type: ignore[misc]
-        *head,  # type: ignore[arg-type]
-        fields_of(_pairs(fields)),
-        _pairs(varies),
-        *between,  # type: ignore[arg-type]
-        extra=_pairs(extra),
-    )
+def _entry(values: list[Any]) -> Entry:
+    head, rest, extra = values[:6], values[8:19], values[19]
+    rest[4] = tuple(rest[4])
+    return Entry(*head, fields_of(_pairs(values[6])), _pairs(values[7]), *rest, extra=_pairs(extra))
 
 
-def _pairs(flat: object) -> tuple[tuple[str, str], ...]:
-    assert isinstance(flat, list)
+def _pairs(flat: list[Any]) -> tuple[tuple[Any, Any], ...]:
     return tuple(zip(flat[::2], flat[1::2], strict=True))

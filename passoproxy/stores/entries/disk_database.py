@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +24,17 @@ _LOCK = "lock"
 class Database:
     """The database of one folder, for all threads of this process. Raises `EntryStoreFailure` while it cannot be used."""
 
-    def __init__(self, folder: Path, max_bytes: int, more: Callable[[], int], on_new: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        more: Callable[[], int],
+        make_folders: Callable[[], None],
+        on_new: Callable[[], None],
+    ) -> None:
         """`more` tells what else counts into `max_bytes`; `on_new` is told when a database was begun in place of another."""
-        self._folder, self._max_bytes, self._more, self._on_new = folder, max_bytes, more, on_new
+        self._folder, self._max_bytes, self._more = folder, max_bytes, more
+        self._make_folders, self._on_new = make_folders, on_new
         self._path = folder / DATABASE
         self._changing = threading.RLock()
         self._rows: Rows | None = None
@@ -72,7 +81,10 @@ class Database:
             if self._rows is not seen and self._rows is not None and self._file_there() == self._file:
                 return self._rows
             replaced = self._rows is not None
+            self.leave()
             self._rows = None
+            with translated(self._folder):
+                self._make_folders()
             with self._alone():
                 try:
                     rows = self._open()
@@ -90,15 +102,26 @@ class Database:
     def _open(self) -> Rows:
         """Opens or makes the files, private before SQLite writes to them; it gives its journals the same mode."""
         with translated(self._folder):
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                os.fchmod(file, 0o600)
-            finally:
-                os.close(file)
+            self._make_file()
             rows = Rows(self._folder, self._max_bytes, self._more)
             rows.volume()
             self._file = self._file_there()
             return rows
+
+    def _make_file(self) -> None:
+        """An existing file is not opened here: closing it would drop the locks that SQLite holds on it for this process."""
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(self._path, follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode):
+                if mode & 0o777 != 0o600:
+                    os.chmod(self._path, 0o600)
+                return
+            os.unlink(self._path)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
 
     def _remove(self) -> None:
         for name in (DATABASE, *JOURNALS):
@@ -111,7 +134,9 @@ class Database:
         try:
             lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise EntryStoreFailure(f"{self._folder}: {error.strerror}; see space and rights of the cache's folder") from error
+            raise EntryStoreFailure(
+                f"{self._folder}: {error.strerror}; see space and rights of the cache's folder"
+            ) from error
         try:
             os.fchmod(lock, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)

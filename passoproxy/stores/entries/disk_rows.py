@@ -37,7 +37,9 @@ class Row(NamedTuple):
     filename: str
 
 
-_COLUMNS = "rowid, CAST(key AS BLOB), tag, value, CAST(filename AS BLOB)"  # as bytes: text that is none must not stop a select
+_COLUMNS = (
+    "rowid, CAST(key AS BLOB), tag, value, CAST(filename AS BLOB)"  # as bytes: text that is none must not stop a select
+)
 
 
 def _row(found: tuple[Any, ...]) -> Row:
@@ -102,6 +104,11 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         select = f"SELECT {_COLUMNS} FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
         return [_row(found) for found in self._sql(select, (rowid, most)).fetchall()]
 
+    def rowids_after(self, rowid: int, most: int) -> list[int]:
+        """Where the next rows lie, in the table's own order."""
+        select = "SELECT rowid FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        return [found for (found,) in self._sql(select, (rowid, most)).fetchall()]
+
     def hints_after(self, hints: bytes, rowid: int, end: bytes | None, most: int) -> list[tuple[bytes, int]]:
         """The next (hints, rowid) behind that pair, up to `end`: read from the index alone."""
         if end is None:
@@ -126,11 +133,15 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
     def volume(self) -> int:
         """Bytes of all files that belong to the store, near enough; `cull` evicts by it."""
         ((pages,),) = self._sql("PRAGMA page_count").fetchall()
-        return int(self._page_size * pages + self._number("size") + self.journal_bytes() + self._more())
+        return int(self._page_size * pages + self.body_bytes() + self.journal_bytes() + self._more())
 
     def entry_count(self) -> int:
         """How many entries there are."""
         return self._number("count")
+
+    def body_bytes(self) -> int:
+        """The sum of the bodies' sizes, as the rows tell it."""
+        return self._number("size")
 
     def _number(self, setting: str) -> int:
         value = self.reset(setting)
@@ -179,7 +190,9 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         need += rows * _OVERHEAD
         if self.volume() + need <= self._most:
             return []
-        self.size_limit = max(0, self._most - need - self._most // 64)  # a little more, so that not every entry evicts one
+        self.size_limit = max(
+            0, self._most - need - self._most // 64
+        )  # a little more, so that not every entry evicts one
         self.disk.removed.clear()
         self.cull()
         return list(self.disk.removed)

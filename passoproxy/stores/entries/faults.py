@@ -48,12 +48,23 @@ def translated(folder: Path) -> Iterator[None]:
     except EntryStoreFailure:
         raise
     except diskcache.Timeout as error:
-        raise EntryStoreFailure(f"{folder}: the cache's database is busy or cannot be written; storing is put off") from error
+        raise EntryStoreFailure(
+            f"{folder}: the cache's database is busy or cannot be written; storing is put off"
+        ) from error
     except sqlite3.Error as error:
         if is_damage(error):
             raise Damaged(f"{folder}: the cache's database is damaged ({error}); it is begun anew") from error
-        raise EntryStoreFailure(f"{folder}: the cache's database cannot be used now ({error}); see space and rights") from error
+        raise EntryStoreFailure(
+            f"{folder}: the cache's database cannot be used now ({error}); see space and rights"
+        ) from error
     except OSError as error:
-        raise EntryStoreFailure(f"{folder}: {error.strerror or error}; see space and rights of the cache's folder") from error
-    except (TypeError, ValueError, KeyError, AssertionError) as error:  # what a planted or rotten row makes of diskcache
+        raise EntryStoreFailure(
+            f"{folder}: {error.strerror or error}; see space and rights of the cache's folder"
+        ) from error
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        AssertionError,
+    ) as error:  # what a planted or rotten row makes of diskcache
         raise Damaged(f"{folder}: the cache's database holds what nobody wrote ({error}); it is begun anew") from error

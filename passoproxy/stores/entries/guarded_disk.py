@@ -66,7 +66,8 @@ class GuardedDisk(diskcache.Disk):  # type: ignore[misc]
         shard, _, name = file_path.partition("/")
         with contextlib.suppress(OSError):
             folder = os.open(
-                os.path.join(self._directory, BODIES, shard), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.path.join(self._directory, BODIES, shard),
+                os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
             )
             try:
                 os.unlink(name, dir_fd=folder)

@@ -55,9 +55,9 @@ def range_of(selector: Selector) -> tuple[bytes, bytes] | None:
     return first, first + b"\xff"  # no text encodes to a byte as high, so this ends every target that begins so
 
 
-def judged(selector: Selector, hints: bytes) -> bool | None:
+def judged(selector: Selector, hints: object) -> bool | None:
     """Whether `selector` means the entry with these hints; None: only the entry itself can tell. `key` is not looked at."""
-    parts = hints.split(b"\0")
+    parts = hints.split(b"\0") if isinstance(hints, bytes) else []
     if len(parts) != 5 or parts[4] != _EXACT:
         return None
     target, route, partition, tags, _ = parts

@@ -18,11 +18,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_SIZE = 4096
+SIZE = 4096
 _MAGIC = int.from_bytes(b"pxpage1\0", "little")
 _MAGIC_AT, _GENERATION, _EVENTS, _PURGES, _PENDING = range(5)
 _RING = 8
-SLOTS = _SIZE // 8 - _RING
+SLOTS = SIZE // 8 - _RING
 ANYTHING = 0
 """The mark of an event that concerns every key."""
 
@@ -42,9 +42,9 @@ class SharedPage:
         os.fchmod(self._file, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            if os.fstat(self._file).st_size < _SIZE:
-                os.ftruncate(self._file, _SIZE)
-            mapped = mmap.mmap(self._file, _SIZE)
+            if os.fstat(self._file).st_size < SIZE:
+                os.ftruncate(self._file, SIZE)
+            mapped = mmap.mmap(self._file, SIZE)
             self._kept.append((self._file, mapped))
             self._words = memoryview(mapped).cast("Q")
             if self._words[_MAGIC_AT] != _MAGIC:

@@ -24,7 +24,7 @@ def own_folder(path: Path) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
-        if found.st_uid != os.geteuid() and os.geteuid() != 0:
+        if found.st_uid != os.geteuid():
             path = path / f"passoproxy-{os.geteuid()}"
             path.mkdir(mode=0o700, exist_ok=True)
             found = path.stat()
@@ -32,7 +32,7 @@ def own_folder(path: Path) -> Path:
                 raise CannotCreate(
                     f"{path}: belongs to user id {found.st_uid}; remove it or set state.directory elsewhere"
                 )
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if stat.S_IMODE(found.st_mode) != 0o700:
             path.chmod(0o700)
     except OSError as fault:
         raise CannotCreate(

@@ -1,0 +1,188 @@
+"""The files that the settings name: secrets that are there, readable, well formed and not for everyone to read; certificates that are there."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from passoproxy.config.findings import Advice, Facts, Finding
+from passoproxy.config.layers import secret_pairs
+from passoproxy.config.secrets import exposure, inside_container, read_secret
+from passoproxy.config.settings import Settings
+from passoproxy.config.values import proxy_url
+from passoproxy.errors import ConfigurationError
+
+_PLAIN_FILES = (
+    "upstream.ca_file",
+    "server.tls.cert_file",
+    "server.tls.client_ca_file",
+    "store.ca_file",
+    "oauth.seed_file",
+)
+
+
+def secret_files(settings: Settings) -> dict[str, Path]:
+    """The files of secrets that are in use, by key."""
+    oauth = settings.oauth
+    unused = {"oauth.static_token_file"} if oauth.grant != "static" else {"oauth.client_secret_file"}
+    if oauth.client_auth == "none":
+        unused.add("oauth.client_secret_file")
+    found = {}
+    for path in secret_pairs():
+        key = f"{'.'.join(path)}_file"
+        value, file = _value(settings, ".".join(path)), _value(settings, key)
+        if file is not None and key not in unused and (value is None or value == "env"):
+            found[key] = file
+    return found
+
+
+def _value(settings: Settings, key: str) -> Any:
+    value: Any = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def secrets(facts: Facts) -> Iterator[Finding]:
+    """Every secret's file in use can be read now, holds what it should, and is not open to others."""
+    in_container = inside_container(facts.environ)
+    for key, path in secret_files(facts.settings).items():
+        seen = exposure(path, in_container=in_container)
+        if seen is not None and not seen.excused and not _given_by_service_manager(path, facts):
+            yield Finding(key, f"{path} can be read by others (mode {seen.mode:04o})", f"run: chmod 600 {path}")
+        try:
+            text = read_secret(path, key)
+        except ConfigurationError as error:
+            fault = error.faults[0]
+            yield Finding(key, f"{path} {fault.problem}", fault.remedy)
+            continue
+        yield from _content(key, path, text)
+    for key in ("state.key", "state.previous_key", "server.client_keys"):
+        value = _value(facts.settings, key)
+        if value is not None:
+            yield from _content(key, None, value.get_secret_value())
+
+
+def private_key(facts: Facts) -> Iterator[Finding]:
+    """The private key of the listener is a secret as well, whatever its name."""
+    path = facts.settings.server.tls.key_file
+    if path is None:
+        return
+    seen = exposure(path, in_container=inside_container(facts.environ))
+    if seen is not None and not seen.excused and not _given_by_service_manager(path, facts):
+        yield Finding(
+            "server.tls.key_file", f"{path} can be read by others (mode {seen.mode:04o})", f"run: chmod 600 {path}"
+        )
+    yield from _readable("server.tls.key_file", path)
+
+
+def plain_files(facts: Facts) -> Iterator[Finding]:
+    """Certificates and the like are there and can be read."""
+    for key in _PLAIN_FILES:
+        path = _value(facts.settings, key)
+        if path is not None:
+            yield from _readable(key, path)
+
+
+def _readable(key: str, path: Path) -> Iterator[Finding]:
+    try:
+        found = path.is_file()
+    except OSError:
+        found = False
+    if not found:
+        yield Finding(key, f"{path} is not there, or no file", "name the right file")
+    elif not os.access(path, os.R_OK):
+        yield Finding(
+            key, f"{path} cannot be read: permission denied", "make it readable for the user that runs passoproxy"
+        )
+
+
+def _content(key: str, path: Path | None, text: str) -> Iterator[Finding]:
+    """The form of a secret, told without a word of what it is."""
+    shown = f"{path} " if path else ""
+    match key.removesuffix("_file"):
+        case "server.client_keys":
+            yield from _client_keys(key, shown, text)
+        case "state.key" | "state.previous_key":
+            try:
+                length = len(base64.b64decode(text, validate=True))
+            except (binascii.Error, ValueError):
+                length = 0
+            if length != 32:
+                yield Finding(key, f"{shown}does not hold 32 bytes in base64", "make one with: openssl rand -base64 32")
+        case "upstream.proxy":
+            try:
+                proxy_url(text)
+            except ValueError:
+                yield Finding(
+                    key,
+                    f"{shown}does not hold the URL of a proxy",
+                    "write for example http://user:password@proxy.internal:3128",
+                )
+        case "alerts.webhook":
+            if not re.fullmatch(r"https?://[!-~]+", text):
+                yield Finding(
+                    key, f"{shown}does not hold an http or https URL", "write the webhook's URL and nothing else"
+                )
+        case _:
+            if re.search(r"[\x00-\x1f\x7f]", text):
+                yield Finding(
+                    key, f"{shown}holds more than one line or a control character", "write the secret and nothing else"
+                )
+
+
+def _client_keys(key: str, shown: str, text: str) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for number, line in enumerate(text.splitlines(), start=1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        name, mark, secret = (part.strip() for part in entry.partition(":"))
+        if not mark or not name or not secret:
+            yield Finding(key, f"{shown}line {number} is not 'name:key'", "write one name and key a line")
+        elif name in seen:
+            yield Finding(key, f"{shown}line {number} names {name!r} again", "give each client a name of its own")
+        seen.add(name)
+    if not seen:
+        yield Finding(key, f"{shown}holds no 'name:key' line", "write one name and key a line")
+
+
+def _given_by_service_manager(path: Path, facts: Facts) -> bool:
+    """Credentials carry an access list that their mode does not show."""
+    folder = facts.environ.get("CREDENTIALS_DIRECTORY", "")
+    return bool(folder) and path.is_relative_to(folder)
+
+
+def exposed(facts: Facts) -> Iterator[Advice]:
+    """Secrets that others can read, where that is excused, and those that stand in a configuration that others can read."""
+    in_container = inside_container(facts.environ)
+    for key, path in secret_files(facts.settings).items():
+        seen = exposure(path, in_container=in_container)
+        if seen is not None and seen.excused and not _given_by_service_manager(path, facts):
+            yield Advice(
+                "secret_readable",
+                key,
+                f"{path} can be read by others (mode {seen.mode:04o}), accepted because {seen.excused}",
+            )
+    file = facts.config_file
+    if file is not None and (seen := exposure(file, in_container=in_container)) is not None:
+        for pair in secret_pairs():
+            key = ".".join(pair)
+            if facts.layer.place(pair).startswith(f"{file}:") and _value(facts.settings, key) not in (
+                None,
+                "env",
+                "none",
+            ):
+                yield Advice(
+                    "secret_readable",
+                    key,
+                    f"stands in a file that others can read (mode {seen.mode:04o}); chmod 600 {file}, or use {key}_file",
+                )
+
+
+RULES = (secrets, private_key, plain_files)

@@ -1,0 +1,239 @@
+"""Reads the configuration: finds the file, lays preset, credentials, file and environment over one another, and tells every fault together.
+
+What the keys mean together is judged in `checking`, what a value looks like in `values`, how faults of the models are said in `explaining`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from passoproxy.config import checking, document, environment, layers
+from passoproxy.config.explaining import explain, without
+from passoproxy.config.findings import Facts
+from passoproxy.config.keys import dotted, find, nearest, parsed
+from passoproxy.config.layers import Layer
+from passoproxy.config.presets import PRESETS
+from passoproxy.config.secrets import Secret, secret
+from passoproxy.config.settings import DEFAULT_CLIENT_SECRET_FILE, Settings
+from passoproxy.config.showing import sources_of
+from passoproxy.errors import ConfigurationError, Fault
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationWarning:
+    """Something that works, and is worth a look. `str()` is one line."""
+
+    code: str
+    key: str
+    text: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, f"{self.key} {self.text}" if self.key else self.text) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What gives each secret as it is when asked; None where none is configured."""
+
+    client_secret: Secret | None
+    static_token: Secret | None
+    client_keys: Secret | None
+    admin_token: Secret | None
+    state_key: Secret | None
+    previous_state_key: Secret | None
+    store_password: Secret | None
+    upstream_proxy: Secret | None
+    alerts_webhook: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that may be used. `sources` tells for every key where its value came from; `path` is None without a file."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    path: Path | None
+    warnings: tuple[ConfigurationWarning, ...]
+    secrets: Secrets
+
+    def is_default(self, key: str) -> bool:
+        """Whether nobody set the key."""
+        return self.sources.get(key, "default") == "default"
+
+
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    *,
+    secrets: bool = True,
+) -> Loaded:
+    """The effective configuration. Raises ConfigurationError with every fault.
+
+    `path` is what `--config` named. With `secrets=False` no file but the configuration itself is looked at: for commands that only talk to
+    a running daemon and may not be allowed to read its secrets.
+    """
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd
+    chosen = _choose(path, environ, cwd)
+    merged, faults = _layered(chosen, environ, cwd)
+    _settle_folders(merged, environ)
+    settings, refused = _validated(merged, faults)
+    warnings: list[ConfigurationWarning] = []
+    if settings is not None:
+        facts = Facts(settings, merged, environ, check_files=secrets, config_file=chosen)
+        for finding in checking.check(facts):
+            # what follows from a key that was refused is told when that one is right
+            if refused.isdisjoint(finding.involved | {finding.key}):
+                where = merged.place(parsed(finding.key)) or _nowhere(chosen)
+                faults.append(Fault(where, finding.key, finding.problem, finding.remedy))
+        warnings = [
+            ConfigurationWarning(each.code, each.key, each.text, merged.place(parsed(each.key)))
+            for each in checking.warn(facts)
+        ]
+    if faults or settings is None:
+        raise ConfigurationError(*dict.fromkeys(faults))
+    return Loaded(settings, sources_of(settings, merged), chosen, tuple(warnings), _secrets(settings))
+
+
+def _nowhere(chosen: Path | None) -> str:
+    return str(chosen) if chosen else "no configuration file found"
+
+
+def _choose(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The file to read: a named one whether it is there or not, else the first that is there."""
+    if path is not None:
+        return path
+    if environ.get("PASSOPROXY_CONFIG"):
+        return Path(environ["PASSOPROXY_CONFIG"])
+    for each in environment.configuration_files(environ, cwd):
+        if os.path.lexists(each):
+            return Path("config.yaml") if each == cwd / "config.yaml" and cwd == Path.cwd() else each
+    return None
+
+
+def _layered(chosen: Path | None, environ: Mapping[str, str], cwd: Path) -> tuple[Layer, list[Fault]]:
+    faults: list[Fault] = []
+    file = _from_file(cwd / chosen if chosen else None, str(chosen), faults)
+    variables, wrong = environment.variables(environ)
+    given = environment.credentials(environ)
+    home = environment.home(environ)
+    if chosen:
+        layers.settle_paths(file, (cwd / chosen).absolute().parent, home)
+    layers.settle_paths(variables, cwd, home)
+    default_secret = ("oauth", "client_secret_file")
+    # the default written out is still the default, which a credential replaces
+    if given.holds(default_secret) and file.get(default_secret) == str(DEFAULT_CLIENT_SECRET_FILE):
+        file.drop(default_secret)
+    merged = _preset(variables.get(("provider",)) or file.get(("provider",)) or "passolution")
+    for layer in (given, file, variables):
+        for twice in layers.settle_siblings(layer, merged):
+            key = dotted(twice)
+            faults.append(Fault(layer.place(twice), key, f"is given beside {key}_file", "keep one of the two"))
+        merged = layers.lay_over(merged, layer)
+    return merged, faults + wrong
+
+
+def _preset(provider: object) -> Layer:
+    values = PRESETS.get(provider, {}) if isinstance(provider, str) else {}
+    layer = Layer(values)
+    layer.places |= dict.fromkeys(_paths(values, ()), f"preset {provider}")
+    return layers.lay_over(Layer(), layer)
+
+
+def _paths(value: Any, path: tuple[str | int, ...]) -> list[tuple[str | int, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    below = [deeper for name, each in inner for deeper in _paths(each, (*path, name))]
+    # an enclosing mapping stands nowhere in particular
+    return [path, *below] if path and not (isinstance(value, dict) and isinstance(path[-1], str)) else below
+
+
+def _from_file(path: Path | None, shown: str, faults: list[Fault]) -> Layer:
+    if path is None:
+        return Layer()
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            raw = file.read(document.MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        faults.append(_unreadable(shown, error))
+        return Layer()
+    found = document.parse(raw)
+    faults += [
+        Fault(f"{shown}:{flaw.line}" if flaw.line else shown, flaw.key, flaw.problem, flaw.remedy)
+        for flaw in found.flaws
+    ]
+    if not isinstance(found.values, dict):
+        if found.values is not None:
+            faults.append(
+                Fault(f"{shown}:1", "", "is not a mapping of keys", "begin with a line such as 'provider: passolution'")
+            )
+        return Layer()
+    return Layer(found.values, {place: f"{shown}:{line}" for place, line in found.lines.items() if place})
+
+
+def _unreadable(shown: str, error: OSError | ValueError) -> Fault:
+    if isinstance(error, FileNotFoundError):
+        return Fault(
+            shown, "", "is not there", f"name the right file, or write one with: passoproxy config init {shown}"
+        )
+    if isinstance(error, PermissionError):
+        return Fault(
+            shown, "", "cannot be read: permission denied", "make it readable for the user that runs passoproxy"
+        )
+    if isinstance(error, IsADirectoryError):
+        return Fault(shown, "", "is a folder", "name the file in it")
+    reason = (
+        (errno.errorcode.get(error.errno or 0, "") and error.strerror)
+        if isinstance(error, OSError)
+        else "not a valid path"
+    )
+    return Fault(shown, "", f"cannot be read: {reason}", "name a readable file")
+
+
+def _settle_folders(merged: Layer, environ: Mapping[str, str]) -> None:
+    for section, service, xdg, under_home in (
+        ("state", "STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state"),
+        ("cache", "CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache"),
+    ):
+        path = (section, "directory")
+        found = environment.folder(environ, service, xdg, under_home)
+        if not merged.holds(path) and found is not None and isinstance(merged.values.get(section, {}), dict):
+            merged.put(path, str(found[0]), found[1])
+
+
+def _validated(merged: Layer, faults: list[Fault]) -> tuple[Settings | None, set[str]]:
+    """The settings, where need be without what was refused; and the keys that were refused or likely meant by them."""
+    try:
+        return Settings.model_validate(merged.values), set()
+    except ValidationError as error:
+        said, paths = explain(error, merged)
+    faults += said
+    refused = {dotted(path) for path in paths} | {nearest(path) for path in paths if find(path) is None}
+    try:
+        return Settings.model_validate(without(merged.values, paths)), refused
+    except ValidationError:
+        return None, refused
+
+
+def _secrets(settings: Settings) -> Secrets:
+    oauth, server, admin, state = settings.oauth, settings.server, settings.admin, settings.state
+    upstream = settings.upstream
+    return Secrets(
+        client_secret=secret(oauth.client_secret, oauth.client_secret_file, "oauth.client_secret"),
+        static_token=secret(oauth.static_token, oauth.static_token_file, "oauth.static_token"),
+        client_keys=secret(server.client_keys, server.client_keys_file, "server.client_keys"),
+        admin_token=secret(admin.token, admin.token_file, "admin.token"),
+        state_key=secret(state.key, state.key_file, "state.key"),
+        previous_state_key=secret(state.previous_key, state.previous_key_file, "state.previous_key"),
+        store_password=secret(settings.store.password, settings.store.password_file, "store.password"),
+        upstream_proxy=secret(None, upstream.proxy_file, "upstream.proxy"),
+        alerts_webhook=secret(settings.alerts.webhook, settings.alerts.webhook_file, "alerts.webhook"),
+    )

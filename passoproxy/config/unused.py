@@ -1,0 +1,67 @@
+"""Keys that are accepted and do nothing in this version: one table, to be shortened as their features arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from passoproxy.config.layers import Layer
+from passoproxy.config.settings import Settings
+
+UNUSED_KEYS: tuple[tuple[str, str], ...] = (
+    ("server.workers", "one process serves"),
+    ("server.unix_peers", "a unix listener takes the daemon's own user and root"),
+    ("admin.probe_listen", "probes are answered on admin.listen"),
+    ("upstream.proxy", "connections are made directly"),
+    ("upstream.proxy_file", "connections are made directly"),
+    ("upstream.daily_budget", "origin requests are not counted"),
+    ("oauth.lost_answer_replay", "a refresh whose answer was lost is treated by the preset's rule"),
+    ("oauth.refresh_on_exit", "the pair is kept as it is when the daemon ends"),
+    ("oauth.seed_file", "use `passoproxy token import` instead"),
+    ("state.key", "the pair is stored unencrypted, with mode 0600"),
+    ("state.key_file", "the pair is stored unencrypted, with mode 0600"),
+    ("state.previous_key", "the pair is stored unencrypted, with mode 0600"),
+    ("state.previous_key_file", "the pair is stored unencrypted, with mode 0600"),
+    ("cache.on_revoked", "stored answers are kept when a grant is withdrawn"),
+    ("store", "pair and cache live on this machine's disk alone"),
+    ("alerts", "nobody is alerted; watch passoproxy_token_runway_seconds"),
+    ("tracing", "no traces are sent"),
+    ("gateway", "nothing is recorded or replayed"),
+)
+"""A key, or a section with all that is in it, and what happens instead."""
+
+
+def unused(settings: Settings, layer: Layer, environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Keys that were set to something other than their default and do nothing, each with the text that says so."""
+    wanted, defaults = settings.model_dump(), Settings().model_dump()
+    found = []
+    for key, instead in UNUSED_KEYS:
+        for leaf in _leaves(key, defaults):
+            path = tuple(leaf.split("."))
+            if _value(wanted, path) != _value(defaults, path) and not layer.place(path).startswith("preset"):
+                found.append((leaf, f"is accepted, and does nothing in this version: {instead}"))
+    if (
+        ("upstream.proxy", "connections are made directly") in UNUSED_KEYS
+        and settings.upstream.proxy == "env"
+        and settings.upstream.proxy_file is None
+    ):
+        named = next((name for name in ("HTTPS_PROXY", "https_proxy") if environ.get(name)), None)
+        if named:
+            found.append(
+                ("upstream.proxy", f"is 'env', and {named} does nothing in this version: connections are made directly")
+            )
+    return found
+
+
+def _leaves(key: str, tree: Mapping[str, Any]) -> list[str]:
+    value = _value(tree, tuple(key.split(".")))
+    if not isinstance(value, dict):
+        return [key]
+    return [leaf for name in value for leaf in _leaves(f"{key}.{name}", tree)]
+
+
+def _value(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = tree
+    for part in path:
+        value = value[part]
+    return value

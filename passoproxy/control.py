@@ -1,0 +1,307 @@
+"""A running daemon's handle: what the admin API, the commands and signals can ask of it, with plain data as answers.
+
+Knows no HTTP and no configuration; `compose` hands it the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.events import EntriesPurged
+from passoproxy.core.http.grammar import print_date
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.errors import CommandFailure, PassoproxyError, UsageFailure
+from passoproxy.ports import Clock, EntryStore, Observer, StoreStats
+from passoproxy.tokens.login import Logins, LoginTicket
+
+Data = dict[str, object]
+KINDS = ("url", "prefix", "route", "tag")
+"""What a purge and a listing can name, beside `all`."""
+
+
+class PairKeeper(Protocol):
+    """The keeper, as far as it is asked from here."""
+
+    def snapshot(self) -> TokenSnapshot: ...
+    async def refresh(self, force: bool = False) -> TokenSnapshot: ...
+    async def install(self, document: bytes, source: str) -> TokenSnapshot: ...
+    async def export(self) -> Mapping[str, object]: ...
+    @property
+    def partition(self) -> str: ...
+
+
+class EntryReading(Protocol):
+    """What the cache's rules say of one entry and of one request."""
+
+    def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
+        """Age, and seconds of freshness that are left (negative: stale for so long)."""
+        ...
+
+    def key(self, method: str, target: str, body: bytes | None) -> str | None:
+        """The primary key of a request as the cache would make it; None where it would be a pass."""
+        ...
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the daemon says of itself. `warnings` are those of the configuration; `draining` and `starting` rule readiness."""
+
+    version: str
+    started_at: float
+    config: str = ""
+    origin: str = ""
+    max_cache_bytes: int = 0
+    cache_folder: str = ""
+    cache_mode: str = "routes"
+    offline: bool = False
+    listeners: tuple[str, ...] = ()
+    authorities: tuple[str, ...] = ()
+    starting: bool = True
+    draining: bool = False
+    store_stats: StoreStats = field(default_factory=StoreStats)
+    tiers: tuple[StoreStats, ...] = ()
+
+
+class Control:
+    """The handle. Methods raise children of PassoproxyError whose text is for the person who asked."""
+
+    def __init__(
+        self,
+        *,
+        facts: Facts,
+        keeper: PairKeeper,
+        logins: Logins,
+        store: EntryStore,
+        reading: EntryReading,
+        clock: Clock,
+        observer: Observer,
+        recent: Callable[[], Mapping[str, object]],
+        traffic: Callable[[], Mapping[str, object]],
+        reload: Callable[[], Awaitable[Data]],
+    ) -> None:
+        self.facts = facts
+        self._keeper, self._logins, self._store, self._reading = keeper, logins, store, reading
+        self._clock, self._observer, self._recent, self._traffic, self._reload = (
+            clock,
+            observer,
+            recent,
+            traffic,
+            reload,
+        )
+
+    # ---- standing ----------------------------------------------------------------------------------------------------
+
+    def status(self) -> Data:
+        """Everything for people and dashboards, as `/api/status` shows it; without secrets."""
+        facts, lately, now = self.facts, dict(self._recent()), self._clock.wall()
+        _, state, reason = self.readiness(strict=False)
+        origin = lately.pop("origin", {})
+        return {
+            "version": facts.version,
+            "state": state,
+            "reason": reason,
+            "started_at": facts.started_at,
+            "uptime_seconds": max(0.0, now - facts.started_at),
+            "now": now,
+            "token": asdict(self._keeper.snapshot()),
+            "cache": self._cache(),
+            "origin": {"url": facts.origin, **(origin if isinstance(origin, Mapping) else {}), **self._traffic()},
+            **lately,
+            "listeners": list(facts.listeners),
+            "config": facts.config,
+        }
+
+    def readiness(self, strict: bool) -> tuple[bool, str, str]:
+        """Whether requests can be answered, the word for it (ready, degraded, unready) and why not, if not whole.
+
+        `strict` asks for a healthy chain too, where there is one.
+        """
+        if self.facts.starting:
+            return False, "unready", "starting"
+        if self.facts.draining:
+            return False, "unready", "draining"
+        token = self._keeper.snapshot()
+        whole = token.chain == "healthy" or token.grant != "authorization_code"
+        if self.facts.offline:
+            return not strict, "degraded", "offline: only stored answers are served"
+        if token.access == "valid":
+            return (True, "ready", "") if whole else (not strict, "degraded", token.reason)
+        if self.facts.store_stats.entries:
+            return not strict, "degraded", f"{token.reason}; stored answers are served"
+        return False, "unready", f"{token.reason}; {token.remedy}".removesuffix("; ")
+
+    def _cache(self) -> Data:
+        facts = self.facts
+        return {
+            "entries": facts.store_stats.entries,
+            "bytes": facts.store_stats.bytes_used,
+            "max_bytes": facts.max_cache_bytes,
+            "memory_bytes": sum(tier.bytes_used for tier in facts.tiers if tier.tier == "memory"),
+            "evictions": facts.store_stats.evictions,
+            "mode": facts.cache_mode,
+            "directory": facts.cache_folder,
+        }
+
+    async def look_at_store(self) -> StoreStats:
+        """Counts anew what is stored; the numbers of `status` are those of the last look."""
+        try:
+            self.facts.store_stats = await self._store.stats()
+        except PassoproxyError:
+            return self.facts.store_stats  # a store that is away is a miss, and no reason to show nothing
+        tiers = getattr(self._store, "tier_stats", None)
+        if tiers is not None:
+            self.facts.tiers = tuple(await tiers())
+        return self.facts.store_stats
+
+    # ---- the pair ----------------------------------------------------------------------------------------------------
+
+    async def refresh(self, force: bool = False) -> Data:
+        """Refreshes now; answers when the new token is in use."""
+        return asdict(await self._keeper.refresh(force))
+
+    async def import_pair(self, document: bytes) -> Data:
+        """Takes a pair over that was issued elsewhere."""
+        return asdict(await self._keeper.install(document, "import"))
+
+    async def export_pair(self) -> Data:
+        """The pair in clear, as the token endpoint answers it."""
+        return dict(await self._keeper.export())
+
+    async def logout(self, keep_cache: bool = False) -> Data:
+        """Revokes and erases the pair, and ends its cache partition."""
+        partition = self._keeper.partition
+        revocation = await self._logins.logout()
+        purged = 0 if keep_cache else await self._purged(Selector(partition=partition))
+        return {"revocation": revocation, "purged": purged}
+
+    def begin_login(self, bound_to: str, return_to: str = "") -> LoginTicket:
+        """Begins a login; its `url` is where a person approves."""
+        return self._logins.begin(bound_to, return_to)
+
+    async def complete_login(self, query: str, bound_to: str | None) -> Data:
+        """Takes the redirect's query; answers when the new pair is in use. `bound_to` None: only `state` guards (contract §8)."""
+        return asdict(await self._logins.complete(query, bound_to))
+
+    async def wait_login(self, state: str, timeout: float) -> Data | None:
+        """The outcome of a login, None after `timeout` seconds without one. Raises what the login ended in."""
+        found = await self._logins.wait(state, timeout)
+        return None if found is None else asdict(found)
+
+    # ---- the cache ---------------------------------------------------------------------------------------------------
+
+    async def cache_stats(self) -> Data:
+        """How much is stored."""
+        await self.look_at_store()
+        return self._cache()
+
+    def selector(self, chosen: Mapping[str, object]) -> Selector:
+        """What `{"url"|"prefix"|"route"|"tag": …}` means, `{}` and `{"all": true}` everything. Raises UsageFailure."""
+        named = {name: value for name, value in chosen.items() if name in KINDS and value is not None}
+        if unknown := set(chosen) - {*KINDS, "all", "data"}:
+            raise UsageFailure(
+                f"{min(unknown)!r} names nothing that can be chosen; choose by {', '.join(KINDS)} or all"
+            )
+        if len(named) + bool(chosen.get("all")) > 1:
+            raise UsageFailure(f"choose by one of {', '.join(KINDS)} or all, not by several")
+        for name, value in named.items():
+            if not isinstance(value, str) or not value:
+                raise UsageFailure(f"{name} must be a text that is not empty")
+        if "url" in named:
+            target = self.target_of(str(named["url"]))
+            data = chosen.get("data")
+            return Selector(target=target, key=None if data is None else self._key("POST", target, str(data).encode()))
+        if "prefix" in named:
+            return Selector(prefix=self.target_of(str(named["prefix"])))
+        return Selector(**{name: str(value) for name, value in named.items()})
+
+    def target_of(self, url: str) -> str:
+        """Path and query of a URL with the proxy's or the origin's authority, or of a path. Raises UsageFailure for another's."""
+        if url.startswith("/") and not url.startswith("//"):
+            return url.partition("#")[0]
+        parts = urlsplit(url)
+        if not parts.scheme or not parts.netloc:
+            raise UsageFailure(f"{url!r} is neither a path that begins with / nor a whole URL")
+        known = {urlsplit(self.facts.origin).netloc.lower(), *self.facts.authorities}
+        if parts.netloc.lower() not in known:
+            raise UsageFailure(f"{url!r} is neither the proxy's nor the origin's; known are {', '.join(sorted(known))}")
+        rest = url.partition("://")[2].partition("#")[0]
+        path = rest[len(parts.netloc) :]
+        return path if path.startswith("/") else f"/{path}"
+
+    async def entries(self, selector: Selector, limit: int) -> AsyncIterator[Data]:
+        """What is stored, at most `limit` of it, in no order."""
+        count = 0
+        async for entry in self._store.entries(selector):
+            if count == limit:
+                return
+            count += 1
+            yield self._shown(entry)
+
+    async def show(self, url: str, method: str, data: bytes | None) -> Data | None:
+        """One stored entry with its fields, the youngest variant; None where nothing is stored."""
+        target = self.target_of(url)
+        key = self._key(method, target, data) if data is not None else None
+        method = "GET" if method == "HEAD" else method
+        found = [
+            entry async for entry in self._store.entries(Selector(target=target, key=key)) if entry.method == method
+        ]
+        if not found:
+            return None
+        found.sort(key=lambda entry: entry.response_time, reverse=True)
+        shown = self._shown(found[0])
+        return shown | {"variants": len(found), "fields": [list(pair) for pair in found[0].fields.items()]}
+
+    async def purge(self, what: Mapping[str, object]) -> int:
+        """Removes what is meant; has taken effect when it answers. Raises UsageFailure for what means nothing."""
+        if not any(what.get(name) for name in (*KINDS, "all")):
+            raise UsageFailure(f"say what to purge: one of {', '.join(KINDS)}, or all: true")
+        return await self._purged(self.selector(what))
+
+    async def _purged(self, selector: Selector) -> int:
+        count = await self._store.purge(selector)
+        self._observer(EntriesPurged(count, "command"))
+        await self.look_at_store()
+        return count
+
+    def _key(self, method: str, target: str, data: bytes | None) -> str:
+        key = self._reading.key(method, target, data)
+        if key is None:
+            raise CommandFailure(
+                f"{method} {target} with this body is never stored: no route lists it, or the body cannot be a key"
+            )
+        return key
+
+    def _shown(self, entry: Entry) -> Data:
+        age, left = self._reading.of_entry(entry, self._clock.wall())
+        return {
+            "url": entry.target,
+            "method": entry.method,
+            "status": entry.status,
+            "route": entry.route,
+            "tags": list(entry.tags),
+            "age": round(age, 3),
+            "ttl": round(left, 3),
+            "size": entry.size,
+            "stored_at": entry.stored_at,
+            "stored": print_date(entry.stored_at),
+            "private": entry.private,
+            "key": entry.key,
+            "varies": [list(pair) for pair in entry.varies],
+        }
+
+    # ---- the daemon --------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> Data:
+        """Re-reads the configuration: what changed live, and what needs a restart. A broken one changes nothing and raises."""
+        return await self._reload()
+
+
+async def keep_looking(control: Control, clock: Clock, every: float = 5.0) -> None:
+    """Looks at the store now and again, so that status and readiness need not wait for it."""
+    while True:
+        await control.look_at_store()
+        await clock.sleep(every)

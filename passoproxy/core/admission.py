@@ -1,0 +1,203 @@
+"""Who may ask, and for what: Host, browser origin, client key, method and path (contract §3 "Reading of some keys", §6).
+
+Each question returns nothing or raises the refusal; `proxy.admitting` asks them in order. CORS is in `core.cross_origin`, the check of
+a peer's address in `core.peers`, because both are asked elsewhere too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from urllib.parse import parse_qsl
+
+from passoproxy.core.cross_origin import CrossOriginPolicy
+from passoproxy.core.http.grammar import is_token
+from passoproxy.core.http.messages import Fields, RequestHead
+from passoproxy.core.http.patterns import Pattern, compile_pattern, decoded_once
+from passoproxy.core.http.readings import readings
+from passoproxy.core.http.targets import Authority, parse_authority
+from passoproxy.errors import BadRequest, ClientNotAllowed, HostNotAllowed, MethodNotAllowed, PathNotAllowed
+
+KEY_FIELD = "X-Passoproxy-Key"
+_CHALLENGE = ("WWW-Authenticate", 'Basic realm="passoproxy", charset="UTF-8"')
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# Verdicts on longer paths are made anew each time, so that hostile ones cannot fill the memory.
+_LONGEST_REMEMBERED = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """One line of the client keys' file: a name for logs, and the SHA-256 digest of the key."""
+
+    name: str
+    digest: bytes = field(repr=False)
+
+
+def client_key(name: str, key: str) -> ClientKey:
+    """The line `name:key`, of which only a digest is kept."""
+    return ClientKey(name, _digest(key))
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """What the configuration says. `client_keys` None asks for no key, an empty tuple lets nobody in."""
+
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    allowed_origins: tuple[str, ...] = ()
+    deny_paths: tuple[str, ...] = ("/__internal/**",)
+    allow_paths: tuple[str, ...] = ("/**",)
+    allow_methods: tuple[str, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+    client_keys: tuple[ClientKey, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whose key a request carried. `by_basic`: in `Authorization`, which is then the proxy's and nobody else's."""
+
+    name: str = ""
+    by_basic: bool = False
+
+
+class Admission:
+    """A policy made ready for asking; immutable, apart from verdicts on paths that it remembers. `pages` is what `cross_origin` asks for."""
+
+    __slots__ = ("_allowed", "_allowed_hosts", "_denied", "_methods", "_remembered_path", "pages", "policy")
+
+    def __init__(self, policy: AdmissionPolicy) -> None:
+        """Raises ValueError where a path pattern does not begin with a slash or a host is none."""
+        self.policy = policy
+        self._allowed_hosts = frozenset(_listed_host(entry) for entry in policy.allowed_hosts)
+        self._denied = tuple(compile_pattern(text, ignore_case=True) for text in policy.deny_paths)
+        self._allowed = tuple(compile_pattern(text) for text in policy.allow_paths)
+        self._methods = frozenset(policy.allow_methods) - {"CONNECT"}
+        self.pages = CrossOriginPolicy(
+            frozenset(origin.lower().rstrip("/") for origin in policy.allowed_origins), policy.allow_methods
+        )
+        self._remembered_path: Callable[[str], str] = lru_cache(maxsize=2048)(self._path_fault)
+
+    def authority(self, head: RequestHead) -> str:
+        """The authority under which `head` asks, if it may. An HTTP/1.0 request that names none asks the first allowed host.
+
+        Raises HostNotAllowed, whose detail is the line of YAML that would allow it, and BadRequest for no authority at all.
+        """
+        if not head.authority and head.version < (1, 1) and "Host" not in head.fields and self.policy.allowed_hosts:
+            return self.policy.allowed_hosts[0]
+        asked = parse_authority(head.authority)
+        if asked is None:
+            raise BadRequest("the Host field is not valid (RFC 9112 §3.2)")
+        port = asked.port or _DEFAULT_PORTS.get(head.scheme)
+        if Authority(asked.host) in self._allowed_hosts or Authority(asked.host, port) in self._allowed_hosts:
+            return head.authority
+        raise HostNotAllowed(_yaml_line("server", "allowed_hosts", (*self.policy.allowed_hosts, asked.host)))
+
+    def key_holder(self, fields: Fields) -> KeyHolder:
+        """Whose client key the request carries: X-Passoproxy-Key where it is there, else Basic. Raises ClientNotAllowed."""
+        keys = self.policy.client_keys
+        if keys is None:
+            return KeyHolder()
+        given = fields.getall(KEY_FIELD, ())
+        if given:
+            name = _name_of(keys, given[0]) if len(given) == 1 else None
+        else:
+            name = _name_of_basic(keys, fields.getall("Authorization", ()))
+        if name is None:
+            raise ClientNotAllowed(
+                "a valid X-Passoproxy-Key (or Basic user name and key) is required here", (_CHALLENGE,)
+            )
+        return KeyHolder(name, by_basic=not given)
+
+    def method(self, method: str) -> None:
+        """Raises MethodNotAllowed with `Allow` for a method that is not listed; CONNECT never is."""
+        if method not in self._methods:
+            listed = ", ".join(name for name in self.policy.allow_methods if name in self._methods)
+            named = method if is_token(method) and len(method) <= 32 else "the method"
+            raise MethodNotAllowed(f"{named} is not in upstream.allow_methods", (("Allow", listed),))
+
+    def overriding_methods(self, methods: Iterable[str]) -> None:
+        """Judges what a `_method` field would make of the request, as frameworks do: without regard to case."""
+        for method in methods:
+            self.method(method.strip().upper())
+
+    def path(self, head: RequestHead) -> None:
+        """Raises PathNotAllowed where deny_paths forbid a reading of the path, or no allow_paths matches it."""
+        path = head.path
+        fault = self._remembered_path(path) if len(path) <= _LONGEST_REMEMBERED else self._path_fault(path)
+        if fault:
+            raise PathNotAllowed(fault)
+
+    def _path_fault(self, path: str) -> str:
+        if not _any_matches(self._allowed, decoded_once(path)):
+            return "no pattern of upstream.allow_paths matches this path"
+        if not self._denied:
+            return ""
+        found = readings(path)
+        if found is None:
+            return "this path can be read in so many ways that upstream.deny_paths cannot be held against it"
+        if any(_any_matches(self._denied, reading) for reading in found):
+            return "upstream.deny_paths forbids this path"
+        return ""
+
+
+def methods_in_query(query: str | None) -> list[str]:
+    """The values of `_method` in a query string."""
+    if not query or "method" not in decoded_once(query).lower():
+        return []
+    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name.strip().lower() == "_method"]
+
+
+def _listed_host(entry: str) -> Authority:
+    bare_address = entry.count(":") > 1 and not entry.startswith("[")
+    authority = parse_authority(f"[{entry}]" if bare_address else entry)
+    if authority is None:
+        raise ValueError(f"server.allowed_hosts: {entry!r} is neither a host nor host:port")
+    return authority
+
+
+def _any_matches(patterns: tuple[Pattern, ...], path: str) -> bool:
+    return any(pattern.matches(path) for pattern in patterns)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _name_of(keys: tuple[ClientKey, ...], given: str, claimed: str | None = None) -> str | None:
+    # Every line is compared, so that the time tells neither whether nor where one fitted.
+    digest = _digest(given)
+    found = None
+    for key in keys:
+        fits = hmac.compare_digest(key.digest, digest)
+        if claimed is not None:
+            fits &= hmac.compare_digest(_digest(key.name), _digest(claimed))
+        if fits:
+            found = key.name
+    return found
+
+
+def _name_of_basic(keys: tuple[ClientKey, ...], authorizations: Iterable[str]) -> str | None:
+    given = list(authorizations)
+    if len(given) != 1:
+        return None
+    scheme, _, credentials = given[0].partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, key = b64decode(credentials.strip(), validate=True).decode("utf-8").partition(":")
+    except ValueError:  # neither base64 nor UTF-8
+        return None
+    return _name_of(keys, key, name) if colon else None
+
+
+def _yaml_line(section: str, key: str, entries: Iterable[str]) -> str:
+    # JSON strings are YAML; names that YAML reads as themselves stay as people write them.
+    listed = ", ".join(entry if _is_plain(entry) else json.dumps(entry) for entry in entries)
+    return f"{section}: {{{key}: [{listed}]}}"
+
+
+def _is_plain(entry: str) -> bool:
+    return entry.isascii() and entry[:1].isalpha() and entry.replace("-", "").replace(".", "").isalnum()

@@ -1,0 +1,99 @@
+"""The primary key of a request (RFC 9111 §2, §4.1): identity, method class, target as the policy normalises it, named fields, and for a
+POST that counts as a read its content. Two requests of one key may still select different variants, see `variants`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from passoproxy.core.cache import canonical, query
+from passoproxy.core.cache.canonical import Unreadable
+from passoproxy.core.cache.policy import KeyPolicy
+from passoproxy.core.http.grammar import split_list
+from passoproxy.core.http.messages import Fields, RequestHead
+
+METHOD_FIELD = "_method"
+"""The name by which frameworks turn a POST into another method; its presence always makes a request a pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A POST body that can be part of a key: `canonical_form` in bytes with its media type, and every name in it."""
+
+    media_type: str
+    canonical_form: bytes
+    names: frozenset[str]
+
+
+def primary_key(partition: str, head: RequestHead, policy: KeyPolicy, content: Content | None = None) -> str:
+    """The key's digest (SHA-256, hex) of `head` for the identity `partition`; HEAD shares GET's."""
+    path, mark, rest = head.target.partition("?")
+    if mark:
+        path = f"{path}?{query.normalised(rest, policy)}"
+    parts = [partition, "GET" if head.method == "HEAD" else head.method, path]
+    if policy.headers:
+        parts += _named_fields(head.fields, policy.headers)
+    if content is None:
+        return sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    # The body stands last and behind its length of parts, so that no text can be taken for another part.
+    start = "\0".join((*parts, content.media_type, "")).encode("utf-8", "surrogateescape")
+    return sha256(start + content.canonical_form).hexdigest()
+
+
+def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
+    """What a POST body means for the key. Raises Unreadable where it cannot be keyed: multipart, coded, of a type nobody reads here."""
+    if fields.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        raise Unreadable("the body is coded")
+    essence, parameters = _media_type(fields.get("Content-Type", ""))
+    if essence == "application/x-www-form-urlencoded":
+        return Content(_full(essence, parameters), body, frozenset(query.field_names(body.decode("latin-1"))))
+    if essence in ("application/json", "text/json") or essence.endswith("+json"):
+        return _json(essence, parameters, body, policy)
+    if not body:
+        return Content(_full(essence, parameters), b"", frozenset())
+    raise Unreadable(f"a body of type {essence or 'unknown'} is not read")
+
+
+def side_effects(head: RequestHead, names: frozenset[str], content: Content | None = None) -> str:
+    """The first of `names` (and of METHOD_FIELD) that stands in query or body; '' where none does (contract §3, `bypass_when`)."""
+    _, mark, rest = head.target.partition("?")
+    if not mark and content is None:
+        return ""
+    found = query.field_names(rest) if rest else set()
+    if content is not None:
+        found |= content.names
+    hits = found & names
+    if METHOD_FIELD in found:
+        return METHOD_FIELD
+    return min(hits) if hits else ""
+
+
+def _json(essence: str, parameters: tuple[str, ...], body: bytes, policy: KeyPolicy) -> Content:
+    # RFC 8259 §8.1: JSON is UTF-8; a charset that says so says nothing, any other cannot be trusted.
+    if any(each not in ("charset=utf-8", 'charset="utf-8"') for each in parameters if each.startswith("charset=")):
+        raise Unreadable("JSON in another charset than UTF-8")
+    value = canonical.read(body)
+    kept = canonical.without(value, policy.ignore_body_fields)
+    rest = tuple(each for each in parameters if not each.startswith("charset="))
+    names = frozenset(canonical.member_names(value))
+    return Content(_full(essence, rest), canonical.text(kept).encode("ascii"), names)
+
+
+def _media_type(value: str) -> tuple[str, tuple[str, ...]]:
+    # Case means nothing in what is read here; a parameter whose case would matter (a boundary) is of a type that is refused.
+    essence, *parameters = (part.strip(" \t").lower() for part in value.split(";"))
+    return essence, tuple(sorted(part for part in parameters if part))
+
+
+def _full(essence: str, parameters: Iterable[str]) -> str:
+    return ";".join((essence, *parameters))
+
+
+def _named_fields(fields: Fields, names: Iterable[str]) -> list[str]:
+    named: list[str] = []
+    for name in sorted({name.lower() for name in names}):
+        lines = fields.getall(name, None)
+        named.append(name if lines is None else f"{name}:{','.join(m for line in lines for m in split_list(line))}")
+    return named

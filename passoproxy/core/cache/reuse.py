@@ -1,0 +1,174 @@
+"""What to do with a request, given what is stored (RFC 9111 §4): serve, ask whether it still holds, fetch, or refuse.
+
+Each plan carries its why. Nothing here knows how an answer is fetched, or what another hop makes of a failure: that comes back as one
+of the failures below, and is answered by `on_failure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from passoproxy.core.cache import status
+from passoproxy.core.cache.directives import Asked
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.terms import Terms
+from passoproxy.core.cache.validation import nominees
+from passoproxy.core.cache.variants import selected
+from passoproxy.core.http.messages import Fields
+
+FAILURE_STATUSES = frozenset({429, 500, 502, 503, 504})
+"""Answers in place of which a stale one may serve (RFC 5861 §4; 429: contract §5)."""
+
+
+class Failure(Enum):
+    """Why no answer can be had."""
+
+    ERROR = status.STALE_ERROR
+    UNAUTHORIZED = status.STALE_UNAUTHORIZED
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """The stored answer serves. `detail` is that of Cache-Status; `renew` asks for a renewal in the background."""
+
+    entry: Entry
+    terms: Terms
+    why: str
+    is_stale: bool = False
+    detail: str = ""
+    renew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Revalidate:
+    """Ask the origin whether one of `named` still holds; `entry` is the selected one, None where only other variants are stored."""
+
+    entry: Entry | None
+    terms: Terms | None
+    named: tuple[Entry, ...]
+    forward: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Get an answer from the origin. `entry` is what is stored and may fall in if that fails."""
+
+    forward: str
+    why: str
+    entry: Entry | None = None
+    terms: Terms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The origin must not be asked, and nothing stored may serve."""
+
+    why: str
+
+
+Plan = Serve | Revalidate | Fetch | Refuse
+TermsOf = Callable[[Entry], Terms]
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """The world at the moment of planning: `now` in epoch seconds, whether the origin is never asked, and whether it asked for a pause."""
+
+    now: float
+    offline: bool = False
+    cooling: bool = False
+
+
+def plan(asked: Asked, request: Fields, stored: Sequence[Entry], terms_of: TermsOf, around: Circumstances) -> Plan:
+    """The plan for a GET, a HEAD, or a POST that counts as a read. `stored` are all variants of its key, the youngest first."""
+    entry = selected(stored, request) if stored else None
+    if entry is not None:
+        terms = terms_of(entry)
+        if not terms.objection:
+            return _with_entry(asked, entry, terms, stored, around)
+    if asked.only_if_cached or around.offline:
+        return Refuse("only-if-cached, and nothing stored" if asked.only_if_cached else "offline, and nothing stored")
+    if entry is not None:
+        return Fetch("miss", f"what is stored may not be used: {terms.objection}")
+    named = nominees(None, stored)
+    if named:
+        return Revalidate(None, None, named, "vary-miss", "other variants are stored, and may be named by their tags")
+    return Fetch("vary-miss", "no stored variant matches") if stored else Fetch("uri-miss", "nothing stored")
+
+
+def on_failure(entry: Entry | None, terms: Terms | None, failure: Failure, now: float) -> Serve | None:
+    """The stale answer that may serve after asking has failed (RFC 9111 §4.2.4, RFC 5861 §4); None where none may.
+
+    A request's wish for something fresher does not stand in the way: there is nothing fresher to be had.
+    """
+    if entry is None or terms is None or terms.objection:
+        return None
+    if terms.is_fresh(now) and not terms.must_validate:
+        return Serve(entry, terms, "fresh, and asking anew failed", detail=_own_detail(terms))
+    until = terms.error_until if failure is Failure.ERROR else terms.unauthorized_until
+    if now >= until:
+        return None
+    return Serve(
+        entry, terms, f"stale, within the window that ends at {until:.0f}", is_stale=True, detail=failure.value
+    )
+
+
+def _with_entry(asked: Asked, entry: Entry, terms: Terms, stored: Sequence[Entry], around: Circumstances) -> Plan:
+    now = around.now
+    fresh = terms.is_fresh(now)
+    unwanted = _too_old_for(asked, terms, now)
+    if fresh and not terms.must_validate and not unwanted:
+        return Serve(entry, terms, "fresh", detail=_own_detail(terms), renew=now >= terms.refresh_from)
+    if not unwanted and (serve := _stale_without_asking(asked, entry, terms, around)):
+        return serve
+    if around.offline or asked.only_if_cached:
+        return _instead_of_asking(entry, terms, around)
+    why = unwanted or ("must be validated before each use" if terms.must_validate else "stale")
+    forward = "request" if unwanted and fresh else "stale"
+    if named := nominees(entry, stored):
+        return Revalidate(entry, terms, named, forward, why)
+    return Fetch(forward, f"{why}, and has no validator", entry, terms)
+
+
+def _too_old_for(asked: Asked, terms: Terms, now: float) -> str:
+    # RFC 9111 §5.2.1.1, §5.2.1.3, §5.2.1.4
+    if asked.no_cache:
+        return "the request says no-cache"
+    if asked.max_age is not None and (terms.age(now) > asked.max_age or not asked.max_age):
+        return "older than the request's max-age"
+    if asked.min_fresh is not None and terms.fresh_until - now < asked.min_fresh:
+        return "not fresh for as long as the request's min-fresh"
+    return ""
+
+
+def _stale_without_asking(asked: Asked, entry: Entry, terms: Terms, around: Circumstances) -> Serve | None:
+    now = around.now
+    if terms.must_validate or terms.never_stale:
+        return None
+    if asked.max_stale is not None and now - terms.fresh_until <= asked.max_stale:
+        why = "stale, within the request's max-stale (RFC 9111 §5.2.1.2)"
+        return Serve(entry, terms, why, is_stale=True, detail=_own_detail(terms))
+    if now < terms.revalidate_until:
+        why = "stale, within stale-while-revalidate (RFC 5861 §3)"
+        return Serve(entry, terms, why, is_stale=True, detail=status.STALE_REVALIDATING, renew=True)
+    if around.cooling and now < terms.error_until:
+        why = "stale, and the origin asked for a pause"
+        return Serve(entry, terms, why, is_stale=True, detail=status.STALE_ERROR)
+    return None
+
+
+def _instead_of_asking(entry: Entry, terms: Terms, around: Circumstances) -> Plan:
+    # Without the origin, old answers serve however old (contract §7), unless stale use is prohibited (RFC 9111 §4.2.4).
+    if not around.offline:
+        return Refuse("only-if-cached, and what is stored may not serve this request")
+    fresh = terms.is_fresh(around.now)
+    if terms.never_stale and not (fresh and not terms.must_validate):
+        return Refuse("offline, and what is stored must be validated")
+    return Serve(entry, terms, "offline", is_stale=not fresh, detail=_own_detail(terms))
+
+
+def _own_detail(terms: Terms) -> str:
+    return status.OVERRIDE if terms.overridden else ""

@@ -1,0 +1,143 @@
+"""Validation (RFC 9111 §4.3): the question put to the origin, and what its 304, or its answer to a HEAD, makes of stored answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from passoproxy.core.cache.content import is_made
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.variants import Varies
+from passoproxy.core.http.conditional import CONDITIONS, bare, is_weak, readable_tag, readable_tags
+from passoproxy.core.http.grammar import parse_date, print_date
+from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
+
+KEPT_FROM_BODY = frozenset({"content-length", "content-encoding", "content-range", "transfer-encoding"})
+"""What describes the stored bytes and no 304 may change (RFC 9111 §3.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freshened:
+    """The stored answer holds on; `entry` is it with what the 304 brought."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """The 304 speaks of nothing that is stored (RFC 9111 §4.3.4): it must be asked again without conditions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """A HEAD shows that the stored answer is not what a GET would give now (RFC 9111 §4.3.5)."""
+
+
+def validator_of(entry: Entry) -> str:
+    """The origin's own entity tag, quoted; '' where there is none. Made ones are never sent to the origin."""
+    return readable_tag(entry.fields.get("ETag", ""))
+
+
+def can_be_validated(entry: Entry) -> bool:
+    """Whether the origin gave anything to ask by (RFC 9111 §4.3.1)."""
+    return bool(validator_of(entry)) or "Last-Modified" in entry.fields
+
+
+def nominees(selected: Entry | None, stored: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Whom a validation may name: the selected answer, and every other variant by a strong tag, since that names the same bytes."""
+    others = [each for each in stored if each is not selected and (tag := validator_of(each)) and not is_weak(tag)]
+    first = [selected] if selected is not None and can_be_validated(selected) else []
+    return (*first, *others)
+
+
+def question(head: RequestHead, selected: Entry | None, named: Sequence[Entry]) -> RequestHead:
+    """The conditional request (RFC 9111 §4.3.1): the client's own conditions are replaced by the stored validators."""
+    tags = dict.fromkeys(tag for entry in named if (tag := validator_of(entry)))
+    conditions = [("If-None-Match", ", ".join(tags))] if tags else []
+    if selected is not None and parse_date(modified := selected.fields.get("Last-Modified", "")) is not None:
+        conditions.append(("If-Modified-Since", modified))
+    return head.with_fields(changed(head.fields, without=CONDITIONS, having=conditions))
+
+
+def unconditional(head: RequestHead) -> RequestHead:
+    """The request without any condition."""
+    return head.with_fields(changed(head.fields, without=CONDITIONS)) if has_conditions(head.fields) else head
+
+
+def has_conditions(fields: Fields) -> bool:
+    """Whether a request has a condition of its own."""
+    return any(name in fields for name in CONDITIONS)
+
+
+def forwarded_conditions(head: RequestHead) -> RequestHead:
+    """The client's request as it may go to the origin where nothing is stored: tags that were made here are taken out of it."""
+    value = head.fields.get("If-None-Match")
+    if value is None:
+        return head
+    tags = readable_tags(", ".join(head.fields.getall("If-None-Match")))
+    foreign = [tag for tag in tags if not is_made(tag)]
+    if len(foreign) == len(tags):
+        return head
+    # RFC 9110 §13.1.3: If-Modified-Since was to be ignored beside the tags; alone it would begin to count.
+    if not foreign:
+        return head.with_fields(changed(head.fields, without=CONDITIONS))
+    return head.with_fields(changed(head.fields, having=[("If-None-Match", ", ".join(foreign))]))
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """When an answer was asked for and came, and what its request had for the fields that Vary names."""
+
+    request_time: float
+    response_time: float
+    varies: Varies
+
+
+def settled(
+    head: ResponseHead, selected: Entry | None, named: Sequence[Entry], exchange: Exchange
+) -> Freshened | Unmatched:
+    """What a 304 means (RFC 9111 §4.3.3, §4.3.4). `named` are those whose validators were sent, the selected one first."""
+    tag = readable_tag(head.fields.get("ETag", ""))
+    if tag:
+        chosen = next((entry for entry in named if _same(validator_of(entry), tag)), None)
+    elif "Last-Modified" in head.fields:
+        same = head.fields["Last-Modified"]
+        chosen = next((entry for entry in named if entry.fields.get("Last-Modified") == same), None)
+    else:
+        chosen = selected if selected is not None and selected in named else (named[0] if len(named) == 1 else None)
+    if chosen is None:
+        return Unmatched()
+    return Freshened(
+        freshened(chosen, head.fields, exchange if chosen is selected else replace(exchange, varies=chosen.varies))
+    )
+
+
+def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Freshened | Outdated:
+    """What a 200 to a HEAD means for the stored answer to GET (RFC 9111 §4.3.5)."""
+    if head.status != entry.status:
+        return Outdated()
+    for name in ("Content-Length", "ETag", "Last-Modified"):
+        if name in head.fields and head.fields[name] != entry.fields.get(name):
+            return Outdated()
+    return Freshened(freshened(entry, head.fields, exchange))
+
+
+def freshened(entry: Entry, fields: Fields, exchange: Exchange) -> Entry:
+    """The entry with its fields replaced by their namesakes in `fields` (RFC 9111 §3.2), counted anew from now."""
+    news = [(name, value) for name, value in fields.items() if name.lower() not in KEPT_FROM_BODY]
+    if "Date" not in fields:
+        news.append(("Date", print_date(exchange.response_time)))
+    gone = () if "Age" in fields else ("Age",)
+    return replace(
+        entry,
+        fields=changed(entry.fields, without=gone, having=news),
+        varies=exchange.varies,
+        request_time=exchange.request_time,
+        response_time=exchange.response_time,
+        stored_at=exchange.response_time,
+    )
+
+
+def _same(stored: str, told: str) -> bool:
+    # A strong tag in the 304 speaks of the same strong one; a weak one of any that corresponds (RFC 9111 §4.3.4).
+    return bool(stored) and (bare(stored) == bare(told) if is_weak(told) or is_weak(stored) else stored == told)

@@ -1,0 +1,89 @@
+"""What a service manager of the systemd kind is told and gives: readiness, status, watchdog, sockets, credentials. No dependency.
+
+Sockets and credentials are what the environment says (sd_listen_fds(3), systemd.exec(5)); when to tell what is daemon's to decide.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+
+_FIRST_FD = 3
+
+
+def notify(state: str, environ: Mapping[str, str] | None = None) -> bool:
+    """Sends one state to $NOTIFY_SOCKET. False where there is none or nobody takes it: that must never stop a daemon."""
+    address = (os.environ if environ is None else environ).get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    # '@' stands for the leading NUL of the abstract namespace
+    target = "\0" + address[1:] if address[0] == "@" else address
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.setblocking(False)
+            channel.connect(target)
+            channel.sendall(state.encode("utf-8", "replace"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def ready(text: str = "", environ: Mapping[str, str] | None = None) -> bool:
+    """The service is up, or up again after a reload."""
+    return notify(f"READY=1\n{_status(text)}", environ)
+
+
+def reloading(environ: Mapping[str, str] | None = None) -> bool:
+    """A reload has begun; must be followed by `ready` (Type=notify-reload compares the time)."""
+    return notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}\n", environ)
+
+
+def stopping(text: str = "", environ: Mapping[str, str] | None = None) -> bool:
+    """The service is on its way down."""
+    return notify(f"STOPPING=1\n{_status(text)}", environ)
+
+
+def status(text: str, environ: Mapping[str, str] | None = None) -> bool:
+    """The line that `systemctl status` shows."""
+    return notify(_status(text), environ)
+
+
+def alive(environ: Mapping[str, str] | None = None) -> bool:
+    """Feeds the watchdog."""
+    return notify("WATCHDOG=1\n", environ)
+
+
+def _status(text: str) -> str:
+    return f"STATUS={' '.join(text.split())}\n" if text else ""
+
+
+def watchdog_interval(environ: Mapping[str, str] | None = None) -> float | None:
+    """Seconds within which the watchdog has to be fed; None where it does not wait for this process. Feed it twice as often."""
+    environ = os.environ if environ is None else environ
+    meant = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if meant and microseconds.isdecimal() and int(microseconds) > 0 else None
+
+
+def listen_fds(environ: MutableMapping[str, str] | None = None) -> dict[str, list[int]]:
+    """The sockets passed to this process, by FileDescriptorName. They are taken out of the environment and closed on exec."""
+    environ = os.environ if environ is None else environ
+    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    found: dict[str, list[int]] = {}
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return found
+    for index in range(int(count)):
+        name = names[index] if index < len(names) and names[index] else "unknown"
+        os.set_inheritable(_FIRST_FD + index, False)
+        found.setdefault(name, []).append(_FIRST_FD + index)
+    return found
+
+
+def credentials_directory(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The folder of the service's credentials; None outside of one."""
+    folder = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY", "")
+    return Path(folder) if folder.startswith("/") else None

@@ -1,0 +1,41 @@
+"""Bodies that caching needs: a request body that was partly read to see whether it can be part of a key."""
+
+from __future__ import annotations
+
+from passoproxy.ports import Body, BytesBody
+
+
+class BegunBody:
+    """A body of which a beginning was read already: gives that, then the rest as it comes."""
+
+    __slots__ = ("_parts", "_rest", "length")
+
+    def __init__(self, parts: list[bytes], rest: Body) -> None:
+        self._parts = parts[::-1]
+        self._rest = rest
+        self.length = rest.length
+
+    def __aiter__(self) -> BegunBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self._parts.pop() if self._parts else await self._rest.__anext__()
+
+    async def aclose(self) -> None:
+        self._parts.clear()
+        await self._rest.aclose()
+
+
+async def gathered(body: Body, max_bytes: int) -> BytesBody | Body:
+    """The body in memory where it is no longer than `max_bytes`; else the same stream with nothing lost."""
+    if isinstance(body, BytesBody) or (body.length is not None and body.length > max_bytes):
+        return body
+    parts: list[bytes] = []
+    size = 0
+    async for part in body:
+        parts.append(part)
+        size += len(part)
+        if size > max_bytes:
+            return BegunBody(parts, body)
+    await body.aclose()
+    return BytesBody(b"".join(parts))

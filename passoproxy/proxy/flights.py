@@ -1,0 +1,220 @@
+"""Flights: one question to the origin at a time for each key, in a task of its own, shared by all who want the answer.
+
+A client that hangs up takes nothing with it. What is asked, and what is made of the answer, is given by caching as `carry`; here it is
+settled who waits for what, for how long, and which keys are not worth waiting for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.events import TaskFailed
+from passoproxy.core.http.messages import ResponseHead
+from passoproxy.errors import Overloaded, PassoproxyError
+from passoproxy.ports import Clock, Observer, Response, nobody
+from passoproxy.proxy.sharing import SharedBody, done_within
+
+MOST_REMEMBERED = 10_000
+UNSHARED_FOR = 60.0
+"""Seconds for which a key whose answer could not be shared lets its requests go side by side."""
+PAUSE_AFTER_FAILURE = 10.0
+"""Seconds before a background renewal that failed is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The stored `entry` answers: it was validated just now. `status` is the origin's."""
+
+    entry: Entry
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The answer is on its way, for all who wait. `entry` is what it is stored as, None where it is not stored."""
+
+    head: ResponseHead
+    body: SharedBody
+    entry: Entry | None
+    request_time: float
+    response_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """The answer is for the one who asked, and nobody else."""
+
+    response: Response
+    request_time: float
+    response_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """There is no answer, for any who waited."""
+
+    fault: Exception
+
+
+Landing = Landed | Shared | Handed | Failed
+
+
+class Flight:
+    """One question under way. `landing` is settled once; `done` when the entry is stored or given up."""
+
+    def __init__(self, key: object, background: bool) -> None:
+        loop = asyncio.get_running_loop()
+        self.key = key
+        self.background = background
+        self.landing: asyncio.Future[Landing] = loop.create_future()
+        self.done: asyncio.Future[None] = loop.create_future()
+        self._taken: asyncio.Future[bool] = loop.create_future()
+
+    def land(self, landing: Landing) -> None:
+        """Tells everybody; only the first landing counts."""
+        if not self.landing.done():
+            self.landing.set_result(landing)
+
+    def take(self) -> None:
+        """Whoever asked has the answer that was handed over."""
+        if not self._taken.done():
+            self._taken.set_result(True)
+
+    def leave(self) -> None:
+        """Whoever asked has gone."""
+        if not self._taken.done():
+            self._taken.set_result(False)
+
+    async def hand_over(self, handed: Handed) -> None:
+        """Lands with an answer for the asker alone, and closes it where the asker has gone."""
+        self.land(handed)
+        if not await self._taken:
+            await handed.response.body.aclose()
+
+
+Carry = Callable[[Flight], Awaitable[None]]
+
+
+class Flights:
+    """All flights of one process. `patience` is how many seconds a follower waits for somebody else's flight."""
+
+    def __init__(self, clock: Clock, observer: Observer = nobody, patience: float = 30.0, most_background: int = 8) -> None:
+        self._clock = clock
+        self._observer = observer
+        self._patience = patience
+        self._most_background = most_background
+        self._aloft: dict[object, Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = 0
+        self._unshared = _Memory(clock, UNSHARED_FOR)
+        self._paused = _Memory(clock, PAUSE_AFTER_FAILURE)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def of(self, key: object) -> Flight | None:
+        """The flight that is under way for a key."""
+        return self._aloft.get(key)
+
+    def may_share(self, key: object) -> bool:
+        """Whether requests of the key may wait for one another."""
+        return key not in self._unshared
+
+    def remember_unshared(self, key: object, unshared: bool) -> None:
+        """Whether the last answer for the key was one that could not be shared."""
+        if unshared:
+            self._unshared.add(key)
+        else:
+            self._unshared.discard(key)
+
+    def launch(self, key: object | None, carry: Carry, *, background: bool = False) -> Flight:
+        """Starts a flight; with a key it is found by `of` until it is done, without one nobody follows it."""
+        flight = Flight(key, background)
+        if key is not None:
+            self._aloft[key] = flight
+        if background:
+            self._background += 1
+            flight.leave()
+        task = asyncio.create_task(self._fly(flight, carry), name="flight")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return flight
+
+    def may_renew(self, key: object) -> bool:
+        """Whether a background flight may start: none is under way for the key, none failed just now, and there is room."""
+        return key not in self._aloft and key not in self._paused and self._background < self._most_background
+
+    async def followed(self, flight: Flight) -> Landing | None:
+        """How somebody else's flight landed; None where that takes longer than one may wait."""
+        if not flight.landing.done() and not await done_within(self._clock, flight.landing, self._patience):
+            return None
+        return flight.landing.result()
+
+    async def finished(self, flight: Flight) -> bool:
+        """Whether the flight came to its end, the store's part included, within the time one may wait."""
+        return flight.done.done() or await done_within(self._clock, flight.done, self._patience)
+
+    async def close(self) -> None:
+        """Ends every flight; what was being stored is given up."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _fly(self, flight: Flight, carry: Carry) -> None:
+        try:
+            await carry(flight)
+        except PassoproxyError as fault:
+            flight.land(Failed(fault))
+        except asyncio.CancelledError:
+            flight.land(Failed(Overloaded("passoproxy is shutting down; ask again in a moment")))
+            raise
+        except Exception as fault:  # a fault of our own: whoever waits gets it, and it is told even if nobody does
+            self._observer(TaskFailed("flight", f"{type(fault).__name__} while an answer was fetched"))
+            flight.land(Failed(fault))
+        finally:
+            self._clear(flight)
+
+    def _clear(self, flight: Flight) -> None:
+        self.release(flight)
+        flight.land(Failed(Overloaded("the answer was given up; ask again in a moment")))
+        if flight.background:
+            self._background -= 1
+            if isinstance(flight.landing.result(), Failed):
+                self._paused.add(flight.key)
+        flight.done.set_result(None)
+
+    def release(self, flight: Flight) -> None:
+        """From now on nobody finds the flight; whoever waits for it already goes on waiting."""
+        if flight.key is not None and self._aloft.get(flight.key) is flight:
+            del self._aloft[flight.key]
+
+
+class _Memory:
+    """Keys that are remembered for a while, at most MOST_REMEMBERED of them; the oldest are forgotten first."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._until: dict[object, float] = {}
+
+    def __contains__(self, key: object) -> bool:
+        until = self._until.get(key)
+        if until is None:
+            return False
+        if self._clock.monotonic() < until:
+            return True
+        del self._until[key]
+        return False
+
+    def add(self, key: object) -> None:
+        self._until.pop(key, None)
+        while len(self._until) >= MOST_REMEMBERED:
+            del self._until[next(iter(self._until))]
+        self._until[key] = self._clock.monotonic() + self._seconds
+
+    def discard(self, key: object) -> None:
+        self._until.pop(key, None)

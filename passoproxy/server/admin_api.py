@@ -1,0 +1,178 @@
+"""The JSON side of the admin listener and of `control.sock`: bodies are read and checked, the daemon's handle does the rest.
+
+Who may call is decided before, in `admin`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from passoproxy.core.cache.entry import Selector
+from passoproxy.errors import BadRequest, BodyTooLarge
+from passoproxy.server.admin_problems import NotFound, NotImplementedYet
+from passoproxy.server.steering import COMMAND, Document, Steering
+
+MAX_PAIR_BYTES = 64 * 1024
+"""A pair's document, as the token endpoint may answer it at most."""
+_BODY_SECONDS = 30.0
+_LOGIN_WAIT_SECONDS = 25.0
+_DEFAULT_LISTED, _MOST_LISTED = 1_000, 100_000
+_PURGE_WORDS = ("url", "prefix", "route", "tag")
+
+
+class Api:
+    """Handlers over a daemon's handle."""
+
+    def __init__(self, daemon: Steering) -> None:
+        self._daemon = daemon
+
+    async def status(self, request: web.Request) -> web.Response:
+        return answer(self._daemon.status())
+
+    async def refresh(self, request: web.Request) -> web.Response:
+        return answer(await self._daemon.refresh(force=_flag(await document_of(request), "force")))
+
+    async def import_pair(self, request: web.Request) -> web.Response:
+        return answer(await self._daemon.import_pair(await body_of(request, MAX_PAIR_BYTES)))
+
+    async def entries(self, request: web.Request) -> web.Response:
+        """A list of entries; `X-Passoproxy-More: true` where `limit` cut it short."""
+        limit = _limit(request.query.get("limit", str(_DEFAULT_LISTED)))
+        listed = [entry async for entry in self._daemon.entries(_selector(request.query), limit + 1)]
+        reply = answer(listed[:limit])
+        if len(listed) > limit:
+            reply.headers["X-Passoproxy-More"] = "true"
+        return reply
+
+    async def purge(self, request: web.Request) -> web.Response:
+        return answer({"purged": await self._daemon.purge(purge_order(await document_of(request)))})
+
+    async def not_yet(self, request: web.Request) -> web.Response:
+        raise NotImplementedYet(f"{request.path} comes with a later version of passoproxy")
+
+    # ---- what only commands may ask, over control.sock ---------------------------------------------------------------
+
+    async def begin_login(self, request: web.Request) -> web.Response:
+        ticket = self._daemon.begin_login(COMMAND)
+        return answer({"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at})
+
+    async def await_login(self, request: web.Request) -> web.Response:
+        """The outcome of a login; 202 and `pending` where there is none after 25 s, so that the command asks again."""
+        outcome = await self._daemon.wait_login(request.match_info["state"], _LOGIN_WAIT_SECONDS)
+        return answer({"pending": True}, status=202) if outcome is None else answer(outcome)
+
+    async def complete_login(self, request: web.Request) -> web.Response:
+        return answer(await self._daemon.complete_login(query_of(_text(await document_of(request), "url")), COMMAND))
+
+    async def logout(self, request: web.Request) -> web.Response:
+        return answer(await self._daemon.logout(keep_cache=_flag(await document_of(request), "keep_cache")))
+
+    async def export_pair(self, request: web.Request) -> web.Response:
+        return answer(await self._daemon.export_pair())
+
+    async def cache_stats(self, request: web.Request) -> web.Response:
+        return answer(await self._daemon.cache_stats())
+
+    async def show(self, request: web.Request) -> web.Response:
+        order = await document_of(request)
+        url = _text(order, "url")
+        data = order.get("data")
+        if data is not None and not isinstance(data, str):
+            raise BadRequest("data: a text is expected, the body of the request as it is sent")
+        method = order.get("method") or ("GET" if data is None else "POST")
+        if not isinstance(method, str):
+            raise BadRequest("method: a text is expected")
+        found = await self._daemon.show(url, method, None if data is None else data.encode())
+        if found is None:
+            raise NotFound(f"nothing is stored for {method} {url}")
+        return answer(found)
+
+    async def reload(self, request: web.Request) -> web.Response:
+        return answer(await self._daemon.reload())
+
+
+def answer(document: object, status: int = 200) -> web.Response:
+    """A JSON answer."""
+    return web.Response(
+        body=json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"),
+        status=status,
+        headers={"Content-Type": "application/json"},
+    )
+
+
+async def body_of(request: web.Request, max_bytes: int) -> bytes:
+    """The whole body. Raises BodyTooLarge, and TimeoutError where it does not arrive within 30 s."""
+    async with asyncio.timeout(_BODY_SECONDS):
+        body = await request.read()
+    if len(body) > max_bytes:
+        raise BodyTooLarge(f"at most {max_bytes} bytes are taken here")
+    return body
+
+
+async def document_of(request: web.Request) -> Document:
+    """The JSON object in the body, empty where there is no body. Raises BadRequest naming what is wrong."""
+    body = await body_of(request, request.client_max_size)
+    if not body.strip():
+        return {}
+    try:
+        found = json.loads(body)
+    except json.JSONDecodeError as fault:
+        raise BadRequest(f"the body is not JSON: {fault.msg} in line {fault.lineno}, column {fault.colno}") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise BadRequest("the body is not JSON in UTF-8") from None
+    if not isinstance(found, dict):
+        raise BadRequest("the body has to be a JSON object")
+    return found
+
+
+def query_of(pasted: str) -> str:
+    """The query of a redirected URL, as a person pastes it: the URL, or what follows its `?`."""
+    text = pasted.strip().partition("#")[0]
+    query = text.partition("?")[2] if "?" in text else text
+    if "=" not in query:
+        raise BadRequest("the whole redirected URL is expected, with its code and state behind the question mark")
+    return query
+
+
+def purge_order(order: Mapping[str, Any]) -> dict[str, object]:
+    """Exactly one of `url`, `prefix`, `route`, `tag` with a text, or `all` with true."""
+    named = {name: value for name, value in order.items() if value is not None}
+    match list(named.items()):
+        case [("all", True)]:
+            return {"all": True}
+        case [(word, str(value))] if word in _PURGE_WORDS and value:
+            return {word: value}
+        case _:
+            raise BadRequest('one of {"url": …}, {"prefix": …}, {"route": …}, {"tag": …} and {"all": true} is expected')
+
+
+def _selector(query: Mapping[str, str]) -> Selector:
+    unknown = sorted(set(query) - {"prefix", "route", "tag", "limit"})
+    if unknown:
+        raise BadRequest(f"unknown parameter {unknown[0][:64]!r}; known are prefix, route, tag and limit")
+    return Selector(prefix=query.get("prefix"), route=query.get("route"), tag=query.get("tag"))
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= _MOST_LISTED):
+        raise BadRequest(f"limit: a number from 1 to {_MOST_LISTED} is expected")
+    return int(text)
+
+
+def _flag(order: Mapping[str, Any], name: str) -> bool:
+    value = order.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name}: true or false is expected")
+    return value
+
+
+def _text(order: Mapping[str, Any], name: str) -> str:
+    value = order.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{name}: a text is expected")
+    return value

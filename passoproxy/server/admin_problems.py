@@ -1,0 +1,155 @@
+"""Errors of the admin listener and of `control.sock` as problem documents (RFC 9457), with what a command needs to end by them.
+
+The proxy listener's own answers are made in `problems`.
+"""
+
+from __future__ import annotations
+
+import json
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from passoproxy.core.events import RequestRejected, TaskFailed
+from passoproxy.errors import (
+    AnswerUnusable,
+    BadRequest,
+    BodyTooLarge,
+    CommandFailure,
+    ConfigurationError,
+    GrantRefused,
+    InternalError,
+    MethodNotAllowed,
+    PairStoreFailure,
+    PassoproxyError,
+    PersonNeeded,
+    Refusal,
+    RequestTimeout,
+    ServiceUnreachable,
+    TokenAnswerLost,
+    TokenRequestUnsent,
+    UsageFailure,
+)
+from passoproxy.ports import Observer
+
+
+class NotFound(Refusal):
+    """The admin listener has no such path, or the thing asked for does not exist."""
+
+    code, status, title = "not_found", 404, "Not found"
+
+
+class CrossSite(Refusal):
+    """A change was asked for by nobody who may: another site's page, or a bare POST."""
+
+    code, status, title, proxy_error = "cross_site", 403, "Refused for whom it came from", "http_request_denied"
+
+
+class TokenRequired(Refusal):
+    """The admin token is missing or wrong."""
+
+    code, status, title, proxy_error = "token_required", 401, "Admin token required", "http_request_denied"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "send the token of admin.token_file as Authorization: Bearer, or enter it on the status page",
+            (("WWW-Authenticate", 'Bearer realm="passoproxy admin"'),),
+        )
+
+
+class NotImplementedYet(Refusal):
+    """Announced and not built yet."""
+
+    code, status, title = "not_implemented_yet", 501, "This version cannot do that yet"
+
+
+# What is no Refusal has no status of its own, because nobody but the admin listener tells it over HTTP. First match counts.
+_STATUS: tuple[tuple[type[PassoproxyError], str, int], ...] = (
+    (UsageFailure, "bad_request", 400),
+    (PersonNeeded, "authorization_required", 409),
+    (ServiceUnreachable, "service_unreachable", 502),
+    (ConfigurationError, "configuration_error", 422),
+    (CommandFailure, "failed", 422),
+    (TokenRequestUnsent, "provider_unreachable", 502),
+    (TokenAnswerLost, "provider_answer_lost", 502),
+    (GrantRefused, "grant_refused", 502),
+    (AnswerUnusable, "answer_unusable", 422),
+    (PairStoreFailure, "state_unwritable", 500),
+)
+_EXIT_CODES: dict[type[PassoproxyError], int] = {TokenRequestUnsent: 69, TokenAnswerLost: 69}
+
+
+def status_of(fault: PassoproxyError) -> tuple[str, int]:
+    """The code and the HTTP status under which `fault` is told."""
+    if isinstance(fault, Refusal):
+        return fault.code, fault.status
+    return next(((code, status) for kind, code, status in _STATUS if isinstance(fault, kind)), (fault.code, 500))
+
+
+def problem(fault: PassoproxyError) -> web.Response:
+    """The answer for `fault`: besides RFC 9457's members `code`, `exit_code`, and `faults` where there are several."""
+    code, status = status_of(fault)
+    lines = str(fault).splitlines() or [code]
+    document: dict[str, object] = {
+        "type": f"urn:passoproxy:problem:{code}",
+        "title": fault.title if isinstance(fault, Refusal) else "The command failed",
+        "status": status,
+        "detail": "; ".join(lines),
+        "code": code,
+        "exit_code": _EXIT_CODES.get(type(fault), fault.exit_code),
+    }
+    if len(lines) > 1:
+        document["faults"] = lines
+    answer = web.Response(
+        status=status,
+        body=json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"),
+        headers={"Content-Type": "application/problem+json"},
+    )
+    if isinstance(fault, Refusal):
+        answer.headers.extend(fault.fields)
+    return answer
+
+
+def problems(observer: Observer) -> Middleware:
+    """Answers every error with a problem document and tells refusals and unexpected faults as events."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except PassoproxyError as fault:
+            told = fault
+        except web.HTTPException as refused:
+            if refused.status < 400:
+                raise
+            told = _translated(refused)
+        except TimeoutError:
+            told = RequestTimeout("the body of the request did not arrive in time")
+        except Exception as fault:  # a fault of ours must neither end the listener nor show its insides
+            observer(TaskFailed("the admin listener", f"{type(fault).__name__} at {request.method} {_route(request)}"))
+            told = InternalError("see the log of passoproxy")
+        code, status = status_of(told)
+        if isinstance(told, Refusal) and status < 500:
+            observer(RequestRejected(code, f"admin listener: {told}", request.remote or ""))
+        return problem(told)
+
+    return answer
+
+
+def _translated(refused: web.HTTPException) -> Refusal:
+    match refused:
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(refused.allowed_methods))
+            return MethodNotAllowed(f"this path answers {allowed}", (("Allow", allowed),))
+        case web.HTTPRequestEntityTooLarge():
+            return BodyTooLarge("the body is larger than the admin listener takes")
+        case web.HTTPNotFound():
+            return NotFound("the admin listener has no such path; its paths are in the documentation")
+        case _:
+            return BadRequest("the request cannot be understood")
+
+
+def _route(request: web.Request) -> str:
+    # The pattern and not the path, which may hold what a client sent.
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "an unknown path"

@@ -1,0 +1,139 @@
+"""Authorisation in the browser (contract §8): `/oauth/start`, `/oauth/callback`, and the field for a redirected URL.
+
+The exchange itself is the business of `tokens.login`, behind the daemon's handle; here is what guards it against other sites.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+from aiohttp import web
+
+from passoproxy.core.http.targets import parse_authority
+from passoproxy.errors import PassoproxyError
+from passoproxy.server import small_pages
+from passoproxy.server.admin_api import query_of
+from passoproxy.server.admin_guard import Guard
+from passoproxy.server.admin_problems import status_of
+from passoproxy.server.markup import html
+from passoproxy.server.steering import Steering, Ticket
+
+CALLBACK_PATH = "/oauth/callback"
+_COOKIE_SECONDS = 600
+_PORTS = {"http": 80, "https": 443}
+
+
+class Callback:
+    """Handlers over a daemon's handle. `chance` makes the cookies' values."""
+
+    def __init__(
+        self, daemon: Steering, guard: Guard, chance: Callable[[], str] = lambda: secrets.token_urlsafe(32)
+    ) -> None:
+        self._daemon, self._guard, self._chance = daemon, guard, chance
+
+    async def start(self, request: web.Request) -> web.Response:
+        """Sends the browser to the provider; asks first where another site sent it here."""
+        hopped = self._guard.is_ticket("hop", request.query.get("hop", ""))
+        if not hopped and not self._guard.is_open_to(request):
+            return html(small_pages.token_page("/oauth/start"), 401)
+        confirmed = hopped or self._guard.is_ticket("confirm", request.query.get("confirm", ""))
+        elsewhere = "elsewhere" in request.query
+        if not confirmed and self._guard.came_from_elsewhere(request):
+            return html(small_pages.confirmation_page(f"/oauth/start?confirm={self._guard.ticket('confirm')}"))
+        here = self._leads_here(request)
+        if here and not elsewhere and not self._is_at_redirect(request):
+            target = urlsplit(self._guard.access.redirect_url)
+            raise web.HTTPSeeOther(f"{target.scheme}://{target.netloc}/oauth/start?hop={self._guard.ticket('hop')}")
+        return self._begin(request, show=elsewhere or not here)
+
+    def _begin(self, request: web.Request, *, show: bool) -> web.Response:
+        bound_to = self._chance()
+        try:
+            ticket = self._daemon.begin_login(bound_to)
+        except PassoproxyError as fault:
+            return self._failed(fault)
+        if show:
+            answer = html(small_pages.elsewhere_page(ticket.url, self._guard.page_token))
+        else:
+            answer = web.Response(status=303, headers={"Location": ticket.url})
+        self._bind(request, answer, ticket, bound_to)
+        return answer
+
+    async def callback(self, request: web.Request) -> web.Response:
+        """Takes the provider's redirect. Guarded by `state` alone, and by the cookie where `start` set one."""
+        return await self._complete(request, request.rel_url.raw_query_string)
+
+    async def paste(self, request: web.Request) -> web.Response:
+        """Takes the redirected URL from the page's field; that the page sent it was checked before."""
+        form = await request.post()
+        pasted = form.get("url", "")
+        try:
+            query = query_of(pasted if isinstance(pasted, str) else "")
+        except PassoproxyError as fault:
+            return self._failed(fault)
+        return await self._complete(request, query)
+
+    async def _complete(self, request: web.Request, query: str) -> web.Response:
+        cookie = _cookie_name(_state_in(query))
+        try:
+            await self._daemon.complete_login(query, request.cookies.get(cookie))
+        except PassoproxyError as fault:
+            answer = self._failed(fault)
+        else:
+            answer = html(
+                small_pages.message_page(
+                    "Authorised",
+                    "passoproxy has its pair and renews it by itself. You can close this window.",
+                    good=True,
+                )
+            )
+        if cookie in request.cookies:
+            answer.del_cookie(cookie, path="/oauth")
+        return answer
+
+    def _failed(self, fault: PassoproxyError) -> web.Response:
+        return html(small_pages.message_page("Not authorised", str(fault), good=False), status_of(fault)[1])
+
+    def _bind(self, request: web.Request, answer: web.Response, ticket: Ticket, bound_to: str) -> None:
+        # Lax and not Strict: the provider's redirect is a navigation from another site, and the cookie has to come with it.
+        answer.set_cookie(
+            _cookie_name(ticket.state),
+            bound_to,
+            max_age=_COOKIE_SECONDS,
+            httponly=True,
+            samesite="Lax",
+            path="/oauth",
+            secure=self._guard.is_secure(request),
+        )
+
+    # ---- where the redirect will arrive ------------------------------------------------------------------------------
+
+    def _leads_here(self, request: web.Request) -> bool:
+        """Whether `oauth.redirect_url` is this listener: its path, a host it answers to, and the port by which it was reached."""
+        target = urlsplit(self._guard.access.redirect_url)
+        if target.path != CALLBACK_PATH:
+            return False
+        if target.netloc == urlsplit(self._guard.access.public_url).netloc:
+            return True
+        wanted, reached = parse_authority(target.netloc), parse_authority(request.headers.get("Host", ""))
+        if wanted is None or reached is None:
+            return False
+        allowed = {listed.host for entry in self._guard.access.allowed_hosts if (listed := parse_authority(entry))}
+        return wanted.host in allowed and (wanted.port or _PORTS.get(target.scheme)) == (
+            reached.port or _PORTS.get(request.scheme)
+        )
+
+    def _is_at_redirect(self, request: web.Request) -> bool:
+        return urlsplit(self._guard.access.redirect_url).netloc.lower() == request.headers.get("Host", "").lower()
+
+
+def _state_in(query: str) -> str:
+    return parse_qs(query, max_num_fields=64, errors="replace").get("state", [""])[0] if query.count("&") < 64 else ""
+
+
+def _cookie_name(state: str) -> str:
+    # One for each login, so that two windows do not disturb each other and an old cookie none.
+    return f"passoproxy_login_{hashlib.sha256(state.encode()).hexdigest()[:16]}"

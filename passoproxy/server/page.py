@@ -1,0 +1,254 @@
+"""The status page: a daemon's status document rendered as HTML. Reads nothing and decides nothing; other pages are in `small_pages`.
+
+The document may lack any part: what is not known is not shown. All numbers are the server's, so the page needs no script to be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from passoproxy.server.markup import (
+    bar,
+    clock_time,
+    countdown,
+    document,
+    duration,
+    e,
+    form,
+    moment,
+    pairs,
+    pill,
+    size,
+    sparkline,
+    table,
+)
+from passoproxy.server.small_pages import paste_field
+
+Part = Mapping[str, Any]
+
+_MOODS = {
+    "ready": "good", "degraded": "warn", "unready": "bad",
+    "valid": "good", "expired": "bad",
+    "healthy": "good", "retrying": "warn", "unknown": "warn", "dead": "bad",
+    "answering": "good", "failing": "bad",
+    "hit": "good", "stale": "warn", "error": "bad",
+}  # fmt: skip
+_NO_PERSON = ("client_credentials", "static")
+_SHORT = 0.35
+"""The share of its life below which a runway is drawn as short."""
+
+
+def status_page(status: Part, page_token: str, now: float, notice: str = "") -> str:
+    """The whole page. `now` is epoch seconds; `notice` is a sentence about what was just done."""
+    token = _part(status, "token")
+    by_person = token.get("grant") not in _NO_PERSON
+    body = f"""<div class="frame">
+<header><img src="/assets/icon.svg" alt=""><h1>passoproxy</h1><span class="grow"></span>
+<span class="when">{e(clock_time(now))} UTC</span>{pill(str(status.get("state", "unknown")), _mood(status.get("state")))}</header>
+<div class="note bad" id="offline" role="status">passoproxy does not answer. The figures below are old; they return by themselves.</div>
+{f'<div class="note good" role="status">{e(notice)}</div>' if notice else ""}
+<main><div id="live">
+{_warnings(status)}
+{_hero(status, token, page_token, now)}
+<div class="grid">{_cache(status, page_token)}{_traffic(_part(status, "requests"))}{_origin(_part(status, "origin"), now)}</div>
+{_requests(_part(status, "requests"))}
+{_errors(status)}
+</div>
+{paste_field(page_token) if by_person else ""}
+</main>
+{_footer(status)}
+</div>"""
+    return document(f"passoproxy: {status.get('state', 'status')}", body)
+
+
+# ---- the runway ------------------------------------------------------------------------------------------------------
+
+
+def _hero(status: Part, token: Part, page_token: str, now: float) -> str:
+    number, until, share = _runway(token, now)
+    access, chain = token.get("access", "none"), token.get("chain", "none")
+    remedy = e(token.get("remedy"))
+    why = "".join(
+        f'<p class="why">{text}</p>'
+        for text in (
+            f"<b>{e(token.get('reason'))}</b>" if token.get("reason") else e(status.get("reason")),
+            remedy,
+            "" if token.get("saved", True) else "<b>The pair is held in memory only: its folder cannot be written.</b>",
+        )
+        if text
+    )
+    return f"""<section class="card hero" aria-labelledby="runway-title"><h2 id="runway-title">Runway: time until a person is needed</h2>
+{number}<p class="until">{until}</p>{bar(share, _runway_mood(token, share)) if share is not None else ""}
+<div class="machines"><div>Access token {pill(str(access), _mood(access))}</div><div>Refresh chain {pill(str(chain), _mood(chain))}</div>
+{_next_refresh(token, now)}</div>{why}{_actions(token, page_token)}</section>"""
+
+
+def _runway(token: Part, now: float) -> tuple[str, str, float | None]:
+    """The number, the line below it, and how much of it is left (None: no bar)."""
+    left = token.get("runway_seconds")
+    served = token.get("served_until") or token.get("access_until")
+    if token.get("access", "none") == "none" and token.get("chain", "none") == "none":
+        return (
+            _words("Not authorised yet", ""),
+            "passoproxy holds no pair: authorise it once, and it renews the pair by itself.",
+            None,
+        )
+    if left is None:
+        if token.get("grant") in _NO_PERSON:
+            return _words("No person needed", ""), "This grant renews, or is renewed, without anybody.", None
+        return (
+            _words("Unknown", "warn"),
+            "The provider tells no lifetime: the pair is refreshed hourly and served until it is refused.",
+            None,
+        )
+    obtained = token.get("obtained_at")
+    whole = now + left - obtained if obtained is not None else 0.0
+    share = left / whole if whole > 0 else 0.0
+    mood = _runway_mood(token, share)
+    if token.get("chain") == "dead":
+        rest = (
+            f"The access token still serves for {countdown(served - now)}."
+            if served and served > now
+            else "Only stored answers are served."
+        )
+        return _words("A person is needed", "bad"), rest, 0.0
+    return f'<p class="runway {mood}">{countdown(left)}</p>', f"until {e(moment(now + left))}", share
+
+
+def _words(text: str, mood: str) -> str:
+    return f'<p class="runway words {mood}">{e(text)}</p>'
+
+
+def _runway_mood(token: Part, share: float | None) -> str:
+    if token.get("chain") == "dead":
+        return "bad"
+    return "warn" if share is not None and share < _SHORT and token.get("chain") != "healthy" else ""
+
+
+def _next_refresh(token: Part, now: float) -> str:
+    due = token.get("next_refresh_at")
+    if due is None:
+        return ""
+    return f"<div>Next refresh {'in ' + countdown(due - now) if due > now else 'now'}</div>"
+
+
+def _actions(token: Part, page_token: str) -> str:
+    able = token.get("chain", "none") in ("healthy", "retrying", "unknown")
+    refresh = form("/page/refresh", page_token, '<button id="refresh">Refresh now</button>') if able else ""
+    if token.get("grant") in _NO_PERSON:
+        return f'<div class="actions">{refresh}</div>' if refresh else ""
+    style, text = ("button", "Authorise again") if able else ("button primary", "Authorise")
+    return f'<div class="actions"><a id="authorise" class="{style}" href="/oauth/start">{text}</a>{refresh}</div>'
+
+
+# ---- the cards -------------------------------------------------------------------------------------------------------
+
+
+def _cache(status: Part, page_token: str) -> str:
+    cache = _part(status, "cache")
+    ratio = _part(status, "requests").get("hit_ratio")
+    limit = cache.get("max_bytes")
+    stored = f"{size(cache.get('bytes', 0))}{f' of {size(limit)}' if limit else ''}"
+    figure = f"{100 * ratio:.1f} % <small>hits</small>" if ratio is not None else "– <small>no requests yet</small>"
+    rows = [
+        ("Entries", f"{cache.get('entries', 0):,}"),
+        ("Stored", e(stored)),
+        ("Evicted", f"{cache.get('evictions', 0):,}"),
+    ]
+    purge = (
+        form("/page/purge", page_token, '<button id="purge">Empty the cache</button>') if cache.get("entries") else ""
+    )
+    return _card("Cache", f'<div class="figure">{figure}</div>{pairs(rows)}<div class="actions">{purge}</div>')
+
+
+def _traffic(requests: Part) -> str:
+    words = requests.get("by_cache") or {}
+    rows = [(word, f"{words[word]:,}") for word in ("hit", "stale", "miss", "pass", "error") if words.get(word)]
+    if requests.get("refused"):
+        rows.append(("refused", f"{requests['refused']:,}"))
+    figure = f'<div class="figure">{requests.get("per_second", 0):.1f} <small>requests a second</small></div>'
+    return _card("Traffic", figure + sparkline(requests.get("per_second_lately") or []) + pairs(rows))
+
+
+def _origin(origin: Part, now: float) -> str:
+    state = origin.get("state", "silent")
+    took, at = origin.get("last_duration_seconds"), origin.get("last_answer_at")
+    rows = [
+        ("Address", f'<span class="mono">{e(origin.get("url"))}</span>' if origin.get("url") else ""),
+        ("Last answer", e(f"{origin.get('last_status')}, {duration(now - at)} ago") if at else ""),
+        ("It took", e(f"{1000 * took:.0f} ms") if took is not None else ""),
+        ("Answers", f"{origin.get('answers', 0):,}"),
+        ("Failures", f"{origin['failures']:,}" if origin.get("failures") else ""),
+        ("Last failure", e(origin.get("last_failure"))),
+    ]
+    return _card("Origin", f"<div>{pill(str(state), _mood(state))}</div>{pairs(rows)}")
+
+
+def _requests(requests: Part) -> str:
+    rows = [
+        (
+            e(clock_time(seen["at"])),
+            e(seen["method"]),
+            e(seen["target"]),
+            pill(str(seen["status"]), "bad" if seen["status"] >= 500 else "warn" if seen["status"] >= 400 else ""),
+            pill(str(seen["cache"]), _mood(seen["cache"])),
+            f"{1000 * seen['duration_seconds']:.1f} ms",
+        )
+        for seen in (requests.get("recent") or [])[:12]
+    ]
+    heads = [
+        ("Time", "rare"),
+        ("Method", ""),
+        ("Target", "wide target"),
+        ("Status", ""),
+        ("Cache", ""),
+        ("Took", "right"),
+    ]
+    inner = table(heads, rows) if rows else '<p class="empty">Nobody has asked yet.</p>'
+    return _card("Last requests", inner)
+
+
+def _errors(status: Part) -> str:
+    rows = [
+        (
+            e(clock_time(seen["at"])),
+            pill(str(seen["level"]), "bad" if seen["level"] == "error" else "warn"),
+            e(f"{seen['what']} {seen['target']}"),
+        )
+        for seen in (status.get("recent_errors") or [])[:8]
+    ]
+    inner = table([("Time", ""), ("", ""), ("What", "wide")], rows) if rows else '<p class="empty">None.</p>'
+    return _card("Recent errors", inner)
+
+
+def _warnings(status: Part) -> str:
+    told = status.get("warnings") or []
+    return "".join(
+        f'<div class="note">{e(warning["detail"] if isinstance(warning, Mapping) else warning)}</div>'
+        for warning in told
+    )
+
+
+def _footer(status: Part) -> str:
+    parts = [f"passoproxy {status.get('version', '')}"]
+    if status.get("uptime_seconds") is not None:
+        parts.append(f"up for {duration(status['uptime_seconds'])}")
+    if status.get("listeners"):
+        parts.append("listening on " + ", ".join(map(str, status["listeners"])))
+    if status.get("config"):
+        parts.append(str(status["config"]))
+    return "<footer>" + "".join(f"<span>{e(part)}</span>" for part in parts) + "</footer>"
+
+
+def _card(title: str, inner: str) -> str:
+    return f'<section class="card"><h2>{e(title)}</h2>{inner}</section>'
+
+
+def _part(status: Part, name: str) -> Part:
+    part = status.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _mood(word: object) -> str:
+    return _MOODS.get(str(word), "")

@@ -1,0 +1,408 @@
+"""A client's connection to the proxy listener: bytes in, one request after the other, bytes out.
+
+It owns the deadlines, the limits and the order of answers; what a request means is the handler's business, the syntax `core.http`'s.
+One request is handled at a time: what a client sends ahead waits, bounded, and so answers leave in order. A connection is in one
+phase (`_Phase`), and one deadline at a time watches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from enum import Enum, auto
+from typing import cast
+
+from passoproxy.core.http.framing import NoBody, Sized
+from passoproxy.errors import BadRequest, BodyTooLarge, Overloaded, Refusal, RequestTimeout
+from passoproxy.ports import Body, BytesBody, Client
+from passoproxy.server.answering import Exchange, head_bytes
+from passoproxy.server.bodies import RequestBody
+from passoproxy.server.connections import Connections
+from passoproxy.server.deadline import Deadline
+from passoproxy.server.heads import HeadGatherer
+from passoproxy.server.peers import PeerCheck
+from passoproxy.server.reading import Received, receive
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_AHEAD_BYTES = 64 * 1024  # of further requests, held while one is handled
+_UNREAD_BYTES = 64 * 1024  # of a body that nobody wanted, read on to keep the connection
+_LINGER_BYTES = 4 * 1024 * 1024  # thrown away so that an early answer arrives before the reset that unread bytes cause
+_SILENT_SECONDS = 1.0  # after which a new connection that sent nothing may make room for another
+_RESET = struct.pack("ii", 1, 0)
+
+
+class _Phase(Enum):
+    WAITING = auto()  # for the first byte of a head
+    HEAD = auto()  # a head has begun
+    HANDLING = auto()  # a task answers a request; its body may still arrive
+    SKIPPING = auto()  # answered; the rest of a body that nobody wanted arrives
+    LINGERING = auto()  # the last answer is written; what arrives is thrown away
+    CLOSED = auto()
+
+
+class ProxyConnection(asyncio.Protocol):
+    """One connection of a client."""
+
+    __slots__ = (
+        "_ahead",
+        "_aborted",
+        "_began_at",
+        "_body",
+        "_client",
+        "_crowded",
+        "_deadline",
+        "_heads",
+        "_input_ended",
+        "_lane",
+        "_limits",
+        "_lingered",
+        "_loop",
+        "_owes_continue",
+        "_peer_check",
+        "_phase",
+        "_reading",
+        "_room",
+        "_scheme",
+        "_served",
+        "_shared",
+        "_task",
+        "_transport",
+    )
+
+    def __init__(self, shared: Connections, peer_check: PeerCheck | None = None) -> None:
+        """`peer_check` is asked before a byte is read; None lets anyone in and leaves the client's address empty."""
+        self._shared = shared
+        self._limits = shared.limits
+        self._lane = shared.lane
+        self._peer_check = peer_check
+        self._loop = asyncio.get_running_loop()
+        self._deadline = Deadline(self._loop, self._expired)
+        self._heads = HeadGatherer(shared.limits.header_bytes)
+        self._transport = cast(asyncio.Transport, None)
+        self._client = Client()
+        self._scheme = "http"
+        self._phase = _Phase.WAITING
+        self._began_at = 0.0
+        self._served = False
+        self._ahead = b""
+        self._task: asyncio.Task[None] | None = None
+        self._body: RequestBody | None = None
+        self._owes_continue = False
+        self._input_ended = False
+        self._aborted = False
+        self._reading = True
+        self._crowded = False
+        self._room: asyncio.Future[None] | None = None
+        self._lingered = 0
+
+    # ---- coming and going ----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._began_at = self._loop.time()
+        if transport.get_extra_info("sslcontext") is not None:
+            self._scheme = "https"
+        if not self._known_peer():
+            return
+        if self._shared.admit(self):
+            self._deadline.set(self._limits.header_timeout)
+        else:
+            self._refuse(Overloaded("server.limits.connections is reached"))
+
+    def _known_peer(self) -> bool:
+        if self._peer_check is None:
+            return True
+        peer = self._peer_check(self._transport)
+        self._client = Client(peer.address)
+        if not peer.allowed:
+            self._phase = _Phase.CLOSED
+            self._shared.handler.turned_away("the peer is not one that may connect", peer.address)
+            self._transport.abort()
+        return peer.allowed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._phase = _Phase.CLOSED
+        self._deadline.close()
+        if self._body is not None and not self._body.complete:
+            self._body.end_early()
+        task = self._task
+        # The client is gone and nobody waits for the answer; work that must not stop is shielded further in. A task that broke
+        # the connection itself is about to end and says so in its own words.
+        if task is not None:
+            self._shared.watch(task)
+            if not self._aborted:
+                task.cancel()
+        self._shared.forget(self)
+
+    def eof_received(self) -> bool:
+        """Half-closed: what was asked is still answered, where the transport can (TLS cannot)."""
+        self._input_ended = True
+        match self._phase:
+            case _Phase.HEAD:
+                self._refuse(BadRequest("the connection ended within a request's head"))
+            case _Phase.HANDLING:
+                if self._body is not None and not self._body.complete:
+                    self._body.end_early()
+            case _:
+                return False
+        return self._scheme != "https"
+
+    @property
+    def spare(self) -> bool:
+        """Whether it waits for a request: kept since the last one, or silent since it was opened."""
+        return self._phase is _Phase.WAITING and (
+            self._served or self._loop.time() - self._began_at > _SILENT_SECONDS
+        )
+
+    def close_when_idle(self) -> None:
+        """Closes now, unless a request has begun; then after its answer."""
+        if self._phase is _Phase.WAITING:
+            self._close()
+
+    def drop(self) -> None:
+        """Ends the connection and whatever is done for it, at once."""
+        self._transport.abort()
+
+    # ---- bytes in ------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is _Phase.WAITING:
+            if self._lane is not None and (answer := self._lane(data)) is not None:
+                self._served = True
+                self._transport.write(answer)
+                self._deadline.set(self._limits.idle_timeout)
+                return
+            self._began_at = self._loop.time()
+            self._read_head(data)
+        elif self._phase is _Phase.HEAD:
+            self._read_head(data)
+        elif self._phase is _Phase.LINGERING:
+            self._lingered += len(data)
+            if self._lingered > _LINGER_BYTES:
+                self._close()
+        elif self._phase is not _Phase.CLOSED:
+            self._read_on(data)
+
+    def _read_head(self, data: bytes) -> None:
+        try:
+            gathered = self._heads.take(data)
+            if gathered is not None:
+                self._begin(receive(gathered[0], self._scheme), gathered[1])
+            elif self._phase is _Phase.WAITING and self._heads.begun:
+                self._phase = _Phase.HEAD
+                self._deadline.set(self._limits.header_timeout)
+        except Refusal as refusal:
+            self._refuse(refusal)
+
+    def _begin(self, received: Received, rest: bytes) -> None:
+        body = self._body_of(received, rest)
+        exchange = Exchange(
+            self, received.head, body, self._client, keep_alive=received.keep_alive, started=self._began_at
+        )
+        self._phase = _Phase.HANDLING
+        self._deadline.lift()
+        self._task = self._loop.create_task(self._run(exchange))
+
+    def _body_of(self, received: Received, rest: bytes) -> Body:
+        framing = received.framing
+        if isinstance(framing, NoBody):
+            self._ahead = rest
+            return BytesBody()
+        if isinstance(framing, Sized):
+            if framing.length > self._limits.body_bytes:
+                raise BodyTooLarge(
+                    f"the body is larger than server.limits.body_bytes ({self._limits.body_bytes} bytes)"
+                )
+            if framing.length <= len(rest):
+                self._ahead = rest[framing.length :]
+                return BytesBody(rest[: framing.length])
+        self._body = RequestBody(framing, self, self._limits.body_bytes, self._limits.header_bytes)
+        self._owes_continue = received.expects_continue
+        if rest:
+            self._read_on(rest)
+        return self._body
+
+    def _read_on(self, data: bytes) -> None:
+        body = self._body
+        if body is not None and not body.complete:
+            if body.fault is not None:
+                return
+            self._owes_continue = False
+            data = body.feed(data)
+            if body.waiting:
+                self._deadline.set(self._limits.body_timeout)
+            elif self._phase is _Phase.HANDLING and self._room is None:
+                self._deadline.lift()
+        self._ahead += data
+        if self._phase is _Phase.SKIPPING:
+            self._skipped()
+        elif len(self._ahead) > _AHEAD_BYTES:
+            self._pause()
+
+    # ---- from one request to the next ----------------------------------------------------------------------------------
+
+    async def _run(self, exchange: Exchange) -> None:
+        try:
+            await self._shared.handler.handle(exchange)
+        finally:
+            self._task = None
+            if self._phase is not _Phase.CLOSED:
+                self._answered(exchange)
+
+    def _answered(self, exchange: Exchange) -> None:
+        self._served = True
+        body = self._body
+        if not exchange.begun:
+            self.abort()
+        elif exchange.will_close or (body is not None and body.fault is not None):
+            self._end(unread=bool(self._ahead) or (body is not None and not body.complete))
+        elif body is not None and not body.complete:
+            body.discard()
+            self._phase = _Phase.SKIPPING
+            self._deadline.set(self._limits.body_timeout)
+            self._resume()
+        else:
+            self._next()
+
+    def _skipped(self) -> None:
+        body = cast(RequestBody, self._body)
+        if body.complete:
+            self._next()
+
+    def _next(self) -> None:
+        self._body = None
+        self._phase = _Phase.WAITING
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            self._began_at = self._loop.time()
+            self._read_head(ahead)
+        if self._phase is _Phase.HEAD and self._input_ended:
+            self._refuse(BadRequest("the connection ended within a request's head"))
+        elif self._phase is _Phase.WAITING:
+            if self._input_ended or self._shared.draining:
+                self._close()
+                return
+            self._deadline.set(self._limits.idle_timeout)
+        if len(self._ahead) <= _AHEAD_BYTES:
+            self._resume()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        response = self._shared.handler.refuse(refusal, self._client.address)
+        data = response.body.data if isinstance(response.body, BytesBody) else b""
+        framing = (f"Content-Length: {len(data)}", "Connection: close")
+        head = head_bytes(response.head, framing, self._shared.date())
+        self._transport.write(head if self._heads.asks_for_head_only else head + data)
+        self._end(unread=True)
+
+    def _end(self, *, unread: bool) -> None:
+        self._ahead = b""
+        if not unread or self._input_ended:
+            self._close()
+            return
+        # Closing with bytes unread makes the kernel send a reset, which can overtake the answer: so they are read and thrown away.
+        self._phase = _Phase.LINGERING
+        self._deadline.set(self._limits.linger_timeout)
+        self._resume()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _close(self) -> None:
+        self._phase = _Phase.CLOSED
+        self._transport.close()
+        # What is written still has to be taken; a client that does not is not waited for without end.
+        self._deadline.set(self._limits.write_timeout)
+
+    def _expired(self) -> None:
+        match self._phase:
+            case _Phase.HEAD:
+                self._refuse(RequestTimeout("the request's head did not arrive within server.limits.header_timeout"))
+            case _Phase.HANDLING:
+                self._stalled()
+            case _Phase.CLOSED:
+                self._transport.abort()
+            case _:
+                self._close()
+
+    def _stalled(self) -> None:
+        if self._body is not None and self._body.waiting:
+            self._body.fail(RequestTimeout("the request's body stopped arriving"))
+        else:
+            self.drop()
+
+    # ---- what a body asks ----------------------------------------------------------------------------------------------
+
+    def body_wanted(self) -> None:
+        """Reads on, and sends the 100 that the client may wait for."""
+        if self._phase is _Phase.CLOSED:
+            return
+        if self._owes_continue:
+            self._owes_continue = False
+            self._transport.write(_CONTINUE)
+        self._resume()
+        self._deadline.set(self._limits.body_timeout)
+
+    def body_crowded(self) -> None:
+        """Stops reading until someone wants more."""
+        self._pause()
+
+    # ---- bytes out -----------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def writelines(self, parts: list[bytes]) -> None:
+        self._transport.writelines(parts)
+
+    async def room(self) -> None:
+        if not self._crowded:
+            return
+        self._deadline.set(self._limits.write_timeout)
+        self._room = self._loop.create_future()
+        try:
+            await self._room
+        finally:
+            self._room = None
+            self._deadline.lift()
+
+    def keeps_on(self, wanted: bool) -> bool:
+        if not wanted or self._shared.draining or (self._input_ended and not self._ahead):
+            return False
+        body = self._body
+        if body is None or body.complete:
+            return True
+        # A client that still waits for its 100 may or may not send the body now (RFC 9110 §10.1.1): only closing is clear.
+        return not self._owes_continue and body.fault is None and body.left is not None and body.left <= _UNREAD_BYTES
+
+    def date(self) -> str:
+        return self._shared.date()
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._phase = _Phase.CLOSED
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
+
+    def pause_writing(self) -> None:
+        self._crowded = True
+        if self._phase is _Phase.WAITING:  # answers of the fast lane that nobody takes
+            self._pause()
+
+    def resume_writing(self) -> None:
+        self._crowded = False
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        elif self._phase is _Phase.WAITING:
+            self._resume()
+
+    def _pause(self) -> None:
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()

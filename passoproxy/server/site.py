@@ -1,0 +1,57 @@
+"""The status page's handlers: showing it, taking the admin token, and its two buttons. Guards on the buttons stand in `admin`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from passoproxy.errors import PassoproxyError
+from passoproxy.server import small_pages
+from passoproxy.server.admin_guard import Guard
+from passoproxy.server.admin_problems import CrossSite
+from passoproxy.server.markup import html
+from passoproxy.server.page import status_page
+from passoproxy.server.steering import Steering
+
+_NOTICES = {"refreshed": "The pair was refreshed.", "purged": "The cache was emptied."}
+
+
+class Site:
+    """The status page and its forms."""
+
+    def __init__(self, daemon: Steering, guard: Guard, wall: Callable[[], float]) -> None:
+        self._daemon, self._guard, self._wall = daemon, guard, wall
+
+    async def status(self, request: web.Request) -> web.Response:
+        if not self._guard.is_open_to(request):
+            return html(small_pages.token_page("/"))
+        notice = _NOTICES.get(request.query.get("done", ""), "")
+        return html(status_page(self._daemon.status(), self._guard.page_token, self._wall(), notice))
+
+    async def take_token(self, request: web.Request) -> web.Response:
+        """Takes the admin token from the page's form. The token itself vouches for who sends it; a browser has to come from here."""
+        self._guard.check_same_site(request)
+        if not self._guard.is_same_origin(request):
+            raise CrossSite("the admin token is entered on the status page; elsewhere send it as Authorization: Bearer")
+        form = await request.post()
+        given, then = form.get("token", ""), form.get("then", "/")
+        then = then if then in ("/", "/oauth/start") else "/"
+        if not (isinstance(given, str) and self._guard.is_token(given)):
+            return html(small_pages.token_page(then, wrong=True), 401)
+        answer = web.Response(status=303, headers={"Location": then})
+        self._guard.remember(request, answer)
+        return answer
+
+    async def refresh(self, request: web.Request) -> web.Response:
+        return await self._done(self._daemon.refresh(), "refreshed", "Not refreshed")
+
+    async def purge(self, request: web.Request) -> web.Response:
+        return await self._done(self._daemon.purge({"all": True}), "purged", "Not emptied")
+
+    async def _done(self, work: Awaitable[object], word: str, failed: str) -> web.Response:
+        try:
+            await work
+        except PassoproxyError as fault:
+            return html(small_pages.message_page(failed, str(fault), good=False), 502)
+        return web.Response(status=303, headers={"Location": f"/?done={word}"})

@@ -1,0 +1,74 @@
+"""The pages around the status page: the admin token's form, questions and results of an authorisation. Each takes plain values."""
+
+from __future__ import annotations
+
+from passoproxy.server.markup import document, e, form
+
+
+def token_page(then: str, wrong: bool = False) -> str:
+    """Asks for the admin token, once; `then` is where to go on."""
+    fault = '<div class="note bad" role="alert">That is not the token of admin.token_file.</div>' if wrong else ""
+    return _small(
+        "Admin token",
+        f"""{fault}<p>This daemon asks for the token of <span class="mono">admin.token_file</span> before it shows or does anything.</p>
+<form method="post" action="/page/token"><input type="hidden" name="then" value="{e(then)}">
+<label for="token">Token</label><div class="field"><input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+<button class="primary">Continue</button></div></form>""",
+    )
+
+
+def confirmation_page(address: str) -> str:
+    """Asks whether a login that another site began is meant; `address` goes on with it."""
+    return _small(
+        "Authorise passoproxy?",
+        f"""<p>Another site sent you here to authorise passoproxy with its provider. Go on only if you meant to:
+the account that you approve with will be used for every request from then on.</p>
+<div class="actions"><a class="button primary" href="{e(address)}">Go on</a><a class="button" href="/">Status page</a></div>""",
+    )
+
+
+def elsewhere_page(url: str, page_token: str) -> str:
+    """Shows the provider's address for a person at another machine, and the field for what comes back."""
+    return _small(
+        "Authorise on another machine",
+        f"""<p>Open this address where the account's owner is signed in, and approve:</p>
+<label for="address">Address</label><input id="address" class="mono" readonly value="{e(url)}">
+<p></p><p>The browser there then ends at an address that may not load. Copy it whole, and paste it here within ten minutes:</p>
+{_paste_form(page_token)}""",
+        wide=True,
+    )
+
+
+def message_page(title: str, text: str, *, good: bool) -> str:
+    """How something ended; `text` is one sentence with what to do."""
+    again = "" if good else '<a class="button" href="/oauth/start">Try again</a>'
+    return _small(
+        title,
+        f"""<div class="note {"good" if good else "bad"}" role="status">{e(text)}</div>
+<div class="actions"><a class="button primary" href="/">Status page</a>{again}</div>""",
+    )
+
+
+def paste_field(page_token: str) -> str:
+    """The field for a redirected URL."""
+    return f"""<details class="card"><summary>Approved on another machine?</summary>
+<p>Without a browser on this machine, <a href="/oauth/start?elsewhere=1">get the address</a> and open it elsewhere. After approving,
+the browser there ends at an address that does not load. Paste it here:</p>
+{_paste_form(page_token)}</details>"""
+
+
+def _paste_form(page_token: str) -> str:
+    return form(
+        "/oauth/paste",
+        page_token,
+        '<label for="url">Redirected address</label><div class="field"><input id="url" name="url" class="mono" required autocomplete="off"'
+        ' placeholder="http://127.0.0.1:8611/oauth/callback?code=…&amp;state=…"><button class="primary">Complete</button></div>',
+    )
+
+
+def _small(title: str, inner: str, *, wide: bool = False) -> str:
+    style = "narrow wider" if wide else "narrow"
+    return document(
+        f"passoproxy: {title}",
+        f'<main class="{style}"><div class="card"><img src="/assets/icon.svg" alt=""><h1>{e(title)}</h1>{inner}</div></main>',
+    )

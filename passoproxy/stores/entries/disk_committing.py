@@ -1,0 +1,178 @@
+"""How the scribe's jobs are carried out: room first, then files, then one transaction, then word to everyone."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from passoproxy.errors import EntryStoreFailure
+from passoproxy.stores.entries.disk_database import Database
+from passoproxy.stores.entries.disk_jobs import Premises
+from passoproxy.stores.entries.disk_lookup import OnFailure
+from passoproxy.stores.entries.disk_rows import Rows
+from passoproxy.stores.entries.faults import Damaged, translated
+from passoproxy.stores.entries.names import key_name, mark_of
+from passoproxy.stores.entries.scribe import Asked, Changes, Outcome
+
+TOUCH_SECONDS = 5.0
+_MOST_TOUCHES = 4096
+_TOUCHES_TOGETHER = 64
+_JOURNAL_BYTES = 1 << 20
+
+
+class Committing:
+    """Lives in the scribe's thread. `touches` gives the primary keys that were asked for since it was last called."""
+
+    def __init__(
+        self,
+        premises: Premises,
+        database: Database,
+        max_bytes: int,
+        touches: Callable[[], list[str]],
+        on_evicted: Callable[[int], None],
+        on_failure: OnFailure,
+        on_stored: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._premises, self._database, self._touches = premises, database, touches
+        self._together_bytes = max(1 << 20, max_bytes // 16)
+        self._on_evicted, self._on_failure, self._on_stored = on_evicted, on_failure, on_stored
+        self._touched_at = time.monotonic()
+
+    def carry_out(self, asked: Sequence[Asked]) -> list[Outcome]:
+        """Does the jobs, as many together as have room together."""
+        outcomes = [Outcome(each) for each in asked]
+        for batch in self._split(outcomes):
+            self._carry_out(batch)
+        return outcomes
+
+    def _split(self, outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:
+        batch: list[Outcome] = []
+        need = 0
+        for outcome in outcomes:
+            if batch and need + outcome.asked.job.need > self._together_bytes:
+                yield batch
+                batch, need = [], 0
+            batch.append(outcome)
+            need += outcome.asked.job.need
+        yield batch
+
+    def _carry_out(self, batch: list[Outcome]) -> None:
+        changes, held = Changes(), False
+        try:
+            rows = self._database.rows()
+            self._make_room(rows, batch)
+            able = self._prepared(batch)
+            changes = self._commit(rows, able)
+            held = True
+        except EntryStoreFailure as failure:
+            self._in_need([outcome for outcome in batch if outcome.error is None], failure)
+        finally:
+            for outcome in batch:
+                outcome.asked.job.finish(held and outcome.error is None)
+        self._tell(changes)
+
+    # ---- the steps --------------------------------------------------------------------------------------------------
+
+    def _make_room(self, rows: Rows, batch: Sequence[Outcome]) -> None:
+        need, count = sum(each.asked.job.need for each in batch), sum(each.asked.job.rows for each in batch)
+        if not need and not count:
+            return
+        try:
+            with translated(self._premises.folder):
+                gone = rows.make_room(need, count)
+                fits = not need or rows.has_room(need)
+        except Damaged:
+            return  # the transaction will find it too, and mend it
+        if gone:
+            for name in gone:
+                self._premises.bodies.forget(name)
+            self._premises.page.tell([mark_of(name) for name in gone], changed=True, heeded_by_all=True)
+            self._on_evicted(len(gone))
+        if not fits:
+            for outcome in batch:
+                if outcome.asked.job.need:
+                    outcome.error = EntryStoreFailure(
+                        f"{self._premises.folder}: full of answers that are being stored right now"
+                    )
+
+    def _prepared(self, batch: Sequence[Outcome]) -> list[Outcome]:
+        able = []
+        for outcome in [outcome for outcome in batch if outcome.error is None]:
+            try:
+                with translated(self._premises.folder):
+                    outcome.asked.job.prepare()
+            except EntryStoreFailure as failure:
+                outcome.error = failure
+                self._on_failure(str(failure), pause=True)
+            else:
+                able.append(outcome)
+        return able
+
+    def _commit(self, rows: Rows, able: Sequence[Outcome]) -> Changes:
+        """One transaction; where the database turns out damaged, once more in a new one."""
+        try:
+            return self._transact(rows, able)
+        except Damaged as damage:
+            self._on_failure(str(damage), pause=False)
+            self._database.condemn(rows)
+            return self._transact(self._database.rows(), able)
+
+    def _transact(self, rows: Rows, able: Sequence[Outcome]) -> Changes:
+        changes = Changes()
+        try:
+            with translated(self._premises.folder), rows.transaction():
+                for outcome in able:
+                    outcome.result = outcome.asked.job.apply(rows, changes)
+        except EntryStoreFailure:
+            self._database.leave()  # a transaction that could not be ended ends with its connection
+            raise
+        return changes
+
+    def _in_need(self, outcomes: Sequence[Outcome], failure: EntryStoreFailure) -> None:
+        self._on_failure(str(failure), pause=True)
+        for outcome in outcomes:
+            try:
+                with translated(self._premises.folder):
+                    outcome.result = outcome.asked.job.in_need(self._database.rows())
+            except EntryStoreFailure:
+                outcome.error = failure
+
+    def _tell(self, changes: Changes) -> None:
+        with contextlib.suppress(OSError):
+            if changes.purges:
+                self._premises.page.raise_purges(changes.purges)
+            if changes.changed:
+                self._premises.page.tell(changes.changed, changed=True)
+            if changes.added:
+                self._premises.page.tell(changes.added, changed=False)
+        if changes.stored:
+            self._on_stored(changes.stored)
+
+    # ---- now and then ------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Writes down what was asked for, keeps the journal short, notices that the folder was taken away."""
+        now = time.monotonic()
+        if now - self._touched_at < TOUCH_SECONDS:
+            return
+        self._touched_at = now
+        self._write_touches()
+
+    def _write_touches(self) -> None:
+        keys = [key_name(key) for key in self._touches()[:_MOST_TOUCHES]]
+        moment = time.time()
+        try:
+            rows = self._database.rows()
+            with translated(self._premises.folder):
+                for at in range(0, len(keys), _TOUCHES_TOGETHER):
+                    with rows.transaction():
+                        rows.used(keys[at : at + _TOUCHES_TOGETHER], moment)
+                rows.shorten_journal(_JOURNAL_BYTES)
+        except EntryStoreFailure:
+            self._database.leave()  # who was asked for when is no loss
+
+    def leave(self) -> None:
+        """The end: nothing stays in the journal that can be in the database."""
+        self._write_touches()
+        self._database.leave()

@@ -1,0 +1,191 @@
+"""What the keeper holds in memory: the pair in use, where both machines stand, and the one clock that they live by.
+
+Nothing here waits, writes or asks; the keeper's task is the only one that changes it, everybody may look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from passoproxy.core.events import ChainChanged, TokenRefreshed
+from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
+from passoproxy.core.oauth.identity import partition_of
+from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
+from passoproxy.core.oauth.terms import Provider, Terms
+from passoproxy.core.oauth.timing import runway
+from passoproxy.core.oauth.transaction import digest
+from passoproxy.errors import AuthorizationRequired, Refusal, TokenUnavailable
+from passoproxy.ports import ChainRecord, Clock, Observer
+
+TOLERATED_DRIFT = 1.0
+"""Seconds that the wall clock may leave the steady one before that counts as a step."""
+
+
+class Holding:
+    """The pair in memory. `now` is epoch seconds of a clock that does not step: wall time at the start, and the steady clock since."""
+
+    def __init__(
+        self, provider: Provider, client_id: Callable[[], str], terms: Terms, clock: Clock, observe: Observer
+    ) -> None:
+        self._provider = provider
+        self._client_id = client_id
+        self._terms = terms
+        self._clock = clock
+        self._observe = observe
+        self._offset = clock.wall() - clock.monotonic()
+        self._bearer: Bearer | None = None
+        self._usable_until: float | None = None
+        self.pair: Pair | None = None
+        self.held: Pair | None = None
+        """A newer pair that could not be saved yet: unused while the older one lives."""
+        self.record = ChainRecord()
+        self.standing = Standing()
+        self.saved = True
+        self.reason = ""
+        self.last_error = ""
+        self.next_at: float | None = None
+        self.login_until = 0.0
+        self.generation = 0
+        self.partition = partition_of(provider, client_id(), None)
+
+    # ---- time --------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._clock.monotonic() + self._offset
+
+    def steady(self, wall: float) -> float:
+        """A moment that the wall clock told just now or before its last step was noticed, in our own time."""
+        return wall - (self._clock.wall() - self.now())
+
+    def follow_clock(self) -> float:
+        """After a step of the wall clock: everything moves with it, so that what is left stays the same. Returns the step, 0 for none."""
+        step = self._clock.wall() - self.now()
+        if abs(step) <= TOLERATED_DRIFT:
+            return 0.0
+        self._offset += step
+        self.pair, self.held = _shifted(self.pair, step), _shifted(self.held, step)
+        if self._bearer is not None and self._bearer.until is not None:
+            self._bearer = replace(self._bearer, until=self._bearer.until + step)
+        self.login_until += step
+        self.next_at = None if self.next_at is None else self.next_at + step
+        if self.record.intent is not None:
+            intent = replace(self.record.intent, begun_at=self.record.intent.begun_at + step)
+            self.record = replace(self.record, intent=intent)
+        return step
+
+    # ---- the pair ----------------------------------------------------------------------------------------------------
+
+    def current(self) -> Bearer | None:
+        """The bearer that is usable now."""
+        if self._usable_until is None or self._clock.monotonic() < self._usable_until:
+            return self._bearer
+        return None
+
+    @property
+    def newest(self) -> Pair | None:
+        """The pair that a renewal starts from."""
+        return self.held or self.pair
+
+    def numbered(self, pair: Pair) -> Pair:
+        """`pair` under a generation that none had before."""
+        self.generation = max(self.generation, pair.generation - 1, self.newest.generation if self.newest else 0) + 1
+        return replace(pair, generation=self.generation)
+
+    def is_spent(self, pair: Pair) -> bool:
+        """Whether its refresh token must not be presented any more."""
+        return pair.refresh_token is not None and digest(pair.refresh_token) in self.record.spent
+
+    def use(self, pair: Pair, *, loaded: bool = False, then: tuple[Happening, ...] = (), reason: str = "") -> None:
+        """`pair` is in use from now on. `loaded`: it is no new one, and nobody is told of a refresh; `then` is what is known to have followed."""
+        self.pair, self.held = pair, None
+        self.generation = max(self.generation, pair.generation)
+        until = pair.access_until
+        self._usable_until = None if until is None else until - self._offset
+        self._bearer = Bearer(pair.access_token, pair.generation, until)
+        self.partition = partition_of(self._provider, self._client_id(), pair)
+        spent = self.is_spent(pair)
+        ended = (Happening.ENDED,) if has_ended(pair, self.now()) else ()
+        why = reason or (self.record.reason if spent else "")
+        self.happened(arrival(pair, spent, self._terms), *then, *ended, reason=why)
+        if not loaded:
+            self._observe(TokenRefreshed(pair.generation, pair.source, until, self.runway()))
+
+    def drop(self) -> None:
+        """Nothing is held any more."""
+        self.pair = self.held = self._bearer = self._usable_until = self.next_at = None
+        self.saved = True
+        self.partition = partition_of(self._provider, self._client_id(), None)
+        self.happened(Happening.FORGOTTEN, reason="")
+
+    def end_access(self) -> None:
+        """The access token is used no more."""
+        self._bearer = None
+        self.happened(Happening.ENDED)
+
+    def happened(self, *happenings: Happening, reason: str | None = None) -> None:
+        """Moves both machines, and tells where they moved. `reason` None keeps the one that was given last."""
+        before, before_reason = self.standing, self.reason
+        self.standing = moved(before, *happenings)
+        self.reason = self.reason if reason is None else reason
+        self.record = replace(self.record, state=self.standing.chain.value, reason=self.reason)
+        if (self.standing, self.reason) != (before, before_reason):
+            shown = self.snapshot()
+            self._observe(ChainChanged(shown.access, shown.chain, shown.reason, shown.runway_seconds, shown.remedy))
+
+    # ---- what is said of it ------------------------------------------------------------------------------------------
+
+    def runway(self) -> float | None:
+        return runway(self.pair, self.standing, self._terms, self.now())
+
+    @property
+    def login_open(self) -> bool:
+        return self.now() < self.login_until
+
+    def snapshot(self) -> TokenSnapshot:
+        now = self.now()
+        standing = self.standing
+        if self.pair is not None and standing.access is Access.VALID and has_ended(self.pair, now):
+            standing = moved(standing, Happening.ENDED)  # the keeper's task is about to notice
+        return snapshot(
+            self.pair,
+            standing,
+            self._terms,
+            now,
+            reason=self.reason,
+            last_error=self.last_error,
+            next_refresh_at=self.next_at,
+            saved=self.saved,
+            login_open=self.login_open,
+        )
+
+    def refusal(self) -> Refusal:
+        """Why there is no bearer, for a client."""
+        shown = self.snapshot()
+        if self.login_open:
+            return TokenUnavailable("no usable access token; a login is under way", 5)
+        if not self._terms.needs_person or (shown.runway_seconds != 0 and shown.chain != Chain.NONE):
+            wait = 5.0 if self.next_at is None else self.next_at - self.now()
+            return TokenUnavailable(f"no usable access token: {shown.reason}", max(1.0, min(wait, 60.0)))
+        ended = f" (the access token's time: {_spoken(shown.access_until)})" if shown.access_until else ""
+        return AuthorizationRequired(f"no usable access token{ended}: {shown.reason}; {shown.remedy}", 30)
+
+
+def _shifted(pair: Pair | None, step: float) -> Pair | None:
+    if pair is None:
+        return None
+    return replace(
+        pair,
+        obtained_at=pair.obtained_at + step,
+        access_until=None if pair.access_until is None else pair.access_until + step,
+        refresh_until=None if pair.refresh_until is None else pair.refresh_until + step,
+    )
+
+
+def _spoken(moment: float) -> str:
+    try:
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return "long ago or far away"

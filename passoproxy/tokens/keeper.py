@@ -1,0 +1,319 @@
+"""The keeper: the one task that owns the pair, renews it in time whether or not anybody asks, and saves before it publishes.
+
+Everybody else looks (`current`, `snapshot`) or places an order (`refresh`, `install`, `forget`, `renewed`) and waits; a caller that leaves
+cancels nothing. What attempts come to is `renewing`, what a crash left `recovering`, what is held `holding`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from passoproxy.core.events import TaskFailed, Warned
+from passoproxy.core.oauth.chain import Access, Chain
+from passoproxy.core.oauth.importing import document_of, read_import
+from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.transaction import digest, remembered
+from passoproxy.errors import AnswerUnusable, CommandFailure, PersonNeeded
+from passoproxy.ports import ChainRecord, Clock, Observer, PairStore, RawAnswer, nobody
+from passoproxy.tokens.asking import Asking
+from passoproxy.tokens.holding import Holding
+from passoproxy.tokens.orders import Orders, first_of
+from passoproxy.tokens.recovering import Recovering
+from passoproxy.tokens.refreshing import Granted, Refreshing
+from passoproxy.tokens.renewing import Renewing
+from passoproxy.tokens.saving import RETRY_INTERVAL, Blocking, Saving, in_thread
+from passoproxy.tokens.telling import failure_of
+
+CALLER_PATIENCE = 10.0
+"""Seconds that a request waits for a bearer that is on its way."""
+
+CLOCK_LOOK = 15.0
+"""The task looks at the clocks at least this often, in seconds."""
+
+REFUSAL_SPACING = 300.0
+"""A bearer that a 401 brought is not renewed by another 401 within this many seconds, or a tenth of its life."""
+
+
+class Keeper:
+    """Holds the pair and keeps it alive. `open`, then `run` as a task, then `close`. A BearerSource."""
+
+    def __init__(
+        self,
+        *,
+        asking: Asking,
+        store: PairStore,
+        terms: Terms,
+        clock: Clock,
+        chance: Callable[[], float],
+        salt: Callable[[], str],
+        observe: Observer = nobody,
+        blocking: Blocking = in_thread,
+    ) -> None:
+        """`chance` gives numbers from 0 to 1, `salt` random text that tells identities apart."""
+        self._terms = terms
+        self._clock = clock
+        self._salt = salt
+        self._observe = observe
+        self._saving = Saving(store, observe, blocking)
+        self._holding = Holding(asking.provider, lambda: asking.client_id, terms, clock, observe)
+        self._refreshing = Refreshing(asking, self._saving, terms, salt, self._holding.steady)
+        self._renewing = Renewing(
+            self._holding, self._saving, self._refreshing, terms, clock, chance, observe, self._tell
+        )
+        self._recovering = Recovering(
+            self._holding, self._saving, self._refreshing, self._renewing, terms, asking.issued_to, observe
+        )
+        self._orders = Orders(clock)
+        self._turn = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._refused_generation = 0
+        self._refused_at = float("-inf")
+
+    # ---- what everybody may do -----------------------------------------------------------------------------------------
+
+    def current(self) -> Bearer | None:
+        """The bearer that is usable now, without waiting."""
+        return self._holding.current()
+
+    @property
+    def partition(self) -> str:
+        """The identity's digest; stays the same through every renewal."""
+        return self._holding.partition
+
+    def snapshot(self) -> TokenSnapshot:
+        """The pair as it is shown."""
+        return self._holding.snapshot()
+
+    def add_login_pending(self, until: float) -> None:
+        """A person is logging in, until `until` (epoch seconds) at the latest: clients are told to come again, not to call somebody."""
+        self._holding.login_until = max(self._holding.login_until, self._holding.steady(until))
+
+    async def bearer(self) -> Bearer:
+        """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
+        end = self._clock.monotonic() + CALLER_PATIENCE
+        while (bearer := self.current()) is None:
+            left = end - self._clock.monotonic()
+            if left <= 0 or not self._is_on_its_way(left):
+                raise self._holding.refusal()
+            await first_of(self._turn.wait(), self._clock.sleep(left))
+        return bearer
+
+    async def renewed(self, refused: Bearer) -> Bearer | None:
+        """After a 401: a newer bearer, None where none can be had. Raises AuthorizationRequired while the chain is dead."""
+        if newer := self._newer_than(refused):
+            return newer
+        return await self._orders.place(lambda: self._renew_refused(refused))
+
+    async def refresh(self, force: bool = False) -> TokenSnapshot:
+        """Renews now, and answers when the new token is in use.
+
+        `force` presents even a token that is remembered as dead, once. Raises CommandFailures that say what came of it.
+        """
+        known = self._holding.generation
+        return await self._orders.place(lambda: self._refresh(force, known))
+
+    async def install(self, pair: bytes | Pair, source: str = "import") -> TokenSnapshot:
+        """Takes a pair over (a document of `token import`, or a pair), and answers when it is in use. CommandFailure where it is none."""
+        if isinstance(pair, bytes):
+            try:
+                pair = read_import(pair, self._holding.now(), self._terms, self._salt())
+            except AnswerUnusable as fault:
+                raise CommandFailure(str(fault)) from fault
+        taken = replace(pair, source=source)
+        return await self._orders.place(lambda: self._install(taken))
+
+    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
+        """Takes over what a login's token answer holds: kept first, interpreted second. Raises AnswerUnusable."""
+        return await self._orders.place(lambda: self._install_answer(answer))
+
+    async def export(self) -> dict[str, object]:
+        """The pair as the token endpoint would answer it, with `obtained_at`. Holds secrets. PersonNeeded where there is none."""
+        if (pair := self._holding.newest) is None:
+            raise PersonNeeded(f"there is no pair to export: {self.snapshot().reason}")
+        return document_of(pair)
+
+    async def forget(self, *, revoked: bool = False) -> None:
+        """Erases the pair. `revoked`: its refresh token is remembered as dead. Raises PairStoreFailure where it cannot be erased."""
+        await self._orders.place(lambda: self._forget(revoked))
+
+    # ---- its life --------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Becomes the owner, loads what is stored, and finishes what a crash left. Raises PairStoreOwned, CannotCreate."""
+        await self._saving.take()
+        await self._recovering.load()
+
+    async def run(self) -> None:
+        """The owner's task, until `close`. Being cancelled, it finishes the step that it is in."""
+        self._ended.clear()
+        try:
+            while not self._orders.closed:
+                has_order = await self._orders.next(self._until_next())
+                await _whole(self._step(has_order))
+        finally:
+            self._ended.set()
+
+    async def close(self) -> None:
+        """Lets the step under way finish, saves what was not saved, gives the ownership up."""
+        self._orders.close()
+        await self._ended.wait()
+        await self._saving.retry()
+        await self._saving.leave()
+
+    async def _step(self, has_order: bool) -> None:
+        try:
+            await self._follow_clock()
+            if self._recovering.unread and self._holding.newest is None:
+                await self._recovering.load()
+            await self._renewing.follow_time()
+            if has_order:
+                fault = await self._orders.carry_out()
+                if fault is not None:
+                    self._observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
+            elif self._renewing.is_due() and not self._orders.closed:
+                await self._renewing.attempt()
+        except Exception as fault:  # the pair must not be lost to a fault of one step
+            self._observe(TaskFailed("keeper", f"a step failed: {type(fault).__name__}"))
+            self._holding.next_at = self._holding.now() + RETRY_INTERVAL
+        self._tell()
+
+    def _until_next(self) -> float:
+        """Seconds until the task has something to do."""
+        holding, now = self._holding, self._holding.now()
+        moments = [now + CLOCK_LOOK]
+        if holding.next_at is not None:
+            moments.append(holding.next_at)
+        if holding.pair and holding.pair.access_until is not None and holding.standing.access is Access.VALID:
+            moments.append(holding.pair.access_until)
+        if self._saving.unsaved or (self._recovering.unread and holding.newest is None):
+            moments.append(now + RETRY_INTERVAL)
+        return max(0.0, min(moments) - now)
+
+    async def _follow_clock(self) -> None:
+        step = self._holding.follow_clock()
+        if step == 0.0:
+            return
+        self._observe(
+            Warned("clock_stepped", f"the wall clock moved by {step:+.1f} s; the pair's moments moved with it")
+        )
+        if self._holding.newest is not None:
+            await self._renewing.save(self._holding.newest)
+
+    # ---- orders ----------------------------------------------------------------------------------------------------------
+
+    async def _refresh(self, force: bool, known: int) -> TokenSnapshot:
+        holding, pair = self._holding, self._holding.newest
+        if holding.generation > known and not force:
+            return self.snapshot()  # somebody else's order brought a newer one meanwhile
+        if self._terms.needs_person:
+            if pair is None or pair.refresh_token is None:
+                raise PersonNeeded(f"there is nothing to refresh: {self.snapshot().reason}; run 'passoproxy login'")
+            if not force and (holding.standing.chain is Chain.DEAD or not self._renewing.may_present()):
+                shown = self.snapshot()
+                raise PersonNeeded(
+                    f"not refreshed: {shown.reason}; {shown.remedy} ('--force' presents the token once more)"
+                )
+        outcome = await self._renewing.attempt()
+        if not isinstance(outcome, Granted):
+            if holding.newest is not pair:
+                return self.snapshot()  # refused, but the store had a newer one
+            raise failure_of(outcome)
+        if holding.held is not None:
+            raise CommandFailure(
+                f"a new pair was obtained and is held back until it can be saved: {self.snapshot().remedy}"
+            )
+        return self.snapshot()
+
+    async def _renew_refused(self, refused: Bearer) -> Bearer | None:
+        holding = self._holding
+        if newer := self._newer_than(refused):
+            return newer
+        if holding.held is not None:
+            self._renewing.use(
+                holding.held
+            )  # the older token is of no use any more, so there is nothing else left to live on
+            return self.current()
+        if holding.standing.chain is Chain.DEAD:
+            raise holding.refusal()
+        if self._may_renew(refused):
+            self._refused_generation, self._refused_at = refused.generation, self._clock.monotonic()
+            await self._renewing.attempt()
+            if newer := self._newer_than(refused):
+                return newer
+            if holding.pair and holding.pair.access_until is None:
+                await self._renewing.end_access()  # nobody knew its time; now it is known to be over
+            if holding.standing.chain is Chain.DEAD:
+                raise holding.refusal()
+        return None
+
+    def _may_renew(self, refused: Bearer) -> bool:
+        """One attempt for each generation that was refused, and none for one that such an attempt has just brought."""
+        pair = self._holding.newest
+        if pair is None or refused.generation <= self._refused_generation:
+            return False
+        if self._terms.needs_person and (pair.refresh_token is None or not self._renewing.may_present()):
+            return False
+        spacing = min(REFUSAL_SPACING, 0.1 * pair.lifetime) if pair.lifetime else REFUSAL_SPACING
+        return self._clock.monotonic() - self._refused_at >= spacing
+
+    async def _install(self, pair: Pair) -> TokenSnapshot:
+        holding = self._holding
+        pair = holding.numbered(pair)
+        holding.record = replace(holding.record, intent=None)
+        holding.held, holding.login_until, holding.last_error, self._renewing.failures = None, 0.0, "", 0
+        saved = await self._renewing.save(pair)
+        self._renewing.use(pair)
+        holding.saved = saved
+        return self.snapshot()
+
+    async def _install_answer(self, answer: RawAnswer) -> TokenSnapshot:
+        outcome = await self._refreshing.settle(answer, self._holding.newest, self._holding.record)
+        if not isinstance(outcome, Granted):
+            raise failure_of(outcome)
+        shown = await self._install(outcome.pair)
+        if outcome.durable:
+            self._holding.saved = True
+            shown = self.snapshot()
+        return shown
+
+    async def _forget(self, revoked: bool) -> None:
+        holding, pair = self._holding, self._holding.newest
+        spent = holding.record.spent
+        if revoked and pair and pair.refresh_token:
+            spent = remembered(spent, digest(pair.refresh_token))
+        record = ChainRecord(spent=spent)
+        await self._saving.erase(record)
+        holding.record = record
+        holding.drop()
+        self._renewing.plan()
+
+    # ---- small steps -----------------------------------------------------------------------------------------------------
+
+    def _newer_than(self, refused: Bearer) -> Bearer | None:
+        bearer = self.current()
+        return bearer if bearer is not None and bearer.generation != refused.generation else None
+
+    def _is_on_its_way(self, within: float) -> bool:
+        holding = self._holding
+        due = holding.next_at is not None and holding.next_at - holding.now() <= within
+        return not self._orders.closed and (self._renewing.attempting or holding.held is not None or due)
+
+    def _tell(self) -> None:
+        """Lets everybody who waits look again."""
+        self._turn.set()
+        self._turn = asyncio.Event()
+
+
+async def _whole(step: Awaitable[None]) -> None:
+    """Awaits `step` to its end even where the task is cancelled meanwhile."""
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

@@ -1,0 +1,89 @@
+"""The keeper's inbox: work that others ask for and only the keeper's task does, one piece after the other.
+
+Whoever asks may leave at any time: the work is not theirs to cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from passoproxy.errors import PassoproxyError, TokenUnavailable
+from passoproxy.ports import Clock
+
+T = TypeVar("T")
+
+
+class Orders:
+    """A queue of pieces of work, each with the future of its result."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
+        self._poke = asyncio.Event()
+        self.closed = False
+
+    async def place(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Has `work` done by the owner, and gives its result. Raises what it raises, TokenUnavailable when the owner has left."""
+        if self.closed:
+            raise _left()
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, done))
+        self._poke.set()
+        return await asyncio.shield(done)
+
+    def poke(self) -> None:
+        """Wakes the owner."""
+        self._poke.set()
+
+    async def next(self, seconds: float) -> bool:
+        """Waits for an order for at most `seconds` of the clock; whether there is one."""
+        if not self._waiting and not self._poke.is_set():
+            await first_of(self._poke.wait(), self._clock.sleep(seconds))
+        self._poke.clear()
+        return bool(self._waiting)
+
+    async def carry_out(self) -> Exception | None:
+        """Does the oldest order; an exception that is no answer to whoever asked is handed back, to be told."""
+        work, done = self._waiting.popleft()
+        try:
+            result = await work()
+        except PassoproxyError as fault:
+            _fail(done, fault)
+        except Exception as fault:
+            _fail(done, PassoproxyError(f"a fault inside passoproxy ({type(fault).__name__}); the log has more"))
+            return fault
+        else:
+            if not done.done():
+                done.set_result(result)
+        return None
+
+    def close(self) -> None:
+        """No order is taken any more; those that wait fail."""
+        self.closed = True
+        while self._waiting:
+            _fail(self._waiting.popleft()[1], _left())
+        self._poke.set()
+
+
+async def first_of(*ways: Awaitable[object]) -> None:
+    """Waits until one of `ways` has ended, and ends the others."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _fail(done: asyncio.Future[Any], fault: Exception) -> None:
+    if not done.done():
+        done.set_exception(fault)
+        done.exception()  # looked at, so that the loop does not complain where whoever asked has left
+
+
+def _left() -> TokenUnavailable:
+    return TokenUnavailable("passoproxy is shutting down", 5)

@@ -1,0 +1,106 @@
+"""One renewal as a transaction, carried out: record, present, keep the raw answer, read it (contract §4).
+
+`core/oauth/transaction` says what each record means. The keeper calls this from its one task and decides what becomes of the pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from passoproxy.core.oauth.answers import read_answer
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.replies import Dead, Lost
+from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.transaction import begun, digest, lost, remembered, taken_back
+from passoproxy.errors import AnswerUnusable, PairStoreFailure
+from passoproxy.ports import ChainRecord, RawAnswer
+from passoproxy.tokens.asking import Asking, Failure
+from passoproxy.tokens.saving import Saving
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A new pair. `durable`: its raw answer is on disk, so it may be used at once."""
+
+    pair: Pair
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """Nothing was sent, because the record could not be written."""
+
+    reason: str
+
+
+Outcome = Granted | Unrecorded | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one attempt came to, and the record that holds from now on."""
+
+    outcome: Outcome
+    record: ChainRecord
+
+
+class Refreshing:
+    """Carries out attempts. `steady` turns epoch seconds of the wall clock into the keeper's own time, which does not step."""
+
+    def __init__(
+        self, asking: Asking, saving: Saving, terms: Terms, salt: Callable[[], str], steady: Callable[[float], float]
+    ) -> None:
+        self._asking = asking
+        self._saving = saving
+        self._terms = terms
+        self._salt = salt
+        self._steady = steady
+
+    async def renew(self, pair: Pair, record: ChainRecord, now: float, timeout: float, insist: bool) -> Attempt:
+        """Presents the pair's refresh token. `insist`: also where the record cannot be written (nothing is left to wait for)."""
+        token = pair.refresh_token or ""
+        intent = begun(record.intent, token, pair.generation, now)
+        sent = replace(record, intent=intent)
+        try:
+            await self._saving.prepare(sent)
+        except PairStoreFailure as fault:
+            if not insist:
+                return Attempt(Unrecorded(str(fault)), record)
+        asked = await self._asking.refresh(token, timeout)
+        attempt = await self._read(asked, pair, sent)
+        match attempt.outcome:
+            case Granted(pair=new):
+                spent = record.spent if new.refresh_token == token else remembered(record.spent, digest(token))
+                return Attempt(attempt.outcome, replace(sent, intent=None, spent=spent))
+            case Dead():
+                after = replace(sent, intent=None, spent=remembered(record.spent, digest(token)))
+            case Lost():
+                after = replace(sent, intent=lost(intent))
+            case _:
+                after = replace(sent, intent=taken_back(intent))
+        return Attempt(attempt.outcome, after)
+
+    async def obtain(self, pair: Pair | None, record: ChainRecord, timeout: float) -> Attempt:
+        """Asks for a client's own token: nothing is spent by it, so nothing is recorded before."""
+        return await self._read(await self._asking.client_credentials(timeout), pair, record)
+
+    async def settle(self, answer: RawAnswer, pair: Pair | None, record: ChainRecord) -> Attempt:
+        """The answer of a login: kept, then read."""
+        return await self._read(answer, pair, record)
+
+    def read(self, answer: RawAnswer, pair: Pair | None) -> Pair:
+        """The pair that a raw answer holds, after `pair`. Raises AnswerUnusable."""
+        sent_at = self._steady(answer.sent_at)
+        new = read_answer(answer.body, answer.content_type, sent_at, answer.grant, pair, self._terms, self._salt())
+        return new if new.issued_to else replace(new, issued_to=self._asking.issued_to)
+
+    async def _read(self, asked: RawAnswer | Failure, pair: Pair | None, record: ChainRecord) -> Attempt:
+        if not isinstance(asked, RawAnswer):
+            return Attempt(asked, record)
+        answer = replace(asked, previous_generation=pair.generation if pair else 0)
+        durable = await self._saving.keep(answer)
+        try:
+            return Attempt(Granted(self.read(answer, pair), durable), record)
+        except AnswerUnusable as fault:
+            return Attempt(Lost(str(fault)), record)

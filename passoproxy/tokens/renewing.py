@@ -1,0 +1,219 @@
+"""Attempts in their order: when the next one is due, what becomes of a pair that was granted, and of an attempt that was not.
+
+One attempt is carried out by `refreshing`; only the keeper's task calls what is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from passoproxy.core.events import RefreshFailed
+from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.replies import Dead, Lost, Misconfigured, Retryable
+from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.timing import is_last_stand, patience, pause, refresh_moment, time_left
+from passoproxy.core.oauth.transaction import may_present, remembered
+from passoproxy.ports import Clock, Observer
+from passoproxy.tokens.asking import Failure
+from passoproxy.tokens.holding import Holding
+from passoproxy.tokens.refreshing import Granted, Outcome, Refreshing, Unrecorded
+from passoproxy.tokens.saving import RETRY_INTERVAL, Saving
+
+SPACING = 1.0
+"""Never more than one attempt within this many seconds."""
+
+FIRST_REPLAY_WITHIN = 8.0
+"""A token whose answer was lost is presented again within this many seconds, where it may be."""
+
+
+class Renewing:
+    """Renews what `holding` holds. `changed` is called when there is something new to see."""
+
+    def __init__(
+        self,
+        holding: Holding,
+        saving: Saving,
+        refreshing: Refreshing,
+        terms: Terms,
+        clock: Clock,
+        chance: Callable[[], float],
+        observe: Observer,
+        changed: Callable[[], None],
+    ) -> None:
+        self._holding = holding
+        self._saving = saving
+        self._refreshing = refreshing
+        self._terms = terms
+        self._clock = clock
+        self._chance = chance
+        self._observe = observe
+        self._changed = changed
+        self._asked_at = float("-inf")
+        self.failures = 0
+        self.attempting = False
+
+    # ---- when ----------------------------------------------------------------------------------------------------------
+
+    def is_due(self) -> bool:
+        """Whether it is time for an attempt."""
+        return self._holding.next_at is not None and self._holding.now() >= self._holding.next_at
+
+    def plan(self, outcome: Failure | Unrecorded | None = None) -> None:
+        """Sets when the next attempt is due: by the pair's life, or after an attempt that came to `outcome`."""
+        holding, pair, now = self._holding, self._holding.newest, self._holding.now()
+        chain = holding.standing.chain
+        if chain is Chain.DEAD or (pair is None and self._terms.needs_person):
+            holding.next_at = None
+        elif chain is Chain.UNKNOWN:
+            wait = pause(pair, now, max(1, self.failures), self._chance())
+            intent = holding.record.intent
+            first = intent is None or intent.presented < 2
+            holding.next_at = now + (min(wait, FIRST_REPLAY_WITHIN) if first else wait) if self.may_present() else None
+        elif outcome is not None:
+            holding.next_at = now + self._pause_after(outcome, now)
+        elif pair is None:
+            holding.next_at = now
+        else:
+            holding.next_at = refresh_moment(pair, self._terms, self._chance())
+
+    def may_present(self) -> bool:
+        """Whether the refresh token may be presented, as far as lost answers are concerned."""
+        pair = self._holding.newest
+        policy = self._terms.lost_answer_replay
+        return may_present(
+            self._holding.record.intent, policy, self._holding.now(), pair.access_until if pair else None
+        )
+
+    def _pause_after(self, outcome: Failure | Unrecorded, now: float) -> float:
+        pair, chance = self._holding.newest, self._chance()
+        match outcome:
+            case Unrecorded():
+                return min(RETRY_INTERVAL, max(SPACING, time_left(pair, now) or RETRY_INTERVAL))
+            case Retryable(retry_after=retry_after):
+                return pause(pair, now, self.failures, chance, retry_after=retry_after)
+            case _:
+                return pause(pair, now, self.failures, chance, slow=isinstance(outcome, Misconfigured | Dead))
+
+    # ---- an attempt ----------------------------------------------------------------------------------------------------
+
+    async def attempt(self) -> Outcome:
+        """One renewal, from the record to what becomes of it."""
+        await self._clock.sleep(max(0.0, self._asked_at + SPACING - self._clock.monotonic()))
+        self.attempting = True
+        try:
+            outcome = await self._carried_out()
+        finally:
+            self.attempting = False
+            self._asked_at = self._clock.monotonic()
+        if isinstance(outcome, Granted):
+            await self._adopt(outcome)
+        else:
+            await self._failed(outcome)
+        self._changed()
+        return outcome
+
+    async def _carried_out(self) -> Outcome:
+        holding, now = self._holding, self._holding.now()
+        pair = holding.newest
+        if pair is None or not self._terms.needs_person:
+            attempt = await self._refreshing.obtain(pair, holding.record, patience(pair, now))
+        else:
+            insist = is_last_stand(pair, now) or holding.current() is None
+            attempt = await self._refreshing.renew(pair, holding.record, now, patience(pair, now), insist)
+        holding.record = attempt.record
+        return attempt.outcome
+
+    async def _adopt(self, granted: Granted) -> None:
+        """Saves a new pair, then uses it; where it cannot be saved it is held while the older one lives."""
+        holding = self._holding
+        new = holding.numbered(granted.pair)
+        self.failures, holding.last_error = 0, ""
+        holding.saved = await self.save(new) or granted.durable
+        if holding.saved or holding.current() is None:
+            self.use(new)
+        else:
+            holding.held = new
+            self.plan()
+
+    async def _failed(self, outcome: Failure | Unrecorded) -> None:
+        holding = self._holding
+        if isinstance(outcome, Dead) and await self._found_another():
+            return
+        self.failures += 1
+        holding.last_error = outcome.reason
+        holding.happened(self._meaning(outcome), reason=outcome.reason)
+        self._give_up_where_nothing_is_left()
+        self.plan(outcome)
+        word = "unsent" if isinstance(outcome, Unrecorded) else outcome.word
+        self._observe(RefreshFailed(word, outcome.reason, self.failures, holding.next_at))
+        await self._saving.note(holding.record)
+
+    def _meaning(self, outcome: Failure | Unrecorded) -> Happening:
+        """Client credentials cannot be spent, so a lost or refused request for them is just one that failed."""
+        if self._terms.needs_person and isinstance(outcome, Dead):
+            return Happening.REFUSED
+        if self._terms.needs_person and isinstance(outcome, Lost):
+            return Happening.LOST
+        return Happening.FAILED
+
+    async def _found_another(self) -> bool:
+        """Whether the store holds a newer pair than the one that was refused (someone else rotated it): then that one is used."""
+        pair, other = self._holding.newest, await self._saving.reread()
+        if pair is None or other is None or other.generation <= pair.generation or self._holding.is_spent(other):
+            return False
+        self.failures = 0
+        self.use(other)
+        return True
+
+    # ---- what becomes of a pair ----------------------------------------------------------------------------------------
+
+    def use(self, pair: Pair) -> None:
+        """`pair` is in use from now on, and the next renewal planned."""
+        self._holding.use(pair)
+        self.plan()
+        self._changed()
+
+    async def save(self, pair: Pair) -> bool:
+        """Makes a generation durable with the record that fits it; whether it is. What is not is tried again by `follow_time`."""
+        holding = self._holding
+        if pair is holding.pair:
+            return await self._saving.commit(pair, holding.record)
+        spent = holding.is_spent(pair)
+        chain = moved(Standing(), arrival(pair, spent, self._terms)).chain
+        reason = holding.record.reason if spent else ""
+        return await self._saving.commit(pair, replace(holding.record, state=chain.value, reason=reason))
+
+    async def follow_time(self) -> None:
+        """What time alone brings: the end of the access token, and another try to write what could not be written."""
+        holding = self._holding
+        if self._saving.unsaved and await self._saving.retry():
+            holding.saved = True
+            if holding.held is not None:
+                self.use(holding.held)
+        if holding.pair and holding.standing.access is Access.VALID and has_ended(holding.pair, holding.now()):
+            await self.end_access()
+        elif self._give_up_where_nothing_is_left():
+            await self._saving.note(holding.record)
+
+    async def end_access(self) -> None:
+        """The access token is of no use any more; a newer one that was held back takes its place."""
+        holding = self._holding
+        if holding.held is not None:
+            self.use(holding.held)
+            return
+        holding.end_access()
+        if self._give_up_where_nothing_is_left():
+            await self._saving.note(holding.record)
+
+    def _give_up_where_nothing_is_left(self) -> bool:
+        """After a lost answer: `unknown` becomes `dead` when the access token has ended and no replay is left."""
+        holding, intent = self._holding, self._holding.record.intent
+        if holding.standing != Standing(Access.EXPIRED, Chain.UNKNOWN) or self.may_present():
+            return False
+        if intent is not None:
+            holding.record = replace(holding.record, intent=None, spent=remembered(holding.record.spent, intent.token))
+        holding.happened(Happening.GIVEN_UP)
+        holding.next_at = None
+        return True

@@ -1,0 +1,141 @@
+"""Keeping the pair: every call to the PairStore in a thread, and what could not be written tried again until it is.
+
+Which pair counts is the keeper's business; what the store's files look like, the store's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from passoproxy.core.events import PairFileDamaged, PairNotSaved
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.errors import PairDamaged, PairStoreFailure
+from passoproxy.ports import ChainRecord, Observer, PairStore, RawAnswer
+
+T = TypeVar("T")
+
+RETRY_INTERVAL = 5.0
+"""What could not be written is tried again this often, in seconds."""
+
+
+class Blocking(Protocol):
+    """Runs a blocking call where it does not hold up the loop."""
+
+    def __call__(self, call: Callable[[], T]) -> Awaitable[T]: ...
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """The Blocking of a running daemon."""
+    return await asyncio.to_thread(call)
+
+
+class Saving:
+    """The store, seen from the loop. `unsaved` is what is not durable yet."""
+
+    def __init__(self, store: PairStore, observe: Observer, blocking: Blocking = in_thread) -> None:
+        self._store = store
+        self._observe = observe
+        self._blocking = blocking
+        self._waiting: tuple[Pair, ChainRecord] | None = None
+        self.damage = ""
+        """What was found damaged or unreadable since the start; '' where nothing was."""
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether a pair waits to be written."""
+        return self._waiting is not None
+
+    async def take(self) -> None:
+        """Becomes the owner. Raises PairStoreOwned, CannotCreate."""
+        await self._blocking(self._store.acquire)
+
+    async def leave(self) -> None:
+        await self._blocking(self._store.release)
+
+    async def load(self) -> tuple[Pair | None, ChainRecord, RawAnswer | None]:
+        """What is stored; damaged files are passed over, told as events, and named in `damage`. Raises PairStoreFailure."""
+        self.damage = ""
+        record = await self._readable(self._store.load_record)
+        answer = await self._readable(self._store.pending_answer)
+        pair = await self._readable(self._store.load)
+        return pair, record or ChainRecord(), answer
+
+    async def reread(self) -> Pair | None:
+        """The newest stored generation now; None where it cannot be read."""
+        try:
+            return await self._blocking(self._store.load)
+        except (PairStoreFailure, PairDamaged):
+            return None
+
+    async def prepare(self, record: ChainRecord) -> None:
+        """Before a token is presented: room for the answer, and the record. Raises PairStoreFailure where either cannot be had."""
+
+        def both() -> None:
+            self._store.reserve()
+            self._store.save_record(record)
+
+        await self._blocking(both)
+
+    async def keep(self, answer: RawAnswer) -> bool:
+        """Makes a raw answer durable; whether it could."""
+        try:
+            await self._blocking(lambda: self._store.keep_answer(answer))
+        except PairStoreFailure as fault:
+            self._observe(PairNotSaved(str(fault)))
+            return False
+        return True
+
+    async def commit(self, pair: Pair, record: ChainRecord) -> bool:
+        """Makes a generation and its record durable; whether it could. What could not be written waits for `retry`."""
+        self._waiting = (pair, record)
+        return await self.retry()
+
+    async def retry(self) -> bool:
+        """Tries again to write what waits; whether nothing waits any more."""
+        if self._waiting is None:
+            return True
+        pair, record = self._waiting
+
+        def both() -> None:
+            self._store.commit(pair)
+            self._store.save_record(record)
+
+        try:
+            await self._blocking(both)
+        except PairStoreFailure as fault:
+            self._observe(PairNotSaved(str(fault)))
+            return False
+        self._waiting = None
+        return True
+
+    async def note(self, record: ChainRecord) -> None:
+        """Writes the record where it can; what it says is repeated by the next one."""
+        if self._waiting is not None:
+            self._waiting = (self._waiting[0], record)
+            return
+        try:
+            await self._blocking(lambda: self._store.save_record(record))
+        except PairStoreFailure as fault:
+            self._observe(PairNotSaved(str(fault)))
+
+    async def erase(self, record: ChainRecord) -> None:
+        """Forgets the pair. Raises PairStoreFailure where it cannot be erased."""
+        self._waiting = None
+
+        def both() -> None:
+            self._store.erase()
+            self._store.save_record(record)
+
+        await self._blocking(both)
+
+    async def _readable(self, read: Callable[[], T]) -> T | None:
+        """What can be read, passing over damaged files: each is moved aside by the store, so that the next read sees what is left."""
+        for _ in range(8):
+            try:
+                return await self._blocking(read)
+            except PairDamaged as fault:
+                self.damage = str(fault)
+                self._observe(PairFileDamaged(str(fault)))
+        return None

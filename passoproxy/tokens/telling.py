@@ -1,0 +1,28 @@
+"""What a person at a terminal is told of an attempt that gave no pair."""
+
+from __future__ import annotations
+
+from passoproxy.core.oauth.replies import Dead, Lost, Misconfigured, Retryable, Unsent
+from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, Fault, PersonNeeded, ServiceUnreachable
+from passoproxy.tokens.asking import Failure
+from passoproxy.tokens.refreshing import Unrecorded
+
+
+def failure_of(outcome: Failure | Unrecorded) -> CommandFailure:
+    """`outcome` with the exit code of contract §2."""
+    match outcome:
+        case Unsent(reason=reason):
+            return ServiceUnreachable(
+                f"the provider cannot be reached: {reason}; the pair is kept and it is tried again"
+            )
+        case Retryable(reason=reason):
+            return ServiceUnreachable(f"{reason}; the pair is kept and it is tried again")
+        case Lost(reason=reason):
+            return ServiceUnreachable(f"the provider's answer was lost: {reason}; see 'passoproxy token status'")
+        case Misconfigured(reason=reason):
+            remedy = "check oauth.client_id, its secret, oauth.client_auth and oauth.token_url; the pair is kept"
+            return ConfigurationError(Fault("", "oauth", reason, remedy))
+        case Dead(reason=reason):
+            return PersonNeeded(f"{reason}; run 'passoproxy login'")
+        case Unrecorded(reason=reason):
+            return CannotCreate(f"not refreshed, because the attempt cannot be recorded: {reason}")

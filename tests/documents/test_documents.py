@@ -1,0 +1,116 @@
+"""What the documents say is held against the code: commands, configuration, metrics, codes, links between pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import passoproxy
+from passoproxy import errors
+from passoproxy.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+CONTRACT = (ROOT / "docs" / "contract.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def contract_yaml() -> str:
+    return re.search(r"```yaml\n(.*?)```", CONTRACT, re.S).group(1)  # type: ignore[union-attr]
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every `passoproxy …` of a text that is a command to type, options and placeholders cut."""
+    found = re.findall(r"(?:\.venv/bin/)?passoproxy ((?:[a-z]+)(?: [a-z]+)?)[^\n|]*", text)
+    known = {"token", "cache", "config"}
+    return [words.split() if words.split()[0] in known else words.split()[:1] for words in found]
+
+
+def typed_in_readme() -> list[str]:
+    blocks = "\n".join(re.findall(r"```console\n(.*?)```", README, re.S))
+    ticked = "\n".join(re.findall(r"`(passoproxy [^`]+)`", README))
+    return sorted({" ".join(each) for each in commands(blocks + "\n" + ticked)})
+
+
+@pytest.mark.parametrize("command", typed_in_readme())
+def test_commands_of_the_readme_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_the_readme_names_commands() -> None:
+    assert {"serve", "login", "demo", "sandbox", "token import", "config check"} <= set(typed_in_readme())
+
+
+def test_make_goals_of_the_readme_exist() -> None:
+    goals = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"(?:`|\$ )make ([a-z-]+)", README)) <= goals
+
+
+def test_every_key_of_the_contract_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = tmp_path / "client_secret"
+    secret.write_text("invented\n")
+    secret.chmod(0o600)
+    config = tmp_path / "config.yaml"
+    config.write_text(contract_yaml().replace("/etc/passoproxy/client_secret", str(secret)))
+    assert main(["config", "check", "--config", str(config)]) == 0, capsys.readouterr().err
+
+
+def test_the_example_passes_apart_from_the_credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "config.example.yaml").read_text()
+    secret = tmp_path / "client_secret"
+    secret.write_text("invented\n")
+    secret.chmod(0o600)
+    config = tmp_path / "config.yaml"
+    config.write_text(text.replace("/etc/passoproxy/client_secret", str(secret)))
+    assert main(["config", "check", "--config", str(config)]) == 0, capsys.readouterr().err
+
+
+def test_the_example_has_every_section_of_the_contract() -> None:
+    assert set(yaml.safe_load(contract_yaml())) <= set(
+        re.findall(r"^#? ?([a-z]+):", (ROOT / "config.example.yaml").read_text(), re.M)
+    )
+
+
+def test_codes_of_the_contract_are_those_of_the_code() -> None:
+    section = CONTRACT[CONTRACT.index("## 6.") : CONTRACT.index("## 7.")]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    told = {code: int(number) for line in rows for code, number in _codes(line)}
+    written = {kind.code: kind.status for kind in _refusals(errors.Refusal) if not kind.__name__.startswith("_")}
+    assert told.items() <= written.items()
+
+
+def _codes(line: str) -> list[tuple[str, str]]:
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    return list(zip(re.findall(r"`([a-z_]+)`", cells[0]), re.findall(r"\b\d{3}\b", cells[1]), strict=True))
+
+
+def _refusals(kind: type[errors.Refusal]) -> list[type[errors.Refusal]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _refusals(child))]
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    assert re.search(r"^## (\S+)", CHANGELOG, re.M).group(1).rstrip(",") == passoproxy.__version__  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_cite_sections_that_exist(page: Path) -> None:
+    for number in re.findall(r"contract §(\d)", page.read_text()):
+        assert f"\n## {number}. " in CONTRACT
+
+
+def test_code_cites_sections_that_exist() -> None:
+    for module in (ROOT / "passoproxy").rglob("*.py"):
+        for number in re.findall(r"contract §(\d+)", module.read_text()):
+            assert f"\n## {number}. " in CONTRACT, (module, number)

@@ -1,0 +1,343 @@
+"""The whole daemon against the sandbox, each a process of its own, as a user runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import html.parser
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PROGRAM = [sys.executable, "-m", "passoproxy"]
+ROOT = Path(__file__).resolve().parents[2]
+START = 30.0
+"""Seconds that a process may take to be there on a busy machine."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], seconds: float = START) -> Any:
+    """The first true value of `condition`; what it says at the end if there is none."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    return condition()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer; `status` 0 where none came, `broken` where it ended before its end."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    broken: bool = False
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def cache_status(self) -> str:
+        return self.headers.get("cache-status", "")
+
+
+def ask(
+    port: int,
+    target: str = "/",
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | str | None = None,
+    timeout: float = 30.0,
+) -> Answer:
+    """One request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request(method, target, body=body, headers=dict(headers or {}))
+        response = connection.getresponse()
+        fields: dict[str, str] = {}
+        for name, value in response.getheaders():
+            name = name.lower()
+            fields[name] = f"{fields[name]}, {value}" if name in fields and name != "set-cookie" else value
+        try:
+            return Answer(response.status, fields, response.read())
+        except (http.client.IncompleteRead, OSError):
+            return Answer(response.status, fields, broken=True)
+    except (OSError, http.client.HTTPException):
+        return Answer(0)
+    finally:
+        connection.close()
+
+
+class Process:
+    """A command of ours in the background, with what it wrote."""
+
+    def __init__(self, arguments: list[str], environment: Mapping[str, str], folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
+            env=dict(environment),
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    @property
+    def said(self) -> str:
+        return "".join(self.lines)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Ends it and gives its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            code = self.process.wait(40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"did not end on {how.name}:\n{self.said[-3000:]}") from None
+        self._reader.join(5)
+        return code
+
+
+class Form(html.parser.HTMLParser):
+    """The first form of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.action = ""
+        self.fields: dict[str, str] = {}
+        self._found = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "form" and not self._found:
+            self._found = True
+            self.action = found.get("action") or ""
+        elif tag == "input" and found.get("name"):
+            self.fields[str(found["name"])] = found.get("value") or ""
+
+
+@dataclass
+class Stand:
+    """Sandbox and daemon of one test; ports, folders, and the hands to use them."""
+
+    folder: Path
+    environment: dict[str, str]
+    sandbox_port: int = field(default_factory=free_port)
+    port: int = field(default_factory=free_port)
+    admin_port: int = field(default_factory=free_port)
+    settings: dict[str, Any] = field(default_factory=dict)
+    sandbox: Process | None = None
+    daemon: Process | None = None
+    started: list[Process] = field(default_factory=list)
+
+    @property
+    def proxy(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    def configure(self, **sections: Any) -> None:
+        """Writes the configuration: what a user of the sandbox would write, and `sections` over it."""
+        secret = self.folder / "client_secret"
+        secret.write_text("demo\n")
+        secret.chmod(0o600)
+        settings: dict[str, Any] = {
+            "provider": "passolution",
+            "upstream": {"url": self.origin},
+            "oauth": {
+                "authorization_url": f"{self.origin}/oauth/authorize",
+                "token_url": f"{self.origin}/oauth/token",
+                "revocation_url": f"{self.origin}/oauth/revoke",
+                "client_id": "demo",
+                "client_secret_file": str(secret),
+                "redirect_url": f"{self.admin}/oauth/callback",
+            },
+            "server": {"listen": f"127.0.0.1:{self.port}"},
+            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
+            "state": {"directory": str(self.folder / "state")},
+            "cache": {"directory": str(self.folder / "cache")},
+        }
+        for name, section in sections.items():
+            if isinstance(section, dict):
+                settings[name] = {**settings.get(name, {}), **section}
+            else:
+                settings[name] = section
+        self.settings = settings
+        self.config.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+    def start(self, *arguments: str) -> Process:
+        process = Process(list(arguments), self.environment, self.folder)
+        self.started.append(process)
+        return process
+
+    def start_sandbox(self, *options: str) -> None:
+        self.sandbox = self.start("sandbox", "--listen", f"127.0.0.1:{self.sandbox_port}", *options)
+        assert until(lambda: ask(self.sandbox_port, "/__sandbox/faults").status == 200), self.sandbox.said
+
+    def start_daemon(self, ready: bool = False) -> None:
+        self.daemon = self.start("serve", "--config", str(self.config))
+        path = "/readyz" if ready else "/healthz"
+        daemon = self.daemon
+        up = until(lambda: ask(self.admin_port, path).status == 200 or daemon.process.poll() is not None)
+        assert up, daemon.said
+        assert daemon.process.poll() is None, daemon.said
+
+    def stop_daemon(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self.daemon is not None
+        return self.daemon.stop(how)
+
+    def run(self, *arguments: str, text: str = "", timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """A command of ours to its end, with this stand's configuration."""
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=self.folder,
+            env=self.environment,
+        )
+
+    def get(self, target: str, **headers: str) -> Answer:
+        return ask(self.port, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    def post(self, target: str, body: object, **headers: str) -> Answer:
+        text = body if isinstance(body, str | bytes) else json.dumps(body)
+        return ask(self.port, target, "POST", {"Content-Type": "application/json", **headers}, text)
+
+    def status(self) -> Any:
+        return ask(self.admin_port, "/api/status").json
+
+    def fault(self, *names: str) -> None:
+        """Arms faults of the sandbox, and disarms all others."""
+        answer = ask(
+            self.sandbox_port,
+            "/__sandbox/faults",
+            "POST",
+            {"Content-Type": "application/json"},
+            json.dumps({"faults": names}),
+        )
+        assert answer.status in (200, 204), answer
+
+    def journal(self) -> Any:
+        return ask(self.sandbox_port, "/__sandbox/journal").json
+
+    def approve(self, url: str, decision: str = "approve") -> str:
+        """What a person in a browser does; the address that the browser is sent to."""
+        parts = urllib.parse.urlsplit(url)
+        page = ask(self.sandbox_port, f"{parts.path}?{parts.query}")
+        assert page.status == 200, page
+        form = Form(page.body.decode())
+        target = urllib.parse.urlsplit(urllib.parse.urljoin(url, form.action or url))
+        body = urllib.parse.urlencode({**form.fields, "decision": decision})
+        cookie = {"Cookie": page.headers["set-cookie"].split(";")[0]} if "set-cookie" in page.headers else {}
+        where = target.path + (f"?{target.query}" if target.query else "")
+        back = ask(
+            self.sandbox_port, where, "POST", {"Content-Type": "application/x-www-form-urlencoded", **cookie}, body
+        )
+        assert back.status in (302, 303), back
+        return back.headers["location"]
+
+    def begin_login(self, *options: str) -> tuple[Process, str]:
+        """`login --no-browser` in the background, and the address that it printed."""
+        process = self.start("login", "--no-browser", "--config", str(self.config), *options)
+        found = until(lambda: re.search(rf"^{re.escape(self.origin)}/oauth/authorize\?\S+$", process.said, re.M), 20)
+        assert found, process.said
+        return process, found.group(0)
+
+    def login(self) -> None:
+        """The whole login against the running daemon."""
+        process, url = self.begin_login()
+        back = urllib.parse.urlsplit(self.approve(url))
+        assert back.port == self.admin_port
+        assert ask(self.admin_port, f"{back.path}?{back.query}").status in (200, 302, 303)
+        assert process.process.wait(30) == 0, process.said
+        assert until(lambda: ask(self.admin_port, "/readyz").status == 200)
+
+    def end(self) -> None:
+        for process in reversed(self.started):
+            if process.process.poll() is None:
+                with contextlib.suppress(AssertionError):
+                    process.stop()
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Ours without what would lead a command elsewhere."""
+    gone = ("PASSOPROXY_", "XDG_", "STATE_", "CACHE_", "CREDENTIALS_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(gone)}
+    return {
+        **kept,
+        "HOME": str(folder),
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "160",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    """A stand of the test's own, nothing started yet."""
+    made = Stand(tmp_path, environment(tmp_path))
+    made.configure()
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def shared_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """Sandbox and authorised daemon, shared by the tests of a module that only ask."""
+    folder = tmp_path_factory.mktemp("shared")
+    made = Stand(folder, environment(folder))
+    made.configure()
+    try:
+        made.start_sandbox()
+        made.start_daemon()
+        made.login()
+        yield made
+    finally:
+        made.end()

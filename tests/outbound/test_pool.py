@@ -1,0 +1,411 @@
+"""Connections kept and not kept, their number, their waiting, and that no answer ever goes to the wrong request."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from aiohttp import http_parser
+
+from passoproxy.errors import (
+    BodyBroken,
+    OriginInvalid,
+    OriginTimeout,
+    OriginUnreachable,
+    Overloaded,
+    PassoproxyError,
+    Refusal,
+)
+from passoproxy.outbound.connection import Limits
+from passoproxy.outbound.dialing import Dialer
+from passoproxy.outbound.endpoint import Endpoint
+from passoproxy.outbound.pool import Pool
+from passoproxy.ports import read_whole
+from tests.fakes import request
+from tests.outbound.wire import SHORT, Caller, Line, answering, caller_of, closing, origin_that, until
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESTED = 0.01
+
+
+async def asked(caller: Caller, target: str = "/") -> bytes | None:
+    answer = await caller.origin.send(request(target=target))
+    return await read_whole(answer.body, 1 << 20)
+
+
+async def test_one_connection_carries_one_request_after_the_other() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port) as caller:
+        for _ in range(5):
+            assert await asked(caller) == b"ok"
+            await asyncio.sleep(RESTED)
+        assert (there.accepted, caller.pool.open, caller.pool.idle) == (1, 1, 1)
+
+
+async def test_a_connection_rests_before_it_is_used_again_while_another_can_be_opened() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port, max_connections=2) as caller:
+        await asked(caller)
+        await asked(caller)
+        assert there.accepted == 2
+        await asked(caller)
+        assert there.accepted == 2, "there is no third, so the one that rested longest is used"
+
+
+@pytest.mark.parametrize("unasked", [b"x", OK, b"\r\n"])
+async def test_bytes_that_arrive_on_an_idle_connection_end_it(unasked: bytes) -> None:
+    async def play(line: Line) -> None:
+        await line.request()
+        await line.say(OK)
+        await asyncio.sleep(RESTED)
+        await line.say(unasked)
+        await line.end()
+
+    async with origin_that(play) as there, caller_of(there.port) as caller:
+        await asked(caller)
+        assert caller.pool.idle == 1
+        await until(lambda: caller.pool.open == 0)
+
+
+async def test_bytes_that_wait_in_the_socket_unread_end_it_too() -> None:
+    """What the loop has not read yet must not be taken for the next answer either."""
+    import socket
+    import threading
+
+    go, gone = threading.Event(), threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        first, _ = listener.accept()
+        first.recv(65536)
+        first.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst")
+        go.wait(5)
+        first.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+        gone.set()
+        second, _ = listener.accept()
+        second.recv(65536)
+        second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright")
+        first.close()
+        second.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    async with caller_of(listener.getsockname()[1]) as caller:
+        assert await asked(caller) == b"first"
+        await asyncio.sleep(RESTED)
+        go.set()
+        gone.wait(5)  # the loop stands still here: the bytes are in the socket and not one callback has run
+        assert await asked(caller) == b"right"
+    thread.join()
+    listener.close()
+
+
+async def test_an_origin_that_closes_an_idle_connection_costs_nothing() -> None:
+    async with origin_that(closing(OK)) as there, caller_of(there.port) as caller:
+        for _ in range(3):
+            assert await asked(caller) == b"ok"
+            await until(lambda: caller.pool.open == 0)
+        assert there.accepted == 3
+
+
+async def test_idle_connections_end_by_themselves() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port, limits=Limits(idle_timeout=SHORT)) as caller:
+        await asked(caller)
+        assert caller.pool.idle == 1
+        await until(lambda: caller.pool.open == 0)
+
+
+async def test_no_connection_lives_longer_than_its_age() -> None:
+    limits = Limits(max_age=SHORT, read_timeout=SHORT / 4)
+    async with origin_that(answering(OK)) as there, caller_of(there.port, limits=limits, max_connections=1) as caller:
+        for _ in range(25):
+            assert await asked(caller) == b"ok"
+            await asyncio.sleep(SHORT / 5)
+        assert 3 <= there.accepted <= 10
+
+
+async def test_an_answer_may_outlive_the_age_of_its_connection() -> None:
+    async def play(line: Line) -> None:
+        await line.request()
+        await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
+        for _ in range(20):
+            await line.say(b"x")
+            await asyncio.sleep(SHORT / 10)
+        await line.end()
+
+    async with origin_that(play) as there, caller_of(there.port, limits=Limits(max_age=SHORT)) as caller:
+        assert await asked(caller) == b"x" * 20
+        assert caller.pool.open == 0
+
+
+async def test_at_most_so_many_and_the_others_in_turn() -> None:
+    under_way, most, order = 0, 0, []
+
+    async def play(line: Line) -> None:
+        nonlocal under_way, most
+        while True:
+            head = await line.request()
+            order.append(head.split()[1])
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.001)
+            under_way -= 1
+            await line.say(OK)
+
+    async with origin_that(play) as there, caller_of(there.port, max_connections=3) as caller:
+        await asyncio.gather(*(asked(caller, f"/{n:02}") for n in range(30)))
+        assert (most, there.accepted) == (3, 3)
+        assert sorted(order[3:]) == sorted(order)[3:]
+
+
+def hanging() -> tuple[asyncio.Event, object]:
+    """A play that answers only once the event is set."""
+    free = asyncio.Event()
+
+    async def play(line: Line) -> None:
+        while True:
+            await line.request()
+            await free.wait()
+            await line.say(OK)
+
+    return free, play
+
+
+async def test_who_waits_too_long_for_a_connection_is_told() -> None:
+    free, play = hanging()
+    async with origin_that(play) as there, caller_of(there.port, max_connections=1, timeout=SHORT) as caller:  # type: ignore[arg-type]
+        first = asyncio.ensure_future(asked(caller))
+        await until(lambda: caller.pool.open == 1)
+        with pytest.raises(Overloaded, match="max_connections"):
+            await asked(caller)
+        free.set()
+        assert await first == b"ok"
+        assert await asked(caller) == b"ok"
+
+
+async def test_a_cancelled_waiter_leaves_its_place_to_the_next() -> None:
+    free, play = hanging()
+    async with origin_that(play) as there, caller_of(there.port, max_connections=1) as caller:  # type: ignore[arg-type]
+        first = asyncio.ensure_future(asked(caller))
+        await until(lambda: caller.pool.open == 1)
+        waiters = [asyncio.ensure_future(asked(caller, f"/{n}")) for n in range(4)]
+        await asyncio.sleep(0)
+        waiters[0].cancel()
+        waiters[2].cancel()
+        await asyncio.sleep(0)
+        free.set()
+        results = await asyncio.gather(first, *waiters, return_exceptions=True)
+        assert [result for result in results if result == b"ok"] == [b"ok"] * 3
+        assert [task.cancelled() for task in waiters] == [True, False, True, False]
+        assert (caller.pool.open, caller.pool.idle) == (1, 1)
+
+
+async def test_a_waiter_cancelled_in_the_moment_of_its_turn_gives_it_back() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port, max_connections=1) as caller:
+        connection = await caller.pool.acquire()
+        given_up = asyncio.ensure_future(caller.pool.acquire())
+        await asyncio.sleep(0)
+        caller.pool.released(connection)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        assert caller.pool.idle == 1
+        assert await asked(caller) == b"ok"
+        connection = await caller.pool.acquire()
+        given_up = asyncio.ensure_future(caller.pool.acquire())
+        await asyncio.sleep(0)
+        connection.abort()  # its place, not a connection, is what the waiter was given
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        assert await asked(caller) == b"ok"
+        assert there.accepted == 2
+
+
+async def test_a_connection_that_dies_in_the_hands_of_a_waiter_is_replaced() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port, max_connections=1) as caller:
+        connection = await caller.pool.acquire()
+        waiter = asyncio.ensure_future(caller.pool.acquire())
+        await asyncio.sleep(0)
+        caller.pool.released(connection)
+        connection.abort()
+        another = await waiter
+        assert another is not connection
+        assert another.usable
+        assert caller.pool.open == 1
+        caller.pool.released(another)
+
+
+async def test_a_waiter_for_a_fresh_connection_gets_one() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port, max_connections=1) as caller:
+        connection = await caller.pool.acquire()
+        waiter = asyncio.ensure_future(caller.pool.acquire(fresh=True))
+        await asyncio.sleep(0)
+        caller.pool.released(connection)
+        another = await waiter
+        assert (another is connection, another.usable, caller.pool.open) == (False, True, 1)
+        caller.pool.released(another)
+        third = await caller.pool.acquire(fresh=True)
+        assert (third is another, third.usable, caller.pool.open) == (False, True, 1)
+        caller.pool.released(third)
+        await until(lambda: there.accepted == 3)
+
+
+async def test_a_failed_dial_frees_its_place() -> None:
+    async with origin_that(answering(OK)) as there:
+        port = there.port
+    async with caller_of(port, max_connections=1) as caller:
+        for _ in range(3):
+            with pytest.raises(OriginUnreachable):
+                await asked(caller)
+    async with origin_that(answering(OK)) as there, caller_of(there.port, max_connections=1) as caller:
+        dialing = asyncio.ensure_future(asked(caller))
+        await asyncio.sleep(0)
+        dialing.cancel()
+        await asyncio.gather(dialing, return_exceptions=True)
+        assert await asked(caller) == b"ok"
+
+
+async def test_a_cancelled_exchange_ends_its_connection_and_no_other() -> None:
+    free, play = hanging()
+    async with origin_that(play) as there, caller_of(there.port, max_connections=1) as caller:  # type: ignore[arg-type]
+        task = asyncio.ensure_future(asked(caller))
+        await until(lambda: len(there.heard) == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert caller.pool.open == 0
+        free.set()
+        assert await asked(caller) == b"ok"
+        assert there.accepted == 2
+
+
+async def test_new_settings_hold_for_those_who_wait() -> None:
+    free, play = hanging()
+    async with origin_that(play) as there, caller_of(there.port, max_connections=1) as caller:  # type: ignore[arg-type]
+        tasks = [asyncio.ensure_future(asked(caller)) for _ in range(2)]
+        await until(lambda: len(there.heard) == 1)
+        dialer = Dialer(Endpoint("http", "127.0.0.1", there.port), timeout=5)
+        caller.pool.reconfigure(dialer, max_connections=2, limits=Limits(idle_timeout=SHORT))
+        await until(lambda: len(there.heard) == 2)
+        free.set()
+        assert await asyncio.gather(*tasks) == [b"ok", b"ok"]
+        await until(lambda: caller.pool.open == 1)
+
+
+async def test_closing_tells_those_who_wait_and_breaks_what_is_under_way() -> None:
+    _, play = hanging()
+    async with origin_that(play) as there, caller_of(there.port, max_connections=1) as caller:  # type: ignore[arg-type]
+        tasks = [asyncio.ensure_future(asked(caller)) for _ in range(2)]
+        await until(lambda: len(there.heard) == 1)
+        await caller.pool.close()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(result, OriginUnreachable)
+        with pytest.raises(OriginUnreachable, match="stopping"):
+            await asked(caller)
+        assert caller.pool.open == 0
+
+
+async def test_the_parser_in_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_parser, "HttpResponseParser", http_parser.HttpResponseParserPy)
+    with pytest.raises(PassoproxyError, match="AIOHTTP_NO_EXTENSIONS"):
+        Pool(Dialer(Endpoint("http", "127.0.0.1", 1), timeout=1))
+
+
+# ---- no answer to the wrong request ---------------------------------------------------------------------------------------
+
+
+def misbehaving(chance: random.Random) -> object:
+    """A play that answers each request by its target, and now and then late, double, short, endlessly, or unasked."""
+
+    async def play(line: Line) -> None:
+        while True:
+            target = (await line.request()).split()[1]
+            good = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(target), target)
+            chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(target), target)
+            match chance.randrange(24):
+                case 0:
+                    await asyncio.sleep(SHORT * 1.5)
+                    await line.say(good)
+                case 1:
+                    await line.say(good + good)
+                case 2:
+                    await line.say(good)
+                    await asyncio.sleep(0)
+                    await line.say(good)
+                case 3:
+                    await line.say(good[:-1])
+                    return
+                case 4:
+                    await line.say(b"HTTP/1.1 200 OK\r\n\r\n")
+                    for _ in range(200):
+                        await line.say(target * 100)
+                    return
+                case 5:
+                    await line.say(chunked[:-2])
+                    line.reset()
+                    return
+                case 6:
+                    await line.say(chunked + b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
+                case 7:
+                    await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%b" % target)
+                case 8:
+                    await line.say(good)
+                    return
+                case 9:
+                    await line.say(b"HTTP/1.1 103 Early Hints\r\n\r\n" + chunked)
+                case 10:
+                    for byte in good:
+                        await line.say(bytes([byte]))
+                        await asyncio.sleep(0)
+                case 11:
+                    return
+                case 12:
+                    await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + target * 200)
+                    await line.end()
+                case _:
+                    await line.say(good if chance.random() < 0.5 else chunked)
+
+    return play
+
+
+async def exchanges(count: int, seed: int) -> None:
+    chance = random.Random(seed)
+    told = {"right": 0, "refused": 0, "broken": 0}
+    queue = iter(range(count))
+    async with (
+        origin_that(misbehaving(chance)) as there,  # type: ignore[arg-type]
+        caller_of(there.port, limits=Limits(read_timeout=SHORT), max_connections=24) as caller,
+    ):
+
+        async def client() -> None:
+            for number in queue:
+                target = f"/{number:07}"
+                try:
+                    answer = await caller.origin.send(request(target=target))
+                except Refusal as refusal:
+                    assert isinstance(refusal, OriginTimeout | OriginUnreachable | OriginInvalid), refusal
+                    told["refused"] += 1
+                    continue
+                got = b""
+                try:
+                    async for part in answer.body:
+                        got += part
+                        if len(got) > 4000:
+                            break
+                    told["right"] += 1
+                except BodyBroken:
+                    told["broken"] += 1
+                finally:
+                    await answer.body.aclose()
+                assert (target.encode() * (len(got) // len(target) + 1)).startswith(got), f"{target} got {got[:40]!r}"
+
+        await asyncio.gather(*(client() for _ in range(8)))
+    assert told["right"] > count * 0.6, told
+    assert told["broken"] > count * 0.05, told
+    assert told["refused"] > count * 0.02, told
+
+
+async def test_no_answer_goes_to_the_wrong_request() -> None:
+    await exchanges(500, seed=1)
+
+
+@pytest.mark.slow
+async def test_no_answer_goes_to_the_wrong_request_ten_thousand_times() -> None:
+    await exchanges(10_000, seed=2)

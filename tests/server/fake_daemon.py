@@ -1,0 +1,177 @@
+"""A daemon's handle that follows a script, for tests of the admin listener."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from passoproxy.core.cache.entry import Selector
+from passoproxy.errors import PassoproxyError, PersonNeeded, UsageFailure
+
+NOW = 1_700_000_000.0
+PROVIDER = "https://web.example/oauth/authorize?state=S1&code_challenge=abc"
+
+
+@dataclass(frozen=True)
+class FakeTicket:
+    url: str = PROVIDER
+    state: str = "S1"
+    expires_at: float = NOW + 600
+
+
+def healthy(**token: Any) -> dict[str, Any]:
+    """A status document of a daemon in good health."""
+    return {
+        "version": "0.1.0",
+        "state": "ready",
+        "reason": "",
+        "started_at": NOW - 7_200,
+        "uptime_seconds": 7_200.0,
+        "token": {
+            "access": "valid",
+            "chain": "healthy",
+            "reason": "",
+            "remedy": "",
+            "runway_seconds": 800_000.0,
+            "access_until": NOW + 800_000,
+            "served_until": NOW + 800_000,
+            "next_refresh_at": NOW + 400_000,
+            "obtained_at": NOW - 64_000,
+            "grant": "authorization_code",
+            "generation": 7,
+            "saved": True,
+        }
+        | token,
+        "cache": {"entries": 1_234, "bytes": 48_000_000, "max_bytes": 1_073_741_824, "evictions": 0},
+        "origin": {
+            "url": "https://api.passolution.eu",
+            "state": "answering",
+            "answers": 900,
+            "failures": 2,
+            "last_status": 200,
+            "last_answer_at": NOW - 4,
+            "last_duration_seconds": 0.183,
+            "last_failure": "",
+        },
+        "requests": {
+            "total": 12_345,
+            "by_cache": {"hit": 11_000, "stale": 45, "miss": 900, "pass": 400, "error": 0},
+            "hit_ratio": 0.925,
+            "per_second": 12.4,
+            "per_second_lately": [10 + (n * 7) % 9 for n in range(59)],
+            "refused": 3,
+            "recent": [
+                {
+                    "at": NOW - n,
+                    "client": "127.0.0.1",
+                    "method": "GET",
+                    "target": "/api/v2/content/all/html?lang=***&countries=***&nat=***",
+                    "status": [200, 200, 404, 502][n % 4],
+                    "route": "requirements",
+                    "cache": ["hit", "miss", "pass", "error"][n % 4],
+                    "duration_seconds": 0.0004 * (n + 1),
+                    "outcome": "complete",
+                    "code": "",
+                }
+                for n in range(8)
+            ],
+        },
+        "recent_errors": [
+            {"at": NOW - 60, "level": "warning", "what": "no answer from the origin to GET: connection reset", "target": "/api/v2/<b>"}
+        ],
+        "warnings": [],
+        "listeners": ["127.0.0.1:8610", "[::1]:8610"],
+        "config": "/etc/passoproxy/config.yaml",
+    }
+
+
+def without_pair() -> dict[str, Any]:
+    """A status document of a daemon that nobody authorised yet."""
+    document = healthy(access="none", chain="none", runway_seconds=0.0, access_until=None, served_until=None)
+    document["token"] |= {"next_refresh_at": None, "obtained_at": None, "reason": "no pair", "remedy": "authorise it", "grant": ""}
+    return document | {"state": "unready", "reason": "there is no pair and nothing is stored"}
+
+
+@dataclass
+class FakeDaemon:
+    """Remembers what it was asked; `fails` is raised by every call that does something."""
+
+    document: dict[str, Any] = field(default_factory=healthy)
+    ready: tuple[bool, str, str] = (True, "ready", "")
+    fails: BaseException | None = None
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    shown: dict[str, Any] | None = None
+    outcome: dict[str, Any] | None = None
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    logins: dict[str, str] = field(default_factory=dict)
+
+    def status(self) -> dict[str, Any]:
+        return self.document
+
+    def readiness(self, strict: bool) -> tuple[bool, str, str]:
+        self.calls.append(("readiness", strict))
+        return self.ready
+
+    def _did(self, *call: Any) -> dict[str, Any]:
+        self.calls.append(call)
+        if self.fails is not None:
+            raise self.fails
+        return {"did": call[0]}
+
+    async def refresh(self, force: bool = False) -> dict[str, Any]:
+        return self._did("refresh", force)
+
+    async def import_pair(self, document: bytes) -> dict[str, Any]:
+        return self._did("import", document)
+
+    async def export_pair(self) -> dict[str, Any]:
+        return self._did("export")
+
+    async def logout(self, keep_cache: bool = False) -> dict[str, Any]:
+        return self._did("logout", keep_cache)
+
+    def begin_login(self, bound_to: str, return_to: str = "") -> FakeTicket:
+        self._did("begin_login", bound_to)
+        self.logins["S1"] = bound_to
+        return FakeTicket()
+
+    async def complete_login(self, query: str, bound_to: str | None) -> dict[str, Any]:
+        """Once for each state, and only for whoever it is bound to, as the daemon's logins do."""
+        self._did("complete_login", query, bound_to)
+        if "error=access_denied" in query:
+            raise PersonNeeded("the provider says access_denied: the request was denied; start again and approve it")
+        bound = self.logins.get("S1") if "state=S1" in query else None
+        if bound is None:
+            raise UsageFailure("this login is not known, used already or over ten minutes old; start again")
+        if bound not in ("command", bound_to):
+            raise UsageFailure("this login was begun in another browser; start again")
+        del self.logins["S1"]
+        return {"access": "valid"}
+
+    async def wait_login(self, state: str, timeout: float) -> dict[str, Any] | None:
+        self._did("wait_login", state, timeout)
+        return self.outcome
+
+    async def entries(self, selector: Selector, limit: int) -> AsyncIterator[dict[str, Any]]:
+        self._did("entries", selector, limit)
+        for entry in self.listed[:limit]:
+            yield entry
+
+    async def cache_stats(self) -> dict[str, Any]:
+        return self._did("cache_stats")
+
+    async def show(self, url: str, method: str, data: bytes | None) -> dict[str, Any] | None:
+        self._did("show", url, method, data)
+        return self.shown
+
+    async def purge(self, what: Mapping[str, object]) -> int:
+        self._did("purge", dict(what))
+        return 3
+
+    async def reload(self) -> dict[str, Any]:
+        return self._did("reload")
+
+
+class OddFault(PassoproxyError):
+    """A fault that the admin listener has no status for."""
