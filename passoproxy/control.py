@@ -5,7 +5,7 @@ Knows no HTTP and no configuration; `compose` hands it the parts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -81,17 +81,14 @@ class Control:
         observer: Observer,
         recent: Callable[[], Mapping[str, object]],
         traffic: Callable[[], Mapping[str, object]],
+        tiers: Callable[[], Iterable[StoreStats]] = tuple,
         reload: Callable[[], Awaitable[Data]],
     ) -> None:
         self.facts = facts
         self._keeper, self._logins, self._store, self._reading = keeper, logins, store, reading
-        self._clock, self._observer, self._recent, self._traffic, self._reload = (
-            clock,
-            observer,
-            recent,
-            traffic,
-            reload,
-        )
+        self._clock, self._observer, self._recent, self._traffic = clock, observer, recent, traffic
+        self._tiers = tiers
+        self.reloading = reload
 
     # ---- standing ----------------------------------------------------------------------------------------------------
 
@@ -152,9 +149,7 @@ class Control:
             self.facts.store_stats = await self._store.stats()
         except PassoproxyError:
             return self.facts.store_stats  # a store that is away is a miss, and no reason to show nothing
-        tiers = getattr(self._store, "tier_stats", None)
-        if tiers is not None:
-            self.facts.tiers = tuple(await tiers())
+        self.facts.tiers = tuple(self._tiers())
         return self.facts.store_stats
 
     # ---- the pair ----------------------------------------------------------------------------------------------------
@@ -297,7 +292,7 @@ class Control:
 
     async def reload(self) -> Data:
         """Re-reads the configuration: what changed live, and what needs a restart. A broken one changes nothing and raises."""
-        return await self._reload()
+        return await self.reloading()
 
 
 async def keep_looking(control: Control, clock: Clock, every: float = 5.0) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
-from passoproxy.errors import BodyBroken
-from passoproxy.ports import Body, BytesBody, Request, Response, TokenReply, TokenRequest
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.errors import (
+    BodyBroken,
+    PairDamaged,
+    PairStoreFailure,
+    PairStoreOwned,
+    TokenAnswerLost,
+    TokenRequestUnsent,
+)
+from passoproxy.ports import Body, BytesBody, ChainRecord, RawAnswer, Request, Response, TokenReply, TokenRequest
 
 
 class FakeClock:
@@ -170,3 +179,154 @@ class ScriptedTokenEndpoint:
 def headers(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Fields as a plain dictionary with lower-case names, for comparing."""
     return {name.lower(): value for name, value in pairs}
+
+
+class PowerLoss(BaseException):
+    """The process ends here: nothing after it happens."""
+
+
+class MemoryPairStore:
+    """A PairStore in memory. What it holds outlives its users, as a disk does.
+
+    `failing` names methods that raise PairStoreFailure (a full disk), `loss` the (method, 'before' or 'after') at which power is lost.
+    """
+
+    def __init__(self) -> None:
+        self.generations: dict[int, Pair] = {}
+        self.record = ChainRecord()
+        self.answer: RawAnswer | None = None
+        self.failing: set[str] = set()
+        self.loss: tuple[str, str] | None = None
+        self.damaged: list[str] = []
+        self.owned = False
+        self.calls: list[str] = []
+
+    def _at(self, method: str, when: str) -> None:
+        if when == "before":
+            self.calls.append(method)
+            if method in self.failing:
+                raise PairStoreFailure(f"/state/{method}: cannot be written (No space left on device)")
+        if self.loss == (method, when):
+            raise PowerLoss
+
+    def acquire(self) -> None:
+        if self.owned:
+            raise PairStoreOwned("/state: already served by process 1")
+        self.owned = True
+
+    def release(self) -> None:
+        self.owned = False
+
+    def load(self) -> Pair | None:
+        self._at("load", "before")
+        if self.damaged:
+            raise PairDamaged(self.damaged.pop())
+        return self.generations[max(self.generations)] if self.generations else None
+
+    def load_record(self) -> ChainRecord:
+        return self.record
+
+    def reserve(self) -> None:
+        self._at("reserve", "before")
+        self._at("reserve", "after")
+
+    def keep_answer(self, answer: RawAnswer) -> None:
+        self._at("keep_answer", "before")
+        self.answer = answer
+        self._at("keep_answer", "after")
+
+    def pending_answer(self) -> RawAnswer | None:
+        return self.answer
+
+    def commit(self, pair: Pair) -> None:
+        self._at("commit", "before")
+        self.generations[pair.generation] = pair
+        self._at("commit", "after")
+        self.answer = None
+
+    def save_record(self, record: ChainRecord) -> None:
+        self._at("save_record", "before")
+        self.record = record
+        self._at("save_record", "after")
+
+    def erase(self) -> None:
+        self._at("erase", "before")
+        self.generations.clear()
+        self.answer = None
+
+
+class RotatingProvider:
+    """A TokenEndpoint with single-use refresh tokens that die with their access token, as the Dataservice's.
+
+    `faults` are consumed one a request: a status to answer, 'lost' (rotates, then no answer), 'unsent', or a callable. `replays` is how
+    often a spent token whose answer was lost may be presented again. `presented` counts presentations, `told` those after their fate was told.
+    """
+
+    def __init__(self, clock: FakeClock, lifetime: float = 3600.0, replays: int = 0) -> None:
+        self._clock = clock
+        self.lifetime = lifetime
+        self.replays = replays
+        self.faults: list[object] = []
+        self.presented: dict[str, int] = {}
+        self.told: list[str] = []
+        self.bodies: list[dict[str, str]] = []
+        self.times: list[float] = []
+        self._known: set[str] = set()
+        self._fates: dict[str, str] = {}
+        self._number = 0
+        self.before_answer: Callable[[], None] = lambda: None
+
+    def issue(self) -> dict[str, object]:
+        """A new pair as the token endpoint answers it."""
+        self._number += 1
+        refresh = f"def-refresh-{self._number}"
+        self._known.add(refresh)
+        self._fates[refresh] = "good"
+        return {"access_token": f"access-{self._number}", "refresh_token": refresh, "expires_in": self.lifetime}
+
+    def lose(self, refresh_token: str) -> None:
+        """Takes the answer to its last presentation for lost."""
+        self._fates[refresh_token] = "lost"
+
+    def spend(self, refresh_token: str) -> None:
+        """Refuses it from now on, without having said so to anybody."""
+        self._fates[refresh_token] = "spent"
+
+    async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
+        await asyncio.sleep(0)
+        sent_at = self._clock.wall()
+        self.times.append(self._clock.monotonic())
+        body = json.loads(request.body)
+        self.bodies.append(body)
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "unsent":
+            raise TokenRequestUnsent("no connection")
+        token = body.get("refresh_token")
+        if token is not None:
+            self.presented[token] = self.presented.get(token, 0) + 1
+            if self._fates.get(token) == "told":
+                self.told.append(token)
+        if isinstance(fault, int):
+            return self._reply(fault, b"<html>", sent_at)
+        if callable(fault):
+            return self._reply(*fault(), sent_at)
+        if body["grant_type"] == "refresh_token" and not self._may_refresh(token):
+            self._fates[token] = "told"
+            return self._reply(400, b'{"error": "invalid_grant"}', sent_at)
+        answer = self.issue()
+        if token is not None:
+            self._fates[token] = "lost" if fault == "lost" else "told"
+        self.before_answer()
+        if fault == "lost":
+            raise TokenAnswerLost("the connection broke")
+        return self._reply(200, json.dumps(answer).encode(), sent_at)
+
+    def _may_refresh(self, token: str) -> bool:
+        fate = self._fates.get(token)
+        if fate == "lost" and self.replays > 0:
+            self.replays -= 1
+            return True
+        return fate == "good"
+
+    def _reply(self, status: int, body: bytes, sent_at: float) -> TokenReply:
+        return TokenReply(status, (("Content-Type", "application/json"),), body, sent_at, self._clock.wall())

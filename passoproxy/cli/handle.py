@@ -104,7 +104,7 @@ class Remote:
         return dict(self.ask("GET", "/api/cache/stats"))
 
     def entries(self, chosen: Mapping[str, str], limit: int) -> list[Data]:
-        return list(self.ask("GET", f"/api/cache/entries?{urlencode({**chosen, 'limit': limit})}")["entries"])
+        return list(self.ask("GET", f"/api/cache/entries?{urlencode({**chosen, 'limit': limit})}"))
 
     def show(self, url: str, method: str, data: bytes | None) -> Data | None:
         body = {
@@ -141,11 +141,11 @@ class Local:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
 
-    def _with(self, work: Callable[[Control], Awaitable[Any]]) -> Any:
+    def _with(self, work: Callable[[Control], Awaitable[Any]], *, keep: bool = False) -> Any:
         from passoproxy.compose import standing_still
 
         async def whole() -> Any:
-            async with standing_still(self._loaded) as control:
+            async with standing_still(self._loaded, keep=keep) as control:
                 return await work(control)
 
         return asyncio.run(whole())
@@ -157,16 +157,16 @@ class Local:
         return dict(self._with(work))
 
     def refresh(self, force: bool) -> Data:
-        return dict(self._with(lambda control: control.refresh(force)))
+        return dict(self._with(lambda control: control.refresh(force), keep=True))
 
     def import_pair(self, document: bytes) -> Data:
-        return dict(self._with(lambda control: control.import_pair(document)))
+        return dict(self._with(lambda control: control.import_pair(document), keep=True))
 
     def export_pair(self) -> Data:
-        return dict(self._with(lambda control: control.export_pair()))
+        return dict(self._with(lambda control: control.export_pair(), keep=True))
 
     def logout(self, keep_cache: bool) -> Data:
-        return dict(self._with(lambda control: control.logout(keep_cache)))
+        return dict(self._with(lambda control: control.logout(keep_cache), keep=True))
 
     def cache_stats(self) -> Data:
         return dict(self._with(lambda control: control.cache_stats()))

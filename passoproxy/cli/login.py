@@ -71,7 +71,7 @@ def _through_daemon(remote: Remote, browser: bool, paste: bool) -> dict[str, Any
 async def _alone(loaded: Loaded, browser: bool, paste: bool) -> dict[str, Any]:
     from passoproxy.compose import standing_still
 
-    async with standing_still(loaded) as control:
+    async with standing_still(loaded, keep=True) as control:
         ticket = control.begin_login("command")
         if paste:
             _point_to(ticket.url, browser)

@@ -60,13 +60,12 @@ def _show(found: dict[str, object]) -> None:
     if token.get("remedy"):
         say(f"\nwhat to do: {token['remedy']}")
     for warning in _list(found, "warnings"):
-        say(f"warning: {warning}")
-    errors = _list(found, "recent_errors")[-5:]
+        say(f"warning: {warning.get('detail')}")
+    errors = _list(found, "recent_errors")[:5]
     if errors:
         say("\nrecent errors")
     for error in errors:
-        said = error if isinstance(error, dict) else {"detail": error}
-        say(f"  {moment(number(said, 'time'))}  {said.get('what', '')}: {said.get('detail', '')}".replace(" : ", " "))
+        say(f"  {moment(number(error, 'at'))}  {error.get('what')}  {error.get('target') or ''}".rstrip())
 
 
 def _because(token: dict[str, object]) -> str:
@@ -78,6 +77,6 @@ def _part(found: dict[str, object], name: str) -> dict[str, object]:
     return part if isinstance(part, dict) else {}
 
 
-def _list(found: dict[str, object], name: str) -> list[object]:
+def _list(found: dict[str, object], name: str) -> list[dict[str, object]]:
     part = found.get(name)
-    return part if isinstance(part, list) else []
+    return [each for each in part if isinstance(each, dict)] if isinstance(part, list) else []

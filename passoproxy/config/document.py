@@ -79,7 +79,11 @@ def parse(text: str | bytes) -> Document:
         document.flaws.append(_syntax(error, str(text)))
     else:
         if node is not None:
-            document.values = _Builder(document).build(node, ())
+            try:
+                document.values = _Builder(document).build(node, ())
+            except _Overgrown as error:
+                problem = f"holds more than a configuration can after the aliases of line {error.line} are followed"
+                document.flaws = [Flaw(error.line, "", problem, "use fewer aliases")]
     return document
 
 
@@ -129,28 +133,30 @@ def _syntax(error: yaml.YAMLError, text: str) -> Flaw:
     return Flaw(mark.line + 1, "", f"is not valid YAML at {place}: {problem}{begun}", remedy)
 
 
+class _Overgrown(Exception):
+    """Aliases that multiply, or contain themselves."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
 class _Builder:
     """Turns nodes into plain values and notes their lines; counts nodes, aliases followed."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._nodes = 0
+        self._merging = 0
 
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            if not any(flaw.remedy == "use fewer aliases" for flaw in self._document.flaws):
-                self._flaw(
-                    node,
-                    path[:1],
-                    "holds more than a configuration can after its aliases are followed",
-                    "use fewer aliases",
-                )
-            return None
+            raise _Overgrown(node.start_mark.line + 1)
         self._document.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
-        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.endswith((":set", ":omap", ":pairs", ":binary")):
+        if node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
             self._flaw(node, path, "has a tag ('!...'), which a configuration cannot have", "remove it")
         if isinstance(node, yaml.SequenceNode):
             return [self.build(each, (*path, index)) for index, each in enumerate(node.value)]
@@ -187,11 +193,15 @@ class _Builder:
         if not isinstance(node, yaml.MappingNode):
             self._flaw(node, path, "merges ('<<') what is not a mapping", "name an anchor of a mapping")
             return
+        self._merging += 1
+        if self._merging > MAX_DEPTH:
+            raise _Overgrown(node.start_mark.line + 1)
         # what is merged must not write over the lines of the mapping's own keys
         kept = {place: line for place, line in self._document.lines.items() if place[: len(path)] == path}
         for name, value in self._mapping(node, path).items():
             found.setdefault(name, value)
         self._document.lines.update(kept)
+        self._merging -= 1
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         text = str(node.value)

@@ -41,7 +41,7 @@ def variables(environ: Mapping[str, str]) -> tuple[Layer, list[Fault]]:
 
 def _put(layer: Layer, path: tuple[str, ...], value: Any, where: str) -> None:
     key = find(path)
-    if isinstance(value, dict) and key is not None and key.section and path != ("routes",):
+    if isinstance(value, dict) and key is not None and key.section:
         for name, each in value.items():
             _put(layer, (*path, name), each, where)
     else:
@@ -54,7 +54,7 @@ def _value(text: str, key: Key) -> tuple[Any, list[document.Flaw]]:
     if key.secret and bare and bare[0] not in "\"'" and bare not in ("null", "~"):
         return bare, []
     found = document.parse(text)
-    if found.flaws and key.text:
+    if found.flaws and not key.section:
         hint = document.Flaw(
             0, "", found.flaws[0].problem, f"put the value into quotes of its own, as in '\"{_example(key)}\"'"
         )

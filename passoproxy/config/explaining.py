@@ -32,15 +32,9 @@ def known_part(error: ErrorDetails) -> KeyPath:
     location: KeyPath = error["loc"]
     if error["type"] in ("extra_forbidden", "missing"):
         return location
-    for end in range(len(location), 0, -1):
-        if names(location[:end]) in catalogue():
-            # a number after a list's key is the item
-            return (
-                location[: end + 1]
-                if isinstance(location[end : end + 1][:1] and location[end], int)
-                else location[:end]
-            )
-    return location
+    end = max(place for place in range(1, len(location) + 1) if names(location[:place]) in catalogue())
+    # a number after a list's key is the item
+    return location[: end + 1] if end < len(location) and isinstance(location[end], int) else location[:end]
 
 
 def _said(error: ErrorDetails, path: KeyPath) -> tuple[str, str]:

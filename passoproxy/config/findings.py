@@ -12,13 +12,17 @@ from passoproxy.config.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The settings and where they came from. `check_files` allows a look at the files that they name."""
+    """The settings and where they came from. `check_files` allows a look at the files that they name.
+
+    `config_file` is how the configuration was named, `config_path` where it is.
+    """
 
     settings: Settings
     layer: Layer
     environ: Mapping[str, str] = field(default_factory=dict)
     check_files: bool = True
     config_file: Path | None = None
+    config_path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

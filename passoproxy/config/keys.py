@@ -27,7 +27,6 @@ class Key:
     nullable: bool
     file: bool
     secret: bool
-    text: bool
 
 
 def dotted(path: KeyPath) -> str:
@@ -53,9 +52,9 @@ def _walk(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Key]:
     for name, field in model.model_fields.items():
         types = set(_types(field.annotation))
         inner = next((each for each in types if isinstance(each, type) and issubclass(each, BaseModel)), None)
-        yield Key(
-            (*path, name), inner is not None, type(None) in types, Path in types, SecretStr in types, str in types
-        )
+        # the routes are a list, and their keys those of its items
+        section = inner is not None and typing.get_origin(field.annotation) is not tuple
+        yield Key((*path, name), section, type(None) in types, Path in types, SecretStr in types)
         if inner is not None:
             yield from _walk(inner, (*path, name))
 
@@ -96,13 +95,18 @@ def nearest(path: KeyPath) -> str:
         return dotted((*section, close[0]))
     if elsewhere:
         return dotted(elsewhere[0])
-    far = difflib.get_close_matches(tidy, [each[-1] for each in catalogue()], 1, 0.75)
+    begun = [each for each in level if each.startswith(tidy)] if len(tidy) >= 3 else []
+    if len(begun) == 1:
+        return dotted((*section, begun[0]))
+    far = difflib.get_close_matches(tidy, [each[-1] for each in catalogue()], 1, 0.8)
     return dotted(next(each for each in catalogue() if each[-1] == far[0])) if far else ""
 
 
 def remedy_for_unknown(path: KeyPath) -> str:
     """What to do about an unknown key: the nearest name, else all that are valid there."""
     meant = nearest(path)
+    if meant.startswith("routes.") and names(path)[0] != "routes":
+        return f"did you mean {meant.removeprefix('routes.')} of an item of routes?"
     if meant:
         section = dotted(names(path)[:-1])
         return f"did you mean {meant.removeprefix(section + '.') if section else meant}?"

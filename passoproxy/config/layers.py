@@ -87,7 +87,8 @@ def lay_over(below: Layer, above: Layer) -> Layer:
 def _keeps_what_is_below(path: tuple[str, ...], value: Any) -> bool:
     """Null for a whole section says nothing, and for the replay it means 'as the preset has it'."""
     key = find(path)
-    return value is None and (path == ("oauth", "lost_answer_replay") or (key is not None and key.section))
+    silent = path in (("oauth", "lost_answer_replay"), ("routes",)) or (key is not None and key.section)
+    return value is None and silent
 
 
 def _leaves(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,24 +85,41 @@ def load(
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
     chosen = _choose(path, environ, cwd)
-    merged, faults = _layered(chosen, environ, cwd)
+    file, faults = _from_file(cwd / chosen, str(chosen)) if chosen else (Layer(), [])
+    if file is None:
+        # without it everything else would be found missing
+        raise ConfigurationError(*faults)
+    merged, more = _layered(file, (cwd / chosen).absolute().parent if chosen else cwd, environ, cwd)
     _settle_folders(merged, environ)
-    settings, refused = _validated(merged, faults)
-    warnings: list[ConfigurationWarning] = []
-    if settings is not None:
-        facts = Facts(settings, merged, environ, check_files=secrets, config_file=chosen)
-        for finding in checking.check(facts):
-            # what follows from a key that was refused is told when that one is right
-            if refused.isdisjoint(finding.involved | {finding.key}):
-                where = merged.place(parsed(finding.key)) or _nowhere(chosen)
-                faults.append(Fault(where, finding.key, finding.problem, finding.remedy))
-        warnings = [
-            ConfigurationWarning(each.code, each.key, each.text, merged.place(parsed(each.key)))
-            for each in checking.warn(facts)
-        ]
-    if faults or settings is None:
+    faults += more
+    refused = {fault.key for fault in faults if fault.key}
+    settings, more_refused = _validated(merged, faults)
+    if settings is None:
         raise ConfigurationError(*dict.fromkeys(faults))
-    return Loaded(settings, sources_of(settings, merged), chosen, tuple(warnings), _secrets(settings))
+    facts = Facts(
+        settings, merged, environ, check_files=secrets, config_file=chosen, config_path=cwd / chosen if chosen else None
+    )
+    faults += _judged(facts, refused | more_refused)
+    if faults:
+        raise ConfigurationError(*dict.fromkeys(faults))
+    warnings = tuple(
+        ConfigurationWarning(each.code, each.key, each.text, merged.place(parsed(each.key)))
+        for each in checking.warn(facts)
+    )
+    return Loaded(settings, sources_of(settings, merged), chosen, warnings, _secrets(settings))
+
+
+def _judged(facts: Facts, refused: set[str]) -> list[Fault]:
+    """What the keys mean together; what follows from a key that was refused is told when that one is right."""
+    faults = []
+    for finding in checking.check(facts):
+        keys = finding.involved | {finding.key}
+        if any(key == each or key.startswith(f"{each}.") for key in keys for each in refused):
+            continue
+        places = (facts.layer.place(parsed(key)) for key in (finding.key, *sorted(finding.involved)))
+        where = next(filter(None, places), None) or _nowhere(facts.config_file)
+        faults.append(Fault(where, finding.key, finding.problem, finding.remedy))
+    return faults
 
 
 def _nowhere(chosen: Path | None) -> str:
@@ -120,14 +138,12 @@ def _choose(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | 
     return None
 
 
-def _layered(chosen: Path | None, environ: Mapping[str, str], cwd: Path) -> tuple[Layer, list[Fault]]:
-    faults: list[Fault] = []
-    file = _from_file(cwd / chosen if chosen else None, str(chosen), faults)
-    variables, wrong = environment.variables(environ)
+def _layered(file: Layer, base: Path, environ: Mapping[str, str], cwd: Path) -> tuple[Layer, list[Fault]]:
+    """Everything laid over one another; relative file names of the file count from `base`, those of the environment from `cwd`."""
+    variables, faults = environment.variables(environ)
     given = environment.credentials(environ)
     home = environment.home(environ)
-    if chosen:
-        layers.settle_paths(file, (cwd / chosen).absolute().parent, home)
+    layers.settle_paths(file, base, home)
     layers.settle_paths(variables, cwd, home)
     default_secret = ("oauth", "client_secret_file")
     # the default written out is still the default, which a credential replaces
@@ -139,7 +155,7 @@ def _layered(chosen: Path | None, environ: Mapping[str, str], cwd: Path) -> tupl
             key = dotted(twice)
             faults.append(Fault(layer.place(twice), key, f"is given beside {key}_file", "keep one of the two"))
         merged = layers.lay_over(merged, layer)
-    return merged, faults + wrong
+    return merged, faults
 
 
 def _preset(provider: object) -> Layer:
@@ -156,27 +172,28 @@ def _paths(value: Any, path: tuple[str | int, ...]) -> list[tuple[str | int, ...
     return [path, *below] if path and not (isinstance(value, dict) and isinstance(path[-1], str)) else below
 
 
-def _from_file(path: Path | None, shown: str, faults: list[Fault]) -> Layer:
-    if path is None:
-        return Layer()
+def _from_file(path: Path, shown: str) -> tuple[Layer | None, list[Fault]]:
+    """The layer of the file and its flaws; None where there is nothing to go on with."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None, [Fault(shown, "", "is not a regular file", "name a YAML file")]
             raw = file.read(document.MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        faults.append(_unreadable(shown, error))
-        return Layer()
+        return None, [_unreadable(shown, error)]
     found = document.parse(raw)
-    faults += [
+    faults = [
         Fault(f"{shown}:{flaw.line}" if flaw.line else shown, flaw.key, flaw.problem, flaw.remedy)
         for flaw in found.flaws
     ]
+    if found.values is None:
+        return (None if faults else Layer()), faults
     if not isinstance(found.values, dict):
-        if found.values is not None:
-            faults.append(
-                Fault(f"{shown}:1", "", "is not a mapping of keys", "begin with a line such as 'provider: passolution'")
-            )
-        return Layer()
-    return Layer(found.values, {place: f"{shown}:{line}" for place, line in found.lines.items() if place})
+        return None, [
+            Fault(f"{shown}:1", "", "is not a mapping of keys", "begin with a line such as 'provider: passolution'"),
+            *faults,
+        ]
+    return Layer(found.values, {place: f"{shown}:{line}" for place, line in found.lines.items() if place}), faults
 
 
 def _unreadable(shown: str, error: OSError | ValueError) -> Fault:
@@ -216,7 +233,11 @@ def _validated(merged: Layer, faults: list[Fault]) -> tuple[Settings | None, set
     except ValidationError as error:
         said, paths = explain(error, merged)
     faults += said
-    refused = {dotted(path) for path in paths} | {nearest(path) for path in paths if find(path) is None}
+    refused = {dotted(path) for path in paths}
+    for path in paths:
+        if find(path) is None:
+            meant = nearest(path)
+            refused |= {meant, dotted((*path[:-1], meant.rpartition(".")[2]))}
     try:
         return Settings.model_validate(without(merged.values, paths)), refused
     except ValidationError:
@@ -227,7 +248,9 @@ def _secrets(settings: Settings) -> Secrets:
     oauth, server, admin, state = settings.oauth, settings.server, settings.admin, settings.state
     upstream = settings.upstream
     return Secrets(
-        client_secret=secret(oauth.client_secret, oauth.client_secret_file, "oauth.client_secret"),
+        client_secret=None
+        if oauth.client_auth == "none" or oauth.grant == "static"
+        else secret(oauth.client_secret, oauth.client_secret_file, "oauth.client_secret"),
         static_token=secret(oauth.static_token, oauth.static_token_file, "oauth.static_token"),
         client_keys=secret(server.client_keys, server.client_keys_file, "server.client_keys"),
         admin_token=secret(admin.token, admin.token_file, "admin.token"),

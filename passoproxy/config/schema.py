@@ -38,6 +38,13 @@ def _tidy(schema: dict[str, Any], definitions: dict[str, Any], path: tuple[str, 
     found.pop("title", None)
     if "$ref" in found:
         node["properties"][path[-1]] = {"anyOf": [{"$ref": found["$ref"]}, {"type": "null"}]}
+        return
+    if path in (("oauth", "lost_answer_replay"), ("routes",)):
+        # null keeps what lies below, as an empty section does
+        node["properties"][path[-1]] = {
+            "anyOf": [{key: each for key, each in found.items() if key != "default"}, {"type": "null"}],
+            "default": value[path[-1]],
+        }
     elif "default" in found and isinstance(value, dict) and path[-1] in value:
         found["default"] = value[path[-1]]
 

@@ -144,17 +144,24 @@ class Exposure:
     excused: str = ""
 
 
-def exposure(path: Path, *, in_container: bool) -> Exposure | None:
+def on_read_only_mount(path: Path) -> bool:
+    """Whether nobody can change the file where it is mounted."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def exposure(
+    path: Path, *, in_container: bool, read_only: Callable[[Path], bool] = on_read_only_mount
+) -> Exposure | None:
     """Whether users other than owner and group can read or write a file; None where they cannot, or where it is not there."""
     try:
         found = path.stat()
         # the group is a way of giving a daemon without root its secret; writing by the group is not
-        if not found.st_mode & 0o026:
+        if not found.st_mode & 0o026 or not stat.S_ISREG(found.st_mode):
             return None
-        read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        excused = read_only(path)
     except OSError:
         return None
-    if read_only:
+    if excused:
         return Exposure(stat.S_IMODE(found.st_mode), "its mount is read-only")
     if in_container and found.st_uid == 0:
         return Exposure(stat.S_IMODE(found.st_mode), "it belongs to root in a container")

@@ -30,6 +30,9 @@ UNUSED_KEYS: tuple[tuple[str, str], ...] = (
 )
 """A key, or a section with all that is in it, and what happens instead."""
 
+HONOURED = {"upstream.proxy": "none", "oauth.refresh_on_exit": "never", "cache.on_revoked": "keep"}
+"""Values that ask for what this version does anyway."""
+
 
 def unused(settings: Settings, layer: Layer, environ: Mapping[str, str]) -> list[tuple[str, str]]:
     """Keys that were set to something other than their default and do nothing, each with the text that says so."""
@@ -38,7 +41,8 @@ def unused(settings: Settings, layer: Layer, environ: Mapping[str, str]) -> list
     for key, instead in UNUSED_KEYS:
         for leaf in _leaves(key, defaults):
             path = tuple(leaf.split("."))
-            if _value(wanted, path) != _value(defaults, path) and not layer.place(path).startswith("preset"):
+            value = _value(wanted, path)
+            if value not in (_value(defaults, path), HONOURED.get(leaf)) and not layer.place(path).startswith("preset"):
                 found.append((leaf, f"is accepted, and does nothing in this version: {instead}"))
     if (
         ("upstream.proxy", "connections are made directly") in UNUSED_KEYS

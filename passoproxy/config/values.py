@@ -93,7 +93,7 @@ def url_parts(value: object, example: str) -> urllib.parse.SplitResult:
 
 
 def http_url(value: object) -> object:
-    url_parts(value, "https://web.example.com/oauth/token")
+    url_parts(value, "https://web.example.com/path")
     return str(value).strip()
 
 

@@ -43,6 +43,9 @@ class Limits:
     held_bytes: int = 256 * 1024
     """Bytes of an answer that may wait for their reader before reading pauses."""
     interim_heads: int = 32
+    settling: float = 0.01
+    """Rest before a connection is used again, while another can be opened instead: an answer sent twice arrives within it, and ends the
+    connection instead of going to the next request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,22 +116,23 @@ class Dialer:
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if proxy.authorization:
             lines.append(f"Proxy-Authorization: {proxy.authorization}")
-        await loop.sock_sendall(sock, ("\r\n".join(lines) + "\r\n\r\n").encode())
-        answer = b""
-        while not answer.endswith(b"\r\n\r\n"):
-            # One byte at a time towards the end would be exact; nothing may follow before we speak, so more is an error.
-            part = await loop.sock_recv(sock, 4096)
-            answer += part
-            head, end, rest = answer.partition(b"\r\n\r\n")
-            if not part or len(head) > _TUNNEL_HEAD_BYTES or (end and rest):
-                raise DialFailed(
-                    f"the proxy {proxy.host}:{proxy.port} did not answer CONNECT properly; check upstream.proxy"
-                )
+        named = f"the proxy {proxy.host}:{proxy.port}"
+        try:
+            await loop.sock_sendall(sock, ("\r\n".join(lines) + "\r\n\r\n").encode())
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n"):
+                part = await loop.sock_recv(sock, 4096)
+                answer += part
+                # Nothing may follow the head before we speak, so there is nothing to hand on.
+                if not part or len(answer) > _TUNNEL_HEAD_BYTES or b"\r\n\r\n" in answer[:-4]:
+                    raise DialFailed(f"{named} did not answer CONNECT properly; check upstream.proxy")
+        except ConnectionError as error:
+            raise DialFailed(f"{named} broke off at CONNECT; check upstream.proxy") from error
         status = answer[9:12]
         if not answer.startswith(b"HTTP/1.") or not status.startswith(b"2"):
             said = status.decode("ascii") if status.isdigit() else "no valid status"
             raise DialFailed(
-                f"the proxy {proxy.host}:{proxy.port} refused CONNECT ({said}); check upstream.proxy and its rights"
+                f"{named} refused CONNECT ({said}); check upstream.proxy and its rights"
             )
 
     @property

@@ -15,11 +15,6 @@ from passoproxy.outbound.endpoint import Endpoint
 from passoproxy.outbound.heads import require_native_parser
 
 
-_SETTLING = 0.002
-"""Seconds that a connection rests before it is used again, while another can be opened instead: an answer sent twice arrives within them,
-and ends the connection instead of going to the next request."""
-
-
 class Pool:
     """At most `max_connections` to the dialer's endpoint. Who finds none free waits, first come first served, for the dialer's timeout.
 
@@ -76,7 +71,7 @@ class Pool:
         """A connection that may be used again, if there is one that need not rest any longer."""
         while self._idle:
             connection = self._idle[0]
-            if connection.rested < _SETTLING and self._places < self._max:
+            if connection.rested < self._limits.settling and self._places < self._max:
                 return None
             self._idle.popleft()
             if connection.usable:

@@ -15,7 +15,7 @@ from passoproxy.core.events import TaskFailed
 from passoproxy.core.http.messages import ResponseHead
 from passoproxy.errors import Overloaded, PassoproxyError
 from passoproxy.ports import Clock, Observer, Response, nobody
-from passoproxy.proxy.sharing import SharedBody, done_within
+from passoproxy.proxy.sharing import Reader, SharedBody, done_within
 
 MOST_REMEMBERED = 10_000
 UNSHARED_FOR = 60.0
@@ -34,11 +34,20 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The answer is on its way, for all who wait. `entry` is what it is stored as, None where it is not stored."""
+    """The answer is on its way, for all who wait, and is stored as `entry`. `first` is the asker's view of the body."""
 
     head: ResponseHead
     body: SharedBody
-    entry: Entry | None
+    first: Reader | None
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer that is a failure, for all who waited: small enough to be in memory."""
+
+    head: ResponseHead
+    data: bytes
     request_time: float
     response_time: float
 
@@ -59,7 +68,7 @@ class Failed:
     fault: Exception
 
 
-Landing = Landed | Shared | Handed | Failed
+Landing = Landed | Shared | Told | Handed | Failed
 
 
 class Flight:
@@ -87,6 +96,13 @@ class Flight:
         """Whoever asked has gone."""
         if not self._taken.done():
             self._taken.set_result(False)
+        if self.landing.done() and isinstance(landing := self.landing.result(), Shared) and landing.first is not None:
+            landing.first.leave()
+
+    @property
+    def asker_left(self) -> bool:
+        """Whether nobody is there any more for whom this was begun."""
+        return self._taken.done() and not self._taken.result()
 
     async def hand_over(self, handed: Handed) -> None:
         """Lands with an answer for the asker alone, and closes it where the asker has gone."""
@@ -101,7 +117,9 @@ Carry = Callable[[Flight], Awaitable[None]]
 class Flights:
     """All flights of one process. `patience` is how many seconds a follower waits for somebody else's flight."""
 
-    def __init__(self, clock: Clock, observer: Observer = nobody, patience: float = 30.0, most_background: int = 8) -> None:
+    def __init__(
+        self, clock: Clock, observer: Observer = nobody, patience: float = 30.0, most_background: int = 8
+    ) -> None:
         self._clock = clock
         self._observer = observer
         self._patience = patience
@@ -153,9 +171,9 @@ class Flights:
             return None
         return flight.landing.result()
 
-    async def finished(self, flight: Flight) -> bool:
-        """Whether the flight came to its end, the store's part included, within the time one may wait."""
-        return flight.done.done() or await done_within(self._clock, flight.done, self._patience)
+    async def in_time(self, future: asyncio.Future[Entry | None] | asyncio.Future[None]) -> bool:
+        """Whether `future` is done within the time one may wait."""
+        return future.done() or await done_within(self._clock, future, self._patience)
 
     async def close(self) -> None:
         """Ends every flight; what was being stored is given up."""
@@ -183,7 +201,7 @@ class Flights:
         flight.land(Failed(Overloaded("the answer was given up; ask again in a moment")))
         if flight.background:
             self._background -= 1
-            if isinstance(flight.landing.result(), Failed):
+            if not isinstance(flight.landing.result(), Landed | Shared):
                 self._paused.add(flight.key)
         flight.done.set_result(None)
 
@@ -191,6 +209,10 @@ class Flights:
         """From now on nobody finds the flight; whoever waits for it already goes on waiting."""
         if flight.key is not None and self._aloft.get(flight.key) is flight:
             del self._aloft[flight.key]
+
+    def release_all(self) -> None:
+        """From now on nobody finds any of the flights under way."""
+        self._aloft.clear()
 
 
 class _Memory:

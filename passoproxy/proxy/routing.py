@@ -21,7 +21,5 @@ class Routing:
         head = request.head
         policy = self.table.find(head.path)
         request.trail.route = policy.name
-        leaving = admitted(
-            head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization
-        )
+        leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
         return await self._next.send(replace(request, head=leaving, policy=policy))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from passoproxy.core.cache.entry import Entry
 from passoproxy.errors import BodyBroken, PassoproxyError
 from passoproxy.ports import Body, BytesBody, Clock
 from passoproxy.proxy.bodies import BegunBody
@@ -25,8 +27,17 @@ Sink = Callable[[bytes], Awaitable[bool]]
 class SharedBody:
     """`pump` reads the source to its end; `reader` gives bodies that begin at its start. Not for more than one loop."""
 
-    def __init__(self, source: Body, clock: Clock, window_bytes: int = WINDOW_BYTES, longest_stall: float = LONGEST_STALL) -> None:
+    def __init__(
+        self,
+        source: Body,
+        clock: Clock,
+        read: Callable[[Entry], Awaitable[Body | None]],
+        window_bytes: int = WINDOW_BYTES,
+        longest_stall: float = LONGEST_STALL,
+    ) -> None:
+        """`read` reads what `stored` names."""
         self.length = source.length
+        self.read = read
         self._source = source
         self._clock = clock
         self._window = window_bytes
@@ -38,8 +49,8 @@ class SharedBody:
         self._readers: list[Reader] = []
         self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._storing = False
-        self.stored: asyncio.Future[Callable[[], Awaitable[Body | None]] | None] = asyncio.get_running_loop().create_future()
-        """Settled by whoever stores: a way to read the stored body, or None where there is none."""
+        self.stored: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
+        """Settled by whoever stores, when that is done or given up."""
 
     @property
     def whole(self) -> bytes | None:
@@ -47,9 +58,9 @@ class SharedBody:
         return b"".join(self._parts) if self._ended is True and not self._dropped else None
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the source was read to its right end."""
-        return self._ended is True
+    def is_broken(self) -> bool:
+        """Whether the source ended before its end."""
+        return isinstance(self._ended, PassoproxyError)
 
     def reader(self) -> Reader | None:
         """A body from the start; None where the start is not in memory any more."""
@@ -201,15 +212,19 @@ class Reader:
                 await self._shared.news()
         raise StopAsyncIteration
 
-    async def aclose(self) -> None:
+    def leave(self) -> None:
+        """Wants nothing more; `aclose` without what needs waiting."""
         self._closed = True
         self._shared.leave(self)
+
+    async def aclose(self) -> None:
+        self.leave()
         if self._rest is not None:
             await self._rest.aclose()
 
     async def _from_store(self) -> Body:
-        read = await asyncio.shield(self._shared.stored)
-        body = await read() if read is not None else None
+        entry = await asyncio.shield(self._shared.stored)
+        body = await self._shared.read(entry) if entry is not None else None
         if body is None:
             raise BodyBroken("this client was too slow, and the answer could not be kept for it")
         return await _after(body, self._given)
@@ -229,7 +244,7 @@ async def _after(body: Body, skip: int) -> Body:
     return body
 
 
-async def done_within(clock: Clock, future: asyncio.Future[object] | asyncio.Future[None], seconds: float) -> bool:
+async def done_within(clock: Clock, future: asyncio.Future[Any], seconds: float) -> bool:
     """Whether `future` is done within so many seconds; it is not cancelled."""
     alarm = asyncio.ensure_future(clock.sleep(seconds))
     try:

@@ -1,15 +1,15 @@
 """The sandbox's own controls under `/__sandbox/`: faults, changes, and the journal."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from aiohttp import web
 
 from passoproxy.sandbox.data.countries import countries
 from passoproxy.sandbox.faults import FAULTS, FaultSet
-from passoproxy.sandbox.journal import Journal
+from passoproxy.sandbox.journal import Journal, Noted
 from passoproxy.sandbox.origin.changes import Changes
-
 
 _PART = 500
 
@@ -67,13 +67,14 @@ class Control:
         since = request.query.get("since", "0")
         if not (since.isascii() and since.isdigit()):
             return _json({"error": "since must be a whole number from 0"}, 400)
+        requests, following = self._journal.requests(int(since)), self._journal.next_index
         answer = web.StreamResponse(headers={"Cache-Control": "no-store", "Content-Type": "application/json"})
         await answer.prepare(request)
         await answer.write(b'{"requests": [')
-        await _write(answer, [asdict(entry) for entry in self._journal.requests(int(since))])
+        await _write(answer, requests)
         await answer.write(b'], "tokens": [')
         await _write(answer, self._journal.tokens())
-        await answer.write(f'], "next": {self._journal.next_index}}}'.encode())
+        await answer.write(f'], "next": {following}}}'.encode())
         return answer
 
     async def clear_journal(self, request: web.Request) -> web.StreamResponse:
@@ -81,10 +82,10 @@ class Control:
         return web.Response(status=204)
 
 
-async def _write(answer: web.StreamResponse, items: list[dict[str, object]]) -> None:
+async def _write(answer: web.StreamResponse, items: Sequence[Noted]) -> None:
     """Writes the items of a JSON list in parts: a long journal is larger than what should be sent, or held, at once."""
     for start in range(0, len(items), _PART):
-        part = json.dumps(items[start : start + _PART])[1:-1]
+        part = json.dumps([item.describe() for item in items[start : start + _PART]])[1:-1]
         await answer.write(f"{', ' if start else ''}{part}".encode())
 
 

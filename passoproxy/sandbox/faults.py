@@ -19,7 +19,7 @@ FAULTS: dict[str, str] = {
     "no_new_refresh_token": "a refresh gives no new refresh token, the old one stays valid",
     "origin_5xx": "the origin answers 500 with an HTML page",
     "origin_429": "the origin answers 429 with Retry-After",
-    "origin_401": "the origin refuses a valid access token once",
+    "origin_401": "the origin refuses a valid access token, which stays valid",
     "origin_slow": "the origin answers after a long wait",
     "origin_reset_midbody": "the connection is reset in the middle of a body",
     "origin_truncated": "the connection is closed before the declared length is reached",

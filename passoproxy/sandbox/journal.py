@@ -8,6 +8,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Protocol
 from urllib.parse import unquote_plus
@@ -75,13 +76,17 @@ class Entry:
         """Notes a fault; a request that met several names all of them."""
         self.fault = fault if self.fault is None else f"{self.fault},{fault}"
 
+    def describe(self) -> dict[str, object]:
+        """The journal's view."""
+        return {name: getattr(self, name) for name in Entry.__slots__}
+
     def note_body(self, raw: bytes) -> None:
         """Notes a body that was read, by length and digest; not for bodies that hold credentials."""
         self.body_bytes, self.body_sha256 = len(raw), hashlib.sha256(raw).hexdigest()[:16]
 
 
-class TokenRecord(Protocol):
-    """A token as the journal shows it."""
+class Noted(Protocol):
+    """What the journal can show."""
 
     def describe(self) -> dict[str, object]: ...
 
@@ -92,19 +97,21 @@ class Journal:
     def __init__(self, size: int, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._requests: deque[Entry] = deque(maxlen=size)
-        self._tokens: deque[TokenRecord] = deque(maxlen=size)
+        self._tokens: deque[Noted] = deque(maxlen=size)
         self._next = 0
 
     def arrived(self, method: str, target: str, headers: CIMultiDictProxy[str]) -> Entry:
         """Notes a request at the moment when its head is complete; the caller fills in how it went."""
         path, mark, query = target.partition("?")
         path, query = _SECRET_PATH.sub(lambda found: fingerprint(found[0]), path), cover_query(query)
-        entry = Entry(self._next, self._clock(), method, path, query, path + mark + query, _cover(headers))
+        entry = Entry(
+            self._next, self._clock(), method, path, query, path + mark + query, _cover(tuple(headers.items()))
+        )
         self._next += 1
         self._requests.append(entry)
         return entry
 
-    def issued(self, token: TokenRecord) -> None:
+    def issued(self, token: Noted) -> None:
         """Notes a token; later changes of it show by themselves."""
         self._tokens.append(token)
 
@@ -113,9 +120,9 @@ class Journal:
         first = self._requests[0].index if self._requests else self._next
         return list(islice(self._requests, max(0, since - first), None))
 
-    def tokens(self) -> list[dict[str, object]]:
+    def tokens(self) -> list[Noted]:
         """Every token that was issued, oldest first."""
-        return [token.describe() for token in self._tokens]
+        return list(self._tokens)
 
     @property
     def next_index(self) -> int:
@@ -128,9 +135,11 @@ class Journal:
         self._tokens.clear()
 
 
-def _cover(headers: CIMultiDictProxy[str]) -> dict[str, str]:
+@lru_cache(maxsize=256)
+def _cover(fields: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """What the journal shows of a head; clients repeat themselves, so that equal heads share one."""
     shown: dict[str, str] = {}
-    for name, value in headers.items():
+    for name, value in fields:
         covered = cover_header(name, value)
         shown[name] = f"{shown[name]}, {covered}" if name in shown else covered
     return shown

@@ -26,6 +26,7 @@ pre{background:var(--back);border:1px solid var(--line);border-radius:9px;paddin
 table{width:100%;border-collapse:collapse;font-size:.93rem}td,th{text-align:left;vertical-align:top;padding:.42rem .9rem .42rem 0;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:600}tr:last-child td{border-bottom:0}td code{overflow-wrap:anywhere}
 .nowrap{white-space:nowrap}
+@media(max-width:32rem){dl{grid-template-columns:1fr;gap:.15rem}dd{margin-bottom:.6rem}main{padding-top:1.5rem}.card{padding:1.25rem}}
 a{color:var(--mark)}
 .actions{display:flex;gap:.75rem;margin-top:1.4rem}
 button{flex:1;font:inherit;font-weight:600;padding:.7rem 1rem;border-radius:9px;border:1px solid var(--line);background:transparent;color:var(--ink);cursor:pointer}

@@ -9,6 +9,7 @@ from passoproxy.sandbox.journal import Entry, Journal
 
 ENTRY = web.RequestKey("entry", Entry)
 CONTROL = "/__sandbox/"
+ORIGIN = "/api/"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -19,7 +20,7 @@ def entry_of(request: web.Request) -> Entry:
 
 
 class Recording:
-    """The middleware; `sleep` waits for `latency` seconds before every answer of provider and origin."""
+    """The middleware; `sleep` waits for `latency` seconds before every answer, but for the origin's: its guard waits."""
 
     def __init__(self, journal: Journal, latency: float, sleep: Callable[[float], Awaitable[object]]) -> None:
         self._journal, self._latency, self._sleep = journal, latency, sleep
@@ -30,7 +31,7 @@ class Recording:
             return await _answer(request, handler)
         entry = self._journal.arrived(request.method, request.raw_path, request.headers)
         request[ENTRY] = entry
-        if self._latency:
+        if self._latency and not request.path.startswith(ORIGIN):
             await self._sleep(self._latency)
         try:
             answer = await _answer(request, handler)
@@ -61,12 +62,12 @@ def _wrong_method(request: web.Request, refused: web.HTTPMethodNotAllowed) -> we
     allowed = ", ".join(sorted(refused.allowed_methods))
     text = f"The {request.method} method is not supported for route {request.path.lstrip('/')}. Supported: {allowed}."
     # The data service documents 404 as "method not allowed"; the provider is an ordinary server.
-    answer = _plain(request, 404 if request.path.startswith("/api/") else 405, text)
+    answer = _plain(request, 404 if request.path.startswith(ORIGIN) else 405, text)
     answer.headers["Allow"] = allowed
     return answer
 
 
 def _plain(request: web.Request, status: int, text: str) -> web.Response:
     body = json.dumps({"message": text}).replace("/", "\\/")
-    headers = {"Cache-Control": "no-cache, private"} if request.path.startswith("/api/") else None
+    headers = {"Cache-Control": "no-cache, private"} if request.path.startswith(ORIGIN) else None
     return web.Response(status=status, text=body, content_type="application/json", headers=headers)

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from passoproxy.ports import Observer, nobody
-from passoproxy.server.admin_api import Api
+from passoproxy.server.admin_api import Api, form_of
 from passoproxy.server.admin_guard import PAGE_FIELD, AdminAccess, Guard
 from passoproxy.server.admin_problems import NotFound, problems
 from passoproxy.server.callback import CALLBACK_PATH, Callback
@@ -158,8 +158,7 @@ def _guarded(check: Callable[[web.Request], None], handler: Handler) -> Handler:
 def _guarded_form(guard: Guard, handler: Handler) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
         guard.check_same_site(request)
-        given = (await request.post()).get("page_token", "")
-        guard.check_change(request, given if isinstance(given, str) else "")
+        guard.check_change(request, (await form_of(request)).get("page_token", ""))
         return await handler(request)
 
     return guarded

@@ -12,7 +12,6 @@ from typing import Any
 
 from aiohttp import web
 
-from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import BadRequest, BodyTooLarge
 from passoproxy.server.admin_problems import NotFound, NotImplementedYet
 from passoproxy.server.steering import COMMAND, Document, Steering
@@ -42,8 +41,9 @@ class Api:
 
     async def entries(self, request: web.Request) -> web.Response:
         """A list of entries; `X-Passoproxy-More: true` where `limit` cut it short."""
-        limit = _limit(request.query.get("limit", str(_DEFAULT_LISTED)))
-        listed = [entry async for entry in self._daemon.entries(_selector(request.query), limit + 1)]
+        chosen = dict(request.query)
+        limit = _limit(chosen.pop("limit", str(_DEFAULT_LISTED)))
+        listed = [entry async for entry in self._daemon.entries(self._daemon.selector(chosen), limit + 1)]
         reply = answer(listed[:limit])
         if len(listed) > limit:
             reply.headers["X-Passoproxy-More"] = "true"
@@ -114,6 +114,13 @@ async def body_of(request: web.Request, max_bytes: int) -> bytes:
     return body
 
 
+async def form_of(request: web.Request) -> dict[str, str]:
+    """The texts of a form, files left out. Raises as `body_of`; read once, it can be asked for again."""
+    async with asyncio.timeout(_BODY_SECONDS):
+        form = await request.post()
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
 async def document_of(request: web.Request) -> Document:
     """The JSON object in the body, empty where there is no body. Raises BadRequest naming what is wrong."""
     body = await body_of(request, request.client_max_size)
@@ -140,22 +147,18 @@ def query_of(pasted: str) -> str:
 
 
 def purge_order(order: Mapping[str, Any]) -> dict[str, object]:
-    """Exactly one of `url`, `prefix`, `route`, `tag` with a text, or `all` with true."""
-    named = {name: value for name, value in order.items() if value is not None}
-    match list(named.items()):
-        case [("all", True)]:
+    """Exactly one of `url`, `prefix`, `route`, `tag` with a text, or `all` with true; beside `url` the body of a POST as `data`."""
+    match {name: value for name, value in order.items() if value is not None}:
+        case {"all": True, **rest} if not rest:
             return {"all": True}
-        case [(word, str(value))] if word in _PURGE_WORDS and value:
-            return {word: value}
+        case {"url": str(url), "data": str(data), **rest} if url and not rest:
+            return {"url": url, "data": data}
+        case named if len(named) == 1 and all(
+            word in _PURGE_WORDS and value and isinstance(value, str) for word, value in named.items()
+        ):
+            return dict(named)
         case _:
             raise BadRequest('one of {"url": …}, {"prefix": …}, {"route": …}, {"tag": …} and {"all": true} is expected')
-
-
-def _selector(query: Mapping[str, str]) -> Selector:
-    unknown = sorted(set(query) - {"prefix", "route", "tag", "limit"})
-    if unknown:
-        raise BadRequest(f"unknown parameter {unknown[0][:64]!r}; known are prefix, route, tag and limit")
-    return Selector(prefix=query.get("prefix"), route=query.get("route"), tag=query.get("tag"))
 
 
 def _limit(text: str) -> int:

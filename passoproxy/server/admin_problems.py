@@ -103,7 +103,12 @@ def problem(fault: PassoproxyError) -> web.Response:
     answer = web.Response(
         status=status,
         body=json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"),
-        headers={"Content-Type": "application/problem+json"},
+        headers={
+            "Content-Type": "application/problem+json",
+            "Cache-Control": "no-store",
+            "Server": "passoproxy",
+            "X-Content-Type-Options": "nosniff",
+        },
     )
     if isinstance(fault, Refusal):
         answer.headers.extend(fault.fields)

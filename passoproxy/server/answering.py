@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Protocol
 
-from passoproxy.core.http.forwarding import reason_for
 from passoproxy.core.http.messages import RequestHead, ResponseHead
-from passoproxy.errors import BodyBroken, OriginInvalid
+from passoproxy.errors import BodyBroken, OriginInvalid, Refusal
 from passoproxy.ports import Body, BytesBody, Client, Response
+from passoproxy.server.bodies import RequestBody
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _FRAMING_FIELDS = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
@@ -41,16 +41,13 @@ def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> by
 
     Raises OriginInvalid where a field holds what would end it early.
     """
-    lines = [_STATUS_LINES.get(head.status) or f"HTTP/1.1 {head.status} {reason_for(head.status)}"]
-    for name, value in head.fields.items():
-        if name.lower() not in _FRAMING_FIELDS:
-            lines.append(f"{name}: {value}")
+    lines = [f"{name}: {value}" for name, value in head.fields.items() if name.lower() not in _FRAMING_FIELDS]
     if date and "Date" not in head.fields:
         lines.append(f"Date: {date}")
     lines.extend(framing)
-    breaks = len(lines) + 1
-    lines.extend(("", ""))
-    text = "\r\n".join(lines)
+    status_line = _STATUS_LINES.get(head.status) or f"HTTP/1.1 {head.status} "
+    text = "\r\n".join((status_line, *lines, "", ""))
+    breaks = len(lines) + 2
     if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
         raise OriginInvalid("a field of the answer holds a line break or NUL")
     return text.encode("utf-8", "surrogateescape")
@@ -73,6 +70,11 @@ class Exchange:
         self.begun = False
         self.will_close = not keep_alive
         self.sent_bytes = 0
+
+    @property
+    def fault(self) -> Refusal | None:
+        """What is known to be wrong with the request's body."""
+        return self.body.fault if isinstance(self.body, RequestBody) else None
 
     @property
     def on_interim(self) -> Callable[[ResponseHead], None] | None:

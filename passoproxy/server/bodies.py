@@ -143,6 +143,10 @@ class RequestBody:
 
     async def aclose(self) -> None:
         """What still arrives is thrown away."""
+        self.discard()
+
+    def discard(self) -> None:
+        """As `aclose`."""
         self._closed = True
         self._parts.clear()
         self._held = 0

@@ -15,7 +15,7 @@ from aiohttp import web
 from passoproxy.core.http.targets import parse_authority
 from passoproxy.errors import PassoproxyError
 from passoproxy.server import small_pages
-from passoproxy.server.admin_api import query_of
+from passoproxy.server.admin_api import form_of, query_of
 from passoproxy.server.admin_guard import Guard
 from passoproxy.server.admin_problems import status_of
 from passoproxy.server.markup import html
@@ -68,10 +68,9 @@ class Callback:
 
     async def paste(self, request: web.Request) -> web.Response:
         """Takes the redirected URL from the page's field; that the page sent it was checked before."""
-        form = await request.post()
-        pasted = form.get("url", "")
+        form = await form_of(request)
         try:
-            query = query_of(pasted if isinstance(pasted, str) else "")
+            query = query_of(form.get("url", ""))
         except PassoproxyError as fault:
             return self._failed(fault)
         return await self._complete(request, query)

@@ -13,6 +13,8 @@ from passoproxy.errors import Refusal
 from passoproxy.ports import Response
 from passoproxy.server.answering import Exchange
 
+_MOST_REFUSED = 64
+
 Lane = Callable[[bytes], bytes | None]
 """Answers a read that holds exactly one whole request known to it, or gives None and the road is taken."""
 
@@ -50,7 +52,7 @@ class Connection(Protocol):
         ...
 
     def close_when_idle(self) -> None: ...
-    def abort(self) -> None: ...
+    def drop(self) -> None: ...
 
 
 class Connections:
@@ -62,6 +64,7 @@ class Connections:
         self.lane = lane
         self.draining = False
         self._open: dict[Connection, None] = {}
+        self._refused: set[Connection] = set()
         self._all_gone: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._date = ""
@@ -79,9 +82,17 @@ class Connections:
         self._open[connection] = None
         return True
 
+    def may_be_told(self, connection: Connection) -> bool:
+        """Whether a connection beyond the limit is still told so: only so many are, the others are closed without an answer."""
+        if len(self._refused) >= _MOST_REFUSED:
+            return False
+        self._refused.add(connection)
+        return True
+
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
         self._open.pop(connection, None)
+        self._refused.discard(connection)
         if not self._open and self._all_gone is not None:
             self._all_gone.set()
 
@@ -101,7 +112,8 @@ class Connections:
                 await asyncio.wait_for(self._all_gone.wait(), grace)
             except TimeoutError:
                 for connection in tuple(self._open):
-                    connection.abort()
+                    connection.drop()
+                await self._all_gone.wait()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -117,6 +129,6 @@ class Connections:
         spare = next((connection for connection in self._open if connection.spare), None)
         if spare is None:
             return False
-        spare.abort()
+        spare.drop()
         self._open.pop(spare, None)
         return True

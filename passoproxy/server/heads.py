@@ -32,31 +32,34 @@ class HeadGatherer:
 
         Raises HeadersTooLarge, and BadRequest for what no further byte can mend; what is held is then the offence.
         """
-        buffer: bytes | bytearray = data
-        if self._held:
-            self._held += data
-            buffer = self._held
-        if not self._scanned and buffer.startswith(b"\r"):
-            if len(buffer) == 1:
-                return self._hold(buffer)
-            if buffer.startswith(b"\r\n"):
-                buffer = buffer[2:]
-                if not buffer:
-                    self._held = bytearray()
-                    return None
-        end = buffer.find(HEAD_END, max(0, self._scanned - 3)) + len(HEAD_END)
-        if max(end, 0 if end >= len(HEAD_END) else len(buffer)) > self._max_bytes:
+        buffer = self._gathered(data)
+        if not buffer or buffer == b"\r":
+            self._held = bytearray(buffer)
+            return None
+        found = buffer.find(HEAD_END, max(0, self._scanned - len(HEAD_END) + 1))
+        size = found + len(HEAD_END) if found >= 0 else len(buffer)
+        if size > self._max_bytes:
             self._held = bytearray(buffer[:8])
-            raise HeadersTooLarge(f"request line and fields are over server.limits.header_bytes ({self._max_bytes} bytes)")
-        if end < len(HEAD_END):
-            self._hold(buffer)
-            scan_beginning(buffer, self._scanned)
-            self._scanned = len(buffer)
+            raise HeadersTooLarge(
+                f"request line and fields are over server.limits.header_bytes ({self._max_bytes} bytes)"
+            )
+        if found < 0:
+            self._go_on(buffer)
             return None
         self._held = bytearray()
         self._scanned = 0
-        return bytes(buffer[:end]), bytes(buffer[end:])
+        return bytes(buffer[:size]), bytes(buffer[size:])
 
-    def _hold(self, buffer: bytes | bytearray) -> None:
+    def _gathered(self, data: bytes) -> bytes | bytearray:
+        if not self._held:
+            return data[2:] if data.startswith(b"\r\n") else data
+        self._held += data
+        if not self._scanned and self._held.startswith(b"\r\n"):
+            del self._held[:2]
+        return self._held
+
+    def _go_on(self, buffer: bytes | bytearray) -> None:
         if buffer is not self._held:
             self._held = bytearray(buffer)
+        scan_beginning(self._held, self._scanned)
+        self._scanned = len(self._held)

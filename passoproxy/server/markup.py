@@ -11,6 +11,8 @@ from string import Template
 
 from aiohttp import web
 
+from passoproxy.core.durations import duration
+
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """What the page loads, by file name, with its media type."""
 
@@ -39,6 +41,11 @@ def e(value: object) -> str:
 def pill(text: str, mood: str = "") -> str:
     """A word in a capsule; `mood` is good, warn, bad or ''."""
     return f'<span class="pill {mood}">{e(text)}</span>'
+
+
+def word(text: object, mood: str = "") -> str:
+    """A word in a colour; `mood` as for `pill`."""
+    return f'<span class="word {mood}">{e(text)}</span>'
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> str:
@@ -93,20 +100,12 @@ def size(amount: float) -> str:
     return f"{amount:.1f} GiB"
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people, the two largest units: `9 d 4 h`."""
-    whole = max(0, int(seconds))
-    parts = [(whole // 86_400, "d"), (whole // 3_600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
-    first = next((place for place, (amount, _) in enumerate(parts) if amount), 3)
-    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount) or "0 s"
-
-
 def clock_time(at: float) -> str:
     """Epoch seconds as the time of day in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
 
 
-def moment(at: float) -> str:
+def date_and_time(at: float) -> str:
     """Epoch seconds as date and time in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%a %d %b %Y, %H:%M UTC")
 

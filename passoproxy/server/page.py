@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from passoproxy.core.durations import duration
 from passoproxy.server.markup import (
     bar,
     clock_time,
     countdown,
+    date_and_time,
     document,
-    duration,
     e,
     form,
-    moment,
     pairs,
     pill,
     size,
     sparkline,
     table,
+    word,
 )
 from passoproxy.server.small_pages import paste_field
 
@@ -68,20 +69,21 @@ def status_page(status: Part, page_token: str, now: float, notice: str = "") -> 
 def _hero(status: Part, token: Part, page_token: str, now: float) -> str:
     number, until, share = _runway(token, now)
     access, chain = token.get("access", "none"), token.get("chain", "none")
-    remedy = e(token.get("remedy"))
-    why = "".join(
-        f'<p class="why">{text}</p>'
-        for text in (
-            f"<b>{e(token.get('reason'))}</b>" if token.get("reason") else e(status.get("reason")),
-            remedy,
-            "" if token.get("saved", True) else "<b>The pair is held in memory only: its folder cannot be written.</b>",
-        )
-        if text
-    )
     return f"""<section class="card hero" aria-labelledby="runway-title"><h2 id="runway-title">Runway: time until a person is needed</h2>
 {number}<p class="until">{until}</p>{bar(share, _runway_mood(token, share)) if share is not None else ""}
 <div class="machines"><div>Access token {pill(str(access), _mood(access))}</div><div>Refresh chain {pill(str(chain), _mood(chain))}</div>
-{_next_refresh(token, now)}</div>{why}{_actions(token, page_token)}</section>"""
+{_next_refresh(token, now)}</div>{_why(status, token)}{_actions(token, page_token)}</section>"""
+
+
+def _why(status: Part, token: Part) -> str:
+    """Reason and remedy; loud only where something is wrong."""
+    reason = e(_sentence(token.get("reason") or status.get("reason")))
+    lines = [
+        f"<b>{reason}</b>" if reason and token.get("chain") in ("retrying", "unknown", "dead") else reason,
+        "" if token.get("saved", True) else "<b>The pair is held in memory only: its folder cannot be written.</b>",
+        e(_sentence(token.get("remedy"))),
+    ]
+    return "".join(f'<p class="why">{line}</p>' for line in lines if line)
 
 
 def _runway(token: Part, now: float) -> tuple[str, str, float | None]:
@@ -113,7 +115,7 @@ def _runway(token: Part, now: float) -> tuple[str, str, float | None]:
             else "Only stored answers are served."
         )
         return _words("A person is needed", "bad"), rest, 0.0
-    return f'<p class="runway {mood}">{countdown(left)}</p>', f"until {e(moment(now + left))}", share
+    return f'<p class="runway {mood}">{countdown(left)}</p>', f"until {e(date_and_time(now + left))}", share
 
 
 def _words(text: str, mood: str) -> str:
@@ -128,9 +130,9 @@ def _runway_mood(token: Part, share: float | None) -> str:
 
 def _next_refresh(token: Part, now: float) -> str:
     due = token.get("next_refresh_at")
-    if due is None:
+    if due is None or token.get("chain", "none") in ("none", "dead"):
         return ""
-    return f"<div>Next refresh {'in ' + countdown(due - now) if due > now else 'now'}</div>"
+    return f"<div><span>Next refresh {'in ' + countdown(due - now) if due > now else 'now'}</span></div>"
 
 
 def _actions(token: Part, page_token: str) -> str:
@@ -164,7 +166,7 @@ def _cache(status: Part, page_token: str) -> str:
 
 def _traffic(requests: Part) -> str:
     words = requests.get("by_cache") or {}
-    rows = [(word, f"{words[word]:,}") for word in ("hit", "stale", "miss", "pass", "error") if words.get(word)]
+    rows = [(name, f"{words[name]:,}") for name in ("hit", "stale", "miss", "pass", "error") if words.get(name)]
     if requests.get("refused"):
         rows.append(("refused", f"{requests['refused']:,}"))
     figure = f'<div class="figure">{requests.get("per_second", 0):.1f} <small>requests a second</small></div>'
@@ -175,14 +177,14 @@ def _origin(origin: Part, now: float) -> str:
     state = origin.get("state", "silent")
     took, at = origin.get("last_duration_seconds"), origin.get("last_answer_at")
     rows = [
-        ("Address", f'<span class="mono">{e(origin.get("url"))}</span>' if origin.get("url") else ""),
         ("Last answer", e(f"{origin.get('last_status')}, {duration(now - at)} ago") if at else ""),
         ("It took", e(f"{1000 * took:.0f} ms") if took is not None else ""),
         ("Answers", f"{origin.get('answers', 0):,}"),
         ("Failures", f"{origin['failures']:,}" if origin.get("failures") else ""),
         ("Last failure", e(origin.get("last_failure"))),
     ]
-    return _card("Origin", f"<div>{pill(str(state), _mood(state))}</div>{pairs(rows)}")
+    address = f'<p class="mono address">{e(origin["url"])}</p>' if origin.get("url") else ""
+    return _card("Origin", f"<div>{pill(str(state), _mood(state))}</div>{address}{pairs(rows)}")
 
 
 def _requests(requests: Part) -> str:
@@ -191,8 +193,8 @@ def _requests(requests: Part) -> str:
             e(clock_time(seen["at"])),
             e(seen["method"]),
             e(seen["target"]),
-            pill(str(seen["status"]), "bad" if seen["status"] >= 500 else "warn" if seen["status"] >= 400 else ""),
-            pill(str(seen["cache"]), _mood(seen["cache"])),
+            word(seen["status"], "bad" if seen["status"] >= 500 else "warn" if seen["status"] >= 400 else ""),
+            word(seen["cache"], _mood(seen["cache"])),
             f"{1000 * seen['duration_seconds']:.1f} ms",
         )
         for seen in (requests.get("recent") or [])[:12]
@@ -213,7 +215,7 @@ def _errors(status: Part) -> str:
     rows = [
         (
             e(clock_time(seen["at"])),
-            pill(str(seen["level"]), "bad" if seen["level"] == "error" else "warn"),
+            word(seen["level"], "bad" if seen["level"] == "error" else "warn"),
             e(f"{seen['what']} {seen['target']}"),
         )
         for seen in (status.get("recent_errors") or [])[:8]
@@ -248,6 +250,11 @@ def _card(title: str, inner: str) -> str:
 def _part(status: Part, name: str) -> Part:
     part = status.get(name)
     return part if isinstance(part, Mapping) else {}
+
+
+def _sentence(text: object) -> str:
+    words = str(text or "")
+    return words[:1].upper() + words[1:]
 
 
 def _mood(word: object) -> str:

@@ -45,8 +45,8 @@ class ProxyConnection(asyncio.Protocol):
     """One connection of a client."""
 
     __slots__ = (
-        "_ahead",
         "_aborted",
+        "_ahead",
         "_began_at",
         "_body",
         "_client",
@@ -107,8 +107,11 @@ class ProxyConnection(asyncio.Protocol):
             return
         if self._shared.admit(self):
             self._deadline.set(self._limits.header_timeout)
-        else:
+        elif self._shared.may_be_told(self):
             self._refuse(Overloaded("server.limits.connections is reached"))
+        else:
+            self._phase = _Phase.CLOSED
+            self._transport.abort()
 
     def _known_peer(self) -> bool:
         if self._peer_check is None:
@@ -151,9 +154,7 @@ class ProxyConnection(asyncio.Protocol):
     @property
     def spare(self) -> bool:
         """Whether it waits for a request: kept since the last one, or silent since it was opened."""
-        return self._phase is _Phase.WAITING and (
-            self._served or self._loop.time() - self._began_at > _SILENT_SECONDS
-        )
+        return self._phase is _Phase.WAITING and (self._served or self._loop.time() - self._began_at > _SILENT_SECONDS)
 
     def close_when_idle(self) -> None:
         """Closes now, unless a request has begun; then after its answer."""

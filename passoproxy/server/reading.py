@@ -62,7 +62,7 @@ def _read_fields(head: bytes, at: int) -> Fields:
     lines = _OWN_REQUEST_LINE + head[at:]
     most = len(lines)
     parser = http_parser.HttpRequestParser(
-        None,  # type: ignore[arg-type]  # nobody to pause: the parser never sees a body
+        None,  # nobody to pause: the parser never sees a body
         asyncio.get_running_loop(),
         most,
         max_line_size=most,
@@ -75,7 +75,9 @@ def _read_fields(head: bytes, at: int) -> Fields:
         messages, _, _ = parser.feed_data(lines)
     except HttpProcessingError as fault:
         # Its text repeats the line, credentials included: never passed on.
-        raise BadRequest("the header fields are not as RFC 9112 has them, or one that must be alone is there twice") from fault
+        raise BadRequest(
+            "the header fields are not as RFC 9112 has them, or one that must be alone is there twice"
+        ) from fault
     if len(messages) != 1:
         raise BadRequest("the header fields do not end where they seem to")
     fields: Fields = messages[0][0].headers

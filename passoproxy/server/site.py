@@ -8,6 +8,7 @@ from aiohttp import web
 
 from passoproxy.errors import PassoproxyError
 from passoproxy.server import small_pages
+from passoproxy.server.admin_api import form_of
 from passoproxy.server.admin_guard import Guard
 from passoproxy.server.admin_problems import CrossSite
 from passoproxy.server.markup import html
@@ -34,10 +35,9 @@ class Site:
         self._guard.check_same_site(request)
         if not self._guard.is_same_origin(request):
             raise CrossSite("the admin token is entered on the status page; elsewhere send it as Authorization: Bearer")
-        form = await request.post()
-        given, then = form.get("token", ""), form.get("then", "/")
-        then = then if then in ("/", "/oauth/start") else "/"
-        if not (isinstance(given, str) and self._guard.is_token(given)):
+        form = await form_of(request)
+        then = "/oauth/start" if form.get("then") == "/oauth/start" else "/"
+        if not self._guard.is_token(form.get("token", "")):
             return html(small_pages.token_page(then, wrong=True), 401)
         answer = web.Response(status=303, headers={"Location": then})
         self._guard.remember(request, answer)

@@ -6,9 +6,9 @@ Writing it down is the business of `logs`; secrets are masked there, and by the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import assert_never
 
+from passoproxy.core.durations import duration, moment
 from passoproxy.core.events import (
     ChainChanged,
     EntriesEvicted,
@@ -57,22 +57,6 @@ class Said:
     sentence: str
     details: dict[str, object] = field(default_factory=dict)
     throttle: str = ""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them, the two largest units: `9 d 4 h`, `3 h 20 min`, `45 s`."""
-    whole = max(0, int(seconds))
-    days, rest = divmod(whole, 86_400)
-    hours, rest = divmod(rest, 3_600)
-    minutes, left = divmod(rest, 60)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
-    first = next((place for place, (amount, _) in enumerate(parts) if amount), 3)
-    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount) or "0 s"
-
-
-def moment(at: float) -> str:
-    """Epoch seconds as RFC 3339 in UTC, with whole seconds."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def say(event: Event) -> Said:

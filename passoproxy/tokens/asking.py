@@ -6,6 +6,7 @@ Words and meaning are the core's (`grants`, `replies`), the wire is the TokenEnd
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from passoproxy.core.oauth import grants
 from passoproxy.core.oauth.identity import issued_to
@@ -19,63 +20,77 @@ Failure = Unsent | Retryable | Misconfigured | Dead | Lost
 
 
 class Asking:
-    """The provider, as the pair's life knows it. `client` is asked anew for each request, so that a changed secret counts at once."""
+    """The provider, as the pair's life knows it. `secret` is asked anew for each request, so that a changed one counts at once."""
 
-    def __init__(self, endpoint: TokenEndpoint, provider: Provider, client: Callable[[], Client]) -> None:
+    def __init__(self, endpoint: TokenEndpoint, provider: Provider, client: Client, secret: Callable[[], str]) -> None:
+        """`secret` gives the client's secret, '' where it has none; it may raise a PassoproxyError that says why it cannot."""
         self._endpoint = endpoint
+        self._secret = secret
         self.provider = provider
-        self._client = client
-
-    @property
-    def client_id(self) -> str:
-        return self._client().client_id
-
-    @property
-    def issued_to(self) -> str:
+        self.client = client
+        self.issued_to = issued_to(provider, client.client_id)
         """The mark of pairs that this provider issues to this client."""
-        return issued_to(self.provider, self.client_id)
 
     async def refresh(self, refresh_token: str, timeout: float) -> RawAnswer | Failure:
         """Presents a refresh token, once."""
-        client = self._client()
         url = self.provider.refresh_url or self.provider.token_url
-        posted = grants.refresh(client, refresh_token)
-        return await self._ask(url, posted, timeout, "refresh_token", (refresh_token, client.client_secret))
+        return await self._ask(
+            url, lambda client: grants.refresh(client, refresh_token), timeout, "refresh_token", (refresh_token,)
+        )
 
     async def client_credentials(self, timeout: float) -> RawAnswer | Failure:
         """Asks for the client's own token."""
-        client = self._client()
-        posted = grants.client_credentials(self.provider, client)
-        return await self._ask(self.provider.token_url, posted, timeout, "client_credentials", (client.client_secret,))
+        provider = self.provider
+        return await self._ask(
+            provider.token_url,
+            lambda client: grants.client_credentials(provider, client),
+            timeout,
+            "client_credentials",
+            (),
+        )
 
     async def exchange(self, code: str, verifier: str | None, timeout: float) -> RawAnswer | Failure:
         """Redeems a code, once."""
-        client = self._client()
-        posted = grants.exchange(self.provider, client, code, verifier)
-        secrets = (code, verifier or "", client.client_secret)
-        return await self._ask(self.provider.token_url, posted, timeout, "authorization_code", secrets)
+        provider = self.provider
+        return await self._ask(
+            provider.token_url,
+            lambda client: grants.exchange(provider, client, code, verifier),
+            timeout,
+            "authorization_code",
+            (code, verifier or ""),
+        )
 
     async def revoke(self, token: str, hint: str, timeout: float) -> Failure | None:
         """Gives a token back (RFC 7009); None when the provider took it."""
-        client = self._client()
-        posted = grants.revocation(client, token, hint)
-        secrets = (token, client.client_secret)
-        asked = await self._ask(self.provider.revocation_url, posted, timeout, "revocation", secrets)
+        url = self.provider.revocation_url
+        asked = await self._ask(
+            url, lambda client: grants.revocation(client, token, hint), timeout, "revocation", (token,)
+        )
         return None if isinstance(asked, RawAnswer) else asked
 
     async def _ask(
-        self, url: str, posted: grants.Posted, timeout: float, grant: str, secrets: tuple[str, ...]
+        self,
+        url: str,
+        words: Callable[[Client], grants.Posted],
+        timeout: float,
+        grant: str,
+        secrets: tuple[str, ...],
     ) -> RawAnswer | Failure:
+        try:
+            client = replace(self.client, client_secret=self._secret())
+        except PassoproxyError as fault:
+            return Misconfigured(str(fault))
+        posted = words(client)
         try:
             reply = await self._endpoint.post(TokenRequest(url, posted.headers, posted.body), timeout)
         except TokenRequestUnsent as fault:
             return Unsent(str(fault))
         except TokenAnswerLost as fault:
             return Lost(str(fault))
-        except (PassoproxyError, OSError) as fault:
-            # an endpoint that says neither: nobody can know whether the request left
+        except Exception as fault:
+            # an endpoint that says neither unsent nor lost: nobody can know whether the request left
             return Lost(f"the token request failed ({type(fault).__name__})")
-        fate = classify(reply.status, reply.headers, reply.body, reply.received_at, secrets)
+        fate = classify(reply.status, reply.headers, reply.body, reply.received_at, (*secrets, client.client_secret))
         return _raw(reply, grant) if isinstance(fate, Answer) else fate
 
 

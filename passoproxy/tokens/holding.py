@@ -5,7 +5,6 @@ Nothing here waits, writes or asks; the keeper's task is the only one that chang
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -27,9 +26,7 @@ TOLERATED_DRIFT = 1.0
 class Holding:
     """The pair in memory. `now` is epoch seconds of a clock that does not step: wall time at the start, and the steady clock since."""
 
-    def __init__(
-        self, provider: Provider, client_id: Callable[[], str], terms: Terms, clock: Clock, observe: Observer
-    ) -> None:
+    def __init__(self, provider: Provider, client_id: str, terms: Terms, clock: Clock, observe: Observer) -> None:
         self._provider = provider
         self._client_id = client_id
         self._terms = terms
@@ -49,7 +46,7 @@ class Holding:
         self.next_at: float | None = None
         self.login_until = 0.0
         self.generation = 0
-        self.partition = partition_of(provider, client_id(), None)
+        self.partition = partition_of(provider, client_id, None)
 
     # ---- time --------------------------------------------------------------------------------------------------------
 
@@ -105,7 +102,7 @@ class Holding:
         until = pair.access_until
         self._usable_until = None if until is None else until - self._offset
         self._bearer = Bearer(pair.access_token, pair.generation, until)
-        self.partition = partition_of(self._provider, self._client_id(), pair)
+        self.partition = partition_of(self._provider, self._client_id, pair)
         spent = self.is_spent(pair)
         ended = (Happening.ENDED,) if has_ended(pair, self.now()) else ()
         why = reason or (self.record.reason if spent else "")
@@ -117,7 +114,7 @@ class Holding:
         """Nothing is held any more."""
         self.pair = self.held = self._bearer = self._usable_until = self.next_at = None
         self.saved = True
-        self.partition = partition_of(self._provider, self._client_id(), None)
+        self.partition = partition_of(self._provider, self._client_id, None)
         self.happened(Happening.FORGOTTEN, reason="")
 
     def end_access(self) -> None:

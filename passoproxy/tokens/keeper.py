@@ -59,7 +59,7 @@ class Keeper:
         self._salt = salt
         self._observe = observe
         self._saving = Saving(store, observe, blocking)
-        self._holding = Holding(asking.provider, lambda: asking.client_id, terms, clock, observe)
+        self._holding = Holding(asking.provider, asking.client.client_id, terms, clock, observe)
         self._refreshing = Refreshing(asking, self._saving, terms, salt, self._holding.steady)
         self._renewing = Renewing(
             self._holding, self._saving, self._refreshing, terms, clock, chance, observe, self._tell
@@ -117,13 +117,9 @@ class Keeper:
         known = self._holding.generation
         return await self._orders.place(lambda: self._refresh(force, known))
 
-    async def install(self, pair: bytes | Pair, source: str = "import") -> TokenSnapshot:
+    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
         """Takes a pair over (a document of `token import`, or a pair), and answers when it is in use. CommandFailure where it is none."""
-        if isinstance(pair, bytes):
-            try:
-                pair = read_import(pair, self._holding.now(), self._terms, self._salt())
-            except AnswerUnusable as fault:
-                raise CommandFailure(str(fault)) from fault
+        pair = self._imported(document) if isinstance(document, bytes) else document
         taken = replace(pair, source=source)
         return await self._orders.place(lambda: self._install(taken))
 
@@ -179,7 +175,7 @@ class Keeper:
                 await self._renewing.attempt()
         except Exception as fault:  # the pair must not be lost to a fault of one step
             self._observe(TaskFailed("keeper", f"a step failed: {type(fault).__name__}"))
-            self._holding.next_at = self._holding.now() + RETRY_INTERVAL
+            await self._clock.sleep(RETRY_INTERVAL)
         self._tell()
 
     def _until_next(self) -> float:
@@ -234,12 +230,10 @@ class Keeper:
         if newer := self._newer_than(refused):
             return newer
         if holding.held is not None:
-            self._renewing.use(
-                holding.held
-            )  # the older token is of no use any more, so there is nothing else left to live on
+            # the older token is of no use any more, so there is nothing else left to live on
+            self._renewing.use(holding.held)
             return self.current()
-        if holding.standing.chain is Chain.DEAD:
-            raise holding.refusal()
+        self._refuse_if_dead()
         if self._may_renew(refused):
             self._refused_generation, self._refused_at = refused.generation, self._clock.monotonic()
             await self._renewing.attempt()
@@ -247,8 +241,7 @@ class Keeper:
                 return newer
             if holding.pair and holding.pair.access_until is None:
                 await self._renewing.end_access()  # nobody knew its time; now it is known to be over
-            if holding.standing.chain is Chain.DEAD:
-                raise holding.refusal()
+            self._refuse_if_dead()
         return None
 
     def _may_renew(self, refused: Bearer) -> bool:
@@ -272,7 +265,7 @@ class Keeper:
         return self.snapshot()
 
     async def _install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        outcome = await self._refreshing.settle(answer, self._holding.newest, self._holding.record)
+        outcome = (await self._refreshing.settle(answer, self._holding.newest, self._holding.record)).outcome
         if not isinstance(outcome, Granted):
             raise failure_of(outcome)
         shown = await self._install(outcome.pair)
@@ -294,9 +287,19 @@ class Keeper:
 
     # ---- small steps -----------------------------------------------------------------------------------------------------
 
+    def _refuse_if_dead(self) -> None:
+        if self._holding.standing.chain is Chain.DEAD:
+            raise self._holding.refusal()
+
+    def _imported(self, document: bytes) -> Pair:
+        try:
+            return read_import(document, self._holding.now(), self._terms, self._salt())
+        except AnswerUnusable as fault:
+            raise CommandFailure(str(fault)) from fault
+
     def _newer_than(self, refused: Bearer) -> Bearer | None:
         bearer = self.current()
-        return bearer if bearer is not None and bearer.generation != refused.generation else None
+        return bearer if bearer is not None and bearer.generation > refused.generation else None
 
     def _is_on_its_way(self, within: float) -> bool:
         holding = self._holding

@@ -60,8 +60,8 @@ class Recovering:
     async def _take_up(self, pair: Pair | None, record: ChainRecord, answer: RawAnswer | None) -> None:
         holding = self._holding
         holding.generation = max(holding.generation, pair.generation if pair else 0)
-        if self._terms.grant == "client_credentials" and pair and pair.issued_to != self._issued_to:
-            pair = answer = None  # another client's token; our own is to be had without a person
+        if pair is not None and not self._is_ours(pair):
+            pair = answer = None
         holding.record = record
         new = self._readable(answer, pair)
         match way_out(pair, record.intent, answer.previous_generation if new and answer else None):
@@ -79,6 +79,13 @@ class Recovering:
                     holding.use(pair, loaded=True)
         if holding.pair is None and self._saving.damage:
             holding.reason = holding.last_error = self._saving.damage
+
+    def _is_ours(self, pair: Pair) -> bool:
+        """Whether a stored pair belongs to the grant that is configured now: a person's and a client's own are not the same identity."""
+        own = pair.source == "client_credentials"
+        if self._terms.grant == "client_credentials":
+            return own and pair.issued_to == self._issued_to
+        return not own
 
     def _readable(self, answer: RawAnswer | None, pair: Pair | None) -> Pair | None:
         """The pair of a kept answer; None without one, or where it cannot be read (then it is a lost one)."""

@@ -210,10 +210,9 @@ class Renewing:
     def _give_up_where_nothing_is_left(self) -> bool:
         """After a lost answer: `unknown` becomes `dead` when the access token has ended and no replay is left."""
         holding, intent = self._holding, self._holding.record.intent
-        if holding.standing != Standing(Access.EXPIRED, Chain.UNKNOWN) or self.may_present():
+        if holding.standing != Standing(Access.EXPIRED, Chain.UNKNOWN) or intent is None or self.may_present():
             return False
-        if intent is not None:
-            holding.record = replace(holding.record, intent=None, spent=remembered(holding.record.spent, intent.token))
+        holding.record = replace(holding.record, intent=None, spent=remembered(holding.record.spent, intent.token))
         holding.happened(Happening.GIVEN_UP)
         holding.next_at = None
         return True

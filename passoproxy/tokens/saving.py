@@ -32,20 +32,21 @@ async def in_thread(call: Callable[[], T]) -> T:
 
 
 class Saving:
-    """The store, seen from the loop. `unsaved` is what is not durable yet."""
+    """The store, seen from the loop."""
 
     def __init__(self, store: PairStore, observe: Observer, blocking: Blocking = in_thread) -> None:
         self._store = store
         self._observe = observe
         self._blocking = blocking
-        self._waiting: tuple[Pair, ChainRecord] | None = None
+        self._pair: Pair | None = None
+        self._record: ChainRecord | None = None
         self.damage = ""
         """What was found damaged or unreadable since the start; '' where nothing was."""
 
     @property
     def unsaved(self) -> bool:
-        """Whether a pair waits to be written."""
-        return self._waiting is not None
+        """Whether something waits to be written."""
+        return self._record is not None
 
     async def take(self) -> None:
         """Becomes the owner. Raises PairStoreOwned, CannotCreate."""
@@ -89,17 +90,23 @@ class Saving:
 
     async def commit(self, pair: Pair, record: ChainRecord) -> bool:
         """Makes a generation and its record durable; whether it could. What could not be written waits for `retry`."""
-        self._waiting = (pair, record)
+        self._pair, self._record = pair, record
         return await self.retry()
+
+    async def note(self, record: ChainRecord) -> None:
+        """Makes a record durable; what could not be written waits for `retry`."""
+        self._record = record
+        await self.retry()
 
     async def retry(self) -> bool:
         """Tries again to write what waits; whether nothing waits any more."""
-        if self._waiting is None:
+        pair, record = self._pair, self._record
+        if record is None:
             return True
-        pair, record = self._waiting
 
         def both() -> None:
-            self._store.commit(pair)
+            if pair is not None:
+                self._store.commit(pair)
             self._store.save_record(record)
 
         try:
@@ -107,22 +114,12 @@ class Saving:
         except PairStoreFailure as fault:
             self._observe(PairNotSaved(str(fault)))
             return False
-        self._waiting = None
+        self._pair = self._record = None
         return True
-
-    async def note(self, record: ChainRecord) -> None:
-        """Writes the record where it can; what it says is repeated by the next one."""
-        if self._waiting is not None:
-            self._waiting = (self._waiting[0], record)
-            return
-        try:
-            await self._blocking(lambda: self._store.save_record(record))
-        except PairStoreFailure as fault:
-            self._observe(PairNotSaved(str(fault)))
 
     async def erase(self, record: ChainRecord) -> None:
         """Forgets the pair. Raises PairStoreFailure where it cannot be erased."""
-        self._waiting = None
+        self._pair = self._record = None
 
         def both() -> None:
             self._store.erase()

@@ -242,11 +242,13 @@ async def test_good_answers_and_whether_the_connection_is_kept(
 
 
 async def test_head_tells_of_a_body_that_does_not_come() -> None:
-    async with origin_that(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")) as there:
-        async with caller_of(there.port) as caller:
-            answer = await caller.origin.send(request("HEAD"))
-            assert (answer.head.fields["Content-Length"], await drained(answer.body)) == ("99", b"")
-            assert caller.pool.idle == 1
+    async with (
+        origin_that(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")) as there,
+        caller_of(there.port) as caller,
+    ):
+        answer = await caller.origin.send(request("HEAD"))
+        assert (answer.head.fields["Content-Length"], await drained(answer.body)) == ("99", b"")
+        assert caller.pool.idle == 1
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
@@ -402,11 +404,9 @@ async def test_truncation_is_visible_in_each_framing(raw: bytes, by_reset: bool)
     async with origin_that(play) as there, caller_of(there.port) as caller:
         answer = await caller.origin.send(request())
         assert answer.body.length in (9, None)
-        got = b""
+        assert await anext(answer.body) == b"abc"
         with pytest.raises(BodyBroken, match="broke off"):
-            async for part in answer.body:
-                got += part
-        assert got == b"abc"
+            await anext(answer.body)
         assert caller.pool.open == 0
 
 
@@ -440,13 +440,15 @@ async def test_connection_closed_before_an_answer(said: bytes) -> None:
 
 
 async def test_body_closed_early_ends_the_connection() -> None:
-    async with origin_that(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")) as there:
-        async with caller_of(there.port) as caller:
-            answer = await caller.origin.send(request())
-            await answer.body.aclose()
-            await answer.body.aclose()
-            assert caller.pool.open == 0
-            assert [part async for part in answer.body] == []
+    async with (
+        origin_that(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")) as there,
+        caller_of(there.port) as caller,
+    ):
+        answer = await caller.origin.send(request())
+        await answer.body.aclose()
+        await answer.body.aclose()
+        assert caller.pool.open == 0
+        assert [part async for part in answer.body] == []
 
 
 async def test_endless_answer_is_held_back_in_bounded_memory() -> None:
@@ -534,7 +536,7 @@ async def test_a_harmless_request_on_a_dropped_kept_connection_is_sent_once_more
     ],
 )
 async def test_what_could_do_harm_twice_is_sent_once(method: str, target: str, body: bytes | Body) -> None:
-    asked, play = dropping_kept()
+    _, play = dropping_kept()
     async with origin_that(play) as there, caller_of(there.port) as caller:  # type: ignore[arg-type]
         await caller.origin.send(request())
         once = request(method, target, body=body, policy=EFFECTS)
@@ -601,7 +603,7 @@ async def test_nobody_listens() -> None:
 
 async def test_a_name_that_does_not_exist() -> None:
     async with caller_of(80, host="nowhere.invalid") as caller:
-        with pytest.raises(OriginUnreachable, match="nowhere.invalid"):
+        with pytest.raises(OriginUnreachable, match=r"nowhere\.invalid"):
             await caller.origin.send(request())
 
 

@@ -20,6 +20,9 @@ from tests.fakes import FakeClock, RememberingObserver
 SHORT = 0.1
 """Seconds after which a real timer fires in a test that waits for it."""
 
+AT_ONCE = Limits(settling=0.0)
+"""Connections that are used again at once, so that a test knows which one a request travels on."""
+
 
 @dataclass
 class Line:
@@ -129,7 +132,7 @@ async def caller_of(
 ) -> AsyncIterator[Caller]:
     """An Origin hop for the server at `port`."""
     endpoint = Endpoint("https" if tls else "http", host, port)
-    pool = Pool(Dialer(endpoint, timeout=timeout, tls=tls), max_connections=max_connections, limits=limits)
+    pool = Pool(Dialer(endpoint, timeout=timeout, tls=tls), max_connections=max_connections, limits=limits or AT_ONCE)
     observer = RememberingObserver()
     try:
         yield Caller(Origin(pool, clock=FakeClock(), observer=observer, user_agent=user_agent), pool, observer)

@@ -130,7 +130,9 @@ class Stand:
 
     async def exchange(self, code: str, **changes: str | None) -> Answer:
         return await self.grant(
-            grant_type="authorization_code", code=code, **{"redirect_uri": CALLBACK, "code_verifier": VERIFIER, **changes}
+            grant_type="authorization_code",
+            code=code,
+            **{"redirect_uri": CALLBACK, "code_verifier": VERIFIER, **changes},
         )
 
     async def pair(self) -> dict[str, Any]:
@@ -152,9 +154,13 @@ class Stand:
         """The journal's newest entry."""
         return self.sandbox.journal.requests()[-1]
 
+    def tokens(self) -> list[dict[str, Any]]:
+        """The journal's tokens."""
+        return [token.describe() for token in self.sandbox.journal.tokens()]
+
     def record(self, hash_: str) -> dict[str, Any]:
         """A token of the journal."""
-        return next(each for each in self.sandbox.journal.tokens() if each["hash"] == hash_)
+        return next(each for each in self.tokens() if each["hash"] == hash_)
 
 
 Started = Callable[..., Awaitable[Stand]]

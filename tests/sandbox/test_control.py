@@ -38,7 +38,9 @@ async def test_a_call_replaces_the_whole_set_and_shows_what_is_left(started: Sta
         (b"[" * 100_000, ("must be JSON",)),
     ],
 )
-async def test_what_cannot_be_armed_is_refused_and_changes_nothing(stand: Stand, body: bytes, words: tuple[str, ...]) -> None:
+async def test_what_cannot_be_armed_is_refused_and_changes_nothing(
+    stand: Stand, body: bytes, words: tuple[str, ...]
+) -> None:
     await arm(stand, "origin_429")
     answer = await stand.ask("/__sandbox/faults", "POST", data=body)
     assert answer.status == 400
@@ -49,7 +51,12 @@ async def test_what_cannot_be_armed_is_refused_and_changes_nothing(stand: Stand,
 
 @pytest.mark.parametrize(
     ("body", "word"),
-    [({"countries": ["XX"]}, "XX"), ({"countries": "TR"}, "list"), ({"countries": ["TR"], "important": 1}, "important"), ({"x": 1}, "x")],
+    [
+        ({"countries": ["XX"]}, "XX"),
+        ({"countries": "TR"}, "list"),
+        ({"countries": ["TR"], "important": 1}, "important"),
+        ({"x": 1}, "x"),
+    ],
 )
 async def test_changes_that_cannot_be_made_are_refused(stand: Stand, body: dict[str, object], word: str) -> None:
     answer = await stand.ask("/__sandbox/changes", "POST", json=body)
@@ -65,7 +72,10 @@ async def test_a_change_really_changes_the_answer(stand: Stand) -> None:
     answer = await stand.ask("/__sandbox/changes", "POST", json={"countries": ["tr"], "important": False})
     assert answer.json == {"countries": ["TR"], "important": False}
     after = (await stand.api(path)).json["records"]
-    assert after[0]["documents"]["passport"]["validity"]["days"] == before[0]["documents"]["passport"]["validity"]["days"] + 30
+    assert (
+        after[0]["documents"]["passport"]["validity"]["days"]
+        == before[0]["documents"]["passport"]["validity"]["days"] + 30
+    )
     assert after[0]["updated_at"] == "2023-11-14 22:13:20"
     other = "/content/entry/json?lang=en&countries=ZA&nat=DE"
     assert "2023" not in (await stand.api(other)).text

@@ -72,7 +72,12 @@ async def test_over_http_it_tells_what_arrived_and_pages(stand: Stand) -> None:
     await stand.ask("/api/v2/health?x=%41?")
     journal = (await stand.ask("/__sandbox/journal")).json
     first, second, third = journal["requests"]
-    assert (first["method"], first["path"], first["query"], first["status"]) == ("GET", "/api/v2/languages", "limit=1", 200)
+    assert (first["method"], first["path"], first["query"], first["status"]) == (
+        "GET",
+        "/api/v2/languages",
+        "limit=1",
+        200,
+    )
     assert first["headers"]["X-Case"] == "kept"
     assert first["headers"]["Authorization"] == f"Bearer {fingerprint(stand.token)}"
     assert first["time"] == stand.clock.wall()
@@ -124,3 +129,10 @@ async def test_the_record_of_tokens_is_bounded(started: Started) -> None:
 async def test_bodies_are_noted_by_digest(stand: Stand) -> None:
     await stand.api("/destinations", "POST", data=b'{"language":"en"}', headers={"Content-Type": "application/json"})
     assert (stand.last().body_bytes, stand.last().body_sha256) == (17, fingerprint('{"language":"en"}')[7:])
+
+
+async def test_a_long_journal_arrives_whole(stand: Stand) -> None:
+    for number in range(1200):
+        arrived(stand.sandbox.journal, f"/{number}")
+    found = (await stand.ask("/__sandbox/journal")).json
+    assert [each["index"] for each in found["requests"]] == list(range(1200))

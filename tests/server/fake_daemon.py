@@ -78,7 +78,12 @@ def healthy(**token: Any) -> dict[str, Any]:
             ],
         },
         "recent_errors": [
-            {"at": NOW - 60, "level": "warning", "what": "no answer from the origin to GET: connection reset", "target": "/api/v2/<b>"}
+            {
+                "at": NOW - 60,
+                "level": "warning",
+                "what": "no answer from the origin to GET: connection reset",
+                "target": "/api/v2/<b>",
+            }
         ],
         "warnings": [],
         "listeners": ["127.0.0.1:8610", "[::1]:8610"],
@@ -89,7 +94,13 @@ def healthy(**token: Any) -> dict[str, Any]:
 def without_pair() -> dict[str, Any]:
     """A status document of a daemon that nobody authorised yet."""
     document = healthy(access="none", chain="none", runway_seconds=0.0, access_until=None, served_until=None)
-    document["token"] |= {"next_refresh_at": None, "obtained_at": None, "reason": "no pair", "remedy": "authorise it", "grant": ""}
+    document["token"] |= {
+        "next_refresh_at": None,
+        "obtained_at": None,
+        "reason": "no pair",
+        "remedy": "authorise it",
+        "grant": "",
+    }
     return document | {"state": "unready", "reason": "there is no pair and nothing is stored"}
 
 
@@ -152,6 +163,12 @@ class FakeDaemon:
     async def wait_login(self, state: str, timeout: float) -> dict[str, Any] | None:
         self._did("wait_login", state, timeout)
         return self.outcome
+
+    def selector(self, chosen: Mapping[str, object]) -> Selector:
+        """Only what the tests choose by."""
+        if unknown := set(chosen) - {"prefix", "route", "tag"}:
+            raise UsageFailure(f"{min(unknown)!r} names nothing that can be chosen")
+        return Selector(**{name: str(value) for name, value in chosen.items()})
 
     async def entries(self, selector: Selector, limit: int) -> AsyncIterator[dict[str, Any]]:
         self._did("entries", selector, limit)

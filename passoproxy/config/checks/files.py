@@ -170,7 +170,7 @@ def exposed(facts: Facts) -> Iterator[Advice]:
                 f"{path} can be read by others (mode {seen.mode:04o}), accepted because {seen.excused}",
             )
     file = facts.config_file
-    if file is not None and (seen := exposure(file, in_container=in_container)) is not None:
+    if facts.config_path is not None and (seen := exposure(facts.config_path, in_container=in_container)) is not None:
         for pair in secret_pairs():
             key = ".".join(pair)
             if facts.layer.place(pair).startswith(f"{file}:") and _value(facts.settings, key) not in (

@@ -17,7 +17,7 @@ Json = object
 """A JSON value: dict, list, str, int, bool or None; a number that is no small integer is an object with the one member `_NUMBER`."""
 
 _NUMBER = "\0number"
-_MOST_DIGITS = 18
+_MOST_DIGITS = 17
 
 
 class Unreadable(ValueError):
@@ -60,8 +60,8 @@ def member_names(value: Json) -> set[str]:
     """Every member name in the value, at whatever depth. Raises Unreadable where it is nested deeper than DEEPEST_NESTING."""
     names: set[str] = set()
     level = [value]
-    for _ in range(DEEPEST_NESTING + 1):
-        level = [inner for outer in level for inner in _inside(outer, names)]
+    for _ in range(DEEPEST_NESTING):
+        level = [inner for outer in level for inner in _inside(outer, names) if isinstance(inner, (dict, list))]
         if not level:
             return names
     raise Unreadable(f"nested deeper than {DEEPEST_NESTING} levels")
@@ -92,7 +92,7 @@ def _number(value: Decimal) -> Json:
     if not shortest:
         return 0
     power = int(exponent) + len(significant) - len(shortest)
-    if power >= 0 and len(shortest) + power < _MOST_DIGITS:
+    if power >= 0 and len(shortest) + power <= _MOST_DIGITS:
         whole = int(shortest) * 10**power
         return -whole if sign else whole
     return {_NUMBER: f"{'-' if sign else ''}{shortest}E{power}"}

@@ -139,11 +139,6 @@ class Asked:
     no_store: bool = False
     only_if_cached: bool = False
 
-    @property
-    def wants_fresher(self) -> bool:
-        """Whether the request says how fresh an answer must be."""
-        return self.no_cache or self.max_age is not None or self.min_fresh is not None
-
 
 NOTHING_ASKED = Asked()
 """A request without cache directives: nearly all of them."""

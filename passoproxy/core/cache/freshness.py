@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from passoproxy.core.cache.said import Said
+from passoproxy.core.cache.said import Said, date_of, read_age
+from passoproxy.core.http.messages import Fields
 
 HEURISTIC_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
 """Status codes that are heuristically cacheable (RFC 9110 §15.1), without 206, which needs ranges."""
@@ -43,10 +44,10 @@ def lifetime(said: Said, *, heuristics: bool) -> Lifetime:
     return _heuristic(said) if heuristics else Lifetime(0.0, "none")
 
 
-def initial_age(said: Said, request_time: float, response_time: float) -> float:
+def initial_age(fields: Fields, request_time: float, response_time: float) -> float:
     """The corrected initial age in seconds (RFC 9111 §4.2.3), never negative: clocks disagree, and ours may have stepped."""
-    apparent = max(0.0, response_time - said.date)
-    corrected = said.age + max(0.0, response_time - request_time)
+    apparent = max(0.0, response_time - date_of(fields, response_time))
+    corrected = read_age(fields) + max(0.0, response_time - request_time)
     return max(apparent, corrected)
 
 

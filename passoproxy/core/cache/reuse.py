@@ -109,7 +109,7 @@ def on_failure(entry: Entry | None, terms: Terms | None, failure: Failure, now: 
     if terms.is_fresh(now) and not terms.must_validate:
         return Serve(entry, terms, "fresh, and asking anew failed", detail=_own_detail(terms))
     until = terms.error_until if failure is Failure.ERROR else terms.unauthorized_until
-    if now >= until:
+    if not terms.not_before <= now < until:
         return None
     return Serve(
         entry, terms, f"stale, within the window that ends at {until:.0f}", is_stale=True, detail=failure.value
@@ -146,7 +146,7 @@ def _too_old_for(asked: Asked, terms: Terms, now: float) -> str:
 
 def _stale_without_asking(asked: Asked, entry: Entry, terms: Terms, around: Circumstances) -> Serve | None:
     now = around.now
-    if terms.must_validate or terms.never_stale:
+    if terms.never_stale or now < terms.not_before:  # prohibited (RFC 9111 §4.2.4), or of unknown age
         return None
     if asked.max_stale is not None and now - terms.fresh_until <= asked.max_stale:
         why = "stale, within the request's max-stale (RFC 9111 §5.2.1.2)"
@@ -172,3 +172,10 @@ def _instead_of_asking(entry: Entry, terms: Terms, around: Circumstances) -> Pla
 
 def _own_detail(terms: Terms) -> str:
     return status.OVERRIDE if terms.overridden else ""
+
+
+def renewal(served: Serve, stored: Sequence[Entry]) -> Revalidate | Fetch:
+    """The question that renews an answer which was served without asking."""
+    if named := nominees(served.entry, stored):
+        return Revalidate(served.entry, served.terms, named, "stale", "renewed in the background")
+    return Fetch("stale", "renewed in the background", served.entry, served.terms)

@@ -23,7 +23,6 @@ class Said:
     status: int
     directives: Directives
     date: float
-    age: float = 0.0
     expires: float | None = None
     last_modified: float | None = None
     has_validator: bool = False
@@ -64,12 +63,10 @@ class Said:
 def said_by(status: int, fields: Fields, *, response_time: float, shared: bool) -> Said:
     """What the origin says by `fields`; `response_time` is when they came."""
     directives = of_response(fields, shared=shared)
-    date = _date(fields, "Date", response_time)
     return Said(
         status=status,
         directives=directives,
-        date=response_time if date is None else date,
-        age=read_age(fields),
+        date=date_of(fields, response_time),
         expires=_expires(fields, response_time)
         if not directives.targeted
         else None,  # RFC 9213 §2.2 outweighs Expires too
@@ -79,6 +76,12 @@ def said_by(status: int, fields: Fields, *, response_time: float, shared: bool) 
         stale_while_revalidate=directives.seconds("stale-while-revalidate") or 0.0,
         stale_if_error=directives.seconds("stale-if-error") or 0.0,
     )
+
+
+def date_of(fields: Fields, response_time: float) -> float:
+    """When the answer was made; the time of receipt where the origin does not say (RFC 9110 §6.6.1)."""
+    date = _date(fields, "Date", response_time)
+    return response_time if date is None else date
 
 
 def read_age(fields: Fields) -> float:

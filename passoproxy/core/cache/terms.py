@@ -54,7 +54,7 @@ def terms(entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
     own = said_by(entry.status, entry.fields, response_time=entry.response_time, shared=mode.shared)
     said = with_policy(own, policy)
     span = lifetime(said, heuristics=mode.http)
-    born_at = entry.response_time - initial_age(own, entry.request_time, entry.response_time)
+    born_at = entry.response_time - initial_age(entry.fields, entry.request_time, entry.response_time)
     fresh_until = (entry.stored_at if said.counts_from_storing else born_at) + span.seconds
     prohibited = float("-inf") if said.never_stale else 0.0
     renewed_ahead = policy.refresh_ahead > 0.0 and "immutable" not in said.directives  # RFC 8246 §2

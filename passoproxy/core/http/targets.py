@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 
 from passoproxy.errors import BadRequest
@@ -21,8 +22,8 @@ _REGISTERED_NAME = re.compile(rf"(?:[{_UNRESERVED_AND_SUB}]|{_ESCAPED})*+")
 _FUTURE_ADDRESS = re.compile(rf"v[0-9A-Fa-f]+\.[{_UNRESERVED_AND_SUB}:]+", re.IGNORECASE)
 _PORT = re.compile("[0-9]{0,5}")
 
-MAX_HOST_LENGTH = 255
-"""Characters in a host; what is longer names nothing."""
+MAX_AUTHORITY_LENGTH = 255
+"""Characters in an authority; what is longer names nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ def parse_authority(text: str) -> Authority | None:
 
     User information is not valid here. An empty host is: RFC 9110 §7.2 asks for it where a target has no authority.
     """
+    return _remembered_authority(text) if len(text) <= MAX_AUTHORITY_LENGTH else None
+
+
+@lru_cache(maxsize=512)
+def _remembered_authority(text: str) -> Authority | None:
     if text.startswith("["):
         literal, bracket, rest = text[1:].partition("]")
         host = _literal(literal) if bracket else None
@@ -56,7 +62,7 @@ def parse_authority(text: str) -> Authority | None:
         host, _, port = text.partition(":")
         if not _REGISTERED_NAME.fullmatch(host):
             return None
-    if len(host) > MAX_HOST_LENGTH or not _PORT.fullmatch(port) or int(port or 0) > 65535:
+    if not _PORT.fullmatch(port) or int(port or 0) > 65535:
         return None
     return Authority(host.lower(), int(port) if port else None)
 

@@ -9,8 +9,9 @@ refresh never takes a valid token away. So there is no one boolean, but two word
                                         unknown ──given up──▶ dead
             healthy, retrying, unknown ──refused──▶ dead ──obtained──▶ healthy
 
-A chain is given up when its access token has ended and its refresh token may not be presented again. `unknown` does not go back to `retrying`: a replay that failed has told nothing about the token. What is not in a table cannot happen, and
-`moved` says so. When things happen is the business of `timing`, what is shown that of `snapshot`.
+A chain is given up when its access token has ended and its refresh token may not be presented again. `unknown` does not go back to
+`retrying`: a replay that failed has told nothing about the token. What is not in a table cannot happen, and `moved` says so. When things
+happen is the business of `timing`, what is shown that of `snapshot`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from aiohttp import web
 from passoproxy.sandbox.look import page
 from passoproxy.sandbox.options import FEATURES, SandboxOptions
 from passoproxy.sandbox.origin.answering import Answers
-from passoproxy.sandbox.origin.asking import Invalid, read
+from passoproxy.sandbox.origin.asking import Invalid
 from passoproxy.sandbox.origin.guard import TOKEN, Guard
+from passoproxy.sandbox.origin.reading import read
 
 LINK_SECONDS = 30.0
 

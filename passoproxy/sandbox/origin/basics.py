@@ -14,9 +14,10 @@ from passoproxy.sandbox.data.countries import Country, countries
 from passoproxy.sandbox.data.nationalities import nationalities
 from passoproxy.sandbox.data.texts import PHRASES, named, written
 from passoproxy.sandbox.origin.answering import Answers, Members
-from passoproxy.sandbox.origin.asking import Asked, read
+from passoproxy.sandbox.origin.asking import Asked
 from passoproxy.sandbox.origin.guard import Guard
 from passoproxy.sandbox.origin.paging import ordered, page_of
+from passoproxy.sandbox.origin.reading import read
 
 _COUNTRY_FIELDS = (
     "code",

@@ -1,5 +1,6 @@
 """What changed since the sandbox began, and which answers were given before: the memory of `/information/updates`."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ class Changes:
     _revisions: dict[str, int] = field(default_factory=dict)
     _changed_at: dict[str, float] = field(default_factory=dict)
     _important: dict[str, tuple[int, float]] = field(default_factory=dict)
-    _given: dict[str, Given] = field(default_factory=dict)
+    _given: OrderedDict[str, Given] = field(default_factory=OrderedDict)
 
     def mark(self, codes: Iterable[str], *, important: bool) -> None:
         """Changes what is said about destinations; `important` decides whether earlier answers are flagged."""
@@ -72,7 +73,7 @@ class Changes:
     ) -> None:
         """Remembers an answer by its id; beyond a bound the oldest are forgotten and become invalid."""
         if len(self._given) >= _REMEMBERED:
-            del self._given[next(iter(self._given))]
+            self._given.popitem(last=False)
         about = tuple(destinations), tuple(nationalities), tuple(states)
         self._given[requestid] = Given(endpoint, *about, self.clock(), self.sequence)
 

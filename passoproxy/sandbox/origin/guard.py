@@ -58,6 +58,9 @@ class Guard:
                 return refused
             self._under_way += 1
             try:
+                # Here, so that a bearer is judged as it arrived and waiting counts as being under way.
+                if self._options.latency:
+                    await self._sleep(self._options.latency)
                 refused = None if free else self._refused(request, entry, token, feature)
                 answer = refused or await self._answered(handler, request)
                 if self._strikes(entry, "origin_slow"):

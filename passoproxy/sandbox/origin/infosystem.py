@@ -4,10 +4,10 @@ from aiohttp import web
 
 from passoproxy.sandbox.data.news import message, product_news, ticker
 from passoproxy.sandbox.origin.answering import Answers
-from passoproxy.sandbox.origin.asking import read
 from passoproxy.sandbox.origin.changes import Changes, moment
 from passoproxy.sandbox.origin.guard import Guard
 from passoproxy.sandbox.origin.paging import ordered, page_of
+from passoproxy.sandbox.origin.reading import read
 
 _FIRST_CHANGE_ID = 10_000
 

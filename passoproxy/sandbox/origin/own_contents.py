@@ -3,9 +3,9 @@
 from aiohttp import web
 
 from passoproxy.sandbox.origin.answering import Answers
-from passoproxy.sandbox.origin.asking import read
 from passoproxy.sandbox.origin.contents import Contents
 from passoproxy.sandbox.origin.guard import Guard, Missing
+from passoproxy.sandbox.origin.reading import read
 
 _INDIVIDUAL, _OPERATOR = "content.individual", "content.tour_operator"
 

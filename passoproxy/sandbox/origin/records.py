@@ -32,7 +32,7 @@ class Records:
             "destination": place.code,
             "destination_type": place.type,
             "nationality": rules.nationality.code,
-            "title": f"{rules.destination.names[known]} / {rules.nationality.names[known]}",
+            "title": self.title(rules, known),
         }
         for name in SECTIONS:
             text = section(rules, name, known, form)
@@ -53,10 +53,15 @@ class Records:
             "content": section(rules, name, known, form),
         }
 
-    def parts(self, place: Place, rules: Requirements, language: str, form: str = "html") -> list[tuple[str, str]]:
+    def parts(self, rules: Requirements, language: str, form: str) -> list[tuple[str, str]]:
         """Headings and texts of every section."""
         known = written(language)
         return [(heading(name, known), section(rules, name, known, form)) for name in SECTIONS]
+
+    def title(self, rules: Requirements, language: str) -> str:
+        """What a record is about, for people."""
+        known = written(language)
+        return f"{rules.destination.names[known]} / {rules.nationality.names[known]}"
 
     def additions(
         self, language: str, form: str, places: Sequence[Place], contents: Sequence[str], operators: Sequence[str]

@@ -8,11 +8,13 @@ from passoproxy.sandbox.data.countries import Country, countries
 from passoproxy.sandbox.data.pdf import document
 from passoproxy.sandbox.data.rules import Requirements
 from passoproxy.sandbox.data.structured import FORMS, matches
-from passoproxy.sandbox.data.texts import COUNTRY_TOPICS, PHRASES, country_topic, heading, written
+from passoproxy.sandbox.data.texts import COUNTRY_TOPICS, country_topic, heading, section, written
 from passoproxy.sandbox.origin.answering import Answers, Members, fresh_id
-from passoproxy.sandbox.origin.asking import MAX_PAIRS, Asked, Invalid, Place, read
+from passoproxy.sandbox.origin.asking import MAX_PAIRS, Asked, Invalid, Place
 from passoproxy.sandbox.origin.changes import Changes
+from passoproxy.sandbox.origin.extras import country_record, extended
 from passoproxy.sandbox.origin.guard import Guard, Handler
+from passoproxy.sandbox.origin.reading import read
 from passoproxy.sandbox.origin.records import Records
 from passoproxy.sandbox.origin.sharing import Sharing
 
@@ -72,7 +74,7 @@ class RequirementEndpoints:
                 return self._answers.nothing()
             if form == "pdf":
                 return self._answers.pdf(request, self._whole_pdf(found, language))
-            records = [_extended(self._records.whole(*pair, language, form), pair[1], asked, form) for pair in found]
+            records = [extended(self._records.whole(*pair, language, form), pair[1], asked, form) for pair in found]
             members: Members = {"records": records, "disclaimer": DISCLAIMER}
             members |= self._records.additions(
                 language,
@@ -116,7 +118,7 @@ class RequirementEndpoints:
                     for topic in COUNTRY_TOPICS
                 ]
                 return self._answers.pdf(request, document(_title(found, known), [*parts, ("", DISCLAIMER)]))
-            records = [_country_record(country, known) for country in found]
+            records = [country_record(country, known) for country in found]
             requestid = fresh_id()
             self._changes.give(requestid, request.path, [country.code for country in found], ())
             members: Members = {"records": records, "disclaimer": DISCLAIMER}
@@ -160,22 +162,16 @@ class RequirementEndpoints:
 
     def _whole_pdf(self, found: Found, language: str) -> bytes:
         parts = [
-            (f"{rules.destination.names[written(language)]}: {title}", text)
-            for place, rules in found
-            for title, text in self._records.parts(place, rules, language, "text")
+            (f"{self._records.title(rules, language)}: {title}", text)
+            for _, rules in found
+            for title, text in self._records.parts(rules, language, "text")
         ]
         return document(_title([rules.destination for _, rules in found], written(language)), parts)
 
     def _topic_pdf(self, found: Found, topic: str, language: str) -> bytes:
-        parts = [
-            (
-                f"{rules.destination.names[written(language)]} / {rules.nationality.names[written(language)]}",
-                str(record["content"]),
-            )
-            for _, rules in found
-            for record in (self._records.one(rules, topic, language, "text"),)
-        ]
-        return document(heading(topic, written(language)), [*parts, ("", DISCLAIMER)])
+        known = written(language)
+        parts = [(self._records.title(rules, known), section(rules, topic, known, "text")) for _, rules in found]
+        return document(heading(topic, known), [*parts, ("", DISCLAIMER)])
 
 
 def _who(rules: Requirements) -> Members:
@@ -196,38 +192,3 @@ def _filtered(topic: str, found: Found, asked: Asked, language: str) -> Found:
 
 def _fulfils(rules: Requirements, filters: dict[str, Members | None], known: str) -> bool:
     return all(wanted is None or matches(FORMS[name](rules, known), wanted) for name, wanted in filters.items())
-
-
-def _extended(record: Members, rules: Requirements, asked: Asked, form: str) -> Members:
-    """What a request can ask beyond the sections; each of it changes the answer, so that it belongs into a cache key."""
-    if asked.flag("show_country_info"):
-        record["country_info"] = _country_record(rules.destination, written(asked.language()))
-    if asked.flag("return_regions"):
-        record["regions"] = [{"code": f"{rules.destination.code}-1", "name": rules.destination.capital}]
-    states = asked.words("states")
-    if states:
-        record["states"] = states
-    for name in ("zip_code", "zip_location", "cruise_compass_cruise_id"):
-        value = asked.text(name)
-        if value is not None:
-            record[name] = value
-    if form == "html" and asked.choice("target-device", ("mobile", "desktop"), "desktop") == "mobile":
-        for part in record.values():
-            if isinstance(part, dict) and "content" in part:
-                part["content"] = f'<div class="mobile">{part["content"]}</div>'
-    return record
-
-
-def _country_record(country: Country, known: str) -> Members:
-    topics = {
-        topic: {"title": PHRASES[known][topic], "content": f"<p>{country_topic(country, topic, known)}</p>"}
-        for topic in COUNTRY_TOPICS
-    }
-    content = "".join(f"<h3>{topic['title']}</h3>{topic['content']}" for topic in topics.values())
-    return {
-        "country": country.code,
-        "language": known.upper(),
-        "title": country.names[known],
-        "content": content,
-        "topics": topics,
-    }

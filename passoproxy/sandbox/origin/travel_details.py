@@ -5,11 +5,14 @@ from uuid import NAMESPACE_URL, uuid5
 
 from aiohttp import web
 
+from passoproxy.sandbox.data.rules import Requirements
+from passoproxy.sandbox.data.texts import written
 from passoproxy.sandbox.look import page
 from passoproxy.sandbox.origin.answering import Answers, Members
-from passoproxy.sandbox.origin.asking import Invalid, read
+from passoproxy.sandbox.origin.asking import Invalid
 from passoproxy.sandbox.origin.guard import Guard, Missing
 from passoproxy.sandbox.origin.paging import ordered, page_of
+from passoproxy.sandbox.origin.reading import read
 from passoproxy.sandbox.origin.records import Records
 from passoproxy.sandbox.origin.trips import SEARCHABLE, Trip, Trips
 
@@ -111,18 +114,13 @@ class TravelDetails:
         except Missing:
             body = '<div class="card"><h1>No such trip</h1><p>It was deleted, or the link is not complete.</p></div>'
             return web.Response(status=404, text=page("No such trip", body, narrow=True), content_type="text/html")
-        cards = [
-            f'<div class="card"><h2>{escape(str(record["title"]))}</h2>'
-            + "".join(
-                f"<h3>{escape(title)}</h3>{content}"
-                for title, content in self._records.parts(place, rules, trip.language)
-            )
-            + "</div>"
-            for place, rules in self._records.pairs(trip.destinations, trip.nationalities)
-            for record in (self._records.whole(place, rules, trip.language, "html"),)
-        ]
+        language = written(request.match_info["language"])
+        cards = [self._card(rules, language) for _, rules in self._records.pairs(trip.destinations, trip.nationalities)]
         title = trip.texts.get("trip_name") or trip.tid
-        return web.Response(
-            text=page(title, f"<h1>{escape(title)}</h1>" + "".join(cards), language=trip.language),
-            content_type="text/html",
-        )
+        document = page(title, f"<h1>{escape(title)}</h1>" + "".join(cards), language=language)
+        return web.Response(text=document, content_type="text/html")
+
+    def _card(self, rules: Requirements, language: str) -> str:
+        parts = self._records.parts(rules, language, "html")
+        told = "".join(f"<h3>{escape(title)}</h3>{content}" for title, content in parts)
+        return f'<div class="card"><h2>{escape(self._records.title(rules, language))}</h2>{told}</div>'

@@ -1,18 +1,18 @@
 """Travel details: the trips that were shared as links, kept in memory, with what a search can ask of them."""
 
-import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
 from passoproxy.sandbox.origin.asking import Asked, Invalid, Place
 from passoproxy.sandbox.origin.changes import Changes, moment
+from passoproxy.sandbox.origin.filters import conditions, holds
 from passoproxy.sandbox.origin.guard import Missing
 
 MAX_TRIPS = 10_000
 SEARCHABLE = ("tid", "reference_id", "trip_name", "start_date", "end_date", "created_at", "last_change_at", "status")
-_OPERATORS = ("like", "=", "<", "<=", ">", ">=")
 _TEXTS = ("trip_name", "reference_id", "note", "cover_media")
 _DATES = ("start_date", "end_date")
 
@@ -40,7 +40,7 @@ class Trips:
 
     def __init__(self, clock: Callable[[], float], changes: Changes) -> None:
         self._clock, self._changes = clock, changes
-        self._trips: dict[str, Trip] = {}
+        self._trips: OrderedDict[str, Trip] = OrderedDict()
         self._seed()
 
     def create(self, asked: Asked, trip: Mapping[str, object], subscribe: Sequence[str] = ()) -> Trip:
@@ -92,13 +92,13 @@ class Trips:
 
     def search(self, asked: Asked) -> list[dict[str, object]]:
         """The trips that fulfil every filter of the request, newest first."""
-        wanted = [(name, _conditions(name, asked.fields[name])) for name in SEARCHABLE if name in asked.fields]
+        wanted = [(name, conditions(name, asked.fields[name])) for name in SEARCHABLE if name in asked.fields]
         places, passports = set(asked.words("destinations")), set(asked.words("nationalities"))
         found = [self.describe(trip) for trip in reversed(self._trips.values())]
         return [
             record
             for record in found
-            if all(_holds(record[name], conditions) for name, conditions in wanted)
+            if all(holds(record[name], each) for name, each in wanted)
             and (not places or places & {str(code) for code in _listed(record["destinations"])})
             and (not passports or passports & {str(code) for code in _listed(record["nationalities"])})
         ]
@@ -133,7 +133,7 @@ class Trips:
 
     def _keep(self, trip: Trip) -> None:
         if len(self._trips) >= MAX_TRIPS:
-            del self._trips[next(iter(self._trips))]
+            self._trips.popitem(last=False)
         self._trips[trip.tid] = trip
 
     def _seed(self) -> None:
@@ -182,37 +182,6 @@ def _check_date(name: str, value: str) -> None:
         right = False
     if not right:
         raise Invalid({name: f"The {name} field must match the format Y-m-d."})
-
-
-def _conditions(name: str, wanted: object) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for operator, value in (wanted if isinstance(wanted, dict) else {"=": wanted}).items():
-        if operator not in _OPERATORS or not isinstance(value, str):
-            raise Invalid({name: f"The {name} filter takes {', '.join(_OPERATORS)} with a text each."})
-        found.append((operator, value))
-    return found
-
-
-def _holds(found: object, conditions: list[tuple[str, str]]) -> bool:
-    text = "" if found is None else str(found)
-    return all(_compares(text, operator, value) for operator, value in conditions)
-
-
-def _compares(text: str, operator: str, value: str) -> bool:
-    match operator:
-        case "like":
-            pattern = ".*".join(re.escape(part) for part in value.split("%"))
-            return re.fullmatch(pattern, text, re.IGNORECASE | re.DOTALL) is not None
-        case "=":
-            return text == value
-        case "<":
-            return text < value
-        case "<=":
-            return text <= value
-        case ">":
-            return text > value
-        case _:
-            return text >= value
 
 
 def _new_tid() -> str:

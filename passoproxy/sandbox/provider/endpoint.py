@@ -43,8 +43,7 @@ class TokenEndpoint:
             answer = await self._granted(request, entry)
         except Refusal as refused:
             answer = _refusal(request, entry, refused)
-        if not answer.prepared:
-            answer.headers.update(limits)
+        answer.headers.update(limits)
         return answer
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 import hmac
 import itertools
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Grants:
         self._options, self._clock = options, clock
         self._shelf = TokenShelf(clock, journal.issued)
         self._signer = Signer(options.client_id)
-        self._approvals: dict[str, Approval] = {}
+        self._approvals: OrderedDict[str, Approval] = OrderedDict()
         self._numbers = itertools.count(1)
         if options.static_token is not None:
             self._put("access", options.static_token, self._chain("static", "*"), None)
@@ -54,7 +55,7 @@ class Grants:
         chain = self._chain(approval.subject, approval.scope)
         token = self._put("code", text, chain, self._clock() + CODE_SECONDS)
         while len(self._approvals) >= 1000:
-            del self._approvals[next(iter(self._approvals))]
+            self._approvals.popitem(last=False)
         self._approvals[token.hash] = approval
         return text
 

@@ -4,6 +4,7 @@ A chain is what one approval began: its code and every access and refresh token 
 their fingerprint, never in clear.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -93,11 +94,11 @@ class TokenShelf:
     noted: Callable[[Token], None]
     """Told of every token that is put here."""
     size: int = 100_000
-    _tokens: dict[str, Token] = field(default_factory=dict)
+    _tokens: OrderedDict[str, Token] = field(default_factory=OrderedDict)
 
     def put(self, token: Token) -> Token:
         if len(self._tokens) >= self.size:
-            del self._tokens[next(iter(self._tokens))]
+            self._tokens.popitem(last=False)
         self._tokens[token.hash] = token
         self.noted(token)
         return token

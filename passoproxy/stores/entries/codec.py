@@ -84,9 +84,10 @@ def _has_shape(values: object) -> TypeGuard[list[Any]]:
 
 
 def _entry(values: list[Any]) -> Entry:
-    head, rest, extra = values[:6], values[8:19], values[19]
-    rest[4] = tuple(rest[4])
-    return Entry(*head, fields_of(_pairs(values[6])), _pairs(values[7]), *rest, extra=_pairs(extra))
+    """Everything by its place, as the class has it; what are tuples there came as lists."""
+    values[6], values[7], values[19] = fields_of(_pairs(values[6])), _pairs(values[7]), _pairs(values[19])
+    values[12] = tuple(values[12])
+    return Entry(*values)
 
 
 def _pairs(flat: list[Any]) -> tuple[tuple[Any, Any], ...]:

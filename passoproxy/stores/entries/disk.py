@@ -53,7 +53,7 @@ PAUSE_SECONDS = 5.0
 class DiskStore:
     """An `EntryStore` in `directory`. `secret` (16 bytes or more, not kept in that folder) proves that rows are ours.
 
-    Raises CannotCreate where the folder cannot be made; what fails later is an `EntryStoreFailure` or a miss.
+    `patience`: seconds to wait for another process that writes. Raises CannotCreate where the folder cannot be made; what fails later is an `EntryStoreFailure` or a miss.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class DiskStore:
         secret: bytes,
         observer: Observer = nobody,
         monotonic: Callable[[], float] = time.monotonic,
+        patience: float = 2.0,
     ) -> None:
         self._folder, self._observer, self._monotonic = directory, observer, monotonic
         seal, bodies = Seal(secret), Bodies(directory)
@@ -86,7 +87,7 @@ class DiskStore:
         self.touch: Callable[[str], None] = self._touched.add
         """Tells that a primary key was served without this store being asked; costs nothing."""
         self._database = Database(
-            directory, max_bytes, lambda: SIZE + self._page.pending, self._make_folders, self._on_new_database
+            directory, max_bytes, patience, self._other_bytes, self._make_folders, self._on_new_database
         )
         self._caretaker = Caretaker(directory, bodies, self._page, self._database, self._sweep_out, self._correct)
         self._committing = Committing(
@@ -158,12 +159,13 @@ class DiskStore:
         """A number that grows with everything that happens to what is stored, in any process; as cheap as `generation`."""
         return self._page.events
 
+    def purges(self) -> int:
+        """A number that grows with every purge, in any process; as cheap as `generation`."""
+        return self._page.purges
+
     def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
         """The present `events`, and the marks (`names.mark_of`) of what others changed since `seen`; None: anything may have changed."""
-        try:
-            return self._page.foreign_since(seen)
-        except OSError:
-            return self._page.events, None
+        return self._page.foreign_since(seen)
 
     async def close(self) -> None:
         if self._closed:
@@ -246,6 +248,10 @@ class DiskStore:
         make_private(self._folder)
         self._premises.bodies.make_folders()
         self._page.renew_if_lost()
+
+    def _other_bytes(self) -> int:
+        """What counts beside database and bodies."""
+        return SIZE + self._page.pending
 
     def _sweep_out(self, rowids: Sequence[int]) -> None:
         self._scribe.give(SweepingOut(self._premises, rowids))

@@ -107,10 +107,21 @@ class Bodies:
 
     def begin(self) -> Incoming:
         """A new body under way."""
-        return Incoming(self.incoming)
+        try:
+            return Incoming(self.incoming)
+        except FileNotFoundError:  # the folder was taken away
+            self.make_folders()
+            return Incoming(self.incoming)
 
     def settle(self, body: Incoming, name: str) -> None:
         """Gives a complete body its name."""
+        try:
+            self._settle(body, name)
+        except FileNotFoundError:  # a folder was taken away, which the second attempt makes, or the file itself
+            self.make_folders()
+            self._settle(body, name)
+
+    def _settle(self, body: Incoming, name: str) -> None:
         shard = name[:2]
         if shard not in self._shards:
             make_private(self.folder / shard)

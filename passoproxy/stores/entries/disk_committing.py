@@ -14,6 +14,7 @@ from passoproxy.stores.entries.disk_rows import Rows
 from passoproxy.stores.entries.faults import Damaged, translated
 from passoproxy.stores.entries.names import key_name, mark_of
 from passoproxy.stores.entries.scribe import Asked, Changes, Outcome
+from passoproxy.stores.entries.shared_page import PURGED
 
 TOUCH_SECONDS = 5.0
 _MOST_TOUCHES = 4096
@@ -142,6 +143,7 @@ class Committing:
         with contextlib.suppress(OSError):
             if changes.purges:
                 self._premises.page.raise_purges(changes.purges)
+                self._premises.page.tell([PURGED], changed=False)
             if changes.changed:
                 self._premises.page.tell(changes.changed, changed=True)
             if changes.added:

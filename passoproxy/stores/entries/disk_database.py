@@ -28,12 +28,13 @@ class Database:
         self,
         folder: Path,
         max_bytes: int,
+        patience: float,
         more: Callable[[], int],
         make_folders: Callable[[], None],
         on_new: Callable[[], None],
     ) -> None:
         """`more` tells what else counts into `max_bytes`; `on_new` is told when a database was begun in place of another."""
-        self._folder, self._max_bytes, self._more = folder, max_bytes, more
+        self._folder, self._max_bytes, self._patience, self._more = folder, max_bytes, patience, more
         self._make_folders, self._on_new = make_folders, on_new
         self._path = folder / DATABASE
         self._changing = threading.RLock()
@@ -103,7 +104,7 @@ class Database:
         """Opens or makes the files, private before SQLite writes to them; it gives its journals the same mode."""
         with translated(self._folder):
             self._make_file()
-            rows = Rows(self._folder, self._max_bytes, self._more)
+            rows = Rows(self._folder, self._max_bytes, self._patience, self._more)
             rows.volume()
             self._file = self._file_there()
             return rows

@@ -16,7 +16,7 @@ from passoproxy.stores.entries.hints import hints_of, judged
 from passoproxy.stores.entries.names import body_name, key_name, mark_of, row_name
 from passoproxy.stores.entries.scribe import Changes, Job
 from passoproxy.stores.entries.sealing import Seal
-from passoproxy.stores.entries.shared_page import ANYTHING, SharedPage
+from passoproxy.stores.entries.shared_page import ANYTHING, PURGED, SharedPage
 from passoproxy.stores.entries.variants import with_variant
 
 
@@ -150,6 +150,7 @@ class LoggingPurge(Job):
     def in_need(self, rows: Rows) -> None:
         """A purge that is counted and not in the log means everything that is under way."""
         self._premises.page.raise_purges(self._premises.page.purges + 1)
+        self._premises.page.tell([PURGED], changed=False)
 
 
 class TakingOut(Job):

@@ -50,17 +50,18 @@ def _row(found: tuple[Any, ...]) -> Row:
 class Rows(diskcache.Cache):  # type: ignore[misc]
     """The open database. Each thread that uses it has a connection of its own, and closes it (`close`) when it leaves.
 
-    `max_bytes` bounds what `volume` counts: database, journals, bodies, and what `more` tells.
+    `max_bytes` bounds what `volume` counts: database, journals, bodies, and what `more` tells. `patience`: seconds to wait for
+    another process that writes.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, more: Callable[[], int]) -> None:
+    def __init__(self, folder: Path, max_bytes: int, patience: float, more: Callable[[], int]) -> None:
         self._journals = [folder / name for name in JOURNALS]
         self._more = more
         self._cleanup: Callable[[str], None] | None = None
         pages = max(64, min(1000, max_bytes // 32 // _PAGE))
         super().__init__(
             str(folder),
-            timeout=5,
+            timeout=patience,
             disk=GuardedDisk,
             eviction_policy="least-recently-used",
             statistics=0,

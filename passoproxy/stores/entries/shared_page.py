@@ -26,6 +26,9 @@ SLOTS = SIZE // 8 - _RING
 ANYTHING = 0
 """The mark of an event that concerns every key."""
 
+PURGED = 1
+"""The mark of a purge as such: it concerns whoever holds what is not on disk."""
+
 
 class SharedPage:
     """The page of one folder, made if it is not there. Raises OSError."""
@@ -115,13 +118,15 @@ class SharedPage:
 
     def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
         """The number of the last event, and the marks told by others since event `seen`; None where they are no longer known."""
-        with self._alone():
-            events = self._words[_EVENTS]
-            if not 0 <= events - seen <= SLOTS:
-                return events, None
-            told = (self._words[_RING + at % SLOTS] for at in range(seen + 1, events + 1))
-            marks = [slot >> 16 for slot in told if slot & 0xFFFF != self._origin]
-            return events, None if ANYTHING in marks else marks
+        words = self._words  # without the lock: a process that is stopped while it holds that must not stop the loop
+        events = words[_EVENTS]
+        if not 0 <= events - seen < SLOTS:
+            return events, None
+        slots = [words[_RING + at % SLOTS] for at in range(seen + 1, events + 1)]
+        if words[_EVENTS] - seen >= SLOTS:  # the oldest of them were overwritten meanwhile
+            return events, None
+        marks = [slot >> 16 for slot in slots if slot & 0xFFFF != self._origin]
+        return events, None if ANYTHING in marks else marks
 
     def raise_purges(self, number: int) -> None:
         """Makes `number` the last purge's unless a later one is known."""

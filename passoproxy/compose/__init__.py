@@ -1,0 +1,9 @@
+"""Settings in, a wired daemon out: the one place where concrete classes meet.
+
+Nothing is begun here but what a constructor does; `daemon` runs what comes out. Tests call `wire` with a clock of their own.
+"""
+
+from passoproxy.compose.telling import Telemetry, telemetry
+from passoproxy.compose.wiring import Wired, standing_still, wire
+
+__all__ = ["Telemetry", "Wired", "standing_still", "telemetry", "wire"]

@@ -1,0 +1,148 @@
+"""The road of a request, and the store beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from passoproxy.compose.admission import LiveAdmission
+from passoproxy.config.reading import Loaded
+from passoproxy.config.settings import Settings
+from passoproxy.core.routes import RouteTable
+from passoproxy.outbound.connection import Limits as ConnectionLimits
+from passoproxy.outbound.dialing import Dialer, tls_context
+from passoproxy.outbound.endpoint import Endpoint, ForwardProxy, endpoint_of, forward_proxy
+from passoproxy.outbound.origin import Origin
+from passoproxy.outbound.pool import Pool
+from passoproxy.ports import Clock, Hop, Observer
+from passoproxy.proxy.admitting import Admitting
+from passoproxy.proxy.authorizing import Authorizing
+from passoproxy.proxy.caching import Caching
+from passoproxy.proxy.encoding import Encoding
+from passoproxy.proxy.queueing import Queueing
+from passoproxy.proxy.rewriting import Rewriting
+from passoproxy.proxy.routing import Routing
+from passoproxy.proxy.taping import Taping
+from passoproxy.server.connections import Limits
+from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.secret import secret_in
+from passoproxy.stores.entries.tiered import TieredStore
+from passoproxy.tokens.fixed import FixedKeeper
+from passoproxy.tokens.keeper import Keeper
+
+_MADE_FORMS_SHARE = 4
+"""A quarter of `cache.memory_size` goes to what encoding and rewriting make of stored bodies, the rest to the store."""
+
+
+@dataclass(slots=True)
+class Road:
+    """The hops that a reload or the status needs to reach, and the first one, which holds them all."""
+
+    first: Hop
+    routing: Routing
+    caching: Caching
+    queueing: Queueing
+    origin: Origin
+    pool: Pool
+
+
+class Outward:
+    """What every way out shares: trust, and the proxy that leads the way."""
+
+    def __init__(self, loaded: Loaded, environ: Mapping[str, str]) -> None:
+        upstream = loaded.settings.upstream
+        self.tls = tls_context(upstream.ca_file)
+        self._setting, self._secret, self._environ = upstream.proxy, loaded.secrets.upstream_proxy, environ
+
+    def proxy_for(self, endpoint: Endpoint) -> ForwardProxy | None:
+        """The proxy on the way to `endpoint`, if any."""
+        return forward_proxy(self._secret() if self._secret is not None else self._setting, endpoint, self._environ)
+
+    def dialer(self, settings: Settings, timeout: float) -> Dialer:
+        """Connections to the origin of `settings`, each within `timeout` seconds."""
+        endpoint = endpoint_of(settings.upstream.url or "")
+        return Dialer(
+            endpoint, timeout=timeout, tls=self.tls if endpoint.secure else None, proxy=self.proxy_for(endpoint)
+        )
+
+
+def build_road(
+    loaded: Loaded,
+    outward: Outward,
+    keeper: Keeper | FixedKeeper,
+    store: TieredStore,
+    admission: LiveAdmission,
+    clock: Clock,
+    observer: Observer,
+) -> Road:
+    """The hops, innermost first: admitting > routing > encoding > rewriting > caching > queueing > taping > authorizing > origin."""
+    settings = loaded.settings
+    upstream, mode, made_bytes = settings.upstream, settings.cache.as_mode(), _made_bytes(settings)
+    url = (upstream.url or "").rstrip("/")
+    pool = Pool(
+        outward.dialer(settings, upstream.connect_timeout),
+        max_connections=upstream.max_connections,
+        limits=connection_limits(settings),
+    )
+    origin = Origin(pool, clock=clock, observer=observer, user_agent=upstream.user_agent)
+    queueing = Queueing(
+        Taping(Authorizing(origin, keeper)),
+        max_concurrency=upstream.max_concurrency,
+        queue_timeout=upstream.queue_timeout,
+        clock=clock,
+        observer=observer,
+    )
+    caching = Caching(
+        queueing,
+        store,
+        clock,
+        mode,
+        partition=lambda: keeper.partition,
+        origin=url,
+        cooling=lambda: queueing.snapshot().cool_down_until is not None,
+        observer=observer,
+    )
+    rewriting = Rewriting(
+        caching,
+        origin=url,
+        public_url=settings.server.public_url,
+        in_bodies=upstream.rewrite_absolute_urls,
+        memory_bytes=made_bytes,
+    )
+    routing = Routing(Encoding(rewriting, memory_bytes=made_bytes), RouteTable(settings.policies(), mode))
+    return Road(Admitting(routing, admission), routing, caching, queueing, origin, pool)
+
+
+def _made_bytes(settings: Settings) -> int:
+    return settings.cache.memory_size // (2 * _MADE_FORMS_SHARE)
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What a connection to the origin lets happen."""
+    return ConnectionLimits(
+        read_timeout=settings.upstream.read_timeout, header_bytes=settings.server.limits.header_bytes
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """`server.limits` for the proxy listener."""
+    given = settings.server.limits
+    return Limits(
+        header_bytes=given.header_bytes,
+        body_bytes=given.body_bytes,
+        header_timeout=given.header_timeout,
+        idle_timeout=given.idle_timeout,
+        body_timeout=given.idle_timeout,
+        connections=given.connections,
+    )
+
+
+def entry_store(settings: Settings, observer: Observer) -> TieredStore:
+    settings.state.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    disk = DiskStore(
+        settings.cache.folder,
+        max_bytes=settings.cache.max_size,
+        secret=secret_in(settings.state.folder),
+        observer=observer,
+    )
+    return TieredStore(settings.cache.memory_size - 2 * _made_bytes(settings), disk)

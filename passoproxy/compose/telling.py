@@ -1,0 +1,150 @@
+"""Who is told of events, and what the daemon says of itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from passoproxy import __version__
+from passoproxy.compose.road import Road
+from passoproxy.config.addresses import TcpAddress
+from passoproxy.config.reading import Loaded
+from passoproxy.config.settings import Settings
+from passoproxy.control import Control, Facts
+from passoproxy.core.cache.canonical import Unreadable
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.key import content_of, primary_key
+from passoproxy.core.cache.terms import terms
+from passoproxy.core.events import Event
+from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.core.redaction import Redactor
+from passoproxy.errors import ConfigurationError
+from passoproxy.ports import Clock, Observer
+from passoproxy.server.handler import Handler
+from passoproxy.telemetry.logs import LogObserver, Logs
+from passoproxy.telemetry.metrics import MetricsObserver, Reading
+from passoproxy.telemetry.recent import Recent
+from passoproxy.tokens.fixed import FixedKeeper
+from passoproxy.tokens.keeper import Keeper
+
+
+@dataclass(slots=True)
+class Telemetry:
+    """Who is told of events."""
+
+    logs: Logs
+    metrics: MetricsObserver
+    recent: Recent
+
+    def observer(self) -> Observer:
+        """One observer that tells all."""
+        written = LogObserver(self.logs)
+        counted, remembered = self.metrics, self.recent
+
+        def observe(event: Event) -> None:
+            counted(event)
+            remembered(event)
+            written(event)
+
+        return observe
+
+
+def telemetry(loaded: Loaded) -> Telemetry:
+    """Logs, metrics and memory for this configuration; the log is not open yet."""
+    log = loaded.settings.log
+    redactor = Redactor(_known_secrets(loaded), log.query)
+    logs = Logs(redactor, level=log.level, format=log.format, access=log.access)
+    return Telemetry(logs, MetricsObserver(loaded.settings.upstream.allow_methods), Recent(redactor))
+
+
+class Judging:
+    """What the cache's rules say of stored entries and of requests, for listings and purges."""
+
+    def __init__(self, road: Road, partition: Callable[[], str]) -> None:
+        self._road, self._partition = road, partition
+
+    def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
+        """Age, and seconds of freshness left."""
+        agreed = terms(entry, self._road.routing.table.find(entry.target.partition("?")[0]), self._road.caching.mode)
+        return agreed.age(now), agreed.fresh_until - now
+
+    def key(self, method: str, target: str, body: bytes | None) -> str | None:
+        """The primary key; None for a request that would be a pass."""
+        policy = self._road.routing.table.find(target.partition("?")[0])
+        if not policy.stores or method not in policy.methods:
+            return None
+        head = RequestHead(
+            method, target, fields_of([("Content-Type", "application/json")] if body is not None else [])
+        )
+        try:
+            content = content_of(head.fields, body, policy.key) if body is not None and method == "POST" else None
+        except Unreadable:
+            return None
+        return primary_key(self._partition(), head, policy.key, content)
+
+
+def facts_of(settings: Settings, loaded: Loaded, clock: Clock) -> Facts:
+    return Facts(
+        version=__version__,
+        started_at=clock.wall(),
+        config=str(loaded.path) if loaded.path else "",
+        origin=settings.upstream.url or "",
+        max_cache_bytes=settings.cache.max_size,
+        cache_folder=str(settings.cache.folder),
+        cache_mode=settings.cache.mode,
+        offline=settings.cache.offline,
+        authorities=authorities(settings),
+    )
+
+
+def authorities(settings: Settings, ports: tuple[int, ...] = ()) -> tuple[str, ...]:
+    """Names under which the proxy itself may stand in a URL, lower case."""
+    bound = ports or tuple(each.port for each in settings.server.listen if isinstance(each, TcpAddress))
+    named = {f"{host}:{port}" for host in settings.server.allowed_hosts for port in bound} | set(
+        settings.server.allowed_hosts
+    )
+    if settings.server.public_url:
+        named.add(urlsplit(settings.server.public_url).netloc)
+    return tuple(sorted(name.lower() for name in named))
+
+
+def traffic_of(road: Road) -> Mapping[str, object]:
+    queue = road.queueing.snapshot()
+    return {
+        "in_flight": queue.in_flight,
+        "waiting": queue.waiting,
+        "cool_down_until": queue.cool_down_until,
+        "connections": road.pool.open,
+    }
+
+
+async def reading_of(control: Control, keeper: Keeper | FixedKeeper, handler: Handler) -> Reading:
+    stats = await control.look_at_store()
+    token = keeper.snapshot()
+    tiers = ((stats.tier, stats.bytes_used), *((tier.tier, tier.bytes_used) for tier in control.facts.tiers))
+    return Reading(
+        access=token.access,
+        chain=token.chain,
+        expires_at=token.access_until,
+        runway=token.runway_seconds,
+        cache_entries=stats.entries,
+        cache_bytes=tiers,
+        in_flight=handler.in_flight,
+    )
+
+
+def _known_secrets(loaded: Loaded) -> list[str]:
+    """Every configured secret word for word, so that it is masked wherever it might turn up. One that cannot be read is told elsewhere."""
+    known: list[str] = []
+    given = loaded.secrets
+    for secret in (given.client_secret, given.static_token, given.admin_token, given.store_password, given.client_keys):
+        if secret is not None:
+            with contextlib.suppress(ConfigurationError):
+                known += [
+                    part
+                    for line in secret().splitlines()
+                    for part in (line.rpartition(":")[2] if secret is given.client_keys else line,)
+                ]
+    return known

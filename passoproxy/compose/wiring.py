@@ -1,0 +1,142 @@
+"""All parts of a daemon, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from passoproxy import __version__
+from passoproxy.compose.admission import LiveAdmission
+from passoproxy.compose.pair import build_asking, build_keeper
+from passoproxy.compose.road import Outward, Road, build_road, entry_store, limits_of
+from passoproxy.compose.telling import Judging, Telemetry, facts_of, reading_of, telemetry, traffic_of
+from passoproxy.config.reading import Loaded
+from passoproxy.control import Control
+from passoproxy.host.clock import SystemClock
+from passoproxy.ports import Clock, Observer
+from passoproxy.server.admin import admin_application, control_application, probe_application
+from passoproxy.server.admin_guard import AdminAccess
+from passoproxy.server.connections import Connections
+from passoproxy.server.handler import Handler
+from passoproxy.stores.entries.tiered import TieredStore
+from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.telemetry.metrics import Metrics
+from passoproxy.tokens.fixed import FixedKeeper
+from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.login import Logins
+
+
+@dataclass(slots=True)
+class Wired:
+    """A daemon, ready to be run."""
+
+    loaded: Loaded
+    clock: Clock
+    telemetry: Telemetry
+    observer: Observer
+    keeper: Keeper | FixedKeeper
+    store: TieredStore
+    road: Road
+    handler: Handler
+    connections: Connections
+    control: Control
+    admission: LiveAdmission
+    admin_app: web.Application
+    control_app: web.Application
+    probe_app: web.Application
+
+
+def wire(
+    loaded: Loaded,
+    told: Telemetry,
+    *,
+    clock: Clock | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Wired:
+    """Everything that `loaded` asks for. Raises CannotCreate and ConfigurationError for folders and files that do not do."""
+    settings, clock, observer = loaded.settings, clock or SystemClock(), told.observer()
+    environ = os.environ if environ is None else environ
+    outward = Outward(loaded, environ)
+    pair_store = DirectoryPairStore(settings.state.folder, clock.wall)
+    asking = build_asking(loaded, clock, outward)
+    keeper = build_keeper(loaded, asking, pair_store, clock, observer)
+    logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
+    store = entry_store(settings, observer)
+    admission = LiveAdmission(loaded)
+    road = build_road(loaded, outward, keeper, store, admission, clock, observer)
+    facts = facts_of(settings, loaded, clock)
+    control = Control(
+        facts=facts,
+        keeper=keeper,
+        logins=logins,
+        store=store,
+        reading=Judging(road, lambda: keeper.partition),
+        clock=clock,
+        observer=observer,
+        recent=told.recent.summary,
+        traffic=lambda: traffic_of(road),
+        tiers=lambda: (store.memory_stats(),),
+        reload=_no_reload,
+    )
+    handler = Handler(road.first, clock, observer)
+    access = _access(loaded)
+    metrics = Metrics(told.metrics, lambda: reading_of(control, keeper, handler), __version__)
+    return Wired(
+        loaded=loaded,
+        clock=clock,
+        telemetry=told,
+        observer=observer,
+        keeper=keeper,
+        store=store,
+        road=road,
+        handler=handler,
+        connections=Connections(handler, limits_of(settings)),
+        control=control,
+        admission=admission,
+        admin_app=admin_application(control, access, metrics.exposition, observer, clock.wall),
+        control_app=control_application(control, metrics.exposition, observer),
+        probe_app=probe_application(control, metrics.exposition, observer),
+    )
+
+
+@contextlib.asynccontextmanager
+async def standing_still(loaded: Loaded, *, keep: bool = False) -> AsyncIterator[Control]:
+    """The handle on the folders of a daemon that does not run. `keep` has the pair's keeper at work: for what changes or sends the pair.
+
+    Raises PairStoreOwned where a daemon runs after all.
+    """
+    told = telemetry(loaded)
+    wired = wire(loaded, told)
+    await wired.keeper.open()
+    running = asyncio.create_task(wired.keeper.run()) if keep else None
+    wired.control.facts.starting = False
+    try:
+        await wired.control.look_at_store()
+        yield wired.control
+    finally:
+        await wired.keeper.close()
+        if running is not None:
+            await running
+        await wired.road.caching.close()
+        await wired.store.close()
+
+
+def _access(loaded: Loaded) -> AdminAccess:
+    admin, token = loaded.settings.admin, loaded.secrets.admin_token
+    return AdminAccess(
+        page_secret=secrets.token_bytes(32),
+        allowed_hosts=admin.allowed_hosts,
+        token=token if token is not None else lambda: None,
+        public_url=admin.public_url or "",
+        redirect_url=loaded.settings.oauth.redirect_url,
+    )
+
+
+async def _no_reload() -> dict[str, object]:
+    return {}

@@ -1,0 +1,235 @@
+"""`passoproxy demo`: sandbox and an authorised proxy in front of it, on free ports, with sample requests: the way to try it with no account.
+
+Everything lives in one temporary folder and one process, and is gone at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html.parser
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin
+
+import aiohttp
+
+from passoproxy.compose import Wired
+from passoproxy.config.reading import load
+from passoproxy.daemon import Daemon
+from passoproxy.errors import CommandFailure
+from passoproxy.sandbox.application import Sandbox
+from passoproxy.sandbox.options import SandboxOptions
+
+SAMPLES = (
+    ("Conditions", "/api/v2/content/all/html?lang=en&countries=TR&nat=DE"),
+    ("Entry", "/api/v2/content/entry/json?lang=en&countries=TR&nat=DE"),
+    ("Visa", "/api/v2/content/visa/html?lang=en&countries=US&nat=DE"),
+    ("Transit visa", "/api/v2/content/transit_visa/html?lang=en&countries=AE&nat=IN"),
+    ("Health", "/api/v2/content/health/json?lang=en&countries=ZA"),
+    ("Overview", "/api/v2/content/overview/json?lang=de&destinations=JP&nationalities=AT"),
+    ("Conditions as PDF", "/api/v2/content/all/pdf?lang=en&countries=TR&nat=DE"),
+)
+
+_CONFIGURATION = """\
+provider: passolution
+upstream: {{url: "{origin}"}}
+oauth:
+  authorization_url: {origin}/oauth/authorize
+  token_url: {origin}/oauth/token
+  revocation_url: {origin}/oauth/revoke
+  client_id: demo
+  client_secret: demo
+  redirect_url: http://127.0.0.1:{admin}/oauth/callback
+server: {{listen: "127.0.0.1:{proxy}"}}
+admin: {{listen: "127.0.0.1:{admin}"}}
+state: {{directory: "{folder}/state"}}
+cache: {{directory: "{folder}/cache"}}
+log: {{level: error, access: false}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What came back for one request. `seconds` is the time to the last byte."""
+
+    name: str
+    turn: str
+    status: int
+    cache_status: str
+    seconds: float
+    size: int
+    runway: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where everything of a running demo is."""
+
+    origin: str
+    proxy: str
+    admin: str
+    wired: Wired
+
+
+def run(*, lifetime: float = 3600.0, stay: bool = True) -> int:
+    """Shows the product; ends on Ctrl-C, or after the sample requests unless `stay`. The exit code."""
+    return asyncio.run(_show(lifetime, stay))
+
+
+@contextlib.asynccontextmanager
+async def stage(lifetime: float) -> AsyncIterator[Stage]:
+    """Sandbox and authorised proxy, running."""
+    sandbox = Sandbox(SandboxOptions(port=0, lifetime=lifetime))
+    origin = await sandbox.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="passoproxy-demo-") as name:
+            proxy, admin = _free_ports(2)
+            config = Path(name) / "config.yaml"
+            text = _CONFIGURATION.format(origin=origin, proxy=proxy, admin=admin, folder=name)
+            config.write_bytes(b"")
+            config.chmod(0o600)
+            config.write_text(text)
+            async with Daemon(load(config, {**os.environ, "HTTPS_PROXY": "", "https_proxy": ""})).running() as wired:
+                await _authorise(wired)
+                yield Stage(origin, f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{admin}/", wired)
+    finally:
+        await sandbox.close()
+
+
+async def ask_twice(at: Stage) -> list[Sample]:
+    """Each sample request twice: the first answer comes from the origin, the second from the cache."""
+    samples = []
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        for name, target in SAMPLES:
+            for turn in ("first", "second"):
+                began = time.perf_counter()
+                async with session.get(at.proxy + target) as answer:
+                    body = await answer.read()
+                    took = time.perf_counter() - began
+                runway = at.wired.keeper.snapshot().runway_seconds
+                samples.append(
+                    Sample(name, turn, answer.status, answer.headers.get("Cache-Status", ""), took, len(body), runway)
+                )
+    return samples
+
+
+async def _show(lifetime: float, stay: bool) -> int:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, ended.set)
+    async with stage(lifetime) as at:
+        _say_where(at)
+        samples = await ask_twice(at)
+        _say_samples(samples)
+        good = all(sample.status == 200 for sample in samples)
+        if stay and good:
+            _say(
+                "\nIt stays until you press Ctrl-C: paste a request, open the status page, watch the pair being renewed."
+            )
+            await ended.wait()
+            _say("\nGone. Nothing was left behind.")
+    return 0 if good else 1
+
+
+async def _authorise(wired: Wired) -> None:
+    """Does what a person does in the browser: opens the provider's page and presses the button that approves."""
+    ticket = wired.control.begin_login("command")
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        async with session.get(ticket.url) as page:
+            form = _Form(await page.text())
+        async with session.post(
+            urljoin(ticket.url, form.action), data={**form.fields, "decision": "approve"}, allow_redirects=False
+        ) as answer:
+            back = answer.headers.get("Location", "")
+    if "code=" not in back:
+        raise CommandFailure(
+            f"the sandbox did not approve (it answered {answer.status}); run the demo again with --debug"
+        )
+    await wired.control.complete_login(back, "command")
+
+
+class _Form(html.parser.HTMLParser):
+    """The hidden fields and the action of a page's form."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.action = ""
+        self.fields: dict[str, str] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.action = found.get("action", "")
+        elif tag == "input" and "name" in found:
+            self.fields[found["name"]] = found.get("value", "")
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+# ---- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _say(text: str = "") -> None:
+    print(text, flush=True)  # noqa: T201 the terminal is this command's business
+
+
+def _say_where(at: Stage) -> None:
+    _say("passoproxy demo: a simulated provider and API, and an authorised proxy in front of it\n")
+    _say(f"  proxy        {at.proxy}   applications ask here, and know nothing of OAuth")
+    _say(f"  status page  {at.admin}  the runway, the cache, live traffic")
+    _say(f"  sandbox      {at.origin}   the simulated Dataservice; its journal: {at.origin}/__sandbox/journal\n")
+    _say("Requests to paste:\n")
+    for name, target in SAMPLES:
+        output = " -o conditions.pdf" if target.split("?")[0].endswith("/pdf") else ""
+        _say(f"  # {name}\n  curl -i{output} '{at.proxy}{target}'")
+    _say("\nEach of them asked twice:\n")
+
+
+def _say_samples(samples: list[Sample]) -> None:
+    rows = [
+        (
+            sample.name if sample.turn == "first" else "",
+            str(sample.status),
+            sample.cache_status.removeprefix("passoproxy; "),
+            f"{sample.seconds * 1000:.1f} ms",
+            f"{sample.size:,} B",
+            "-" if sample.runway is None else f"{int(sample.runway) // 60} min {int(sample.runway) % 60:02} s",
+        )
+        for sample in samples
+    ]
+    columns = ("resource", "status", "Cache-Status: passoproxy;", "time", "size", "runway")
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            _say("  ".join(cell.ljust(width) for cell, width in zip(row, _widths(columns, rows), strict=True)).rstrip())
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("time", "size", "runway") else "left", no_wrap=True)
+    for row in rows:
+        colour = "green" if row[2].startswith("hit") else ""
+        table.add_row(row[0], row[1], f"[{colour}]{row[2]}[/]" if colour else row[2], *row[3:])
+    Console(highlight=False).print(table)
+
+
+def _widths(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[int]:
+    return [max(len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]

@@ -1,0 +1,31 @@
+"""Whether a folder outlives the machine or the container: a pair on tmpfs or in a container's own layer does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_VOLATILE = {
+    "tmpfs": "is in memory (tmpfs)",
+    "ramfs": "is in memory (ramfs)",
+    "overlay": "is a container's own layer (overlay)",
+}
+
+
+def volatile(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Why `folder` is gone with a restart, '' where it is durable or nobody can tell."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        place = folder.resolve()
+    except OSError:
+        return ""
+    best, kind = -1, ""
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        parts = fields.split()
+        if len(parts) < 5 or not rest:
+            continue
+        # proc(5): the mount point is the fifth field, blanks in it written as octal escapes
+        point = Path(parts[4].replace("\\040", " "))
+        if (place == point or point in place.parents) and len(point.parts) >= best:
+            best, kind = len(point.parts), rest.split()[0]
+    return _VOLATILE.get(kind, "")

@@ -1,0 +1,64 @@
+"""Answers as caching sends them: the stored or streamed head with `Age` and `Cache-Status`, or a 304 where the client has it already."""
+
+from __future__ import annotations
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from passoproxy.core.cache import status
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.freshness import initial_age
+from passoproxy.core.http.conditional import not_modified, unchanged
+from passoproxy.core.http.forwarding import reason_for
+from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
+from passoproxy.ports import Body, BytesBody, Response
+
+
+async def from_store(request: RequestHead, entry: Entry, body: Body, age: float, member: str, now: float) -> Response:
+    """A stored answer: `Age` always, in whole seconds (RFC 9111 §5.1)."""
+    fields = CIMultiDict(entry.fields)
+    fields["Age"] = str(int(age))
+    return await _answered(request, entry.status, fields, entry, body, member, now)
+
+
+async def streamed(
+    request: RequestHead, head: ResponseHead, entry: Entry, body: Body, age: float, member: str, now: float
+) -> Response:
+    """An answer that is being stored while it is sent; `Age` from one second on."""
+    fields = CIMultiDict(head.fields)
+    if age >= 1.0:
+        fields["Age"] = str(int(age))
+    return await _answered(request, head.status, fields, entry, body, member, now)
+
+
+def passed(response: Response, member: str, sent_at: float, came_at: float) -> Response:
+    """An answer that the cache has no part in; `Age` from one second on."""
+    head = response.head
+    fields = CIMultiDict(head.fields)
+    age = initial_age(head.fields, sent_at, came_at)
+    if age >= 1.0:
+        fields["Age"] = str(int(age))
+    fields["Cache-Status"] = status.appended(head.fields, member)
+    return response.with_head(ResponseHead(head.status, CIMultiDictProxy(fields), head.reason))
+
+
+async def _answered(
+    request: RequestHead, code: int, fields: CIMultiDict[str], entry: Entry, body: Body, member: str, now: float
+) -> Response:
+    fields["Cache-Status"] = status.appended(entry.fields, member)
+    if entry.made_etag and "ETag" not in fields:
+        fields["ETag"] = entry.made_etag
+    head = ResponseHead(code, CIMultiDictProxy(fields), reason_for(code))
+    if _holds_already(request, code, head.fields, now):
+        await body.aclose()
+        return Response(unchanged(head), BytesBody())
+    if request.method == "HEAD":
+        await body.aclose()
+        return Response(head, BytesBody(), entry.digest)
+    return Response(head, body, entry.digest)
+
+
+def _holds_already(request: RequestHead, code: int, fields: Fields, now: float) -> bool:
+    asked = request.fields
+    if code != 200 or ("If-None-Match" not in asked and "If-Modified-Since" not in asked):
+        return False
+    return request.method != "POST" and not_modified(asked, fields, now)

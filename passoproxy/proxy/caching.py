@@ -1,0 +1,256 @@
+"""Caching: the hop that answers from the store what may be answered so, and sends on what must go on (contract §7).
+
+What may be done is decided in `core.cache`; how the origin is asked and its answer stored is `fetching`; who waits for whom is
+`flights`. Of tokens this hop knows nothing: a refusal from further out is a reason to look for a stale answer, whatever it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from passoproxy.core.cache import directives, reuse, status
+from passoproxy.core.cache import key as keys
+from passoproxy.core.cache.canonical import Unreadable
+from passoproxy.core.cache.directives import Asked
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.invalidation import SAFE_METHODS, invalidated
+from passoproxy.core.cache.key import METHOD_FIELD
+from passoproxy.core.cache.policy import CacheMode, RoutePolicy
+from passoproxy.core.cache.reuse import Circumstances, Fetch, Refuse, Serve
+from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, unconditional
+from passoproxy.core.cache.variants import signature
+from passoproxy.core.events import EntriesPurged
+from passoproxy.core.http.conditional import FOR_ORIGIN_ONLY
+from passoproxy.core.http.messages import NO_FIELDS
+from passoproxy.core.routes import UNLISTED
+from passoproxy.errors import InternalError, Offline, Refusal
+from passoproxy.ports import BytesBody, Clock, EntryStore, Hop, Observer, Request, Response, Trail, nobody
+from passoproxy.proxy import answering
+from passoproxy.proxy.bodies import gathered
+from passoproxy.proxy.fetching import Errand, Fetching, new_identifier
+from passoproxy.proxy.flights import Failed, Flight, Flights, Landing
+from passoproxy.proxy.settling import Again, RememberedTerms, Settling
+
+LARGEST_KEYED_BODY = 64 * 1024
+"""A POST body beyond so many bytes is not made part of a key: its request is a pass, streamed."""
+
+_MOST_ROUNDS = 4
+
+
+def never() -> bool:
+    """No pause is asked for."""
+    return False
+
+
+class Caching:
+    """The cache on the road. Close it to end what it fetches on its own account.
+
+    `partition` gives the identity whose answers these are; `origin` is `scheme://authority` of the origin; `cooling` tells whether the
+    origin asked for a pause (429). `flights` may be given to set how long a request waits for another's.
+    """
+
+    def __init__(
+        self,
+        next: Hop,
+        store: EntryStore,
+        clock: Clock,
+        mode: CacheMode,
+        *,
+        partition: Callable[[], str],
+        origin: str = "",
+        cooling: Callable[[], bool] = never,
+        observer: Observer = nobody,
+        flights: Flights | None = None,
+        identify: Callable[[], str] = new_identifier,
+    ) -> None:
+        self._next = next
+        self._store = store
+        self._clock = clock
+        self._partition = partition
+        self._origin = origin
+        self._cooling = cooling
+        self._observer = observer
+        self.flights = flights or Flights(clock, observer)
+        self._fetching = Fetching(next, store, self.flights, clock, mode, observer, identify)
+        self._settling = Settling(self._fetching, self.flights, clock, RememberedTerms(mode))
+
+    @property
+    def mode(self) -> CacheMode:
+        """How the whole cache behaves; may be set at any time."""
+        return self._fetching.mode
+
+    @mode.setter
+    def mode(self, mode: CacheMode) -> None:
+        self._fetching.mode = mode
+        self._settling.terms = RememberedTerms(mode)
+
+    def purged(self) -> None:
+        """To be told whenever something was purged: whoever asks from now on must not get an answer that was asked for before."""
+        self.flights.release_all()
+
+    async def close(self) -> None:
+        """Ends all flights."""
+        await self.flights.close()
+
+    async def send(self, request: Request) -> Response:
+        """The answer, with `Cache-Status`, and `Age` where due. Raises the refusals of the hops behind, and Offline."""
+        try:
+            return await self._send(request)
+        except Refusal:
+            request.trail.cache = "error"
+            raise
+
+    async def _send(self, request: Request) -> Response:
+        policy = request.policy or UNLISTED
+        asked = directives.asked(request.head.fields)
+        if why := _sent_on(request, policy, asked):
+            return await self._pass(request, policy, asked, why)
+        content = None
+        if request.head.method == "POST":
+            body = await gathered(request.body, LARGEST_KEYED_BODY)
+            request = replace(request, body=body)
+            if not isinstance(body, BytesBody) or len(body.data) > LARGEST_KEYED_BODY:
+                return await self._pass(request, policy, asked, "bypass")
+            try:
+                content = keys.content_of(request.head.fields, body.data, policy.key)
+            except Unreadable:
+                return await self._pass(request, policy, asked, "bypass")
+        if (content or "?" in request.head.target) and (
+            found := keys.side_effects(request.head, policy.bypass_when.names, content)
+        ):
+            return await self._pass(request, policy, asked, "bypass", is_write=found == METHOD_FIELD)
+        partition = self._partition()
+        key = keys.primary_key(partition, request.head, policy.key, content)
+        request.trail.key = key
+        return await self._answer(request, policy, asked, partition, key)
+
+    # ---- requests that the cache has no part in ------------------------------------------------------------------------
+
+    async def _pass(
+        self, request: Request, policy: RoutePolicy, asked: Asked, why: str, *, is_write: bool | None = None
+    ) -> Response:
+        if asked.only_if_cached or self.mode.offline:
+            raise Offline(_not_stored(request, "only-if-cached" if asked.only_if_cached else "cache.offline"))
+        sent_at = self._clock.wall()
+        response = await self._next.send(request)
+        came_at = self._clock.wall()
+        if _is_unsafe(request, policy) if is_write is None else is_write and request.head.method not in SAFE_METHODS:
+            await self._invalidate(request, policy, response)
+        member = status.forwarded(why, status=response.head.status)
+        request.trail.cache = "pass"
+        return answering.passed(response, member, sent_at, came_at)
+
+    async def _invalidate(self, request: Request, policy: RoutePolicy, response: Response) -> None:
+        head = request.head
+        key = keys.primary_key(self._partition(), replace(head, method="GET", fields=NO_FIELDS), policy.key)
+        gone = 0
+        if selectors := invalidated(head, key, response.head, self._origin, policy):
+            self.purged()
+        for selector in selectors:
+            gone += await self._fetching.guarded(self._store.purge(selector), 0)
+        if gone:
+            self._observer(EntriesPurged(gone, "invalidation"))
+
+    # ---- requests that it may answer -----------------------------------------------------------------------------------
+
+    async def _answer(self, request: Request, policy: RoutePolicy, asked: Asked, partition: str, key: str) -> Response:
+        alone = False
+        for round in range(_MOST_ROUNDS):
+            is_last = round == _MOST_ROUNDS - 1
+            stored = await self._select(key) if not is_last else ()
+            around = Circumstances(self._clock.wall(), self.mode.offline, self._cooling())
+            plan = reuse.plan(
+                asked, request.head.fields, stored, lambda entry: self._settling.terms.of(entry, policy), around
+            )
+            if isinstance(plan, Serve):
+                if (response := await self._settling.served(request, plan, around.now)) is None:
+                    continue  # its body is lost, and the entry with it
+                if plan.renew:
+                    self._renew(request, policy, partition, key, stored, plan)
+                return response
+            if isinstance(plan, Refuse):
+                raise Offline(_not_stored(request, plan.why))
+            errand = Errand(request, policy, asked, key, partition, stored, plan, keeps=request.head.method != "HEAD")
+            answer = await self._asked(errand, alone=alone or is_last)
+            if isinstance(answer, Response):
+                return answer
+            alone = answer is Again.ALONE
+        raise InternalError("a request that went alone came back without an answer")
+
+    async def _select(self, key: str) -> Sequence[Entry]:
+        return await self._fetching.guarded(self._store.select(key), ())
+
+    async def _asked(self, errand: Errand, *, alone: bool) -> Response | Again:
+        """The answer after asking, or how to go on where there is none for this request."""
+        flights = self.flights
+        flight_key = (errand.key, signature(errand.stored, errand.request.head.fields))
+        shares = not alone and flights.may_share(errand.key)
+        if shares and (flight := flights.of(flight_key)) is not None:
+            landing = await flights.followed(flight)
+            if landing is None:
+                return Again.ALONE
+            if flight.background and isinstance(landing, Failed):
+                return Again.TOGETHER  # background work is refused earlier than a client would be
+            return await self._settling.settled(errand, landing, collapsed=True)
+        if isinstance(errand.plan, Fetch) and has_conditions(forwarded_conditions(errand.request.head).fields):
+            errand, shares = replace(errand, with_conditions=True), False
+        if not flights.may_share(errand.key):
+            errand = replace(errand, keeps=False)
+        shares = shares and errand.keeps
+        landing = await self._led(
+            flights.launch(flight_key if shares else None, lambda own: self._fetching.carry(errand, own))
+        )
+        return await self._settling.settled(errand, landing, collapsed=False)
+
+    async def _led(self, flight: Flight) -> Landing:
+        try:
+            landing = await asyncio.shield(flight.landing)
+        except asyncio.CancelledError:
+            flight.leave()
+            raise
+        flight.take()
+        return landing
+
+    def _renew(
+        self, request: Request, policy: RoutePolicy, partition: str, key: str, stored: Sequence[Entry], plan: Serve
+    ) -> None:
+        """Renews what was just served, in the background and for nobody in particular."""
+        flight_key = (key, signature(stored, request.head.fields))
+        if not self.flights.may_renew(flight_key) or self.mode.offline:
+            return
+        head = unconditional(replace(request.head, method=plan.entry.method))
+        own = replace(request, head=head, trail=Trail(route=policy.name), on_interim=None, background=True)
+        question = reuse.renewal(plan, stored)
+        errand = Errand(own, policy, directives.NOTHING_ASKED, key, partition, stored, question)
+        self.flights.launch(flight_key, lambda flight: self._fetching.carry(errand, flight), background=True)
+
+
+def _sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
+    """Why a request is not looked up at all, as a word of RFC 9211 §2.2; '' where it is."""
+    head = request.head
+    method, fields = head.method, head.fields
+    if method not in ("GET", "HEAD", "POST"):
+        return "method"
+    if ("GET" if method == "HEAD" else method) not in policy.methods:
+        return "method"
+    if not policy.stores or (policy.pass_client_authorization and "Authorization" in fields):
+        return "bypass"
+    if method != "POST" and request.body.length != 0:
+        return "bypass"
+    if method == "GET" and "Range" in fields:
+        return "bypass"
+    if asked.no_store or any(name in fields for name in FOR_ORIGIN_ONLY):
+        return "request"
+    return ""
+
+
+def _is_unsafe(request: Request, policy: RoutePolicy) -> bool:
+    # A POST on a route that lists POST is a read (contract §7).
+    method = request.head.method
+    return method not in SAFE_METHODS and not (method == "POST" and "POST" in policy.methods)
+
+
+def _not_stored(request: Request, why: str) -> str:
+    return f"{request.head.method} {request.head.path} may not be answered from the cache, and the origin is not asked ({why})"

@@ -1,0 +1,183 @@
+"""Where clients connect: sockets for host and port, unix path and inherited descriptor, and what can be wrong with each.
+
+Which ones are wanted, and how they are checked for safety, is configuration; what is spoken on them, the protocol's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from passoproxy.errors import CannotCreate, PassoproxyError, ServiceUnreachable
+
+BACKLOG = 1024
+
+ProtocolFactory = Callable[[], asyncio.Protocol]
+
+
+def open_tcp(host: str, port: int) -> socket.socket:
+    """A listening socket on `host` (an address or a name) and `port` (0: a free one). Raises ServiceUnreachable or CannotCreate."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as fault:
+        raise ServiceUnreachable(
+            f"cannot listen on {host}:{port}: the name has no address here; name an address"
+        ) from fault
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as fault:
+        listener.close()
+        raise _tcp_fault(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", fault) from fault
+    listener.setblocking(False)
+    return listener
+
+
+def open_unix(path: Path, *, everyone: bool = False) -> socket.socket:
+    """A listening unix socket, mode 0600 (0666 where `everyone`, for peers that the kernel vouches for). A file left by a daemon that
+    is gone is replaced; one on which somebody listens, or that is no socket, is not. Raises ServiceUnreachable or CannotCreate."""
+    _clear(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Never open to others, not even between bind and chmod.
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+        if everyone:
+            path.chmod(0o666)
+        listener.listen(BACKLOG)
+    except OSError as fault:
+        listener.close()
+        raise _unix_fault(path, fault) from fault
+    finally:
+        os.umask(mask)
+    listener.setblocking(False)
+    return listener
+
+
+def inherit(descriptor: int) -> socket.socket:
+    """The listening socket that a supervisor opened for us. Raises ServiceUnreachable where the descriptor is none."""
+    try:
+        listener = socket.socket(fileno=descriptor)
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError(errno.EINVAL, "not listening")
+    except OSError as fault:
+        raise ServiceUnreachable(
+            f"descriptor {descriptor} is not a listening socket; check the .socket unit that starts this service"
+        ) from fault
+    listener.setblocking(False)
+    return listener
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """`client_ca_file`: then a client certificate of that authority is required. `min_version`: '1.2' or '1.3'."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+    min_version: str = "1.2"
+
+
+def tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """The context for a TLS listener, HTTP/1.1 only. Raises CannotCreate naming the file that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if files.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(files.cert_file, files.key_file)
+    except (OSError, ssl.SSLError) as fault:
+        raise CannotCreate(
+            f"server.tls: certificate {files.cert_file} and key {files.key_file} cannot be used ({_reason(fault)}); check both files"
+        ) from fault
+    if files.client_ca_file is not None:
+        try:
+            context.load_verify_locations(files.client_ca_file)
+        except (OSError, ssl.SSLError) as fault:
+            raise CannotCreate(
+                f"server.tls.client_ca_file: {files.client_ca_file} cannot be used ({_reason(fault)}); check the file"
+            ) from fault
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+async def serve(
+    listener: socket.socket,
+    factory: ProtocolFactory,
+    tls: ssl.SSLContext | None = None,
+    handshake_timeout: float = 10.0,
+) -> asyncio.Server:
+    """Takes connections from `listener` for protocols of `factory`. Whoever closes the server closes the socket with it."""
+    loop = asyncio.get_running_loop()
+    if tls is None:
+        if listener.family == socket.AF_UNIX:
+            return await loop.create_unix_server(factory, sock=listener, backlog=BACKLOG)
+        return await loop.create_server(factory, sock=listener, backlog=BACKLOG)
+    if listener.family == socket.AF_UNIX:
+        return await loop.create_unix_server(
+            factory, sock=listener, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_timeout
+        )
+    return await loop.create_server(
+        factory, sock=listener, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_timeout
+    )
+
+
+def _clear(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # nothing there, or bind says what is wrong
+    if not stat.S_ISSOCK(mode):
+        raise CannotCreate(
+            f"cannot listen on {path}: something that is not a socket is there; remove it or choose another path"
+        )
+    if _somebody_listens(path):
+        raise ServiceUnreachable(
+            f"cannot listen on {path}: another process listens there; stop it or choose another path"
+        )
+    with suppress(OSError):
+        path.unlink()
+
+
+def _somebody_listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # full or forbidden: it is somebody's
+    return True
+
+
+def _tcp_fault(address: str, fault: OSError) -> PassoproxyError:
+    if fault.errno == errno.EADDRINUSE:
+        return ServiceUnreachable(
+            f"cannot listen on {address}: the port is in use; stop the other process or choose another port in server.listen"
+        )
+    if fault.errno in (errno.EACCES, errno.EPERM):
+        return CannotCreate(f"cannot listen on {address}: not permitted; choose a port from 1024 up")
+    return ServiceUnreachable(f"cannot listen on {address}: {_reason(fault)}; choose an address of this machine")
+
+
+def _unix_fault(path: Path, fault: OSError) -> PassoproxyError:
+    return CannotCreate(
+        f"cannot make the socket {path}: {_reason(fault)}; choose a shorter path in a folder that can be written"
+    )
+
+
+def _reason(fault: OSError) -> str:
+    return fault.strerror or type(fault).__name__

@@ -1,0 +1,166 @@
+"""What is in this process's memory: the variants of keys and bodies of some of them, within a number of bytes.
+
+A key is there with all its variants or not at all, so that a select can be answered from here alone. Bodies may be missing; nothing
+here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.stores.entries.eviction import Eviction, LeastRecentlyUsed
+from passoproxy.stores.entries.variants import with_variant, youngest_first
+
+_KEY_BYTES = 400
+_ENTRY_BYTES = 1100
+_PAIR_BYTES = 150
+"""What the objects themselves take, measured by `tests/stores/entries/test_shelf.py`: near enough for a bound."""
+
+
+def weight_of(entry: Entry) -> int:
+    """Bytes of memory that an entry takes without its body."""
+    texts = sum(len(name) + len(value) + _PAIR_BYTES for name, value in entry.fields.items())
+    return _ENTRY_BYTES + texts + 2 * len(entry.target) + len(entry.key)
+
+
+class _Held:
+    """One key's variants, their bodies by identifier, and the bytes of all."""
+
+    __slots__ = ("bodies", "variants", "weight")
+
+    def __init__(self, variants: tuple[Entry, ...]) -> None:
+        self.variants = variants
+        self.bodies: dict[str, bytes] = {}
+        self.weight = _KEY_BYTES + sum(weight_of(entry) for entry in variants)
+
+
+class Shelf:
+    """At most `max_bytes`, of which one key may take an eighth. `on_drop` is told of every key that goes."""
+
+    def __init__(
+        self,
+        max_bytes: int,
+        eviction: Eviction | None = None,
+        on_drop: Callable[[str], None] | None = None,
+    ) -> None:
+        self._max_bytes, self._most_of_key = max_bytes, max_bytes // 8
+        self._eviction: Eviction = eviction or LeastRecentlyUsed()
+        self._used = self._eviction.used
+        self._on_drop = on_drop
+        self._keys: dict[str, _Held] = {}
+        self.bytes_used = 0
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        return sum(len(held.variants) for held in self._keys.values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._keys))
+
+    def variants(self, key: str) -> tuple[Entry, ...] | None:
+        """All variants, the youngest first; None where the key is not here."""
+        held = self._keys.get(key)
+        if held is None:
+            return None
+        self._used(key)
+        return held.variants
+
+    def body(self, entry: Entry) -> bytes | None:
+        """The body of exactly this entry, if it is here."""
+        held = self._keys.get(entry.key)
+        return None if held is None else held.bodies.get(entry.identifier)
+
+    def put(self, key: str, variants: Sequence[Entry]) -> bool:
+        """These are all variants now; bodies of those that stayed are kept. Whether there was room."""
+        ordered = youngest_first(variants)
+        held = _Held(ordered)
+        old = self._keys.get(key)
+        if old is not None:
+            stayed = {entry.identifier: entry.digest for entry in ordered}
+            for entry in old.variants:
+                if entry.identifier in old.bodies and stayed.get(entry.identifier) == entry.digest:
+                    held.bodies[entry.identifier] = old.bodies[entry.identifier]
+            held.weight += sum(map(len, held.bodies.values()))
+        if held.weight > self._most_of_key:
+            self.drop(key)
+            return False
+        if old is None:
+            self._eviction.added(key)
+        else:
+            self.bytes_used -= old.weight
+            self._used(key)
+        self._keys[key] = held
+        self.bytes_used += held.weight
+        self._make_room()
+        return key in self._keys
+
+    def add(self, entry: Entry, body: bytes | None) -> bool:
+        """A new variant among those of its key, which must be here or have no others. Whether it (and its body) has room."""
+        held = self._keys.get(entry.key)
+        known = held.variants if held is not None else ()
+        return self.put(entry.key, with_variant(known, entry)) and (body is None or self.put_body(entry, body))
+
+    def put_body(self, entry: Entry, body: bytes) -> bool:
+        """The body of a variant that is here; whether there was room."""
+        held = self._keys.get(entry.key)
+        if held is None or not any(
+            known.identifier == entry.identifier and known.digest == entry.digest for known in held.variants
+        ):
+            return False
+        added = len(body) - len(held.bodies.get(entry.identifier, b""))
+        if held.weight + added > self._most_of_key:
+            return False
+        held.bodies[entry.identifier] = body
+        held.weight += added
+        self.bytes_used += added
+        self._make_room()
+        return entry.key in self._keys
+
+    def remove(self, entry: Entry) -> bool:
+        """Takes one variant away; a key without variants goes too. Whether it was here."""
+        held = self._keys.get(entry.key)
+        rest = [known for known in held.variants if known.identifier != entry.identifier] if held else []
+        if held is None or len(rest) == len(held.variants):
+            return False
+        if rest:
+            self.put(entry.key, rest)
+        else:
+            self.drop(entry.key)
+        return True
+
+    def replace(self, entry: Entry) -> bool:
+        """Another head for the variant of the same identifier. Whether it was here."""
+        held = self._keys.get(entry.key)
+        if held is None or all(known.identifier != entry.identifier for known in held.variants):
+            return False
+        others = [known for known in held.variants if known.identifier != entry.identifier]
+        self.put(entry.key, [entry, *others])
+        return True
+
+    def find(self, selector: Selector, keys: Sequence[str]) -> list[Entry]:
+        """What `selector` means among `keys`."""
+        held = (self._keys[key] for key in keys if key in self._keys)
+        return [entry for each in held for entry in each.variants if selector.matches(entry)]
+
+    def drop(self, key: str) -> bool:
+        """Forgets a key with all its variants; whether it was here."""
+        held = self._keys.pop(key, None)
+        if held is None:
+            return False
+        self.bytes_used -= held.weight
+        self._eviction.removed(key)
+        if self._on_drop is not None:
+            self._on_drop(key)
+        return True
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        for key in list(self._keys):
+            self.drop(key)
+
+    def _make_room(self) -> None:
+        while self.bytes_used > self._max_bytes:
+            victim = self._eviction.victim()
+            self.evictions += len(self._keys[victim].variants)
+            self.drop(victim)

@@ -1,0 +1,270 @@
+"""A fast store before a slow one: a shelf in memory, filled by what is read and written, before a store that processes share.
+
+An answer is usable from the shelf as soon as it is complete, and goes to the slow store behind the caller's back (write-behind). The
+shelf holds nothing that the slow store lost to someone else: every select first asks whether others changed anything, which costs
+a load from shared memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.errors import EntryStoreFailure
+from passoproxy.ports import Body, BytesBody, EntryWriter, StoreStats
+from passoproxy.stores.entries.eviction import Eviction
+from passoproxy.stores.entries.names import key_name, mark_of
+from passoproxy.stores.entries.shared_page import PURGED
+from passoproxy.stores.entries.shelf import Shelf
+from passoproxy.stores.entries.slow import SlowStore
+from passoproxy.stores.entries.tiered_writer import TieredWriter
+from passoproxy.stores.entries.variants import with_variant
+
+BEHIND_BYTES = 32 * 1024 * 1024
+"""More than this waiting for the slow store, and whoever stores next waits with it."""
+
+_SLICE = 200
+_MOST_ALONE = 4096
+_SMALL_BYTES = 256 * 1024
+
+
+class TieredStore:
+    """An `EntryStore`. `memory_bytes` bounds the shelf; closing it closes `slow`."""
+
+    def __init__(self, memory_bytes: int, slow: SlowStore, *, eviction: Eviction | None = None) -> None:
+        self._shelf = Shelf(memory_bytes, eviction, self._on_drop)
+        self._slow = slow
+        self.small_bytes = min(_SMALL_BYTES, memory_bytes // 16)
+        self._events, self._touch = slow.events, slow.touch
+        self._seen = slow.events()
+        self._by_mark: dict[int, str] = {}
+        self._loading: dict[str, object] = {}
+        self._behind: dict[str, asyncio.Task[None]] = {}
+        self._behind_bytes = 0
+        self._alone: set[str] = set()  # identifiers of what the slow store does not hold
+        self._most_alone = _MOST_ALONE
+        self._own_changes = 0
+
+    # ---- finding ---------------------------------------------------------------------------------------------------
+
+    async def select(self, key: str) -> Sequence[Entry]:
+        if self._events() != self._seen:
+            self._catch_up()
+        variants = self._shelf.variants(key)
+        if variants is not None:
+            self._touch(key)
+            return variants
+        variants, current = await self._load(key)
+        if current and variants:
+            self._remember(key, variants)
+        return variants
+
+    async def read(self, entry: Entry) -> Body | None:
+        held = self._shelf.body(entry)
+        if held is not None:
+            return BytesBody(held)
+        body = await self._slow.read(entry)
+        if isinstance(body, BytesBody):
+            self._shelf.put_body(entry, body.data)
+        elif body is None:
+            self._changed(entry.key)
+            self._shelf.remove(entry)
+        return body
+
+    async def _load(self, key: str) -> tuple[tuple[Entry, ...], bool]:
+        """What the slow store has, and whether nothing happened to that key meanwhile."""
+        token = self._loading.setdefault(key, object())
+        current = False
+        try:
+            found = tuple(await self._slow.select(key))
+        finally:
+            current = self._loading.get(key) is token
+            if current:
+                del self._loading[key]
+        return found, current
+
+    def _remember(self, key: str, variants: Sequence[Entry]) -> None:
+        if self._shelf.put(key, variants):
+            self._by_mark[mark_of(key_name(key))] = key
+
+    def _on_drop(self, key: str) -> None:
+        self._by_mark.pop(mark_of(key_name(key)), None)
+
+    def _changed(self, key: str) -> None:
+        """Something happened to that key: what is being loaded of it is not to be remembered."""
+        self._loading.pop(key, None)
+        self._own_changes += 1
+
+    def _catch_up(self) -> None:
+        """Forgets what other processes have changed."""
+        self._seen, marks = self._slow.foreign_since(self._seen)
+        if marks is None:
+            self._loading.clear()
+            self._shelf.clear()
+            return
+        for mark in marks:
+            key = self._by_mark.get(mark)
+            if key is not None:
+                self._shelf.drop(key)
+        if marks:
+            self._loading.clear()
+        if PURGED in marks:
+            self._drop_unshared()
+
+    def _drop_unshared(self) -> None:
+        """Another process's purge cannot see what only we hold."""
+        for entry in [entry for key in self._shelf for entry in self._shelf.variants(key) or ()]:
+            if entry.identifier in self._alone or entry.identifier in self._behind:
+                self._shelf.remove(entry)
+        self._alone.clear()
+
+    # ---- storing ---------------------------------------------------------------------------------------------------
+
+    async def create(self, entry: Entry) -> EntryWriter:
+        purges = self._slow.purges()
+        try:
+            return TieredWriter(self, entry, purges, await self._slow.create(entry))
+        except EntryStoreFailure:
+            return TieredWriter(self, entry, purges, None)  # a full disk does not keep the memory from storing
+
+    def is_purged_since(self, purges: int) -> bool:
+        """Whether there was any purge at all since `purges` was read."""
+        return self._slow.purges() != purges
+
+    def has_place_behind(self, size: int) -> bool:
+        """Whether that many bytes more may wait for the slow store."""
+        return self._behind_bytes + size <= BEHIND_BYTES
+
+    async def show(self, entry: Entry, body: bytes) -> bool:
+        """Makes a complete entry visible in memory, among the variants of its key; whether it has room there."""
+        known = self._shelf.variants(entry.key)
+        current = True
+        if known is None:
+            known, current = await self._load(entry.key)
+            known = self._shelf.variants(entry.key) or known
+        if not current:
+            return False
+        self._changed(entry.key)
+        self._remember(entry.key, with_variant(known, entry))
+        return self._shelf.put_body(entry, body)
+
+    def hide(self, entry: Entry) -> None:
+        """Takes an entry back from memory, and what is known of its key with it."""
+        self._changed(entry.key)
+        self._shelf.drop(entry.key)
+
+    def keep_alone(self, entry: Entry) -> None:
+        """The slow store does not take this one."""
+        self._alone.add(entry.identifier)
+        if len(self._alone) > self._most_alone:  # most of them have left the memory long since
+            held = (each.identifier for key in self._shelf for each in self._shelf.variants(key) or ())
+            self._alone.intersection_update(held)
+            self._most_alone = 2 * len(self._alone) + _MOST_ALONE
+
+    def behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None:
+        """Stores a visible entry in the slow store, behind the caller's back."""
+        self._behind_bytes += entry.size
+        self._behind[entry.identifier] = asyncio.ensure_future(self._store_behind(entry, storing))
+
+    async def _store_behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None:
+        try:
+            if await storing is None:
+                self.hide(entry)
+            elif not any(known.identifier == entry.identifier for known in self._shelf.variants(entry.key) or ()):
+                self.hide(entry)  # it was given up meanwhile, and the slow store asked before it had it
+        except EntryStoreFailure:
+            self.keep_alone(entry)
+        finally:
+            self._behind_bytes -= entry.size
+            self._behind.pop(entry.identifier, None)
+
+    async def settled(self) -> None:
+        """Waits until the slow store has all that is visible now."""
+        if self._behind:
+            await asyncio.wait(list(self._behind.values()))
+
+    async def _settle(self, entry: Entry) -> None:
+        storing = self._behind.get(entry.identifier)
+        if storing is not None:
+            await asyncio.wait([storing])
+
+    # ---- changing --------------------------------------------------------------------------------------------------
+
+    async def update(self, entry: Entry) -> None:
+        await self._settle(entry)
+        known = next(
+            (each for each in self._shelf.variants(entry.key) or () if each.identifier == entry.identifier), None
+        )
+        if known is not None:
+            self._shelf.replace(replace(entry, digest=known.digest, size=known.size))
+        self._changed(entry.key)
+        try:
+            await self._slow.update(entry)
+        except EntryStoreFailure:
+            if known is None:
+                raise
+        finally:
+            self._changed(entry.key)
+
+    async def discard(self, entry: Entry) -> None:
+        await self._settle(entry)
+        try:
+            await self._slow.discard(entry)
+        finally:
+            self._changed(entry.key)
+            self._shelf.remove(entry)
+            self._alone.discard(entry.identifier)
+
+    async def purge(self, selector: Selector) -> int:
+        await self.settled()
+        count = 0
+        try:
+            count = await self._slow.purge(selector)
+        finally:
+            self._loading.clear()
+            self._own_changes += 1
+            count += await self._purge_shelf(selector)
+        return count
+
+    async def _purge_shelf(self, selector: Selector) -> int:
+        """Takes what is meant from memory; how many of them the slow store did not have."""
+        count, keys = 0, list(self._shelf)
+        for at in range(0, len(keys), _SLICE):
+            for entry in self._shelf.find(selector, keys[at : at + _SLICE]):
+                self._shelf.remove(entry)
+                if entry.identifier in self._alone:
+                    self._alone.discard(entry.identifier)
+                    count += 1
+            await asyncio.sleep(0)
+        return count
+
+    # ---- telling ---------------------------------------------------------------------------------------------------
+
+    async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
+        await self.settled()
+        async for entry in self._slow.entries(selector):
+            yield entry
+        keys = list(self._shelf) if self._alone else []
+        for entry in self._shelf.find(selector, keys):
+            if entry.identifier in self._alone:
+                yield entry
+
+    async def stats(self) -> StoreStats:
+        await self.settled()
+        return await self._slow.stats()
+
+    def memory_stats(self) -> StoreStats:
+        """What the shelf holds, beside `stats`, which tells of the slow store."""
+        return StoreStats(len(self._shelf), self._shelf.bytes_used, self._shelf.evictions, tier="memory")
+
+    def generation(self) -> int:
+        return self._slow.generation() + self._own_changes
+
+    async def close(self) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.settled(), 10)
+        await self._slow.close()

@@ -1,0 +1,195 @@
+"""A person authorises passoproxy: the ticket that sends them to the provider, the redirect that comes back, and giving it all up.
+
+The pair that comes of it goes to the keeper, which alone writes it. Cookies and pages are the admin listener's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from passoproxy.core.oauth.grants import Callback, authorization_url, equal, read_callback, spoken
+from passoproxy.core.oauth.replies import Misconfigured
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.errors import CommandFailure, PassoproxyError, PersonNeeded
+from passoproxy.ports import Clock, RawAnswer
+from passoproxy.tokens.asking import Asking
+from passoproxy.tokens.orders import first_of
+from passoproxy.tokens.telling import failure_of
+
+LIFETIME = 600.0
+"""Seconds that a ticket is good for."""
+
+MOST_TICKETS = 64
+"""So many logins may be open at once; the oldest gives way."""
+
+COMMAND = "command"
+"""Bound to the command that began it: whoever brings its `state` may complete it, because only that command handed it out."""
+
+EXCHANGE_TIMEOUT = 60.0
+REVOCATION_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoginTicket:
+    """A login that was begun. `url` is where the person goes; `expires_at` is epoch seconds."""
+
+    state: str = field(repr=False)
+    url: str = field(repr=False)
+    expires_at: float
+    return_to: str = ""
+
+
+class PairTaker(Protocol):
+    """What a login asks of the keeper."""
+
+    def add_login_pending(self, until: float) -> None: ...
+    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
+    async def export(self) -> dict[str, object]: ...
+    async def forget(self, *, revoked: bool = False) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A ticket on our side."""
+
+    state: str = field(repr=False)
+    bound_to: str = field(repr=False)
+    verifier: str | None = field(repr=False)
+    expires_at: float
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    outcome: TokenSnapshot | PassoproxyError | None = None
+    work: asyncio.Future[TokenSnapshot | PassoproxyError] | None = None
+
+
+class Logins:
+    """Logins under way. `random_text` gives URL-safe text from so many random bytes."""
+
+    def __init__(self, asking: Asking, keeper: PairTaker, clock: Clock, random_text: Callable[[int], str]) -> None:
+        self._asking = asking
+        self._keeper = keeper
+        self._clock = clock
+        self._random_text = random_text
+        self._open: list[_Open] = []
+        self._ended: list[_Open] = []
+
+    def begin(self, bound_to: str = COMMAND, return_to: str = "") -> LoginTicket:
+        """A new ticket, good once and for ten minutes. `bound_to` is a secret of the browser (its cookie) or COMMAND.
+
+        `return_to` comes back in the ticket, for whoever has a page to go back to.
+        """
+        provider = self._asking.provider
+        if not provider.authorization_url:
+            raise CommandFailure("nobody can log in with this oauth.grant: oauth.authorization_url is not set")
+        state = self._random_text(32)
+        verifier = self._random_text(48) if provider.pkce else None
+        expires_at = self._clock.wall() + LIFETIME
+        self._forget_old()
+        self._open.append(_Open(state, bound_to, verifier, self._clock.monotonic() + LIFETIME))
+        self._keeper.add_login_pending(expires_at)
+        return LoginTicket(
+            state, authorization_url(provider, self._asking.client.client_id, state, verifier), expires_at, return_to
+        )
+
+    async def complete(self, redirect: str, bound_to: str | None = None) -> TokenSnapshot:
+        """Takes a redirect (its query, or the whole URL as pasted) and puts the pair into use.
+
+        `bound_to` is the browser's cookie, None where it sent none, COMMAND where the command itself brings it. Raises PersonNeeded for
+        a login that was denied, other CommandFailures for a redirect of no open login and for what went wrong at the provider.
+        """
+        callback = read_callback(redirect)
+        ticket = self._taken(callback, bound_to)
+        # a browser that hangs up must not cancel this: the code is spent as soon as the provider reads it
+        ticket.work = asyncio.ensure_future(self._finish(callback, ticket))
+        outcome = await asyncio.shield(ticket.work)
+        if isinstance(outcome, PassoproxyError):
+            raise outcome
+        return outcome
+
+    async def _finish(self, callback: Callback, ticket: _Open) -> TokenSnapshot | PassoproxyError:
+        """Never raises: whoever waits finds the outcome in the ticket, even where nobody is left to raise to."""
+        try:
+            ticket.outcome = await self._exchanged(callback, ticket)
+        except PassoproxyError as fault:
+            ticket.outcome = fault
+        except Exception as fault:
+            ticket.outcome = CommandFailure(f"the login failed by a fault inside passoproxy ({type(fault).__name__})")
+        ticket.ended.set()
+        return ticket.outcome
+
+    async def wait(self, state: str, timeout: float) -> TokenSnapshot | None:
+        """The outcome of the login of `state`, None where it has none within `timeout` seconds. Raises as `complete` does."""
+        ticket = _found(state, [*self._open, *self._ended])
+        if ticket is None or (not ticket.ended.is_set() and self._clock.monotonic() >= ticket.expires_at):
+            raise CommandFailure(
+                "this login is not known, or ten minutes have passed since it was begun; begin it again"
+            )
+        await first_of(ticket.ended.wait(), self._clock.sleep(timeout))
+        if isinstance(ticket.outcome, PassoproxyError):
+            raise ticket.outcome
+        return ticket.outcome
+
+    async def logout(self) -> str:
+        """Revokes the pair where the provider can, and has it erased in any case; says what came of it. PersonNeeded where there is none."""
+        document = await self._keeper.export()
+        revoked, said = await self._revoked(document)
+        await self._keeper.forget(revoked=revoked)
+        return said
+
+    async def _revoked(self, document: dict[str, object]) -> tuple[bool, str]:
+        if not self._asking.provider.revocation_url:
+            return (
+                False,
+                "erased here; the provider has no revocation endpoint (oauth.revocation_url) and may go on accepting it",
+            )
+        said, revoked = "revoked at the provider and erased here", True
+        for name in ("refresh_token", "access_token"):
+            token = document.get(name)
+            failure = await self._asking.revoke(token, name, REVOCATION_TIMEOUT) if isinstance(token, str) else None
+            if failure is not None:
+                said, revoked = f"erased here, but not revoked at the provider: {failure.reason}", False
+        return revoked, said
+
+    async def _exchanged(self, callback: Callback, ticket: _Open) -> TokenSnapshot:
+        if callback.error:
+            said = f" ({callback.description})" if callback.description else ""
+            raise PersonNeeded(
+                f"the login was not granted: the provider says {spoken(callback.error)}{said}; begin it again"
+            )
+        if not callback.code:
+            raise CommandFailure("the redirect brought neither a code nor an error; begin the login again")
+        answer = await self._asking.exchange(callback.code, ticket.verifier, EXCHANGE_TIMEOUT)
+        if isinstance(answer, RawAnswer):
+            return await self._keeper.install_answer(answer)
+        if isinstance(answer, Misconfigured):
+            raise failure_of(answer)
+        fault = failure_of(answer)
+        raise type(fault)(f"the login did not succeed: {answer.reason}; begin it again")
+
+    def _taken(self, callback: Callback, bound_to: str | None) -> _Open:
+        """The open ticket of a redirect, used up by it."""
+        ticket = _found(callback.state, self._open)
+        if ticket is None or self._clock.monotonic() >= ticket.expires_at:
+            raise CommandFailure(
+                "the redirect's state belongs to no open login: it was used already, is older than ten minutes, or was not begun here; begin it again"
+            )
+        if ticket.bound_to != COMMAND and bound_to != COMMAND and not equal(ticket.bound_to, bound_to or ""):
+            raise CommandFailure(
+                "the redirect's state belongs to a login of another browser; begin it again in this one"
+            )
+        self._open.remove(ticket)
+        self._ended = [*self._ended, ticket][-MOST_TICKETS:]
+        return ticket
+
+    def _forget_old(self) -> None:
+        now = self._clock.monotonic()
+        self._open = [ticket for ticket in self._open if now < ticket.expires_at][-(MOST_TICKETS - 1) :]
+        self._ended = [ticket for ticket in self._ended if now < ticket.expires_at]
+
+
+def _found(state: str, tickets: Sequence[_Open]) -> _Open | None:
+    """The ticket of `state`; every one is compared, so that the time tells nothing."""
+    found = [ticket for ticket in tickets if equal(ticket.state, state)]
+    return found[0] if state and found else None

@@ -1,0 +1,101 @@
+"""PASSOPROXY__ variables, credentials and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from passoproxy.config import environment
+from tests.config.writing import LEAST, Folder
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PASSOPROXY__UPSTREAM__URLL", "x", "names no key; did you mean PASSOPROXY__UPSTREAM__URL?"),
+        ("PASSOPROXY__UPSTREM__URL", "x", "names no key; did you mean PASSOPROXY__UPSTREAM__URL?"),
+        ("PASSOPROXY__LISTEN", "x", "names no key; did you mean PASSOPROXY__SERVER__LISTEN?"),
+        ("PASSOPROXY__PROVIDR", "x", "names no key; did you mean PASSOPROXY__PROVIDER?"),
+        ("PASSOPROXY__OAUTH__TOKEN-URL", "x", "names no key; did you mean PASSOPROXY__OAUTH__TOKEN_URL?"),
+        ("PASSOPROXY__ROUTES__0__TTL", "3", "names no key; set the whole list, as YAML, in PASSOPROXY__ROUTES"),
+        ("PASSOPROXY__LOG__ZZZ", "3", "names no key; valid here: level, format, access, query"),
+        ("PASSOPROXY__SERVER", "x", "server: 'x' is not a mapping"),
+        ("PASSOPROXY__SERVER__LIMITS", "{hedder: 3}", "server.limits.hedder: is not a known key"),
+        ("PASSOPROXY__SERVER__LISTEN", "[::1]:8610", "as in '\"[::1]:8610\"'"),
+        ("PASSOPROXY__OAUTH__CLIENT_ID", "[x", "put the value into quotes of its own"),
+        ("PASSOPROXY__UPSTREAM__CONNECT_TIMEOUT", "abc", "upstream.connect_timeout: 'abc' is not a duration"),
+        ("PASSOPROXY__UPSTREAM__CONNECT_TIMEOUT", "", "upstream.connect_timeout: is empty"),
+        ("PASSOPROXY__SERVER", "{listen: [", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_names_the_variable(folder: Folder, name: str, value: str, said: str) -> None:
+    fault = folder.fault(LEAST, {name: value})
+    assert fault.startswith(f"environment {name}: ")
+    assert said in fault
+
+
+def test_values_are_yaml_and_sections_are_joined(folder: Folder) -> None:
+    loaded = folder.load(
+        LEAST + "server: {limits: {connections: 5}}\n",
+        {
+            "PASSOPROXY__SERVER__LIMITS": "{header_bytes: 64KiB, idle_timeout: 5}",
+            "PASSOPROXY__SERVER__LIMITS__IDLE_TIMEOUT": "6",
+            "PASSOPROXY__SERVER__LISTEN": "['127.0.0.1:1', '[::1]:1']",
+            "PASSOPROXY__ADMIN__LISTEN": "off",
+            "PASSOPROXY__UPSTREAM__ALLOW_METHODS": "[GET]",
+            "PASSOPROXY__UPSTREAM__USER_AGENT": "null",
+            "PASSOPROXY_CONFIG": "",
+            "PASSOPROXY_URL": "http://x",
+        },
+    ).settings
+    assert (loaded.server.limits.connections, loaded.server.limits.header_bytes, loaded.server.limits.idle_timeout) == (
+        5,
+        65536,
+        6.0,
+    )
+    assert [str(each) for each in loaded.server.listen] == ["127.0.0.1:1", "[::1]:1"]
+    assert loaded.admin.listen == ()
+    assert loaded.upstream.allow_methods == ("GET",)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("a #b", "a #b"),
+        ("x: y", "x: y"),
+        ("*a", "*a"),
+        ("'quoted #1'", "quoted #1"),
+        ('"q"', "q"),
+        ("1e5", "1e5"),
+        ("0123", "0123"),
+    ],
+)
+def test_secrets_are_taken_as_they_stand_unless_quoted(folder: Folder, text: str, secret: str) -> None:
+    loaded = folder.load(LEAST, {"PASSOPROXY__OAUTH__CLIENT_SECRET": text})
+    assert loaded.secrets.client_secret is not None
+    assert loaded.secrets.client_secret() == secret
+
+
+def test_an_empty_secret_leaves_the_file(folder: Folder) -> None:
+    loaded = folder.load(LEAST, {"PASSOPROXY__OAUTH__CLIENT_SECRET": ""})
+    assert loaded.settings.oauth.client_secret_file == folder.path / "secret"
+
+
+def test_credentials_are_found_by_name(tmp_path: Path) -> None:
+    (tmp_path / "state_key").write_text("x")
+    layer = environment.credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert layer.values == {"state": {"key_file": str(tmp_path / "state_key")}}
+    assert environment.credentials({}).values == {}
+
+
+def test_where_a_configuration_is_looked_for() -> None:
+    assert environment.configuration_files({"HOME": "/h"}, Path("/w")) == [
+        Path("/w/config.yaml"),
+        Path("/h/.config/passoproxy/config.yaml"),
+        Path("/etc/passoproxy/config.yaml"),
+    ]
+    assert environment.configuration_files({}, Path("/w")) == [
+        Path("/w/config.yaml"),
+        Path("/etc/passoproxy/config.yaml"),
+    ]

@@ -1,0 +1,174 @@
+"""Durations, sizes and shares, and back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passoproxy.config import units
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30.0),
+        ("15m", 900.0),
+        ("6h", 21600.0),
+        ("7d", 604800.0),
+        ("250ms", 0.25),
+        ("1.5h", 5400.0),
+        ("0.1h", 360.0),
+        (" 30s ", 30.0),
+        ("30 s", 30.0),
+        ("30", 30.0),
+        (30, 30.0),
+        (0.5, 0.5),
+        (0, 0.0),
+        ("0s", 0.0),
+    ],
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert units.duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "s",
+        "5 parsecs",
+        "1h30m",
+        "-5s",
+        -5,
+        math.inf,
+        math.nan,
+        True,
+        None,
+        [5],
+        {},
+        "5S",
+        "5,5s",
+        "٣s",
+        "1e400",
+        "5s\0",
+        1e300,
+        "99999999d",
+    ],
+)
+def test_what_is_no_duration_is_shown_with_an_example(value: object) -> None:
+    with pytest.raises(ValueError, match="30s, 15m, 6h, 7d"):
+        units.duration(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("64MiB", 64 << 20),
+        ("1GiB", 1 << 30),
+        ("1 KiB", 1024),
+        ("2tib", 2 << 40),
+        ("10", 10),
+        ("10B", 10),
+        (10, 10),
+        ("1.5KiB", 1536),
+        (0, 0),
+    ],
+)
+def test_sizes(text: object, amount: int) -> None:
+    assert units.size(text) == amount
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("64MB", "'64MiB'"),
+        ("1G", "'1GiB'"),
+        ("1.5k", "'1.5KiB'"),
+        ("lots", "64MiB"),
+        (1.5, "whole bytes"),
+        (-1, "never below zero"),
+        ("99999999999TiB", "below 1 EiB"),
+        (False, "false is not a size"),
+    ],
+)
+def test_what_is_no_size_is_told_how(value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        units.size(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "share"), [("55%", 0.55), ("0.55", 0.55), (0.55, 0.55), (1, 1.0), ("100 %", 1.0), (0, 0.0)]
+)
+def test_shares(value: object, share: float) -> None:
+    assert units.share(value) == share
+
+
+@pytest.mark.parametrize("value", ["101%", 2, "x", "x%", "%", None, "-1%"])
+def test_what_is_no_share(value: object) -> None:
+    with pytest.raises(ValueError, match="55%"):
+        units.share(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (3600, "1h"),
+        (90, "90s"),
+        (86400, "1d"),
+        (0.25, "250ms"),
+        (0, "0s"),
+        (604800, "7d"),
+        (0.0001, "0.0001s"),
+        (900, "15m"),
+    ],
+)
+def test_durations_are_shown_short(seconds: float, text: str) -> None:
+    assert units.show_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(64 << 20, "64MiB"), (1500, "1500"), (0, "0"), (1 << 40, "1TiB"), (1536, "1536"), (2048, "2KiB")],
+)
+def test_sizes_are_shown_short(amount: int, text: str) -> None:
+    assert units.show_size(amount) == text
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000))
+def test_what_is_shown_can_be_read_again(seconds: float) -> None:
+    assert units.duration(units.show_duration(seconds)) == pytest.approx(seconds)
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**50))
+def test_sizes_can_be_read_again(amount: int) -> None:
+    assert units.size(units.show_size(amount)) == amount
+
+
+def test_shares_can_be_read_again() -> None:
+    assert [units.share(units.show_share(each / 1000)) for each in range(1001)] == pytest.approx(
+        [each / 1000 for each in range(1001)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "nothing"),
+        (True, "true"),
+        (False, "false"),
+        ({"a": 1}, "a mapping"),
+        ([1], "a list"),
+        ((1,), "a list"),
+        ("x", "'x'"),
+        ("a\nb\x1b[31m", "'a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[31m'"),
+        ("x" * 100, "'" + "x" * 57 + "...'"),
+        (1.5, "1.5"),
+    ],
+)
+def test_values_are_quoted_for_people(value: object, shown: str) -> None:
+    assert units.quoted(value) == shown

@@ -1,0 +1,223 @@
+"""The token endpoint's wire: what counts as unsent, what as lost, and that nothing is ever sent twice."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+import trustme
+
+from passoproxy import __version__
+from passoproxy.errors import TokenAnswerLost, TokenRequestUnsent
+from passoproxy.outbound.dialing import tls_context
+from passoproxy.outbound.endpoint import ForwardProxy
+from passoproxy.outbound.provider import MAX_ANSWER_BYTES, ProviderEndpoint
+from passoproxy.ports import TokenReply, TokenRequest
+from tests.fakes import FakeClock
+from tests.outbound.wire import SHORT, Line, answering, closing, origin_that
+
+JSON = b'{"access_token": "planted-token"}'
+
+
+def answer(body: bytes = JSON, status: bytes = b"200 OK", *fields: bytes) -> bytes:
+    lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *fields]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def asking(port: int, scheme: str = "http", host: str = "127.0.0.1") -> TokenRequest:
+    return TokenRequest(
+        f"{scheme}://{host}:{port}/oauth/token",
+        (("Content-Type", "application/json"), ("Accept", "application/json"), ("user-agent", "other")),
+        b'{"refresh_token": "planted-secret"}',
+    )
+
+
+async def posted(port: int, timeout: float = 5.0) -> TokenReply:
+    return await ProviderEndpoint(clock=FakeClock()).post(asking(port), timeout)
+
+
+async def test_an_ordinary_exchange() -> None:
+    async with origin_that(answering(answer(JSON, b"200 OK", b"Content-Type: application/json"))) as there:
+        reply = await posted(there.port)
+    assert (reply.status, reply.body, reply.sent_at) == (200, JSON, 1_700_000_000.0)
+    assert ("Content-Type", "application/json") in reply.headers
+    (asked,) = there.heard
+    head, _, body = asked.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"POST /oauth/token HTTP/1.1"
+    assert sorted(line.split(b":")[0].lower() for line in lines[1:]) == [
+        b"accept", b"accept-encoding", b"connection", b"content-length", b"content-type", b"host", b"user-agent",
+    ]  # fmt: skip
+    assert f"User-Agent: passoproxy/{__version__}".encode() in lines
+    assert body == b'{"refresh_token": "planted-secret"}'
+
+
+async def test_each_request_has_a_connection_of_its_own() -> None:
+    async with origin_that(answering(answer())) as there:
+        endpoint = ProviderEndpoint(clock=FakeClock())
+        for _ in range(3):
+            await endpoint.post(asking(there.port), 5)
+        assert there.accepted == 3
+
+
+async def test_a_redirect_is_an_answer() -> None:
+    moved = answer(b"", b"307 Temporary Redirect", b"Location: /elsewhere")
+    async with origin_that(answering(moved)) as there:
+        assert (await posted(there.port)).status == 307
+    assert len(there.heard) == 1
+
+
+async def test_cookies_are_not_kept() -> None:
+    async with origin_that(answering(answer(JSON, b"200 OK", b"Set-Cookie: a=b"))) as there:
+        endpoint = ProviderEndpoint(clock=FakeClock())
+        for _ in range(2):
+            await endpoint.post(asking(there.port), 5)
+    assert not any(b"cookie" in heard.lower() for heard in there.heard)
+
+
+@pytest.mark.parametrize(
+    ("coding", "sent", "got"),
+    [
+        (b"gzip", gzip.compress(JSON), JSON),
+        (b"GZIP", gzip.compress(JSON), JSON),
+        (b"deflate", zlib.compress(JSON), JSON),
+        (b"br", JSON, JSON),
+        (b"gzip", JSON, JSON),
+        (b"gzip", gzip.compress(JSON)[:-9], gzip.compress(JSON)[:-9]),
+        (b"gzip", gzip.compress(b"x" * 10_000_000), b"x" * MAX_ANSWER_BYTES),
+    ],
+)
+async def test_content_codings(coding: bytes, sent: bytes, got: bytes) -> None:
+    async with origin_that(answering(answer(sent, b"200 OK", b"Content-Encoding: " + coding))) as there:
+        assert (await posted(there.port)).body == got
+
+
+@pytest.mark.parametrize("size", [MAX_ANSWER_BYTES - 1, MAX_ANSWER_BYTES, MAX_ANSWER_BYTES + 1, 3_000_000])
+async def test_an_oversize_answer_is_cut_where_it_can_be_told(size: int) -> None:
+    async with origin_that(answering(answer(b"x" * size))) as there:
+        assert len((await posted(there.port)).body) == min(size, MAX_ANSWER_BYTES)
+
+
+async def test_sloppy_http_does_not_cost_an_answer() -> None:
+    sloppy = b"HTTP/1.1 200 OK\nContent-Type: application/json\nContent-Length: %d\n\n%b" % (len(JSON), JSON)
+    async with origin_that(answering(sloppy)) as there:
+        assert (await posted(there.port)).body == JSON
+
+
+async def test_interim_heads_are_passed_over() -> None:
+    async with origin_that(answering(b"HTTP/1.1 100 Continue\r\n\r\n" + answer())) as there:
+        assert (await posted(there.port)).body == JSON
+
+
+LOST = {
+    "closed at once": b"",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-",
+    "no http": b"hello\r\n\r\n",
+    "half a body": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + JSON,
+    "half a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n99\r\n" + JSON,
+    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nplanted-token\r\n" + JSON,
+    "bad length": b"HTTP/1.1 200 OK\r\nContent-Length: planted-token\r\n\r\n" + JSON,
+    "half a body of a 503": b"HTTP/1.1 503 No\r\nContent-Length: 99\r\n\r\nx",
+}
+
+
+@pytest.mark.parametrize("raw", LOST.values(), ids=LOST.keys())
+async def test_faults_after_the_connection_stood_are_lost_answers_and_nothing_is_sent_again(raw: bytes) -> None:
+    async with origin_that(closing(raw)) as there:
+        with pytest.raises(TokenAnswerLost) as caught:
+            await posted(there.port)
+        assert there.accepted == 1
+        assert len(there.heard) == 1
+    assert "planted" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_a_reset_is_a_lost_answer() -> None:
+    async def play(line: Line) -> None:
+        await line.request()
+        line.reset()
+
+    async with origin_that(play) as there:
+        with pytest.raises(TokenAnswerLost):
+            await posted(there.port)
+    assert there.accepted == 1
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+async def test_silence_is_a_lost_answer(said: bytes) -> None:
+    async def play(line: Line) -> None:
+        await line.request()
+        await line.say(said)
+        await line.end()
+
+    async with origin_that(play) as there:
+        with pytest.raises(TokenAnswerLost, match="did not come within"):
+            await posted(there.port, SHORT)
+
+
+async def test_one_byte_at_a_time_is_bounded_as_a_whole() -> None:
+    import asyncio
+
+    async def play(line: Line) -> None:
+        await line.request()
+        for byte in answer(b"x" * 1000):
+            await line.say(bytes([byte]))
+            await asyncio.sleep(SHORT / 5)
+
+    async with origin_that(play) as there:
+        with pytest.raises(TokenAnswerLost):
+            await posted(there.port, SHORT * 2)
+
+
+async def test_nobody_listening_is_unsent() -> None:
+    async with origin_that(answering(answer())) as there:
+        port = there.port
+    with pytest.raises(TokenRequestUnsent, match=str(port)):
+        await posted(port)
+
+
+async def test_a_name_that_does_not_exist_is_unsent() -> None:
+    endpoint = ProviderEndpoint(clock=FakeClock())
+    with pytest.raises(TokenRequestUnsent, match=r"nowhere\.invalid"):
+        await endpoint.post(asking(80, host="nowhere.invalid"), 5)
+
+
+@pytest.mark.parametrize(("connect_timeout", "timeout"), [(SHORT, 5.0), (5.0, SHORT)])
+async def test_a_handshake_that_never_ends_is_unsent(connect_timeout: float, timeout: float) -> None:
+    async def play(line: Line) -> None:
+        await line.end()
+
+    async with origin_that(play) as there:
+        endpoint = ProviderEndpoint(clock=FakeClock(), connect_timeout=connect_timeout)
+        with pytest.raises(TokenRequestUnsent):
+            await endpoint.post(asking(there.port, "https", "localhost"), timeout)
+
+
+async def test_a_certificate_that_is_not_trusted_is_unsent_and_a_trusted_one_is_not() -> None:
+    import ssl
+
+    authority = trustme.CA()
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(served)
+    trusting = tls_context()
+    authority.configure_trust(trusting)
+    async with origin_that(answering(answer()), tls=served) as there:
+        request = asking(there.port, "https", "localhost")
+        with pytest.raises(TokenRequestUnsent, match="certificate"):
+            await ProviderEndpoint(clock=FakeClock()).post(request, 5)
+        assert there.heard == []
+        assert (await ProviderEndpoint(clock=FakeClock(), tls=trusting).post(request, 5)).body == JSON
+
+
+async def test_a_refused_tunnel_is_unsent() -> None:
+    async def play(line: Line) -> None:
+        line.heard.append(await line.reader.readuntil(b"\r\n\r\n"))
+        await line.say(b"HTTP/1.1 407 No\r\n\r\n")
+
+    async with origin_that(play) as there:
+        endpoint = ProviderEndpoint(clock=FakeClock(), proxy_for=lambda target: ForwardProxy("127.0.0.1", there.port))
+        with pytest.raises(TokenRequestUnsent, match="407"):
+            await endpoint.post(asking(443, "https", "provider.example"), 5)
+    assert len(there.heard) == 1
+    assert b"planted" not in there.heard[0]

@@ -1,0 +1,34 @@
+"""Filters of searches."""
+
+import pytest
+
+from passoproxy.sandbox.origin.asking import Invalid
+from passoproxy.sandbox.origin.filters import conditions, holds
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "fulfilled"),
+    [
+        ("REF-7001", {"like": "ref-70%"}, True),
+        ("REF-7001", {"like": "70"}, False),
+        ("a.c", {"like": "a.c"}, True),
+        ("abc", {"like": "a.c"}, False),
+        ("x", "x", True),
+        ("x", "y", False),
+        ("2026-05-01", {">=": "2026-05-01", "<": "2026-05-02"}, True),
+        ("2026-05-01", {">": "2026-05-01"}, False),
+        ("2026-05-01", {"<=": "2026-05-01"}, True),
+        (None, {"=": ""}, True),
+        (None, {">": "a"}, False),
+        ("x", {}, True),
+    ],
+)
+def test_conditions(found: object, wanted: object, fulfilled: bool) -> None:
+    assert holds(found, conditions("x", wanted)) is fulfilled
+
+
+@pytest.mark.parametrize("wanted", [{"near": "x"}, {"=": 1}, 7, ["x"]])
+def test_other_shapes_are_refused(wanted: object) -> None:
+    with pytest.raises(Invalid) as refused:
+        conditions("tid", wanted)
+    assert list(refused.value.errors) == ["tid"]

@@ -1,0 +1,59 @@
+"""A browser's and a script's view of the admin listener, for its tests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import ClientResponse, DummyCookieJar, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from passoproxy.ports import Observer, nobody
+from passoproxy.server.admin import admin_application
+from passoproxy.server.admin_guard import AdminAccess, Guard
+from tests.server.fake_daemon import NOW, FakeDaemon
+
+SECRET = b"s" * 32
+TOKEN = "an-admin-token-of-some-length"
+Asking = Callable[..., Awaitable[ClientResponse]]
+
+
+async def metrics(accept: str) -> tuple[bytes, str]:
+    """An exposition that tells what was accepted."""
+    return f"metrics for {accept}".encode(), "text/plain; version=0.0.4; charset=utf-8"
+
+
+class AdminListener:
+    """An admin listener with a fake daemon behind it; redirects are not followed and cookies are not kept."""
+
+    def __init__(
+        self, daemon: FakeDaemon, *, token: str | None = None, observer: Observer = nobody, **access: Any
+    ) -> None:
+        self.daemon = daemon
+        self.now = NOW
+        self.access = AdminAccess(SECRET, token=lambda: token, **access)
+        self.guard = Guard(self.access, lambda: self.now)
+        app = admin_application(daemon, self.access, metrics, observer, lambda: self.now)
+        self.client: TestClient[web.Request, web.Application] = TestClient(TestServer(app), cookie_jar=DummyCookieJar())
+
+    async def __aenter__(self) -> AdminListener:
+        await self.client.start_server()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+
+    @property
+    def authority(self) -> str:
+        return f"{self.client.host}:{self.client.port}"
+
+    @property
+    def origin(self) -> str:
+        return f"http://{self.authority}"
+
+    async def ask(self, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> ClientResponse:
+        return await self.client.request(method, path, headers=headers, allow_redirects=False, **more)
+
+    def from_page(self) -> dict[str, str]:
+        """What a browser sends along when the status page's script asks."""
+        return {"Sec-Fetch-Site": "same-origin", "Origin": self.origin, "X-Passoproxy-Page": self.guard.page_token}

@@ -1,0 +1,420 @@
+"""The admin listener of contract §8: its paths, and who may ask for them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from passoproxy.core.events import RequestRejected, TaskFailed
+from passoproxy.errors import (
+    AnswerUnusable,
+    CommandFailure,
+    ConfigurationError,
+    Fault,
+    GrantRefused,
+    Overloaded,
+    PairStoreFailure,
+    PersonNeeded,
+    ServiceUnreachable,
+    TokenRequestUnsent,
+    UsageFailure,
+)
+from passoproxy.server.admin import control_application, probe_application
+from tests.fakes import RememberingObserver
+from tests.server.admin_clients import TOKEN, AdminListener, metrics
+from tests.server.fake_daemon import FakeDaemon, OddFault, without_pair
+
+CHANGES = ["/api/token/refresh", "/api/token/import", "/api/cache/purge", "/api/cache/warm", "/api/explain"]
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+# ---- probes ----------------------------------------------------------------------------------------------------------
+
+
+async def test_healthz_and_readyz_need_no_host_and_no_token() -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        for path, body in (("/healthz", "ok\n"), ("/readyz", "ready\n")):
+            answer = await listener.ask("GET", path, {"Host": "evil.example"})
+            assert (answer.status, await answer.text()) == (200, body)
+            assert (await listener.ask("HEAD", path)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("ready", "status", "body"),
+    [
+        ((True, "ready", ""), 200, "ready\n"),
+        ((True, "degraded", "the chain is dead"), 200, "degraded: the chain is dead\n"),
+        ((False, "unready", "starting"), 503, "unready: starting\n"),
+    ],
+)
+async def test_readyz_says_the_word_and_the_reason(ready: tuple[bool, str, str], status: int, body: str) -> None:
+    async with AdminListener(FakeDaemon(ready=ready)) as listener:
+        answer = await listener.ask("GET", "/readyz")
+        assert (answer.status, await answer.text()) == (status, body)
+        assert ("Retry-After" in answer.headers) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("query", "strict"), [("", False), ("?strict=1", True), ("?strict=0", False), ("?strict=true", True)]
+)
+async def test_readyz_strict(query: str, strict: bool) -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        await listener.ask("GET", f"/readyz{query}")
+        assert listener.daemon.calls == [("readiness", strict)]
+
+
+async def test_metrics_negotiate_by_accept() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        answer = await listener.ask("GET", "/metrics", {"Accept": "application/openmetrics-text"})
+        assert await answer.text() == "metrics for application/openmetrics-text"
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def test_the_probe_listener_has_nothing_else() -> None:
+    async with TestClient(TestServer(probe_application(FakeDaemon(), metrics))) as client:
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404), ("/api/status", 404)):
+            answer = await client.get(path, headers={"Host": "10.0.0.7:9000"})
+            assert answer.status == status
+
+
+# ---- Host ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/api/status", "/assets/page.css", "/oauth/start", "/oauth/callback", "/nowhere"]
+)
+@pytest.mark.parametrize(
+    ("host", "status", "code"),
+    [
+        ("evil.example", 421, "host_not_allowed"),
+        ("localhost.", 421, "host_not_allowed"),
+        ("127.0.0.1.evil.example", 421, "host_not_allowed"),
+        ("user@localhost", 400, "bad_request"),
+        ("a b", 400, "bad_request"),
+    ],
+)
+async def test_other_hosts_are_refused(path: str, host: str, status: int, code: str) -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        answer = await listener.ask("GET", path, {"Host": host})
+        assert (answer.status, (await answer.json(content_type=None))["code"]) == (status, code)
+        assert listener.daemon.calls == []
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "localhost:1", "127.0.0.1", "[::1]:8611"])
+async def test_listed_hosts_are_accepted(host: str) -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        assert (await listener.ask("GET", "/api/status", {"Host": host})).status == 200
+
+
+async def test_the_refusal_names_the_line_that_would_allow_it() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        answer = await listener.ask("GET", "/", {"Host": "evil.example"})
+        assert (await answer.json(content_type=None))["detail"].startswith("admin: {allowed_hosts: [localhost, ")
+
+
+# ---- the admin token -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "without"),
+    [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/", 200),
+        ("/assets/page.css", 200),
+        ("/assets/page.js", 200),
+        ("/assets/icon.svg", 200),
+        ("/oauth/callback?state=x&code=y", 400),
+        ("/metrics", 401),
+        ("/api/status", 401),
+        ("/api/cache/entries", 401),
+        ("/oauth/start", 401),
+    ],
+)
+async def test_what_needs_the_token(path: str, without: int) -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        assert (await listener.ask("GET", path)).status == without
+        for wrong in ("Bearer wrong", f"Basic {TOKEN}", f"Bearer{TOKEN}", "Bearer ", "Bearer \udcff"):
+            assert (await listener.ask("GET", path, {"Authorization": wrong})).status == without
+        if without == 401:
+            assert (await listener.ask("GET", path, BEARER)).status in (200, 303)
+
+
+async def test_a_401_challenges() -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        answer = await listener.ask("GET", "/api/status")
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="passoproxy admin"'
+        assert TOKEN not in await answer.text()
+
+
+async def test_the_token_is_read_anew_for_each_request() -> None:
+    tokens = ["first-token-aaa", "second-token-bb"]
+    async with AdminListener(FakeDaemon()) as listener:
+        object.__setattr__(listener.access, "token", lambda: tokens[0])
+        first = {"Authorization": f"Bearer {tokens[0]}"}
+        assert (await listener.ask("GET", "/api/status", first)).status == 200
+        del tokens[0]
+        assert (await listener.ask("GET", "/api/status", first)).status == 401
+
+
+async def test_the_page_asks_for_the_token_once_and_keeps_it_in_a_cookie() -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        page = await (await listener.ask("GET", "/")).text()
+        assert 'type="password"' in page
+        assert listener.guard.page_token not in page
+        assert "/api/v2/content" not in page
+        here = {"Origin": listener.origin}
+        wrong = await listener.ask("POST", "/page/token", here, data={"token": "wrong", "then": "/"})
+        assert wrong.status == 401
+        assert "Set-Cookie" not in wrong.headers
+        answer = await listener.ask("POST", "/page/token", here, data={"token": f" {TOKEN}\n", "then": "/oauth/start"})
+        assert (answer.status, answer.headers["Location"]) == (303, "/oauth/start")
+        cookie = answer.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert "Path=/" in cookie
+        assert "Secure" not in cookie
+        assert TOKEN not in cookie
+        kept = {"Cookie": cookie.partition(";")[0]}
+        assert listener.guard.page_token in await (await listener.ask("GET", "/", kept)).text()
+        assert (await listener.ask("GET", "/api/status", kept)).status == 200
+        assert (await listener.ask("GET", "/api/status", {"Cookie": kept["Cookie"] + "0"})).status == 401
+
+
+async def test_the_cookie_is_secure_behind_a_tls_terminator() -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN, public_url="https://admin.example") as listener:
+        answer = await listener.ask("POST", "/page/token", {"Sec-Fetch-Site": "same-origin"}, data={"token": TOKEN})
+        assert answer.headers["Location"] == "/"
+        assert "Secure" in answer.headers["Set-Cookie"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_the_token_form_is_taken_from_the_page_alone(headers: dict[str, str]) -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        assert (await listener.ask("POST", "/page/token", headers, data={"token": TOKEN})).status == 403
+
+
+# ---- changes ---------------------------------------------------------------------------------------------------------
+
+PAGE = "the page's token"
+GUARDS: list[tuple[str, bool, dict[str, str], int]] = [
+    # what it is, is there an admin token, fields, refused with (0: let through)
+    ("bare", False, {}, 403),
+    ("bare, with a token file", True, {}, 401),
+    ("bearer", True, BEARER, 0),
+    ("wrong bearer", True, {"Authorization": "Bearer wrong"}, 401),
+    ("bearer where none is configured", False, BEARER, 403),
+    ("bearer from another site", True, BEARER | {"Sec-Fetch-Site": "cross-site"}, 403),
+    ("bearer with another origin", True, BEARER | {"Origin": "https://evil.example"}, 403),
+    ("page", False, {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": PAGE}, 0),
+    ("page, by Origin alone", False, {"Origin": "OWN", "X-Passoproxy-Page": PAGE}, 0),
+    ("page, https behind a terminator", False, {"Origin": "OWN-HTTPS", "X-Passoproxy-Page": PAGE}, 0),
+    ("page token, no word of the browser", False, {"X-Passoproxy-Page": PAGE}, 403),
+    ("typed address", False, {"Sec-Fetch-Site": "none", "X-Passoproxy-Page": PAGE}, 403),
+    ("same origin, no page token", False, {"Sec-Fetch-Site": "same-origin"}, 403),
+    ("same origin, wrong page token", False, {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": "wrong"}, 403),
+    ("same origin, empty page token", False, {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": ""}, 403),
+    ("cross-site", False, {"Sec-Fetch-Site": "cross-site", "X-Passoproxy-Page": PAGE}, 403),
+    ("same-site", False, {"Sec-Fetch-Site": "same-site", "X-Passoproxy-Page": PAGE}, 403),
+    ("other origin", False, {"Origin": "https://evil.example", "X-Passoproxy-Page": PAGE}, 403),
+    ("origin null", False, {"Origin": "null", "X-Passoproxy-Page": PAGE}, 403),
+    ("origin with another port", False, {"Origin": "http://127.0.0.1:1", "X-Passoproxy-Page": PAGE}, 403),
+    ("other origin that says same-origin", False, {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": PAGE}, 403),
+    ("page without the cookie", True, {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": PAGE}, 401),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CHANGES)
+@pytest.mark.parametrize(("what", "token", "headers", "refused"), GUARDS, ids=[row[0] for row in GUARDS])
+async def test_who_may_change_something(
+    path: str, what: str, token: bool, headers: dict[str, str], refused: int
+) -> None:
+    observer = RememberingObserver()
+    async with AdminListener(FakeDaemon(), token=TOKEN if token else None, observer=observer) as listener:
+        own = {"OWN": listener.origin, "OWN-HTTPS": f"https://{listener.authority}", PAGE: listener.guard.page_token}
+        sent = {name: own.get(value, value) for name, value in headers.items()}
+        answer = await listener.ask("POST", path, sent, json={"all": True})
+        if refused:
+            assert answer.status == refused
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            assert listener.daemon.calls == []
+            assert [type(event) for event in observer.events] == [RequestRejected]
+        else:
+            assert answer.status in (200, 501)
+
+
+async def test_the_cookie_alone_changes_nothing_and_with_the_page_token_it_does() -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        unlocked = await listener.ask("POST", "/page/token", {"Origin": listener.origin}, data={"token": TOKEN})
+        cookie = {"Cookie": unlocked.headers["Set-Cookie"].partition(";")[0]}
+        assert (await listener.ask("POST", "/api/token/refresh", cookie)).status == 403
+        assert (
+            await listener.ask("POST", "/api/token/refresh", cookie | {"Sec-Fetch-Site": "same-origin"})
+        ).status == 403
+        assert (await listener.ask("POST", "/api/token/refresh", cookie | listener.from_page())).status == 200
+
+
+async def test_a_page_token_of_another_daemon_is_worth_nothing() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        other = {"X-Passoproxy-Page": "0" * 64, "Sec-Fetch-Site": "same-origin"}
+        assert (await listener.ask("POST", "/api/cache/purge", other, json={"all": True})).status == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "location"),
+    [
+        ("/page/refresh", ("refresh", False), "/?done=refreshed"),
+        ("/page/purge", ("purge", {"all": True}), "/?done=purged"),
+    ],
+)
+async def test_the_buttons_of_the_page_work_without_scripts(path: str, call: tuple[object, ...], location: str) -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        here = {"Origin": listener.origin}
+        for data in ({}, {"page_token": "wrong"}):
+            assert (await listener.ask("POST", path, here, data=data)).status == 403
+        good = {"page_token": listener.guard.page_token}
+        assert (await listener.ask("POST", path, {"Origin": "https://evil.example"}, data=good)).status == 403
+        assert (await listener.ask("POST", path, data=good)).status == 403
+        assert listener.daemon.calls == []
+        answer = await listener.ask("POST", path, here, data=good)
+        assert (answer.status, answer.headers["Location"]) == (303, location)
+        assert listener.daemon.calls == [call]
+        assert "was" in await (await listener.ask("GET", location)).text()
+        listener.daemon.fails = PersonNeeded("a person has to log in")
+        failed = await listener.ask("POST", path, here, data=good)
+        assert failed.status == 502
+        assert "a person has to log in" in await failed.text()
+
+
+# ---- fields, errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/api/status", "/assets/page.css", "/nowhere", "/oauth/callback", "/metrics"]
+)
+async def test_every_answer_carries_the_protecting_fields(path: str) -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        answer = await listener.ask("GET", path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; ")
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        assert answer.headers["Server"] == "passoproxy"
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/assets/../admin.py", 404, "not_found"),
+        ("GET", "/assets/page.html", 404, "not_found"),
+        ("POST", "/api/login/start", 404, "not_found"),
+        ("POST", "/api/reload", 404, "not_found"),
+        ("GET", "/api/token/export", 404, "not_found"),
+        ("PUT", "/api/status", 405, "method_not_allowed"),
+        ("OPTIONS", "/api/cache/purge", 405, "method_not_allowed"),
+        ("HEAD", "/oauth/callback", 405, ""),
+    ],
+)
+async def test_other_paths_and_methods(method: str, path: str, status: int, code: str) -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        answer = await listener.ask(method, path)
+        assert answer.status == status
+        assert (status == 405) == ("Allow" in answer.headers)
+        if code:
+            problem = await answer.json(content_type="application/problem+json")
+            assert problem["code"] == code
+            assert problem["type"] == f"urn:passoproxy:problem:{code}"
+            assert {"title", "status", "detail", "exit_code"} <= set(problem)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code", "exit_code"),
+    [
+        (UsageFailure("odd"), 400, "bad_request", 2),
+        (PersonNeeded("log in"), 409, "authorization_required", 77),
+        (ServiceUnreachable("away"), 502, "service_unreachable", 69),
+        (CommandFailure("no pair"), 422, "failed", 1),
+        (TokenRequestUnsent("no route"), 502, "provider_unreachable", 69),
+        (GrantRefused("no", "invalid_grant", 400), 502, "grant_refused", 1),
+        (AnswerUnusable("no token in it"), 422, "answer_unusable", 1),
+        (PairStoreFailure("disk full"), 500, "state_unwritable", 1),
+        (Overloaded("busy", 7), 503, "overloaded", 1),
+        (OddFault(""), 500, "internal_error", 1),
+        (
+            ConfigurationError(Fault("a.yaml:1", "x", "odd"), Fault("a.yaml:2", "y", "odd")),
+            422,
+            "configuration_error",
+            78,
+        ),
+    ],
+)
+async def test_faults_become_problems_that_a_command_can_end_by(
+    fault: Exception, status: int, code: str, exit_code: int
+) -> None:
+    async with AdminListener(FakeDaemon(fails=fault), token=TOKEN) as listener:
+        answer = await listener.ask("POST", "/api/token/refresh", BEARER)
+        problem = await answer.json(content_type=None)
+        assert (answer.status, problem["code"], problem["exit_code"]) == (status, code, exit_code)
+        assert "\n" not in problem["detail"]
+        assert problem.get("faults") == (["a.yaml:1: x: odd", "a.yaml:2: y: odd"] if exit_code == 78 else None)
+        assert answer.headers.get("Retry-After") == ("7" if code == "overloaded" else None)
+
+
+async def test_an_unexpected_fault_shows_nothing_of_its_insides() -> None:
+    observer = RememberingObserver()
+    async with AdminListener(FakeDaemon(fails=KeyError("inner secret")), token=TOKEN, observer=observer) as listener:
+        answer = await listener.ask("POST", "/api/token/refresh", BEARER)
+        assert answer.status == 500
+        assert "inner secret" not in await answer.text()
+        assert observer.events == [TaskFailed("the admin listener", "KeyError at POST /api/token/refresh")]
+
+
+async def test_a_body_that_does_not_arrive_and_a_fault_of_aiohttp() -> None:
+    for fault, status, code in (
+        (TimeoutError(), 408, "request_timeout"),
+        (web.HTTPUnsupportedMediaType(), 400, "bad_request"),
+    ):
+        async with AdminListener(FakeDaemon(fails=fault), token=TOKEN) as listener:
+            answer = await listener.ask("POST", "/api/token/refresh", BEARER)
+            assert (answer.status, (await answer.json(content_type=None))["code"]) == (status, code)
+
+
+async def test_bodies_are_bounded() -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        for path, size in (("/api/cache/purge", 1_100_000), ("/api/token/import", 70_000)):
+            answer = await listener.ask("POST", path, BEARER, data=io.BytesIO(b"x" * size))
+            assert (answer.status, (await answer.json(content_type=None))["code"]) == (413, "body_too_large")
+        assert listener.daemon.calls == []
+
+
+async def test_assets_are_whole() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")):
+            answer = await listener.ask("GET", f"/assets/{name}")
+            assert answer.headers["Content-Type"] == f"{kind}; charset=utf-8"
+            assert len(await answer.read()) > 400
+
+
+async def test_the_page_of_a_daemon_without_a_pair() -> None:
+    async with AdminListener(FakeDaemon(without_pair())) as listener:
+        answer = await listener.ask("GET", "/")
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert 'href="/oauth/start"' in await answer.text()
+
+
+async def test_control_sock_checks_nothing_because_its_file_mode_did() -> None:
+    daemon = FakeDaemon()
+    async with TestClient(TestServer(control_application(daemon, metrics))) as client:
+        answer = await client.post("/api/cache/purge", json={"all": True}, headers={"Host": "control"})
+        assert (answer.status, await answer.json()) == (200, {"purged": 3})
+        assert (await client.get("/healthz")).status == 200
+        assert (await client.get("/metrics")).status == 200
+        assert (await client.get("/")).status == 404

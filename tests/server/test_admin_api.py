@@ -1,0 +1,196 @@
+"""The JSON side: bodies that are right, bodies that are wrong, and what the daemon is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from passoproxy.core.cache.entry import Selector
+from passoproxy.errors import BadRequest, UsageFailure
+from passoproxy.server.admin import control_application
+from passoproxy.server.admin_api import query_of
+from tests.server.admin_clients import metrics
+from tests.server.fake_daemon import NOW, PROVIDER, FakeDaemon
+
+
+async def ask(daemon: FakeDaemon, method: str, path: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
+    async with TestClient(TestServer(control_application(daemon, metrics))) as client:
+        answer = await client.request(method, path, **more)
+        return answer.status, await answer.json(content_type=None), dict(answer.headers)
+
+
+async def test_status_is_the_daemon_s_document() -> None:
+    daemon = FakeDaemon()
+    status, document, fields = await ask(daemon, "GET", "/api/status")
+    assert (status, document) == (200, daemon.document)
+    assert fields["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "call"),
+    [
+        ("POST", "/api/token/refresh", b"", ("refresh", False)),
+        ("POST", "/api/token/refresh", b" \n", ("refresh", False)),
+        ("POST", "/api/token/refresh", b'{"force": true}', ("refresh", True)),
+        ("POST", "/api/token/import", b'{"access_token": "a"}', ("import", b'{"access_token": "a"}')),
+        ("GET", "/api/token/export", None, ("export",)),
+        ("POST", "/api/logout", b"", ("logout", False)),
+        ("POST", "/api/logout", b'{"keep_cache": true}', ("logout", True)),
+        ("GET", "/api/cache/stats", None, ("cache_stats",)),
+        ("POST", "/api/reload", b"", ("reload",)),
+    ],
+)
+async def test_what_the_daemon_is_asked(method: str, path: str, body: bytes | None, call: tuple[Any, ...]) -> None:
+    daemon = FakeDaemon()
+    status, document, _ = await ask(daemon, method, path, data=body)
+    assert (status, document, daemon.calls) == (200, {"did": call[0]}, [call])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("/api/token/refresh", b'{"force": "yes"}', "force: true or false is expected"),
+        ("/api/token/refresh", b"{,}", "the body is not JSON: Expecting property name enclosed in double quotes in line 1, column 2"),
+        ("/api/token/refresh", b"[]", "the body has to be a JSON object"),
+        ("/api/token/refresh", b'{"a": "\xff"}', "the body is not JSON in UTF-8"),
+        ("/api/token/refresh", b"[" * 100_000, "the body is not JSON in UTF-8"),
+        ("/api/logout", b'{"keep_cache": 1}', "keep_cache: true or false is expected"),
+        ("/api/cache/show", b"{}", "url: a text is expected"),
+        ("/api/cache/show", b'{"url": "/p", "data": 1}', "data: a text is expected, the body of the request as it is sent"),
+        ("/api/cache/show", b'{"url": "/p", "method": 1}', "method: a text is expected"),
+        ("/api/login/complete", b'{"url": ""}', "url: a text is expected"),
+        ("/api/login/complete", b'{"url": "nonsense"}', "the whole redirected URL is expected, with its code and state behind the question mark"),
+    ],
+)  # fmt: skip
+async def test_bodies_that_are_wrong_are_named(path: str, body: bytes, detail: str) -> None:
+    daemon = FakeDaemon()
+    status, problem, _ = await ask(daemon, "POST", path, data=body)
+    assert (status, problem["code"], problem["detail"]) == (400, "bad_request", detail)
+    assert daemon.calls == []
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"url": "/p?q"},
+        {"prefix": "/api/*"},
+        {"route": "r"},
+        {"tag": "t"},
+        {"all": True},
+        {"all": True, "url": None},
+        {"url": "/p", "data": "{}"},
+    ],
+)
+async def test_purge_orders(order: dict[str, Any]) -> None:
+    daemon = FakeDaemon()
+    status, document, _ = await ask(daemon, "POST", "/api/cache/purge", json=order)
+    assert (status, document) == (200, {"purged": 3})
+    assert daemon.calls == [("purge", {name: value for name, value in order.items() if value is not None})]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {},
+        {"all": False},
+        {"all": 1.5},
+        {"all": "true"},
+        {"url": ""},
+        {"url": 1},
+        {"url": "/p", "tag": "t"},
+        {"key": "k"},
+        {"tag": "t", "data": "x"},
+        {"all": True, "tag": "t"},
+        {"url": "/p", "data": 1},
+    ],
+)
+async def test_purge_orders_that_are_none(order: dict[str, Any]) -> None:
+    daemon = FakeDaemon()
+    status, problem, _ = await ask(daemon, "POST", "/api/cache/purge", json=order)
+    assert (status, problem["code"]) == (400, "bad_request")
+    assert daemon.calls == []
+
+
+async def test_entries_are_selected_and_limited() -> None:
+    daemon = FakeDaemon(listed=[{"url": f"/{n}"} for n in range(3)])
+    status, listed, fields = await ask(daemon, "GET", "/api/cache/entries?prefix=/api&route=r&tag=t&limit=2")
+    assert (status, listed, fields["X-Passoproxy-More"]) == (200, [{"url": "/0"}, {"url": "/1"}], "true")
+    assert daemon.calls == [("entries", Selector(prefix="/api", route="r", tag="t"), 3)]
+    _, listed, fields = await ask(daemon, "GET", "/api/cache/entries")
+    assert len(listed) == 3
+    assert "X-Passoproxy-More" not in fields
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=x", "limit=", "limit=1e3", "limit=100001", "limit=99999999999999", "limit=²", "colour=red"],
+)
+async def test_entries_with_odd_parameters(query: str) -> None:
+    status, problem, _ = await ask(FakeDaemon(), "GET", f"/api/cache/entries?{query}")
+    assert (status, problem["code"]) == (400, "bad_request")
+
+
+async def test_show() -> None:
+    daemon = FakeDaemon(shown={"url": "/p"})
+    assert (await ask(daemon, "POST", "/api/cache/show", json={"url": "/p"}))[1] == {"url": "/p"}
+    assert (await ask(daemon, "POST", "/api/cache/show", json={"url": "/p", "data": "ä"}))[0] == 200
+    assert (await ask(daemon, "POST", "/api/cache/show", json={"url": "/p", "method": "HEAD"}))[0] == 200
+    assert daemon.calls == [
+        ("show", "/p", "GET", None),
+        ("show", "/p", "POST", "ä".encode()),
+        ("show", "/p", "HEAD", None),
+    ]
+    status, problem, _ = await ask(FakeDaemon(), "POST", "/api/cache/show", json={"url": "/p"})
+    assert (status, problem["exit_code"], problem["detail"]) == (404, 1, "nothing is stored for GET /p")
+
+
+@pytest.mark.parametrize("path", ["/api/cache/warm", "/api/explain"])
+async def test_what_comes_later_says_so(path: str) -> None:
+    status, problem, _ = await ask(FakeDaemon(), "POST", path, json={})
+    assert (status, problem["code"]) == (501, "not_implemented_yet")
+
+
+async def test_a_command_logs_in() -> None:
+    daemon = FakeDaemon()
+    _, begun, _ = await ask(daemon, "POST", "/api/login/start")
+    assert begun == {"url": PROVIDER, "state": "S1", "expires_at": NOW + 600}
+    status, pending, _ = await ask(daemon, "GET", "/api/login/S1")
+    assert (status, pending) == (202, {"pending": True})
+    _, done, _ = await ask(
+        daemon, "POST", "/api/login/complete", json={"url": "http://127.0.0.1:8611/oauth/callback?code=c&state=S1#f"}
+    )
+    assert done == {"access": "valid"}
+    daemon.outcome = done
+    assert (await ask(daemon, "GET", "/api/login/S1"))[:2] == (200, done)
+    assert daemon.calls == [
+        ("begin_login", "command"),
+        ("wait_login", "S1", 25.0),
+        ("complete_login", "code=c&state=S1", "command"),
+        ("wait_login", "S1", 25.0),
+    ]
+
+
+async def test_a_login_that_failed_tells_its_exit_code() -> None:
+    status, problem, _ = await ask(FakeDaemon(fails=UsageFailure("no such login")), "GET", "/api/login/S9")
+    assert (status, problem["exit_code"], problem["detail"]) == (400, 2, "no such login")
+
+
+@pytest.mark.parametrize(
+    ("pasted", "query"),
+    [
+        ("http://127.0.0.1:8611/oauth/callback?code=a&state=b", "code=a&state=b"),
+        ("  /oauth/callback?code=a&state=b\n", "code=a&state=b"),
+        ("code=a&state=b", "code=a&state=b"),
+        ("?error=access_denied&state=b#", "error=access_denied&state=b"),
+    ],
+)
+def test_redirected_urls_are_taken_as_people_paste_them(pasted: str, query: str) -> None:
+    assert query_of(pasted) == query
+
+
+@pytest.mark.parametrize("pasted", ["", "http://127.0.0.1:8611/oauth/callback", "abc", "http://x/?"])
+def test_what_is_no_redirected_url(pasted: str) -> None:
+    with pytest.raises(BadRequest):
+        query_of(pasted)

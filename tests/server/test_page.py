@@ -1,0 +1,183 @@
+"""The status page in every state, and the small pages: what must be said, and what must not be possible."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from passoproxy.server import small_pages
+from passoproxy.server.markup import bar, duration, size, sparkline
+from passoproxy.server.page import status_page
+from tests.server.fake_daemon import NOW, healthy, without_pair
+
+HOSTILE = "<script>\"&'</script>"
+
+
+class Reader(HTMLParser):
+    """Remembers text, tags and attributes, and complains about tags that do not match."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+        self.feed(page)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "input"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data.strip())
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for word in self.words if word)
+
+
+def read(document: dict[str, Any], notice: str = "") -> Reader:
+    return Reader(status_page(document, "PAGETOKEN", NOW, notice))
+
+
+def token(**more: Any) -> Reader:
+    return read(healthy(**more))
+
+
+@pytest.mark.parametrize(
+    ("page", "said", "unsaid"),
+    [
+        (read(healthy()), ["9 d 6 h", "until Fri 24 Nov 2023", "Next refresh in 4 d 15 h", "Authorise again", "Refresh now", "92.5 %"], ["A person"]),
+        (read(without_pair()), ["Not authorised yet", "Authorise", "No pair", "unready"], ["Refresh now", "Next refresh", "Authorise again"]),
+        (token(chain="retrying", runway_seconds=3_900.0, reason="no answer"), ["1 h 5 min", "retrying", "No answer"], []),
+        (
+            token(chain="dead", runway_seconds=0.0, served_until=NOW + 7_200, reason="invalid_grant", remedy="log in"),
+            ["A person is needed", "still serves for 2 h", "Invalid_grant", "Log in", "Authorise"],
+            ["Next refresh", "Refresh now"],
+        ),
+        (token(chain="dead", runway_seconds=0.0, served_until=NOW - 1), ["A person is needed", "Only stored answers are served"], []),
+        (token(chain="dead", runway_seconds=0.0, served_until=None, access_until=None), ["Only stored answers are served"], []),
+        (token(runway_seconds=None), ["Unknown", "tells no lifetime"], ["A person"]),
+        (token(runway_seconds=None, grant="static", chain="none"), ["No person needed"], ["Authorise", "another machine", "Refresh now"]),
+        (token(runway_seconds=None, grant="client_credentials"), ["No person needed", "Refresh now"], ["Authorise", "another machine"]),
+        (token(saved=False), ["held in memory only"], []),
+        (token(next_refresh_at=NOW - 5), ["Next refresh now"], []),
+        (token(obtained_at=None), ["9 d 6 h"], []),
+    ],
+)  # fmt: skip
+def test_the_runway_in_every_state(page: Reader, said: list[str], unsaid: list[str]) -> None:
+    assert [words for words in said if words not in page.text] == []
+    assert [words for words in unsaid if words in page.text] == []
+
+
+def test_a_short_runway_is_drawn_as_one_unless_all_is_well() -> None:
+    assert "runway warn" in status_page(healthy(chain="retrying", runway_seconds=1_000.0), "", NOW)
+    assert "runway warn" not in status_page(healthy(runway_seconds=1_000.0), "", NOW)
+    assert "runway warn" not in status_page(healthy(chain="retrying"), "", NOW)
+
+
+def test_everything_else_is_on_the_page() -> None:
+    text = read(healthy(), "The cache was emptied.").text
+    for words in (
+        "1,234", "45.8 MiB of 1.0 GiB", "12.4 requests a second", "https://api.passolution.eu", "200, 4 s ago", "183 ms", "refused 3",
+        "/api/v2/content/all/html?lang=***", "connection reset /api/v2/<b>", "passoproxy 0.1.0", "up for 2 h", "127.0.0.1:8610, [::1]:8610",
+        "/etc/passoproxy/config.yaml", "The cache was emptied.", "Empty the cache",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_warnings_stand_on_top() -> None:
+    text = read(healthy() | {"warnings": [{"code": "c", "detail": "state is on tmpfs"}, "plain words"]}).text
+    assert text.index("state is on tmpfs") < text.index("plain words") < text.index("Runway")
+
+
+@pytest.mark.parametrize("document", [{}, {"token": None}, {"token": {}, "cache": {}, "requests": {}, "origin": {}}])
+def test_a_document_may_lack_any_part(document: dict[str, Any]) -> None:
+    text = read(document).text
+    assert "Not authorised yet" in text
+    assert "Nobody has asked yet" in text
+    assert "Empty the cache" not in text
+
+
+def hostile(value: Any) -> Any:
+    """The same shape with hostile words wherever there is text."""
+    match value:
+        case dict():
+            return {name: hostile(inner) for name, inner in value.items()}
+        case list():
+            return [hostile(inner) for inner in value]
+        case str():
+            return HOSTILE
+        case _:
+            return value
+
+
+def test_nothing_in_the_document_becomes_markup() -> None:
+    page = status_page(hostile(healthy()) | {"warnings": [HOSTILE]}, HOSTILE, NOW, HOSTILE)
+    assert HOSTILE not in page
+    assert [attributes for tag, attributes in Reader(page).tags if tag == "script"] == [
+        {"src": "/assets/page.js", "defer": None}
+    ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        status_page(healthy(), "t", NOW),
+        status_page(without_pair(), "t", NOW),
+        small_pages.token_page("/", wrong=True),
+        small_pages.token_page(HOSTILE),
+        small_pages.confirmation_page(HOSTILE),
+        small_pages.elsewhere_page(HOSTILE, HOSTILE),
+        small_pages.message_page(HOSTILE, HOSTILE, good=False),
+        small_pages.message_page("Authorised", "Well", good=True),
+    ],
+)
+def test_pages_hold_nothing_inline_and_nothing_from_elsewhere(page: str) -> None:
+    reader = Reader(page)
+    assert HOSTILE not in page
+    assert "<style" not in page
+    assert not re.search(r"<script(?! src=\"/assets/page\.js\" defer></script>)", page)
+    for _, attributes in reader.tags:
+        assert not {name for name in attributes if name == "style" or name.startswith("on")}
+        for name in ("src", "href", "action"):
+            place = attributes.get(name)
+            assert place is None or place.startswith(("/", "<script>"))
+
+
+def test_forms_carry_the_page_token() -> None:
+    reader = read(healthy())
+    forms = [attributes["action"] for tag, attributes in reader.tags if tag == "form"]
+    tokens = [
+        attributes["value"]
+        for tag, attributes in reader.tags
+        if tag == "input" and attributes.get("name") == "page_token"
+    ]
+    assert forms == ["/page/refresh", "/page/purge", "/oauth/paste"]
+    assert tokens == ["PAGETOKEN"] * 3
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (48_000_000, "45.8 MiB"), (5 * 2**40, "5120.0 GiB")],
+)
+def test_sizes(amount: int, words: str) -> None:
+    assert size(amount) == words
+
+
+def test_pictures_stay_within_their_frames() -> None:
+    assert 'width="100.0"' in bar(7.0, "")
+    assert 'width="0.0"' in bar(-1.0, "warn")
+    assert sparkline([]).count("<rect") == 0
+    assert sparkline([0, 1, 2]).count("<rect") == 2
+    assert duration(5) == "5 s"

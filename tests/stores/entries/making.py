@@ -1,0 +1,72 @@
+"""Entries and bodies for the stores' tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.http.messages import fields_of
+from passoproxy.ports import EntryStore, read_whole
+
+SECRET = b"a secret of the tests' own, 32 b"
+
+FIELDS = fields_of(
+    [
+        ("Date", "Tue, 24 Nov 2026 11:00:00 GMT"),
+        ("Content-Type", "application/json"),
+        ("Cache-Control", "no-cache, private"),
+        ("ETag", '"abc"'),
+        ("Link", "<a>; rel=next"),
+        ("Link", "<b>; rel=prev"),
+        ("X-Odd", "caf\udce9"),
+    ]
+)
+
+
+def entry(n: object = 0, **changes: Any) -> Entry:
+    """An entry whose key and identifier follow from `n`, as the cache would make it before its body is known."""
+    made = Entry(
+        key=sha256(f"key {n}".encode()).hexdigest(),
+        identifier=f"identifier {n}",
+        partition="p" * 64,
+        method="GET",
+        target=f"/api/v2/content/all/de?nat={n}",
+        status=200,
+        fields=FIELDS,
+        request_time=1_700_000_000.25,
+        response_time=1_700_000_001.5,
+        stored_at=1_700_000_001.75,
+        route="requirements",
+        tags=("requirements", "country/de"),
+        extra=(("group", "one"),),
+    )
+    return replace(made, **changes)
+
+
+def whole(made: Entry, body: bytes) -> Entry:
+    """The entry as a store gives it back."""
+    return replace(made, digest=sha256(body).hexdigest(), size=len(body))
+
+
+async def put(store: EntryStore, made: Entry, body: bytes = b"body", piece: int = 1 << 16) -> Entry:
+    """Stores an entry; fails if a purge counted against it."""
+    writer = await store.create(made)
+    for at in range(0, len(body), piece):
+        await writer.write(body[at : at + piece])
+    stored = await writer.commit()
+    assert stored is not None
+    return stored
+
+
+async def body_of(store: EntryStore, made: Entry) -> bytes | None:
+    """The whole body, None where it is lost."""
+    body = await store.read(made)
+    return None if body is None else await read_whole(body, 1 << 30)
+
+
+async def found(store: EntryStore, made: Entry) -> bytes | None:
+    """The body of the youngest variant of the entry's key, None where there is none."""
+    variants = await store.select(made.key)
+    return await body_of(store, variants[0]) if variants else None

@@ -1,0 +1,85 @@
+"""The inbox: work is done once, in order, whoever leaves; faults go to whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from passoproxy.errors import CommandFailure, PassoproxyError, TokenUnavailable
+from passoproxy.tokens.orders import Orders, first_of
+from tests.fakes import FakeClock, settle
+
+
+async def test_work_is_done_in_order_and_answered():
+    orders, done = Orders(FakeClock()), []
+
+    async def work(name: str) -> str:
+        done.append(name)
+        return name
+
+    asked = [asyncio.create_task(orders.place(lambda name=name: work(name))) for name in "abc"]
+    await settle()
+    while await orders.next(0):
+        assert await orders.carry_out() is None
+    assert (done, await asyncio.gather(*asked)) == (["a", "b", "c"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("fault", [None, CommandFailure("no"), ValueError("secret")])
+async def test_whoever_left_gets_no_answer_and_the_work_is_done_all_the_same(fault):
+    orders, done = Orders(FakeClock()), []
+
+    async def work() -> None:
+        done.append(1)
+        if fault:
+            raise fault
+
+    waiting: list[asyncio.Future[object]] = []
+    asked = asyncio.create_task(orders.place(work))
+    await settle()
+    waiting.append(orders._waiting[0][1])
+    asked.cancel()
+    await settle()
+    waiting[0].cancel()
+    assert (await orders.carry_out()) is (fault if isinstance(fault, ValueError) else None)
+    assert done == [1]
+
+
+async def test_a_fault_inside_is_answered_without_its_words():
+    orders = Orders(FakeClock())
+
+    async def work() -> None:
+        raise ValueError("secret")
+
+    asked = asyncio.create_task(orders.place(work))
+    await settle()
+    assert isinstance(await orders.carry_out(), ValueError)
+    with pytest.raises(PassoproxyError, match="ValueError") as told:
+        await asked
+    assert "secret" not in str(told.value)
+
+
+async def test_waiting_ends_by_time_by_poke_and_by_order():
+    clock = FakeClock()
+    orders = Orders(clock)
+    waiting = asyncio.create_task(orders.next(5))
+    await clock.advance(5)
+    assert await waiting is False
+    waiting = asyncio.create_task(orders.next(5))
+    await settle()
+    orders.poke()
+    assert await waiting is False
+
+
+async def test_a_closed_inbox_takes_nothing():
+    orders = Orders(FakeClock())
+    orders.close()
+    with pytest.raises(TokenUnavailable):
+        await orders.place(asyncio.sleep)
+
+
+async def test_the_first_way_ends_the_others():
+    clock = FakeClock()
+    await first_of(clock.sleep(0), clock.sleep(100))
+    await settle()
+    assert clock.next_wake is None

@@ -1,0 +1,205 @@
+"""A crash at every step of a refresh, and the next start: the pair is kept wherever the protocol allows it (core/oauth/transaction)."""
+
+from __future__ import annotations
+
+import pytest
+
+from passoproxy.core.events import RefreshFailed
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.ports import RawAnswer
+from tests.fakes import PowerLoss, settle
+from tests.tokens.life import Life
+
+STEPS = [
+    (method, when, occurrence)
+    for method, occurrence in [
+        ("reserve", 1),
+        ("save_record", 1),
+        ("keep_answer", 1),
+        ("commit", 1),
+        ("save_record", 2),
+    ]
+    for when in ("before", "after")
+]
+
+
+async def crashed_at(life: Life, method: str, when: str, occurrence: int) -> None:
+    """Lets power fail at the `occurrence`-th such step of the next refresh, then starts anew."""
+    seen = 0
+    original = life.store._at
+
+    def at(name: str, moment: str) -> None:
+        nonlocal seen
+        if (name, moment) == (method, when):
+            seen += 1
+            life.store.loss = (method, when) if seen == occurrence else None
+        original(name, moment)
+
+    life.store._at = at  # type: ignore[method-assign]
+    await life.clock.advance(1441)
+    with pytest.raises(PowerLoss):
+        await life.task
+    life.store._at = original  # type: ignore[method-assign]
+    await life.crash()
+
+
+@pytest.mark.parametrize(("method", "when", "occurrence"), STEPS)
+@pytest.mark.parametrize(("policy", "replays"), [("never", 0), ("once", 1)])
+async def test_a_crash_at_every_step_of_a_refresh(method, when, occurrence, policy, replays):
+    life = Life().having(lost_answer_replay=policy)
+    await life.started_with_pair()
+    life.rotating.replays = replays
+    await crashed_at(life, method, when, occurrence)
+    sent = len(life.rotating.bodies)
+    nobody_has_it = (method, when) == ("keep_answer", "before")
+    if nobody_has_it:
+        life.rotating.lose("def-refresh-1")
+    keeper = await life.start()
+    await life.clock.advance(10)
+    sent_or_not = (method, when, occurrence) == ("save_record", "after", 1)
+    if policy == "never" and (nobody_has_it or sent_or_not):
+        assert keeper.snapshot().chain == "unknown"
+        assert len(life.rotating.bodies) == sent
+    elif nobody_has_it:
+        assert keeper.snapshot().chain == "healthy"  # the provider allowed the one replay
+        assert keeper.current().token == "access-3"
+        assert len(life.rotating.bodies) == sent + 1
+    else:
+        assert keeper.snapshot().chain == "healthy"
+        assert keeper.current().token == "access-2"
+        assert life.rotating.told == []
+    await life.stop()
+
+
+async def test_a_replay_after_a_crash_is_counted_across_restarts():
+    life = Life()
+    await life.started_with_pair()
+    life.rotating.faults = ["lost", *[lambda: (200, b"garbage")] * 4]
+    await life.clock.advance(1440.2)
+    for _ in range(4):
+        await life.crash()
+        keeper = await life.start()
+        await life.clock.advance(20)
+    assert life.rotating.presented["def-refresh-1"] == 2
+    assert keeper.snapshot().chain == "unknown"
+    assert keeper.current().token == "access-1"
+    await life.clock.advance(2200)
+    assert keeper.snapshot().chain == "dead"
+    await life.crash()
+    keeper = await life.start()
+    await life.clock.advance(100)
+    assert keeper.snapshot().chain == "dead"
+    assert life.rotating.presented["def-refresh-1"] == 2
+    await life.stop()
+
+
+async def test_an_interrupted_refresh_found_after_the_access_token_ended_is_replayed_once_then_dead():
+    for policy, chain, more in [("once", "dead", 1), ("never", "dead", 0), ("always", "dead", 1)]:
+        life = Life().having(lost_answer_replay=policy)
+        await life.started_with_pair()
+        await crashed_at(life, "save_record", "after", 1)
+        await life.clock.advance(4000)
+        life.rotating.spend("def-refresh-1")
+        keeper = await life.start()
+        await life.clock.advance(20)
+        assert (keeper.snapshot().chain, len(life.rotating.bodies)) == (chain, more)
+        await life.stop()
+
+
+async def test_a_login_answer_that_was_not_committed_is_committed_at_the_start():
+    life = Life()
+    life.store.answer = RawAnswer(
+        b'{"access_token": "a", "refresh_token": "def-a", "expires_in": 3600}',
+        "application/json",
+        life.clock.wall(),
+        "authorization_code",
+    )
+    keeper = await life.start()
+    assert keeper.current().token == "a"
+    assert life.store.generations[1].source == "login"
+    await life.stop()
+
+
+async def test_a_kept_answer_that_cannot_be_read_is_a_lost_one_and_stays_where_it_is():
+    life = Life().having(lost_answer_replay="never")
+    await life.started_with_pair()
+    life.rotating.faults = [lambda: (200, b"<html>")]
+    await life.clock.advance(1441)
+    assert life.observer.of(RefreshFailed)[-1].outcome == "lost"
+    await life.crash()
+    keeper = await life.start()
+    assert keeper.snapshot().chain == "unknown"
+    assert life.store.answer.body == b"<html>"
+    await life.stop()
+
+
+async def test_an_answer_without_rotation_keeps_the_old_refresh_token_unspent():
+    life = Life()
+    await life.started_with_pair()
+    life.rotating.faults = [lambda: (200, b'{"access_token": "b", "expires_in": 3600}')]
+    await life.clock.advance(1441)
+    assert life.keeper.current().token == "b"
+    assert life.store.record.spent == ()
+    await life.crash()
+    life.store.answer = RawAnswer(
+        b'{"access_token": "c", "expires_in": 3600}', "", life.clock.wall(), previous_generation=2
+    )
+    keeper = await life.start()
+    assert keeper.current().token == "c"
+    await life.clock.advance(1441)
+    assert keeper.snapshot().chain == "healthy"
+    assert life.rotating.told == []
+    await life.stop()
+
+
+async def test_left_overs_of_an_older_generation_mean_nothing():
+    life = Life()
+    await life.started_with_pair()
+    await life.keeper.refresh()
+    answer = RawAnswer(b'{"access_token": "stale"}', "", life.clock.wall(), previous_generation=1)
+    await life.stop()
+    life.store.answer = answer
+    keeper = await life.start()
+    assert keeper.current().token == "access-2"
+    assert keeper.snapshot().chain == "healthy"
+    await life.stop()
+
+
+async def test_a_dead_chain_stays_dead_and_keeps_its_reason_over_a_restart():
+    life = Life()
+    await life.started_with_pair(refresh_token="def-revoked")
+    await life.clock.advance(1441)
+    reason = life.keeper.snapshot().reason
+    await life.crash()
+    keeper = await life.start()
+    await life.clock.advance(100)
+    assert (keeper.snapshot().chain, keeper.snapshot().reason) == ("dead", reason)
+    assert life.rotating.presented == {"def-revoked": 1}
+    await life.stop()
+
+
+async def test_the_older_generation_of_a_damaged_one_has_a_spent_token_and_is_not_presented():
+    life = Life()
+    await life.started_with_pair()
+    await life.keeper.refresh()
+    await life.stop()
+    del life.store.generations[2]
+    life.store.damaged = ["/state/pair.2.json: torn"]
+    keeper = await life.start()
+    await settle()
+    assert (keeper.snapshot().access, keeper.snapshot().chain) == ("valid", "dead")
+    await life.clock.advance(5000)
+    assert life.rotating.told == []
+    await life.stop()
+
+
+async def test_an_interrupted_refresh_of_a_token_known_as_spent_is_dead():
+    life = Life()
+    await life.started_with_pair()
+    await crashed_at(life, "save_record", "after", 1)
+    intent = life.store.record.intent
+    life.store.record = type(life.store.record)(spent=(intent.token,), intent=intent)
+    keeper = await life.start()
+    assert keeper.snapshot().chain == "dead"
+    assert isinstance(life.store.generations[1], Pair)
+    await life.stop()
