@@ -134,14 +134,14 @@ class Daemon:
         stack.push_async_callback(wired.road.pool.close)
         await wired.keeper.open()
         stack.push_async_callback(wired.keeper.close)
-        self.bound.control = control_socket.listen(self.loaded.settings.state.folder)
-        stack.callback(control_socket.remove, self.loaded.settings.state.folder)
+        self.bound.control = control_socket.listen(wired.state_folder)
+        stack.callback(control_socket.remove, wired.state_folder)
         wired.control.reloading = Reloading(wired, self._reading)
 
     def _warn(self, wired: Wired) -> None:
         for warning in self.loaded.warnings:
             wired.observer(Warned(warning.code, str(warning)))
-        folder = self.loaded.settings.state.folder
+        folder = wired.state_folder
         if self.loaded.settings.oauth.grant == "authorization_code" and (why := volatile(folder)):
             text = f"state.directory {folder} {why}: the pair is gone with a restart of the machine or container; give it a durable folder"
             wired.observer(Warned("state_volatile", text))

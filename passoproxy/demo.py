@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
@@ -213,7 +213,7 @@ def _say_samples(samples: list[Sample]) -> None:
         )
         for sample in samples
     ]
-    columns = ("resource", "status", "Cache-Status: passoproxy;", "time", "size", "runway")
+    columns = ("resource", "status", "Cache-Status", "time", "size", "runway")
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             _say("  ".join(cell.ljust(width) for cell, width in zip(row, _widths(columns, rows), strict=True)).rstrip())
@@ -231,5 +231,5 @@ def _say_samples(samples: list[Sample]) -> None:
     Console(highlight=False).print(table)
 
 
-def _widths(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[int]:
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]

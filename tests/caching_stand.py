@@ -44,6 +44,23 @@ class Answer:
         return self.headers["cache-status"]
 
 
+class Door:
+    """Before the origin: lets requests through while it is `opened`, counts them, and reads their bodies."""
+
+    def __init__(self, behind: ScriptedHop) -> None:
+        self.behind = behind
+        self.opened = asyncio.Event()
+        self.opened.set()
+        self.arrived = 0
+        self.bodies: list[bytes] = []
+
+    async def send(self, request: Request) -> Response:
+        self.arrived += 1
+        await self.opened.wait()
+        self.bodies.append(b"".join([part async for part in request.body]))
+        return await self.behind.send(request)
+
+
 class Stand:
     """`origin` follows its script; `ask` sends a request and reads the answer; `begin` does so in a task."""
 
@@ -65,8 +82,9 @@ class Stand:
         self.partition = "me"
         self.cooling = False
         self.flights = Flights(self.clock, self.observer, patience, most_background)
+        self.door = Door(self.origin)
         self.cache = Caching(
-            self.origin,
+            self.door,
             self.store,
             self.clock,
             mode,
@@ -122,24 +140,3 @@ async def read(response: Response, trail: Trail) -> Answer:
         await response.body.aclose()
     headers = {name.lower(): value for name, value in response.head.fields.items()}
     return Answer(response.head.status, headers, body, trail)
-
-
-class Gate:
-    """An origin that answers when it is let; counts who waits at it."""
-
-    def __init__(self, hop: ScriptedHop) -> None:
-        self.hop = hop
-        self.opened = asyncio.Event()
-        self.arrived = 0
-
-    async def send(self, request: Request) -> Response:
-        self.arrived += 1
-        await self.opened.wait()
-        return await self.hop.send(request)
-
-
-def gated(stand: Stand) -> Gate:
-    """Puts a gate before the stand's origin."""
-    gate = Gate(stand.origin)
-    stand.cache._next = stand.cache._fetching._next = gate
-    return gate

@@ -81,7 +81,7 @@ async def _alone(loaded: Loaded, browser: bool, paste: bool) -> dict[str, Any]:
 
 
 async def _with_listener(control: Control, loaded: Loaded, url: str, state: str, browser: bool) -> dict[str, Any]:
-    from passoproxy.server.callback import lone_listener
+    from passoproxy.server.lone_callback import lone_listener
 
     async with lone_listener(control, loaded.settings.oauth.redirect_url):
         _point_to(url, browser)

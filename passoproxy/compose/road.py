@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from passoproxy.compose.admission import LiveAdmission
 from passoproxy.config.reading import Loaded
@@ -137,12 +138,9 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def entry_store(settings: Settings, observer: Observer) -> TieredStore:
-    settings.state.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def entry_store(settings: Settings, state_folder: Path, observer: Observer) -> TieredStore:
+    """Memory before disk. Raises CannotCreate naming the folder."""
     disk = DiskStore(
-        settings.cache.folder,
-        max_bytes=settings.cache.max_size,
-        secret=secret_in(settings.state.folder),
-        observer=observer,
+        settings.cache.folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer
     )
     return TieredStore(settings.cache.memory_size - 2 * _made_bytes(settings), disk)

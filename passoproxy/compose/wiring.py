@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
@@ -26,6 +27,7 @@ from passoproxy.server.connections import Connections
 from passoproxy.server.handler import Handler
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.stores.pair.folder import own_folder
 from passoproxy.telemetry.metrics import Metrics
 from passoproxy.tokens.fixed import FixedKeeper
 from passoproxy.tokens.keeper import Keeper
@@ -37,6 +39,7 @@ class Wired:
     """A daemon, ready to be run."""
 
     loaded: Loaded
+    state_folder: Path
     clock: Clock
     telemetry: Telemetry
     observer: Observer
@@ -63,11 +66,12 @@ def wire(
     settings, clock, observer = loaded.settings, clock or SystemClock(), told.observer()
     environ = os.environ if environ is None else environ
     outward = Outward(loaded, environ)
-    pair_store = DirectoryPairStore(settings.state.folder, clock.wall)
+    folder = own_folder(settings.state.folder)
+    pair_store = DirectoryPairStore(folder, clock.wall)
     asking = build_asking(loaded, clock, outward)
     keeper = build_keeper(loaded, asking, pair_store, clock, observer)
     logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
-    store = entry_store(settings, observer)
+    store = entry_store(settings, folder, observer)
     admission = LiveAdmission(loaded)
     road = build_road(loaded, outward, keeper, store, admission, clock, observer)
     facts = facts_of(settings, loaded, clock)
@@ -89,6 +93,7 @@ def wire(
     metrics = Metrics(told.metrics, lambda: reading_of(control, keeper, handler), __version__)
     return Wired(
         loaded=loaded,
+        state_folder=folder,
         clock=clock,
         telemetry=told,
         observer=observer,

@@ -42,5 +42,5 @@ def warn(facts: Facts) -> Iterator[Advice]:
         yield Advice("http_allowed", "upstream.allow_http", "lets tokens travel unencrypted")
     if facts.check_files:
         yield from files.exposed(facts)
-    for key, text in unused(settings, facts.layer, facts.environ):
+    for key, text in unused(settings, facts.layer):
         yield Advice("key_unused", key, text)

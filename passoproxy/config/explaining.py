@@ -32,7 +32,9 @@ def known_part(error: ErrorDetails) -> KeyPath:
     location: KeyPath = error["loc"]
     if error["type"] in ("extra_forbidden", "missing"):
         return location
-    end = max(place for place in range(1, len(location) + 1) if names(location[:place]) in catalogue())
+    end = max(
+        (each for each in range(1, len(location) + 1) if names(location[:each]) in catalogue()), default=len(location)
+    )
     # a number after a list's key is the item
     return location[: end + 1] if end < len(location) and isinstance(location[end], int) else location[:end]
 

@@ -10,12 +10,7 @@ from passoproxy.config.settings import Settings
 
 UNUSED_KEYS: tuple[tuple[str, str], ...] = (
     ("server.workers", "one process serves"),
-    ("server.unix_peers", "a unix listener takes the daemon's own user and root"),
-    ("admin.probe_listen", "probes are answered on admin.listen"),
-    ("upstream.proxy", "connections are made directly"),
-    ("upstream.proxy_file", "connections are made directly"),
     ("upstream.daily_budget", "origin requests are not counted"),
-    ("oauth.lost_answer_replay", "a refresh whose answer was lost is treated by the preset's rule"),
     ("oauth.refresh_on_exit", "the pair is kept as it is when the daemon ends"),
     ("oauth.seed_file", "use `passoproxy token import` instead"),
     ("state.key", "the pair is stored unencrypted, with mode 0600"),
@@ -30,11 +25,11 @@ UNUSED_KEYS: tuple[tuple[str, str], ...] = (
 )
 """A key, or a section with all that is in it, and what happens instead."""
 
-HONOURED = {"upstream.proxy": "none", "oauth.refresh_on_exit": "never", "cache.on_revoked": "keep"}
+HONOURED = {"oauth.refresh_on_exit": "never", "cache.on_revoked": "keep"}
 """Values that ask for what this version does anyway."""
 
 
-def unused(settings: Settings, layer: Layer, environ: Mapping[str, str]) -> list[tuple[str, str]]:
+def unused(settings: Settings, layer: Layer) -> list[tuple[str, str]]:
     """Keys that were set to something other than their default and do nothing, each with the text that says so."""
     wanted, defaults = settings.model_dump(), Settings().model_dump()
     found = []
@@ -44,16 +39,6 @@ def unused(settings: Settings, layer: Layer, environ: Mapping[str, str]) -> list
             value = _value(wanted, path)
             if value not in (_value(defaults, path), HONOURED.get(leaf)) and not layer.place(path).startswith("preset"):
                 found.append((leaf, f"is accepted, and does nothing in this version: {instead}"))
-    if (
-        ("upstream.proxy", "connections are made directly") in UNUSED_KEYS
-        and settings.upstream.proxy == "env"
-        and settings.upstream.proxy_file is None
-    ):
-        named = next((name for name in ("HTTPS_PROXY", "https_proxy") if environ.get(name)), None)
-        if named:
-            found.append(
-                ("upstream.proxy", f"is 'env', and {named} does nothing in this version: connections are made directly")
-            )
     return found
 
 

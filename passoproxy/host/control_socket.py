@@ -43,7 +43,7 @@ def listen(folder: Path) -> socket.socket:
 
 def connect(folder: Path, timeout: float) -> socket.socket:
     """A connection to the daemon that serves `folder`. Raises NotRunning where none answers; `timeout` in seconds."""
-    path = folder / NAME
+    path = _found(folder)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(timeout)
     try:
@@ -63,6 +63,15 @@ def remove(folder: Path) -> None:
     """Takes the socket's file away at the end."""
     with suppress(OSError):
         (folder / NAME).unlink()
+
+
+def _found(folder: Path) -> Path:
+    """Where the socket is: in `folder`, or in the folder of its own that a daemon makes in one that belongs to someone else."""
+    if not (folder / NAME).exists():
+        with suppress(OSError):
+            for inner in sorted(folder.glob(f"passoproxy-*/{NAME}")):
+                return inner
+    return folder / NAME
 
 
 def _clear(path: Path) -> None:

@@ -9,15 +9,11 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from passoproxy.errors import BodyBroken, PassoproxyError
+from passoproxy.errors import PassoproxyError
 from passoproxy.ports import BytesBody
 
 _MANY_PIECES = 64
 """A body of tiny pieces costs more than its bytes: so many are joined before they are held."""
-
-
-class BodyInvalid(BodyBroken):
-    """It broke because its bytes are not HTTP."""
 
 
 class Feeder(Protocol):

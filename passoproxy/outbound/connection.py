@@ -12,12 +12,10 @@ import math
 import select
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, cast
 
-from passoproxy.core.http.chunks import ChunkReader
-from passoproxy.core.http.framing import Chunked, NoBody, Sized, UntilClosed, response_framing
-from passoproxy.core.http.messages import Fields, ResponseHead
+from passoproxy.core.http.framing import response_framing
+from passoproxy.core.http.messages import ResponseHead
 from passoproxy.errors import (
     BodyBroken,
     ConnectionDropped,
@@ -25,46 +23,13 @@ from passoproxy.errors import (
     OriginTimeout,
     OriginUnreachable,
     PassoproxyError,
-    Refusal,
 )
-from passoproxy.outbound.bodies import AnswerBody, BodyInvalid
+from passoproxy.outbound.bodies import AnswerBody
+from passoproxy.outbound.content import BodyInvalid, ContentReader
+from passoproxy.outbound.exchanges import Answer, Limits, Message
 from passoproxy.outbound.heads import AnswerHead, HeadReader
+from passoproxy.outbound.sending import framed
 from passoproxy.ports import Body, BytesBody
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a connection lets happen. Times are seconds; `read_timeout` bounds the silence between reads and the whole head of an answer."""
-
-    read_timeout: float = 30.0
-    header_bytes: int = 32 * 1024
-    max_age: float = 300.0
-    idle_timeout: float = 60.0
-    held_bytes: int = 256 * 1024
-    """Bytes of an answer that may wait for their reader before reading pauses."""
-    interim_heads: int = 32
-    settling: float = 0.01
-    """Rest before a connection is used again, while another can be opened instead: an answer sent twice arrives within it, and ends the
-    connection instead of going to the next request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A request ready to be sent: its head as bytes, and whether its body goes out chunked (else its length is known)."""
-
-    method: str
-    head: bytes
-    body: Body
-    chunked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer whose body may still be arriving."""
-
-    status: int
-    fields: Fields
-    body: Body
 
 
 class Owner(Protocol):
@@ -107,8 +72,7 @@ class Connection(asyncio.Protocol):
         self._sending: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._body: AnswerBody | None = None
-        self._left = 0
-        self._chunks: ChunkReader | None = None
+        self._content: ContentReader | None = None
         self._keep_alive = False
         self._paused = False
         self._deadline = math.inf
@@ -185,22 +149,12 @@ class Connection(asyncio.Protocol):
 
     async def _send(self, body: Body, chunked: bool) -> None:
         try:
-            left = 0 if chunked else body.length or 0
-            async for part in body:
-                if not part:
-                    continue
-                left -= 0 if chunked else len(part)
-                if left < 0:
-                    break
-                self._write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+            async for part in framed(body, chunked):
+                self._write(part)
                 if self._drained is not None:
                     self._await_read()
                     await self._drained
                     self._deadline = math.inf
-            if left:
-                raise BodyBroken("the request's body is not as long as it said")
-            if chunked:
-                self._write(b"0\r\n\r\n")
         except Exception as error:  # whatever the client's body raises belongs to whoever waits for the answer
             if self._sending is not None:  # else the answer came first, and the rest is of no interest
                 self._sending = None
@@ -272,18 +226,8 @@ class Connection(asyncio.Protocol):
             self._sending.cancel()
             self._sending = None
             self._keep_alive = False
-        self._left, self._chunks, length = 0, None, None
-        match framing:
-            case NoBody():
-                length = 0
-            case Sized(count):
-                length = self._left = count
-            case Chunked():
-                self._chunks = ChunkReader(self._limits.header_bytes)
-            case UntilClosed():
-                self._left = -1
-                self._keep_alive = False
-        self._body = AnswerBody(self, self._loop, length)
+        self._content = ContentReader(framing, self.peer, self._limits.header_bytes)
+        self._body = AnswerBody(self, self._loop, self._content.length)
         self._state = _State.READING
         waiting = self._answer
         if waiting is None or waiting.done():  # whoever asked was cancelled in this very turn of the loop
@@ -294,25 +238,16 @@ class Connection(asyncio.Protocol):
         self._take(rest)
 
     def _take(self, data: bytes) -> None:
-        body = self._body
+        body, content = self._body, self._content
         assert body is not None
-        if self._chunks is not None:
-            try:
-                body.feed(self._chunks.feed(data))
-            except Refusal as fault:
-                self._end(BodyInvalid(f"{self.peer} sent a body that is not valid HTTP: {fault.detail}"))
-                return
-            if self._chunks.done:
-                self._complete(body, clean=not self._chunks.rest)
-                return
-        elif self._left < 0:
-            body.feed(data)
-        elif len(data) < self._left:
-            self._left -= len(data)
-            body.feed(data)
-        else:
-            body.feed(data[: self._left])
-            self._complete(body, clean=len(data) == self._left)
+        assert content is not None
+        try:
+            body.feed(content.feed(data))
+        except BodyInvalid as fault:
+            self._end(fault)
+            return
+        if content.done:
+            self._complete(body, clean=not content.excess)
             return
         if body.held > self._limits.held_bytes and not self._paused:
             self._pause()
@@ -333,10 +268,9 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         # A clean end is the end of a body that has no other; any other end is judged in connection_lost.
-        if self._state is _State.READING and self._left < 0 and self._ended_cleanly():
-            self._keep_alive = False
-            assert self._body is not None
-            self._complete(self._body, clean=True)
+        body, content = self._body, self._content
+        if body is not None and content is not None and content.until_close and self._ended_cleanly():
+            self._complete(body, clean=False)
 
     def _ended_cleanly(self) -> bool:
         """Whether the end was said: over TLS by close_notify (asyncio does not tell a cut line from it, so the TLS object is asked)."""

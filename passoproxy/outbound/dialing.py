@@ -131,9 +131,7 @@ class Dialer:
         status = answer[9:12]
         if not answer.startswith(b"HTTP/1.") or not status.startswith(b"2"):
             said = status.decode("ascii") if status.isdigit() else "no valid status"
-            raise DialFailed(
-                f"{named} refused CONNECT ({said}); check upstream.proxy and its rights"
-            )
+            raise DialFailed(f"{named} refused CONNECT ({said}); check upstream.proxy and its rights")
 
     @property
     def _where(self) -> str:

@@ -9,14 +9,14 @@ from urllib.parse import parse_qsl
 
 from passoproxy.core.events import OriginAnswered, OriginFailed
 from passoproxy.core.http.forwarding import from_origin, toward_origin
-from passoproxy.core.http.messages import RequestHead, ResponseHead
-from passoproxy.errors import BadRequest, ConnectionDropped, Refusal
-from passoproxy.outbound.connection import Answer, Message
+from passoproxy.core.http.messages import ResponseHead
+from passoproxy.errors import ConnectionDropped, Refusal
+from passoproxy.outbound.exchanges import Answer, Message
 from passoproxy.outbound.pool import Pool
-from passoproxy.ports import Body, BytesBody, Clock, Observer, Request, Response, nobody
+from passoproxy.outbound.sending import encoded
+from passoproxy.ports import BytesBody, Clock, Observer, Request, Response, nobody
 
 _SENT_TWICE = frozenset({"GET", "HEAD", "OPTIONS"})
-_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Origin:
@@ -60,27 +60,6 @@ class Origin:
         if told is None:
             return await connection.exchange(message)
         return await connection.exchange(message, lambda head: told(from_origin(head, pass_cookies=False)))
-
-
-def encoded(head: RequestHead, body: Body) -> bytes:
-    """A head as it goes onto the wire, with the fields that frame `body`. Values go out as the bytes that came in.
-
-    Raises BadRequest where a part would break out of its line: a second guard, after what admission checks.
-    """
-    lines = [f"{head.method} {head.target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in head.fields.items()]
-    if body.length is None:
-        lines.append("Transfer-Encoding: chunked")
-    elif body.length or head.method in _WITH_CONTENT:
-        lines.append(f"Content-Length: {body.length}")
-    data = "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
-    # Every line ends in CR LF and nothing else does: a CR, LF or NUL within a part shows in the count.
-    ends = len(lines) + 1
-    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data or head.target.count(" "):
-        raise BadRequest(
-            "a part of the request would break the message toward the origin; send it without control characters"
-        )
-    return data
 
 
 def _harmless_twice(request: Request) -> bool:

@@ -9,9 +9,10 @@ import asyncio
 from collections import deque
 
 from passoproxy.errors import OriginTimeout, OriginUnreachable, Overloaded
-from passoproxy.outbound.connection import Connection, Limits
+from passoproxy.outbound.connection import Connection
 from passoproxy.outbound.dialing import Dialer, DialFailed
 from passoproxy.outbound.endpoint import Endpoint
+from passoproxy.outbound.exchanges import Limits
 from passoproxy.outbound.heads import require_native_parser
 
 

@@ -34,10 +34,6 @@ class Orders:
         self._poke.set()
         return await asyncio.shield(done)
 
-    def poke(self) -> None:
-        """Wakes the owner."""
-        self._poke.set()
-
     async def next(self, seconds: float) -> bool:
         """Waits for an order for at most `seconds` of the clock; whether there is one."""
         if not self._waiting and not self._poke.is_set():

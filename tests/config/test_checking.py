@@ -57,6 +57,7 @@ WRONG: list[tuple[str, str, str]] = [
     (LEAST + "server: {limits: {idle_timeout: 0}}\n", "server.limits.idle_timeout", "no time"),
     (LEAST + "server: {allowed_hosts: []}\n", "server.allowed_hosts", "is empty"),
     (LEAST + "admin: {allowed_hosts: []}\n", "admin.allowed_hosts", "is empty"),
+    (LEAST + "server: {unix_peers: [nobody-of-that-name]}\n", "server.unix_peers", "neither a user nor a group"),
     # storing
     (LEAST + "state: {directory: x}\ncache: {directory: x}\n", "cache.directory", "folder of state.directory"),
     (LEAST + "cache: {max_size: 4MiB}\n", "cache.max_size", "less than 8MiB"),
@@ -138,6 +139,7 @@ RIGHT = [
     LEAST + "server: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0', probe_listen: '127.0.0.1:0'}\n",
     LEAST + "admin: {listen: '0.0.0.0:1', token_file: secret}\n",
     LEAST + "admin: {listen: off, allowed_hosts: []}\n",
+    LEAST + "server: {unix_peers: [root, daemon, 1000]}\n",
     LEAST + "state: {key_file: key, previous_key_file: key}\n",
     LEAST + "cache: {max_size: 8MiB, max_entry_size: 8MiB, memory_size: 0}\n",
     LEAST + "store: {url: 'rediss://user@h:6380/0', password_file: secret}\n",

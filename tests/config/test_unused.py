@@ -10,12 +10,7 @@ from tests.config.writing import LEAST, Folder
 
 _VALUES = {
     "server.workers": "4",
-    "server.unix_peers": "[www-data]",
-    "admin.probe_listen": "'127.0.0.1:1'",
-    "upstream.proxy": "'http://proxy:3128'",
-    "upstream.proxy_file": "proxy",
     "upstream.daily_budget": "100",
-    "oauth.lost_answer_replay": "never",
     "oauth.refresh_on_exit": "always",
     "oauth.seed_file": "secret",
     "state.key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
@@ -32,7 +27,6 @@ _VALUES = {
 
 @pytest.mark.parametrize("key", [key for key, _ in UNUSED_KEYS])
 def test_each_is_told_when_it_is_set(folder: Folder, key: str) -> None:
-    folder.write("proxy", "http://u:p@proxy:3128")
     folder.write("key", "A" * 43 + "=")
     environ = {f"PASSOPROXY__{key.upper().replace('.', '__')}": _VALUES[key]}
     if key.startswith("state.previous"):
@@ -48,20 +42,14 @@ def test_each_is_told_when_it_is_set(folder: Folder, key: str) -> None:
 def test_none_is_told_of_defaults_even_written_out(folder: Folder) -> None:
     text = (
         LEAST
-        + "server: {workers: 1, unix_peers: []}\nupstream: {proxy: env}\ncache: {on_revoked: purge_private}\nalerts: {runway: {log: 55%}}\n"
+        + "server: {workers: 1, listen: ['127.0.0.1:8610']}\ncache: {on_revoked: purge_private}\nalerts: {runway: {log: 55%}}\n"
     )
     assert folder.load(text).warnings == ()
 
 
-def test_env_has_an_effect_only_where_the_environment_names_a_proxy(folder: Folder) -> None:
-    (warning,) = folder.load(LEAST, {"HTTPS_PROXY": "http://proxy:3128"}).warnings
-    assert (warning.code, warning.key) == ("key_unused", "upstream.proxy")
-    assert "HTTPS_PROXY" in str(warning)
-
-
 def test_what_this_version_does_anyway_is_not_told(folder: Folder) -> None:
-    text = LEAST.replace("abc", "abc, refresh_on_exit: never") + "upstream: {proxy: none}\ncache: {on_revoked: keep}\n"
-    assert folder.load(text, {"HTTPS_PROXY": "http://proxy:3128"}).warnings == ()
+    text = LEAST.replace("abc", "abc, refresh_on_exit: never") + "cache: {on_revoked: keep}\n"
+    assert folder.load(text).warnings == ()
 
 
 def test_the_table_names_keys_that_exist() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from passoproxy.config.environment import CREDENTIALS
 from passoproxy.config.settings import Settings
 from passoproxy.config.units import duration
+from tests.conftest import program
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 
@@ -29,10 +27,11 @@ def entries(name: str) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_finds_no_fault() -> None:
     units = [str(FOLDER / name) for name in ("passoproxy.service", "passoproxy.socket")]
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [program("systemd-analyze"), "verify", "--man=no", *units], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, [line for line in done.stderr.splitlines() if "passoproxy" in line]) == (0, [])
 
 

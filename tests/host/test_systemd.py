@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import time
@@ -92,19 +93,17 @@ def test_the_watchdog(environ: dict[str, str], seconds: float | None) -> None:
 
 
 def test_sockets_are_handed_over_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = [socket.socket() for _ in range(3)]
-    monkeypatch.setattr(systemd, "_FIRST_FD", min(each.fileno() for each in first))
-    numbers = sorted(each.fileno() for each in first)
-    if numbers != list(range(numbers[0], numbers[0] + 3)):
-        pytest.skip("the numbers of new sockets do not follow one another here")
-    for each in first:
-        os.set_inheritable(each.fileno(), True)
+    with socket.socket() as given:
+        numbers = [fcntl.fcntl(given.fileno(), fcntl.F_DUPFD, 600 + index) for index in range(3)]
+    assert numbers == [600, 601, 602]
+    monkeypatch.setattr(systemd, "_FIRST_FD", numbers[0])
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "3", "LISTEN_FDNAMES": "proxy:proxy", "OTHER": "x"}
+    assert all(os.get_inheritable(each) for each in numbers)
     assert systemd.listen_fds(environ) == {"proxy": numbers[:2], "unknown": numbers[2:]}
     assert environ == {"OTHER": "x"}
-    assert not any(os.get_inheritable(each.fileno()) for each in first)
-    for each in first:
-        each.close()
+    assert not any(os.get_inheritable(each) for each in numbers)
+    for each in numbers:
+        os.close(each)
 
 
 @pytest.mark.parametrize(

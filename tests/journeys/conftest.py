@@ -127,8 +127,14 @@ class Process:
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"did not end on {how.name}:\n{self.said[-3000:]}") from None
-        self._reader.join(5)
+        self.close()
         return code
+
+    def close(self) -> None:
+        """Lets go of the pipe of a process that has ended."""
+        self._reader.join(5)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 class Form(html.parser.HTMLParser):
@@ -300,9 +306,8 @@ class Stand:
 
     def end(self) -> None:
         for process in reversed(self.started):
-            if process.process.poll() is None:
-                with contextlib.suppress(AssertionError):
-                    process.stop()
+            with contextlib.suppress(AssertionError):
+                process.stop()
 
 
 def environment(folder: Path) -> dict[str, str]:

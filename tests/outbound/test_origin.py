@@ -19,9 +19,9 @@ from passoproxy.errors import (
     OriginUnreachable,
     RequestTimeout,
 )
-from passoproxy.outbound.connection import Limits
 from passoproxy.outbound.dialing import tls_context
-from passoproxy.outbound.origin import encoded
+from passoproxy.outbound.exchanges import Limits
+from passoproxy.outbound.sending import encoded
 from passoproxy.ports import Body, BytesBody, read_whole
 from tests.fakes import ChunkedBody, request
 from tests.outbound.wire import SHORT, Line, answering, caller_of, closing, origin_that, until

@@ -272,6 +272,7 @@ async def test_a_broken_answer_ends_by_a_reset(listen: Listen, version: bytes, l
     assert await client.reset()
     assert body.closed
     await gone(running)
+    await settle()
     assert [event.outcome for event in running.observer.of(RequestAnswered)] == ["broken"]  # type: ignore[attr-defined]
 
 
@@ -489,6 +490,7 @@ async def test_a_large_answer_waits_for_its_reader(listen: Listen) -> None:
     assert given * 65536 < 32 * 1024 * 1024
     client.leave()
     await gone(running)
+    await settle()
     assert [event.outcome for event in running.observer.of(RequestAnswered)] == ["abandoned"]  # type: ignore[attr-defined]
 
 
@@ -559,6 +561,7 @@ async def test_a_reader_that_does_not_read_is_dropped_in_time(listen: Listen) ->
     client.reader._transport.pause_reading()  # type: ignore[attr-defined]
     await client.send(GET)
     await gone(running)
+    await settle()
     assert body.closed
     client.leave()
 

@@ -59,7 +59,7 @@ async def test_a_fault_inside_is_answered_without_its_words():
     assert "secret" not in str(told.value)
 
 
-async def test_waiting_ends_by_time_by_poke_and_by_order():
+async def test_waiting_ends_by_time_and_by_closing():
     clock = FakeClock()
     orders = Orders(clock)
     waiting = asyncio.create_task(orders.next(5))
@@ -67,7 +67,7 @@ async def test_waiting_ends_by_time_by_poke_and_by_order():
     assert await waiting is False
     waiting = asyncio.create_task(orders.next(5))
     await settle()
-    orders.poke()
+    orders.close()
     assert await waiting is False
 
 

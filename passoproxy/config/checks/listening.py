@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import grp
+import pwd
+from collections.abc import Callable, Iterator
 
 from passoproxy.config.addresses import Address, TcpAddress
 from passoproxy.config.findings import Facts, Finding, involving
+from passoproxy.config.units import quoted
 
 _GUARDS = involving(
     "server.client_keys",
@@ -109,4 +112,23 @@ def hosts(facts: Facts) -> Iterator[Finding]:
             )
 
 
-RULES = (proxy_beyond_loopback, admin_beyond_loopback, one_socket_each, tls, limits, hosts)
+def unix_peers(facts: Facts) -> Iterator[Finding]:
+    """Users and groups that this machine knows; a number is a user."""
+    for name in facts.settings.server.unix_peers:
+        if not name.isdecimal() and not _known(pwd.getpwnam, name) and not _known(grp.getgrnam, name):
+            yield Finding(
+                "server.unix_peers",
+                f"{quoted(name)} is neither a user nor a group of this machine",
+                "write a name that `getent passwd` or `getent group` shows, or a user's number",
+            )
+
+
+def _known(look: Callable[[str], object], name: str) -> bool:
+    try:
+        look(name)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
+RULES = (proxy_beyond_loopback, admin_beyond_loopback, one_socket_each, tls, limits, hosts, unix_peers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import threading
 import time
@@ -107,8 +108,23 @@ class Caretaker:
 
     # ---- sweeping -------------------------------------------------------------------------------------------------
 
-    def sweep(self) -> None:
-        """Removes what no row names, and rows without a body; then corrects the count of bytes. Raises OSError, EntryStoreFailure."""
+    def sweep(self) -> bool:
+        """Removes what no row names, and rows without a body; then corrects the count of bytes. Raises OSError, EntryStoreFailure.
+
+        One sweep at a time among all processes; False where another one is under way, which is as good.
+        """
+        folder = os.open(self._bodies.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            self._sweep()
+            return True
+        finally:
+            os.close(folder)
+
+    def _sweep(self) -> None:
         self._page.set_pending(self._sweep_incoming())
         for shard in self._bodies.shards():
             self._sweep_shard(shard)
@@ -117,7 +133,7 @@ class Caretaker:
     def _sweep_incoming(self) -> int:
         """Removes bodies that nobody is writing any more; the bytes of those that are being written."""
         total = 0
-        for path in self._paused(os.scandir(self._bodies.incoming)):
+        for path in self._paused(self._bodies.incoming):
             with self._bodies.claimed(path) as mine, contextlib.suppress(OSError):
                 if mine:
                     os.unlink(path)
@@ -127,7 +143,7 @@ class Caretaker:
 
     def _sweep_shard(self, shard: str) -> None:
         with contextlib.suppress(OSError):
-            for path in self._paused(os.scandir(self._bodies.folder / shard)):
+            for path in self._paused(self._bodies.folder / shard):
                 name = f"{shard}/{path.name}"
                 if not self._is_named(name):
                     with self._bodies.claimed(path) as mine:
@@ -160,8 +176,11 @@ class Caretaker:
             time.sleep(_PAUSE)
         else:
             return
-        if abs(total - before) > max(1 << 20, before // 50):  # less than that is what was stored meanwhile
-            self._correct(total - before)
+        with translated(self._folder):
+            after = self._database.rows().body_bytes()
+        amount = total - max(min(total, max(before, after)), min(before, after))  # between the two, it is what happened meanwhile
+        if abs(amount) > 1 << 20:
+            self._correct(amount)
 
     def _body_size(self, row: Row) -> int | None:
         if row_of_body(row.filename) != row.name:
@@ -171,13 +190,15 @@ class Caretaker:
         except OSError:
             return None
 
-    def _paused(self, found: Iterator[os.DirEntry[str]]) -> Iterator[Path]:
-        for count, item in enumerate(found, 1):
-            if self._stopping.is_set():
-                return
-            if count % _SLICE == 0:
-                time.sleep(_PAUSE)  # so that the loop's thread gets its turns
-            yield Path(item.path)
+    def _paused(self, folder: Path) -> Iterator[Path]:
+        """What lies in `folder`, with pauses in which the loop's thread gets its turns; ends early when the store is closed."""
+        with os.scandir(folder) as found:
+            for count, item in enumerate(found, 1):
+                if self._stopping.is_set():
+                    return
+                if count % _SLICE == 0:
+                    time.sleep(_PAUSE)
+                yield Path(item.path)
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Request targets and authorities (RFC 9112 §3.2, RFC 3986). Whole requests are in tests/server/test_hostile_exchanges.py."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+
+from passoproxy.core.http.targets import Authority, Target, parse_authority, parse_target
+from passoproxy.errors import BadRequest
+
+ALLOWED = string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@/"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("localhost", Authority("localhost")),
+        ("LocalHost:8610", Authority("localhost", 8610)),
+        ("localhost:", Authority("localhost")),
+        ("", Authority("")),
+        ("localhost.", Authority("localhost.")),
+        ("127.0.0.1:0", Authority("127.0.0.1", 0)),
+        ("[::1]", Authority("[::1]")),
+        ("[0:0:0:0:0:0:0:1]:80", Authority("[::1]", 80)),
+        ("[V1.a:b]", Authority("[v1.a:b]")),
+        ("a%20b", Authority("a%20b")),
+        ("a_b", Authority("a_b")),
+    ],
+)
+def test_authorities(text: str, expected: Authority) -> None:
+    assert parse_authority(text) == expected
+
+
+@pytest.mark.parametrize("text", ["user@a", "a b", "a/b", "a:b", "a:65536", "a:123456", "a:-1", "a:1:2", "::1", "[::1", "[::1]a", "[::g]", "[fe80::1%25a]", "[]", "[v1.]", "a%2", "ä", "a\n", "a,b c", "x" * 256])  # fmt: skip
+def test_what_is_no_authority(text: str) -> None:
+    assert parse_authority(text) is None
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in range(0x21, 0x100)])
+def test_exactly_the_characters_of_rfc_3986_stand_in_path_and_query(character: str) -> None:
+    for text, allowed in ((f"/a{character}", ALLOWED + "?"), (f"/a?b{character}", ALLOWED + "?")):
+        if character in allowed:
+            assert parse_target("GET", text) == Target(text)
+        else:
+            with pytest.raises(BadRequest):
+                parse_target("GET", text)
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "expected"),
+    [
+        ("GET", "/", Target("/")),
+        ("GET", "/%C3%a4?%20", Target("/%C3%a4?%20")),
+        ("OPTIONS", "*", Target("*")),
+        ("GET", "http://a/b?c", Target("/b?c", "a")),
+        ("GET", "HTTPS://a:1", Target("/", "a:1")),
+        ("GET", "http://a?b", Target("/?b", "a")),
+        ("OPTIONS", "http://a", Target("*", "a")),
+        ("OPTIONS", "http://a/", Target("/", "a")),
+        ("CONNECT", "a:443", Target("*", "a:443")),
+    ],
+)
+def test_targets(method: str, text: str, expected: Target) -> None:
+    assert parse_target(method, text) == expected
+
+
+@pytest.mark.parametrize("text", ["*", "a", "", "http://", "http:///a", "ftp://a/", "http://u@a/", "http://a/#b", "http://a b/", "/%", "/%g0"])  # fmt: skip
+def test_what_is_no_target(text: str) -> None:
+    with pytest.raises(BadRequest):
+        parse_target("GET", text)

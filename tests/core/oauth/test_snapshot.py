@@ -1,0 +1,62 @@
+"""What is said of the pair: reasons, remedies, and never a token."""
+
+from __future__ import annotations
+
+import pytest
+
+from passoproxy.core.oauth.chain import Access, Chain, Standing
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.snapshot import snapshot
+from passoproxy.core.oauth.terms import Terms
+
+PAIR = Pair("access-secret", "def-secret", 0, 100.0, 100.0, 100, generation=2)
+LINKED = Terms(link="http://127.0.0.1:8611/")
+CREDENTIALS, STATIC = Terms(grant="client_credentials", link="http://x/"), Terms(grant="static")
+
+
+@pytest.mark.parametrize(
+    ("pair", "standing", "terms", "more", "reason", "remedy"),
+    [
+        (
+            None,
+            Standing(),
+            LINKED,
+            {},
+            "nobody has authorised",
+            "run 'passoproxy login' or open http://127.0.0.1:8611/",
+        ),
+        (None, Standing(), Terms(), {}, "nobody", "run 'passoproxy login'"),
+        (None, Standing(), LINKED, {"login_open": True}, "nobody", "finish it in the browser"),
+        (None, Standing(), CREDENTIALS, {}, "no access token was obtained", "oauth.client_id"),
+        (None, Standing(), STATIC, {"reason": "unreadable"}, "unreadable", ""),
+        (PAIR, Standing(Access.VALID, Chain.HEALTHY), LINKED, {}, "renews itself", ""),
+        (PAIR, Standing(Access.VALID, Chain.HEALTHY), LINKED, {"saved": False}, "renews itself", "memory"),
+        (PAIR, Standing(Access.VALID, Chain.RETRYING), LINKED, {}, "failed", "none needed"),
+        (PAIR, Standing(Access.EXPIRED, Chain.RETRYING), LINKED, {"now": 200}, "failed", "passoproxy login"),
+        (PAIR, Standing(Access.VALID, Chain.RETRYING), CREDENTIALS, {"reason": "503"}, "503", "oauth.client_id"),
+        (PAIR, Standing(Access.VALID, Chain.UNKNOWN), LINKED, {}, "answer was lost", "passoproxy login"),
+        (PAIR, Standing(Access.VALID, Chain.DEAD), LINKED, {}, "refuses", "passoproxy login"),
+        (PAIR, Standing(Access.VALID, Chain.NONE), LINKED, {}, "no refresh token", "passoproxy login"),
+        (PAIR, Standing(Access.VALID, Chain.NONE), STATIC, {}, "static", ""),
+    ],
+)
+def test_words(pair, standing, terms, more, reason, remedy):
+    shown = snapshot(pair, standing, terms, **{"now": 50, **more})
+    assert reason in shown.reason
+    assert remedy in shown.remedy
+    assert bool(shown.remedy) == bool(remedy)
+    assert "secret" not in repr(shown)
+    assert shown.link == (terms.link if terms.needs_person else "")
+
+
+def test_moments():
+    shown = snapshot(PAIR, Standing(Access.VALID, Chain.HEALTHY), Terms(), 40, next_refresh_at=45.0)
+    assert (
+        shown.runway_seconds,
+        shown.access_until,
+        shown.served_until,
+        shown.obtained_at,
+        shown.generation,
+        shown.next_refresh_at,
+    ) == (60, 100, 100, 0, 2, 45)
+    assert snapshot(PAIR, Standing(Access.EXPIRED, Chain.DEAD), Terms(), 140).served_until is None

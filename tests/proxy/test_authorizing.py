@@ -1,0 +1,240 @@
+"""The bearer goes in, and a 401 leads to one more attempt where that can be done (contract §4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from passoproxy.core.cache.policy import RoutePolicy
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.errors import AuthorizationRequired, OriginUnreachable, TokenUnavailable
+from passoproxy.ports import Body, BytesBody, Request, Response, read_whole
+from passoproxy.proxy.authorizing import REPLAY_BYTES, Authorizing
+from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, request, response
+
+OLD, NEW = Bearer("old", 1), Bearer("new", 2)
+
+
+class FakeBearers:
+    """Has a bearer, or gives one to those who wait, and renews as it is told."""
+
+    partition = "p"
+
+    def __init__(
+        self,
+        current: Bearer | None = OLD,
+        waited: Bearer | BaseException = OLD,
+        renewed: Bearer | BaseException | None = NEW,
+    ) -> None:
+        self._current, self._waited, self._renewed = current, waited, renewed
+        self.refused: list[Bearer] = []
+
+    def current(self) -> Bearer | None:
+        return self._current
+
+    async def bearer(self) -> Bearer:
+        return _given(self._waited)
+
+    async def renewed(self, refused: Bearer) -> Bearer | None:
+        self.refused.append(refused)
+        await asyncio.sleep(0)
+        return None if self._renewed is None else _given(self._renewed)
+
+
+def _given(what: Bearer | BaseException) -> Bearer:
+    if isinstance(what, BaseException):
+        raise what
+    return what
+
+
+def reading(answer: Callable[[bytes], Response]) -> tuple[list[bytes], object]:
+    """A hop that reads the request's body before it answers."""
+    got: list[bytes] = []
+
+    class Hop:
+        async def send(self, request: Request) -> Response:
+            got.append(b"".join([part async for part in request.body]))
+            return answer(got[-1])
+
+    return got, Hop()
+
+
+def tokens(hop: ScriptedHop) -> list[str]:
+    return [seen.head.fields["Authorization"] for seen in hop.seen]
+
+
+async def test_the_bearer_goes_in_and_replaces_what_was_there() -> None:
+    hop = ScriptedHop([response(200, body=b"x")])
+    asked = request(fields=[("Authorization", "Basic x"), ("A", "b"), ("authorization", "Basic y")])
+    answer = await Authorizing(hop, FakeBearers()).send(asked)
+    assert answer.head.status == 200
+    assert list(hop.seen[0].head.fields.items()) == [("A", "b"), ("Authorization", "Bearer old")]
+    assert asked.trail.authorized_with == 1
+    assert "Bearer" not in str(asked.head.fields)
+
+
+async def test_waits_where_there_is_none_yet() -> None:
+    hop = ScriptedHop([response()])
+    await Authorizing(hop, FakeBearers(current=None, waited=NEW)).send(request())
+    assert tokens(hop) == ["Bearer new"]
+
+
+@pytest.mark.parametrize("refusal", [AuthorizationRequired("log in"), TokenUnavailable("wait")])
+async def test_without_a_bearer_nothing_is_sent(refusal: Exception) -> None:
+    hop = ScriptedHop()
+    with pytest.raises(type(refusal)):
+        await Authorizing(hop, FakeBearers(current=None, waited=refusal)).send(request())
+    assert hop.seen == []
+
+
+async def test_a_401_leads_to_one_renewal_and_one_replay() -> None:
+    first = ChunkedBody(b"refused", length=7)
+    hop = ScriptedHop([response(401, body=first), response(200)])
+    bearers = FakeBearers()
+    asked = request("POST", body=b"body")
+    answer = await Authorizing(hop, bearers).send(asked)
+    assert answer.head.status == 200
+    assert tokens(hop) == ["Bearer old", "Bearer new"]
+    assert [await read_whole(seen.body, 9) for seen in hop.seen] == [b"body", b"body"]
+    assert hop.seen[0].body is not hop.seen[1].body
+    assert (bearers.refused, first.closed, asked.trail.authorized_with) == ([OLD], True, 2)
+
+
+async def test_a_second_401_goes_to_the_client_and_renews_nothing() -> None:
+    second = response(401, body=b"again")
+    hop = ScriptedHop([response(401), second])
+    bearers = FakeBearers()
+    assert await Authorizing(hop, bearers).send(request()) is second
+    assert len(bearers.refused) == 1
+
+
+async def test_a_401_passes_where_no_newer_bearer_can_be_had() -> None:
+    refused = response(401, body=ChunkedBody(b"why"))
+    hop = ScriptedHop([refused])
+    assert await Authorizing(hop, FakeBearers(renewed=None)).send(request()) is refused
+    assert isinstance(refused.body, ChunkedBody)
+    assert not refused.body.closed
+
+
+async def test_a_401_while_the_chain_is_dead_is_a_fault_for_the_cache() -> None:
+    body = ChunkedBody(b"why")
+    hop = ScriptedHop([response(401, body=body)])
+    with pytest.raises(AuthorizationRequired):
+        await Authorizing(hop, FakeBearers(renewed=AuthorizationRequired("dead"))).send(request())
+    assert body.closed
+
+
+async def test_a_client_that_leaves_while_the_pair_is_renewed_closes_the_401() -> None:
+    body = ChunkedBody(b"why")
+    task = asyncio.ensure_future(Authorizing(ScriptedHop([response(401, body=body)]), FakeBearers()).send(request()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert body.closed
+
+
+@pytest.mark.parametrize("body", [ChunkedBody(b"half", BROKEN), ChunkedBody(*[b"x" * 60_000] * 3)])
+async def test_a_401_that_breaks_or_is_big_is_no_hindrance(body: ChunkedBody) -> None:
+    hop = ScriptedHop([response(401, body=body), response(200)])
+    assert (await Authorizing(hop, FakeBearers()).send(request())).head.status == 200
+    assert body.closed
+
+
+async def test_a_streamed_body_is_kept_and_sent_again() -> None:
+    got, hop = reading(lambda body: response(401 if len(got) == 1 else 200))
+    asked = request("POST", body=ChunkedBody(b"ab", b"c", b""))
+    answer = await Authorizing(hop, FakeBearers()).send(asked)  # type: ignore[arg-type]
+    assert answer.head.status == 200
+    assert got == [b"abc", b"abc"]
+
+
+async def test_what_was_not_read_at_the_first_attempt_follows_at_the_second() -> None:
+    class Early:
+        def __init__(self) -> None:
+            self.got: list[bytes] = []
+
+        async def send(self, request: Request) -> Response:
+            assert request.body.length == 6
+            if not self.got:
+                self.got.append(await anext(request.body))
+                return response(401)
+            self.got.append(b"".join([part async for part in request.body]))
+            return response(200)
+
+    hop = Early()
+    body = ChunkedBody(b"ab", b"cd", b"ef", length=6)
+    assert (await Authorizing(hop, FakeBearers()).send(request("POST", body=body))).head.status == 200
+    assert hop.got == [b"ab", b"abcdef"]
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b"x" * (REPLAY_BYTES + 1), 1),
+        (b"x" * REPLAY_BYTES, 2),
+        (ChunkedBody(*[b"x" * 1024] * 1024), 2),
+        (ChunkedBody(*[b"x" * 1024] * 1024, b"x"), 1),
+        (ChunkedBody(b"x", length=REPLAY_BYTES + 1), 1),
+    ],
+    ids=["bytes over", "bytes at", "stream at", "stream over", "said to be over"],
+)
+async def test_only_bodies_up_to_a_mebibyte_are_sent_again(body: bytes | Body, sent: int) -> None:
+    got, hop = reading(lambda body: response(401))
+    bearers = FakeBearers()
+    answer = await Authorizing(hop, bearers).send(request("PUT", body=body))  # type: ignore[arg-type]
+    assert answer.head.status == 401
+    assert len(got) == sent
+    assert got == [got[0]] * sent
+    assert len(bearers.refused) == 1, "the pair is renewed for the others all the same"
+
+
+async def test_kept_bodies_pass_the_close_on() -> None:
+    inner = ChunkedBody(b"a", b"b")
+
+    class Closing:
+        async def send(self, request: Request) -> Response:
+            await request.body.aclose()
+            return response(401 if not inner.closed else 200)
+
+    await Authorizing(Closing(), FakeBearers()).send(request("PUT", body=inner))
+    assert inner.closed
+    got: list[Request] = []
+
+    class Twice:
+        async def send(self, request: Request) -> Response:
+            got.append(request)
+            return response(401)
+
+    again = ChunkedBody(b"a", b"b")
+    await Authorizing(Twice(), FakeBearers()).send(request("PUT", body=again))
+    await got[1].body.aclose()
+    assert again.closed
+    assert [part async for part in got[1].body] == []
+
+
+PASSING = RoutePolicy(pass_client_authorization=True)
+
+
+async def test_a_client_with_its_own_authorization_is_left_alone_where_the_route_says_so() -> None:
+    hop = ScriptedHop([response(401)])
+    bearers = FakeBearers(current=None, waited=AuthorizationRequired("log in"))
+    asked = request(fields=[("Authorization", "Basic mine")], policy=PASSING)
+    assert (await Authorizing(hop, bearers).send(asked)).head.status == 401
+    assert hop.seen == [asked]
+    assert (bearers.refused, asked.trail.authorized_with) == ([], None)
+
+
+async def test_a_client_without_one_gets_ours_on_such_a_route_too() -> None:
+    hop = ScriptedHop([response()])
+    await Authorizing(hop, FakeBearers()).send(request(policy=PASSING))
+    assert tokens(hop) == ["Bearer old"]
+
+
+async def test_faults_of_the_origin_pass() -> None:
+    hop = ScriptedHop([OriginUnreachable("away")])
+    with pytest.raises(OriginUnreachable):
+        await Authorizing(hop, FakeBearers()).send(request(body=BytesBody(b"")))
