@@ -94,10 +94,10 @@ class Daemon:
                 stack.callback(self.bound.close)
                 self._bind()
                 self.wired = wired = wire(self.loaded, told)
+                await self._open(wired, stack)
                 wired.observer(
                     Lifecycle("starting", f"configuration: {self.loaded.path or 'defaults and environment'}")
                 )
-                await self._open(wired, stack)
                 self._warn(wired)
                 await self._listen(wired, stack)
                 self._go(wired, stack)

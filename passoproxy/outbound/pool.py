@@ -82,7 +82,7 @@ class Pool:
 
     async def _wait(self, fresh: bool) -> Connection:
         if self._closed:
-            raise OriginUnreachable("passoproxy is stopping; ask again when it has started")
+            raise self._stopping()
         turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -131,11 +131,18 @@ class Pool:
         except BaseException:
             self._free_place()
             raise
-        if connection.ended:
-            self._free_place()
-            raise OriginUnreachable(f"{peer} accepted a connection and closed it at once; check what runs there")
         self._open.add(connection)
+        if self._closed:
+            connection.abort()
+            self.gone(connection)
+            raise self._stopping()
+        if connection.ended:  # before it was counted
+            self.gone(connection)
+            raise OriginUnreachable(f"{peer} accepted a connection and closed it at once; check what runs there")
         return connection
+
+    def _stopping(self) -> OriginUnreachable:
+        return OriginUnreachable("passoproxy is stopping; ask again when it has started")
 
     # ---- what connections tell
 
@@ -172,7 +179,7 @@ class Pool:
         self._closed = True
         for turn in self._waiting:
             if not turn.done():
-                turn.set_exception(OriginUnreachable("passoproxy is stopping; ask again when it has started"))
+                turn.set_exception(self._stopping())
         self._waiting.clear()
         for connection in list(self._idle):
             connection.close()

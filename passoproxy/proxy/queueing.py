@@ -54,6 +54,7 @@ class Queueing:
         self._line = _Line()
         self._background = _Line()
         self._cooling = CoolDown(clock, first_pause)
+        self._reopening: asyncio.TimerHandle | None = None
 
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind. Raises Overloaded where no place came free in time, for background work at once while cooling down."""
@@ -148,7 +149,9 @@ class Queueing:
             self._observer(
                 Warned("origin_cool_down", f"the origin answered 429; requests go one at a time for {left:.0f} s")
             )
-        asyncio.get_running_loop().call_later(left, self._admit)
+        if self._reopening is not None:
+            self._reopening.cancel()
+        self._reopening = asyncio.get_running_loop().call_later(left, self._admit)
 
 
 class CoolDown:

@@ -157,7 +157,6 @@ def _guarded(check: Callable[[web.Request], None], handler: Handler) -> Handler:
 
 def _guarded_form(guard: Guard, handler: Handler) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
-        guard.check_same_site(request)
         guard.check_change(request, (await form_of(request)).get("page_token", ""))
         return await handler(request)
 

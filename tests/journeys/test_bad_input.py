@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import program
 from tests.journeys.conftest import PROGRAM, Stand, ask, until
 
 
@@ -113,7 +114,7 @@ def test_an_import_from_a_file_that_is_not_there(stand: Stand) -> None:
 
 def test_a_redirect_with_a_wrong_state(shared_stand: Stand) -> None:
     answer = ask(shared_stand.admin_port, "/oauth/callback?code=x&state=wrong")
-    assert answer.status == 400
+    assert 400 <= answer.status < 500
     assert b"state" in answer.body
     pasted = shared_stand.run(
         "login",
@@ -131,7 +132,7 @@ def test_a_denied_login(shared_stand: Stand) -> None:
     process, url = shared_stand.begin_login()
     back = shared_stand.approve(url, "deny").partition("?")[2]
     page = ask(shared_stand.admin_port, f"/oauth/callback?{back}")
-    assert page.status in (400, 403)
+    assert 400 <= page.status < 500
     assert process.process.wait(30) == 77
     assert "access_denied" in process.said
     assert shared_stand.status()["token"]["access"] == "valid"
@@ -200,8 +201,11 @@ def test_another_user_cannot_use_the_control_socket(shared_stand: Stand) -> None
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     if os.geteuid() == 0:
-        code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r})"
-        done = subprocess.run(
-            ["setpriv", "--reuid=65534", "--clear-groups", "python3", "-c", code], capture_output=True, text=True
-        )
-        assert "PermissionError" in done.stderr
+        for folder in list(path.parents)[1:4]:  # those of pytest are closed to others, and that is not what is tried
+            folder.chmod(0o711)
+        curl = [program("curl"), "-sS", "--unix-socket", str(path), "http://localhost/api/status"]
+        own = subprocess.run(curl, capture_output=True, text=True)
+        assert "runway_seconds" in own.stdout
+        other = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", *curl], capture_output=True, text=True)
+        assert other.returncode == 7, other
+        assert not other.stdout

@@ -424,3 +424,86 @@ async def test_no_answer_goes_to_the_wrong_request() -> None:
 @pytest.mark.slow
 async def test_no_answer_goes_to_the_wrong_request_ten_thousand_times() -> None:
     await exchanges(10_000, seed=2)
+
+
+# ---- odd moments ------------------------------------------------------------------------------------------------------------
+
+
+class FakeDialer(Dialer):
+    """Hands out connections that are already what the test wants them to be."""
+
+    def __init__(self) -> None:
+        super().__init__(Endpoint("http", "origin.example", 80), timeout=5)
+        self.gate = asyncio.Event()
+        self.fault: BaseException | None = None
+        self.ends_at_once = False
+
+    async def dial(self, factory):  # type: ignore[no-untyped-def, override]
+        await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        connection = factory()
+        if self.ends_at_once:
+            connection.connection_lost(None)
+        return connection
+
+
+async def test_a_connection_that_ended_while_it_was_being_opened() -> None:
+    dialer = FakeDialer()
+    dialer.gate.set()
+    dialer.ends_at_once = True
+    pool = Pool(dialer, max_connections=1)
+    for _ in range(3):
+        with pytest.raises(OriginUnreachable, match="closed it at once"):
+            await pool.acquire()
+    assert pool.open == 0
+
+
+async def test_a_fault_in_dialing_that_nobody_expected_frees_the_place() -> None:
+    dialer = FakeDialer()
+    dialer.gate.set()
+    dialer.fault = RuntimeError("unexpected")
+    pool = Pool(dialer, max_connections=1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            await pool.acquire()
+
+
+async def test_closed_while_a_connection_was_being_opened() -> None:
+    dialer = FakeDialer()
+    pool = Pool(dialer, max_connections=1)
+    opening = asyncio.ensure_future(pool.acquire())
+    await asyncio.sleep(0)
+    await pool.close()
+    dialer.gate.set()
+    with pytest.raises(OriginUnreachable, match="stopping"):
+        await opening
+    assert pool.open == 0
+
+
+async def test_a_connection_released_after_the_end_is_closed() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port) as caller:
+        connection = await caller.pool.acquire()
+        caller.pool._closed = True
+        caller.pool.released(connection)
+        assert (connection.ended, caller.pool.idle) == (True, 0)
+
+
+async def test_waiters_that_left_are_passed_over() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port, max_connections=1) as caller:
+        connection = await caller.pool.acquire()
+        waiters = [asyncio.ensure_future(caller.pool.acquire()) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiters[0].cancel()
+        await asyncio.sleep(0)  # its future is cancelled, its task has not cleared up yet
+        caller.pool.released(connection)
+        assert await waiters[1] is connection
+        again = [asyncio.ensure_future(caller.pool.acquire()) for _ in range(2)]
+        await asyncio.sleep(0)
+        again[0].cancel()
+        connection.abort()
+        another = await again[1]
+        assert another.usable
+        caller.pool.released(another)
+        await asyncio.gather(*waiters, *again, return_exceptions=True)
+        assert (caller.pool.open, caller.pool.idle) == (1, 1)

@@ -191,7 +191,15 @@ async def test_the_cookie_is_secure_behind_a_tls_terminator() -> None:
         assert "Secure" in answer.headers["Set-Cookie"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+    ],
+)
 async def test_the_token_form_is_taken_from_the_page_alone(headers: dict[str, str]) -> None:
     async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
         assert (await listener.ask("POST", "/page/token", headers, data={"token": TOKEN})).status == 403

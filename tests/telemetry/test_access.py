@@ -105,4 +105,5 @@ def test_secrets_in_any_field_are_masked(secrets: tuple[str, ...]) -> None:
                 RequestAnswered(secret, "GET", f"/p/{secret}?code={secret}&{secret}", 200, "r", "hit", secret, 0.1, 1)
             )
         lines.flush()
-        assert not [secret for secret in secrets if secret in written[0]]
+        # Also not its beginning: a method is cut after it was masked.
+        assert not [secret for secret in secrets if secret[:20] in written[0]]

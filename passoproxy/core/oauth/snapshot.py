@@ -67,20 +67,20 @@ def snapshot(
     )
 
 
+_REASONS = {
+    Chain.HEALTHY: "the pair renews itself",
+    Chain.RETRYING: "the last refresh failed; it is tried again",
+    Chain.UNKNOWN: "a refresh was sent and its answer was lost",
+    Chain.DEAD: "the provider refuses the refresh token",
+}
+
+
 def _reason(standing: Standing, terms: Terms) -> str:
-    match standing.chain:
-        case Chain.HEALTHY:
-            return "the pair renews itself"
-        case Chain.RETRYING:
-            return "the last refresh failed; it is tried again"
-        case Chain.UNKNOWN:
-            return "a refresh was sent and its answer was lost"
-        case Chain.DEAD:
-            return "the provider refuses the refresh token"
-        case Chain.NONE if standing.access is Access.NONE:
-            return "nobody has authorised passoproxy yet" if terms.needs_person else "no access token was obtained yet"
-        case Chain.NONE:
-            return "a static token is used as it is" if terms.grant == "static" else "there is no refresh token"
+    if standing.chain in _REASONS:
+        return _REASONS[standing.chain]
+    if standing.access is Access.NONE:
+        return "nobody has authorised passoproxy yet" if terms.needs_person else "no access token was obtained yet"
+    return "a static token is used as it is" if terms.grant == "static" else "there is no refresh token"
 
 
 def _remedy(standing: Standing, terms: Terms, left: float | None, login_open: bool, saved: bool) -> str:

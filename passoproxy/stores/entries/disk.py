@@ -51,9 +51,10 @@ PAUSE_SECONDS = 5.0
 
 
 class DiskStore:
-    """An `EntryStore` in `directory`. `secret` (16 bytes or more, not kept in that folder) proves that rows are ours.
+    """An `EntryStore` in `directory`.
 
-    `patience`: seconds to wait for another process that writes. Raises CannotCreate where the folder cannot be made; what fails later is an `EntryStoreFailure` or a miss.
+    `secret` (16 bytes or more, not kept in that folder) proves that rows are ours. `patience` is how many seconds another process
+    that writes is waited for. Raises CannotCreate where the folder cannot be made; what fails later is an `EntryStoreFailure` or a miss.
     """
 
     def __init__(

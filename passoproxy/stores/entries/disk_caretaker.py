@@ -178,7 +178,9 @@ class Caretaker:
             return
         with translated(self._folder):
             after = self._database.rows().body_bytes()
-        amount = total - max(min(total, max(before, after)), min(before, after))  # between the two, it is what happened meanwhile
+        amount = total - max(
+            min(total, max(before, after)), min(before, after)
+        )  # between the two, it is what happened meanwhile
         if abs(amount) > 1 << 20:
             self._correct(amount)
 

@@ -27,6 +27,9 @@ _AWAY = frozenset(
     }
 )
 
+_STUMBLES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError)
+"""What diskcache raises over a planted or rotten row or setting."""
+
 
 class Damaged(EntryStoreFailure):
     """The database is not what we wrote: it has to be begun anew."""
@@ -61,10 +64,5 @@ def translated(folder: Path) -> Iterator[None]:
         raise EntryStoreFailure(
             f"{folder}: {error.strerror or error}; see space and rights of the cache's folder"
         ) from error
-    except (
-        TypeError,
-        ValueError,
-        KeyError,
-        AssertionError,
-    ) as error:  # what a planted or rotten row makes of diskcache
+    except _STUMBLES as error:
         raise Damaged(f"{folder}: the cache's database holds what nobody wrote ({error}); it is begun anew") from error

@@ -12,9 +12,9 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.stores.entries.eviction import Eviction, LeastRecentlyUsed
 from passoproxy.stores.entries.variants import with_variant, youngest_first
 
-_KEY_BYTES = 400
-_ENTRY_BYTES = 1100
-_PAIR_BYTES = 150
+_KEY_BYTES = 600
+_ENTRY_BYTES = 1600
+_PAIR_BYTES = 220
 """What the objects themselves take, measured by `tests/stores/entries/test_shelf.py`: near enough for a bound."""
 
 

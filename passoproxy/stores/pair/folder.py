@@ -44,30 +44,33 @@ def own_folder(path: Path) -> Path:
 def read_secret(path: Path) -> bytes | None:
     """A file's content, None where there is none. Raises PairStoreFailure where it is open to others, not ours, or unreadable."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # without O_NONBLOCK a pipe of that name would hold us up for ever
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as fault:
         raise PairStoreFailure(
             f"{path}: cannot be read ({_why(fault)}); nothing was changed, mend it and start again"
         ) from fault
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise PairStoreFailure(f"{path}: is not a file; move it away")
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
-            raise PairStoreFailure(
-                f"{path}: holds secrets and is open to others (mode {mode:04o}); run 'chmod 600 {path}'"
-            )
-        if found.st_uid != os.geteuid():
-            raise PairStoreFailure(
-                f"{path}: belongs to user id {found.st_uid}, not to this one; run 'chown {os.geteuid()} {path}'"
-            )
-        try:
-            return file.read()
-        except OSError as fault:
-            raise PairStoreFailure(f"{path}: cannot be read ({_why(fault)}); nothing was changed") from fault
+    try:
+        _check(path, os.fstat(descriptor))
+        return _read(descriptor)
+    except OSError as fault:
+        raise PairStoreFailure(f"{path}: cannot be read ({_why(fault)}); nothing was changed") from fault
+    finally:
+        os.close(descriptor)
+
+
+def _check(path: Path, found: os.stat_result) -> None:
+    mode = stat.S_IMODE(found.st_mode)
+    if not stat.S_ISREG(found.st_mode):
+        raise PairStoreFailure(f"{path}: is not a file; move it away")
+    if mode & 0o077:
+        raise PairStoreFailure(f"{path}: holds secrets and is open to others (mode {mode:04o}); run 'chmod 600 {path}'")
+    if found.st_uid != os.geteuid():
+        raise PairStoreFailure(
+            f"{path}: belongs to user id {found.st_uid}, not to this one; run 'chown {os.geteuid()} {path}'"
+        )
 
 
 def write_secret(path: Path, data: bytes, *, room: Path | None = None) -> None:
@@ -158,6 +161,13 @@ def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _read(descriptor: int) -> bytes:
+    parts = []
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _why(fault: OSError) -> str:

@@ -19,16 +19,10 @@ class Ownership:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor: int | None = None
-
-    @property
-    def held(self) -> bool:
-        return self._descriptor is not None
+        self._descriptor = -1
 
     def take(self) -> None:
-        """Raises PairStoreOwned naming the owner, CannotCreate where the file cannot be made. Taking it again does nothing."""
-        if self._descriptor is not None:
-            return
+        """Raises PairStoreOwned naming the owner, CannotCreate where the file cannot be made."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as fault:
@@ -53,9 +47,7 @@ class Ownership:
 
     def leave(self) -> None:
         """Gives the lock up; the file stays, because removing it would let two owners hold two files of one name."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        os.close(self._descriptor)
 
     def _sign(self, descriptor: int) -> None:
         name = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(time.time())}

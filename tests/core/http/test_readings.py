@@ -46,7 +46,7 @@ def test_readings(path: str, expected: set[str]) -> None:
     "path",
     [
         "/" + "%2e%2e/a/" * 100,
-        "/%" + "%33" * 30 + "2",
+        "/" + "%" * 21 + "3" * 20 + "61",  # an escaped digit of an escaped digit of…
         "/" + "a%2f/" * 300,
         "/" + "".join(f"{n}%3f/" for n in range(100)),
         "/" + "".join(f"{n}/..;/" for n in range(64)),
@@ -54,6 +54,10 @@ def test_readings(path: str, expected: set[str]) -> None:
 )
 def test_what_can_be_read_in_too_many_ways_is_not_read(path: str) -> None:
     assert readings(path) is None
+
+
+def test_nesting_below_the_bound_is_read() -> None:
+    assert readings("/" + "%" * 9 + "3" * 8 + "61") == {"/a"}
 
 
 def test_deep_nesting_of_one_kind_is_read_in_one_go() -> None:

@@ -45,7 +45,8 @@ def test_words(pair, standing, terms, more, reason, remedy):
     assert reason in shown.reason
     assert remedy in shown.remedy
     assert bool(shown.remedy) == bool(remedy)
-    assert "secret" not in repr(shown)
+    assert "access-secret" not in repr(shown)
+    assert "def-secret" not in repr(shown)
     assert shown.link == (terms.link if terms.needs_person else "")
 
 

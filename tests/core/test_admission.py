@@ -1,0 +1,261 @@
+"""Who may ask, and for what (contract §3 "Reading of some keys", §6)."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import pytest
+import yaml
+
+from passoproxy.core.admission import Admission, AdmissionPolicy, KeyHolder, client_key, methods_in_query
+from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.errors import BadRequest, ClientNotAllowed, HostNotAllowed, MethodNotAllowed, PathNotAllowed
+
+OPEN = Admission(AdmissionPolicy())
+
+
+def asking(authority: str = "localhost", target: str = "/", version: tuple[int, int] = (1, 1), scheme: str = "http") -> RequestHead:
+    fields = fields_of([("Host", authority)] if authority else [])
+    return RequestHead("GET", target, fields, authority, scheme, version)
+
+
+# ---- Host --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allowed", "authority"),
+    [
+        ("localhost", "localhost"),
+        ("localhost", "LOCALHOST:1234"),
+        ("LocalHost", "localhost:"),
+        ("[::1]", "[0:0:0:0:0:0:0:1]:8610"),
+        ("::1", "[::1]"),
+        ("sidecar:8610", "sidecar:8610"),
+        ("sidecar:80", "sidecar"),
+        ("name.", "name."),
+    ],
+)
+def test_listed_hosts_are_allowed(allowed: str, authority: str) -> None:
+    assert Admission(AdmissionPolicy(allowed_hosts=(allowed,))).authority(asking(authority)) == authority
+
+
+@pytest.mark.parametrize(
+    ("allowed", "authority"),
+    [
+        ("localhost", "localhost."),
+        ("localhost", "localhost.evil.example"),
+        ("localhost", "evil.localhost"),
+        ("localhost", "127.0.0.1"),
+        ("127.0.0.1", "127.1"),
+        ("127.0.0.1", "2130706433"),
+        ("127.0.0.1", "0x7f.0.0.1"),
+        ("[::1]", "[::2]"),
+        ("sidecar:8610", "sidecar:8611"),
+        ("sidecar:8610", "sidecar"),
+        ("sidecar:443", "sidecar"),
+    ],
+)
+def test_other_hosts_are_refused_with_the_line_that_would_allow_them(allowed: str, authority: str) -> None:
+    policy = AdmissionPolicy(allowed_hosts=(allowed, "[::9]"))
+    with pytest.raises(HostNotAllowed) as refused:
+        Admission(policy).authority(asking(authority))
+    line = yaml.safe_load(refused.value.detail)
+    assert "\n" not in refused.value.detail
+    extended = Admission(AdmissionPolicy(allowed_hosts=tuple(line["server"]["allowed_hosts"])))
+    assert extended.authority(asking(authority)) == authority
+    assert extended.authority(asking(allowed)) == allowed
+
+
+def test_the_default_port_is_that_of_the_scheme() -> None:
+    admission = Admission(AdmissionPolicy(allowed_hosts=("sidecar:443",)))
+    assert admission.authority(asking("sidecar", scheme="https")) == "sidecar"
+
+
+def test_http_1_0_without_host_asks_the_first_allowed_host() -> None:
+    assert OPEN.authority(asking("", version=(1, 0))) == "localhost"
+
+
+def test_an_empty_or_invalid_host_is_not_let_in() -> None:
+    with pytest.raises(HostNotAllowed):
+        OPEN.authority(RequestHead("GET", "/", fields_of([("Host", "")]), "", "http", (1, 0)))
+    with pytest.raises(HostNotAllowed):
+        Admission(AdmissionPolicy(allowed_hosts=())).authority(asking("", version=(1, 0)))
+    with pytest.raises(BadRequest):
+        OPEN.authority(asking("user@localhost"))
+
+
+def test_a_listed_host_that_is_none_is_named() -> None:
+    with pytest.raises(ValueError, match="'a b'"):
+        Admission(AdmissionPolicy(allowed_hosts=("a b",)))
+
+
+# ---- client keys -------------------------------------------------------------------------------------------------------
+
+KEYED = Admission(AdmissionPolicy(client_keys=(client_key("shop", "open sesame"), client_key("crm", "näh:doch"))))
+
+
+def basic(text: str) -> str:
+    return "Basic " + b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "holder"),
+    [
+        ([("X-Passoproxy-Key", "open sesame")], KeyHolder("shop")),
+        ([("x-passoproxy-key", "näh:doch")], KeyHolder("crm")),
+        ([("Authorization", basic("shop:open sesame"))], KeyHolder("shop", by_basic=True)),
+        ([("Authorization", "bAsIc  " + basic("crm:näh:doch")[6:])], KeyHolder("crm", by_basic=True)),
+        ([("X-Passoproxy-Key", "open sesame"), ("Authorization", "Bearer own")], KeyHolder("shop")),
+        ([("X-Passoproxy-Key", "open sesame"), ("Authorization", basic("a:b"))], KeyHolder("shop")),
+    ],
+)
+def test_a_right_key_names_its_holder(pairs: list[tuple[str, str]], holder: KeyHolder) -> None:
+    assert KEYED.key_holder(fields_of(pairs)) == holder
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [],
+        [("X-Passoproxy-Key", "")],
+        [("X-Passoproxy-Key", "open")],
+        [("X-Passoproxy-Key", "shop:open sesame")],
+        [("X-Passoproxy-Key", "open sesame"), ("X-Passoproxy-Key", "open sesame")],
+        [("X-Passoproxy-Key", "wrong"), ("Authorization", basic("shop:open sesame"))],
+        [("Authorization", basic("shop:wrong"))],
+        [("Authorization", basic("crm:open sesame"))],
+        [("Authorization", basic(":open sesame"))],
+        [("Authorization", basic("shop"))],
+        [("Authorization", "Basic ???")],
+        [("Authorization", "Basic /w==")],
+        [("Authorization", "Basic \udcff")],
+        [("Authorization", "Basic")],
+        [("Authorization", "Bearer open sesame")],
+        [("Authorization", basic("shop:open sesame")), ("Authorization", basic("shop:open sesame"))],
+    ],
+)
+def test_a_missing_or_wrong_key_is_refused_with_a_challenge(pairs: list[tuple[str, str]]) -> None:
+    with pytest.raises(ClientNotAllowed) as refused:
+        KEYED.key_holder(fields_of(pairs))
+    assert [name for name, _ in refused.value.fields] == ["WWW-Authenticate"]
+    assert "sesame" not in refused.value.detail
+
+
+def test_without_keys_nobody_is_asked_and_with_an_empty_list_nobody_is_let_in() -> None:
+    assert OPEN.key_holder(fields_of()) == KeyHolder()
+    with pytest.raises(ClientNotAllowed):
+        Admission(AdmissionPolicy(client_keys=())).key_holder(fields_of([("X-Passoproxy-Key", "a")]))
+
+
+def test_a_key_is_not_shown() -> None:
+    assert "sesame" not in repr(client_key("shop", "open sesame"))
+    assert client_key("shop", "open sesame").digest.hex() not in repr(KEYED.policy)
+
+
+# ---- methods -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
+def test_listed_methods(method: str) -> None:
+    OPEN.method(method)
+
+
+@pytest.mark.parametrize("method", ["get", "TRACE", "CONNECT", "FROB", "M" * 100])
+def test_other_methods_are_refused_with_allow(method: str) -> None:
+    with pytest.raises(MethodNotAllowed) as refused:
+        OPEN.method(method)
+    assert refused.value.fields == (("Allow", "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"),)
+
+
+def test_any_token_may_be_listed_but_connect_is_never_allowed() -> None:
+    admission = Admission(AdmissionPolicy(allow_methods=("FROB", "CONNECT")))
+    admission.method("FROB")
+    with pytest.raises(MethodNotAllowed) as refused:
+        admission.method("CONNECT")
+    assert refused.value.fields == (("Allow", "FROB"),)
+
+
+@pytest.mark.parametrize(
+    ("query", "methods"),
+    [
+        (None, []),
+        ("", []),
+        ("a=b", []),
+        ("method=DELETE", []),
+        ("_method=delete", ["delete"]),
+        ("a=b&_method=PUT&_method=", ["PUT", ""]),
+        ("%5Fmethod=PUT", ["PUT"]),
+        ("_METHOD=PUT", ["PUT"]),
+        ("+_method=PUT", ["PUT"]),
+    ],
+)
+def test_methods_in_a_query(query: str | None, methods: list[str]) -> None:
+    assert methods_in_query(query) == methods
+
+
+def test_overriding_methods_are_judged_without_regard_to_case() -> None:
+    OPEN.overriding_methods(["delete", " Put "])
+    with pytest.raises(MethodNotAllowed):
+        OPEN.overriding_methods(["get", "trace"])
+
+
+# ---- paths -------------------------------------------------------------------------------------------------------------
+
+DENIED = [
+    "/__internal", "/__internal/", "/__internal/x", "/__INTERNAL/x", "/__Internal", "//__internal", "/./__internal", "/.//__internal/x",
+    "/a/../__internal/x", "/a/b/../../__internal", "/../__internal", "/%5f%5finternal", "/%5F%5Finternal/x", "/__%69nternal",
+    "/%255f_internal", "/%25255f_internal", "/%2525252525255f_internal", "/%25%35%66_internal", "/%2f__internal", "/a%2f..%2f__internal",
+    "/a/%2e%2e/__internal", "/a/.%2e/__internal", "/a/%2e./__internal", "/a/%252e%252e/__internal", "/%2e/__internal", "/a/..;/__internal",
+    "/a/..;x=1/__internal", "/;/__internal", "/__internal;x=1", "/__internal;a;b/x", "/__internal%3bx", "/__internal/..;/x",
+    "/__internal/..%3b/x", "/__internal/%2e%2e;/x", "/a%5c..%5c__internal", "/%5c__internal", "/%5C%5C__internal", "/__internal%5cx",
+    "/__internal%00", "/__internal%00.png", "/__int%00ernal", "/__internal%23x", "/__internal%3fx", "/__internal%20", "/__internal%09/x",
+    "/%c0%af__internal", "/a/%c0%ae%c0%ae/__internal", "/a%c1%9c..%c1%9c__internal", "/%e0%80%af__internal", "/%25u005f_internal", "/a%3f/../__internal",
+    "/a%23/../__internal/x", "/%" + "25" * 200 + "5f_internal", "/__internal/../__internal", "/__internal/%2e%2e/../__internal",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", DENIED)
+def test_a_denied_path_is_denied_in_every_spelling(path: str) -> None:
+    with pytest.raises(PathNotAllowed):
+        OPEN.path(asking(target=path))
+    with pytest.raises(PathNotAllowed):
+        OPEN.path(asking(target=path + "?a=/b"))
+
+
+def test_there_are_as_many_spellings_as_promised() -> None:
+    assert len(set(DENIED)) >= 35
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/__internals", "/a__internal", "/a/__internal", "/__internal_", "/__internal/../a", "/a%2fb", "/%5f", "/a;b=__internal", "/ä%c3%a4", "/a/../b", "/a?/__internal", "/?x=/__internal"],
+)  # fmt: skip
+def test_other_paths_are_not(path: str) -> None:
+    OPEN.path(asking(target=path))
+
+
+def test_a_path_of_too_many_readings_is_denied_only_where_something_is_denied() -> None:
+    tangled = asking(target="/" + "%2e%2e/a/" * 100)
+    with pytest.raises(PathNotAllowed, match="so many ways"):
+        OPEN.path(tangled)
+    Admission(AdmissionPolicy(deny_paths=())).path(tangled)
+
+
+def test_allowed_paths_are_read_decoded_once() -> None:
+    admission = Admission(AdmissionPolicy(allow_paths=("/api/**",), deny_paths=()))
+    for target in ("/api", "/api/x", "/%61pi/x", "/api%2Fx?y"):
+        admission.path(asking(target=target))
+    for target in ("/", "/API", "/%2561pi", "/apis", "/x/../api", "*"):
+        with pytest.raises(PathNotAllowed):
+            admission.path(asking(target=target))
+
+
+def test_a_verdict_on_a_long_path_is_the_same() -> None:
+    OPEN.path(asking(target="/" + "a" * 1000))
+    with pytest.raises(PathNotAllowed):
+        OPEN.path(asking(target="/__internal/" + "a" * 1000))
+
+
+def test_a_pattern_without_a_slash_is_named() -> None:
+    with pytest.raises(ValueError, match="must begin"):
+        Admission(AdmissionPolicy(deny_paths=("a",)))

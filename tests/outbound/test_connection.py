@@ -1,0 +1,367 @@
+"""A connection moment by moment: what happens in one turn of the loop, which no real origin can be made to do reliably."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+
+import pytest
+
+from passoproxy.errors import BodyBroken, ConnectionDropped, OriginInvalid, OriginUnreachable
+from passoproxy.outbound.connection import Connection
+from passoproxy.outbound.exchanges import Answer, Limits, Message
+from passoproxy.ports import BytesBody, read_whole
+from tests.fakes import ChunkedBody, settle
+from tests.outbound.wire import SHORT
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GET = Message("GET", b"GET / HTTP/1.1\r\n\r\n", BytesBody())
+
+
+class FakeTransport(asyncio.Transport):
+    """Remembers what it is told. `unsent` are bytes that the peer has not taken."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__({"socket": sock})
+        self.written = b""
+        self.calls: list[str] = []
+        self.unsent = 0
+
+    def write(self, data: object) -> None:
+        assert isinstance(data, bytes)
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return bool({"close", "abort"} & set(self.calls))
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def released(self, connection: Connection) -> None:
+        self.calls.append("released")
+
+    def gone(self, connection: Connection) -> None:
+        self.calls.append("gone")
+
+
+@pytest.fixture
+def sockets() -> Iterator[socket.socket]:
+    ours, theirs = socket.socketpair()
+    yield ours
+    ours.close()
+    theirs.close()
+
+
+def made(sockets: socket.socket, limits: Limits | None = None) -> tuple[Connection, FakeTransport, Owner]:
+    owner, transport = Owner(), FakeTransport(sockets)
+    connection = Connection(asyncio.get_running_loop(), "origin.example", limits or Limits(), owner)
+    connection.connection_made(transport)
+    return connection, transport, owner
+
+
+async def asked(connection: Connection, message: Message = GET) -> asyncio.Task[Answer]:
+    task = asyncio.ensure_future(connection.exchange(message))
+    await settle(3)
+    return task
+
+
+async def test_an_exchange_from_its_first_byte_to_the_next(sockets: socket.socket) -> None:
+    connection, transport, owner = made(sockets)
+    assert connection.usable
+    for _ in range(2):
+        task = await asked(connection)
+        assert not connection.usable
+        connection.data_received(OK)
+        assert await read_whole((await task).body, 9) == b"ok"
+        assert connection.usable
+    assert transport.written == GET.head * 2
+    assert (owner.calls, connection.served) == (["released", "released"], 2)
+    connection.close()
+    connection.close()
+    assert (owner.calls[2:], transport.calls) == (["gone"], ["close"])
+    assert connection.ended
+
+
+async def test_cancelled_in_the_turn_in_which_the_answer_came(sockets: socket.socket) -> None:
+    connection, transport, owner = made(sockets)
+    task = await asked(connection)
+    connection.data_received(OK)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert owner.calls == ["released"], "the answer was complete, so the connection is good"
+    task = await asked(connection)
+    connection.data_received(OK[:-1])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (owner.calls, transport.calls) == (["released", "gone"], ["abort"])
+
+
+async def test_cancelled_in_the_turn_in_which_it_failed(sockets: socket.socket) -> None:
+    connection, _, owner = made(sockets)
+    task = await asked(connection)
+    connection.data_received(b"nonsense")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert owner.calls == ["gone"]
+
+
+async def test_an_answer_to_someone_who_has_just_left(sockets: socket.socket) -> None:
+    for arriving in (OK, b"nonsense"):
+        connection, transport, owner = made(sockets)
+        task = await asked(connection)
+        task.cancel()
+        connection.data_received(arriving)
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert (owner.calls, transport.calls) == (["gone"], ["abort"])
+
+
+async def test_a_request_that_is_not_sent_whole_ends_the_connection_with_its_answer(sockets: socket.socket) -> None:
+    connection, transport, owner = made(sockets)
+    transport.unsent = 1
+    task = await asked(connection)
+    connection.data_received(OK)
+    assert await read_whole((await task).body, 9) == b"ok"
+    assert (owner.calls, transport.calls) == (["gone"], ["abort"])
+
+
+async def test_the_clients_body_fails_in_the_turn_in_which_the_answer_came(sockets: socket.socket) -> None:
+    connection, _, owner = made(sockets)
+    gate: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    class Gated(ChunkedBody):
+        async def __anext__(self) -> bytes:
+            try:
+                return await gate
+            except asyncio.CancelledError:
+                raise BodyBroken("the client left") from None
+
+    task = await asked(connection, Message("POST", b"POST / HTTP/1.1\r\n\r\n", Gated(), chunked=True))
+    connection.data_received(OK[:-1])
+    await settle()
+    connection.data_received(OK[-1:])
+    answer = await task
+    assert await read_whole(answer.body, 9) == b"ok"
+    assert owner.calls == ["gone"]
+
+
+async def test_the_clients_body_ends_in_the_turn_in_which_the_answer_came(sockets: socket.socket) -> None:
+    connection, _, owner = made(sockets)
+    gate: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    class Gated(ChunkedBody):
+        async def __anext__(self) -> bytes:
+            try:
+                return await gate
+            except asyncio.CancelledError:
+                raise StopAsyncIteration from None
+
+    task = await asked(connection, Message("POST", b"POST / HTTP/1.1\r\n\r\n", Gated(), chunked=True))
+    connection.data_received(OK)
+    assert await read_whole((await task).body, 9) == b"ok"
+    await settle()
+    assert owner.calls == ["gone"]
+
+
+async def test_sending_waits_while_the_transport_is_full_and_ends_with_the_line(sockets: socket.socket) -> None:
+    connection, transport, _ = made(sockets)
+    connection.pause_writing()
+    body = ChunkedBody(b"a", b"b", b"c", length=3)
+    task = await asked(connection, Message("POST", b"", body))
+    await settle()
+    assert transport.written == b"a"
+    connection.resume_writing()
+    connection.resume_writing()
+    await settle()
+    assert transport.written == b"abc"
+    connection.connection_lost(None)
+    with pytest.raises(OriginUnreachable):
+        await task
+    connection._write(b"late")
+    assert transport.written == b"abc"
+
+
+async def test_interim_heads_while_the_body_is_being_sent(sockets: socket.socket) -> None:
+    connection, _, owner = made(sockets)
+    gate: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    class Gated(ChunkedBody):
+        async def __anext__(self) -> bytes:
+            if gate.done():
+                raise StopAsyncIteration
+            return await gate
+
+    task = await asked(connection, Message("POST", b"", Gated(), chunked=True))
+    connection.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
+    gate.set_result(b"x")
+    await settle()
+    connection.data_received(OK)
+    await task
+    assert owner.calls == ["released"]
+
+
+async def test_a_body_is_paused_and_read_on(sockets: socket.socket) -> None:
+    connection, transport, owner = made(sockets, Limits(held_bytes=4))
+    task = await asked(connection)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n12345")
+    connection.data_received(b"67890")
+    assert transport.calls == ["pause"]
+    answer = await task
+    assert await anext(answer.body) == b"1234567890"
+    assert transport.calls == ["pause", "resume"]
+    connection.data_received(b"12345")
+    connection.data_received(b"67890")
+    assert transport.calls == ["pause", "resume", "pause", "resume"], (
+        "at the end reading goes on, to see what is unasked"
+    )
+    assert owner.calls == ["released"]
+    await answer.body.aclose()
+    assert owner.calls == ["released"], "closing what is complete ends nothing"
+
+
+async def test_reading_on_after_the_line_has_gone(sockets: socket.socket) -> None:
+    connection, transport, _ = made(sockets, Limits(held_bytes=4))
+    task = await asked(connection)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n12345")
+    answer = await task
+    connection.connection_lost(ConnectionResetError())
+    assert await anext(answer.body) == b"12345"
+    with pytest.raises(BodyBroken):
+        await anext(answer.body)
+    assert transport.calls == ["pause", "abort"]
+
+
+async def test_an_old_body_has_no_hold_on_the_next_exchange(sockets: socket.socket) -> None:
+    connection, transport, _ = made(sockets)
+    first = await asked(connection)
+    connection.data_received(OK[:-1])
+    body = (await first).body
+    connection.data_received(OK[-1:])
+    second = await asked(connection)
+    connection.wanted(body)  # type: ignore[arg-type]
+    connection.abandoned(body)  # type: ignore[arg-type]
+    assert transport.calls == []
+    connection.data_received(OK)
+    assert (await second).status == 200
+
+
+async def test_bytes_outside_an_answer(sockets: socket.socket) -> None:
+    connection, transport, owner = made(sockets)
+    connection.data_received(OK)
+    connection.data_received(OK)
+    assert (owner.calls, transport.calls[0], connection.usable) == (["gone"], "abort", False)
+
+
+async def test_bytes_in_the_socket_that_nobody_has_read(sockets: socket.socket) -> None:
+    ours, theirs = socket.socketpair()
+    connection, _, _ = made(ours)
+    assert connection.usable
+    theirs.send(b"x")
+    assert not connection.usable
+    ours.close()
+    theirs.close()
+    connection.close()
+
+
+@pytest.mark.parametrize(("served", "kind"), [(0, OriginUnreachable), (1, ConnectionDropped)])
+async def test_the_line_goes_before_a_byte_came(sockets: socket.socket, served: int, kind: type[Exception]) -> None:
+    connection, _, _ = made(sockets)
+    for _ in range(served):
+        task = await asked(connection)
+        connection.data_received(OK)
+        await task
+    task = await asked(connection)
+    connection.eof_received()
+    connection.connection_lost(None)
+    with pytest.raises(OriginUnreachable) as caught:
+        await task
+    assert type(caught.value) is kind
+
+
+async def test_the_end_of_the_line_is_no_end_of_a_body_that_has_another(sockets: socket.socket) -> None:
+    connection, _, _ = made(sockets)
+    task = await asked(connection)
+    connection.data_received(OK[:-1])
+    answer = await task
+    connection.eof_received()
+    connection.connection_lost(None)
+    assert await anext(answer.body) == b"o"
+    with pytest.raises(BodyBroken):
+        await anext(answer.body)
+
+
+@pytest.mark.parametrize(("notified", "complete"), [(True, True), (False, False)])
+async def test_the_end_over_tls_counts_only_where_it_was_said(
+    sockets: socket.socket, notified: bool, complete: bool
+) -> None:
+    class Tls:
+        def read(self, size: int) -> bytes:
+            if notified:
+                return b""
+            raise ssl.SSLWantReadError
+
+    connection, transport, _ = made(sockets)
+    transport._extra["ssl_object"] = Tls()  # type: ignore[attr-defined]
+    task = await asked(connection)
+    connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nabc")
+    answer = await task
+    connection.eof_received()
+    connection.connection_lost(None)
+    assert await anext(answer.body) == b"abc"
+    if complete:
+        assert await anext(answer.body, None) is None
+    else:
+        with pytest.raises(BodyBroken):
+            await anext(answer.body)
+
+
+async def test_a_bad_chunk_later_on_breaks_the_body(sockets: socket.socket) -> None:
+    connection, _, owner = made(sockets)
+    task = await asked(connection)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    answer = await task
+    connection.data_received(b"zz\r\n")
+    assert await anext(answer.body) == b"a"
+    with pytest.raises(BodyBroken, match="not valid HTTP"):
+        await anext(answer.body)
+    assert owner.calls == ["gone"]
+
+
+async def test_a_bad_chunk_that_came_with_the_head_is_told_while_it_can_be(sockets: socket.socket) -> None:
+    connection, _, _ = made(sockets)
+    task = await asked(connection)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nzz\r\n")
+    with pytest.raises(OriginInvalid):
+        await task
+
+
+async def test_time_is_watched_by_one_timer(sockets: socket.socket) -> None:
+    connection, transport, owner = made(sockets, Limits(read_timeout=SHORT, idle_timeout=SHORT * 3))
+    task = await asked(connection)
+    connection.data_received(OK)
+    await task
+    await asyncio.sleep(SHORT * 2)
+    assert connection.usable, "the exchange's limit does not end an idle connection"
+    await asyncio.sleep(SHORT * 2)
+    assert (connection.ended, transport.calls, owner.calls) == (True, ["close"], ["released", "gone"])

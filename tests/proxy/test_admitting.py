@@ -1,0 +1,113 @@
+"""The first hop carries out what the rules say; the rules themselves are tested with the core."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import pytest
+
+from passoproxy.core.admission import Admission, AdmissionPolicy, client_key
+from passoproxy.errors import ClientNotAllowed, HostNotAllowed, MethodNotAllowed, Offline, OriginNotAllowed, PathNotAllowed, Refusal
+from passoproxy.ports import Client
+from passoproxy.proxy.admitting import Admitting
+from tests.fakes import ChunkedBody, ScriptedHop, request, response
+
+PAGE = "https://app.example"
+
+
+def hop(*script: object, **policy: object) -> tuple[Admitting, ScriptedHop]:
+    inner = ScriptedHop(list(script) or [response()])  # type: ignore[arg-type]
+    admission = Admission(AdmissionPolicy(**policy))  # type: ignore[arg-type]
+    return Admitting(inner, lambda: admission), inner
+
+
+async def test_what_may_pass_passes_untouched() -> None:
+    outer, inner = hop()
+    asked = request("POST", "/a?b", [("X-A", "1")], client=Client("10.0.0.1"))
+    await outer.send(asked)
+    assert inner.seen == [asked]
+
+
+@pytest.mark.parametrize(
+    ("asked", "refusal"),
+    [
+        (request(target="/__internal"), PathNotAllowed),
+        (request("TRACE"), MethodNotAllowed),
+        (request("POST", "/?_method=trace"), MethodNotAllowed),
+        (request(fields=[("Origin", "https://evil.example")]), OriginNotAllowed),
+    ],
+)
+async def test_what_may_not_pass_is_refused_before_anyone_is_asked(asked: object, refusal: type[Refusal]) -> None:
+    outer, inner = hop()
+    with pytest.raises(refusal):
+        await outer.send(asked)  # type: ignore[arg-type]
+    assert inner.seen == []
+
+
+async def test_the_host_is_judged_first() -> None:
+    outer, _ = hop(allowed_hosts=("other",), client_keys=())
+    with pytest.raises(HostNotAllowed):
+        await outer.send(request(fields=[("Origin", "https://evil.example")]))
+
+
+async def test_http_1_0_without_host_gets_the_first_allowed_host() -> None:
+    outer, inner = hop(allowed_hosts=("first", "second"))
+    asked = request()
+    head = type(asked.head)("GET", "/", version=(1, 0))
+    await outer.send(asked.with_head(head))
+    assert inner.seen[0].head.authority == "first"
+
+
+async def test_the_holder_of_a_key_becomes_the_clients_name() -> None:
+    outer, inner = hop(client_keys=(client_key("shop", "k"),))
+    asked = request(fields=[("X-Passoproxy-Key", "k"), ("Authorization", "Bearer own")], client=Client("10.0.0.1"))
+    await outer.send(asked)
+    assert inner.seen[0].client == Client("10.0.0.1", "shop")
+    assert asked.trail.client == "shop"
+    assert inner.seen[0].head.fields["Authorization"] == "Bearer own"
+
+
+async def test_a_key_given_as_basic_authorization_stays_here() -> None:
+    outer, inner = hop(client_keys=(client_key("shop", "k"),))
+    await outer.send(request(fields=[("Authorization", "Basic " + b64encode(b"shop:k").decode()), ("X-A", "1")]))
+    assert dict(inner.seen[0].head.fields) == {"X-A": "1"}
+
+
+async def test_without_the_key_nobody_gets_in() -> None:
+    outer, inner = hop(client_keys=(client_key("shop", "k"),))
+    with pytest.raises(ClientNotAllowed):
+        await outer.send(request())
+    assert inner.seen == []
+
+
+async def test_a_reload_counts_from_the_next_request_on() -> None:
+    policies = [Admission(AdmissionPolicy()), Admission(AdmissionPolicy(allow_methods=()))]
+    outer = Admitting(ScriptedHop([response()]), lambda: policies.pop(0))
+    await outer.send(request())
+    with pytest.raises(MethodNotAllowed):
+        await outer.send(request())
+
+
+async def test_a_preflight_of_a_listed_page_is_answered_here_without_a_key() -> None:
+    outer, inner = hop(allowed_origins=(PAGE,), client_keys=())
+    body = ChunkedBody(b"a")
+    fields = [("Origin", PAGE), ("Access-Control-Request-Method", "PUT")]
+    answer = await outer.send(request("OPTIONS", "/", fields, body))
+    assert (answer.head.status, answer.head.fields["Access-Control-Allow-Origin"]) == (204, PAGE)
+    assert inner.seen == []
+    assert body.closed
+
+
+async def test_a_listed_page_may_read_answers_and_refusals() -> None:
+    shared = Offline("nothing stored", (("X-A", "1"),))
+    outer, _ = hop(response(), shared, shared, allowed_origins=(PAGE,))
+    asked = request(fields=[("Origin", PAGE)])
+    assert (await outer.send(asked)).head.fields["Access-Control-Allow-Origin"] == PAGE
+    for _ in range(2):
+        with pytest.raises(Offline) as refused:
+            await outer.send(asked)
+        assert [name for name, _ in refused.value.fields].count("Access-Control-Allow-Origin") == 1
+    assert shared.fields == (("X-A", "1"),)
+    with pytest.raises(PathNotAllowed) as denied:
+        await outer.send(request(target="/__internal", fields=[("Origin", PAGE)]))
+    assert ("Access-Control-Allow-Origin", PAGE) in denied.value.fields

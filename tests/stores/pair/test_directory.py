@@ -1,0 +1,481 @@
+"""The pair in a real folder: durable, closed to others, never overwritten, one owner."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.transaction import begun
+from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure, PairStoreOwned
+from passoproxy.ports import ChainRecord, RawAnswer
+from passoproxy.stores.pair.directory import ROOM, DirectoryPairStore
+
+PROGRAM = Path(__file__).with_name("store_at.py")
+ROOT = Path(__file__).parents[3]
+PAIR = Pair("access-1", "def-1", 1.5, 3601.5, 3601.5, 3600.0, "*", "sub", 1, "login", "salt", "issuer")
+ANSWER = RawAnswer(b"\x00\xff raw", "text/html", 7.5, "authorization_code", 3)
+
+
+def program(folder: Path, action: str, last: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), str(folder), action, str(last)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "deep" / "state"
+
+
+@pytest.fixture
+def store(folder):
+    store = DirectoryPairStore(folder, wall=lambda: 1000.0)
+    store.acquire()
+    yield store
+    store.release()
+
+
+def test_an_empty_folder_holds_nothing(store):
+    assert (store.load(), store.load_record(), store.pending_answer()) == (None, ChainRecord(), None)
+
+
+def test_what_is_written_is_read_by_the_next_owner(store, folder):
+    record = ChainRecord("unknown", "lost", ("a", "b"), begun(None, "def-1", 1, 2.5), (("name", "value"),))
+    store.commit(PAIR)
+    store.save_record(record)
+    store.keep_answer(ANSWER)
+    store.release()
+    again = DirectoryPairStore(folder)
+    again.acquire()
+    assert (again.load(), again.load_record(), again.pending_answer()) == (PAIR, record, ANSWER)
+    bare = Pair("a", generation=2)
+    again.commit(bare)
+    assert (again.load(), again.pending_answer()) == (bare, None)
+    again.release()
+
+
+def test_the_previous_generation_is_kept_and_older_ones_go(store, folder):
+    for number in range(1, 6):
+        store.commit(replace(PAIR, generation=number))
+    assert sorted(path.name for path in folder.glob("pair.*")) == ["pair.4.json", "pair.5.json"]
+
+
+def test_a_generation_below_what_is_there_moves_the_higher_ones_aside(store, folder):
+    store.commit(replace(PAIR, generation=7))
+    store.commit(replace(PAIR, generation=2))
+    assert store.load().generation == 2
+    assert (folder / "pair.7.json.damaged-1000").exists()
+
+
+def test_erasing_forgets_pairs_and_answers_and_keeps_the_record(store, folder):
+    store.commit(PAIR)
+    store.keep_answer(ANSWER)
+    store.reserve()
+    store.save_record(ChainRecord("dead"))
+    store.erase()
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "record.json"]
+    assert store.load() is None
+
+
+# ---- modes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o777, 0o177])
+def test_modes_whatever_the_umask(tmp_path, mask):
+    store = DirectoryPairStore(tmp_path / "state")
+    before = os.umask(mask)
+    try:
+        store.acquire()
+        store.reserve()
+        store.save_record(ChainRecord())
+        store.keep_answer(ANSWER)
+        store.commit(PAIR)
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "state") == 0o700
+    assert {mode(path) & 0o077 for path in (tmp_path / "state").iterdir()} == {0}
+    assert {mode(path) for path in (tmp_path / "state").glob("*.json")} == {0o600}
+    store.release()
+
+
+def test_a_folder_that_is_open_to_others_is_closed(tmp_path):
+    tmp_path.chmod(0o777)
+    store = DirectoryPairStore(tmp_path)
+    store.acquire()
+    assert mode(tmp_path) == 0o700
+    store.release()
+
+
+@pytest.mark.parametrize("bits", [0o644, 0o640, 0o604])
+def test_a_file_that_is_open_to_others_is_refused_and_not_touched(store, folder, bits):
+    store.commit(PAIR)
+    path = folder / "pair.1.json"
+    path.chmod(bits)
+    with pytest.raises(PairStoreFailure, match=f"pair.1.json.*mode 0{bits:o}.*chmod 600"):
+        store.load()
+    assert path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+def test_a_file_of_another_owner_is_refused(store, folder):
+    store.commit(PAIR)
+    os.chown(folder / "pair.1.json", 12345, 12345)
+    with pytest.raises(PairStoreFailure, match=r"user id 12345.*chown"):
+        store.load()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving folders away needs root")
+def test_in_a_folder_of_another_owner_one_of_our_own_is_made(tmp_path):
+    os.chown(tmp_path, 12345, 12345)
+    tmp_path.chmod(0o755)
+    store = DirectoryPairStore(tmp_path)
+    store.acquire()
+    assert store.folder == tmp_path / f"passoproxy-{os.geteuid()}"
+    assert (mode(store.folder), mode(tmp_path)) == (0o700, 0o755)
+    store.release()
+    os.chown(store.folder, 12345, 12345)
+    with pytest.raises(CannotCreate, match="12345"):
+        DirectoryPairStore(tmp_path).acquire()
+
+
+@pytest.mark.parametrize("made", ["folder", "link", "pipe"])
+def test_what_is_no_plain_file_is_refused(store, folder, made):
+    path = folder / "pair.1.json"
+    if made == "folder":
+        path.mkdir(mode=0o700)
+    elif made == "pipe":
+        os.mkfifo(path, 0o600)
+    else:
+        (folder / "elsewhere").write_bytes(b"{}")
+        path.symlink_to(folder / "elsewhere")
+    with pytest.raises(PairStoreFailure, match=r"pair\.1\.json"):
+        store.load()
+    assert os.path.lexists(path)
+
+
+# ---- damage ----------------------------------------------------------------------------------------------------------
+
+
+def torn(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    return data.replace(b"access-1", b"access-2")
+
+
+def newer(data: bytes) -> bytes:
+    return data.replace(b'"version": 1', b'"version": 2')
+
+
+def other_kind(data: bytes) -> bytes:
+    return data.replace(b'"passoproxy": "pair"', b'"passoproxy": "record"')
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        torn,
+        flipped,
+        newer,
+        other_kind,
+        lambda data: b"",
+        lambda data: b"[]",
+        lambda data: b"{}",
+        lambda data: b"\xff\x00",
+        lambda data: b"[" * 100_000,
+    ],
+)
+def test_a_damaged_generation_is_kept_aside_and_the_one_before_is_given(store, folder, damage):
+    store.commit(PAIR)
+    store.commit(replace(PAIR, generation=2))
+    path = folder / "pair.2.json"
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(PairDamaged, match=r"pair\.2\.json.*pair\.2\.json\.damaged-1000") as told:
+        store.load()
+    assert "access-" not in str(told.value)
+    assert (folder / "pair.2.json.damaged-1000").read_bytes() == damaged
+    assert store.load() == PAIR
+    path.write_bytes(b"again")
+    path.chmod(0o600)
+    with pytest.raises(PairDamaged, match="damaged-1000-1"):
+        store.load()
+    assert (folder / "pair.2.json.damaged-1000").read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("access_token", 5),
+        ("generation", True),
+        ("generation", "1"),
+        ("access_until", "x"),
+        ("access_until", True),
+        ("obtained_at", float("inf")),
+        ("scope", 1),
+    ],
+)
+def test_a_whole_file_with_a_member_of_another_type_is_damaged(store, folder, member, value):
+    import hashlib
+
+    store.commit(PAIR)
+    path = folder / "pair.1.json"
+    whole = json.loads(path.read_bytes())
+    whole["content"][member] = value
+    whole["sha256"] = hashlib.sha256(json.dumps(whole["content"], sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(whole))
+    with pytest.raises(PairDamaged, match="cannot be understood"):
+        store.load()
+
+
+def test_a_generation_under_another_name_is_damaged(store, folder):
+    store.commit(PAIR)
+    shutil.copy(folder / "pair.1.json", folder / "pair.5.json")
+    with pytest.raises(PairDamaged, match="another generation"):
+        store.load()
+    assert store.load() == PAIR
+
+
+@pytest.mark.parametrize(("name", "read"), [("record.json", "load_record"), ("answer.json", "pending_answer")])
+def test_other_damaged_files_are_kept_aside_too(store, folder, name, read):
+    store.save_record(ChainRecord("dead", spent=("x",)))
+    store.keep_answer(ANSWER)
+    path = folder / name
+    path.write_bytes(path.read_bytes().replace(b'"content": {', b'"content": {"x": [1],'))
+    with pytest.raises(PairDamaged, match=name):
+        getattr(store, read)()
+    assert (folder / f"{name}.damaged-1000").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state": "x"},
+        {"state": "x", "reason": "", "spent": "no list", "intent": None, "extra": []},
+        {"state": "x", "reason": "", "spent": [], "intent": None, "extra": [["one"]]},
+    ],
+)
+def test_a_record_of_another_shape_is_damaged(store, folder, content):
+    import hashlib
+
+    checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path = folder / "record.json"
+    path.write_text(json.dumps({"passoproxy": "record", "version": 1, "sha256": checksum, "content": content}))
+    path.chmod(0o600)
+    with pytest.raises(PairDamaged):
+        store.load_record()
+
+
+# ---- faults of the disk ----------------------------------------------------------------------------------------------
+
+
+def test_an_answer_goes_into_the_room_that_was_taken(store, folder):
+    store.reserve()
+    room = (folder / "reserve").stat()
+    assert room.st_size == ROOM
+    assert room.st_blocks * 512 >= ROOM
+    store.reserve()
+    assert (folder / "reserve").stat().st_ino == room.st_ino
+    store.keep_answer(replace(ANSWER, body=b"x" * 65536))
+    assert (folder / "answer.json").stat().st_ino == room.st_ino
+    assert not (folder / "reserve").exists()
+    assert store.pending_answer().body == b"x" * 65536
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "rename"])
+def test_a_full_disk_leaves_what_was_there(store, folder, monkeypatch, call):
+    store.commit(PAIR)
+    store.save_record(ChainRecord("healthy"))
+
+    def full(*args: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, full)
+        for write in (
+            lambda: store.commit(replace(PAIR, generation=2)),
+            lambda: store.save_record(ChainRecord("dead")),
+            lambda: store.keep_answer(ANSWER),
+        ):
+            with pytest.raises(PairStoreFailure, match=r"\.json.*No space left"):
+                write()
+        if call != "rename":
+            with pytest.raises(PairStoreFailure, match="no room for an answer"):
+                store.reserve()
+    assert (store.load(), store.load_record().state, store.pending_answer()) == (PAIR, "healthy", None)
+    assert not list(folder.glob("*.new"))
+
+
+def test_other_faults_are_told_by_their_path(store, folder, monkeypatch):
+    store.commit(PAIR)
+
+    def broken(*args: object, **named: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    for call, act in [
+        ("open", store.load),
+        ("unlink", store.erase),
+        ("rename", lambda: store.commit(replace(PAIR, generation=0))),
+    ]:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, broken)
+            with pytest.raises(PairStoreFailure, match="Input/output"):
+                act()
+    assert store.load() == PAIR
+    store.release()
+    shutil.rmtree(folder)
+    with pytest.raises(PairStoreFailure, match="state"):
+        store.load()
+    with pytest.raises(PairStoreFailure, match="state"):
+        store.erase()
+
+
+def test_a_read_that_breaks_off(store, monkeypatch):
+    store.commit(PAIR)
+
+    def broken(*args: object) -> bytes:
+        raise OSError
+
+    monkeypatch.setattr(os, "read", broken)
+    with pytest.raises(PairStoreFailure, match=r"OSError.*nothing was changed"):
+        store.load()
+
+
+def test_a_write_that_breaks_off_leaves_the_room_that_was_taken(store, folder, monkeypatch):
+    store.reserve()
+
+    def broken(*args: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", broken)
+        with pytest.raises(PairStoreFailure, match="Input/output"):
+            store.keep_answer(ANSWER)
+    assert (folder / "reserve").exists()
+    store.reserve()
+    store.keep_answer(ANSWER)
+    assert store.pending_answer() == ANSWER
+
+
+@pytest.mark.parametrize("path", ["/proc/passoproxy/state", "/dev/null/state"])
+def test_a_folder_that_cannot_be_made(path):
+    with pytest.raises(CannotCreate, match=r"set state\.directory") as told:
+        DirectoryPairStore(Path(path)).acquire()
+    assert told.value.exit_code == 73
+
+
+def test_a_lock_that_cannot_be_made(folder):
+    folder.mkdir(parents=True)
+    (folder / "lock").mkdir()
+    with pytest.raises(CannotCreate, match="lock"):
+        DirectoryPairStore(folder).acquire()
+
+
+def test_a_file_system_without_locks(folder, monkeypatch):
+    import fcntl
+
+    def no_locks(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(CannotCreate, match="No locks available"):
+        DirectoryPairStore(folder).acquire()
+
+
+# ---- one owner -------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_owner_is_refused_and_told_who_has_it(folder):
+    holder = program(folder, "hold", 0)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        store = DirectoryPairStore(folder)
+        with pytest.raises(PairStoreOwned, match=f"already served by process {holder.pid} on .* since .* GMT"):
+            store.acquire()
+        holder.kill()
+        holder.wait()
+        store.acquire()  # the kernel gave the lock up with its owner
+        store.acquire()
+        store.release()
+        store.release()
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_an_owner_without_a_name_is_another_process(store, folder):
+    (folder / "lock").write_text("garbage")
+    with pytest.raises(PairStoreOwned, match="another process"):
+        DirectoryPairStore(folder).acquire()
+
+
+def test_left_overs_of_a_write_are_removed_by_the_next_owner(folder):
+    folder.mkdir(parents=True)
+    (folder / "pair.3.json.new").write_text("half")
+    (folder / "record.json.new").mkdir()
+    store = DirectoryPairStore(folder)
+    store.acquire()
+    assert not (folder / "pair.3.json.new").exists()
+    assert (folder / "record.json.new").exists()
+    store.release()
+
+
+# ---- kill -9 ---------------------------------------------------------------------------------------------------------
+
+
+def test_kill_9_before_every_system_call_of_a_refresh(folder):
+    """Whatever the moment: the old generation or the new one is there, and the record tells whether something was sent."""
+    store = DirectoryPairStore(folder)
+    store.acquire()
+    store.commit(PAIR)
+    store.save_record(ChainRecord("healthy"))
+    store.release()
+    template = folder.with_name("template")
+    shutil.copytree(folder, template)
+    last, seen = 0, set()
+    while True:
+        last += 1
+        shutil.rmtree(folder)
+        shutil.copytree(template, folder)
+        dying = program(folder, "refresh", last)
+        said = dying.communicate()[0].split()
+        store = DirectoryPairStore(folder)
+        store.acquire()
+        pair, record, answer = store.load(), store.load_record(), store.pending_answer()
+        store.release()
+        assert pair.access_token in {"access-1", "a2"}
+        if "sent" in said and pair.generation == 1:
+            assert record.intent is not None
+        if "kept" in said:
+            assert pair.generation == 2 or answer.body == b'{"access_token": "a2"}'
+        if answer is not None and pair.generation == 2:
+            assert answer.previous_generation == 1  # a left-over: it follows an older generation
+        seen.add((pair.generation, record.intent is not None, answer is not None))
+        if dying.returncode == 0:
+            break
+    assert said == ["sent", "kept", "done"]
+    assert last > 25
+    assert seen >= {
+        (1, False, False),
+        (1, True, False),
+        (1, True, True),
+        (2, True, True),
+        (2, True, False),
+        (2, False, False),
+    }
