@@ -5,9 +5,10 @@ Knows no HTTP and no configuration; `compose` hands it the parts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from passoproxy.core.cache.entry import Entry, Selector
@@ -21,6 +22,8 @@ from passoproxy.tokens.login import Logins, LoginTicket
 Data = dict[str, object]
 KINDS = ("url", "prefix", "route", "tag")
 """What a purge and a listing can name, beside `all`."""
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class PairKeeper(Protocol):
@@ -48,7 +51,10 @@ class EntryReading(Protocol):
 
 @dataclass(slots=True)
 class Facts:
-    """What the daemon says of itself. `warnings` are those of the configuration; `draining` and `starting` rule readiness."""
+    """What the daemon says of itself; `draining` and `starting` rule readiness.
+
+    `ports` are those that the proxy listens on, `authorities` the names under which it may stand in a URL.
+    """
 
     version: str
     started_at: float
@@ -59,6 +65,7 @@ class Facts:
     cache_mode: str = "routes"
     offline: bool = False
     listeners: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
     authorities: tuple[str, ...] = ()
     starting: bool = True
     draining: bool = False
@@ -117,18 +124,19 @@ class Control:
 
         `strict` asks for a healthy chain too, where there is one.
         """
-        if self.facts.starting:
-            return False, "unready", "starting"
-        if self.facts.draining:
-            return False, "unready", "draining"
-        token = self._keeper.snapshot()
-        whole = token.chain == "healthy" or token.grant != "authorization_code"
-        if self.facts.offline:
-            return not strict, "degraded", "offline: only stored answers are served"
+        facts, token = self.facts, self._keeper.snapshot()
+        if facts.starting or facts.draining:
+            return False, "unready", "starting" if facts.starting else "draining"
+        whole = token.chain == "healthy" or token.grant == "static"
+        good = whole or not strict
+        if facts.offline:
+            if facts.store_stats.entries:
+                return good, "degraded", "offline: only stored answers are served"
+            return False, "unready", "offline, and nothing is stored"
         if token.access == "valid":
-            return (True, "ready", "") if whole else (not strict, "degraded", token.reason)
-        if self.facts.store_stats.entries:
-            return not strict, "degraded", f"{token.reason}; stored answers are served"
+            return (True, "ready", "") if whole else (good, "degraded", token.reason)
+        if facts.store_stats.entries:
+            return good, "degraded", f"{token.reason}; stored answers are served"
         return False, "unready", f"{token.reason}; {token.remedy}".removesuffix("; ")
 
     def _cache(self) -> Data:
@@ -167,7 +175,12 @@ class Control:
         return dict(await self._keeper.export())
 
     async def logout(self, keep_cache: bool = False) -> Data:
-        """Revokes and erases the pair, and ends its cache partition."""
+        """Revokes and erases the pair, and ends its cache partition. Raises CommandFailure where there is none."""
+        token = self._keeper.snapshot()
+        if token.grant == "static":  # told before anything is revoked: the token's file belongs to who wrote it
+            raise CommandFailure("oauth.grant is static: there is no pair to erase; remove the token from its file")
+        if not token.generation:
+            raise CommandFailure(f"there is nothing to log out from: {token.reason}")
         partition = self._keeper.partition
         revocation = await self._logins.logout()
         purged = 0 if keep_cache else await self._purged(Selector(partition=partition))
@@ -217,30 +230,35 @@ class Control:
         """Path and query of a URL with the proxy's or the origin's authority, or of a path. Raises UsageFailure for another's."""
         if url.startswith("/") and not url.startswith("//"):
             return url.partition("#")[0]
-        parts = urlsplit(url)
-        if not parts.scheme or not parts.netloc:
+        try:
+            scheme, netloc, *_ = urlsplit(url)
+        except ValueError:
+            scheme, netloc = "", ""
+        if not scheme or not netloc:
             raise UsageFailure(f"{url!r} is neither a path that begins with / nor a whole URL")
-        known = {urlsplit(self.facts.origin).netloc.lower(), *self.facts.authorities}
-        if parts.netloc.lower() not in known:
+        known = {_authority(self.facts.origin), *self.facts.authorities}
+        if not {netloc.lower(), _authority(url)} & known:
             raise UsageFailure(f"{url!r} is neither the proxy's nor the origin's; known are {', '.join(sorted(known))}")
-        rest = url.partition("://")[2].partition("#")[0]
-        path = rest[len(parts.netloc) :]
+        # not what urlsplit made of it: a lone `?` at the end counts
+        path = url.partition("://")[2].partition("#")[0][len(netloc) :]
         return path if path.startswith("/") else f"/{path}"
 
     async def entries(self, selector: Selector, limit: int) -> AsyncIterator[Data]:
         """What is stored, at most `limit` of it, in no order."""
         count = 0
-        async for entry in self._store.entries(selector):
-            if count == limit:
-                return
-            count += 1
-            yield self._shown(entry)
+        # every store's listing is a generator; left half read it would hold its cursor until it is collected
+        async with aclosing(cast(AsyncGenerator[Entry, None], self._store.entries(selector))) as listed:
+            async for entry in listed:
+                if count == limit:
+                    return
+                count += 1
+                yield self._shown(entry)
 
     async def show(self, url: str, method: str, data: bytes | None) -> Data | None:
         """One stored entry with its fields, the youngest variant; None where nothing is stored."""
         target = self.target_of(url)
-        key = self._key(method, target, data) if data is not None else None
         method = "GET" if method == "HEAD" else method
+        key = self._key(method, target, data) if data is not None else None
         found = [
             entry async for entry in self._store.entries(Selector(target=target, key=key)) if entry.method == method
         ]
@@ -293,6 +311,12 @@ class Control:
     async def reload(self) -> Data:
         """Re-reads the configuration: what changed live, and what needs a restart. A broken one changes nothing and raises."""
         return await self.reloading()
+
+
+def _authority(url: str) -> str:
+    """The authority of a URL in lower case, without its scheme's own port."""
+    parts = urlsplit(url)
+    return parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
 
 
 async def keep_looking(control: Control, clock: Clock, every: float = 5.0) -> None:

@@ -8,24 +8,22 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from aiohttp import web
 
 from passoproxy.compose import Wired, telemetry, wire
-from passoproxy.compose.reloading import Reloading
+from passoproxy.compose.binding import Bound, bind, name_of, ports_of
+from passoproxy.compose.reloading import Reloading, keep_following
 from passoproxy.compose.telling import authorities
-from passoproxy.config.addresses import Address, FdAddress, TcpAddress, UnixAddress
 from passoproxy.config.reading import Loaded, load
 from passoproxy.control import keep_looking
 from passoproxy.core.events import Lifecycle, TaskFailed, Warned
 from passoproxy.core.peers import NetworkRule
-from passoproxy.errors import ConfigurationError, Fault, PassoproxyError, ServiceUnreachable
+from passoproxy.errors import ConfigurationError, Fault, PassoproxyError
 from passoproxy.host import control_socket, systemd
 from passoproxy.host.volatile import volatile
 from passoproxy.server.admin_runner import AdminLimits, AdminRunner
-from passoproxy.server.listeners import TlsFiles, inherit, open_tcp, open_unix, serve, tls_context
+from passoproxy.server.listeners import TlsFiles, serve, tls_context
 from passoproxy.server.peers import network_check, user_check, user_rule
 from passoproxy.server.protocol import ProxyConnection
 
@@ -47,28 +45,14 @@ def run(loaded: Loaded) -> int:
 async def _serve(loaded: Loaded) -> int:
     daemon = Daemon(loaded)
     stop = asyncio.Event()
+    # Before the start, so that a signal during it ends in order too, and a reload then does not kill.
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
     async with daemon.running():
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
         await stop.wait()
     return 0
-
-
-@dataclass(slots=True)
-class Bound:
-    """Where a daemon listens: sockets with the addresses that people use."""
-
-    proxy: list[socket.socket] = field(default_factory=list)
-    admin: list[socket.socket] = field(default_factory=list)
-    probes: list[socket.socket] = field(default_factory=list)
-    control: socket.socket | None = None
-
-    def close(self) -> None:
-        """Closes what was not handed to a server."""
-        for each in (*self.proxy, *self.admin, *self.probes, *([self.control] if self.control else [])):
-            each.close()
 
 
 class Daemon:
@@ -79,10 +63,12 @@ class Daemon:
         self._reading = reading or (lambda: load(loaded.path))
         self.wired: Wired | None = None
         self.bound = Bound()
+        self._control: socket.socket | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
+        self._may_reload = False
         self._servers: list[asyncio.Server] = []
-        self._runners: list[web.AppRunner] = []
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Wired]:
@@ -92,7 +78,8 @@ class Daemon:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(self.bound.close)
-                self._bind()
+                # Listeners first: a port in use must be told before a pair's folder is taken.
+                bind(self.loaded, self.bound, systemd.listen_fds())
                 self.wired = wired = wire(self.loaded, told)
                 await self._open(wired, stack)
                 wired.observer(
@@ -106,6 +93,9 @@ class Daemon:
                 await wired.control.look_at_store()
                 wired.observer(Lifecycle("ready", ", ".join(wired.control.facts.listeners)))
                 systemd.ready(self._status_line(wired))
+                self._may_reload = True
+                if self._reload_again:
+                    self.reload_soon()
                 yield wired
             wired.observer(Lifecycle("stopped"))
         finally:
@@ -113,29 +103,14 @@ class Daemon:
 
     # ---- starting ----------------------------------------------------------------------------------------------------
 
-    def _bind(self) -> None:
-        """Listeners first: a port in use must be told before a pair's folder is taken."""
-        settings = self.loaded.settings
-        inherited = systemd.listen_fds()
-        wanted = list(settings.server.listen)
-        if self.loaded.is_default("server.listen") and not _has_ipv6():
-            wanted = [each for each in wanted if not (isinstance(each, TcpAddress) and ":" in each.host)]
-        everyone = bool(settings.server.unix_peers)
-        for address in wanted:
-            self.bound.proxy += _opened(address, inherited, "server.listen", everyone=everyone)
-        for address in settings.admin.listen:
-            self.bound.admin += _opened(address, inherited, "admin.listen")
-        for address in settings.admin.probe_listen:
-            self.bound.probes += _opened(address, inherited, "admin.probe_listen")
-
     async def _open(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
         stack.push_async_callback(wired.store.close)
         stack.push_async_callback(wired.road.caching.close)
         stack.push_async_callback(wired.road.pool.close)
         await wired.keeper.open()
-        stack.push_async_callback(wired.keeper.close)
-        self.bound.control = control_socket.listen(wired.state_folder)
-        stack.callback(control_socket.remove, wired.state_folder)
+        stack.push_async_callback(self._end_keeper, wired)
+        self._control = control_socket.listen(wired.state_folder)
+        stack.callback(self._control.close)
         wired.control.reloading = Reloading(wired, self._reading)
 
     def _warn(self, wired: Wired) -> None:
@@ -167,19 +142,20 @@ class Daemon:
         for app, sockets in ((wired.admin_app, self.bound.admin), (wired.probe_app, self.bound.probes)):
             if sockets:
                 await self._site(AdminRunner(app, limits, wired.observer), sockets, stack)
-        assert self.bound.control is not None
-        await self._site(
-            web.AppRunner(wired.control_app, access_log=None, shutdown_timeout=5.0), [self.bound.control], stack
-        )
+                stack.callback(self.bound.forget, sockets)
+        assert self._control is not None
+        control = web.AppRunner(wired.control_app, access_log=None, shutdown_timeout=5.0)
+        await self._site(control, [self._control], stack)
+        # While it still listens and the pair is still ours: later the file could be another daemon's.
+        stack.callback(control_socket.remove, wired.state_folder)
         facts = wired.control.facts
         facts.listeners = (
-            *(f"proxy {_named(sock, 'https' if context else 'http')}" for sock in self.bound.proxy),
-            *(f"admin {_named(sock, 'http')}" for sock in self.bound.admin),
-            *(f"probes {_named(sock, 'http')}" for sock in self.bound.probes),
+            *(f"proxy {name_of(sock, 'https' if context else 'http')}" for sock in self.bound.proxy),
+            *(f"admin {name_of(sock, 'http')}" for sock in self.bound.admin),
+            *(f"probes {name_of(sock, 'http')}" for sock in self.bound.probes),
         )
-        facts.authorities = authorities(
-            settings, tuple(_port(sock) for sock in self.bound.proxy if sock.family != socket.AF_UNIX)
-        )
+        facts.ports = ports_of(self.bound.proxy)
+        facts.authorities = authorities(settings, facts.ports)
 
     async def _site(
         self, runner: web.AppRunner, sockets: list[socket.socket], stack: contextlib.AsyncExitStack
@@ -194,6 +170,7 @@ class Daemon:
         work: tuple[tuple[str, Coroutine[object, object, None]], ...] = (
             ("keeper", wired.keeper.run()),
             ("store", keep_looking(wired.control, wired.clock)),
+            ("secrets", keep_following(wired)),
             ("service manager", self._tell_manager(wired)),
         )
         for name, coroutine in work:
@@ -209,16 +186,22 @@ class Daemon:
     # ---- living ------------------------------------------------------------------------------------------------------
 
     def reload_soon(self) -> None:
-        """Re-reads the configuration; for SIGHUP."""
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.get_running_loop().create_task(self._reload())
+        """Re-reads the configuration; for SIGHUP. During the start, as soon as that is done."""
+        self._reload_again = True
+        if self.wired is not None and self._may_reload and (self._reloading is None or self._reloading.done()):
+            self._reloading = asyncio.get_running_loop().create_task(self._reload(self.wired))
 
-    async def _reload(self) -> None:
-        assert self.wired is not None
-        systemd.reloading()
-        with contextlib.suppress(PassoproxyError):  # told as an event already
-            await self.wired.control.reload()
-        systemd.ready(self._status_line(self.wired))
+    async def _reload(self, wired: Wired) -> None:
+        while self._reload_again:  # asked for during a reload: the file may have changed after it was read
+            self._reload_again = False
+            systemd.reloading()
+            try:
+                await wired.control.reload()
+            except PassoproxyError:
+                pass  # told as an event already
+            except Exception as fault:  # the daemon lives on, and its manager waits for the end of the reload
+                wired.observer(TaskFailed("reload", f"{type(fault).__name__}; see 'passoproxy config check'"))
+            systemd.ready(self._status_line(wired))
 
     async def _tell_manager(self, wired: Wired) -> None:
         interval = systemd.watchdog_interval()
@@ -238,62 +221,22 @@ class Daemon:
     # ---- ending ------------------------------------------------------------------------------------------------------
 
     async def _drain(self, wired: Wired) -> None:
-        wired.control.facts.draining = True
+        self._may_reload, wired.control.facts.draining = False, True
         wired.observer(Lifecycle("draining"))
         systemd.stopping("draining")
+        self.bound.forget(self.bound.proxy)
         for server in self._servers:
             server.close()
-        await wired.connections.drain(self.loaded.settings.server.shutdown_grace)
+        await wired.connections.drain(wired.loaded.settings.server.shutdown_grace)
 
     async def _end_tasks(self) -> None:
-        """The keeper ends by itself when it is closed, after the step that it is in; the others are cancelled."""
-        keeper, *others = self._tasks
-        assert self.wired is not None
+        """All but the keeper's, which ends by itself when nobody can ask it any more, after the step that it is in."""
+        _, *others = self._tasks
         for task in others:
             task.cancel()
-        await self.wired.keeper.close()
-        await asyncio.gather(keeper, *others, return_exceptions=True)
-        if self._reloading is not None:
-            await asyncio.gather(self._reloading, return_exceptions=True)
+        waited = [*others, *([self._reloading] if self._reloading is not None else [])]
+        await asyncio.gather(*waited, return_exceptions=True)
 
-
-def _opened(
-    address: Address, inherited: dict[str, list[int]], key: str, *, everyone: bool = False
-) -> list[socket.socket]:
-    match address:
-        case TcpAddress(host, port):
-            try:
-                return [open_tcp(host, port)]
-            except PassoproxyError as error:
-                if key == "server.listen":
-                    raise
-                raise type(error)(str(error).replace("server.listen", key)) from error
-        case UnixAddress(path):
-            return [open_unix(Path(path), everyone=everyone)]
-        case FdAddress(name):
-            if name not in inherited:
-                known = ", ".join(sorted(inherited)) or "none"
-                raise ServiceUnreachable(
-                    f"{key}: no socket named {name!r} was passed by the service manager (passed: {known}); check FileDescriptorName"
-                )
-            return [inherit(descriptor) for descriptor in inherited[name]]
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def _port(sock: socket.socket) -> int:
-    return int(sock.getsockname()[1])
-
-
-def _named(sock: socket.socket, scheme: str) -> str:
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return f"unix:{name}"
-    return f"{scheme}://[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{scheme}://{name[0]}:{name[1]}"
+    async def _end_keeper(self, wired: Wired) -> None:
+        await wired.keeper.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -24,7 +24,7 @@ import aiohttp
 from passoproxy.compose import Wired
 from passoproxy.config.reading import load
 from passoproxy.daemon import Daemon
-from passoproxy.errors import CommandFailure
+from passoproxy.errors import CommandFailure, UsageFailure
 from passoproxy.sandbox.application import Sandbox
 from passoproxy.sandbox.options import SandboxOptions
 
@@ -86,8 +86,11 @@ def run(*, lifetime: float = 3600.0, stay: bool = True) -> int:
 
 @contextlib.asynccontextmanager
 async def stage(lifetime: float) -> AsyncIterator[Stage]:
-    """Sandbox and authorised proxy, running."""
-    sandbox = Sandbox(SandboxOptions(port=0, lifetime=lifetime))
+    """Sandbox and authorised proxy, running. Raises UsageFailure for a `lifetime` (seconds) that no token can have."""
+    try:
+        sandbox = Sandbox(SandboxOptions(port=0, lifetime=lifetime))
+    except ValueError as error:
+        raise UsageFailure(str(error)) from error
     origin = await sandbox.start()
     try:
         with tempfile.TemporaryDirectory(prefix="passoproxy-demo-") as name:
@@ -97,7 +100,7 @@ async def stage(lifetime: float) -> AsyncIterator[Stage]:
             config.write_bytes(b"")
             config.chmod(0o600)
             config.write_text(text)
-            async with Daemon(load(config, {**os.environ, "HTTPS_PROXY": "", "https_proxy": ""})).running() as wired:
+            async with Daemon(load(config, _environment())).running() as wired:
                 await _authorise(wired)
                 yield Stage(origin, f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{admin}/", wired)
     finally:
@@ -131,13 +134,21 @@ async def _show(lifetime: float, stay: bool) -> int:
         samples = await ask_twice(at)
         _say_samples(samples)
         good = all(sample.status == 200 for sample in samples)
-        if stay and good:
+        if not good:
+            raise CommandFailure("not every sample was answered with 200; run the demo again with --debug")
+        if stay:
             _say(
                 "\nIt stays until you press Ctrl-C: paste a request, open the status page, watch the pair being renewed."
             )
             await ended.wait()
             _say("\nGone. Nothing was left behind.")
-    return 0 if good else 1
+    return 0
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what configures a daemon of the person's own."""
+    gone = ("PASSOPROXY_", "CREDENTIALS_DIRECTORY")
+    return {name: value for name, value in os.environ.items() if not name.startswith(gone)}
 
 
 async def _authorise(wired: Wired) -> None:
@@ -221,13 +232,14 @@ def _say_samples(samples: list[Sample]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
     for name in columns:
         table.add_column(name, justify="right" if name in ("time", "size", "runway") else "left", no_wrap=True)
     for row in rows:
-        colour = "green" if row[2].startswith("hit") else ""
-        table.add_row(row[0], row[1], f"[{colour}]{row[2]}[/]" if colour else row[2], *row[3:])
+        style = "green" if row[2].startswith("hit") else ""
+        table.add_row(*(Text(cell, style if place == 2 else "") for place, cell in enumerate(row)))
     Console(highlight=False).print(table)
 
 

@@ -96,7 +96,9 @@ class Stand:
             identify=map("entry-{}".format, count(1)).__next__,
         )
 
-    def says(self, *fields: tuple[str, str], status: int = 200, body: bytes | Body = b"hello", after: float = 0.0) -> Step:
+    def says(
+        self, *fields: tuple[str, str], status: int = 200, body: bytes | Body = b"hello", after: float = 0.0
+    ) -> Step:
         """An answer with the Date of its moment."""
 
         def answered(_: Request) -> Response:
@@ -117,7 +119,9 @@ class Stand:
         asked = request(method, target, fields, body, policy=policy or self.policy, trail=trail or Trail())
         return await self.cache.send(asked)
 
-    async def ask(self, target: str = "/x", method: str = "GET", fields: Iterable[tuple[str, str]] = (), **more: object) -> Answer:
+    async def ask(
+        self, target: str = "/x", method: str = "GET", fields: Iterable[tuple[str, str]] = (), **more: object
+    ) -> Answer:
         trail = Trail()
         return await read(await self.response(target, method, fields, trail=trail, **more), trail)  # type: ignore[arg-type]
 

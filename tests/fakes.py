@@ -269,6 +269,7 @@ class RotatingProvider:
         self.faults: list[object] = []
         self.presented: dict[str, int] = {}
         self.told: list[str] = []
+        self.losses: dict[str, int] = {}
         self.bodies: list[dict[str, str]] = []
         self.times: list[float] = []
         self._known: set[str] = set()
@@ -283,6 +284,10 @@ class RotatingProvider:
         self._known.add(refresh)
         self._fates[refresh] = "good"
         return {"access_token": f"access-{self._number}", "refresh_token": refresh, "expires_in": self.lifetime}
+
+    def most_losses(self) -> int:
+        """How often the answer to one and the same token was lost at most."""
+        return max(self.losses.values(), default=0)
 
     def lose(self, refresh_token: str) -> None:
         """Takes the answer to its last presentation for lost."""
@@ -318,6 +323,7 @@ class RotatingProvider:
             self._fates[token] = "lost" if fault == "lost" else "told"
         self.before_answer()
         if fault == "lost":
+            self.losses[str(token)] = self.losses.get(str(token), 0) + 1
             raise TokenAnswerLost("the connection broke")
         return self._reply(200, json.dumps(answer).encode(), sent_at)
 

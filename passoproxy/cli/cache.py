@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, load
-from passoproxy.cli.speaking import facts, number, say, say_json, seconds, size, table
+from passoproxy.cli.options import ConfigOption, JsonOption, bytes_of
+from passoproxy.cli.speaking import facts, note, number, say, say_json, seconds, size, table
 from passoproxy.errors import CommandFailure, UsageFailure
 
 commands = typer.Typer(no_args_is_help=True, help="Inspect and purge the cache.")
@@ -21,7 +21,7 @@ def stats(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """How many entries there are and what they take."""
     from passoproxy.cli.handle import handle
 
-    found = handle(load(config)).cache_stats()
+    found = handle(config).cache_stats()
     if as_json:
         say_json(found)
         return
@@ -43,7 +43,7 @@ def list_entries(
     prefix: Annotated[str | None, typer.Option("--prefix", help="Only URLs that begin so.")] = None,
     route: Annotated[str | None, typer.Option("--route", help="Only entries of this route.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Only entries with this tag.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 1000,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 1000,
 ) -> None:
     """List what is stored."""
     from passoproxy.cli.handle import handle
@@ -51,7 +51,7 @@ def list_entries(
     chosen = {name: value for name, value in (("prefix", prefix), ("route", route), ("tag", tag)) if value is not None}
     if len(chosen) > 1:
         raise UsageFailure(f"choose one of {', '.join(f'--{name}' for name in chosen)}")
-    found = handle(load(config)).entries(chosen, limit)
+    found = handle(config).entries(chosen, limit)
     if as_json:
         say_json(found)
         return
@@ -69,7 +69,7 @@ def list_entries(
     ]
     table(("method", "status", "age", "fresh for", "size", "route", "url"), rows, right=("age", "fresh for", "size"))
     if len(found) == limit:
-        say(f"the first {limit}; see --limit")
+        note(f"passoproxy: at most {limit} are listed; see --limit")
 
 
 @commands.command("show")
@@ -86,7 +86,7 @@ def show(
     from passoproxy.cli.handle import handle
 
     asked = method.upper() or ("POST" if data is not None else "GET")
-    found = handle(load(config)).show(url, asked, data.encode() if data is not None else None)
+    found = handle(config).show(url, asked, bytes_of(data))
     if found is None:
         raise CommandFailure(f"{asked} {url} is not stored; 'passoproxy cache list' shows what is")
     say_json(found) if as_json else _show_entry(found)
@@ -120,8 +120,9 @@ def purge(
     if data is not None:
         if url is None:
             raise UsageFailure("--data goes with --url")
+        bytes_of(data)
         chosen["data"] = data
-    count = handle(load(config)).purge(chosen)
+    count = handle(config).purge(chosen)
     if as_json:
         say_json({"purged": count})
     else:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from passoproxy.cli.options import seconds_of
+
 
 def demo(
     lifetime: Annotated[str, typer.Option("--lifetime", help="How long the sandbox's tokens live.")] = "1h",
@@ -14,7 +16,7 @@ def demo(
     ] = False,
 ) -> int:
     """Start sandbox and proxy on free ports, run sample requests, and stay until Ctrl-C."""
-    from passoproxy.config.units import duration
+    seconds = seconds_of("--lifetime", lifetime)
     from passoproxy.demo import run
 
-    return run(lifetime=duration(lifetime), stay=not once)
+    return run(lifetime=seconds, stay=not once)

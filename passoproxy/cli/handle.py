@@ -5,21 +5,22 @@ Calls give plain data (as the admin API's JSON) and raise a CommandFailure with 
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
+from passoproxy.cli.options import load
+from passoproxy.cli.speaking import note
 from passoproxy.errors import CommandFailure, NotRunning
 from passoproxy.host import control_socket
 
 if TYPE_CHECKING:
     from passoproxy.config.reading import Loaded
     from passoproxy.control import Control
+    from passoproxy.core.events import Event
 
 Data = dict[str, Any]
 
@@ -38,10 +39,19 @@ class Handle(Protocol):
     def purge(self, chosen: Mapping[str, object]) -> int: ...
 
 
-def handle(loaded: Loaded) -> Handle:
-    """The running daemon's handle, or one on its folders where none runs."""
-    remote = Remote(loaded.settings.state.folder)
-    return remote if remote.is_running() else Local(loaded)
+def handle(config: Path | None) -> Handle:
+    """The running daemon's handle, or one on its folders where none runs; only that one needs the secrets."""
+    remote = Remote(load(config, secrets=False).settings.state.folder)
+    return remote if remote.is_running() else Local(load(config))
+
+
+class Refused(CommandFailure):
+    """The daemon's own refusal, with its exit code. `word` is the code of its problem document."""
+
+    def __init__(self, text: str, word: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.word = word
+        self.exit_code = exit_code  # type: ignore[misc]  # this one's is not the class's
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -56,11 +66,12 @@ class _UnixConnection(http.client.HTTPConnection):
 class Remote:
     """The daemon that serves a state folder, over its control socket."""
 
-    def __init__(self, folder: Path, timeout: float = 60.0) -> None:
+    def __init__(self, folder: Path, timeout: float = 120.0) -> None:
+        """`timeout` in seconds; a login's exchange with the provider may take a minute."""
         self._folder, self._timeout = folder, timeout
 
     def is_running(self) -> bool:
-        """Whether a daemon answers."""
+        """Whether a daemon serves the folder. Raises CommandFailure where one may and cannot be reached."""
         try:
             control_socket.connect(self._folder, 5.0).close()
         except NotRunning:
@@ -77,9 +88,9 @@ class Remote:
             )
             answer = connection.getresponse()
             text = answer.read()
+        except TimeoutError as error:
+            raise CommandFailure(f"the daemon did not answer within {self._timeout:g} s; see its log") from error
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, socket.timeout):
-                raise CommandFailure(f"the daemon did not answer within {self._timeout:.0f} s; see its log") from error
             raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
         finally:
             connection.close()
@@ -89,7 +100,7 @@ class Remote:
         return dict(self.ask("GET", "/api/status"))
 
     def refresh(self, force: bool) -> Data:
-        return dict(self.ask("POST", f"/api/token/refresh{'?force=1' if force else ''}", b""))
+        return dict(self.ask("POST", "/api/token/refresh", {"force": True} if force else b""))
 
     def import_pair(self, document: bytes) -> Data:
         return dict(self.ask("POST", "/api/token/import", document))
@@ -107,13 +118,13 @@ class Remote:
         return list(self.ask("GET", f"/api/cache/entries?{urlencode({**chosen, 'limit': limit})}"))
 
     def show(self, url: str, method: str, data: bytes | None) -> Data | None:
-        body = {
-            "url": url,
-            "method": method,
-            "data": data.decode("utf-8", "surrogateescape") if data is not None else None,
-        }
-        found = self.ask("POST", "/api/cache/show", body)
-        return dict(found) if found else None
+        body = {"url": url, "method": method, "data": None if data is None else data.decode()}
+        try:
+            return dict(self.ask("POST", "/api/cache/show", body))
+        except Refused as refused:
+            if refused.word == "not_found":
+                return None
+            raise
 
     def purge(self, chosen: Mapping[str, object]) -> int:
         return int(self.ask("POST", "/api/cache/purge", chosen)["purged"])
@@ -128,11 +139,16 @@ def _understood(status: int, text: bytes) -> Any:
         ) from error
     if status < 400:
         return data
-    if status == 404 and data.get("code") == "not_stored":
-        return None
-    failure = CommandFailure(str(data.get("detail") or data.get("title") or f"the daemon answered {status}"))
-    failure.exit_code = int(data.get("exit_code", 1))  # type: ignore[misc]
-    raise failure
+    lines = data.get("faults") or [data.get("detail") or data.get("title") or f"the daemon answered {status}"]
+    raise Refused("\n".join(map(str, lines)), str(data.get("code", "")), int(data.get("exit_code", 1)))
+
+
+def tell(event: Event) -> None:
+    """Says on standard error what an operator would find in the daemon's log."""
+    from passoproxy.core.events import PairFileDamaged, PairNotSaved, StoreFailed, Warned
+
+    if isinstance(event, PairFileDamaged | PairNotSaved | StoreFailed | Warned):
+        note(f"passoproxy: warning: {event.detail}")
 
 
 class Local:
@@ -142,10 +158,12 @@ class Local:
         self._loaded = loaded
 
     def _with(self, work: Callable[[Control], Awaitable[Any]], *, keep: bool = False) -> Any:
+        import asyncio
+
         from passoproxy.compose import standing_still
 
         async def whole() -> Any:
-            async with standing_still(self._loaded, keep=keep) as control:
+            async with standing_still(self._loaded, keep=keep, observer=tell) as control:
                 return await work(control)
 
         return asyncio.run(whole())

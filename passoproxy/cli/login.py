@@ -6,12 +6,10 @@ for the one redirect and stores the pair for the daemon's next start.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import sys
 import time
-import webbrowser
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -22,7 +20,12 @@ from passoproxy.errors import PersonNeeded, UsageFailure
 if TYPE_CHECKING:
     from passoproxy.cli.handle import Remote
     from passoproxy.config.reading import Loaded
-    from passoproxy.control import Control
+
+COMMAND = "command"
+"""What a login that a command began is bound to, as the daemon knows it."""
+
+PATIENCE = 600.0
+"""Seconds that a person has to approve."""
 
 
 def login(
@@ -38,15 +41,18 @@ def login(
     """Approve in a browser; the pair is kept and renewed from then on."""
     from passoproxy.cli.handle import Remote
 
-    loaded = load(config)
+    loaded = load(config, secrets=False)
     grant = loaded.settings.oauth.grant
     if grant != "authorization_code":
         raise UsageFailure(f"oauth.grant is {grant}, which needs no person; there is nothing to log in to")
     remote = Remote(loaded.settings.state.folder)
     browser = not no_browser and not paste
-    token = (
-        _through_daemon(remote, browser, paste) if remote.is_running() else asyncio.run(_alone(loaded, browser, paste))
-    )
+    if remote.is_running():
+        token = _through_daemon(remote, browser, paste)
+    elif paste:
+        token = _alone_by_paste(load(config))
+    else:
+        token = _alone(load(config), browser)
     if as_json:
         say_json(token)
     else:
@@ -62,36 +68,59 @@ def _through_daemon(remote: Remote, browser: bool, paste: bool) -> dict[str, Any
     if paste:
         return dict(remote.ask("POST", "/api/login/complete", {"url": _pasted()}))
     while time.time() < float(ticket["expires_at"]):
-        outcome = remote.ask("GET", f"/api/login/{ticket['state']}")
-        if outcome:
-            return dict(outcome)
-    raise PersonNeeded("nobody approved within ten minutes; run 'passoproxy login' again")
+        outcome = dict(remote.ask("GET", f"/api/login/{ticket['state']}"))
+        if not outcome.get("pending"):
+            return outcome
+    raise _too_late()
 
 
-async def _alone(loaded: Loaded, browser: bool, paste: bool) -> dict[str, Any]:
+def _alone_by_paste(loaded: Loaded) -> dict[str, Any]:
+    import asyncio
+
+    from passoproxy.cli.handle import tell
     from passoproxy.compose import standing_still
 
-    async with standing_still(loaded, keep=True) as control:
-        ticket = control.begin_login("command")
-        if paste:
-            _point_to(ticket.url, browser)
-            pasted = await asyncio.to_thread(_pasted)
-            return await control.complete_login(urlsplit(pasted).query, "command")
-        return await _with_listener(control, loaded, ticket.url, ticket.state, browser)
+    # The loop stands still while the person does something else: so Ctrl-C finds nobody who reads standard input in a thread.
+    with asyncio.Runner() as runner:
+        stack = contextlib.AsyncExitStack()
+        control = runner.run(stack.enter_async_context(standing_still(loaded, keep=True, observer=tell)))
+        try:
+            _point_to(control.begin_login(COMMAND).url, browser=False)
+            return runner.run(control.complete_login(_pasted(), COMMAND))
+        finally:
+            runner.run(stack.aclose())
 
 
-async def _with_listener(control: Control, loaded: Loaded, url: str, state: str, browser: bool) -> dict[str, Any]:
+def _alone(loaded: Loaded, browser: bool) -> dict[str, Any]:
+    import asyncio
+
+    return asyncio.run(_with_listener(loaded, browser))
+
+
+async def _with_listener(loaded: Loaded, browser: bool) -> dict[str, Any]:
+    from passoproxy.cli.handle import tell
+    from passoproxy.compose import standing_still
     from passoproxy.server.lone_callback import lone_listener
 
-    async with lone_listener(control, loaded.settings.oauth.redirect_url):
-        _point_to(url, browser)
-        outcome = await control.wait_login(state, 600.0)
+    async with (
+        standing_still(loaded, keep=True, observer=tell) as control,
+        lone_listener(control, loaded.settings.oauth.redirect_url),
+    ):
+        ticket = control.begin_login(COMMAND)
+        _point_to(ticket.url, browser)
+        outcome = await control.wait_login(ticket.state, PATIENCE)
     if outcome is None:
-        raise PersonNeeded("nobody approved within ten minutes; run 'passoproxy login' again")
+        raise _too_late()
     return outcome
 
 
+def _too_late() -> PersonNeeded:
+    return PersonNeeded("nobody approved within ten minutes; run 'passoproxy login' again")
+
+
 def _point_to(url: str, browser: bool) -> None:
+    import webbrowser
+
     if browser and webbrowser.open(url):
         note("A browser was opened for the approval. If it shows nothing, open this address yourself:")
     else:

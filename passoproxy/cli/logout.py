@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.options import ConfigOption, JsonOption
 from passoproxy.cli.speaking import say, say_json
 
 
@@ -18,7 +18,7 @@ def logout(
     """Revoke the pair at the provider where it has a revocation endpoint, erase it, and end its cache partition."""
     from passoproxy.cli.handle import handle
 
-    done = handle(load(config)).logout(keep_cache)
+    done = handle(config).logout(keep_cache)
     if as_json:
         say_json(done)
         return

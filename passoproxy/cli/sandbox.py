@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from passoproxy.cli.options import seconds_of
 from passoproxy.cli.speaking import say
 from passoproxy.errors import ServiceUnreachable, UsageFailure
+
+if TYPE_CHECKING:
+    from passoproxy.sandbox.options import SandboxOptions
 
 
 def sandbox(
@@ -38,7 +41,6 @@ def sandbox(
     ] = 0,
 ) -> int:
     """Run a simulated provider and origin, to develop against the API without an account."""
-    from passoproxy.config.units import duration
     from passoproxy.sandbox.options import SandboxOptions
 
     host, port = _address(listen)
@@ -46,10 +48,10 @@ def sandbox(
         options = SandboxOptions(
             host=host,
             port=port,
-            lifetime=duration(lifetime),
+            lifetime=seconds_of("--lifetime", lifetime),
             client_id=client_id,
             client_secret=client_secret,
-            latency=duration(latency),
+            latency=seconds_of("--latency", latency),
             punish_reuse=punish_reuse,
             revoke_old=revoke_old,
             faults=tuple(fault or ()),
@@ -59,14 +61,16 @@ def sandbox(
         )
     except ValueError as error:
         raise UsageFailure(str(error)) from error
+    import asyncio
+
     return asyncio.run(_serve(options))
 
 
-async def _serve(options: object) -> int:
-    from passoproxy.sandbox.application import Sandbox, configuration_lines
-    from passoproxy.sandbox.options import SandboxOptions
+async def _serve(options: SandboxOptions) -> int:
+    import asyncio
 
-    assert isinstance(options, SandboxOptions)  # keeps the heavy import out of `--help`
+    from passoproxy.sandbox.application import Sandbox, configuration_lines
+
     running = Sandbox(options)
     try:
         base = await running.start()

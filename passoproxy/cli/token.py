@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.options import ConfigOption, JsonOption
 from passoproxy.cli.speaking import facts, moment, note, number, say, say_json, seconds
 from passoproxy.errors import CommandFailure, UsageFailure
 
@@ -20,7 +20,7 @@ def token_status(config: ConfigOption = None, as_json: JsonOption = False) -> No
     """Show the pair's state, never a token."""
     from passoproxy.cli.handle import handle
 
-    token = handle(load(config)).status()["token"]
+    token = handle(config).status()["token"]
     say_json(token) if as_json else _show(token)
 
 
@@ -33,7 +33,7 @@ def refresh(
     """Refresh the pair now and wait until the new one is in use."""
     from passoproxy.cli.handle import handle
 
-    token = handle(load(config)).refresh(force)
+    token = handle(config).refresh(force)
     if as_json:
         say_json(token)
     else:
@@ -51,7 +51,7 @@ def import_pair(
     """Import a pair that was issued elsewhere. Exactly one place may refresh it from now on: this one."""
     from passoproxy.cli.handle import handle
 
-    token = handle(load(config)).import_pair(_read(file))
+    token = handle(config).import_pair(_read(file))
     if as_json:
         say_json(token)
     else:
@@ -68,10 +68,9 @@ def export_pair(
     """Print the pair as JSON, for `token import` elsewhere. It is a credential: whoever reads it has the account."""
     from passoproxy.cli.handle import handle
 
-    loaded = load(config)
     if not reveal:
         raise UsageFailure("export prints the tokens in clear; say so with --reveal")
-    say_json(handle(loaded).export_pair())
+    say_json(handle(config).export_pair())
     note("passoproxy: this pair must be used in one place only; stop this daemon before another one refreshes it")
 
 

@@ -1,4 +1,4 @@
-"""A configuration that was read anew: what changes live changes live, what cannot is named (contract §3).
+"""A configuration that was read anew, and secrets that changed by themselves: what can follow live does, what cannot is named (contract §3).
 
 A broken file never comes here: reading it raises, and nothing has changed.
 """
@@ -6,15 +6,19 @@ A broken file never comes here: reading it raises, and nothing has changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+
+from pydantic import BaseModel
 
 from passoproxy.compose.road import Outward, connection_limits, limits_of
+from passoproxy.compose.telling import authorities
 from passoproxy.compose.wiring import Wired
 from passoproxy.config.reading import Loaded
-from passoproxy.config.showing import flat
+from passoproxy.config.settings import Settings
 from passoproxy.core.events import Lifecycle, Warned
 from passoproxy.core.routes import RouteTable
-from passoproxy.errors import PassoproxyError
+from passoproxy.errors import ConfigurationError, PassoproxyError
+from passoproxy.outbound.dialing import Dialer
 
 LIVE = (
     "cache.max_entry_size",
@@ -23,12 +27,14 @@ LIVE = (
     "cache.shared",
     "log.access",
     "log.level",
+    "log.query",
     "routes",
     "server.allowed_hosts",
     "server.allowed_origins",
     "server.client_keys",
     "server.client_keys_file",
     "server.limits",
+    "server.shutdown_grace",
     "upstream.allow_methods",
     "upstream.allow_paths",
     "upstream.ca_file",
@@ -37,33 +43,36 @@ LIVE = (
     "upstream.max_concurrency",
     "upstream.max_connections",
     "upstream.proxy",
+    "upstream.proxy_file",
     "upstream.queue_timeout",
     "upstream.read_timeout",
     "upstream.user_agent",
 )
 """Keys, and sections with all that is in them, that take effect without a restart. New limits hold for new connections."""
 
+FOLLOW_EVERY = 10.0
+"""Seconds between two looks at secrets that are not asked for by name; with the age that a secret may have, under the contract's 30."""
+
 
 class Reloading:
     """Re-reads with `read` and applies what it gives."""
 
     def __init__(self, wired: Wired, read: Callable[[], Loaded], environ: Mapping[str, str] | None = None) -> None:
-        self._wired, self._read = wired, read
+        self._wired, self._read, self._started = wired, read, wired.loaded.settings
         self._environ = os.environ if environ is None else environ
 
     async def __call__(self) -> dict[str, object]:
-        """What was applied and what needs a restart, by key. Raises ConfigurationError where nothing was changed."""
+        """What was applied, and all that needs a restart since the start, by key. Raises ConfigurationError where nothing was changed."""
         wired = self._wired
         wired.observer(Lifecycle("reloading"))
         try:
             loaded = self._read()
-            changed = _changed(wired.loaded, loaded)
+            live = [key for key in _changed(wired.loaded.settings, loaded.settings) if _is_live(key)]
+            waiting = [key for key in _changed(self._started, loaded.settings) if not _is_live(key)]
             self._apply(loaded)
         except PassoproxyError as error:
             wired.observer(Warned("reload_refused", f"the configuration was not reloaded and nothing changed: {error}"))
             raise
-        live = [key for key in changed if _is_live(key)]
-        waiting = [key for key in changed if not _is_live(key)]
         for warning in loaded.warnings:
             wired.observer(Warned(warning.code, str(warning)))
         said = f"changed: {', '.join(live) or 'nothing'}"
@@ -76,26 +85,64 @@ class Reloading:
         wired, settings = self._wired, loaded.settings
         # Whatever can raise comes first, so that a half of a configuration is never in force.
         table = RouteTable(settings.policies(), settings.cache.as_mode())
-        dialer = Outward(loaded, self._environ).dialer(wired.loaded.settings, settings.upstream.connect_timeout)
+        outward = Outward(loaded, self._environ)
+        dialer = _dialer(wired, settings, outward)
         wired.admission.follow(loaded)
+        wired.outward = outward
+        wired.provider.follow(loaded, outward)
         wired.road.routing.table, wired.road.caching.mode = table, settings.cache.as_mode()
         upstream = settings.upstream
-        wired.road.pool.reconfigure(
-            dialer, max_connections=upstream.max_connections, limits=connection_limits(settings)
-        )
+        _lead(wired, settings, dialer)
         wired.road.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
         wired.road.origin.user_agent = upstream.user_agent
         wired.connections.limits = limits_of(settings)
         wired.telemetry.logs.set_level(settings.log.level)
         wired.telemetry.logs.access = settings.log.access
-        wired.control.facts.offline, wired.control.facts.cache_mode = settings.cache.offline, settings.cache.mode
+        wired.telemetry.mask(loaded)
+        facts = wired.control.facts
+        facts.offline, facts.cache_mode = settings.cache.offline, settings.cache.mode
+        facts.authorities = authorities(settings, facts.ports)
         wired.loaded = loaded
 
 
-def _changed(before: Loaded, after: Loaded) -> list[str]:
-    old, new = dict(flat(before)), dict(flat(after))
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return list(dict.fromkeys("routes" if key.startswith("routes") else key for key in keys))
+async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
+    """Follows, for as long as it is let, the secrets that nobody reads anew before use: those that are masked, and the proxy's URL."""
+    proxy, said = wired.outward.proxy_for(wired.road.pool.endpoint), ""
+    while True:
+        await wired.clock.sleep(every)
+        wired.telemetry.mask(wired.loaded)
+        try:
+            now = wired.outward.proxy_for(wired.road.pool.endpoint)
+            if now != proxy:
+                _lead(wired, wired.loaded.settings, _dialer(wired, wired.loaded.settings, wired.outward))
+            proxy, fault = now, ""
+        except ConfigurationError as error:
+            fault = str(error)
+        if fault and fault != said:
+            wired.observer(Warned("proxy_refused", f"{fault}; the way that was gone before is kept"))
+        said = fault
+
+
+def _dialer(wired: Wired, settings: Settings, outward: Outward) -> Dialer:
+    """To the origin that the daemon was started with: `upstream.url` takes a restart."""
+    return outward.dialer(wired.road.pool.endpoint, settings.upstream.connect_timeout)
+
+
+def _lead(wired: Wired, settings: Settings, dialer: Dialer) -> None:
+    """Has new connections to the origin go that way."""
+    wired.road.pool.reconfigure(
+        dialer, max_connections=settings.upstream.max_connections, limits=connection_limits(settings)
+    )
+
+
+def _changed(before: BaseModel, after: BaseModel, at: str = "") -> Iterator[str]:
+    """The keys whose values differ, secrets among them; the routes as one."""
+    for name in type(before).model_fields:
+        old, new = getattr(before, name), getattr(after, name)
+        if isinstance(old, BaseModel) and isinstance(new, BaseModel):
+            yield from _changed(old, new, f"{at}{name}.")
+        elif old != new:
+            yield f"{at}{name}"
 
 
 def _is_live(key: str) -> bool:

@@ -10,9 +10,9 @@ from passoproxy.compose.admission import LiveAdmission
 from passoproxy.config.reading import Loaded
 from passoproxy.config.settings import Settings
 from passoproxy.core.routes import RouteTable
-from passoproxy.outbound.connection import Limits as ConnectionLimits
 from passoproxy.outbound.dialing import Dialer, tls_context
-from passoproxy.outbound.endpoint import Endpoint, ForwardProxy, endpoint_of, forward_proxy
+from passoproxy.outbound.endpoint import Endpoint, ForwardProxy, forward_proxy
+from passoproxy.outbound.exchanges import Limits as ConnectionLimits
 from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
 from passoproxy.ports import Clock, Hop, Observer
@@ -59,9 +59,8 @@ class Outward:
         """The proxy on the way to `endpoint`, if any."""
         return forward_proxy(self._secret() if self._secret is not None else self._setting, endpoint, self._environ)
 
-    def dialer(self, settings: Settings, timeout: float) -> Dialer:
-        """Connections to the origin of `settings`, each within `timeout` seconds."""
-        endpoint = endpoint_of(settings.upstream.url or "")
+    def dialer(self, endpoint: Endpoint, timeout: float) -> Dialer:
+        """Connections to `endpoint`, each within `timeout` seconds. Raises ConfigurationError for a proxy that is none."""
         return Dialer(
             endpoint, timeout=timeout, tls=self.tls if endpoint.secure else None, proxy=self.proxy_for(endpoint)
         )
@@ -69,7 +68,7 @@ class Outward:
 
 def build_road(
     loaded: Loaded,
-    outward: Outward,
+    dialer: Dialer,
     keeper: Keeper | FixedKeeper,
     store: TieredStore,
     admission: LiveAdmission,
@@ -81,7 +80,7 @@ def build_road(
     upstream, mode, made_bytes = settings.upstream, settings.cache.as_mode(), _made_bytes(settings)
     url = (upstream.url or "").rstrip("/")
     pool = Pool(
-        outward.dialer(settings, upstream.connect_timeout),
+        dialer,
         max_connections=upstream.max_connections,
         limits=connection_limits(settings),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from passoproxy import __version__
+from passoproxy.compose.admission import named_keys
 from passoproxy.compose.road import Road
 from passoproxy.config.addresses import TcpAddress
 from passoproxy.config.reading import Loaded
@@ -37,6 +38,15 @@ class Telemetry:
     logs: Logs
     metrics: MetricsObserver
     recent: Recent
+    masked: tuple[str, ...] = ()
+
+    def mask(self, loaded: Loaded) -> None:
+        """Masks the secrets of `loaded` as they are now, from the next line on, and queries as it wants them."""
+        masked, query = tuple(known_secrets(loaded)), loaded.settings.log.query
+        if (masked, query) != (self.masked, self.recent.redactor.query):
+            redactor = Redactor(masked, query)
+            self.logs.set_redactor(redactor)
+            self.masked, self.recent.redactor = masked, redactor
 
     def observer(self) -> Observer:
         """One observer that tells all."""
@@ -53,10 +63,10 @@ class Telemetry:
 
 def telemetry(loaded: Loaded) -> Telemetry:
     """Logs, metrics and memory for this configuration; the log is not open yet."""
-    log = loaded.settings.log
-    redactor = Redactor(_known_secrets(loaded), log.query)
+    log, masked = loaded.settings.log, tuple(known_secrets(loaded))
+    redactor = Redactor(masked, log.query)
     logs = Logs(redactor, level=log.level, format=log.format, access=log.access)
-    return Telemetry(logs, MetricsObserver(loaded.settings.upstream.allow_methods), Recent(redactor))
+    return Telemetry(logs, MetricsObserver(loaded.settings.upstream.allow_methods), Recent(redactor), masked)
 
 
 class Judging:
@@ -85,7 +95,9 @@ class Judging:
         return primary_key(self._partition(), head, policy.key, content)
 
 
-def facts_of(settings: Settings, loaded: Loaded, clock: Clock) -> Facts:
+def facts_of(loaded: Loaded, clock: Clock) -> Facts:
+    """What is known before a listener is open."""
+    settings = loaded.settings
     return Facts(
         version=__version__,
         started_at=clock.wall(),
@@ -111,6 +123,7 @@ def authorities(settings: Settings, ports: tuple[int, ...] = ()) -> tuple[str, .
 
 
 def traffic_of(road: Road) -> Mapping[str, object]:
+    """What goes on at the origin right now."""
     queue = road.queueing.snapshot()
     return {
         "in_flight": queue.in_flight,
@@ -121,6 +134,7 @@ def traffic_of(road: Road) -> Mapping[str, object]:
 
 
 async def reading_of(control: Control, keeper: Keeper | FixedKeeper, handler: Handler) -> Reading:
+    """What the gauges show."""
     stats = await control.look_at_store()
     token = keeper.snapshot()
     tiers = ((stats.tier, stats.bytes_used), *((tier.tier, tier.bytes_used) for tier in control.facts.tiers))
@@ -135,16 +149,22 @@ async def reading_of(control: Control, keeper: Keeper | FixedKeeper, handler: Ha
     )
 
 
-def _known_secrets(loaded: Loaded) -> list[str]:
+def known_secrets(loaded: Loaded) -> Iterator[str]:
     """Every configured secret word for word, so that it is masked wherever it might turn up. One that cannot be read is told elsewhere."""
-    known: list[str] = []
     given = loaded.secrets
-    for secret in (given.client_secret, given.static_token, given.admin_token, given.store_password, given.client_keys):
-        if secret is not None:
-            with contextlib.suppress(ConfigurationError):
-                known += [
-                    part
-                    for line in secret().splitlines()
-                    for part in (line.rpartition(":")[2] if secret is given.client_keys else line,)
-                ]
-    return known
+    for secret in (
+        given.client_secret,
+        given.static_token,
+        given.admin_token,
+        given.state_key,
+        given.previous_state_key,
+        given.store_password,
+        given.alerts_webhook,
+    ):
+        with contextlib.suppress(ConfigurationError):
+            yield from secret().splitlines() if secret is not None else ()
+    with contextlib.suppress(ConfigurationError):
+        yield from (key for _, key in named_keys(given.client_keys() if given.client_keys is not None else ""))
+    with contextlib.suppress(ConfigurationError, ValueError):
+        # of a proxy's URL only the password is secret
+        yield unquote(urlsplit(given.upstream_proxy() if given.upstream_proxy is not None else "").password or "")

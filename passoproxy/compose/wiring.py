@@ -14,13 +14,14 @@ from aiohttp import web
 
 from passoproxy import __version__
 from passoproxy.compose.admission import LiveAdmission
-from passoproxy.compose.pair import build_asking, build_keeper
+from passoproxy.compose.pair import LiveProvider, build_asking, build_keeper
 from passoproxy.compose.road import Outward, Road, build_road, entry_store, limits_of
 from passoproxy.compose.telling import Judging, Telemetry, facts_of, reading_of, telemetry, traffic_of
 from passoproxy.config.reading import Loaded
 from passoproxy.control import Control
 from passoproxy.host.clock import SystemClock
-from passoproxy.ports import Clock, Observer
+from passoproxy.outbound.endpoint import endpoint_of
+from passoproxy.ports import Clock, Observer, nobody
 from passoproxy.server.admin import admin_application, control_application, probe_application
 from passoproxy.server.admin_guard import AdminAccess
 from passoproxy.server.connections import Connections
@@ -43,6 +44,8 @@ class Wired:
     clock: Clock
     telemetry: Telemetry
     observer: Observer
+    outward: Outward
+    provider: LiveProvider
     keeper: Keeper | FixedKeeper
     store: TieredStore
     road: Road
@@ -61,22 +64,27 @@ def wire(
     *,
     clock: Clock | None = None,
     environ: Mapping[str, str] | None = None,
+    observer: Observer | None = None,
 ) -> Wired:
-    """Everything that `loaded` asks for. Raises CannotCreate and ConfigurationError for folders and files that do not do."""
-    settings, clock, observer = loaded.settings, clock or SystemClock(), told.observer()
+    """Everything that `loaded` asks for. `observer` is told in the place of `told`'s own.
+
+    Raises CannotCreate and ConfigurationError for folders and files that do not do.
+    """
+    settings, clock, observer = loaded.settings, clock or SystemClock(), observer or told.observer()
     environ = os.environ if environ is None else environ
+    # Whatever can raise comes before the store, which has files open.
     outward = Outward(loaded, environ)
+    dialer = outward.dialer(endpoint_of(settings.upstream.url or ""), settings.upstream.connect_timeout)
+    admission = LiveAdmission(loaded, observer)
+    provider = LiveProvider(loaded, clock, outward)
+    asking = build_asking(loaded, provider, outward)
     folder = own_folder(settings.state.folder)
-    pair_store = DirectoryPairStore(folder, clock.wall)
-    asking = build_asking(loaded, clock, outward)
-    keeper = build_keeper(loaded, asking, pair_store, clock, observer)
+    keeper = build_keeper(loaded, asking, DirectoryPairStore(folder, clock.wall), clock, observer)
     logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
     store = entry_store(settings, folder, observer)
-    admission = LiveAdmission(loaded)
-    road = build_road(loaded, outward, keeper, store, admission, clock, observer)
-    facts = facts_of(settings, loaded, clock)
+    road = build_road(loaded, dialer, keeper, store, admission, clock, observer)
     control = Control(
-        facts=facts,
+        facts=facts_of(loaded, clock),
         keeper=keeper,
         logins=logins,
         store=store,
@@ -97,6 +105,8 @@ def wire(
         clock=clock,
         telemetry=told,
         observer=observer,
+        outward=outward,
+        provider=provider,
         keeper=keeper,
         store=store,
         road=road,
@@ -111,25 +121,23 @@ def wire(
 
 
 @contextlib.asynccontextmanager
-async def standing_still(loaded: Loaded, *, keep: bool = False) -> AsyncIterator[Control]:
+async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observer = nobody) -> AsyncIterator[Control]:
     """The handle on the folders of a daemon that does not run. `keep` has the pair's keeper at work: for what changes or sends the pair.
 
-    Raises PairStoreOwned where a daemon runs after all.
+    `observer` is told what happens; nothing is logged. Raises PairStoreOwned where a daemon runs after all.
     """
-    told = telemetry(loaded)
-    wired = wire(loaded, told)
-    await wired.keeper.open()
-    running = asyncio.create_task(wired.keeper.run()) if keep else None
-    wired.control.facts.starting = False
-    try:
+    wired = wire(loaded, telemetry(loaded), observer=observer)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(wired.store.close)
+        stack.push_async_callback(wired.road.caching.close)
+        stack.push_async_callback(wired.road.pool.close)
+        await wired.keeper.open()
+        if keep:
+            stack.push_async_callback(asyncio.wait, (asyncio.create_task(wired.keeper.run()),))
+        stack.push_async_callback(wired.keeper.close)
+        wired.control.facts.starting = False
         await wired.control.look_at_store()
         yield wired.control
-    finally:
-        await wired.keeper.close()
-        if running is not None:
-            await running
-        await wired.road.caching.close()
-        await wired.store.close()
 
 
 def _access(loaded: Loaded) -> AdminAccess:

@@ -13,7 +13,6 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from urllib.parse import parse_qsl
 
 from passoproxy.core.cross_origin import CrossOriginPolicy
 from passoproxy.core.http.grammar import is_token
@@ -26,6 +25,7 @@ from passoproxy.errors import BadRequest, ClientNotAllowed, HostNotAllowed, Meth
 KEY_FIELD = "X-Passoproxy-Key"
 _CHALLENGE = ("WWW-Authenticate", 'Basic realm="passoproxy", charset="UTF-8"')
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})
 # Verdicts on longer paths are made anew each time, so that hostile ones cannot fill the memory.
 _LONGEST_REMEMBERED = 512
 
@@ -118,6 +118,11 @@ class Admission:
             named = method if is_token(method) and len(method) <= 32 else "the method"
             raise MethodNotAllowed(f"{named} is not in upstream.allow_methods", (("Allow", listed),))
 
+    @property
+    def restricts_methods(self) -> bool:
+        """Whether a `_method` field could turn an allowed POST into something that is not allowed."""
+        return not self._methods.issuperset(_OVERRIDABLE)
+
     def overriding_methods(self, methods: Iterable[str]) -> None:
         """Judges what a `_method` field would make of the request, as frameworks do: without regard to case."""
         for method in methods:
@@ -141,13 +146,6 @@ class Admission:
         if any(_any_matches(self._denied, reading) for reading in found):
             return "upstream.deny_paths forbids this path"
         return ""
-
-
-def methods_in_query(query: str | None) -> list[str]:
-    """The values of `_method` in a query string."""
-    if not query or "method" not in decoded_once(query).lower():
-        return []
-    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name.strip().lower() == "_method"]
 
 
 def _listed_host(entry: str) -> Authority:

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from passoproxy.errors import CannotCreate, NotRunning, PairStoreOwned
+from passoproxy.errors import CannotCreate, CommandFailure, NotRunning, PairStoreOwned
 
 NAME = "control.sock"
 _LONGEST = 100
+_NOBODY = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED))
+"""What connecting to a socket says where nobody listens on it any more."""
 
 
 def listen(folder: Path) -> socket.socket:
@@ -42,20 +44,19 @@ def listen(folder: Path) -> socket.socket:
 
 
 def connect(folder: Path, timeout: float) -> socket.socket:
-    """A connection to the daemon that serves `folder`. Raises NotRunning where none answers; `timeout` in seconds."""
-    path = _found(folder)
+    """A connection to the daemon that serves `folder`, made within `timeout` seconds.
+
+    Raises NotRunning where none serves it, CommandFailure where one may and cannot be reached.
+    """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(timeout)
+    path = folder / NAME
     try:
+        path = _found(folder)
         _through_folder(path, made.connect)
-    except PermissionError as error:
-        made.close()
-        raise NotRunning(f"{path}: not allowed to talk to the daemon; run the command as the daemon's user") from error
     except OSError as error:
         made.close()
-        raise NotRunning(
-            f"no daemon is running on {folder} (control.sock: {error.strerror}); start one with 'passoproxy serve'"
-        ) from error
+        raise _unreached(path, folder, error) from error
     return made
 
 
@@ -65,13 +66,21 @@ def remove(folder: Path) -> None:
         (folder / NAME).unlink()
 
 
+def _unreached(path: Path, folder: Path, error: OSError) -> CommandFailure:
+    if error.errno in _NOBODY:
+        return NotRunning(
+            f"no daemon is running on {folder} (control.sock: {error.strerror}); start one with 'passoproxy serve'"
+        )
+    if isinstance(error, PermissionError):
+        return CommandFailure(f"{path}: not allowed to talk to the daemon; run the command as the daemon's user")
+    why = error.strerror or "it does not answer"
+    return CommandFailure(f"{path}: the daemon cannot be reached ({why}); see its log")
+
+
 def _found(folder: Path) -> Path:
     """Where the socket is: in `folder`, or in the folder of its own that a daemon makes in one that belongs to someone else."""
-    if not (folder / NAME).exists():
-        with suppress(OSError):
-            for inner in sorted(folder.glob(f"passoproxy-*/{NAME}")):
-                return inner
-    return folder / NAME
+    inner = folder / f"passoproxy-{os.geteuid()}" / NAME
+    return inner if not (folder / NAME).exists() and inner.exists() else folder / NAME
 
 
 def _clear(path: Path) -> None:
@@ -86,15 +95,17 @@ def _clear(path: Path) -> None:
     try:
         _through_folder(path, probe.connect)
     except OSError as error:
-        if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
+        if error.errno in _NOBODY:
             with suppress(OSError):
                 path.unlink()
-    else:
-        raise PairStoreOwned(
-            f"{path.parent}: a daemon is serving this state folder already; stop it, or choose another state.directory"
-        )
+            return
+        if not isinstance(error, TimeoutError):
+            return  # bind says what is wrong
     finally:
         probe.close()
+    raise PairStoreOwned(
+        f"{path.parent}: a daemon is serving this state folder already; stop it, or choose another state.directory"
+    )
 
 
 def _through_folder(path: Path, use: Callable[[str], object]) -> None:

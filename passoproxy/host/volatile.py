@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 _VOLATILE = {
     "tmpfs": "is in memory (tmpfs)",
     "ramfs": "is in memory (ramfs)",
@@ -24,8 +26,8 @@ def volatile(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
         parts = fields.split()
         if len(parts) < 5 or not rest:
             continue
-        # proc(5): the mount point is the fifth field, blanks in it written as octal escapes
-        point = Path(parts[4].replace("\\040", " "))
+        # proc(5): the mount point is the fifth field, blanks and backslashes in it written as octal escapes
+        point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), parts[4]))
         if (place == point or point in place.parents) and len(point.parts) >= best:
             best, kind = len(point.parts), rest.split()[0]
     return _VOLATILE.get(kind, "")

@@ -51,6 +51,10 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
+_IDLE, _AWAITING, _READING, _ENDED = _State
+"""As names of the module: looking a member up in its enumeration is felt on this road."""
+
+
 class Connection(asyncio.Protocol):
     """Carries one request at a time. `peer` names the origin in faults."""
 
@@ -61,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._limits = limits
         self._owner = owner
-        self._state = _State.IDLE
+        self._state = _IDLE
         self._transport: asyncio.Transport | None = None
         self._poller = select.poll()
         self._reader = HeadReader(loop, peer, limits.header_bytes)
@@ -86,7 +90,7 @@ class Connection(asyncio.Protocol):
     def usable(self) -> bool:
         """Whether a request may be sent on it now: idle, young enough, and not a byte nor an end waiting in the socket."""
         return (
-            self._state is _State.IDLE
+            self._state is _IDLE
             and self._transport is not None
             and not self._transport.is_closing()
             and self._loop.time() < self._deadline
@@ -101,7 +105,7 @@ class Connection(asyncio.Protocol):
     @property
     def ended(self) -> bool:
         """Whether nothing will be carried on it any more."""
-        return self._state is _State.ENDED
+        return self._state is _ENDED
 
     def abort(self) -> None:
         """Ends it at once; what was under way breaks."""
@@ -113,7 +117,7 @@ class Connection(asyncio.Protocol):
         The connection goes back to its owner by itself once the answer was read to its end and the request was sent whole.
         """
         assert self._transport is not None
-        self._state = _State.AWAITING
+        self._state = _AWAITING
         self._method = message.method
         self._on_interim = on_interim
         self._interim_heads = 0
@@ -148,6 +152,7 @@ class Connection(asyncio.Protocol):
     # ---- sending
 
     async def _send(self, body: Body, chunked: bool) -> None:
+        fault: Exception | None = None
         try:
             async for part in framed(body, chunked):
                 self._write(part)
@@ -156,13 +161,14 @@ class Connection(asyncio.Protocol):
                     await self._drained
                     self._deadline = math.inf
         except Exception as error:  # whatever the client's body raises belongs to whoever waits for the answer
-            if self._sending is not None:  # else the answer came first, and the rest is of no interest
-                self._sending = None
-                self._end(error)
+            fault = error
+        if self._sending is None:  # the answer came first, and the rest is of no interest
+            return
+        self._sending = None
+        if fault is None:
+            self._await_read()
         else:
-            if self._sending is not None:
-                self._sending = None
-                self._await_read()
+            self._end(fault)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -187,10 +193,10 @@ class Connection(asyncio.Protocol):
         self._arm(now)
 
     def data_received(self, data: bytes) -> None:
-        if self._state is _State.READING:
+        if self._state is _READING:
             self._await_read()
             self._take(data)
-        elif self._state is _State.AWAITING:
+        elif self._state is _AWAITING:
             try:
                 self._take_head(data)
             except PassoproxyError as fault:
@@ -228,7 +234,7 @@ class Connection(asyncio.Protocol):
             self._keep_alive = False
         self._content = ContentReader(framing, self.peer, self._limits.header_bytes)
         self._body = AnswerBody(self, self._loop, self._content.length)
-        self._state = _State.READING
+        self._state = _READING
         waiting = self._answer
         if waiting is None or waiting.done():  # whoever asked was cancelled in this very turn of the loop
             self.abort()
@@ -262,7 +268,7 @@ class Connection(asyncio.Protocol):
         if not keep or self._loop.time() >= self._dies_at:
             self.close()
             return
-        self._state = _State.IDLE
+        self._state = _IDLE
         self._rest()
         self._owner.released(self)
 
@@ -284,11 +290,11 @@ class Connection(asyncio.Protocol):
             return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._state is _State.AWAITING and self.served and not self._reader.begun and not self._interim_heads:
+        if self._state is _AWAITING and self.served and not self._reader.begun and not self._interim_heads:
             self._end(
                 ConnectionDropped(f"{self.peer} closed the kept connection before it answered; send the request again")
             )
-        elif self._state is not _State.ENDED:
+        elif self._state is not _ENDED:
             self._end(OriginUnreachable(f"{self.peer} closed the connection before it answered; check what runs there"))
         self._transport = None
         self.resume_writing()
@@ -319,22 +325,22 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Ends it in order, once nothing is under way on it."""
-        if self._state is _State.ENDED:
+        if self._state is _ENDED:
             return
-        self._state = _State.ENDED
+        self._state = _ENDED
         self._forget()
-        if self._transport is not None:
-            if self._transport.get_write_buffer_size():  # an origin that does not read would keep it open for ever
-                self._transport.abort()
-            else:
-                self._transport.close()
+        assert self._transport is not None
+        if self._transport.get_write_buffer_size():  # an origin that does not read would keep it open for ever
+            self._transport.abort()
+        else:
+            self._transport.close()
         self._owner.gone(self)
 
     def _end(self, fault: Exception) -> None:
         """Breaks what is under way with `fault` and ends the connection at once."""
-        if self._state is _State.ENDED:
+        if self._state is _ENDED:
             return
-        self._state = _State.ENDED
+        self._state = _ENDED
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
@@ -376,7 +382,7 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if now < self._deadline:
             self._arm(now)
-        elif self._state is _State.IDLE:
+        elif self._state is _IDLE:
             self.close()
         else:
             self._end(

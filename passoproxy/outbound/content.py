@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from passoproxy.core.http.chunks import ChunkReader
 from passoproxy.core.http.framing import Chunked, NoBody, ResponseFraming, Sized, UntilClosed
 from passoproxy.errors import BodyBroken, Refusal
@@ -37,6 +39,8 @@ class ContentReader:
                 self._chunks = ChunkReader(trailer_bytes)
             case UntilClosed():
                 self.until_close = True
+            case _:
+                assert_never(framing)
 
     def feed(self, data: bytes) -> bytes:
         """The content in `data`. Raises BodyInvalid; not to be fed when done."""

@@ -90,8 +90,6 @@ class Dialer:
                 f"the certificate of {self.endpoint.host} is not accepted: {error.verify_message or error.reason}; "
                 "check the URL, or name the right authority in upstream.ca_file"
             ) from error
-        except TimeoutError:
-            raise
         except OSError as error:
             raise DialFailed(f"{self._where} did not complete the TLS handshake; check URL and port") from error
         return protocol
@@ -104,11 +102,10 @@ class Dialer:
             raise DialFailed(f"the name {host} cannot be resolved; check the URL and DNS") from error
         try:
             return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_STAGGER, loop=loop)
-        except TimeoutError:
-            raise
         except OSError as error:
             why = error.strerror or "no address answered"
-            raise DialFailed(f"{self._where} cannot be reached ({why}); check that it runs and is reachable") from error
+            text = f"{self._where} cannot be reached ({why}); check that it runs and is reachable"
+            raise DialFailed(text, timed_out=isinstance(error, TimeoutError)) from error
 
     async def _tunnel(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: ForwardProxy) -> None:
         host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host

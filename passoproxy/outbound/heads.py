@@ -95,12 +95,9 @@ class HeadReader:
         if status == 101:
             raise OriginInvalid(f"{self._peer} switched protocols (101), which nobody asked for; check what runs there")
         try:
-            messages, _, _ = self._parser.feed_data(raw)
-        except http_exceptions.HttpProcessingError as error:
+            fields = self._parser.feed_data(raw)[0][0][0].headers
+        except (http_exceptions.HttpProcessingError, IndexError) as error:
             raise self._invalid() from error
-        if len(messages) != 1:
-            raise self._invalid()
-        fields = messages[0][0].headers
         if status < 200:
             # After an interim head with `Connection: close` the parser would accept no further one.
             self._parser = self._new_parser()

@@ -5,8 +5,7 @@ Connections are the business of `pool`; what may cross the proxy is listed in `c
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
-
+from passoproxy.core.cache.key import side_effects
 from passoproxy.core.events import OriginAnswered, OriginFailed
 from passoproxy.core.http.forwarding import from_origin, toward_origin
 from passoproxy.core.http.messages import ResponseHead
@@ -68,8 +67,5 @@ def _harmless_twice(request: Request) -> bool:
         return False
     if not isinstance(request.body, BytesBody) or request.body.data:
         return False
-    query = request.head.query
-    if not query or request.policy is None:
-        return True
-    harmful = request.policy.bypass_when.names
-    return not any(name.partition("[")[0] in harmful for name, _ in parse_qsl(query, keep_blank_values=True))
+    names = request.policy.bypass_when.names if request.policy is not None else frozenset()
+    return not side_effects(request.head, names)

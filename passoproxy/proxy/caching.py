@@ -18,14 +18,13 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.invalidation import SAFE_METHODS, invalidated
 from passoproxy.core.cache.key import METHOD_FIELD
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.cache.reuse import Circumstances, Fetch, Refuse, Serve
+from passoproxy.core.cache.reuse import Circumstances, Fetch, Plan, Refuse, Serve
 from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, unconditional
 from passoproxy.core.cache.variants import signature
-from passoproxy.core.events import EntriesPurged
-from passoproxy.core.http.conditional import FOR_ORIGIN_ONLY
+from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.core.http.messages import NO_FIELDS
 from passoproxy.core.routes import UNLISTED
-from passoproxy.errors import InternalError, Offline, Refusal
+from passoproxy.errors import EntryStoreFailure, InternalError, Offline, Refusal
 from passoproxy.ports import BytesBody, Clock, EntryStore, Hop, Observer, Request, Response, Trail, nobody
 from passoproxy.proxy import answering
 from passoproxy.proxy.bodies import gathered
@@ -72,7 +71,7 @@ class Caching:
         self._origin = origin
         self._cooling = cooling
         self._observer = observer
-        self.flights = flights or Flights(clock, observer)
+        self.flights = Flights(clock, observer) if flights is None else flights
         self._fetching = Fetching(next, store, self.flights, clock, mode, observer, identify)
         self._settling = Settling(self._fetching, self.flights, clock, RememberedTerms(mode))
 
@@ -160,12 +159,10 @@ class Caching:
         for round in range(_MOST_ROUNDS):
             is_last = round == _MOST_ROUNDS - 1
             stored = await self._select(key) if not is_last else ()
-            around = Circumstances(self._clock.wall(), self.mode.offline, self._cooling())
-            plan = reuse.plan(
-                asked, request.head.fields, stored, lambda entry: self._settling.terms.of(entry, policy), around
-            )
+            now = self._clock.wall()
+            plan = self._plan(request, policy, asked, stored, now)
             if isinstance(plan, Serve):
-                if (response := await self._settling.served(request, plan, around.now)) is None:
+                if (response := await self._settling.served(request, plan, now)) is None:
                     continue  # its body is lost, and the entry with it
                 if plan.renew:
                     self._renew(request, policy, partition, key, stored, plan)
@@ -179,8 +176,20 @@ class Caching:
             alone = answer is Again.ALONE
         raise InternalError("a request that went alone came back without an answer")
 
+    def _plan(self, request: Request, policy: RoutePolicy, asked: Asked, stored: Sequence[Entry], now: float) -> Plan:
+        fields, agreed = request.head.fields, self._settling.terms
+        around = Circumstances(now, self.mode.offline)
+        plan = reuse.plan(asked, fields, stored, lambda entry: agreed.of(entry, policy), around)
+        if isinstance(plan, Serve | Refuse) or not self._cooling():
+            return plan
+        return reuse.plan(asked, fields, stored, lambda entry: agreed.of(entry, policy), replace(around, cooling=True))
+
     async def _select(self, key: str) -> Sequence[Entry]:
-        return await self._fetching.guarded(self._store.select(key), ())
+        try:
+            return await self._store.select(key)
+        except EntryStoreFailure as fault:
+            self._observer(StoreFailed(str(fault)))
+            return ()
 
     async def _asked(self, errand: Errand, *, alone: bool) -> Response | Again:
         """The answer after asking, or how to go on where there is none for this request."""
@@ -241,7 +250,7 @@ def _sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
         return "bypass"
     if method == "GET" and "Range" in fields:
         return "bypass"
-    if asked.no_store or any(name in fields for name in FOR_ORIGIN_ONLY):
+    if asked.no_store or "If-Match" in fields or "If-Unmodified-Since" in fields:
         return "request"
     return ""
 

@@ -17,8 +17,8 @@ from passoproxy.core.cache.directives import Asked
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.overriding import with_policy
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.cache.reuse import FAILURE_STATUSES, Fetch, Revalidate
-from passoproxy.core.cache.said import said_by
+from passoproxy.core.cache.reuse import Fetch, Revalidate
+from passoproxy.core.cache.said import FAILURE_STATUSES, said_by
 from passoproxy.core.cache.validation import Exchange, Freshened
 from passoproxy.core.cache.variants import crowded_out, nominated, varies
 from passoproxy.core.events import EntryStored, StoreFailed
@@ -132,16 +132,23 @@ class Fetching:
         began: Entry,
         writer: EntryWriter | None,
     ) -> None:
-        if response.head.status in FAILURE_STATUSES:
+        failing = response.head.status in FAILURE_STATUSES
+        if failing and (errand.plan.entry is not None or errand.request.head.method == "HEAD"):
             await self._failing(flight, response, exchange)
             return
         if errand.request.head.method == "HEAD":
-            await self._headed(errand, response, exchange)
+            if entry := await self._headed(errand, response, exchange):
+                await response.body.aclose()
+                flight.land(Landed(entry, response.head.status))
+                return
         elif entry := self._judged(errand, response, exchange, began):
             self._flights.remember_unshared(errand.key, False)
             if writer is not None:
                 await self._stored(errand, flight, response, entry, writer)
                 return
+        if failing:
+            await self._failing(flight, response, exchange)
+            return
         await self._handed(flight, response, exchange)
 
     async def _handed(self, flight: Flight, response: Response, exchange: Exchange) -> None:
@@ -161,15 +168,17 @@ class Fetching:
         else:
             await self._handed(flight, Response(response.head, body), exchange)
 
-    async def _headed(self, errand: Errand, response: Response, exchange: Exchange) -> None:
+    async def _headed(self, errand: Errand, response: Response, exchange: Exchange) -> Entry | None:
+        """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
         entry = errand.plan.entry
         if entry is None or response.head.status != 200:
-            return
+            return None
         outcome = validation.settled_by_head(entry, response.head, exchange)
         if isinstance(outcome, Freshened):
             await self.guarded(self._store.update(outcome.entry), None)
-        else:
-            await self.guarded(self._store.discard(entry), None)
+            return outcome.entry
+        await self.guarded(self._store.discard(entry), None)
+        return None
 
     def _judged(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
         head, came = response.head, exchange.response_time
@@ -213,7 +222,11 @@ class Fetching:
 
     async def read(self, entry: Entry) -> Body | None:
         """The body of a stored entry; None where it is lost, or the store fails."""
-        return await self.guarded(self._store.read(entry), None)
+        try:
+            return await self._store.read(entry)
+        except EntryStoreFailure as fault:
+            self._observer(StoreFailed(str(fault)))
+            return None
 
     def _provisional(self, errand: Errand) -> Entry:
         head, policy = errand.request.head, errand.policy

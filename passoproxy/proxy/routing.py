@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.routes import RouteTable
 from passoproxy.ports import Hop, Request, Response
@@ -22,4 +20,4 @@ class Routing:
         policy = self.table.find(head.path)
         request.trail.route = policy.name
         leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
-        return await self._next.send(replace(request, head=leaving, policy=policy))
+        return await self._next.send(request.under(leaving, policy))

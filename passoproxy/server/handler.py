@@ -91,7 +91,7 @@ class Handler:
         self._observe(RequestRejected(refusal.code, refusal.detail, request.trail.client or request.client.address))
         try:
             await self._send(exchange, problem(refusal), told)
-        except BodyBroken:
+        except Refusal:  # a field of the refusal cannot be written: the connection ends without an answer
             told.outcome = "broken"
 
     async def _send(self, exchange: Exchange, response: Response, told: _Told) -> None:

@@ -69,14 +69,16 @@ def open_unix(path: Path, *, everyone: bool = False) -> socket.socket:
 
 def inherit(descriptor: int) -> socket.socket:
     """The listening socket that a supervisor opened for us. Raises ServiceUnreachable where the descriptor is none."""
+    fault = ServiceUnreachable(
+        f"descriptor {descriptor} is not a listening socket; check the .socket unit that starts this service"
+    )
     try:
         listener = socket.socket(fileno=descriptor)
-        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError(errno.EINVAL, "not listening")
-    except OSError as fault:
-        raise ServiceUnreachable(
-            f"descriptor {descriptor} is not a listening socket; check the .socket unit that starts this service"
-        ) from fault
+    except OSError as none:
+        raise fault from none
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.close()
+        raise fault
     listener.setblocking(False)
     return listener
 

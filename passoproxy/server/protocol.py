@@ -335,8 +335,6 @@ class ProxyConnection(asyncio.Protocol):
 
     def body_wanted(self) -> None:
         """Reads on, and sends the 100 that the client may wait for."""
-        if self._phase is _Phase.CLOSED:
-            return
         if self._owes_continue:
             self._owes_continue = False
             self._transport.write(_CONTINUE)

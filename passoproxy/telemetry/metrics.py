@@ -227,7 +227,8 @@ class Metrics:
     def _cache(self) -> Iterator[Metric]:
         yield _gauge("cache_entries", "Stored answers.", self._reading.cache_entries)
         used = GaugeMetricFamily("passoproxy_cache_bytes", "Bytes in use, by tier.", labels=("tier",))
-        for tier, amount in self._reading.cache_bytes:
+        # Once for each tier: a scraper refuses the whole exposition where a sample stands twice.
+        for tier, amount in dict(self._reading.cache_bytes).items():
             used.add_metric((tier,), amount)
         yield used
         yield _counted("cache_evictions", "Entries that went to make room.", (), [((), self._observer.evictions)])

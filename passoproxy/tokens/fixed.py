@@ -14,6 +14,7 @@ from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
 from passoproxy.core.oauth.terms import Provider, Terms
 from passoproxy.errors import CommandFailure, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock, Observer, RawAnswer, nobody
+from passoproxy.tokens.orders import first_of
 
 READ_INTERVAL = 20.0
 """A changed token is noticed within this many seconds."""
@@ -104,11 +105,11 @@ class FixedKeeper:
     async def run(self) -> None:
         """Reads it again and again, until `close`."""
         while not self._closed.is_set():
-            await self._clock.sleep(READ_INTERVAL)
+            await first_of(self._closed.wait(), self._clock.sleep(READ_INTERVAL))
             self._look()
 
     async def close(self) -> None:
-        """Ends `run` at its next look."""
+        """Ends `run`."""
         self._closed.set()
 
     def _look(self) -> None:

@@ -100,7 +100,7 @@ class Renewing:
 
     async def attempt(self) -> Outcome:
         """One renewal, from the record to what becomes of it."""
-        await self._clock.sleep(max(0.0, self._asked_at + SPACING - self._clock.monotonic()))
+        await self._clock.sleep(self._spacing())
         self.attempting = True
         try:
             outcome = await self._carried_out()
@@ -114,9 +114,16 @@ class Renewing:
         self._changed()
         return outcome
 
+    def _spacing(self) -> float:
+        """Seconds until the provider may be asked again, what the process before this one asked included."""
+        here = self._asked_at + SPACING - self._clock.monotonic()
+        before = self._holding.record.asked_at + SPACING - self._holding.now()
+        return max(0.0, here, min(before, SPACING))
+
     async def _carried_out(self) -> Outcome:
         holding, now = self._holding, self._holding.now()
         pair = holding.newest
+        holding.record = replace(holding.record, asked_at=now)
         if pair is None or not self._terms.needs_person:
             attempt = await self._refreshing.obtain(pair, holding.record, patience(pair, now))
         else:

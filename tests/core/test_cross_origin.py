@@ -10,7 +10,9 @@ from passoproxy.core.cross_origin import is_preflight, listed_origin, preflight_
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
 from passoproxy.errors import OriginNotAllowed
 
-PAGES = Admission(AdmissionPolicy(allowed_origins=("https://App.example/", "null"), allow_methods=("GET", "POST"))).pages
+PAGES = Admission(
+    AdmissionPolicy(allowed_origins=("https://App.example/", "null"), allow_methods=("GET", "POST"))
+).pages
 NOBODY = Admission(AdmissionPolicy()).pages
 
 Pairs = list[tuple[str, str]]

@@ -22,7 +22,7 @@ def test_no_rule_lets_anyone_in() -> None:
 
 
 def test_an_entry_that_is_no_network_is_named() -> None:
-    with pytest.raises(ValueError, match="'10.0.0.0/33'"):
+    with pytest.raises(ValueError, match=r"'10\.0\.0\.0/33'"):
         network_rule(["10.0.0.0/33"])
 
 

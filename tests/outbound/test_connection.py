@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from passoproxy.errors import BodyBroken, ConnectionDropped, OriginInvalid, OriginUnreachable
 from passoproxy.outbound.connection import Connection
@@ -365,3 +368,63 @@ async def test_time_is_watched_by_one_timer(sockets: socket.socket) -> None:
     assert connection.usable, "the exchange's limit does not end an idle connection"
     await asyncio.sleep(SHORT * 2)
     assert (connection.ended, transport.calls, owner.calls) == (True, ["close"], ["released", "gone"])
+
+
+# ---- whatever an origin may say ---------------------------------------------------------------------------------------------
+
+SEEDS = [
+    OK,
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK,
+    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a="b"\r\nabc\r\n0\r\nT: u\r\n\r\n',
+    b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
+    b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n',
+]
+ODD = st.sampled_from(
+    [b"\r", b"\n", b"\r\n", b"\0", b" ", b":", b"0", b"9", b"\xff", b"chunked", b"Content-Length: 1\r\n"]
+)
+
+
+@given(
+    seed=st.sampled_from(SEEDS),
+    edits=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 3), ODD), max_size=3),
+    cuts=st.lists(st.integers(0, 150), max_size=5),
+)
+def test_no_bytes_lead_to_anything_but_an_answer_or_a_named_fault(
+    seed: bytes, edits: list[tuple[int, int, bytes]], cuts: list[int]
+) -> None:
+    for at, gone, put in edits:
+        seed = seed[:at] + put + seed[at + gone :]
+    bounds = [0, *sorted(cuts), len(seed)]
+    pieces = [seed[start:end] for start, end in itertools.pairwise(bounds) if seed[start:end]]
+    whole, in_pieces = asyncio.run(told([seed])), asyncio.run(told(pieces))
+    assert whole == in_pieces, "where the bytes are cut makes no difference"
+
+
+async def told(pieces: list[bytes]) -> tuple[object, ...]:
+    """What a caller learns when the origin says `pieces` and then ends the connection."""
+    ours, theirs = socket.socketpair()
+    connection, _, owner = made(ours)
+    task = await asked(connection)
+    for piece in pieces:
+        connection.data_received(piece)
+    await settle(2)
+    connection.eof_received()
+    connection.connection_lost(None)
+    ours.close()
+    theirs.close()
+    assert owner.calls[-1] == "gone"
+    assert owner.calls.count("gone") == 1
+    try:
+        answer = await task
+    except OriginInvalid:
+        return ("invalid",)
+    except OriginUnreachable:
+        return ("unreachable",)
+    content = b""
+    try:
+        async for part in answer.body:
+            content += part
+    except BodyBroken as broken:
+        # A body that is no HTTP is told as OriginInvalid while nothing of it was passed on.
+        return ("invalid",) if "not valid" in str(broken) else ("broken", answer.status, content)
+    return ("whole", answer.status, content)

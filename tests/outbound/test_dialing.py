@@ -151,3 +151,18 @@ def test_an_authority_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"upstream\.ca_file") as caught:
             tls_context(path)
         assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "timed_out"), [(TimeoutError(110, "Connection timed out"), True), (OSError(), False)]
+)
+async def test_what_the_system_says_of_a_connection_that_did_not_come(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, timed_out: bool
+) -> None:
+    async def failing(*args: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", failing)
+    with pytest.raises(DialFailed, match=r"127\.0\.0\.1:9") as caught:
+        await Dialer(Endpoint("http", "127.0.0.1", 9), timeout=5).dial(Lost)
+    assert caught.value.timed_out is timed_out

@@ -533,6 +533,8 @@ async def test_a_harmless_request_on_a_dropped_kept_connection_is_sent_once_more
         ("GET", "/a?mark_visited=true", b""),
         ("GET", "/a?x&mark%5Fvisited", b""),
         ("GET", "/a?trip[id]=1", b""),
+        ("GET", "/a?mark.visited", b""),
+        ("GET", "/a?_method=DELETE", b""),
     ],
 )
 async def test_what_could_do_harm_twice_is_sent_once(method: str, target: str, body: bytes | Body) -> None:
@@ -544,6 +546,13 @@ async def test_what_could_do_harm_twice_is_sent_once(method: str, target: str, b
             await caller.origin.send(once)
         assert once.trail.origin_requests == 1
         assert there.accepted == 1
+
+
+async def test_without_a_policy_a_harmless_request_is_sent_once_more_too() -> None:
+    _, play = dropping_kept()
+    async with origin_that(play) as there, caller_of(there.port) as caller:  # type: ignore[arg-type]
+        await caller.origin.send(request())
+        assert (await caller.origin.send(request(target="/a?mark_visited"))).head.status == 200
 
 
 async def test_sent_once_more_and_never_a_third_time() -> None:

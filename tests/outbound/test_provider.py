@@ -221,3 +221,21 @@ async def test_a_refused_tunnel_is_unsent() -> None:
             await endpoint.post(asking(443, "https", "provider.example"), 5)
     assert len(there.heard) == 1
     assert b"planted" not in there.heard[0]
+
+
+async def test_the_connector_gives_one_connection_and_never_another() -> None:
+    import aiohttp
+
+    from passoproxy.outbound.dialing import Dialer
+    from passoproxy.outbound.endpoint import Endpoint
+    from passoproxy.outbound.provider import _OneConnection
+
+    async with origin_that(answering(answer())) as there:
+        connector = _OneConnection(Dialer(Endpoint("http", "127.0.0.1", there.port), timeout=5))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            url = f"http://127.0.0.1:{there.port}/"
+            async with session.get(url) as first:
+                await first.read()
+            with pytest.raises(aiohttp.ClientConnectionError, match="never sent twice"):
+                await session.get(url)
+        assert there.accepted == 1

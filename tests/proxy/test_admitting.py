@@ -7,8 +7,17 @@ from base64 import b64encode
 import pytest
 
 from passoproxy.core.admission import Admission, AdmissionPolicy, client_key
-from passoproxy.errors import ClientNotAllowed, HostNotAllowed, MethodNotAllowed, Offline, OriginNotAllowed, PathNotAllowed, Refusal
-from passoproxy.ports import Client
+from passoproxy.errors import (
+    BodyTooLarge,
+    ClientNotAllowed,
+    HostNotAllowed,
+    MethodNotAllowed,
+    Offline,
+    OriginNotAllowed,
+    PathNotAllowed,
+    Refusal,
+)
+from passoproxy.ports import Client, read_whole
 from passoproxy.proxy.admitting import Admitting
 from tests.fakes import ChunkedBody, ScriptedHop, request, response
 
@@ -111,3 +120,26 @@ async def test_a_listed_page_may_read_answers_and_refusals() -> None:
     with pytest.raises(PathNotAllowed) as denied:
         await outer.send(request(target="/__internal", fields=[("Origin", PAGE)]))
     assert ("Access-Control-Allow-Origin", PAGE) in denied.value.fields
+
+
+FORM = [("Content-Type", "application/x-www-form-urlencoded")]
+
+
+async def test_a_form_is_read_first_where_it_could_ask_for_a_forbidden_method() -> None:
+    outer, inner = hop(response(), response(), allow_methods=("GET", "POST"))
+    with pytest.raises(MethodNotAllowed):
+        await outer.send(request("POST", "/", FORM, ChunkedBody(b"a=b&_meth", b"od=delete")))
+    await outer.send(request("POST", "/", FORM, ChunkedBody(b"a=b&_method", b"=post")))
+    assert await read_whole(inner.seen[0].body, 100) == b"a=b&_method=post"
+    with pytest.raises(BodyTooLarge):
+        await outer.send(request("POST", "/", FORM, ChunkedBody(*[b"a" * 100_000] * 11)))
+    plain = ChunkedBody(b"_method=delete")
+    await outer.send(request("POST", "/", [("Content-Type", "text/plain")], plain))
+    assert inner.seen[1].body is plain
+
+
+async def test_a_form_streams_where_nothing_is_forbidden() -> None:
+    outer, inner = hop()
+    body = ChunkedBody(b"_method=delete")
+    await outer.send(request("POST", "/", FORM, body))
+    assert inner.seen[0].body is body

@@ -245,7 +245,9 @@ async def test_a_changed_policy_takes_effect_on_what_is_stored():
     stand = Stand(policy=ROUTE, mode=CacheMode())
     stand.origin.script = [stand.says(("Cache-Control", "no-store")), stand.says(("Cache-Control", "no-store"))]
     await stand.ask()
-    assert (await stand.ask(policy=RoutePolicy(ttl=30.0, override=True))).cache == "passoproxy; hit; ttl=30; detail=OVERRIDE"
+    assert (
+        await stand.ask(policy=RoutePolicy(ttl=30.0, override=True))
+    ).cache == "passoproxy; hit; ttl=30; detail=OVERRIDE"
     assert (await stand.ask(policy=RoutePolicy(ttl=30.0))).cache == "passoproxy; fwd=miss; fwd-status=200"
 
 

@@ -7,7 +7,6 @@ from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.variants import MOST_VARIANTS
 from passoproxy.core.events import EntryStored
 from passoproxy.errors import BodyBroken, OriginUnreachable
-from passoproxy.ports import BytesBody
 from tests.caching_stand import JSON, ROUTE, Stand
 from tests.fakes import BROKEN, ChunkedBody
 
@@ -71,7 +70,10 @@ async def test_a_304_under_an_override_begins_its_ttl_anew():
 
 async def test_a_304_that_withdraws_the_right_to_store_is_served_once():
     stand = await stale(FRESH, ETAG)
-    stand.origin.script = [stand.says(ETAG, ("Cache-Control", "no-store"), status=304, body=b""), stand.says(body=b"new")]
+    stand.origin.script = [
+        stand.says(ETAG, ("Cache-Control", "no-store"), status=304, body=b""),
+        stand.says(body=b"new"),
+    ]
     assert (await stand.ask()).body == b"hello"
     assert (await stand.ask()).body == b"new"
 
@@ -89,7 +91,10 @@ async def test_a_304_for_an_entry_purged_meanwhile_is_asked_again():
 
 async def test_another_variant_is_validated_by_its_strong_tag():
     stand = Stand()
-    stand.origin.script = [stand.says(FRESH, ETAG, ("Vary", "Foo")), stand.says(FRESH, ETAG, ("Vary", "Foo"), status=304, body=b"")]
+    stand.origin.script = [
+        stand.says(FRESH, ETAG, ("Vary", "Foo")),
+        stand.says(FRESH, ETAG, ("Vary", "Foo"), status=304, body=b""),
+    ]
     await stand.ask(fields=[("Foo", "1")])
     other = await stand.ask(fields=[("Foo", "2")])
     assert (other.body, other.cache) == (b"hello", "passoproxy; fwd=vary-miss; fwd-status=304; ttl=10")
@@ -242,7 +247,13 @@ async def test_what_an_entry_remembers():
     answer = await stand.ask("/x?q", fields=[("Foo", "1")])
     await stand.quiet()
     (entry,) = await stand.store.select(answer.trail.key)
-    assert (entry.target, entry.method, entry.route, entry.tags, entry.private) == ("/x?q", "GET", "r", ("a", "b"), True)
+    assert (entry.target, entry.method, entry.route, entry.tags, entry.private) == (
+        "/x?q",
+        "GET",
+        "r",
+        ("a", "b"),
+        True,
+    )
     assert (entry.varies, entry.partition, entry.size, entry.status) == ((("foo", "1"),), "me", 2, 200)
     assert entry.stored_at == stand.clock.wall()
     assert entry.made_etag
@@ -259,5 +270,3 @@ async def test_the_origin_answer_for_a_background_question_is_closed_where_nobod
     await stand.quiet()
     assert body.closed
     assert len(stand.flights) == 0
-
-

@@ -142,7 +142,10 @@ async def test_an_uncacheable_answer_for_a_leader_that_left_is_closed(fields):
 async def test_a_leader_that_leaves_just_when_the_answer_is_there():
     stand = closed(Stand())
     bodies = [ChunkedBody(b"x" * 10), ChunkedBody(b"y" * 10)]
-    stand.origin.script = [stand.says(("Cache-Control", "no-store"), body=bodies[0]), stand.says(FRESH, ETAG, body=bodies[1])]
+    stand.origin.script = [
+        stand.says(("Cache-Control", "no-store"), body=bodies[0]),
+        stand.says(FRESH, ETAG, body=bodies[1]),
+    ]
     for target in ("/a", "/b"):
         leader = stand.begin(target)
         await stand.quiet()
@@ -234,6 +237,7 @@ async def test_a_follower_waits_no_longer_than_its_patience():
     await stand.quiet()
     assert stand.door.arrived == 1
     await stand.clock.advance(5)
+    await stand.quiet()
     assert stand.door.arrived == 2
     stand.door.opened.set()
     await asyncio.gather(*asking)
@@ -300,6 +304,7 @@ async def test_whoever_comes_too_late_and_has_no_patience_asks_alone():
         arriving.give(b"x" * 100_000)
         await anext(leader.body)
     late = stand.begin()
+    await stand.quiet()
     await stand.clock.advance(5)
     assert (await late).body == b"own"
     await stand.cache.close()
@@ -343,7 +348,7 @@ async def test_a_hit_late_in_its_freshness_renews_ahead():
     stand = Stand(policy=RoutePolicy(refresh_ahead=0.1))
     stand.origin.script = [stand.says(FRESH, ETAG), stand.says(FRESH, ETAG, status=304, body=b"")]
     await stand.ask()
-    await stand.clock.advance(8.5)
+    await stand.clock.advance(8)
     await stand.ask()
     await stand.quiet()
     assert len(stand.origin.seen) == 1

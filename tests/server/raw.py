@@ -60,7 +60,9 @@ def parse_answers(raw: bytes, methods: tuple[str, ...] = ()) -> list[Answer]:
         first, *lines = head.decode("latin-1").split("\r\n")
         version, status, _ = first.split(" ", 2)
         assert version == "HTTP/1.1"
-        answer = Answer(int(status), [(name, value) for name, _, value in (line.partition(": ") for line in lines)], b"")
+        answer = Answer(
+            int(status), [(name, value) for name, _, value in (line.partition(": ") for line in lines)], b""
+        )
         answers.append(answer)
         if answer.status < 200:
             continue
@@ -165,7 +167,7 @@ class Client:
     def leave(self) -> None:
         """Goes without a word: by a reset, because the end of what is sent alone would be a half-closed connection."""
         sock = self.writer.get_extra_info("socket")
-        if sock.fileno() < 0:
+        if sock is None or sock.fileno() < 0:
             return
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -194,5 +196,3 @@ async def listening(
     listener = open_tcp("127.0.0.1", 0)
     server = await serve(listener, lambda: ProxyConnection(connections, peer_check))
     return Listening(server.sockets[0].getsockname()[1], connections, observer, clock, server)
-
-

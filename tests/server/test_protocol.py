@@ -147,6 +147,10 @@ async def test_a_slow_reader_of_a_small_answer_flood_stops_being_read(listen: Li
     done, _ = await asyncio.wait([flooding], timeout=0.3)
     assert not done
     flooding.cancel()
+    client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+    async with asyncio.timeout(PATIENCE):
+        assert len(await client.reader.readexactly(1_000_000)) == 1_000_000
+    await client.send(GET)
     client.leave()
 
 
@@ -245,7 +249,9 @@ async def test_a_stream_of_known_length_is_sent_with_it(listen: Listen) -> None:
 @pytest.mark.parametrize(("status", "method"), [(204, "GET"), (304, "GET"), (200, "HEAD")])
 async def test_answers_without_a_body_send_none_and_close_it(listen: Listen, status: int, method: str) -> None:
     body = ChunkedBody(b"never", length=5)
-    running = await listen(ScriptedHop([response(status, [("Content-Length", "5")], body), response(200, body=b"next")]))
+    running = await listen(
+        ScriptedHop([response(status, [("Content-Length", "5")], body), response(200, body=b"next")])
+    )
     raw = method.encode() + GET[3:]
     answers = await running.ask(raw + LAST, methods=(method, "GET"))
 
@@ -292,7 +298,9 @@ async def test_a_body_of_another_length_than_said_ends_by_a_reset(listen: Listen
     [ChunkedBody(length=10), ChunkedBody(BROKEN, length=10), ChunkedBody(b"abc", length=2)],
     ids=["nothing comes", "breaks at once", "more than said"],
 )
-async def test_a_body_that_fails_before_anything_is_written_becomes_a_problem(listen: Listen, body: ChunkedBody) -> None:
+async def test_a_body_that_fails_before_anything_is_written_becomes_a_problem(
+    listen: Listen, body: ChunkedBody
+) -> None:
     answer = (await (await listen(ScriptedHop([response(200, body=body)]))).ask(GET))[0]
 
     assert (answer.status, json.loads(answer.body)["code"]) == (502, "origin_invalid")
@@ -395,7 +403,9 @@ async def test_a_short_body_that_nobody_reads_is_read_on(listen: Listen) -> None
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 10000000\r\n", b"Transfer-Encoding: chunked\r\n"])
-async def test_a_long_body_that_nobody_reads_ends_the_connection_after_the_answer(listen: Listen, framing: bytes) -> None:
+async def test_a_long_body_that_nobody_reads_ends_the_connection_after_the_answer(
+    listen: Listen, framing: bytes
+) -> None:
     running = await listen(ScriptedHop([response(200, body=b"1")]), Limits(linger_timeout=0.05))
     answers = await running.ask(POST_HEAD + framing + b"\r\n", half_close=False)
 
@@ -415,10 +425,13 @@ async def test_a_client_that_never_stops_sending_is_cut_off(listen: Listen) -> N
     running = await listen(EchoHop(), Limits(body_bytes=1000, linger_timeout=PATIENCE))
     client = await running.connect()
     await client.send(POST_HEAD + b"Content-Length: 200000000\r\n\r\n")
+
+    async def flood() -> None:
+        while True:
+            await client.send(b"a" * 1_000_000)
+
     with pytest.raises(ConnectionError):
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                await client.send(b"a" * 1_000_000)
+        await asyncio.wait_for(flood(), PATIENCE)
 
 
 async def test_a_chunked_body_over_the_limit_is_refused_while_it_arrives(listen: Listen) -> None:
@@ -435,6 +448,19 @@ async def test_wrong_chunks_are_told_even_where_nobody_reads_them(listen: Listen
     answers = await running.ask(POST_HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", half_close=False)
 
     assert [answer.status for answer in answers] == [400]
+
+
+async def test_what_comes_after_wrong_chunks_is_not_looked_at(listen: Listen) -> None:
+    hop = GatedHop()
+    running = await listen(hop)
+    client = await running.connect()
+    await client.send(POST_HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n")
+    await within(hop.reached)
+    await client.send(b"3\r\nabc\r\n0\r\n\r\n" + GET)
+    await asyncio.sleep(0.02)
+    hop.gate.set()
+    assert [answer.status for answer in parse_answers(await client.rest())] == [400]
+    assert hop.targets == ["/a"]
 
 
 async def test_a_large_body_passes_in_bounded_memory(listen: Listen) -> None:
@@ -530,6 +556,19 @@ async def test_an_idle_connection_is_closed_without_an_answer(listen: Listen) ->
     assert [answer.status for answer in answers] == [200]
 
 
+async def test_an_answer_may_take_longer_than_a_head(listen: Listen) -> None:
+    hop = GatedHop()
+    running = await listen(hop, Limits(header_timeout=0.03, idle_timeout=0.2))
+    client = await running.connect()
+    await client.send(GET)
+    await within(hop.reached)
+    await asyncio.sleep(0.08)
+    hop.gate.set()
+    assert (await client.one()).status == 200
+    await client.send(GET)
+    assert (await client.one()).status == 200
+
+
 async def test_a_body_that_stops_arriving_is_refused_in_time(listen: Listen) -> None:
     running = await listen(EchoHop(), Limits(body_timeout=0.05))
     answers = await running.ask(POST_HEAD + b"Content-Length: 10\r\n\r\nabc", half_close=False)
@@ -599,7 +638,9 @@ async def test_a_half_closed_client_gets_everything_it_asked_for(echo: Listening
     assert [answer.body for answer in answers] == [b"", b"abc", b""]
 
 
-async def test_a_client_that_half_closes_within_a_later_head_gets_the_answers_before_and_a_refusal(echo: Listening) -> None:
+async def test_a_client_that_half_closes_within_a_later_head_gets_the_answers_before_and_a_refusal(
+    echo: Listening,
+) -> None:
     answers = await echo.ask(GET + b"GET /b HT")
 
     assert [answer.status for answer in answers] == [200, 400]

@@ -101,9 +101,8 @@ def test_secrets_in_any_field_are_masked(secrets: tuple[str, ...]) -> None:
         written: list[str] = []
         lines = AccessLines(written.append, render, Redactor([secrets[2]]), compact=compact)
         for secret in secrets:
-            lines.add(
-                RequestAnswered(secret, "GET", f"/p/{secret}?code={secret}&{secret}", 200, "r", "hit", secret, 0.1, 1)
-            )
+            target = f"/p/{secret}?code={secret}&{secret}"
+            lines.add(RequestAnswered(secret, secret, target, 200, secret, secret, secret, 0.1, 1, secret, secret))
         lines.flush()
         # Also not its beginning: a method is cut after it was masked.
         assert not [secret for secret in secrets if secret[:20] in written[0]]

@@ -168,3 +168,8 @@ async def test_no_secret_of_any_event_is_exposed(every_event: list[Event], secre
         observer(event)
     text, _ = await scrape(observer)
     assert not [secret for secret in secrets if secret in text]
+
+
+async def test_a_tier_told_twice_stands_once() -> None:
+    text, _ = await scrape(MetricsObserver(), Reading(cache_bytes=(("disk", 1), ("disk", 2))))
+    assert text.count('cache_bytes{tier="disk"}') == 1

@@ -46,7 +46,8 @@ def lifetime(said: Said, *, heuristics: bool) -> Lifetime:
 
 def initial_age(fields: Fields, request_time: float, response_time: float) -> float:
     """The corrected initial age in seconds (RFC 9111 §4.2.3), never negative: clocks disagree, and ours may have stepped."""
-    apparent = max(0.0, response_time - date_of(fields, response_time))
+    # Date tells whole seconds: what is left of a second is its rounding, and no age.
+    apparent = max(0.0, (response_time - date_of(fields, response_time)) // 1)
     corrected = read_age(fields) + max(0.0, response_time - request_time)
     return max(apparent, corrected)
 

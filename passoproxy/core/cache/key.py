@@ -18,6 +18,9 @@ METHOD_FIELD = "_method"
 """The name by which frameworks turn a POST into another method; its presence always makes a request a pass."""
 
 
+_NO_NAMES: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """A POST body that can be part of a key: `canonical_form` in bytes with its media type, and every name in it."""
@@ -48,7 +51,7 @@ def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
         raise Unreadable("the body is coded")
     essence, parameters = _media_type(fields.get("Content-Type", ""))
     if essence == "application/x-www-form-urlencoded":
-        return Content(_full(essence, parameters), body, frozenset(query.field_names(body.decode("latin-1"))))
+        return Content(_full(essence, parameters), body, query.field_names(body.decode("latin-1")))
     if essence in ("application/json", "text/json") or essence.endswith("+json"):
         return _json(essence, parameters, body, policy)
     if not body:
@@ -61,13 +64,12 @@ def side_effects(head: RequestHead, names: frozenset[str], content: Content | No
     _, mark, rest = head.target.partition("?")
     if not mark and content is None:
         return ""
-    found = query.field_names(rest) if rest else set()
+    found = query.field_names(rest) if rest else _NO_NAMES
     if content is not None:
         found |= content.names
-    hits = found & names
     if METHOD_FIELD in found:
         return METHOD_FIELD
-    return min(hits) if hits else ""
+    return "" if names.isdisjoint(found) else min(found & names)
 
 
 def _json(essence: str, parameters: tuple[str, ...], body: bytes, policy: KeyPolicy) -> Content:

@@ -56,6 +56,9 @@ def _filled_in(said: Said, policy: RoutePolicy) -> Said:
 
 def _with_windows(said: Said, policy: RoutePolicy) -> Said:
     # The longer of the route's and the origin's applies (contract §7); whether any may is judged by the prohibitions in `said`.
+    # A stored failure has none: a stale one would stand in for another failure.
+    if said.is_failure:
+        return replace(said, stale_while_revalidate=0.0, stale_if_error=0.0, stale_if_unauthorized=0.0)
     return replace(
         said,
         stale_while_revalidate=max(said.stale_while_revalidate, policy.stale_while_revalidate),

@@ -18,9 +18,6 @@ from passoproxy.core.cache.validation import nominees
 from passoproxy.core.cache.variants import selected
 from passoproxy.core.http.messages import Fields
 
-FAILURE_STATUSES = frozenset({429, 500, 502, 503, 504})
-"""Answers in place of which a stale one may serve (RFC 5861 §4; 429: contract §5)."""
-
 
 class Failure(Enum):
     """Why no answer can be had."""

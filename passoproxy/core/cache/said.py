@@ -11,6 +11,9 @@ from passoproxy.core.http.grammar import parse_date
 from passoproxy.core.http.messages import Fields
 
 
+FAILURE_STATUSES = frozenset({429, 500, 502, 503, 504})
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What is said of one answer. Moments are epoch seconds, windows and ages seconds.
@@ -33,6 +36,11 @@ class Said:
     counts_from_storing: bool = False
     overridden: bool = False
     ttl_of_route: float | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it is an answer in place of which a stale one may serve (RFC 5861 §4; 429: contract §5)."""
+        return self.status in FAILURE_STATUSES
 
     @property
     def is_private(self) -> bool:

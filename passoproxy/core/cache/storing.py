@@ -15,7 +15,9 @@ from passoproxy.core.cache.variants import nominated
 from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
 
-UNDERSTOOD_STATUSES = frozenset(status.value for status in HTTPStatus if status >= 200) - {206, 304}
+_PARTS = frozenset({206, 304})
+
+UNDERSTOOD_STATUSES = frozenset(status.value for status in HTTPStatus if status >= 200) - _PARTS
 """Final status codes whose caching requirements are implemented (RFC 9111 §5.2.2.3)."""
 
 _FRESHNESS_SAID = ("public", "max-age")
@@ -46,7 +48,7 @@ def judge(
     if asked.no_store:
         return Leave("the request says no-store (RFC 9111 §5.2.1.5)", permanent=False)
     if why := objection(said):
-        return Leave(why, permanent=said.status < 400)
+        return Leave(why, permanent=said.status < 400 and said.status not in _PARTS)
     if nominated(head.fields) is None:
         return Leave("Vary: * matches no later request (RFC 9111 §4.1)")
     if _too_large(head.fields, max_bytes):
@@ -59,7 +61,7 @@ def judge(
 def objection(said: Said) -> str:
     """Why an answer must not be stored, and what is stored not be used any more; '' where nothing speaks against it."""
     directives = said.directives
-    if said.status < 200 or said.status in (206, 304):
+    if said.status < 200 or said.status in _PARTS:
         return f"a {said.status} is not a whole answer (RFC 9111 §3)"
     if "must-understand" in directives and said.status not in UNDERSTOOD_STATUSES:
         return f"must-understand, and {said.status} is not understood (RFC 9111 §5.2.2.3)"
@@ -98,7 +100,7 @@ def _allowed_at_all(said: Said) -> bool:
 
 def _nothing_gained(said: Said, http_mode: bool) -> str:
     # Allowed, but neither fresh for a moment, nor to be asked for cheaply, nor good for a stale window: only a burden.
-    if said.has_validator or (said.has_windows and not said.never_stale):
+    if not said.is_failure and (said.has_validator or (said.has_windows and not said.never_stale)):
         return ""
     if said.must_validate or lifetime(said, heuristics=http_mode).seconds <= 0.0:
         return "it would be stale at once, and has no validator"

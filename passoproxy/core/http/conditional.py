@@ -13,9 +13,6 @@ from passoproxy.core.http.messages import Fields, ResponseHead, changed
 CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range")
 """Every field that makes a request conditional (RFC 9110 §13.1)."""
 
-FOR_ORIGIN_ONLY = ("If-Match", "If-Unmodified-Since")
-"""Conditions that a cache must not evaluate (RFC 9111 §4.3.2)."""
-
 _TAG = re.compile(r'(?:[Ww]/)?"[^"]*"')
 _DESCRIBING_CONTENT = frozenset(
     {
@@ -57,15 +54,15 @@ def readable_tags(value: str) -> list[str]:
 def not_modified(request: Fields, fields: Fields, now: float) -> bool:
     """Whether the condition of a GET or HEAD is answered by 304, given the fields of a 200 (RFC 9110 §13.2.2).
 
-    `If-None-Match` is compared weakly and takes precedence; `If-Modified-Since` counts only without it, only if it is a date, and needs
-    a `Last-Modified`.
+    `If-None-Match` is compared weakly and takes precedence; `If-Modified-Since` counts only without it and only if it is a date, and is
+    held against `Last-Modified`, or where that is absent against `Date` (RFC 9111 §4.3.2).
     """
     if "If-None-Match" in request:
         return _matches_any(", ".join(request.getall("If-None-Match")), fields.get("ETag", ""))
-    if "If-Modified-Since" not in request or "Last-Modified" not in fields:
+    if "If-Modified-Since" not in request:
         return False
     since = parse_date(request["If-Modified-Since"], now)
-    modified = parse_date(fields["Last-Modified"], now)
+    modified = parse_date(fields.get("Last-Modified", fields.get("Date", "")), now)
     return since is not None and modified is not None and modified <= since
 
 

@@ -7,7 +7,7 @@ gives the bytes that came. Field order and repetition are kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -51,7 +51,8 @@ class RequestHead:
 
     def with_fields(self, fields: Fields) -> RequestHead:
         """The same head with other fields."""
-        return replace(self, fields=fields)
+        # Not dataclasses.replace: it costs several microseconds, and every request passes here more than once.
+        return RequestHead(self.method, self.target, fields, self.authority, self.scheme, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class ResponseHead:
 
     def with_fields(self, fields: Fields) -> ResponseHead:
         """The same head with other fields."""
-        return replace(self, fields=fields)
+        return ResponseHead(self.status, fields, self.reason)
 
 
 def changed(fields: Fields, *, without: Iterable[str] = (), having: Iterable[tuple[str, str]] = ()) -> Fields:

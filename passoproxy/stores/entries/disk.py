@@ -1,7 +1,7 @@
 """Entries on disk: metadata in a database, bodies as files, in one folder that several processes may share.
 
 This is where the parts meet: `disk_database` and `disk_rows` (metadata, eviction), `disk_bodies` (files), `scribe` (the one thread that
-writes), `lanes` (threads that read), `shared_page` (what processes tell one another), `disk_caretaker` (durability, sweeping).
+writes), `lanes` (threads that read), `shared_page` (what processes tell one another), `disk_syncing` (durability), `disk_sweeping` (what a crash left).
 The loop never waits for a disk.
 """
 
@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.core.events import EntriesEvicted, Event, StoreFailed
+from passoproxy.core.events import EntriesEvicted, Event, StoreFailed, TaskFailed
 from passoproxy.errors import CannotCreate, EntryStoreFailure
 from passoproxy.ports import Body, Observer, StoreStats, nobody
 from passoproxy.stores.entries.disk_bodies import Bodies, Incoming, make_private
-from passoproxy.stores.entries.disk_caretaker import Caretaker
 from passoproxy.stores.entries.disk_committing import Committing
 from passoproxy.stores.entries.disk_database import Database
 from passoproxy.stores.entries.disk_jobs import (
@@ -36,6 +35,8 @@ from passoproxy.stores.entries.disk_jobs import (
 )
 from passoproxy.stores.entries.disk_lookup import Lookup
 from passoproxy.stores.entries.disk_sifting import Sifting
+from passoproxy.stores.entries.disk_sweeping import Sweeping
+from passoproxy.stores.entries.disk_syncing import Syncing
 from passoproxy.stores.entries.disk_writer import DiskWriter
 from passoproxy.stores.entries.lanes import Lane
 from passoproxy.stores.entries.scribe import Job, Scribe
@@ -90,7 +91,10 @@ class DiskStore:
         self._database = Database(
             directory, max_bytes, patience, self._other_bytes, self._make_folders, self._on_new_database
         )
-        self._caretaker = Caretaker(directory, bodies, self._page, self._database, self._sweep_out, self._correct)
+        self._syncing = Syncing(directory)
+        self._sweeping = Sweeping(
+            directory, bodies, self._page, self._database, self._sweep_out, self._correct, self._on_fault
+        )
         self._committing = Committing(
             self._premises,
             self._database,
@@ -98,12 +102,13 @@ class DiskStore:
             self._taken_touches,
             self._on_evicted,
             self._on_failure,
-            self._caretaker.note,
+            self._syncing.note,
+            self._sweeping.ask,
         )
         self._lane = Lane("cache-reader", _READERS, self._database.leave)
         self._lookup = Lookup(self._premises, self._database, self._lane, self._on_failure)
-        self._scribe = Scribe(self._committing.carry_out, self._committing.tick, self._committing.leave)
-        self._caretaker.start()
+        self._scribe = Scribe(self._committing.carry_out, self._committing.tick, self._committing.leave, self._on_fault)
+        self._sweeping.start()
 
     # ---- what callers ask ------------------------------------------------------------------------------------------
 
@@ -175,9 +180,10 @@ class DiskStore:
         await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
-        self._caretaker.stop()
+        self._sweeping.stop()
         self._lane.stop()
         self._scribe.stop()
+        self._syncing.stop()
         self._page.close()
 
     # ---- what writers ask -------------------------------------------------------------------------------------------
@@ -234,6 +240,9 @@ class DiskStore:
         if pause:
             self._paused_until = now + PAUSE_SECONDS
 
+    def _on_fault(self, detail: str) -> None:
+        self._tell(TaskFailed("cache store", detail))
+
     def _on_evicted(self, count: int) -> None:
         self._evictions += count
         self._tell(EntriesEvicted(count))
@@ -241,7 +250,7 @@ class DiskStore:
     def _on_new_database(self) -> None:
         """All entries are gone; their bodies are swept up."""
         self._page.tell([ANYTHING], changed=True, heeded_by_all=True)
-        self._caretaker.ask_sweep()
+        self._sweeping.ask()
 
     def _make_folders(self) -> None:
         """Before a database is opened: the folder may have been taken away under us."""
@@ -257,8 +266,8 @@ class DiskStore:
     def _sweep_out(self, rowids: Sequence[int]) -> None:
         self._scribe.give(SweepingOut(self._premises, rowids))
 
-    def _correct(self, amount: int) -> None:
-        self._scribe.give(Correcting(amount))
+    def _correct(self) -> None:
+        self._scribe.give(Correcting())
 
     def _taken_touches(self) -> list[str]:
         taken = list(self._touched)

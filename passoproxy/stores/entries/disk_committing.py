@@ -34,10 +34,12 @@ class Committing:
         on_evicted: Callable[[int], None],
         on_failure: OnFailure,
         on_stored: Callable[[Sequence[str]], None],
+        on_no_room: Callable[[], None],
     ) -> None:
         self._premises, self._database, self._touches = premises, database, touches
         self._together_bytes = max(1 << 20, max_bytes // 16)
         self._on_evicted, self._on_failure, self._on_stored = on_evicted, on_failure, on_stored
+        self._on_no_room = on_no_room
         self._touched_at = time.monotonic()
 
     def carry_out(self, asked: Sequence[Asked]) -> list[Outcome]:
@@ -81,8 +83,7 @@ class Committing:
             return
         try:
             with translated(self._premises.folder):
-                gone = rows.make_room(need, count)
-                fits = not need or rows.has_room(need)
+                gone, fits = rows.make_room(need, count)
         except Damaged:
             return  # the transaction will find it too, and mend it
         if gone:
@@ -91,6 +92,7 @@ class Committing:
             self._premises.page.tell([mark_of(name) for name in gone], changed=True, heeded_by_all=True)
             self._on_evicted(len(gone))
         if not fits:
+            self._on_no_room()  # unless large bodies are under way, what is counted is wrong
             for outcome in batch:
                 if outcome.asked.job.need:
                     outcome.error = EntryStoreFailure(
@@ -148,7 +150,7 @@ class Committing:
                 self._premises.page.tell(changes.changed, changed=True)
             if changes.added:
                 self._premises.page.tell(changes.added, changed=False)
-        if changes.stored:
+        if changes.stored or changes.changed:
             self._on_stored(changes.stored)
 
     # ---- now and then ------------------------------------------------------------------------------------------------

@@ -216,13 +216,10 @@ class SweepingOut(Job):
 
 
 class Correcting(Job):
-    """Adds `amount` to the sum of the bodies' sizes, which a damaged row had falsified."""
-
-    def __init__(self, amount: int) -> None:
-        self._amount = amount
+    """Sums up the bodies' sizes anew, which damage had falsified."""
 
     def apply(self, rows: Rows, changes: Changes) -> None:
-        rows.correct_size(max(0, rows.body_bytes() + self._amount))
+        rows.correct_size()
 
 
 class MakingRoom(Job):

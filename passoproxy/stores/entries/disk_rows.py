@@ -186,25 +186,25 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         self._sql("DELETE FROM Purges WHERE id <= ?", (number - _KEPT_PURGES,))
         return number
 
-    def make_room(self, need: int, rows: int) -> list[str]:
-        """Evicts the least recently used until `need` bytes and `rows` rows fit; the names of the bodies that went."""
-        need += rows * _OVERHEAD
-        if self.volume() + need <= self._most:
-            return []
-        self.size_limit = max(
-            0, self._most - need - self._most // 64
-        )  # a little more, so that not every entry evicts one
+    def make_room(self, need: int, rows: int) -> tuple[list[str], bool]:
+        """Evicts the least recently used until `need` bytes and `rows` rows fit; the names of the bodies that went, and whether they fit."""
+        total = need + rows * _OVERHEAD
+        if self.volume() + total <= self._most:
+            return [], True
+        spare = self._most // 64  # a little more goes, so that not every entry evicts one
+        self.size_limit = max(0, self._most - total - spare)
         self.disk.removed.clear()
         self.cull()
-        return list(self.disk.removed)
+        gone = list(self.disk.removed)
+        return gone, self.volume() + total <= self._most + spare  # large bodies may have grown meanwhile
 
     def has_room(self, need: int) -> bool:
         """Whether `need` bytes more fit."""
         return self.volume() + need <= self._most
 
-    def correct_size(self, total: int) -> None:
-        """Sets the sum of the bodies' sizes, where a damaged row had falsified it."""
-        self._sql("UPDATE Settings SET value = ? WHERE key = 'size'", (total,))
+    def correct_size(self) -> None:
+        """Sums up the bodies' sizes anew. Reads every row, so it is for when the sum is likely to be wrong."""
+        self._sql("UPDATE Settings SET value = (SELECT COALESCE(SUM(size), 0) FROM Cache) WHERE key = 'size'")
 
     def shorten_journal(self, limit: int) -> None:
         """Empties the journal into the database if it is over `limit` bytes; another process that reads may put it off."""

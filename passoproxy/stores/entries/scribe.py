@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,10 @@ class Scribe:
         carry_out: Callable[[Sequence[Asked]], list[Outcome]],
         tick: Callable[[], None],
         leave: Callable[[], None],
+        on_fault: Callable[[str], None],
     ) -> None:
+        """`on_fault` is told of what none of them should raise; the thread lives on, for all who store wait for it."""
+        self._on_fault = on_fault
         self._waiting: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
         self._carry_out, self._tick, self._leave = carry_out, tick, leave
         self._thread = threading.Thread(target=self._run, name="cache-scribe", daemon=True)
@@ -112,9 +115,24 @@ class Scribe:
             except queue.Empty:
                 pass
             if batch:
-                _tell(self._carry_out(batch))
-            self._tick()
-        self._leave()
+                _tell(self._outcomes(batch))
+            with self._told():
+                self._tick()
+        with self._told():
+            self._leave()
+
+    def _outcomes(self, batch: Sequence[Asked]) -> Sequence[Outcome]:
+        with self._told():
+            return self._carry_out(batch)
+        fault = EntryStoreFailure("the cache met a fault of its own; the log names it")
+        return [Outcome(asked, error=fault) for asked in batch]
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as fault:
+            self._on_fault(f"{type(fault).__name__}: {fault}")
 
     def stop(self) -> None:
         """Ends the thread after what was given so far, and waits for that. Blocks."""

@@ -138,10 +138,10 @@ class SharedPage:
         with self._alone():
             self._words[_PENDING] = max(0, min(2**62, self._words[_PENDING] + amount))
 
-    def set_pending(self, amount: int) -> None:
-        """Corrects the count of bytes under way."""
+    def lower_pending(self, most: int) -> None:
+        """Corrects the count of bytes under way, where processes that were killed left it too high."""
         with self._alone():
-            self._words[_PENDING] = amount
+            self._words[_PENDING] = min(most, self._words[_PENDING])
 
     def close(self) -> None:
         """Lets go of the file. What was read last stays readable, so that a late `generation` does no harm."""

@@ -148,14 +148,17 @@ class TieredStore:
             known = self._shelf.variants(entry.key) or known
         if not current:
             return False
-        self._changed(entry.key)
+        self._loading.pop(entry.key, None)
+        if known:  # a key's first entry changes nothing that anyone can have seen
+            self._own_changes += 1
         self._remember(entry.key, with_variant(known, entry))
         return self._shelf.put_body(entry, body)
 
     def hide(self, entry: Entry) -> None:
         """Takes an entry back from memory, and what is known of its key with it."""
-        self._changed(entry.key)
-        self._shelf.drop(entry.key)
+        self._loading.pop(entry.key, None)
+        if self._shelf.drop(entry.key):
+            self._own_changes += 1
 
     def keep_alone(self, entry: Entry) -> None:
         """The slow store does not take this one."""
@@ -181,6 +184,8 @@ class TieredStore:
         finally:
             self._behind_bytes -= entry.size
             self._behind.pop(entry.identifier, None)
+            if self._events() != self._seen:  # our own events, too many unread, would look like anybody's
+                self._catch_up()
 
     async def settled(self) -> None:
         """Waits until the slow store has all that is visible now."""

@@ -34,7 +34,7 @@ def decode_pair(data: bytes) -> Pair:
 def encode_record(record: ChainRecord) -> bytes:
     """The chain's file."""
     intent = record.intent
-    members = {name: getattr(record, name) for name in ("state", "reason", "spent", "extra")}
+    members = {name: getattr(record, name) for name in ("state", "reason", "spent", "asked_at", "extra")}
     told = {name: getattr(intent, name) for name in Intent.__slots__} if intent else None
     return _sealed("record", {**members, "intent": told})
 
@@ -105,6 +105,7 @@ def _record(content: dict[str, object]) -> ChainRecord:
         state=_text(content["state"]),
         reason=_text(content["reason"]),
         spent=tuple(_text(spent) for spent in _list(content["spent"])),
+        asked_at=_number(content["asked_at"]),
         intent=_intent(intent) if isinstance(intent, dict) else None,
         extra=tuple((_text(name), _text(value)) for name, value in map(_list, _list(content["extra"]))),
     )

@@ -68,8 +68,8 @@ def test_no_store_of_the_request_5_2_1_5():
     assert not found.permanent
 
 
-@pytest.mark.parametrize(("status", "permanent"), [(200, True), (404, False), (500, False)])
-def test_a_fault_says_nothing_of_the_next_answer(status, permanent):
+@pytest.mark.parametrize(("status", "permanent"), [(200, True), (404, False), (500, False), (206, False)])
+def test_a_fault_or_a_part_says_nothing_of_the_next_answer(status, permanent):
     found = verdict("no-store", status)
     assert isinstance(found, Leave)
     assert found.permanent is permanent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_however_it_is_cut_a_body_is_read_the_same(body: tuple[bytes, bytes], af
     data, raw = body
     stream = raw + after
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    pieces = [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in itertools.pairwise(edges)]
     assert read(pieces) == (data, True, after)
     assert read([bytes((byte,)) for byte in stream]) == (data, True, after)
 

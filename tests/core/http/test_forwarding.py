@@ -18,7 +18,9 @@ def request(*pairs: tuple[str, str]) -> RequestHead:
     return RequestHead("GET", "/a?", fields_of(pairs), authority="localhost:8610")
 
 
-@pytest.mark.parametrize("name", [*NEVER, *(name.replace("-", "_") for name in NEVER), *(name.upper() for name in NEVER)])
+@pytest.mark.parametrize(
+    "name", [*NEVER, *(name.replace("-", "_") for name in NEVER), *(name.upper() for name in NEVER)]
+)
 def test_what_never_leaves(name: str) -> None:
     head = admitted(request(("X-A", "1"), (name, "value")), pass_cookies=True, pass_authorization=True)
     assert list(head.fields.items()) == [("X-A", "1")]
@@ -26,7 +28,9 @@ def test_what_never_leaves(name: str) -> None:
 
 def test_what_connection_names_never_leaves_9110_7_6_1() -> None:
     head = admitted(
-        request(("Connection", "close, X-Hop"), ("connection", "x_under"), ("X-Hop", "1"), ("X_Under", "2"), ("X-A", "3")),
+        request(
+            ("Connection", "close, X-Hop"), ("connection", "x_under"), ("X-Hop", "1"), ("X_Under", "2"), ("X-A", "3")
+        ),
         pass_cookies=False,
         pass_authorization=False,
     )
@@ -56,7 +60,9 @@ def test_a_head_with_nothing_to_remove_is_the_same_object_and_keeps_order_and_re
 
 def test_toward_the_origin_host_and_via_are_ours() -> None:
     head = toward_origin(
-        request(("Host", "localhost:8610"), ("Via", "1.0 fred"), ("User-Agent", "curl"), ("Content-Length", "3"), ("A", "1")),
+        request(
+            ("Host", "localhost:8610"), ("Via", "1.0 fred"), ("User-Agent", "curl"), ("Content-Length", "3"), ("A", "1")
+        ),
         authority="api.example",
     )
     assert list(head.fields.items()) == [

@@ -24,12 +24,26 @@ from passoproxy.core.http.grammar import (
 from passoproxy.core.http.messages import fields_of
 
 
-@pytest.mark.parametrize(("text", "expected"), [("GET", True), ("!#$%&'*+-.^_`|~09azAZ", True), ("", False), ("a b", False), ("a:", False), ("é", False), ("a\n", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("GET", True),
+        ("!#$%&'*+-.^_`|~09azAZ", True),
+        ("", False),
+        ("a b", False),
+        ("a:", False),
+        ("é", False),
+        ("a\n", False),
+    ],
+)
 def test_tokens_9110_5_6_2(text: str, expected: bool) -> None:
     assert is_token(text) is expected
 
 
-@pytest.mark.parametrize(("text", "expected"), [("", True), ("a\tb é\udcff", True), ("a\r", False), ("a\nb", False), ("\0", False), ("\x7f", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", True), ("a\tb é\udcff", True), ("a\r", False), ("a\nb", False), ("\0", False), ("\x7f", False)],
+)
 def test_field_values_9110_5_5(text: str, expected: bool) -> None:
     assert is_field_value(text) is expected
 
@@ -140,8 +154,18 @@ def test_anything_else_is_no_date(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("two", "now_year", "year"),
-    [("94", 2026, 1994), ("76", 2026, 2076), ("77", 2026, 1977), ("00", 2026, 2000), ("10", 1999, 2010), ("49", 1999, 2049), ("50", 1999, 1950), ("99", 2060, 2099), ("11", 2061, 2111)],
-)  # fmt: skip
+    [
+        ("94", 2026, 1994),
+        ("76", 2026, 2076),
+        ("77", 2026, 1977),
+        ("00", 2026, 2000),
+        ("10", 1999, 2010),
+        ("49", 1999, 2049),
+        ("50", 1999, 1950),
+        ("99", 2060, 2099),
+        ("11", 2061, 2111),
+    ],
+)
 def test_a_two_digit_year_lies_at_most_50_years_ahead(two: str, now_year: int, year: int) -> None:
     now = float(calendar.timegm((now_year, 6, 1, 0, 0, 0)))
     assert parse_date(f"Monday, 01-Jan-{two} 00:00:00 GMT", now) == calendar.timegm((year, 1, 1, 0, 0, 0))

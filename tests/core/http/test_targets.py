@@ -32,7 +32,31 @@ def test_authorities(text: str, expected: Authority) -> None:
     assert parse_authority(text) == expected
 
 
-@pytest.mark.parametrize("text", ["user@a", "a b", "a/b", "a:b", "a:65536", "a:123456", "a:-1", "a:1:2", "::1", "[::1", "[::1]a", "[::g]", "[fe80::1%25a]", "[]", "[v1.]", "a%2", "ä", "a\n", "a,b c", "x" * 256])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user@a",
+        "a b",
+        "a/b",
+        "a:b",
+        "a:65536",
+        "a:123456",
+        "a:-1",
+        "a:1:2",
+        "::1",
+        "[::1",
+        "[::1]a",
+        "[::g]",
+        "[fe80::1%25a]",
+        "[]",
+        "[v1.]",
+        "a%2",
+        "ä",
+        "a\n",
+        "a,b c",
+        "x" * 256,
+    ],
+)
 def test_what_is_no_authority(text: str) -> None:
     assert parse_authority(text) is None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.http.messages import fields_of
-from passoproxy.ports import EntryStore, read_whole
+from passoproxy.ports import EntryStore, EntryWriter, read_whole
 
 SECRET = b"a secret of the tests' own, 32 b"
 
@@ -70,3 +70,10 @@ async def found(store: EntryStore, made: Entry) -> bytes | None:
     """The body of the youngest variant of the entry's key, None where there is none."""
     variants = await store.select(made.key)
     return await body_of(store, variants[0]) if variants else None
+
+
+async def write_much(writer: EntryWriter, pieces: int, piece: int) -> None:
+    """Writes so many pieces, and commits."""
+    for _ in range(pieces):
+        await writer.write(b"x" * piece)
+    await writer.commit()

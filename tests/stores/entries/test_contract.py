@@ -111,6 +111,17 @@ async def test_an_entry_replaces_those_with_equal_varies(store: EntryStore) -> N
     assert (await store.stats()).entries == 2
 
 
+async def test_what_is_new_changes_nothing_that_was_seen(store: EntryStore) -> None:
+    """Or else every miss would make everything be looked up anew by whoever goes by the generation."""
+    await put(store, entry(0), b"first")
+    await store.stats()
+    before = store.generation()
+    for n in range(1, 4):
+        await put(store, entry(n), b"another key's")
+    await store.stats()
+    assert store.generation() == before
+
+
 async def test_the_same_entry_can_be_stored_again(store: EntryStore) -> None:
     await put(store, entry(), b"same")
     await put(store, entry(), b"same")

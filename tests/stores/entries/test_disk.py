@@ -23,7 +23,7 @@ from passoproxy.stores.entries.disk_bodies import INCOMING
 from passoproxy.stores.entries.guarded_disk import BODIES
 from passoproxy.stores.entries.names import body_name, row_name
 from tests.fakes import FakeClock, RememberingObserver
-from tests.stores.entries.making import body_of, entry, found, put, whole
+from tests.stores.entries.making import body_of, entry, found, put, whole, write_much
 
 Opened = Callable[..., DiskStore]
 
@@ -335,8 +335,7 @@ async def test_an_entry_over_the_whole_size_is_refused_and_the_store_goes_on(ope
     store = opened(max_bytes=8 << 20)
     writer = await store.create(entry())
     with pytest.raises(EntryStoreFailure, match="full of answers"):
-        for _ in range(40):
-            await writer.write(b"x" * 262_144)
+        await write_much(writer, 40, 262_144)
     await writer.abandon()
     await put(store, entry(1))
 
@@ -487,7 +486,7 @@ async def test_a_link_in_place_of_a_shard_is_not_followed(opened: Opened, tmp_pa
 
 
 async def swept(store: DiskStore) -> None:
-    while not await asyncio.to_thread(store._caretaker.sweep):
+    while not await asyncio.to_thread(store._sweeping.sweep):
         await asyncio.sleep(0.001)  # the sweep that every store begins with is still under way
     await store.update(entry("nothing"))  # the scribe has done what the sweep gave it
 
@@ -542,14 +541,14 @@ async def test_new_entries_are_synced(opened: Opened, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "fsync", noted)
     store = opened()
     stored = await put(store, entry())
-    store._caretaker.sync()
+    store._syncing.sync()
     await store.close()
     path = str(body_path(store._folder, stored))
     assert path in synced
     assert str(Path(path).parent) in synced
     again = opened()
     await asyncio.gather(*(put(again, entry(n), b"x") for n in range(100)))
-    again._caretaker.sync()
+    again._syncing.sync()
 
 
 # ---- a place that cannot be written -------------------------------------------------------------------------------------------
@@ -583,8 +582,7 @@ async def test_storing_pauses_after_a_failure_and_recovers_by_itself(
     await clock.advance(PAUSE_SECONDS)
     large = await store.create(entry(3))
     with pytest.raises(EntryStoreFailure):
-        for _ in range(3):
-            await large.write(b"x" * 300_000)
+        await write_much(large, 3, 300_000)
     await large.abandon()
     await store.update(replace(stored, response_time=9.0))
     full.clear()

@@ -58,7 +58,10 @@ def test_purges_and_bytes_under_way(path: Path) -> None:
     assert page.pending == 60
     page.add_pending(-1000)
     assert page.pending == 0
-    page.set_pending(7)
+    page.add_pending(100)
+    page.lower_pending(120)
+    assert page.pending == 100
+    page.lower_pending(7)
     assert page.pending == 7
     page.close()
 

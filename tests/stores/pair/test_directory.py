@@ -55,7 +55,7 @@ def test_an_empty_folder_holds_nothing(store):
 
 
 def test_what_is_written_is_read_by_the_next_owner(store, folder):
-    record = ChainRecord("unknown", "lost", ("a", "b"), begun(None, "def-1", 1, 2.5), (("name", "value"),))
+    record = ChainRecord("unknown", "lost", ("a", "b"), begun(None, "def-1", 1, 2.5), 2.5, (("name", "value"),))
     store.commit(PAIR)
     store.save_record(record)
     store.keep_answer(ANSWER)
@@ -267,8 +267,8 @@ def test_other_damaged_files_are_kept_aside_too(store, folder, name, read):
     "content",
     [
         {"state": "x"},
-        {"state": "x", "reason": "", "spent": "no list", "intent": None, "extra": []},
-        {"state": "x", "reason": "", "spent": [], "intent": None, "extra": [["one"]]},
+        {"state": "x", "reason": "", "spent": "no list", "intent": None, "asked_at": 1, "extra": []},
+        {"state": "x", "reason": "", "spent": [], "intent": None, "asked_at": 1, "extra": [["one"]]},
     ],
 )
 def test_a_record_of_another_shape_is_damaged(store, folder, content):

@@ -1,13 +1,12 @@
-"""Slow work on a cache folder that nobody waits for: making what was stored durable, and sweeping up what a crash left.
+"""Sweeping up what a crash or damage left in a cache folder: bodies that no row names, rows without a body, wrong sums.
 
-Bodies and rows are in the system's hands when an entry becomes visible, so a killed process loses nothing. Against a power cut they are
-synced together within a second after; what a cut takes all the same is told by the hashes, and is a miss.
+Once at the start, once an hour, and when something was lost; in small steps, so that others get their turns. What is being stored this
+moment, by any process, is locked and left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import threading
@@ -18,22 +17,18 @@ from pathlib import Path
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.disk_bodies import Bodies
 from passoproxy.stores.entries.disk_database import Database
-from passoproxy.stores.entries.disk_rows import DATABASE, JOURNALS, Row
+from passoproxy.stores.entries.disk_rows import Row
 from passoproxy.stores.entries.faults import translated
 from passoproxy.stores.entries.names import row_of_body
 from passoproxy.stores.entries.shared_page import SharedPage
 
-SYNC_SECONDS = 0.5
 SWEEP_SECONDS = 3600.0
-_ONE_BY_ONE = 16
-"""With more new bodies than this, one sync of the file system is cheaper than one for each."""
-
 _SLICE = 64
 _PAUSE = 0.002
 
 
-class Caretaker:
-    """A thread of its own. `sweep_out` has the scribe remove unsound rows, `correct` adds to the sum of the bodies' sizes."""
+class Sweeping:
+    """A thread of its own. `sweep_out` has the scribe remove unsound rows, `correct` has it sum up the bodies' sizes anew."""
 
     def __init__(
         self,
@@ -42,71 +37,44 @@ class Caretaker:
         page: SharedPage,
         database: Database,
         sweep_out: Callable[[Sequence[int]], None],
-        correct: Callable[[int], None],
+        correct: Callable[[], None],
+        on_fault: Callable[[str], None],
     ) -> None:
         self._folder, self._bodies, self._page, self._database = folder, bodies, page, database
-        self._sweep_out, self._correct = sweep_out, correct
-        self._unsynced: list[str] = []
-        self._lock = threading.Lock()
+        self._sweep_out, self._correct, self._on_fault = sweep_out, correct, on_fault
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._sweep_asked = threading.Event()
-        self._swept_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="cache-caretaker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cache-sweeping", daemon=True)
 
     def start(self) -> None:
         """Begins, with a sweep."""
-        self._sweep_asked.set()
         self._thread.start()
 
-    def note(self, names: Sequence[str]) -> None:
-        """These bodies were stored and are to be made durable."""
-        with self._lock:
-            self._unsynced.extend(names)
-        self._wake.set()
-
-    def ask_sweep(self) -> None:
+    def ask(self) -> None:
         """Something was lost: look through the folder soon."""
-        self._sweep_asked.set()
         self._wake.set()
 
     def stop(self) -> None:
-        """Syncs what is left and ends. Blocks."""
+        """Ends, also in the midst of a sweep. Blocks."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if self._sweep_asked.is_set() or time.monotonic() - self._swept_at > SWEEP_SECONDS:
-                self._sweep_asked.clear()
-                self._swept_at = time.monotonic()
-                with contextlib.suppress(OSError, EntryStoreFailure):  # tried again in an hour
-                    self.sweep()
-            self._wake.wait(60)
+            self._try_sweep()
+            self._wake.wait(SWEEP_SECONDS)
             self._wake.clear()
-            self._stopping.wait(SYNC_SECONDS)  # what else is stored meanwhile is synced with it
-            self.sync()
-        self.sync()
+            self._stopping.wait(1)  # whoever loses one thing mostly loses more
         self._database.leave()
 
-    # ---- durability -----------------------------------------------------------------------------------------------
-
-    def sync(self) -> None:
-        """Makes all that was noted durable; what cannot be synced is left to the system."""
-        with self._lock:
-            names, self._unsynced = self._unsynced, []
-        if not names:
-            return
-        with contextlib.suppress(OSError):
-            if len(names) > _ONE_BY_ONE and _sync_all(self._folder):
-                return
-        paths = [self._bodies.folder / name for name in names]
-        for path in (*paths, *{path.parent for path in paths}, self._folder / JOURNALS[0]):
-            with contextlib.suppress(OSError):
-                _sync(path)
-
-    # ---- sweeping -------------------------------------------------------------------------------------------------
+    def _try_sweep(self) -> None:
+        try:
+            self.sweep()
+        except (OSError, EntryStoreFailure):
+            pass  # tried again in an hour, or when something else is lost
+        except Exception as fault:
+            self._on_fault(f"{type(fault).__name__}: {fault}")
 
     def sweep(self) -> bool:
         """Removes what no row names, and rows without a body; then corrects the count of bytes. Raises OSError, EntryStoreFailure.
@@ -125,7 +93,7 @@ class Caretaker:
             os.close(folder)
 
     def _sweep(self) -> None:
-        self._page.set_pending(self._sweep_incoming())
+        self._page.lower_pending(self._sweep_incoming())
         for shard in self._bodies.shards():
             self._sweep_shard(shard)
         self._sweep_rows()
@@ -178,11 +146,9 @@ class Caretaker:
             return
         with translated(self._folder):
             after = self._database.rows().body_bytes()
-        amount = total - max(
-            min(total, max(before, after)), min(before, after)
-        )  # between the two, it is what happened meanwhile
-        if abs(amount) > 1 << 20:
-            self._correct(amount)
+        amiss = max(total - max(before, after), min(before, after) - total)
+        if amiss > max(1 << 20, before // 20):  # more than what was stored and evicted meanwhile makes likely
+            self._correct()
 
     def _body_size(self, row: Row) -> int | None:
         if row_of_body(row.filename) != row.name:
@@ -201,25 +167,3 @@ class Caretaker:
                 if count % _SLICE == 0:
                     time.sleep(_PAUSE)
                 yield Path(item.path)
-
-
-def _sync(path: Path) -> None:
-    """Flushes one file or folder; never the database itself, whose locks a second descriptor would drop."""
-    assert path.name != DATABASE
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _sync_all(folder: Path) -> bool:
-    """Flushes the whole file system of `folder`; False where the system has no call for that."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if call is None:
-        return False
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return bool(call(file) == 0)
-    finally:
-        os.close(file)

@@ -1,0 +1,132 @@
+"""The sockets that a configuration asks for, opened: what people call them, and what must be gone at the end.
+
+What is spoken on them is decided where they are handed on; how one is opened, in `server.listeners`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from passoproxy.config.addresses import Address, FdAddress, TcpAddress, UnixAddress, is_loopback
+from passoproxy.config.reading import Loaded
+from passoproxy.config.settings import Settings
+from passoproxy.errors import ConfigurationError, Fault, PassoproxyError, ServiceUnreachable
+from passoproxy.server.listeners import inherit, open_tcp, open_unix
+
+Inherited = dict[str, list[int]]
+"""Descriptors of sockets that the service manager passed, by their names."""
+
+
+@dataclass(slots=True)
+class Bound:
+    """Where a daemon listens. `files` are those of unix sockets that it made itself."""
+
+    proxy: list[socket.socket] = field(default_factory=list)
+    admin: list[socket.socket] = field(default_factory=list)
+    probes: list[socket.socket] = field(default_factory=list)
+    files: dict[socket.socket, Path] = field(default_factory=dict)
+
+    def forget(self, sockets: Iterable[socket.socket]) -> None:
+        """Takes the files of these sockets away; to be done while they listen, so that nobody else can have put his own there."""
+        for sock in sockets:
+            if (path := self.files.pop(sock, None)) is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def close(self) -> None:
+        """Closes what was not handed to a server, or closes again what was."""
+        sockets = (*self.proxy, *self.admin, *self.probes)
+        self.forget(sockets)
+        for sock in sockets:
+            sock.close()
+
+
+def bind(loaded: Loaded, bound: Bound, inherited: Inherited) -> None:
+    """Opens every listener into `bound`, one after the other. Raises ServiceUnreachable, CannotCreate and ConfigurationError."""
+    settings, listen = loaded.settings, loaded.settings.server.listen
+    if loaded.is_default("server.listen") and not has_ipv6():
+        listen = tuple(each for each in listen if not (isinstance(each, TcpAddress) and ":" in each.host))
+    for key, addresses, sockets in (
+        ("server.listen", listen, bound.proxy),
+        ("admin.listen", settings.admin.listen, bound.admin),
+        ("admin.probe_listen", settings.admin.probe_listen, bound.probes),
+    ):
+        for address in addresses:
+            for sock in _opened(address, inherited, key, settings):
+                sockets.append(sock)
+                if isinstance(address, UnixAddress):
+                    bound.files[sock] = Path(address.path)
+                elif isinstance(address, FdAddress):
+                    _refuse_unguarded(sock, address, key, settings)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has the IPv6 loopback address."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def ports_of(sockets: Iterable[socket.socket]) -> tuple[int, ...]:
+    """The ports of those that have one."""
+    return tuple(int(sock.getsockname()[1]) for sock in sockets if sock.family != socket.AF_UNIX)
+
+
+def name_of(sock: socket.socket, scheme: str) -> str:
+    """How people call it: a URL, or `unix:` with the path."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return f"{scheme}://[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{scheme}://{name[0]}:{name[1]}"
+
+
+def _opened(address: Address, inherited: Inherited, key: str, settings: Settings) -> list[socket.socket]:
+    try:
+        match address:
+            case TcpAddress(host, port):
+                return [open_tcp(host, port)]
+            case UnixAddress(path):
+                everyone = key == "server.listen" and bool(settings.server.unix_peers)
+                return [open_unix(Path(path), everyone=everyone)]
+            case FdAddress(name):
+                return [inherit(descriptor) for descriptor in _passed(name, inherited, key)]
+    except PassoproxyError as error:
+        raise type(error)(str(error).replace("server.listen", key)) from error
+
+
+def _passed(name: str, inherited: Inherited, key: str) -> list[int]:
+    if name not in inherited:
+        known = ", ".join(sorted(inherited)) or "none"
+        raise ServiceUnreachable(
+            f"{key}: no socket named {name!r} was passed by the service manager (passed: {known}); check FileDescriptorName"
+        )
+    return inherited[name]
+
+
+def _refuse_unguarded(sock: socket.socket, address: FdAddress, key: str, settings: Settings) -> None:
+    """What the configuration's check asks of an address that it can read, asked of one that only the socket tells."""
+    server, admin = settings.server, settings.admin
+    guards = {
+        "server.listen": (
+            server.client_keys
+            or server.client_keys_file
+            or server.tls.client_ca_file
+            or server.allowed_peers
+            or server.trust_network,
+            "set server.client_keys_file, server.tls.client_ca_file or server.allowed_peers, or acknowledge it with server.trust_network: true",
+        ),
+        "admin.listen": (admin.token or admin.token_file, "set admin.token_file, or pass a socket on 127.0.0.1"),
+        "admin.probe_listen": (True, ""),
+    }
+    guard, remedy = guards[key]
+    if sock.family == socket.AF_UNIX or is_loopback(str(sock.getsockname()[0])) or guard:
+        return
+    problem = f"{address} is {name_of(sock, 'tcp')}, which other machines can reach, and nothing says who may use it"
+    raise ConfigurationError(Fault("", key, problem, remedy))

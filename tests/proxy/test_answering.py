@@ -1,0 +1,57 @@
+"""How answers are dressed: Age, Cache-Status, 304."""
+
+import pytest
+
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.ports import BytesBody
+from passoproxy.proxy.answering import from_store, passed, streamed
+from tests.fakes import ChunkedBody, response
+
+NOW = 1_700_000_000.0
+
+
+def entry(**more):
+    return Entry(
+        "k", "1", "p", "GET", "/", 200, fields_of([("Cache-Status", "far; hit"), ("X", "1"), ("Age", "9")]), **more
+    )
+
+
+async def test_a_stored_answer():
+    body = BytesBody(b"x")
+    answer = await from_store(RequestHead("GET", "/"), entry(digest="d"), body, 12.9, "m", NOW)
+    assert dict(answer.head.fields) == {"Cache-Status": "far; hit, m", "X": "1", "Age": "12"}
+    assert (answer.head.status, answer.head.reason, answer.body, answer.content_id) == (200, "OK", body, "d")
+
+
+@pytest.mark.parametrize(("age", "told"), [(0.9, "9"), (1.0, "1"), (30.5, "30")])
+async def test_a_streamed_answer_tells_its_age_from_one_second_on(age, told):
+    stored = entry()
+    answer = await streamed(RequestHead("GET", "/"), stored.head, stored, BytesBody(), age, "m", NOW)
+    assert answer.head.fields["Age"] == told
+
+
+async def test_a_made_tag_answers_conditions():
+    body = ChunkedBody(b"x")
+    asked = RequestHead("GET", "/", fields_of([("If-None-Match", 'W/"pp-1"')]))
+    answer = await from_store(asked, entry(made_etag='W/"pp-1"'), body, 0.0, "m", NOW)
+    assert (answer.head.status, answer.head.fields["ETag"]) == (304, 'W/"pp-1"')
+    assert body.closed
+
+
+async def test_head_and_post():
+    body = ChunkedBody(b"x")
+    answer = await from_store(RequestHead("HEAD", "/"), entry(), body, 0.0, "m", NOW)
+    assert answer.body.length == 0
+    assert body.closed
+    asked = RequestHead("POST", "/", fields_of([("If-None-Match", "*")]))
+    assert (await from_store(asked, entry(made_etag='W/"a"'), BytesBody(), 0.0, "m", NOW)).head.status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "delay", "age"), [([], 0.5, None), ([], 3.0, "3"), ([("Date", print_date(NOW - 7))], 0.0, "7")]
+)
+def test_passed(fields, delay, age):
+    answer = passed(response(201, fields), "m", NOW - delay, NOW)
+    assert (answer.head.status, answer.head.fields["Cache-Status"], answer.head.fields.get("Age")) == (201, "m", age)

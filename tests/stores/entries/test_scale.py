@@ -1,0 +1,137 @@
+"""A hundred thousand and a million entries: how long a start takes, and that the loop never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from passoproxy.core.cache.entry import Selector
+from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.hints import hints_of
+from passoproxy.stores.entries.names import body_name, row_name
+from passoproxy.stores.entries.sealing import Seal
+from tests.stores.entries.making import SECRET, entry, found, put, whole
+
+Opened = Callable[..., DiskStore]
+
+
+class Heartbeat:
+    """How long the loop was ever away, in seconds."""
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+
+    async def __aenter__(self) -> Heartbeat:
+        self._task = asyncio.ensure_future(self._beat())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+    async def _beat(self) -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            self.gaps.append(now - last - 0.001)
+            last = now
+
+    def share_over(self, seconds: float) -> float:
+        return sum(gap > seconds for gap in self.gaps) / len(self.gaps)
+
+
+async def fill(store: DiskStore, count: int) -> None:
+    for at in range(0, count, 500):
+        await asyncio.gather(*(put(store, entry(n), b"x" * 200) for n in range(at, min(at + 500, count))))
+
+
+async def purge_under_watch(store: DiskStore, count: int, selector: Selector) -> Heartbeat:
+    async with Heartbeat() as heartbeat:
+        began = time.perf_counter()
+        assert await store.purge(selector) == count
+        took = time.perf_counter() - began
+    print(
+        f"purge of {count}: {took:.1f} s; the loop was away {max(heartbeat.gaps) * 1000:.1f} ms at most,"
+        f" over 10 ms in {heartbeat.share_over(0.01):.3%} of {len(heartbeat.gaps)} looks"
+    )
+    assert (await store.stats()).entries == 0
+    return heartbeat
+
+
+async def test_a_purge_of_two_thousand_goes_in_slices(opened: Opened) -> None:
+    store = opened(1 << 30)
+    await fill(store, 2000)
+    heartbeat = await purge_under_watch(store, 2000, Selector(tag="country/de"))
+    assert len(heartbeat.gaps) > 20  # the loop had its turns while it went on
+
+
+@pytest.mark.slow
+async def test_a_purge_of_a_hundred_thousand_does_not_block_the_loop(opened: Opened) -> None:
+    """A thread that computes lets the loop have the interpreter after 5 ms at most; the rest is the machine's other work."""
+    store = opened(4 << 30)
+    await fill(store, 100_000)
+    heartbeat = await purge_under_watch(store, 100_000, Selector(prefix="/api/v2/*"))
+    assert heartbeat.share_over(0.01) < 0.005
+
+
+def rows(count: int) -> Iterator[tuple[object, ...]]:
+    seal = Seal(SECRET)
+    for n in range(count):
+        made = whole(entry(n), b"")
+        row = row_name(made)
+        yield row, hints_of(made), body_name(row, made.digest), seal.close(made), 1000 + n
+
+
+def insert(folder: Path, count: int) -> None:
+    """A million rows as the store itself would have written them; without bodies, which are no part of a start."""
+    db = sqlite3.connect(folder / "cache.db", isolation_level=None)
+    db.execute("PRAGMA synchronous = OFF")
+    db.execute("PRAGMA cache_size = -400000")
+    db.execute("BEGIN")
+    db.executemany(
+        "INSERT INTO Cache (key, raw, store_time, access_time, tag, size, mode, filename, value)"
+        " VALUES (?1, 1, ?5, ?5, ?2, 0, 1, ?3, ?4)",
+        rows(count),
+    )
+    db.execute("COMMIT")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+
+
+async def start_with(opened: Opened, folder: Path, count: int) -> float:
+    first = opened(16 << 30)
+    await put(first, entry("warm"), b"body")
+    await first.close()
+    await asyncio.to_thread(insert, folder, count)
+    size = (folder / "cache.db").stat().st_size
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    store = opened(16 << 30)
+    assert await found(store, entry("warm")) == b"body"
+    assert len(await store.select(entry(count // 2).key)) == 1
+    took = time.perf_counter() - began
+    assert (await store.stats()).entries > count * 0.9
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024
+    print(
+        f"{count} entries: started and answered in {took * 1000:.0f} ms; {size / count:.0f} bytes of metadata an entry on disk;"
+        f" {grown / count:.1f} bytes of memory an entry"
+    )
+    await store.close()
+    return took
+
+
+async def test_a_start_does_not_read_what_is_stored(opened: Opened, tmp_path: Path) -> None:
+    assert await start_with(opened, tmp_path / "cache", 5000) < 1
+
+
+@pytest.mark.slow
+async def test_a_million_entries_start_within_a_second(opened: Opened, tmp_path: Path) -> None:
+    assert await start_with(opened, tmp_path / "cache", 1_000_000) < 1
+    assert os.path.getsize(tmp_path / "cache" / "cache.db") > 1 << 29
