@@ -64,6 +64,7 @@ class Daemon:
         self.wired: Wired | None = None
         self.bound = Bound()
         self._control: socket.socket | None = None
+        self._control_hidden = False
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -111,6 +112,7 @@ class Daemon:
         stack.push_async_callback(self._end_keeper, wired)
         self._control = control_socket.listen(wired.state_folder)
         stack.callback(self._control.close)
+        stack.callback(self._hide_control, wired)
         wired.control.reloading = Reloading(wired, self._reading)
 
     def _warn(self, wired: Wired) -> None:
@@ -146,8 +148,7 @@ class Daemon:
         assert self._control is not None
         control = web.AppRunner(wired.control_app, access_log=None, shutdown_timeout=5.0)
         await self._site(control, [self._control], stack)
-        # While it still listens and the pair is still ours: later the file could be another daemon's.
-        stack.callback(control_socket.remove, wired.state_folder)
+        stack.callback(self._hide_control, wired)
         facts = wired.control.facts
         facts.listeners = (
             *(f"proxy {name_of(sock, 'https' if context else 'http')}" for sock in self.bound.proxy),
@@ -228,6 +229,12 @@ class Daemon:
         for server in self._servers:
             server.close()
         await wired.connections.drain(wired.loaded.settings.server.shutdown_grace)
+
+    def _hide_control(self, wired: Wired) -> None:
+        """Takes the control socket's file away, once, while it listens and the pair is ours: later it could be another daemon's."""
+        if not self._control_hidden:
+            self._control_hidden = True
+            control_socket.remove(wired.state_folder)
 
     async def _end_tasks(self) -> None:
         """All but the keeper's, which ends by itself when nobody can ask it any more, after the step that it is in."""

@@ -101,7 +101,7 @@ async def stage(lifetime: float) -> AsyncIterator[Stage]:
             config.chmod(0o600)
             config.write_text(text)
             async with Daemon(load(config, _environment())).running() as wired:
-                await _authorise(wired)
+                await authorise(wired)
                 yield Stage(origin, f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{admin}/", wired)
     finally:
         await sandbox.close()
@@ -151,21 +151,23 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(gone)}
 
 
-async def _authorise(wired: Wired) -> None:
-    """Does what a person does in the browser: opens the provider's page and presses the button that approves."""
-    ticket = wired.control.begin_login("command")
+async def authorise(wired: Wired) -> None:
+    """Logs in as a person would. Raises CommandFailure where the sandbox does not approve."""
+    back = await decide(wired.control.begin_login("command").url, "approve")
+    if "code=" not in back:
+        raise CommandFailure("the sandbox did not approve; run the demo again with --debug")
+    await wired.control.complete_login(back, "command")
+
+
+async def decide(url: str, decision: str) -> str:
+    """Does what a person does in the browser: opens the provider's page and presses a button; the address that it leads to."""
     async with aiohttp.ClientSession(trust_env=False) as session:
-        async with session.get(ticket.url) as page:
+        async with session.get(url) as page:
             form = _Form(await page.text())
         async with session.post(
-            urljoin(ticket.url, form.action), data={**form.fields, "decision": "approve"}, allow_redirects=False
+            urljoin(url, form.action), data={**form.fields, "decision": decision}, allow_redirects=False
         ) as answer:
-            back = answer.headers.get("Location", "")
-    if "code=" not in back:
-        raise CommandFailure(
-            f"the sandbox did not approve (it answered {answer.status}); run the demo again with --debug"
-        )
-    await wired.control.complete_login(back, "command")
+            return answer.headers.get("Location", "")
 
 
 class _Form(html.parser.HTMLParser):

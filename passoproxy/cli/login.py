@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, load
-from passoproxy.cli.speaking import note, number, say, say_json, seconds
+from passoproxy.cli.speaking import note, say, say_json
+from passoproxy.cli.wording import runway
 from passoproxy.errors import PersonNeeded, UsageFailure
 
 if TYPE_CHECKING:
@@ -56,10 +57,7 @@ def login(
     if as_json:
         say_json(token)
     else:
-        left = number(token, "runway_seconds")
-        say(
-            f"authorised; {'no person is needed' if left is None else f'{seconds(left)} until a person is needed, were it not renewed'}"
-        )
+        say(f"authorised; {runway(token)}, were it not renewed")
 
 
 def _through_daemon(remote: Remote, browser: bool, paste: bool) -> dict[str, Any]:

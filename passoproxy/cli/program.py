@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -54,9 +56,16 @@ def build() -> typer.Typer:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code; a traceback is shown only with `--debug`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [each for each in given if each != "--debug"]
+    own = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in own
+    given = [each for each in own if each != "--debug"] + given[len(own) :]
     logging.captureWarnings(True)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no text is no reason to fail
+    return _to_the_end(_done(given, debug))
+
+
+def _done(given: list[str], debug: bool) -> int:
     try:
         result = typer.main.get_command(build()).main(args=given, prog_name=NAME, standalone_mode=False)
     except TyperException as error:
@@ -67,10 +76,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _say("stopped", 130)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; closing standard output ourselves keeps the interpreter from complaining at its end.
-        sys.stderr.close()
-        return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except Exception as error:
@@ -82,11 +87,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _to_the_end(code: int) -> int:
+    """Whoever read our output may have gone: then the interpreter must not find the rest of it at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
 def _usage(error: TyperException) -> int:
     text = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else NAME
-    return _say(f"{' '.join(text.split())}; see '{command} --help'", 2)
+    said = " ".join(text.split())
+    if not said:
+        return 2  # a command group on its own has shown its help already
+    return _say(f"{said}{' See' if said.endswith('?') else '; see'} '{command} --help'", 2)
 
 
 def _failed(error: PassoproxyError, debug: bool) -> int:

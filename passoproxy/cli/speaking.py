@@ -7,10 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def say(text: str = "") -> None:
@@ -28,11 +24,16 @@ def say_json(data: object) -> None:
     say(json.dumps(data, indent=2, ensure_ascii=False, default=str))
 
 
-def console() -> Console:
-    """The terminal, for tables and colour; plain where standard output is no terminal."""
+def headline(word: str, style: str, rest: str = "") -> None:
+    """A word in bold and in a colour, and what belongs to it; plain in a pipe."""
+    if not sys.stdout.isatty():
+        say(f"{word}  {rest}".rstrip())
+        return
     from rich.console import Console
+    from rich.text import Text
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    # never as markup: the rest may hold brackets
+    Console(highlight=False).print(Text.assemble((word, f"bold {style}"), f"  {rest}" if rest else ""), soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
@@ -42,6 +43,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable
             say("\t".join(row))
         return
     from rich import box
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -50,8 +52,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(Text.from_markup(cell) if cell.startswith("[") else Text(cell) for cell in row))
-    console().print(shown)
+        shown.add_row(*map(Text, row))
+    Console(highlight=False).print(shown)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
@@ -91,6 +93,12 @@ def size(count: float | None) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError("unreachable")
+
+
+def part(found: Mapping[str, object], name: str) -> dict[str, object]:
+    """The object under `name`, an empty one where there is none."""
+    inner = found.get(name)
+    return inner if isinstance(inner, dict) else {}
 
 
 def number(data: Mapping[str, object], name: str) -> float | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, load
-from passoproxy.cli.speaking import console, facts, moment, number, say, say_json, seconds, size
+from passoproxy.cli.speaking import facts, headline, moment, number, part, say, say_json, seconds, size
+from passoproxy.cli.wording import access, chain, runway
 from passoproxy.errors import NotRunning
 
+Data = dict[str, object]
 CODES = {"ready": 0, "degraded": 1, "unready": 1}
+MOST_ERRORS = 5
 COLOURS = {"ready": "green", "degraded": "yellow", "unready": "red"}
 
 
@@ -16,7 +19,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the daemon's state: runway, cache, origin, recent errors. Exit 0 ready, 1 degraded, 3 not running."""
     from passoproxy.cli.handle import Remote
 
-    remote = Remote(load(config).settings.state.folder)
+    remote = Remote(load(config, secrets=False).settings.state.folder)
     try:
         found = remote.status()
     except NotRunning:
@@ -30,53 +33,57 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     raise typer.Exit(CODES.get(str(found.get("state")), 1))
 
 
-def _show(found: dict[str, object]) -> None:
-    state, token, cache, origin = (
-        str(found["state"]),
-        _part(found, "token"),
-        _part(found, "cache"),
-        _part(found, "origin"),
-    )
-    runway = number(token, "runway_seconds")
-    console().print(f"[bold {COLOURS.get(state, 'white')}]{state}[/]  {found.get('reason') or ''}".rstrip())
+def _show(found: Data) -> None:
+    state, token = str(found["state"]), part(found, "token")
+    headline(state, COLOURS.get(state, "white"), str(found.get("reason") or ""))
     say()
     facts(
         (
-            ("runway", "no person is ever needed" if runway is None else f"{seconds(runway)} until a person is needed"),
-            ("access token", f"{token.get('access')}, until {moment(number(token, 'access_until'))}"),
-            ("refresh chain", f"{token.get('chain')}{_because(token)}"),
+            ("runway", runway(token)),
+            ("access token", access(token)),
+            ("refresh chain", chain(token)),
             ("next refresh", moment(number(token, "next_refresh_at"))),
-            (
-                "cache",
-                f"{cache.get('entries', 0)} entries, {size(number(cache, 'bytes'))} of {size(number(cache, 'max_bytes'))}",
-            ),
-            (
-                "origin",
-                f"{origin.get('url')}, {origin.get('in_flight', 0)} under way, {origin.get('waiting', 0)} waiting",
-            ),
+            ("cache", _cache(part(found, "cache"))),
+            ("origin", _origin(part(found, "origin"))),
+            ("requests", _requests(part(found, "requests"))),
             ("running", f"{seconds(number(found, 'uptime_seconds'))}, version {found.get('version')}"),
+            ("listening", ", ".join(map(str, _list(found, "listeners"))) or "-"),
         )
     )
     if token.get("remedy"):
         say(f"\nwhat to do: {token['remedy']}")
-    for warning in _list(found, "warnings"):
-        say(f"warning: {warning.get('detail')}")
-    errors = _list(found, "recent_errors")[:5]
+    for warning in _parts(found, "warnings"):
+        say(f"\nwarning: {warning.get('detail')}")
+    errors = _parts(found, "recent_errors")[:MOST_ERRORS]
     if errors:
         say("\nrecent errors")
     for error in errors:
         say(f"  {moment(number(error, 'at'))}  {error.get('what')}  {error.get('target') or ''}".rstrip())
 
 
-def _because(token: dict[str, object]) -> str:
-    return f" ({token['reason']})" if token.get("reason") else ""
+def _cache(cache: Data) -> str:
+    count = int(number(cache, "entries") or 0)
+    taken = f"{size(number(cache, 'bytes'))} of {size(number(cache, 'max_bytes'))}"
+    return f"{count} {'entry' if count == 1 else 'entries'}, {taken}"
 
 
-def _part(found: dict[str, object], name: str) -> dict[str, object]:
-    part = found.get(name)
-    return part if isinstance(part, dict) else {}
+def _origin(origin: Data) -> str:
+    said = f"{origin.get('url')}, {origin.get('state', 'silent')}"
+    waiting = f"{origin.get('in_flight', 0)} under way, {origin.get('waiting', 0)} waiting"
+    paused = number(origin, "cool_down_until")
+    return f"{said}; {waiting}" + (f"; paused by a 429 until {moment(paused)}" if paused else "")
 
 
-def _list(found: dict[str, object], name: str) -> list[dict[str, object]]:
-    part = found.get(name)
-    return [each for each in part if isinstance(each, dict)] if isinstance(part, list) else []
+def _requests(requests: Data) -> str:
+    ratio = number(requests, "hit_ratio")
+    cached = "" if ratio is None else f", {ratio * 100:.0f} % of the cacheable from the cache"
+    return f"{requests.get('total', 0)}{cached}, {requests.get('refused', 0)} refused"
+
+
+def _list(found: Data, name: str) -> list[object]:
+    listed = found.get(name)
+    return listed if isinstance(listed, list) else []
+
+
+def _parts(found: Data, name: str) -> list[Data]:
+    return [each for each in _list(found, name) if isinstance(each, dict)]

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption
-from passoproxy.cli.speaking import facts, moment, note, number, say, say_json, seconds
+from passoproxy.cli.speaking import facts, moment, note, number, say, say_json
+from passoproxy.cli.wording import access, chain, runway
 from passoproxy.errors import CommandFailure, UsageFailure
 
 commands = typer.Typer(no_args_is_help=True, help="Show, refresh, import and export the pair.")
@@ -37,7 +38,7 @@ def refresh(
     if as_json:
         say_json(token)
     else:
-        say(f"refreshed; {_runway(token)}")
+        say(f"refreshed; {runway(token)}")
 
 
 @commands.command("import")
@@ -55,7 +56,7 @@ def import_pair(
     if as_json:
         say_json(token)
     else:
-        say(f"imported; {_runway(token)}")
+        say(f"imported; {runway(token)}")
 
 
 @commands.command("export")
@@ -90,19 +91,14 @@ def _read(file: str) -> bytes:
 def _show(token: dict[str, Any]) -> None:
     facts(
         (
-            ("access token", str(token.get("access"))),
-            ("valid until", moment(number(token, "access_until"))),
-            ("refresh chain", str(token.get("chain"))),
-            ("reason", str(token.get("reason") or "-")),
-            ("runway", _runway(token)),
+            ("runway", runway(token)),
+            ("access token", access(token)),
+            ("refresh chain", chain(token)),
             ("next refresh", moment(number(token, "next_refresh_at"))),
+            ("obtained", moment(number(token, "obtained_at"))),
+            ("grant", str(token.get("grant"))),
             ("generation", str(token.get("generation", 0))),
         )
     )
     if token.get("remedy"):
         say(f"\nwhat to do: {token['remedy']}")
-
-
-def _runway(token: dict[str, Any]) -> str:
-    left = number(token, "runway_seconds")
-    return "no person is needed" if left is None else f"{seconds(left)} until a person is needed"

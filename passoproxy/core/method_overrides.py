@@ -16,7 +16,8 @@ from passoproxy.core.http.patterns import decoded_once
 _FIELD = "_method"
 # PHP reads these characters in a field's name as underscores.
 _UNDERSCORES = re.compile(r"[._\[ ]")
-_MULTIPART = re.compile(rb"content-disposition:[^\r\n]*?[;\s]name\s*=\s*\"?([^\"\r\n;]*)\"?[^\r\n]*\r?\n", re.IGNORECASE)
+_DISPOSITION = re.compile(rb"content-disposition:([^\r\n]*)", re.IGNORECASE)
+_NAME = re.compile(rb"[;\s]name\s*=\s*\"?([^\";]*)", re.IGNORECASE)
 
 
 def methods_in_query(query: str | None) -> list[str]:
@@ -65,9 +66,10 @@ def _methods_in_json(data: bytes) -> list[str]:
 
 def _methods_in_parts(data: bytes) -> list[str]:
     found: list[str] = []
-    for part in _MULTIPART.finditer(data):
-        if _names_method(part[1].decode("latin-1")):
-            # The content begins after the part's empty line and is no longer than a method may be.
-            _, _, content = data[part.end() - 2 : part.end() + 1024].replace(b"\r\n", b"\n").partition(b"\n\n")
+    for line in _DISPOSITION.finditer(data):
+        name = _NAME.search(line[1])
+        if name is not None and _names_method(name[1].decode("latin-1")):
+            # The content begins after the part's empty line; a method is not long.
+            _, _, content = data[line.end() : line.end() + 1024].replace(b"\r\n", b"\n").partition(b"\n\n")
             found.append(content.partition(b"\n")[0].decode("latin-1"))
     return found

@@ -39,6 +39,10 @@ class Owner(Protocol):
         """It is idle and may carry another request."""
         ...
 
+    def unasked(self, connection: Connection) -> None:
+        """Something arrived on it outside an answer; it ends."""
+        ...
+
     def gone(self, connection: Connection) -> None:
         """It ended; said once, after which it calls no more."""
         ...
@@ -201,7 +205,8 @@ class Connection(asyncio.Protocol):
                 self._take_head(data)
             except PassoproxyError as fault:
                 self._end(fault)
-        else:
+        elif self._state is _IDLE:
+            self._owner.unasked(self)
             self.abort()
 
     def _take_head(self, data: bytes) -> None:
@@ -264,6 +269,8 @@ class Connection(asyncio.Protocol):
         self._body = self._answer = self._on_interim = None
         self._unpause()
         body.end()
+        if self._content is not None and self._content.excess:
+            self._owner.unasked(self)
         keep = clean and self._keep_alive and not self._transport.get_write_buffer_size()
         if not keep or self._loop.time() >= self._dies_at:
             self.close()

@@ -22,6 +22,9 @@ class Limits:
     settling: float = 0.01
     """Rest before a connection is used again, while another can be opened instead: an answer sent twice arrives within it, and ends the
     connection instead of going to the next request."""
+    distrust: float = 60.0
+    """For so long after anything arrived outside an answer no connection carries a second request: one that arrives later still, after the
+    next request was sent, could not be told from its answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ How an origin is reached is left to `dialing`, what happens on a connection to `
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 
 from passoproxy.errors import OriginTimeout, OriginUnreachable, Overloaded
@@ -32,6 +33,7 @@ class Pool:
         self._places = 0
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._closed = False
+        self._distrusts_until = -math.inf
 
     @property
     def endpoint(self) -> Endpoint:
@@ -146,7 +148,16 @@ class Pool:
 
     # ---- what connections tell
 
+    def unasked(self, connection: Connection) -> None:
+        self._distrusts_until = asyncio.get_running_loop().time() + self._limits.distrust
+        for kept in list(self._idle):
+            if kept is not connection:
+                kept.close()
+
     def released(self, connection: Connection) -> None:
+        if asyncio.get_running_loop().time() < self._distrusts_until and connection.served:
+            connection.close()
+            return
         while self._waiting and not self._closed:
             turn = self._waiting.popleft()
             if not turn.done():

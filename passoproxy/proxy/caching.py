@@ -14,7 +14,7 @@ from passoproxy.core.cache import directives, reuse, status
 from passoproxy.core.cache import key as keys
 from passoproxy.core.cache.canonical import Unreadable
 from passoproxy.core.cache.directives import Asked
-from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.invalidation import SAFE_METHODS, invalidated
 from passoproxy.core.cache.key import METHOD_FIELD
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
@@ -85,9 +85,9 @@ class Caching:
         self._fetching.mode = mode
         self._settling.terms = RememberedTerms(mode)
 
-    def purged(self) -> None:
+    def purged(self, selector: Selector) -> None:
         """To be told whenever something was purged: whoever asks from now on must not get an answer that was asked for before."""
-        self.flights.release_all()
+        self.flights.release_where(selector)
 
     async def close(self) -> None:
         """Ends all flights."""
@@ -145,9 +145,8 @@ class Caching:
         head = request.head
         key = keys.primary_key(self._partition(), replace(head, method="GET", fields=NO_FIELDS), policy.key)
         gone = 0
-        if selectors := invalidated(head, key, response.head, self._origin, policy):
-            self.purged()
-        for selector in selectors:
+        for selector in invalidated(head, key, response.head, self._origin, policy):
+            self.purged(selector)
             gone += await self._fetching.guarded(self._store.purge(selector), 0)
         if gone:
             self._observer(EntriesPurged(gone, "invalidation"))

@@ -84,7 +84,7 @@ class Fetching:
     async def carry(self, errand: Errand, flight: Flight) -> None:
         """Flies: lands the flight and stays until what is stored is stored. Raises what the road raises."""
         # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
-        began = self._provisional(errand)
+        began = flight.subject = self._provisional(errand)
         writer = await self.guarded(self._store.create(began), None) if errand.keeps else None
         try:
             await self._ask(errand, flight, began, writer)

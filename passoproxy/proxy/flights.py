@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import TaskFailed
 from passoproxy.core.http.messages import ResponseHead
 from passoproxy.errors import Overloaded, PassoproxyError
@@ -78,6 +78,8 @@ class Flight:
         loop = asyncio.get_running_loop()
         self.key = key
         self.background = background
+        self.subject: Entry | None = None
+        """What the answer would be stored as, as far as that is known before it comes."""
         self.landing: asyncio.Future[Landing] = loop.create_future()
         self.done: asyncio.Future[None] = loop.create_future()
         self._taken: asyncio.Future[bool] = loop.create_future()
@@ -210,9 +212,11 @@ class Flights:
         if flight.key is not None and self._aloft.get(flight.key) is flight:
             del self._aloft[flight.key]
 
-    def release_all(self) -> None:
-        """From now on nobody finds any of the flights under way."""
-        self._aloft.clear()
+    def release_where(self, selector: Selector) -> None:
+        """From now on nobody finds a flight whose answer `selector` means, or whose subject is not known yet."""
+        for flight in list(self._aloft.values()):
+            if flight.subject is None or selector.matches(flight.subject):
+                self.release(flight)
 
 
 class _Memory:

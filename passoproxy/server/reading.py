@@ -8,7 +8,7 @@ for each head, so that nothing of one request can reach another.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
@@ -26,8 +26,7 @@ MOST_FIELDS = 256
 _OWN_REQUEST_LINE = b"GET / HTTP/1.0\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A head that may be handled. `keep_alive`: what the client asked for (RFC 9112 §9.3); `expects_continue`: it waits for a 100."""
 
     head: RequestHead

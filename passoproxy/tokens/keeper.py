@@ -1,7 +1,7 @@
 """The keeper: the one task that owns the pair, renews it in time whether or not anybody asks, and saves before it publishes.
 
 Everybody else looks (`current`, `snapshot`) or places an order (`refresh`, `install`, `forget`, `renewed`) and waits; a caller that leaves
-cancels nothing. What attempts come to is `renewing`, what a crash left `recovering`, what is held `holding`.
+cancels nothing. What attempts come to is `renewing`, what a crash left `recovering`, what orders come to `obeying`, what is held `holding`.
 """
 
 from __future__ import annotations
@@ -11,31 +11,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from passoproxy.core.events import TaskFailed, Warned
-from passoproxy.core.oauth.chain import Access, Chain
+from passoproxy.core.oauth.chain import Access
 from passoproxy.core.oauth.importing import document_of, read_import
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
-from passoproxy.core.oauth.transaction import digest, remembered
 from passoproxy.errors import AnswerUnusable, CommandFailure, PersonNeeded
-from passoproxy.ports import ChainRecord, Clock, Observer, PairStore, RawAnswer, nobody
+from passoproxy.ports import Clock, Observer, PairStore, RawAnswer, nobody
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.holding import Holding
+from passoproxy.tokens.obeying import Obeying
 from passoproxy.tokens.orders import Orders, first_of
 from passoproxy.tokens.recovering import Recovering
-from passoproxy.tokens.refreshing import Granted, Refreshing
+from passoproxy.tokens.refreshing import Refreshing
 from passoproxy.tokens.renewing import Renewing
 from passoproxy.tokens.saving import RETRY_INTERVAL, Blocking, Saving, in_thread
-from passoproxy.tokens.telling import failure_of
 
 CALLER_PATIENCE = 10.0
 """Seconds that a request waits for a bearer that is on its way."""
 
 CLOCK_LOOK = 15.0
 """The task looks at the clocks at least this often, in seconds."""
-
-REFUSAL_SPACING = 300.0
-"""A bearer that a 401 brought is not renewed by another 401 within this many seconds, or a tenth of its life."""
 
 
 class Keeper:
@@ -67,12 +63,11 @@ class Keeper:
         self._recovering = Recovering(
             self._holding, self._saving, self._refreshing, self._renewing, terms, asking.issued_to, observe
         )
+        self._obeying = Obeying(self._holding, self._saving, self._refreshing, self._renewing, terms, clock)
         self._orders = Orders(clock)
         self._turn = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
-        self._refused_generation = 0
-        self._refused_at = float("-inf")
 
     # ---- what everybody may do -----------------------------------------------------------------------------------------
 
@@ -105,9 +100,9 @@ class Keeper:
 
     async def renewed(self, refused: Bearer) -> Bearer | None:
         """After a 401: a newer bearer, None where none can be had. Raises AuthorizationRequired while the chain is dead."""
-        if newer := self._newer_than(refused):
+        if newer := self._obeying.newer_than(refused):
             return newer
-        return await self._orders.place(lambda: self._renew_refused(refused))
+        return await self._orders.place(lambda: self._obeying.renew_refused(refused))
 
     async def refresh(self, force: bool = False) -> TokenSnapshot:
         """Renews now, and answers when the new token is in use.
@@ -115,17 +110,17 @@ class Keeper:
         `force` presents even a token that is remembered as dead, once. Raises CommandFailures that say what came of it.
         """
         known = self._holding.generation
-        return await self._orders.place(lambda: self._refresh(force, known))
+        return await self._orders.place(lambda: self._obeying.refresh(force, known))
 
     async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
         """Takes a pair over (a document of `token import`, or a pair), and answers when it is in use. CommandFailure where it is none."""
         pair = self._imported(document) if isinstance(document, bytes) else document
         taken = replace(pair, source=source)
-        return await self._orders.place(lambda: self._install(taken))
+        return await self._orders.place(lambda: self._obeying.install(taken))
 
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        """Takes over what a login's token answer holds: kept first, interpreted second. Raises AnswerUnusable."""
-        return await self._orders.place(lambda: self._install_answer(answer))
+        """Takes over what a login's token answer holds: kept first, interpreted second. CommandFailure where it holds no pair."""
+        return await self._orders.place(lambda: self._obeying.install_answer(answer))
 
     async def export(self) -> dict[str, object]:
         """The pair as the token endpoint would answer it, with `obtained_at`. Holds secrets. PersonNeeded where there is none."""
@@ -135,7 +130,7 @@ class Keeper:
 
     async def forget(self, *, revoked: bool = False) -> None:
         """Erases the pair. `revoked`: its refresh token is remembered as dead. Raises PairStoreFailure where it cannot be erased."""
-        await self._orders.place(lambda: self._forget(revoked))
+        await self._orders.place(lambda: self._obeying.forget(revoked))
 
     # ---- its life --------------------------------------------------------------------------------------------------------
 
@@ -171,7 +166,7 @@ class Keeper:
                 fault = await self._orders.carry_out()
                 if fault is not None:
                     self._observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
-            elif self._renewing.is_due() and not self._orders.closed:
+            elif self._renewing.due_in() == 0.0 and not self._orders.closed:
                 await self._renewing.attempt()
         except Exception as fault:  # the pair must not be lost to a fault of one step
             self._observe(TaskFailed("keeper", f"a step failed: {type(fault).__name__}"))
@@ -182,8 +177,8 @@ class Keeper:
         """Seconds until the task has something to do."""
         holding, now = self._holding, self._holding.now()
         moments = [now + CLOCK_LOOK]
-        if holding.next_at is not None:
-            moments.append(holding.next_at)
+        if (due_in := self._renewing.due_in()) is not None:
+            moments.append(now + due_in)
         if holding.pair and holding.pair.access_until is not None and holding.standing.access is Access.VALID:
             moments.append(holding.pair.access_until)
         if self._saving.unsaved or (self._recovering.unread and holding.newest is None):
@@ -200,106 +195,13 @@ class Keeper:
         if self._holding.newest is not None:
             await self._renewing.save(self._holding.newest)
 
-    # ---- orders ----------------------------------------------------------------------------------------------------------
-
-    async def _refresh(self, force: bool, known: int) -> TokenSnapshot:
-        holding, pair = self._holding, self._holding.newest
-        if holding.generation > known and not force:
-            return self.snapshot()  # somebody else's order brought a newer one meanwhile
-        if self._terms.needs_person:
-            if pair is None or pair.refresh_token is None:
-                raise PersonNeeded(f"there is nothing to refresh: {self.snapshot().reason}; run 'passoproxy login'")
-            if not force and (holding.standing.chain is Chain.DEAD or not self._renewing.may_present()):
-                shown = self.snapshot()
-                raise PersonNeeded(
-                    f"not refreshed: {shown.reason}; {shown.remedy} ('--force' presents the token once more)"
-                )
-        outcome = await self._renewing.attempt()
-        if not isinstance(outcome, Granted):
-            if holding.newest is not pair:
-                return self.snapshot()  # refused, but the store had a newer one
-            raise failure_of(outcome)
-        if holding.held is not None:
-            raise CommandFailure(
-                f"a new pair was obtained and is held back until it can be saved: {self.snapshot().remedy}"
-            )
-        return self.snapshot()
-
-    async def _renew_refused(self, refused: Bearer) -> Bearer | None:
-        holding = self._holding
-        if newer := self._newer_than(refused):
-            return newer
-        if holding.held is not None:
-            # the older token is of no use any more, so there is nothing else left to live on
-            self._renewing.use(holding.held)
-            return self.current()
-        self._refuse_if_dead()
-        if self._may_renew(refused):
-            self._refused_generation, self._refused_at = refused.generation, self._clock.monotonic()
-            await self._renewing.attempt()
-            if newer := self._newer_than(refused):
-                return newer
-            if holding.pair and holding.pair.access_until is None:
-                await self._renewing.end_access()  # nobody knew its time; now it is known to be over
-            self._refuse_if_dead()
-        return None
-
-    def _may_renew(self, refused: Bearer) -> bool:
-        """One attempt for each generation that was refused, and none for one that such an attempt has just brought."""
-        pair = self._holding.newest
-        if pair is None or refused.generation <= self._refused_generation:
-            return False
-        if self._terms.needs_person and (pair.refresh_token is None or not self._renewing.may_present()):
-            return False
-        spacing = min(REFUSAL_SPACING, 0.1 * pair.lifetime) if pair.lifetime else REFUSAL_SPACING
-        return self._clock.monotonic() - self._refused_at >= spacing
-
-    async def _install(self, pair: Pair) -> TokenSnapshot:
-        holding = self._holding
-        pair = holding.numbered(pair)
-        holding.record = replace(holding.record, intent=None)
-        holding.held, holding.login_until, holding.last_error, self._renewing.failures = None, 0.0, "", 0
-        saved = await self._renewing.save(pair)
-        self._renewing.use(pair)
-        holding.saved = saved
-        return self.snapshot()
-
-    async def _install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        outcome = (await self._refreshing.settle(answer, self._holding.newest, self._holding.record)).outcome
-        if not isinstance(outcome, Granted):
-            raise failure_of(outcome)
-        shown = await self._install(outcome.pair)
-        if outcome.durable:
-            self._holding.saved = True
-            shown = self.snapshot()
-        return shown
-
-    async def _forget(self, revoked: bool) -> None:
-        holding, pair = self._holding, self._holding.newest
-        spent = holding.record.spent
-        if revoked and pair and pair.refresh_token:
-            spent = remembered(spent, digest(pair.refresh_token))
-        record = ChainRecord(spent=spent)
-        await self._saving.erase(record)
-        holding.record = record
-        holding.drop()
-        self._renewing.plan()
-
     # ---- small steps -----------------------------------------------------------------------------------------------------
-
-    def _refuse_if_dead(self) -> None:
-        if self._holding.standing.chain is Chain.DEAD:
-            raise self._holding.refusal()
 
     def _imported(self, document: bytes) -> Pair:
         try:
             return read_import(document, self._holding.now(), self._terms, self._salt())
         except AnswerUnusable as fault:
             raise CommandFailure(str(fault)) from fault
-
-    def _newer_than(self, refused: Bearer) -> Bearer | None:
-        bearer = self.current()
-        return bearer if bearer is not None and bearer.generation > refused.generation else None
 
     def _is_on_its_way(self, within: float) -> bool:
         holding = self._holding

@@ -24,6 +24,9 @@ from passoproxy.tokens.saving import RETRY_INTERVAL, Saving
 SPACING = 1.0
 """Never more than one attempt within this many seconds."""
 
+NO_TIME = 1e-6
+"""Less than this is what is left of a wait by rounding, not by time."""
+
 FIRST_REPLAY_WITHIN = 8.0
 """A token whose answer was lost is presented again within this many seconds, where it may be."""
 
@@ -56,9 +59,11 @@ class Renewing:
 
     # ---- when ----------------------------------------------------------------------------------------------------------
 
-    def is_due(self) -> bool:
-        """Whether it is time for an attempt."""
-        return self._holding.next_at is not None and self._holding.now() >= self._holding.next_at
+    def due_in(self) -> float | None:
+        """Seconds until the next attempt, 0 when it is due, None where there is none."""
+        if self._holding.next_at is None:
+            return None
+        return max(0.0, self._holding.next_at - self._holding.now(), self._spacing())
 
     def plan(self, outcome: Failure | Unrecorded | None = None) -> None:
         """Sets when the next attempt is due: by the pair's life, or after an attempt that came to `outcome`."""
@@ -118,7 +123,8 @@ class Renewing:
         """Seconds until the provider may be asked again, what the process before this one asked included."""
         here = self._asked_at + SPACING - self._clock.monotonic()
         before = self._holding.record.asked_at + SPACING - self._holding.now()
-        return max(0.0, here, min(before, SPACING))
+        wait = max(here, min(before, SPACING))
+        return wait if wait > NO_TIME else 0.0
 
     async def _carried_out(self) -> Outcome:
         holding, now = self._holding, self._holding.now()

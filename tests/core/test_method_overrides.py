@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from passoproxy.core.method_overrides import may_hold_method, methods_in_body, methods_in_query
@@ -67,3 +69,10 @@ def test_bodies(content_type: str, data: bytes, methods: list[str]) -> None:
 )
 def test_kinds_of_bodies(content_type: str, expected: bool) -> None:
     assert may_hold_method(content_type) is expected
+
+
+def test_hostile_bodies_take_time_in_proportion() -> None:
+    began = time.process_time()
+    assert methods_in_body(PARTS, b"content-disposition:" * 50_000) == []
+    assert methods_in_body(PARTS, b"content-disposition: name=" * 40_000) == []
+    assert time.process_time() - began < 2

@@ -62,6 +62,9 @@ class Owner:
     def released(self, connection: Connection) -> None:
         self.calls.append("released")
 
+    def unasked(self, connection: Connection) -> None:
+        self.calls.append("unasked")
+
     def gone(self, connection: Connection) -> None:
         self.calls.append("gone")
 
@@ -273,7 +276,8 @@ async def test_bytes_outside_an_answer(sockets: socket.socket) -> None:
     connection, transport, owner = made(sockets)
     connection.data_received(OK)
     connection.data_received(OK)
-    assert (owner.calls, transport.calls[0], connection.usable) == (["gone"], "abort", False)
+    connection.abort()
+    assert (owner.calls, transport.calls, connection.usable) == (["unasked", "gone"], ["abort"], False)
 
 
 async def test_bytes_in_the_socket_that_nobody_has_read(sockets: socket.socket) -> None:

@@ -570,6 +570,23 @@ async def test_sent_once_more_and_never_a_third_time() -> None:
         assert len(there.heard) == 3
 
 
+async def test_sent_once_more_on_a_connection_that_is_new() -> None:
+    """Others that were kept as long may be dead as well."""
+
+    async def play(line: Line) -> None:
+        await line.request()
+        if line.number < 2:
+            await until(lambda: len(there.heard) >= 2)
+        await line.say(OK)
+        await line.request()  # and is dropped
+
+    async with origin_that(play) as there, caller_of(there.port) as caller:
+        await asyncio.gather(caller.origin.send(request()), caller.origin.send(request()))
+        assert caller.pool.idle == 2
+        assert (await caller.origin.send(request())).head.status == 200
+        assert there.accepted == 3
+
+
 async def test_not_sent_again_once_a_byte_of_the_answer_came() -> None:
     async def play(line: Line) -> None:
         await line.request()

@@ -91,10 +91,10 @@ async def test_gzip_padding_is_ignored() -> None:
     ("coding", "most"), [("gzip", codings.STEP), ("br", codings.STEP + 64 * 1024), ("zstd", 4 * 1024 * 1024)]
 )
 def test_a_bomb_comes_in_bounded_steps(coding: str, most: int) -> None:
-    bomb = OTHERS[coding](b"0" * (256 * 1024 * 1024))
-    assert len(bomb) < 300_000
+    bomb = OTHERS[coding](b"0" * (64 * 1024 * 1024))
+    assert len(bomb) < 80_000
     sizes = [len(part) for part in codings.decoder(coding).feed(bomb)]
-    assert sum(sizes) == 256 * 1024 * 1024
+    assert sum(sizes) == 64 * 1024 * 1024
     assert max(sizes) <= most
 
 

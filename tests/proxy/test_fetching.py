@@ -134,7 +134,9 @@ async def test_variants_of_one_key_are_bounded():
 async def test_a_head_freshens_or_outdates_what_get_stored(answer, after):
     stand = await stale(FRESH, ("Content-Length", "5"), ("X", "old"))
     stand.origin.script = [stand.says(*answer, body=b""), stand.says(FRESH)]
-    assert (await stand.ask(method="HEAD")).status == 200
+    head = await stand.ask(method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers.get("x") == ("new" if after == "hit" else None)
     assert stand.origin.seen[-1].head.method == "HEAD"
     again = await stand.ask()
     assert again.trail.cache == after

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import OriginUnreachable, Overloaded
@@ -310,16 +311,43 @@ async def test_whoever_comes_too_late_and_has_no_patience_asks_alone():
     await stand.cache.close()
 
 
-async def test_whoever_asks_after_a_purge_does_not_join_an_older_flight():
-    stand = closed(Stand())
+@pytest.mark.parametrize("selector", [Selector(), Selector(target="/x"), Selector(tag="t"), Selector(target="/other")])
+async def test_whoever_asks_after_a_purge_does_not_join_an_older_flight(selector):
+    stand = closed(Stand(policy=RoutePolicy(tags=("t",))))
     stand.origin.script = [stand.says(FRESH, body=b"old"), stand.says(FRESH, body=b"new")]
     before = stand.begin()
     await stand.quiet()
-    stand.cache.purged()
+    stand.cache.purged(selector)
     after = stand.begin()
     await stand.quiet()
     stand.door.opened.set()
-    assert [(await before).body, (await after).body] == [b"old", b"new"]
+    joined = selector.target == "/other"
+    assert [(await before).body, (await after).body] == [b"old", b"old" if joined else b"new"]
+
+
+async def test_a_write_keeps_later_readers_from_joining_an_older_flight():
+    stand = closed(Stand())
+    before = stand.begin()
+    await stand.quiet()
+    writing = stand.begin("/x", "PUT", body=b"w")
+    await stand.quiet()
+    stand.origin.script = [stand.says(FRESH, body=b"old"), stand.says(), stand.says(FRESH, body=b"new")]
+    stand.door.opened.set()
+    assert (await writing).status == 200
+    await before
+    assert (await stand.ask()).body == b"new"
+
+
+async def test_a_flight_of_an_unknown_subject_is_released_by_any_purge():
+    flights = Flights(FakeClock())
+
+    async def carry(flight):
+        return None
+
+    flights.launch("k", carry)
+    flights.release_where(Selector(target="/elsewhere"))
+    assert flights.of("k") is None
+    await asyncio.sleep(0)
 
 
 # ---- in the background ---------------------------------------------------------------------------------------------------

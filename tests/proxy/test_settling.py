@@ -2,6 +2,7 @@
 
 import pytest
 
+from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.errors import (
     AuthorizationRequired,
@@ -14,7 +15,7 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from tests.caching_stand import ROUTE, Stand
-from tests.fakes import ChunkedBody
+from tests.fakes import BROKEN, ChunkedBody
 
 FRESH = ("Cache-Control", "max-age=10")
 ERRORS = [OriginUnreachable, OriginTimeout, OriginInvalid, Overloaded, ConnectionDropped]
@@ -70,6 +71,23 @@ async def test_other_answers_are_answers(status):
     assert (await stand.ask()).status == status
 
 
+async def test_a_failure_that_says_how_long_it_holds_is_stored_where_nothing_better_is():
+    stand = Stand(policy=RoutePolicy(stale_if_error=600.0))
+    stand.origin.script = [stand.says(FRESH, status=503, body=b"no"), stand.says(FRESH, status=503, body=b"still")]
+    assert "stored" in (await stand.ask()).cache
+    answer = await stand.ask()
+    assert (answer.status, answer.trail.cache) == (503, "hit")
+    await stand.clock.advance(11)
+    assert (await stand.ask()).body == b"still"
+
+
+async def test_a_failure_does_not_take_the_place_of_something_better():
+    stand = await stored(RoutePolicy(stale_if_error=600.0), CacheMode(http=True), FRESH)
+    await stand.clock.advance(11)
+    stand.origin.script = [stand.says(FRESH, status=503, body=b"no")] * 2
+    assert [(await stand.ask()).body for _ in range(2)] == [b"hello", b"hello"]
+
+
 async def test_a_failing_head_has_no_body():
     stand = Stand(policy=ROUTE)
     stand.origin.script = [stand.says(status=503, body=b"no")]
@@ -88,7 +106,6 @@ async def test_a_long_failure_streams_to_the_one_who_asked():
 async def test_a_failure_that_breaks_off_is_a_failure_too():
     stand = await stored()
     await stand.clock.advance(61)
-    from tests.fakes import BROKEN
 
     body = ChunkedBody(b"x", BROKEN)
     stand.origin.script = [stand.says(status=500, body=body)]
@@ -136,7 +153,6 @@ async def test_a_fallback_whose_body_is_lost_is_the_refusal():
     stand.door.opened.clear()
     asking = stand.begin()
     await stand.quiet()
-    from passoproxy.core.cache.entry import Selector
 
     await stand.store.purge(Selector())
     stand.origin.script = [OriginUnreachable("no")]

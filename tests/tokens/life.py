@@ -73,7 +73,8 @@ class Life:
         return self.keeper
 
     async def stop(self) -> None:
-        await self.keeper.close()
+        # an order under way may still have to wait for its second
+        await asyncio.gather(self.keeper.close(), self.clock.advance(2))
         if self.task is not None:
             await self.task
 

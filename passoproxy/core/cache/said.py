@@ -10,7 +10,6 @@ from passoproxy.core.cache.directives import Directives, of_response, read_secon
 from passoproxy.core.http.grammar import parse_date
 from passoproxy.core.http.messages import Fields
 
-
 FAILURE_STATUSES = frozenset({429, 500, 502, 503, 504})
 
 

@@ -7,7 +7,7 @@ whatever does not look like a request line. What the fields mean is left to `fra
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from passoproxy.core.http.grammar import WORD_CHARACTERS
 from passoproxy.core.http.targets import Target, parse_target
@@ -25,9 +25,8 @@ _HOPELESS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])
 _START = re.compile(rb"[%b]" % _WORD)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLine:
-    """A request line that passed, with `fields_at`: where in the head the field lines begin."""
+class RequestLine(NamedTuple):
+    """A request line that passed, with `fields_at`: where in the head the field lines begin. A tuple for speed, as `Target`."""
 
     method: str
     target: Target

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
 
 from passoproxy.errors import BadRequest
 
@@ -34,9 +35,11 @@ class Authority:
     port: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A request target: `text` in origin-form (`*` for a whole server), `authority` as an absolute-form target named it, else None."""
+class Target(NamedTuple):
+    """A request target: `text` in origin-form (`*` for a whole server), `authority` as an absolute-form target named it, else None.
+
+    A tuple, because one is made for every request and a frozen dataclass costs three times as much.
+    """
 
     text: str
     authority: str | None = None

@@ -17,6 +17,8 @@ from passoproxy.stores.entries.scribe import Asked, Changes, Outcome
 from passoproxy.stores.entries.shared_page import PURGED
 
 TOUCH_SECONDS = 5.0
+GIVE_BACK_SECONDS = 0.2
+_PAGES_TOGETHER = 250
 _MOST_TOUCHES = 4096
 _TOUCHES_TOGETHER = 64
 _JOURNAL_BYTES = 1 << 20
@@ -40,7 +42,7 @@ class Committing:
         self._together_bytes = max(1 << 20, max_bytes // 16)
         self._on_evicted, self._on_failure, self._on_stored = on_evicted, on_failure, on_stored
         self._on_no_room = on_no_room
-        self._touched_at = time.monotonic()
+        self._touched_at = self._gave_back_at = time.monotonic()
 
     def carry_out(self, asked: Sequence[Asked]) -> list[Outcome]:
         """Does the jobs, as many together as have room together."""
@@ -158,10 +160,20 @@ class Committing:
     def tick(self) -> None:
         """Writes down what was asked for, keeps the journal short, notices that the folder was taken away."""
         now = time.monotonic()
-        if now - self._touched_at < TOUCH_SECONDS:
-            return
-        self._touched_at = now
-        self._write_touches()
+        if now - self._gave_back_at >= GIVE_BACK_SECONDS:
+            self._gave_back_at = now
+            self._give_back()
+        if now - self._touched_at >= TOUCH_SECONDS:
+            self._touched_at = now
+            self._write_touches()
+
+    def _give_back(self) -> None:
+        try:
+            rows = self._database.rows()
+            with translated(self._premises.folder):
+                rows.give_back(_PAGES_TOGETHER)
+        except EntryStoreFailure:
+            self._database.leave()  # a file that is larger than it need be is no loss
 
     def _write_touches(self) -> None:
         keys = [key_name(key) for key in self._touches()[:_MOST_TOUCHES]]

@@ -70,7 +70,7 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
             cull_limit=0,  # room is made before a row is written, never within its transaction
             sqlite_journal_mode="wal",
             sqlite_synchronous=1,
-            sqlite_auto_vacuum=1,
+            sqlite_auto_vacuum=2,  # incremental: full would move pages at every commit of a purge
             sqlite_cache_size=2048,
             sqlite_mmap_size=0,  # a mapped database that is cut short kills the process
             sqlite_trusted_schema=0,
@@ -189,7 +189,10 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
     def make_room(self, need: int, rows: int) -> tuple[list[str], bool]:
         """Evicts the least recently used until `need` bytes and `rows` rows fit; the names of the bodies that went, and whether they fit."""
         total = need + rows * _OVERHEAD
-        if self.volume() + total <= self._most:
+        over = self.volume() + total - self._most
+        if over > 0 and self.give_back(over // _PAGE + 1):
+            over = self.volume() + total - self._most
+        if over <= 0:
             return [], True
         spare = self._most // 64  # a little more goes, so that not every entry evicts one
         self.size_limit = max(0, self._most - total - spare)
@@ -205,6 +208,14 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
     def correct_size(self) -> None:
         """Sums up the bodies' sizes anew. Reads every row, so it is for when the sum is likely to be wrong."""
         self._sql("UPDATE Settings SET value = (SELECT COALESCE(SUM(size), 0) FROM Cache) WHERE key = 'size'")
+
+    def give_back(self, pages: int) -> int:
+        """Lets the file system have at most so many pages that removed rows left; how many that were."""
+        ((free,),) = self._sql("PRAGMA freelist_count").fetchall()
+        pages = min(pages, int(free))
+        if pages:
+            self._sql(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        return pages
 
     def shorten_journal(self, limit: int) -> None:
         """Empties the journal into the database if it is over `limit` bytes; another process that reads may put it off."""

@@ -53,4 +53,4 @@ class Sifting:
         self._ended = len(pairs) < HINTS
         if pairs:
             self._hints, self._rowid = pairs[-1]
-        return [rowid for hints, rowid in pairs if judged(self._selector, hints) is not False]
+        return sorted(rowid for hints, rowid in pairs if judged(self._selector, hints) is not False)

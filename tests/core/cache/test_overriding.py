@@ -106,6 +106,11 @@ def test_the_longer_window_applies():
     assert (found.stale_while_revalidate, found.stale_if_error, found.stale_if_unauthorized) == (100, 20, 30)
 
 
+def test_a_stored_failure_has_no_windows():
+    policy = RoutePolicy(stale_while_revalidate=10.0, stale_if_error=20.0, stale_if_unauthorized=30.0)
+    assert not said("max-age=5, stale-if-error=9", 503, policy=policy).has_windows
+
+
 def test_without_override_prohibitions_stay():
     found = said("max-age=5, must-revalidate", policy=RoutePolicy(ttl=60.0, stale_if_error=20.0))
     assert found.never_stale

@@ -56,6 +56,9 @@ def verdict(line="", status=200, *fields, shared=True, asked=NOTHING_ASKED, poli
         ("no-cache", 200, [], True, False),
         ("no-cache, stale-if-error=60", 200, [], True, False),
         ("max-age=0, stale-if-error=60", 200, [], True, True),
+        ("max-age=0, stale-if-error=60", 503, [], True, False),  # a failure is kept for its freshness alone
+        ("max-age=0", 503, [("ETag", '"a"')], True, False),
+        ("", 503, [("Last-Modified", print_date(NOW - 999))], True, False),
     ],
 )
 def test_storing_3(line, status, fields, shared, kept):

@@ -54,6 +54,12 @@ def test_if_modified_since_13_1_3(since, modified, holds):
     assert not_modified(request, fields_of([("Last-Modified", modified)] if modified else []), NOW) is holds
 
 
+@pytest.mark.parametrize(("since", "holds"), [(NOW, True), (NOW - 1, False)])
+def test_without_last_modified_the_date_counts_9111_4_3_2(since, holds):
+    request = fields_of([("If-Modified-Since", print_date(since))])
+    assert not_modified(request, fields_of([("Date", print_date(NOW))]), NOW) is holds
+
+
 def test_if_none_match_takes_precedence_13_2_2():
     answer = fields_of([("ETag", '"abc"'), ("Last-Modified", CHANGED)])
     older, newer = print_date(NOW - 9000), print_date(NOW)

@@ -375,6 +375,33 @@ async def test_evicted_and_replaced_bodies_leave_the_disk(opened: Opened, tmp_pa
     assert files(tmp_path / "cache" / BODIES) == []
 
 
+async def test_the_database_shrinks_after_a_purge(opened: Opened, tmp_path: Path) -> None:
+    store = opened()
+    for n in range(600):
+        await put(store, entry(n))
+    await store.purge(Selector())
+    store._committing._touched_at = -1e9  # so that the journal is emptied into the database too
+    async with asyncio.timeout(20):
+        while (tmp_path / "cache" / "cache.db").stat().st_size > 200_000:
+            store._committing._touched_at = -1e9
+            await asyncio.sleep(0.01)
+    assert (await store.stats()).bytes_used < 1 << 20
+
+
+async def test_room_is_made_of_what_a_purge_left_before_anything_is_evicted(opened: Opened) -> None:
+    store = opened(max_bytes=8 << 20)
+    kept = await put(store, entry("kept", target="/kept"), os.urandom(200_000))
+    store._committing._gave_back_at = 1e18  # not by and by
+    for n in range(1200):
+        await put(store, entry(n, tags=("t" * 2000,)), b"x")
+    evictions = (await store.stats()).evictions
+    await store.purge(Selector(prefix="/api"))
+    for n in range(30):
+        await put(store, entry(n), os.urandom(200_000))
+    assert (await store.stats()).evictions == evictions
+    assert await body_of(store, kept) is not None or evictions
+
+
 # ---- damage and loss while running ------------------------------------------------------------------------------------------
 
 

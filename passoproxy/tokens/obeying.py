@@ -1,0 +1,143 @@
+"""What the orders come to that others place with the keeper: refresh, install, forget, and the 401 of the origin.
+
+Done one after the other by the keeper's task only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from passoproxy.core.oauth.chain import Chain
+from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.transaction import digest, remembered
+from passoproxy.errors import CommandFailure, PersonNeeded
+from passoproxy.ports import ChainRecord, Clock, RawAnswer
+from passoproxy.tokens.holding import Holding
+from passoproxy.tokens.refreshing import Granted, Refreshing
+from passoproxy.tokens.renewing import Renewing
+from passoproxy.tokens.saving import Saving
+from passoproxy.tokens.telling import failure_of
+
+REFUSAL_SPACING = 300.0
+"""A bearer that a 401 brought is not renewed by another 401 within this many seconds, or a tenth of its life."""
+
+
+class Obeying:
+    """Carries out orders on what `holding` holds."""
+
+    def __init__(
+        self,
+        holding: Holding,
+        saving: Saving,
+        refreshing: Refreshing,
+        renewing: Renewing,
+        terms: Terms,
+        clock: Clock,
+    ) -> None:
+        self._holding = holding
+        self._saving = saving
+        self._refreshing = refreshing
+        self._renewing = renewing
+        self._terms = terms
+        self._clock = clock
+        self._refused_generation = 0
+        self._refused_at = float("-inf")
+
+    async def refresh(self, force: bool, known: int) -> TokenSnapshot:
+        """A refresh by command; `known` is the newest generation when it was placed: a newer one answers it."""
+        holding, pair = self._holding, self._holding.newest
+        if holding.generation > known and not force:
+            return holding.snapshot()  # somebody else's order brought a newer one meanwhile
+        if self._terms.needs_person:
+            if pair is None or pair.refresh_token is None:
+                raise PersonNeeded(f"there is nothing to refresh: {holding.snapshot().reason}; run 'passoproxy login'")
+            if not force and (holding.standing.chain is Chain.DEAD or not self._renewing.may_present()):
+                shown = holding.snapshot()
+                raise PersonNeeded(
+                    f"not refreshed: {shown.reason}; {shown.remedy} ('--force' presents the token once more)"
+                )
+        outcome = await self._renewing.attempt()
+        if not isinstance(outcome, Granted):
+            if holding.newest is not pair:
+                return holding.snapshot()  # refused, but the store had a newer one
+            raise failure_of(outcome)
+        if holding.held is not None:
+            raise CommandFailure(
+                f"a new pair was obtained and is held back until it can be saved: {holding.snapshot().remedy}"
+            )
+        return holding.snapshot()
+
+    async def renew_refused(self, refused: Bearer) -> Bearer | None:
+        """A 401 for `refused`: a newer bearer by one refresh, None where none can be had. AuthorizationRequired while the chain is dead."""
+        holding = self._holding
+        if newer := self.newer_than(refused):
+            return newer
+        if holding.held is not None:
+            # the older token is of no use any more, so there is nothing else left to live on
+            self._renewing.use(holding.held)
+            return holding.current()
+        self._refuse_if_dead()
+        if self._may_renew(refused):
+            self._refused_generation, self._refused_at = refused.generation, self._clock.monotonic()
+            await self._renewing.attempt()
+            if newer := self.newer_than(refused):
+                return newer
+            if holding.pair and holding.pair.access_until is None:
+                await self._renewing.end_access()  # nobody knew its time; now it is known to be over
+            self._refuse_if_dead()
+        return None
+
+    def _may_renew(self, refused: Bearer) -> bool:
+        """One attempt for each generation that was refused, and none for one that such an attempt has just brought."""
+        pair = self._holding.newest
+        if pair is None or refused.generation <= self._refused_generation:
+            return False
+        if self._terms.needs_person and (pair.refresh_token is None or not self._renewing.may_present()):
+            return False
+        spacing = min(REFUSAL_SPACING, 0.1 * pair.lifetime) if pair.lifetime else REFUSAL_SPACING
+        return self._clock.monotonic() - self._refused_at >= spacing
+
+    async def install(self, pair: Pair) -> TokenSnapshot:
+        """A pair from outside is saved and used, used also where it cannot be saved: a person has just given it."""
+        holding = self._holding
+        pair = holding.numbered(pair)
+        holding.record = replace(holding.record, intent=None)
+        holding.held, holding.login_until, holding.last_error, self._renewing.failures = None, 0.0, "", 0
+        saved = await self._renewing.save(pair)
+        self._renewing.use(pair)
+        holding.saved = saved
+        return holding.snapshot()
+
+    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
+        """A login's answer is kept, read, and its pair installed. Raises CommandFailure where it holds none."""
+        outcome = (await self._refreshing.settle(answer, self._holding.newest, self._holding.record)).outcome
+        if not isinstance(outcome, Granted):
+            raise failure_of(outcome)
+        shown = await self.install(outcome.pair)
+        if outcome.durable:
+            self._holding.saved = True
+            shown = self._holding.snapshot()
+        return shown
+
+    async def forget(self, revoked: bool) -> None:
+        """The pair is erased; a revoked refresh token is remembered as dead."""
+        holding, pair = self._holding, self._holding.newest
+        spent = holding.record.spent
+        if revoked and pair and pair.refresh_token:
+            spent = remembered(spent, digest(pair.refresh_token))
+        record = ChainRecord(spent=spent)
+        await self._saving.erase(record)
+        holding.record = record
+        holding.drop()
+        self._renewing.plan()
+
+    def newer_than(self, refused: Bearer) -> Bearer | None:
+        """The bearer in use, where it is newer than `refused`."""
+        bearer = self._holding.current()
+        return bearer if bearer is not None and bearer.generation > refused.generation else None
+
+    def _refuse_if_dead(self) -> None:
+        if self._holding.standing.chain is Chain.DEAD:
+            raise self._holding.refusal()

@@ -1,0 +1,169 @@
+"""`control.sock`: who may reach it, where it may be, and what may lie in its way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from passoproxy.errors import CannotCreate, CommandFailure, NotRunning, PairStoreOwned
+from passoproxy.host import control_socket
+
+
+def answers(listener: socket.socket, folder: Path) -> bool:
+    """Whether what is said on one end arrives at the other."""
+    with control_socket.connect(folder, 2.0) as client:
+        listener.setblocking(True)
+        served, _ = listener.accept()
+        with served:
+            client.sendall(b"hello")
+            return served.recv(10) == b"hello"
+
+
+@pytest.mark.parametrize("deep", [0, 1, 6])
+def test_it_is_ours_alone_however_deep_the_folder(tmp_path: Path, deep: int) -> None:
+    folder = tmp_path.joinpath(*["a-folder-with-a-long-name"] * deep)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = os.umask(0)
+    try:
+        listener = control_socket.listen(folder)
+        assert os.umask(0) == 0
+    finally:
+        os.umask(before)
+    with listener:
+        assert stat.S_IMODE((folder / "control.sock").stat().st_mode) == 0o600
+        assert not listener.getblocking()
+        assert answers(listener, folder)
+    control_socket.remove(folder)
+    control_socket.remove(folder)  # gone already
+    assert os.listdir(folder) == []
+
+
+def test_a_socket_that_was_left_over_is_replaced(tmp_path: Path) -> None:
+    control_socket.listen(tmp_path).close()
+    with pytest.raises(NotRunning, match=r"no daemon is running on .*start one with 'passoproxy serve'"):
+        control_socket.connect(tmp_path, 1.0)
+    with control_socket.listen(tmp_path) as listener:
+        assert answers(listener, tmp_path)
+
+
+def test_a_daemon_that_serves_it_keeps_it(tmp_path: Path) -> None:
+    with control_socket.listen(tmp_path) as listener:
+        with pytest.raises(PairStoreOwned, match=r"serving this state folder already.*state\.directory"):
+            control_socket.listen(tmp_path)
+        listener.setblocking(True)
+        listener.accept()[0].close()
+        assert answers(listener, tmp_path)
+
+
+def test_a_daemon_that_hangs_keeps_it_too(tmp_path: Path) -> None:
+    """A full queue: connecting waits, and nobody takes it."""
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as hanging, socket.socket(socket.AF_UNIX) as waiting:
+        hanging.bind(str(path))
+        hanging.listen(0)
+        waiting.connect(str(path))
+        with pytest.raises(PairStoreOwned):
+            control_socket.listen(tmp_path)
+        with pytest.raises(CommandFailure, match="the daemon cannot be reached .*see its log") as caught:
+            control_socket.connect(tmp_path, 0.05)
+        assert not isinstance(caught.value, NotRunning)
+        assert path.exists()
+
+
+def test_a_foreign_file_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "control.sock").write_text("mine")
+    with pytest.raises(CannotCreate, match=r"is no socket and is left as it is; move it away"):
+        control_socket.listen(tmp_path)
+    assert (tmp_path / "control.sock").read_text() == "mine"
+    with pytest.raises(NotRunning):
+        control_socket.connect(tmp_path, 1.0)
+
+
+def test_a_folder_that_takes_no_socket(tmp_path: Path) -> None:
+    for folder in (tmp_path / "missing", Path("/proc/self")):
+        with pytest.raises(CannotCreate, match=r"control\.sock: cannot be made .*another state\.directory"):
+            control_socket.listen(folder)
+
+
+def test_no_folder_no_daemon(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(NotRunning):
+            control_socket.connect(folder, 1.0)
+
+
+def test_the_daemons_own_folder_in_somebody_elses(tmp_path: Path) -> None:
+    inner = tmp_path / f"passoproxy-{os.geteuid()}"
+    inner.mkdir()
+    with control_socket.listen(inner) as listener:
+        assert answers(listener, tmp_path)
+
+
+@pytest.fixture
+def closed_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder of another user, seen by one who may not enter it."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    inside = tmp_path
+    while inside != Path("/tmp") and inside.parent != inside:
+        inside.chmod(0o755)
+        inside = inside.parent
+    with control_socket.listen(folder):
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        else:
+            folder.chmod(0)
+        try:
+            yield folder
+        finally:
+            os.seteuid(os.getuid())
+            folder.chmod(0o700)
+
+
+def test_who_may_not_is_told_so(closed_folder: Path) -> None:
+    with pytest.raises(CommandFailure, match="not allowed to talk to the daemon; run the command as") as caught:
+        control_socket.connect(closed_folder, 1.0)
+    assert not isinstance(caught.value, NotRunning)
+
+
+def test_who_may_not_cannot_put_a_socket_there_either(tmp_path: Path) -> None:
+    """Something in the way that cannot be asked: bind says what is wrong."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    control_socket.listen(tmp_path).close()
+    (tmp_path / "control.sock").chmod(0)
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(CannotCreate):
+            control_socket.listen(tmp_path)
+    finally:
+        os.seteuid(0)
+
+
+def test_two_at_once_leave_one(tmp_path: Path) -> None:
+    made: list[socket.socket] = []
+    refused: list[Exception] = []
+
+    def one() -> None:
+        try:
+            made.append(control_socket.listen(tmp_path))
+        except (CannotCreate, PairStoreOwned) as fault:
+            refused.append(fault)
+
+    control_socket.listen(tmp_path).close()
+    one()
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), len(refused)) == (1, 3)
+    made[0].close()

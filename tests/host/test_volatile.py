@@ -1,0 +1,61 @@
+"""Which folders are gone with the machine or the container."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from passoproxy.host.volatile import volatile
+
+MOUNTS = r"""
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:21 / /run rw,nosuid shared:2 - tmpfs tmpfs rw
+24 23 8:2 / /run/durable rw - ext4 /dev/sdb1 rw
+25 22 0:30 / /my\040state\134x rw - tmpfs tmpfs rw
+26 22 0:31 / /twice rw - ext4 /dev/sdc1 rw
+27 26 0:32 / /twice rw - tmpfs tmpfs rw
+28 22 0:33 / /ram rw - ramfs ramfs rw
+29 22 0:34 / /container rw - overlay overlay rw
+a line that is none
+30 22 0:35 / /short
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("/", ""),
+        ("/var/lib/passoproxy", ""),
+        ("/run", "is in memory (tmpfs)"),
+        ("/run/passoproxy", "is in memory (tmpfs)"),
+        ("/running", ""),
+        ("/run/durable/state", ""),
+        ("/my state\\x/state", "is in memory (tmpfs)"),
+        ("/twice/x", "is in memory (tmpfs)"),
+        ("/ram/x", "is in memory (ramfs)"),
+        ("/container", "is a container's own layer (overlay)"),
+    ],
+)
+def test_by_the_mount_that_holds_it(tmp_path: Path, folder: str, why: str) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    assert volatile(Path(folder), mounts) == why
+
+
+def test_where_nobody_can_tell(tmp_path: Path) -> None:
+    assert volatile(Path("/run"), tmp_path / "missing") == ""
+
+
+def test_the_link_is_followed(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"1 0 8:1 / / rw - ext4 x rw\n2 1 8:1 / {tmp_path.resolve()}/real rw - tmpfs x rw\n")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert volatile(tmp_path / "link", mounts)
+
+
+def test_this_machine_has_an_answer() -> None:
+    assert isinstance(volatile(Path("/")), str)
+    if Path("/dev/shm").is_dir():
+        assert volatile(Path("/dev/shm")) == "is in memory (tmpfs)"

@@ -1,0 +1,431 @@
+"""The daemon's handle: what is said of its standing, and what its calls do, over fakes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from passoproxy.control import Control, Facts, keep_looking
+from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.events import EntriesPurged
+from passoproxy.core.http.messages import fields_of
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.errors import CommandFailure, EntryStoreFailure, PersonNeeded, UsageFailure
+from passoproxy.ports import StoreStats
+from passoproxy.tokens.login import LoginTicket
+from tests.fakes import FakeClock, RememberingObserver, settle
+
+ORIGIN = "https://api.example.com"
+HEALTHY = TokenSnapshot(
+    access="valid",
+    chain="healthy",
+    reason="the pair renews itself",
+    runway_seconds=3600.0,
+    access_until=1_700_003_600.0,
+    served_until=1_700_003_600.0,
+    next_refresh_at=1_700_001_440.0,
+    remedy="",
+    link="",
+    generation=3,
+    grant="authorization_code",
+    obtained_at=1_700_000_000.0,
+    last_error="",
+    saved=True,
+)
+
+
+class Keeper:
+    partition = "identity"
+
+    def __init__(self) -> None:
+        self.shown = HEALTHY
+        self.asked: list[tuple[object, ...]] = []
+
+    def snapshot(self) -> TokenSnapshot:
+        return self.shown
+
+    async def refresh(self, force: bool = False) -> TokenSnapshot:
+        self.asked.append(("refresh", force))
+        return replace(self.shown, generation=self.shown.generation + 1)
+
+    async def install(self, document: bytes, source: str) -> TokenSnapshot:
+        self.asked.append(("install", document, source))
+        return self.shown
+
+    async def export(self) -> Mapping[str, object]:
+        return {"access_token": "A"}
+
+
+class FakeLogins:
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.outcome: TokenSnapshot | None = None
+
+    def begin(self, bound_to: str, return_to: str) -> LoginTicket:
+        return LoginTicket("S", "https://p.example/authorize", 600.0, return_to)
+
+    async def complete(self, query: str, bound_to: str | None) -> TokenSnapshot:
+        self.asked.append((query, bound_to))
+        return HEALTHY
+
+    async def wait(self, state: str, timeout: float) -> TokenSnapshot | None:
+        return self.outcome
+
+    async def logout(self) -> str:
+        self.asked.append(("logout",))
+        return "erased here"
+
+
+class Store:
+    """Entries in a list; `away` has everything fail."""
+
+    def __init__(self) -> None:
+        self.held: list[Entry] = []
+        self.away = False
+        self.purged: list[Selector] = []
+        self.ended = False
+
+    async def stats(self) -> StoreStats:
+        if self.away:
+            raise EntryStoreFailure("/cache: away")
+        return StoreStats(len(self.held), 100, 2)
+
+    async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
+        try:
+            for entry in self.held:
+                if selector.matches(entry):
+                    yield entry
+        finally:
+            self.ended = True
+
+    async def purge(self, selector: Selector) -> int:
+        self.purged.append(selector)
+        gone = [entry for entry in self.held if selector.matches(entry)]
+        self.held = [entry for entry in self.held if entry not in gone]
+        return len(gone)
+
+
+class FixedReading:
+    def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
+        return now - entry.response_time, 12.3456
+
+    def key(self, method: str, target: str, body: bytes | None) -> str | None:
+        return None if body == b"no key" else f"{method} {target} {body!r}"
+
+
+class Stand:
+    """A handle over fakes."""
+
+    def __init__(self) -> None:
+        self.clock, self.observer = FakeClock(), RememberingObserver()
+        self.keeper, self.logins, self.store = Keeper(), FakeLogins(), Store()
+        self.lately: dict[str, Any] = {"recent_errors": []}
+        facts = Facts("1.2", self.clock.wall() - 10, origin=ORIGIN, starting=False, ports=(8610,))
+        facts.authorities = ("127.0.0.1:8610", "localhost", "localhost:8610")
+        self.facts = facts
+        self.control = Control(
+            facts=facts,
+            keeper=self.keeper,
+            logins=self.logins,  # type: ignore[arg-type]
+            store=self.store,  # type: ignore[arg-type]
+            reading=FixedReading(),
+            clock=self.clock,
+            observer=self.observer,
+            recent=lambda: self.lately,
+            traffic=lambda: {"in_flight": 1},
+            tiers=lambda: (StoreStats(1, 40, 0, "memory"),),
+            reload=self._reload,
+        )
+
+    async def _reload(self) -> dict[str, object]:
+        return {"applied": ["log.level"]}
+
+    def entry(self, target: str, method: str = "GET", **more: Any) -> None:
+        at = self.clock.wall() - 5 + len(self.store.held)
+        self.store.held.append(
+            Entry(
+                f"{method} {target}",
+                f"id{len(self.store.held)}",
+                "identity",
+                method,
+                target,
+                200,
+                response_time=at,
+                **more,
+            )
+        )
+
+
+@pytest.fixture
+def stand() -> Stand:
+    return Stand()
+
+
+# ---- readiness -------------------------------------------------------------------------------------------------------
+
+
+def ready(stand: Stand, **state: Any) -> tuple[tuple[bool, bool], str, str]:
+    """Whether it is ready, plainly and strictly; the word; the reason."""
+    entries = state.pop("entries", 0)
+    stand.facts.store_stats = StoreStats(entries)
+    for name in ("starting", "draining", "offline"):
+        setattr(stand.facts, name, state.pop(name, False))
+    stand.keeper.shown = replace(HEALTHY, reason="why", remedy="do", **state)
+    plain, strict = stand.control.readiness(strict=False), stand.control.readiness(strict=True)
+    assert plain[1:] == strict[1:]
+    return (plain[0], strict[0]), plain[1], plain[2]
+
+
+@pytest.mark.parametrize("grant", ["authorization_code", "client_credentials"])
+@pytest.mark.parametrize("entries", [0, 5])
+@pytest.mark.parametrize("chain", ["healthy", "retrying", "unknown", "dead", "none"])
+def test_a_valid_token_is_ready_and_whole_with_a_healthy_chain(
+    stand: Stand, grant: str, entries: int, chain: str
+) -> None:
+    found = ready(stand, access="valid", chain=chain, grant=grant, entries=entries)
+    assert found == (((True, True), "ready", "") if chain == "healthy" else ((True, False), "degraded", "why"))
+
+
+@pytest.mark.parametrize("access", ["none", "expired"])
+@pytest.mark.parametrize("chain", ["healthy", "retrying", "unknown", "dead", "none"])
+def test_without_a_token_it_is_what_is_stored(stand: Stand, access: str, chain: str) -> None:
+    strict = chain == "healthy"
+    assert ready(stand, access=access, chain=chain, entries=1) == (
+        (True, strict),
+        "degraded",
+        "why; stored answers are served",
+    )
+    assert ready(stand, access=access, chain=chain) == ((False, False), "unready", "why; do")
+
+
+def test_a_static_token_has_no_chain_to_be_healthy(stand: Stand) -> None:
+    assert ready(stand, access="valid", chain="none", grant="static") == ((True, True), "ready", "")
+
+
+@pytest.mark.parametrize("phase", ["starting", "draining"])
+def test_start_and_end_are_unready_whatever_there_is(stand: Stand, phase: str) -> None:
+    assert ready(stand, entries=9, **{phase: True}) == ((False, False), "unready", phase)
+
+
+def test_offline_serves_what_is_stored(stand: Stand) -> None:
+    text = "offline: only stored answers are served"
+    assert ready(stand, offline=True, entries=1) == ((True, True), "degraded", text)
+    assert ready(stand, offline=True, entries=1, chain="dead") == ((True, False), "degraded", text)
+    assert ready(stand, offline=True) == ((False, False), "unready", "offline, and nothing is stored")
+
+
+def test_a_reason_without_a_remedy(stand: Stand) -> None:
+    stand.keeper.shown = replace(HEALTHY, access="none", reason="why", remedy="")
+    assert stand.control.readiness(strict=False)[2] == "why"
+
+
+# ---- standing --------------------------------------------------------------------------------------------------------
+
+
+async def test_status_shows_everything(stand: Stand) -> None:
+    stand.entry("/a")
+    stand.lately = {"origin": {"state": "answering"}, "warnings": [], "recent_errors": [1]}
+    await stand.control.look_at_store()
+    shown = stand.control.status()
+    assert (shown["state"], shown["version"], shown["uptime_seconds"]) == ("ready", "1.2", 10.0)
+    assert shown["token"]["generation"] == 3  # type: ignore[index]
+    assert shown["origin"] == {"url": ORIGIN, "state": "answering", "in_flight": 1}
+    assert shown["recent_errors"] == [1]
+    cache = shown["cache"]
+    assert isinstance(cache, dict)
+    assert (cache["entries"], cache["bytes"], cache["memory_bytes"], cache["evictions"]) == (1, 100, 40, 2)
+
+
+def test_status_survives_an_origin_that_is_no_object(stand: Stand) -> None:
+    stand.lately = {"origin": None}
+    assert stand.control.status()["origin"] == {"url": ORIGIN, "in_flight": 1}
+
+
+async def test_a_store_that_is_away_shows_what_was_seen_last(stand: Stand) -> None:
+    stand.entry("/a")
+    assert (await stand.control.cache_stats())["entries"] == 1
+    stand.store.away = True
+    stand.entry("/b")
+    assert (await stand.control.look_at_store()).entries == 1
+
+
+async def test_the_store_is_looked_at_now_and_again(stand: Stand) -> None:
+    import asyncio
+
+    task = asyncio.create_task(keep_looking(stand.control, stand.clock))
+    await settle()
+    assert stand.facts.store_stats.entries == 0
+    stand.entry("/a")
+    await stand.clock.advance(5)
+    assert stand.facts.store_stats.entries == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# ---- the pair --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_pairs_calls_reach_the_keeper(stand: Stand) -> None:
+    assert (await stand.control.refresh(force=True))["generation"] == 4
+    assert (await stand.control.import_pair(b"{}"))["access"] == "valid"
+    assert await stand.control.export_pair() == {"access_token": "A"}
+    assert stand.keeper.asked == [("refresh", True), ("install", b"{}", "import")]
+
+
+async def test_logins(stand: Stand) -> None:
+    ticket = stand.control.begin_login("cookie", "/")
+    assert (ticket.url, ticket.return_to) == ("https://p.example/authorize", "/")
+    assert (await stand.control.complete_login("code=1", "cookie"))["generation"] == 3
+    assert stand.logins.asked == [("code=1", "cookie")]
+    assert await stand.control.wait_login("S", 1.0) is None
+    stand.logins.outcome = HEALTHY
+    assert (await stand.control.wait_login("S", 1.0) or {})["access"] == "valid"
+
+
+@pytest.mark.parametrize(("keep", "left"), [(False, ["/other"]), (True, ["/a", "/other"])])
+async def test_logout_ends_the_partition(stand: Stand, keep: bool, left: list[str]) -> None:
+    stand.entry("/a")
+    stand.entry("/other")
+    stand.store.held[1] = replace(stand.store.held[1], partition="someone else")
+    assert await stand.control.logout(keep) == {"revocation": "erased here", "purged": 0 if keep else 1}
+    assert [entry.target for entry in stand.store.held] == left
+    assert [event.count for event in stand.observer.of(EntriesPurged)] == ([] if keep else [1])  # type: ignore[attr-defined]
+
+
+async def test_logout_without_a_pair_is_no_call_for_a_person(stand: Stand) -> None:
+    stand.keeper.shown = replace(HEALTHY, generation=0, access="none", chain="none", reason="nobody yet")
+    with pytest.raises(CommandFailure, match="nothing to log out from: nobody yet") as caught:
+        await stand.control.logout()
+    assert not isinstance(caught.value, PersonNeeded)
+    assert caught.value.exit_code == 1
+
+
+async def test_logout_revokes_no_static_token(stand: Stand) -> None:
+    stand.keeper.shown = replace(HEALTHY, grant="static")
+    with pytest.raises(CommandFailure, match=r"oauth\.grant is static"):
+        await stand.control.logout()
+    assert stand.logins.asked == []
+
+
+# ---- what is chosen --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("/a/b?c=1", "/a/b?c=1"),
+        ("/a?", "/a?"),
+        ("/a#part", "/a"),
+        (ORIGIN, "/"),
+        (f"{ORIGIN}/a%2Fb?x", "/a%2Fb?x"),
+        (f"{ORIGIN}?x=1", "/?x=1"),
+        (f"{ORIGIN}:443/a", "/a"),
+        ("https://API.example.com/a", "/a"),
+        ("http://localhost:8610/a?b#c", "/a?b"),
+        ("http://127.0.0.1:8610/a?", "/a?"),
+        ("http://localhost/a//b", "/a//b"),
+    ],
+)
+def test_targets(stand: Stand, url: str, target: str) -> None:
+    assert stand.control.target_of(url) == target
+
+
+@pytest.mark.parametrize("url", ["", "a/b", "//api.example.com/a", "https:///a", "http://[::1", "mailto:x"])
+def test_what_is_no_url(stand: Stand, url: str) -> None:
+    with pytest.raises(UsageFailure, match="neither a path"):
+        stand.control.target_of(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.com/a", "http://localhost:8611/a", "http://api.example.com:443/a", "http://user@localhost/a"],
+)
+def test_urls_of_others(stand: Stand, url: str) -> None:
+    with pytest.raises(UsageFailure, match=r"neither the proxy's nor the origin's; known are .*api\.example\.com"):
+        stand.control.target_of(url)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "selector"),
+    [
+        ({}, Selector()),
+        ({"all": True}, Selector()),
+        ({"all": False, "route": "r"}, Selector(route="r")),
+        ({"url": f"{ORIGIN}/a"}, Selector(target="/a")),
+        ({"url": "/a", "data": "{}"}, Selector(target="/a", key="POST /a b'{}'")),
+        ({"prefix": "/a*"}, Selector(prefix="/a*")),
+        ({"route": "r"}, Selector(route="r")),
+        ({"tag": "t", "url": None}, Selector(tag="t")),
+    ],
+)
+def test_selectors(stand: Stand, chosen: dict[str, object], selector: Selector) -> None:
+    assert stand.control.selector(chosen) == selector
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ({"colour": "red"}, "'colour' names nothing"),
+        ({"url": "/a", "tag": "t"}, "not by several"),
+        ({"url": "/a", "all": True}, "not by several"),
+        ({"route": ""}, "not empty"),
+        ({"tag": 5}, "must be a text"),
+    ],
+)
+def test_what_selects_nothing(stand: Stand, chosen: dict[str, object], told: str) -> None:
+    with pytest.raises(UsageFailure, match=told):
+        stand.control.selector(chosen)
+
+
+def test_a_body_that_is_no_key(stand: Stand) -> None:
+    with pytest.raises(CommandFailure, match="POST /a with this body is never stored"):
+        stand.control.selector({"url": "/a", "data": "no key"})
+
+
+# ---- the cache -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_listing_ends_at_its_limit_and_lets_the_store_go(stand: Stand) -> None:
+    for name in "abc":
+        stand.entry(f"/{name}", route="r", tags=("t",))
+    listed = [entry async for entry in stand.control.entries(Selector(), 2)]
+    assert [entry["url"] for entry in listed] == ["/a", "/b"]
+    assert stand.store.ended
+    first = listed[0]
+    assert (first["age"], first["ttl"], first["route"], first["tags"]) == (5.0, 12.346, "r", ["t"])
+    assert len([entry async for entry in stand.control.entries(Selector(), 9)]) == 3
+
+
+async def test_the_youngest_variant_is_shown(stand: Stand) -> None:
+    stand.entry("/a", fields=fields_of([("Age", "1")]))
+    stand.entry("/a", fields=fields_of([("Content-Type", "text/plain"), ("X", "1")]))
+    shown = await stand.control.show("/a", "HEAD", None)
+    assert shown is not None
+    assert shown["variants"] == 2
+    assert shown["fields"] == [["Content-Type", "text/plain"], ["X", "1"]]
+    assert await stand.control.show("/a", "POST", None) is None
+    assert await stand.control.show("/b", "GET", None) is None
+    assert await stand.control.show("/a", "HEAD", b"") is None  # a key of its own, which nothing has
+
+
+async def test_purging(stand: Stand) -> None:
+    stand.entry("/a")
+    stand.entry("/b")
+    assert await stand.control.purge({"url": "/a"}) == 1
+    assert stand.facts.store_stats.entries == 1
+    assert await stand.control.purge({"all": True}) == 1
+    assert stand.observer.events == [EntriesPurged(1, "command")] * 2
+
+
+@pytest.mark.parametrize("nothing", [{}, {"all": False}, {"url": ""}, {"data": "x"}])
+async def test_a_purge_of_nothing_is_refused(stand: Stand, nothing: dict[str, object]) -> None:
+    with pytest.raises(UsageFailure, match="say what to purge"):
+        await stand.control.purge(nothing)
+    assert stand.store.purged == []
+
+
+async def test_reload(stand: Stand) -> None:
+    assert await stand.control.reload() == {"applied": ["log.level"]}

@@ -1,0 +1,119 @@
+"""A whole daemon in this process, for the tests of what puts it together: its configuration, and the sandbox that it asks."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from passoproxy.compose import Wired
+from passoproxy.config.reading import Loaded, load
+from passoproxy.daemon import Daemon
+from passoproxy.demo import authorise
+from passoproxy.sandbox.application import Sandbox
+from passoproxy.sandbox.options import SandboxOptions
+
+CONTENT = "/api/v2/content/health/json?lang=en&countries=ZA"
+"""A request that the preset's routes store."""
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Place:
+    """Where one daemon has its files. `origin` is the sandbox's base, or an address where nobody is."""
+
+    folder: Path
+    origin: str = NOWHERE
+    admin_port: int = field(default_factory=free_port)
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    def write(self, **sections: Any) -> Path:
+        """The least that a daemon needs, and `sections` over it; a section of None is left out."""
+        settings: dict[str, Any] = {
+            "provider": "passolution",
+            "upstream": {"url": self.origin},
+            "oauth": {
+                "authorization_url": f"{self.origin}/oauth/authorize",
+                "token_url": f"{self.origin}/oauth/token",
+                "revocation_url": f"{self.origin}/oauth/revoke",
+                "client_id": "demo",
+                "client_secret": "demo",
+                "redirect_url": f"http://127.0.0.1:{self.admin_port}/oauth/callback",
+            },
+            "server": {"listen": "127.0.0.1:0"},
+            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
+            "state": {"directory": str(self.folder / "state")},
+            "cache": {"directory": str(self.folder / "cache")},
+            "log": {"level": "error", "access": False},
+        }
+        for name, section in sections.items():
+            merged = {**settings.get(name, {}), **section} if isinstance(section, dict) else section
+            settings[name] = (
+                {key: value for key, value in merged.items() if value is not None}
+                if isinstance(merged, dict)
+                else merged
+            )
+        self.config.touch(mode=0o600)
+        self.config.write_text(yaml.safe_dump({name: each for name, each in settings.items() if each is not None}))
+        return self.config
+
+    def load(self, **sections: Any) -> Loaded:
+        return load(self.write(**sections), self.environ)
+
+    def again(self) -> Loaded:
+        """What stands in the file now."""
+        return load(self.config, self.environ)
+
+
+@contextlib.asynccontextmanager
+async def sandboxed(folder: Path, **options: Any) -> AsyncIterator[Place]:
+    """A place whose origin is a running sandbox."""
+    sandbox = Sandbox(SandboxOptions(port=0, **options))
+    origin = await sandbox.start()
+    try:
+        yield Place(folder, origin)
+    finally:
+        await sandbox.close()
+
+
+@dataclass
+class Running:
+    """A daemon that runs."""
+
+    daemon: Daemon
+    wired: Wired
+    place: Place
+
+    @property
+    def proxy(self) -> str:
+        return f"http://127.0.0.1:{self.wired.control.facts.ports[0]}"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.place.admin_port}"
+
+
+@contextlib.asynccontextmanager
+async def running(place: Place, *, authorised: bool = False, **sections: Any) -> AsyncIterator[Running]:
+    """The daemon of a place; reloads read its file again."""
+    daemon = Daemon(place.load(**sections), reading=place.again)
+    async with daemon.running() as wired:
+        if authorised:
+            await authorise(wired)
+        yield Running(daemon, wired, place)
