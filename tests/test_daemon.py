@@ -485,6 +485,7 @@ async def test_what_the_service_manager_is_told(tmp_path: Path, monkeypatch: pyt
     with manager:
         async with sandboxed(tmp_path) as place, running(place, authorised=True) as it:
             await until(lambda: sum(each == "WATCHDOG=1\n" for each in listen()) >= 3)
+            await until(lambda: any(each.startswith("STATUS=ready;") for each in listen()))
             it.daemon.reload_soon()
             await it.daemon._reloading  # type: ignore[misc]
         listen()

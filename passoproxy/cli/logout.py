@@ -24,4 +24,5 @@ def logout(
         return
     say(f"logged out; {done.get('revocation', 'the provider was not asked')}")
     if not keep_cache:
-        say(f"{done.get('purged', 0)} stored entries of this identity erased")
+        count = done.get("purged", 0)
+        say(f"{count} stored {'entry' if count == 1 else 'entries'} of this identity erased")

@@ -99,7 +99,7 @@ def _clear(path: Path) -> None:
             with suppress(OSError):
                 path.unlink()
             return
-        if not isinstance(error, TimeoutError):
+        if not isinstance(error, TimeoutError | BlockingIOError):
             return  # bind says what is wrong
     finally:
         probe.close()

@@ -157,6 +157,7 @@ class Caching:
         alone = False
         for round in range(_MOST_ROUNDS):
             is_last = round == _MOST_ROUNDS - 1
+            mark = self.flights.mark
             stored = await self._select(key) if not is_last else ()
             now = self._clock.wall()
             plan = self._plan(request, policy, asked, stored, now)
@@ -168,6 +169,8 @@ class Caching:
                 return response
             if isinstance(plan, Refuse):
                 raise Offline(_not_stored(request, plan.why))
+            if not is_last and self.flights.ended_since(mark, key):
+                continue  # a flight came to its end while the store was asked: its entry is there now
             errand = Errand(request, policy, asked, key, partition, stored, plan, keeps=request.head.method != "HEAD")
             answer = await self._asked(errand, alone=alone or is_last)
             if isinstance(answer, Response):

@@ -18,11 +18,11 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.overriding import with_policy
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Fetch, Revalidate
-from passoproxy.core.cache.said import FAILURE_STATUSES, said_by
+from passoproxy.core.cache.said import FAILURE_STATUSES, Said, said_by
 from passoproxy.core.cache.validation import Exchange, Freshened
 from passoproxy.core.cache.variants import crowded_out, nominated, varies
 from passoproxy.core.events import EntryStored, StoreFailed
-from passoproxy.core.http.messages import RequestHead
+from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginUnreachable
 from passoproxy.ports import Body, BytesBody, Clock, EntryStore, EntryWriter, Hop, Observer, Request, Response, nobody
 from passoproxy.proxy.bodies import gathered
@@ -107,11 +107,25 @@ class Fetching:
             await response.body.aclose()
             outcome = validation.settled(response.head, plan.entry, plan.named, exchange)
             if isinstance(outcome, Freshened):
-                await self.guarded(self._store.update(outcome.entry), None)
-                flight.land(Landed(outcome.entry, 304))
+                flight.land(Landed(await self._freshened(errand, outcome.entry), 304))
                 return
             response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
         await self._received(errand, flight, response, exchange, began, writer)
+
+    async def _freshened(self, errand: Errand, entry: Entry) -> Entry:
+        said = self._said(errand, entry.head, entry.response_time)
+        kept = replace(
+            entry, fields=storing.storable_fields(entry.fields, said, entry.response_time), overridden=said.overridden
+        )
+        if nominated(kept.fields) is None:  # Vary: * now: it matches no request any more (RFC 9111 §4.1)
+            await self.guarded(self._store.discard(kept), None)
+        else:
+            await self.guarded(self._store.update(kept), None)
+        return kept
+
+    def _said(self, errand: Errand, head: ResponseHead, came: float) -> Said:
+        own = said_by(head.status, head.fields, response_time=came, shared=self.mode.shared)
+        return with_policy(own, errand.policy)
 
     async def _exchanged(self, errand: Errand, head: RequestHead) -> tuple[Response, Exchange]:
         request_time = self._clock.wall()
@@ -120,8 +134,7 @@ class Fetching:
             BytesBody(body.data) if isinstance(body, BytesBody) else body
         )  # may be sent once more, so never the same one
         response = await self._next.send(replace(errand.request, head=head, body=sent))
-        names = nominated(response.head.fields) or ()
-        return response, Exchange(request_time, self._clock.wall(), varies(names, errand.request.head.fields))
+        return response, Exchange(request_time, self._clock.wall(), errand.request.head.fields)
 
     async def _received(
         self,
@@ -175,16 +188,13 @@ class Fetching:
             return None
         outcome = validation.settled_by_head(entry, response.head, exchange)
         if isinstance(outcome, Freshened):
-            await self.guarded(self._store.update(outcome.entry), None)
-            return outcome.entry
+            return await self._freshened(errand, outcome.entry)
         await self.guarded(self._store.discard(entry), None)
         return None
 
     def _judged(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
         head, came = response.head, exchange.response_time
-        said = with_policy(
-            said_by(head.status, head.fields, response_time=came, shared=self.mode.shared), errand.policy
-        )
+        said = self._said(errand, head, came)
         verdict = storing.judge(
             errand.asked, head, said, response_time=came, http_mode=self.mode.http, max_bytes=self.mode.max_entry_bytes
         )
@@ -196,7 +206,7 @@ class Fetching:
             began,
             status=head.status,
             fields=verdict.fields,
-            varies=exchange.varies,
+            varies=varies(nominated(head.fields) or (), exchange.request),
             request_time=exchange.request_time,
             response_time=came,
             stored_at=came,

@@ -129,6 +129,8 @@ class Flights:
         self._aloft: dict[object, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._background = 0
+        self._ended = 0
+        self._last_ended: dict[str, int] = {}
         self._unshared = _Memory(clock, UNSHARED_FOR)
         self._paused = _Memory(clock, PAUSE_AFTER_FAILURE)
 
@@ -138,6 +140,15 @@ class Flights:
     def of(self, key: object) -> Flight | None:
         """The flight that is under way for a key."""
         return self._aloft.get(key)
+
+    @property
+    def mark(self) -> int:
+        """A moment, to be given to `ended_since`."""
+        return self._ended
+
+    def ended_since(self, mark: int, key: str) -> bool:
+        """Whether a flight for the primary key `key` has ended since: what was selected from the store before may have missed its entry."""
+        return self._last_ended.get(key, 0) > mark
 
     def may_share(self, key: object) -> bool:
         """Whether requests of the key may wait for one another."""
@@ -200,12 +211,21 @@ class Flights:
 
     def _clear(self, flight: Flight) -> None:
         self.release(flight)
+        self._note_end(flight)
         flight.land(Failed(Overloaded("the answer was given up; ask again in a moment")))
         if flight.background:
             self._background -= 1
             if not isinstance(flight.landing.result(), Landed | Shared):
                 self._paused.add(flight.key)
         flight.done.set_result(None)
+
+    def _note_end(self, flight: Flight) -> None:
+        self._ended += 1
+        if flight.subject is not None:
+            self._last_ended.pop(flight.subject.key, None)
+            while len(self._last_ended) >= MOST_REMEMBERED:
+                del self._last_ended[next(iter(self._last_ended))]
+            self._last_ended[flight.subject.key] = self._ended
 
     def release(self, flight: Flight) -> None:
         """From now on nobody finds the flight; whoever waits for it already goes on waiting."""

@@ -46,11 +46,11 @@ class Again(Enum):
 class RememberedTerms:
     """The terms of entries under one mode, remembered for as long as entry and policy are the same objects."""
 
-    __slots__ = ("_mode", "_terms")
-    _MOST = 8192
+    __slots__ = ("_mode", "_terms", "most")
 
     def __init__(self, mode: CacheMode) -> None:
         self._mode = mode
+        self.most = 8192
         self._terms: dict[str, tuple[Entry, RoutePolicy, Terms]] = {}
 
     def of(self, entry: Entry, policy: RoutePolicy) -> Terms:
@@ -59,7 +59,7 @@ class RememberedTerms:
         if known is not None and known[0] is entry and known[1] is policy:
             return known[2]
         found = terms_of(entry, policy, self._mode)
-        if len(self._terms) >= self._MOST:
+        if len(self._terms) >= self.most:
             self._terms.clear()
         self._terms[entry.identifier] = (entry, policy, found)
         return found

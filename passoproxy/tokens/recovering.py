@@ -63,6 +63,7 @@ class Recovering:
         if pair is not None and not self._is_ours(pair):
             pair = answer = None
         holding.record = record
+        self._renewing.count_before(record.asked_at)
         new = self._readable(answer, pair)
         match way_out(pair, record.intent, answer.previous_generation if new and answer else None):
             case NotCommitted() if new and answer:

@@ -120,11 +120,14 @@ class Renewing:
         return outcome
 
     def _spacing(self) -> float:
-        """Seconds until the provider may be asked again, what the process before this one asked included."""
-        here = self._asked_at + SPACING - self._clock.monotonic()
-        before = self._holding.record.asked_at + SPACING - self._holding.now()
-        wait = max(here, min(before, SPACING))
+        """Seconds until the provider may be asked again."""
+        wait = self._asked_at + SPACING - self._clock.monotonic()
         return wait if wait > NO_TIME else 0.0
+
+    def count_before(self, asked_at: float) -> None:
+        """The process before this one asked at `asked_at` (epoch seconds): a crash loop is no reason to ask more than once a second."""
+        passed = max(0.0, self._holding.now() - asked_at)
+        self._asked_at = self._clock.monotonic() - passed
 
     async def _carried_out(self) -> Outcome:
         holding, now = self._holding, self._holding.now()
@@ -201,7 +204,7 @@ class Renewing:
     async def follow_time(self) -> None:
         """What time alone brings: the end of the access token, and another try to write what could not be written."""
         holding = self._holding
-        if self._saving.unsaved and await self._saving.retry():
+        if await self._saving.retry():
             holding.saved = True
             if holding.held is not None:
                 self.use(holding.held)

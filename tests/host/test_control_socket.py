@@ -70,7 +70,7 @@ def test_a_daemon_that_hangs_keeps_it_too(tmp_path: Path) -> None:
         waiting.connect(str(path))
         with pytest.raises(PairStoreOwned):
             control_socket.listen(tmp_path)
-        with pytest.raises(CommandFailure, match="the daemon cannot be reached .*see its log") as caught:
+        with pytest.raises(CommandFailure, match=r"the daemon cannot be reached .*see its log") as caught:
             control_socket.connect(tmp_path, 0.05)
         assert not isinstance(caught.value, NotRunning)
         assert path.exists()

@@ -9,9 +9,10 @@ from passoproxy.core.events import EntriesPurged, EntryStored, StoreFailed
 from passoproxy.core.http.grammar import print_date
 from passoproxy.errors import EntryStoreFailure, Offline, OriginUnreachable
 from passoproxy.ports import BytesBody, Trail
+from passoproxy.proxy.caching import Caching
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.caching_stand import JSON, ROUTE, Stand
-from tests.fakes import ChunkedBody, request
+from tests.fakes import ChunkedBody, FakeClock, ScriptedHop, request, response
 
 FRESH = ("Cache-Control", "max-age=100")
 ETAG = ("ETag", '"v1"')
@@ -220,6 +221,27 @@ async def test_query_and_named_fields_in_the_key():
     await stand.ask("/x?b=2&a=1&utm=z", fields=[("X-Tenant", "1")])
     assert (await stand.ask("/x?a=1&b=2", fields=[("X-Tenant", "1")])).trail.cache == "hit"
     assert (await stand.ask("/x?a=1&b=2", fields=[("X-Tenant", "2")])).body == b"other"
+
+
+async def test_as_it_is_built_without_anything_special():
+    clock, origin = FakeClock(), ScriptedHop([response(200, [FRESH], b"x"), OriginUnreachable("gone")])
+    cache = Caching(origin, MemoryStore(1 << 20), clock, CacheMode(http=True), partition=lambda: "me")
+    for target in ("/x", "/x"):
+        answer = await cache.send(request("GET", target, policy=RoutePolicy()))
+        await answer.body.aclose()
+    assert answer.head.fields["Cache-Status"].startswith("passoproxy; hit")
+    await clock.advance(1000)
+    with pytest.raises(OriginUnreachable):
+        await cache.send(request("GET", "/x", policy=RoutePolicy()))
+
+
+async def test_remembered_terms_are_bounded():
+    stand = Stand()
+    stand.cache._settling.terms.most = 2
+    stand.origin.script = [stand.says(FRESH)] * 4
+    for number in range(4):
+        await stand.ask(f"/{number}")
+    assert [(await stand.ask(f"/{number}")).trail.cache for number in range(4)] == ["hit"] * 4
 
 
 # ---- policy --------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,36 @@ async def test_a_304_under_an_override_begins_its_ttl_anew():
     assert (await stand.ask()).trail.cache == "hit"
 
 
+async def test_a_304_brings_no_cookie_into_an_entry_that_a_route_keeps():
+    stand = Stand(policy=ROUTE, mode=CacheMode())
+    cookie = ("Set-Cookie", "a=b")
+    stand.origin.script = [stand.says(ETAG, cookie), stand.says(ETAG, cookie, status=304, body=b"")]
+    assert (await stand.ask()).headers["set-cookie"] == "a=b"
+    await stand.clock.advance(61)
+    await stand.ask()
+    assert "set-cookie" not in (await stand.ask()).headers
+
+
+async def test_a_304_without_vary_keeps_the_variants_apart():
+    stand = Stand()
+    stand.origin.script = [
+        stand.says(FRESH, ETAG, ("Vary", "Foo")),
+        stand.says(FRESH, ETAG, status=304, body=b""),
+        stand.says(FRESH, ("Vary", "Foo"), body=b"2"),
+    ]
+    await stand.ask(fields=[("Foo", "1")])
+    await stand.clock.advance(11)
+    await stand.ask(fields=[("Foo", "1")])
+    assert (await stand.ask(fields=[("Foo", "2")])).body == b"2"
+    assert (await stand.ask(fields=[("Foo", "1")])).body == b"hello"
+
+
+async def test_a_304_that_varies_on_everything_ends_the_entry():
+    stand = await stale(FRESH, ETAG)
+    stand.origin.script = [stand.says(FRESH, ETAG, ("Vary", "*"), status=304, body=b""), stand.says(FRESH, body=b"new")]
+    assert (await stand.ask()).body == b"new"
+
+
 async def test_a_304_that_withdraws_the_right_to_store_is_served_once():
     stand = await stale(FRESH, ETAG)
     stand.origin.script = [

@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
-from passoproxy.core.cache.entry import Selector
+from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import OriginUnreachable, Overloaded
 from passoproxy.proxy.flights import MOST_REMEMBERED, Flights
+from passoproxy.stores.entries.memory import MemoryStore
 from tests.caching_stand import JSON, ROUTE, Stand
 from tests.fakes import ChunkedBody, FakeClock, RememberingObserver
 
@@ -348,6 +349,51 @@ async def test_a_flight_of_an_unknown_subject_is_released_by_any_purge():
     flights.release_where(Selector(target="/elsewhere"))
     assert flights.of("k") is None
     await asyncio.sleep(0)
+
+
+class SlowlySelecting(MemoryStore):
+    """Answers a select with what was there when it was asked, some time later."""
+
+    def __init__(self):
+        super().__init__(1 << 20)
+        self.opened = asyncio.Event()
+        self.opened.set()
+
+    async def select(self, key):
+        found = await super().select(key)
+        await self.opened.wait()
+        return found
+
+
+async def test_an_entry_stored_while_the_store_was_asked_is_not_fetched_again():
+    store = SlowlySelecting()
+    stand = closed(Stand(store=store))
+    stand.origin.script = [stand.says(FRESH, ETAG)]
+    first = stand.begin()
+    await stand.quiet()
+    store.opened.clear()
+    second = stand.begin()
+    await stand.quiet()
+    stand.door.opened.set()
+    await first
+    await stand.quiet()
+    store.opened.set()
+    assert (await second).trail.cache == "hit"
+
+
+async def test_the_memory_of_ended_flights_is_bounded():
+    flights = Flights(FakeClock())
+
+    async def carry(flight):
+        flight.subject = Entry(flight.key, "1", "p", "GET", "/", 200)
+
+    for number in range(MOST_REMEMBERED + 1):
+        flights.launch(str(number), carry)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not flights.ended_since(0, "0")
+    assert flights.ended_since(0, "1")
+    assert not flights.ended_since(flights.mark, "1")
 
 
 # ---- in the background ---------------------------------------------------------------------------------------------------

@@ -515,6 +515,17 @@ async def test_a_held_pair_is_used_when_nothing_else_is_left(life):
     assert life.store.generations[2].access_token == "access-2"
 
 
+async def test_a_held_pair_that_a_clock_step_saved_is_used(life):
+    keeper = await life.started_with_pair()
+    life.store.failing = {"keep_answer", "commit"}
+    await life.clock.advance(1441)
+    life.clock.step(-86400)
+    life.store.failing = set()
+    await life.clock.advance(6)
+    assert keeper.current().token == "access-2"
+    assert keeper.snapshot().saved
+
+
 async def test_a_401_brings_the_held_pair_into_use(life):
     keeper = await life.started_with_pair()
     life.store.failing = {"keep_answer", "commit"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from passoproxy.core.events import RefreshFailed
@@ -202,4 +204,29 @@ async def test_an_interrupted_refresh_of_a_token_known_as_spent_is_dead():
     keeper = await life.start()
     assert keeper.snapshot().chain == "dead"
     assert isinstance(life.store.generations[1], Pair)
+    await life.stop()
+
+
+async def test_a_crash_loop_asks_no_more_than_once_a_second():
+    life = Life().having(grant="client_credentials")
+    life.rotating.faults = [503] * 1000
+    for _ in range(50):
+        await life.start()
+        await life.clock.advance(0.1)
+        await life.crash()
+    gaps = [after - before for before, after in pairwise(life.rotating.times)]
+    assert 4 <= len(life.rotating.times) <= 6
+    assert min(gaps) > 0.999
+
+
+async def test_a_clock_that_went_back_between_two_starts_delays_an_attempt_by_a_second_only():
+    life = Life().having(grant="client_credentials")
+    life.rotating.faults = [503]
+    await life.start()
+    await life.clock.advance(0.1)
+    await life.crash()
+    life.clock.step(-86400)
+    keeper = await life.start()
+    await life.clock.advance(1.1)
+    assert keeper.current() is not None
     await life.stop()

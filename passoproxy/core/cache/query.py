@@ -40,12 +40,13 @@ def _normal(query: str, ignored: tuple[str, ...], sorts: bool) -> str:
     return "&".join([piece for _, piece in kept])
 
 
-def field_names(encoded: str) -> frozenset[str]:
-    """The names in a query or form as frameworks see them: decoded, without `[…]`, and `.`, blank or a lone `[` read as `_` (PHP)."""
-    return (_remembered_names if len(encoded) <= _LONGEST_REMEMBERED else _names)(encoded)
+def field_names(query: str) -> frozenset[str]:
+    """The names in a query, as `form_names` has them."""
+    return (_remembered_names if len(query) <= _LONGEST_REMEMBERED else form_names)(query)
 
 
-def _names(encoded: str) -> frozenset[str]:
+def form_names(encoded: str) -> frozenset[str]:
+    """The names in a form as frameworks see them: decoded, without `[…]`, and `.`, blank or a lone `[` read as `_` (PHP)."""
     return frozenset(alias for piece in pieces(encoded) for alias in _aliases(name_of(piece)))
 
 
@@ -60,4 +61,4 @@ def _aliases(name: str) -> Iterable[str]:
 
 # Pure functions of short texts, and hits ask for the same few targets: remembering them spares a hit most of its key.
 _remembered_normal = lru_cache(maxsize=_MOST_REMEMBERED)(_normal)
-_remembered_names = lru_cache(maxsize=_MOST_REMEMBERED)(_names)
+_remembered_names = lru_cache(maxsize=_MOST_REMEMBERED)(form_names)

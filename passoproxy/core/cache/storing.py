@@ -20,6 +20,7 @@ _PARTS = frozenset({206, 304})
 UNDERSTOOD_STATUSES = frozenset(status.value for status in HTTPStatus if status >= 200) - _PARTS
 """Final status codes whose caching requirements are implemented (RFC 9111 §5.2.2.3)."""
 
+_COOKIES = frozenset({"set-cookie", "set-cookie2"})
 _FRESHNESS_SAID = ("public", "max-age")
 
 
@@ -77,13 +78,16 @@ def objection(said: Said) -> str:
 def storable_fields(fields: Fields, said: Said, response_time: float) -> Fields:
     """The fields to keep: without those of a qualified `no-cache` or `private`, with a Date (RFC 9110 §6.6.1).
 
-    Hop-by-hop fields are gone already: whoever spoke with the origin removed them.
+    A cookie is kept where the origin itself lets the answer be reused (RFC 9111 §7.3), not where a route does. Hop-by-hop fields are gone
+    already: whoever spoke with the origin removed them.
     """
     gone = said.directives.fields_named("no-cache")
+    if said.ttl_of_route is not None:
+        gone |= _COOKIES
     if said.shared:
         gone |= said.directives.fields_named("private")
     having = () if "Date" in fields else (("Date", print_date(response_time)),)
-    return changed(fields, without=gone, having=having) if gone or having else fields
+    return changed(fields, without=gone, having=having) if having or any(name in fields for name in gone) else fields
 
 
 def _allowed_at_all(said: Said) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from passoproxy.core.cache.content import is_made
 from passoproxy.core.cache.entry import Entry
-from passoproxy.core.cache.variants import Varies
+from passoproxy.core.cache.variants import nominated, varies
 from passoproxy.core.http.conditional import CONDITIONS, bare, is_weak, readable_tag, readable_tags
 from passoproxy.core.http.grammar import parse_date, print_date
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
@@ -86,11 +86,11 @@ def forwarded_conditions(head: RequestHead) -> RequestHead:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """When an answer was asked for and came, and what its request had for the fields that Vary names."""
+    """When an answer was asked for and came, and the fields of its request, which Vary may name."""
 
     request_time: float
     response_time: float
-    varies: Varies
+    request: Fields
 
 
 def settled(
@@ -107,9 +107,9 @@ def settled(
         chosen = selected if selected is not None and selected in named else (named[0] if len(named) == 1 else None)
     if chosen is None:
         return Unmatched()
-    return Freshened(
-        freshened(chosen, head.fields, exchange if chosen is selected else replace(exchange, varies=chosen.varies))
-    )
+    entry = freshened(chosen, head.fields, exchange)
+    # Another variant stays one for the requests that select it.
+    return Freshened(entry if chosen is selected else replace(entry, varies=chosen.varies))
 
 
 def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Freshened | Outdated:
@@ -127,11 +127,11 @@ def freshened(entry: Entry, fields: Fields, exchange: Exchange) -> Entry:
     news = [(name, value) for name, value in fields.items() if name.lower() not in KEPT_FROM_BODY]
     if "Date" not in fields:
         news.append(("Date", print_date(exchange.response_time)))
-    gone = () if "Age" in fields else ("Age",)
+    merged = changed(entry.fields, without=() if "Age" in fields else ("Age",), having=news)
     return replace(
         entry,
-        fields=changed(entry.fields, without=gone, having=news),
-        varies=exchange.varies,
+        fields=merged,
+        varies=varies(nominated(merged) or (), exchange.request),
         request_time=exchange.request_time,
         response_time=exchange.response_time,
         stored_at=exchange.response_time,

@@ -171,7 +171,7 @@ class Committing:
         try:
             rows = self._database.rows()
             with translated(self._premises.folder):
-                rows.give_back(_PAGES_TOGETHER)
+                rows.give_back(_PAGES_TOGETHER, keep=True)
         except EntryStoreFailure:
             self._database.leave()  # a file that is larger than it need be is no loss
 

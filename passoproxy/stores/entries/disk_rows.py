@@ -55,6 +55,7 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
     """
 
     def __init__(self, folder: Path, max_bytes: int, patience: float, more: Callable[[], int]) -> None:
+        self._database = folder / DATABASE
         self._journals = [folder / name for name in JOURNALS]
         self._more = more
         self._cleanup: Callable[[str], None] | None = None
@@ -134,7 +135,10 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
     def volume(self) -> int:
         """Bytes of all files that belong to the store, near enough; `cull` evicts by it."""
         ((pages,),) = self._sql("PRAGMA page_count").fetchall()
-        return int(self._page_size * pages + self.body_bytes() + self.journal_bytes() + self._more())
+        database = max(
+            self._page_size * pages, os.stat(self._database).st_size
+        )  # it may be longer than its pages for a while
+        return int(database + self.body_bytes() + self.journal_bytes() + self._more())
 
     def entry_count(self) -> int:
         """How many entries there are."""
@@ -209,12 +213,20 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         """Sums up the bodies' sizes anew. Reads every row, so it is for when the sum is likely to be wrong."""
         self._sql("UPDATE Settings SET value = (SELECT COALESCE(SUM(size), 0) FROM Cache) WHERE key = 'size'")
 
-    def give_back(self, pages: int) -> int:
-        """Lets the file system have at most so many pages that removed rows left; how many that were."""
+    def give_back(self, pages: int, *, keep: bool = False) -> int:
+        """Lets the file system have at most so many pages that removed rows left; how many that were.
+
+        `keep`: an eighth of all pages, and a mebibyte, stay for the rows that come next.
+        """
         ((free,),) = self._sql("PRAGMA freelist_count").fetchall()
+        if keep:
+            ((count,),) = self._sql("PRAGMA page_count").fetchall()
+            free = max(0, free - max(256, count // 8))
         pages = min(pages, int(free))
         if pages:
-            self._sql(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            # as a script, for only that steps through all pages: `execute` stops after the first
+            self._con.executescript(f"PRAGMA incremental_vacuum({pages})")
+            self.shorten_journal(0)  # only with this does the file itself become shorter
         return pages
 
     def shorten_journal(self, limit: int) -> None:

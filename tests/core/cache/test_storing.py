@@ -86,6 +86,13 @@ def test_a_stored_answer_has_a_date_9110_6_6_1():
     assert found.fields["Date"] == print_date(NOW)
 
 
+@pytest.mark.parametrize(("policy", "kept"), [(RoutePolicy(), True), (RoutePolicy(ttl=5.0, override=True), False)])
+def test_a_cookie_is_kept_by_the_origins_word_alone(policy, kept):
+    found = verdict("max-age=9", 200, ("Set-Cookie", "a=b"), policy=policy)
+    assert isinstance(found, Keep)
+    assert ("Set-Cookie" in found.fields) is kept
+
+
 @pytest.mark.parametrize(
     ("line", "shared", "left"),
     [

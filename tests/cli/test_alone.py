@@ -1,0 +1,126 @@
+"""Commands where no daemon runs: on its folders directly, with the same words."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from passoproxy.cli.handle import tell
+from passoproxy.core.events import EntriesPurged, PairNotSaved
+from tests.cli.conftest import Beside, Run
+from tests.whole import CONTENT, NOWHERE, Place, running
+
+PAIR = json.dumps({"access_token": "A" * 20, "refresh_token": "R" * 20, "expires_in": 3600})
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Place:
+    found = Place(tmp_path)
+    found.write()
+    return found
+
+
+def test_status_is_not_running(run: Run, alone: Place) -> None:
+    said = run("status", "--config", str(alone.config))
+    assert (said.code, said.out, len(said.err.splitlines())) == (3, "", 1)
+    assert "start one with 'passoproxy serve'" in said.err
+    assert run("status", "--config", str(alone.config), "--json").json == {"state": "not running"}
+
+
+def test_the_pairs_commands(run: Run, alone: Place) -> None:
+    at = ("--config", str(alone.config))
+    none = run("token", "status", *at)
+    assert none.code == 0
+    assert "access token   none\n" in none.out
+    assert "what to do: run 'passoproxy login'" in none.out
+    missing = run("token", "export", *at, "--reveal")
+    assert (missing.code, len(missing.err.splitlines())) == (77, 1)
+    assert run("logout", *at).err.startswith("passoproxy: there is nothing to log out from: nobody has authorised")
+    assert re.fullmatch(
+        r"imported; (1 h 0|59) min.* until a person is needed\n", run("token", "import", *at, text=PAIR).out
+    )
+    shown = run("token", "status", *at, "--json").json
+    assert (shown["access"], shown["chain"]) == ("valid", "healthy")
+    assert run("token", "export", *at, "--reveal").json["refresh_token"] == "R" * 20
+    away = run("token", "refresh", *at)
+    assert (away.code, len(away.err.splitlines())) == (69, 1)
+
+
+def test_a_damaged_pair_is_warned_about(run: Run, alone: Place) -> None:
+    at = ("--config", str(alone.config))
+    run("token", "import", *at, text=PAIR)
+    for path in (alone.folder / "state").glob("pair.*.json"):
+        path.write_bytes(b"garbage")
+    said = run("token", "status", *at)
+    assert said.code == 0
+    assert said.err.startswith("passoproxy: warning: ")
+    assert "pair.1.json" in said.err
+
+
+def test_what_is_told_of_events(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(EntriesPurged(1, "command"))
+    tell(PairNotSaved("/state: full"))
+    assert capsys.readouterr().err == "passoproxy: warning: /state: full\n"
+
+
+def test_the_caches_commands(run: Run, beside: Beside, place: Place) -> None:
+    async def fill() -> None:
+        import aiohttp
+
+        async with running(place, authorised=True) as it, aiohttp.ClientSession(trust_env=False) as session:
+            for target in (CONTENT, CONTENT.replace("ZA", "TR")):
+                async with session.get(it.proxy + target) as answer:
+                    assert answer.status == 200
+                    await answer.read()
+
+    beside.do(fill())
+    at = ("--config", str(place.config))
+    assert run("cache", "stats", *at, "--json").json["entries"] == 2
+    assert len(run("cache", "list", *at).out.splitlines()) == 2
+    assert run("cache", "show", CONTENT, *at).code == 0
+    assert run("cache", "show", "/nothing", *at).code == 1
+    assert run("cache", "purge", *at, "--url", CONTENT).out == "1 entry purged\n"
+    assert run("cache", "list", *at, terminal=True).out.count("health/json") == 1
+    done = run("logout", *at)
+    assert done.out == "logged out; revoked at the provider and erased here\n1 stored entry of this identity erased\n"
+    assert run("cache", "stats", *at, "--json").json["entries"] == 0
+    assert run("logout", *at).code == 1
+
+
+def test_logout_may_keep_the_cache(run: Run, alone: Place) -> None:
+    at = ("--config", str(alone.config))
+    run("token", "import", *at, text=PAIR)
+    said = run("logout", *at, "--keep-cache", "--json")
+    assert said.json["purged"] == 0
+    assert "not revoked at the provider" in said.json["revocation"]
+    run("token", "import", *at, text=PAIR)
+    assert run("logout", *at, "--keep-cache").out.count("\n") == 1
+
+
+def test_a_configuration_that_does_not_do(run: Run, alone: Place) -> None:
+    alone.write(upstream={"url": NOWHERE, "nonsense": 1})
+    for command in (["status"], ["token", "status"], ["cache", "list"], ["login"], ["serve"]):
+        said = run(*command, "--config", str(alone.config))
+        assert (said.code, said.out) == (78, "")
+        assert "upstream.nonsense" in said.err
+
+
+def test_folders_of_somebody_else(run: Run, alone: Place, beside: Beside) -> None:
+    import os
+
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    beside.daemon(alone)
+    alone.config.chmod(0o644)
+    for folder in (alone.folder, *alone.folder.parents[:3]):
+        folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        said = run("status", "--config", str(alone.config))
+    finally:
+        os.seteuid(0)
+    assert said.code == 1
+    assert "not allowed to talk to the daemon; run the command as the daemon's user" in said.err

@@ -1,0 +1,101 @@
+"""`config check`, `show`, `init` and `schema`."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Run
+from tests.whole import Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    found = Place(tmp_path)
+    found.write()
+    return found
+
+
+def test_check(run: Run, place: Place) -> None:
+    said = run("config", "check", "--config", str(place.config))
+    assert (said.code, said.out, said.err) == (0, f"{place.config}: fine\n", "")
+    assert run("config", "check", "--config", str(place.config), "--json").json == {
+        "ok": True,
+        "path": str(place.config),
+        "warnings": [],
+    }
+
+
+@pytest.mark.parametrize(("more", "said"), [({}, "1 warning"), ({"upstream": {"daily_budget": 5}}, "2 warnings")])
+def test_check_warns(run: Run, place: Place, more: dict[str, dict[str, object]], said: str) -> None:
+    place.write(server={"workers": 2}, **more)
+    found = run("config", "check", "--config", str(place.config))
+    assert (found.code, found.out) == (0, f"{place.config}: fine, {said}\n")
+    assert len(found.err.splitlines()) == int(said[0])
+    assert found.err.startswith("passoproxy: warning: ")
+    assert "server.workers" in found.err
+
+
+def test_check_tells_every_fault(run: Run, place: Place) -> None:
+    place.write(upstream={"max_concurency": 3, "connect_timeout": "soon"})
+    said = run("config", "check", "--config", str(place.config))
+    assert (said.code, said.out, len(said.err.splitlines())) == (78, "", 2)
+
+
+def test_without_a_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PASSOPROXY__OAUTH__CLIENT_ID", "x")
+    monkeypatch.setenv("PASSOPROXY__OAUTH__CLIENT_SECRET", "y")
+    assert run("config", "check").out == "defaults and environment: fine\n"
+    assert run("config", "check", "--json").json["path"] is None
+
+
+def test_show_in_a_pipe_and_on_a_terminal(run: Run, place: Place) -> None:
+    said = run("config", "show", "--config", str(place.config))
+    rows = dict(line.split("\t")[:2] for line in said.out.splitlines())
+    assert rows["upstream.deny_paths"] == "[/__internal/**]"
+    assert rows["oauth.client_secret"] != "demo"
+    shown = run("config", "show", "--config", str(place.config), terminal=True)
+    assert shown.code == 0
+    assert "[/__internal/**]" in shown.out
+    assert "\x1b[" in shown.out
+
+
+def test_show_as_json_has_sources(run: Run, place: Place) -> None:
+    found = run("config", "show", "--config", str(place.config), "--json").json
+    assert found["upstream"]["url"] == place.origin
+    assert found["sources"]["upstream.url"].startswith(str(place.config))
+
+
+def test_init(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = run("config", "init")
+    assert said.code == 0
+    assert "then: passoproxy config check --config config.yaml" in said.out
+    made = tmp_path / "config.yaml"
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert yaml.safe_load(made.read_text())["provider"] == "passolution"
+    made.write_text("mine")
+    again = run("config", "init")
+    assert (again.code, "left as it is" in again.err, made.read_text()) == (1, True, "mine")
+    assert run("config", "init", "--force").code == 0
+    assert made.read_text() != "mine"
+    assert run("config", "init", "other.yaml").code == 0
+    assert run("config", "init", "--config", str(tmp_path / "third.yaml")).code == 0
+    assert (tmp_path / "other.yaml").exists()
+    assert (tmp_path / "third.yaml").exists()
+
+
+def test_init_where_nothing_can_be_written(run: Run) -> None:
+    said = run("config", "init", "/nonexistent/config.yaml")
+    assert (said.code, "/nonexistent/config.yaml: cannot be written" in said.err) == (73, True)
+
+
+def test_schema(run: Run) -> None:
+    said = run("config", "schema")
+    assert said.code == 0
+    assert "properties" in json.loads(said.out)

@@ -1,0 +1,273 @@
+"""The command line itself: usage errors, suggestions, the version, and every failure as one line with its exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passoproxy import __version__, daemon
+from passoproxy.cli import main, options, program, serve, speaking, wording
+from passoproxy.errors import BadRequest, CommandFailure, ConfigurationError, Fault, ServiceUnreachable, UsageFailure
+from tests.cli.conftest import Run
+from tests.whole import Place
+
+
+def test_the_version_is_one_line(run: Run) -> None:
+    said = run("--version")
+    assert (said.code, said.out, said.err) == (0, f"passoproxy {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["token"], ["cache"], ["config"]])
+def test_on_its_own_it_shows_help(run: Run, arguments: list[str]) -> None:
+    said = run(*arguments)
+    assert said.code == 2
+    assert "Usage: passoproxy" in said.out + said.err
+    assert "passoproxy: " not in said.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "login", "logout", "status", "token refresh", "cache purge", "config init", "sandbox", "demo"],
+)
+def test_every_command_has_help(run: Run, command: str) -> None:
+    said = run(*command.split(), "--help")
+    assert (said.code, said.err) == (0, "")
+    assert f"Usage: passoproxy {command}" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["stauts"], "No such command 'stauts'. Did you mean 'status'? See 'passoproxy --help'"),
+        (["token", "refesh"], "Did you mean 'refresh'? See 'passoproxy token --help'"),
+        (["status", "--jsno"], "No such option: --jsno"),
+        (["cache", "show"], "Missing argument 'URL'; see 'passoproxy cache show --help'"),
+        (["cache", "list", "--limit", "0"], "--limit"),
+        (["cache", "list", "--limit", "many"], "--limit"),
+        (["demo", "--lifetime", "soon"], "--lifetime: "),
+        (["sandbox", "--latency", "soon"], "--latency: "),
+        (["sandbox", "--listen", "8620"], "--listen '8620' is no HOST:PORT"),
+        (["sandbox", "--listen", "localhost:99999"], "is no HOST:PORT"),
+        (["sandbox", "--fault", "nonsense"], "nonsense"),
+        (["demo", "--lifetime", "0", "--once"], "lifetime"),
+    ],
+)
+def test_usage_errors_are_one_line(run: Run, arguments: list[str], told: str) -> None:
+    said = run(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert told in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "lines"),
+    [
+        (CommandFailure("a; do b"), 1, ["passoproxy: a; do b"]),
+        (UsageFailure("a"), 2, ["passoproxy: a"]),
+        (ServiceUnreachable("a"), 69, ["passoproxy: a"]),
+        (ConfigurationError(Fault("f:1", "a.b", "bad"), Fault("f:2", "c", "bad", "do")), 78, ["passoproxy: f:1: a.b: bad", "passoproxy: f:2: c: bad; do"]),
+        (BadRequest(""), 1, ["passoproxy: BadRequest"]),
+        (KeyboardInterrupt(), 130, []),
+        (SystemExit(5), 5, []),
+        (SystemExit("text"), 1, []),
+        (RuntimeError("odd"), 1, ["passoproxy: a fault inside passoproxy: RuntimeError: odd; run again with --debug for the details"]),
+    ],
+)  # fmt: skip
+def test_failures(run: Run, monkeypatch: pytest.MonkeyPatch, fault: BaseException, code: int, lines: list[str]) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(daemon, "run", fail)
+    monkeypatch.setattr(serve, "load", lambda _: None)
+    said = run("serve")
+    assert (said.code, said.err.splitlines()) == (code, lines)
+    assert "Traceback" not in said.err
+    if isinstance(fault, Exception):
+        for arguments in (["--debug", "serve"], ["serve", "--debug"]):
+            said = run(*arguments)
+            assert said.code == code
+            assert "Traceback" in said.err
+
+
+def test_debug_belongs_to_us_only_before_two_dashes(run: Run) -> None:
+    for arguments, wanted in ((["--", "--debug"], False), (["--debug", "--", "x"], True)):
+        said = run("cache", "show", "--config", "/nonexistent", *arguments)
+        assert said.code == 78
+        assert ("Traceback" in said.err) is wanted
+
+
+def test_a_group_that_says_nothing() -> None:
+    class Silent(Exception):
+        def format_message(self) -> str:
+            return ""
+
+    assert program._usage(Silent()) == 2  # type: ignore[arg-type]
+
+
+def test_native_windows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    said = run("serve")
+    assert said.code == 78
+    assert "WSL2, in a container, or on a Linux host" in said.err
+
+
+def test_whoever_reads_us_may_leave(tmp_path: Path) -> None:
+    code = f"{sys.executable} -m passoproxy config schema | head -c 1"
+    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[2])
+    assert (done.stdout, done.stderr) == ("{", "")
+    code = f"{sys.executable} -m passoproxy --version | true"
+    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[2])
+    assert done.stderr == ""
+
+
+def test_standard_output_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        gone.write("something")
+        assert program._to_the_end(3) == 3
+        gone.flush()  # goes nowhere now
+
+
+def test_python_m_is_the_same_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "passoproxy", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=Path(__file__).parents[2],
+    )
+    assert (done.returncode, done.stdout) == (0, f"passoproxy {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "never"),
+    [
+        (["--version"], {"aiohttp", "pydantic", "rich", "asyncio", "yaml", "structlog", "diskcache"}),
+        (["config", "check"], {"aiohttp", "rich", "asyncio", "structlog", "diskcache", "cryptography"}),
+        (["status"], {"aiohttp", "rich", "asyncio", "structlog", "diskcache", "cryptography"}),
+    ],
+)
+def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: list[str], never: set[str]) -> None:
+    config = Place(tmp_path).write()
+    code = (
+        "import sys; from passoproxy.cli import main; main(sys.argv[1:]); "
+        "print('loaded', *(name for name in sys.modules if '.' not in name))"
+    )
+    given = arguments if arguments == ["--version"] else [*arguments, "--config", str(config)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *given], capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[2]
+    )
+    loaded = set(done.stdout.split("loaded", 1)[1].split())
+    assert loaded & never == set()
+
+
+# ---- how things are said ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "-"),
+        (float("nan"), "-"),
+        (-5.0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min 0 s"),
+        (3600, "1 h 0 min"),
+        (3 * 86400 + 4 * 3600 + 59, "3 d 4 h"),
+    ],
+)
+def test_spans(value: float | None, said: str) -> None:
+    assert speaking.seconds(value) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (5 * 1024**2, "5.0 MiB"),
+        (3 * 1024**4, "3072.0 GiB"),
+    ],
+)
+def test_sizes(count: float | None, said: str) -> None:
+    assert speaking.size(count) == said
+
+
+def test_moments() -> None:
+    now = time.time()
+    assert speaking.moment(None) == "-"
+    assert speaking.moment(now) == time.strftime("%H:%M:%S", time.localtime(now))
+    assert speaking.moment(0).startswith(("1970-01-01", "1969-12-31"))
+
+
+def test_a_table_takes_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("[bold]x[/bold]", "[/__internal/**]"), ("[::1]:8610", "b")]
+    speaking.table(("one", "two"), rows)
+    assert capsys.readouterr().out == "[bold]x[/bold]\t[/__internal/**]\n[::1]:8610\tb\n"
+
+
+def test_facts_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    speaking.facts(())
+    assert capsys.readouterr().out == ""
+
+
+TOKEN = {"access": "valid", "chain": "healthy", "grant": "authorization_code", "runway_seconds": 60.0}
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ({}, "1 min 0 s until a person is needed"),
+        ({"runway_seconds": 0.0}, "none: a person is needed now"),
+        ({"runway_seconds": None}, "not known"),
+        ({"runway_seconds": None, "access": "none"}, "-"),
+        ({"runway_seconds": None, "grant": "static"}, "no person is ever needed"),
+    ],
+)
+def test_runways(token: dict[str, object], said: str) -> None:
+    assert wording.runway({**TOKEN, **token}) == said
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ({"access": "none"}, "none"),
+        ({}, "valid, until a time that is not known"),
+        ({"access_until": 1.7e9}, "valid until 2023-11-1"),
+        ({"access": "expired", "access_until": 1.7e9}, "expired since 2023-11-1"),
+    ],
+)
+def test_access_tokens(token: dict[str, object], said: str) -> None:
+    assert wording.access({**TOKEN, **token}).startswith(said)
+
+
+def test_chains() -> None:
+    assert wording.chain(TOKEN) == "healthy"
+    assert wording.chain({**TOKEN, "reason": "why", "last_error": "why"}) == "healthy (why)"
+    assert wording.chain({**TOKEN, "reason": "why", "last_error": "that"}) == "healthy (why); last error: that"
+
+
+def test_bodies_that_are_named() -> None:
+    assert options.bytes_of(None) is None
+    assert options.bytes_of("ü") == "ü".encode()
+
+
+def test_names_that_are_no_text_are_printed_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = Place(tmp_path).write()
+    odd = config.rename(tmp_path / os.fsdecode(b"\xff.yaml"))
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["config", "check", "--config", str(odd)]) == 0
+    out.seek(0)
+    assert out.read().endswith("\\udcff.yaml: fine\n")

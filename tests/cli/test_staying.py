@@ -1,0 +1,87 @@
+"""Commands that stay until a signal: `serve`, `sandbox`, `demo`; in this process, with the signal from a thread."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from passoproxy.cli import main
+from tests.cli.conftest import Run, Terminal
+from tests.whole import Place
+
+Stay = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def stay(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stay]:
+    """Runs a command until its output matches, then sends the signal."""
+    kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def stay(*arguments: str, until: Callable[[str], object], how: signal.Signals) -> tuple[int, str]:
+        out = Terminal()
+        seen: list[bool] = []
+
+        def watch() -> None:
+            end = time.monotonic() + 20
+            while not (found := bool(until(out.getvalue()))) and time.monotonic() < end:
+                time.sleep(0.02)
+            seen.append(found)
+            os.kill(os.getpid(), how)
+
+        thread = threading.Thread(target=watch)
+        monkeypatch.setattr(sys, "stdout", out)
+        thread.start()
+        try:
+            code = main(list(arguments))
+        finally:
+            thread.join()
+        assert seen == [True], out.getvalue()
+        return code, out.getvalue()
+
+    yield stay
+    for each, handler in kept.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_sandbox(stay: Stay, how: signal.Signals) -> None:
+    code, said = stay("sandbox", "--listen", "127.0.0.1:0", until=lambda out: "token_url" in out, how=how)
+    assert code == 0
+    base = re.match(r"The sandbox answers at (http://127\.0\.0\.1:\d+) ", said)
+    assert base
+    assert f"{base[1]}/oauth/token" in said
+
+
+def test_sandbox_where_somebody_listens(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = run("sandbox", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (said.code, "choose another --listen" in said.err, len(said.err.splitlines())) == (69, True, 1)
+
+
+def test_demo(stay: Stay) -> None:
+    code, said = stay("demo", until=lambda out: "It stays until" in out, how=signal.SIGINT)
+    assert code == 0
+    assert said.endswith("Gone. Nothing was left behind.\n")
+
+
+def test_serve(stay: Stay, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write()
+    code, _ = stay(
+        "serve",
+        "--config",
+        str(place.config),
+        until=lambda _: (tmp_path / "state" / "control.sock").exists(),
+        how=signal.SIGTERM,
+    )
+    assert code == 0
+    assert not (tmp_path / "state" / "control.sock").exists()

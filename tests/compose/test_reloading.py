@@ -1,0 +1,182 @@
+"""A configuration that was read anew, and secrets that changed by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passoproxy.compose import Wired, telemetry, wire
+from passoproxy.compose.reloading import LIVE, Reloading, keep_following
+from passoproxy.config.keys import catalogue
+from passoproxy.config.secrets import FileSecret
+from passoproxy.core.events import Lifecycle, Warned
+from passoproxy.errors import ConfigurationError
+from passoproxy.outbound.endpoint import ForwardProxy
+from tests.fakes import FakeClock, RememberingObserver
+from tests.whole import Place
+
+AWAY = {"url": "https://api.example.com"}
+
+
+class Stand:
+    """A wired daemon and its file."""
+
+    def __init__(self, folder: Path, **sections: Any) -> None:
+        self.place, self.clock, self.observer = Place(folder), FakeClock(), RememberingObserver()
+        self.environ: dict[str, str] = {}
+        loaded = self.place.load(**sections)
+        self.wired: Wired = wire(
+            loaded, telemetry(loaded), clock=self.clock, environ=self.environ, observer=self.observer
+        )
+        self.reload = Reloading(self.wired, self.place.again, self.environ)
+
+    async def with_(self, **sections: Any) -> dict[str, object]:
+        self.place.write(**sections)
+        return await self.reload()
+
+    async def close(self) -> None:
+        await self.wired.road.pool.close()
+        await self.wired.road.caching.close()
+        await self.wired.store.close()
+
+
+@pytest.fixture
+async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
+    made = Stand(tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def away(tmp_path: Path) -> AsyncIterator[Stand]:
+    """One whose origin is not on this machine, so that a proxy may lead there."""
+    made = Stand(tmp_path, upstream={**AWAY, "proxy": "http://one:1"})
+    yield made
+    await made.close()
+
+
+def test_keys_that_change_live_are_keys() -> None:
+    assert {tuple(key.split(".")) for key in LIVE} <= set(catalogue())
+
+
+async def test_nothing_changed(stand: Stand) -> None:
+    assert await stand.with_() == {"applied": [], "needs_restart": []}
+    assert [event.phase for event in stand.observer.of(Lifecycle)] == ["reloading", "reloaded"]  # type: ignore[attr-defined]
+    assert stand.observer.of(Lifecycle)[-1] == Lifecycle("reloaded", "changed: nothing")
+
+
+async def test_what_can_change_live_changes_live(stand: Stand) -> None:
+    wired = stand.wired
+    port = wired.control.facts.ports = (4711,)
+    found = await stand.with_(
+        upstream={"url": "http://127.0.0.1:9", "user_agent": "x/1", "max_concurrency": 9, "deny_paths": ["/no/**"]},
+        server={"allowed_hosts": ["proxy.example"], "limits": {"connections": 7}, "shutdown_grace": "1s"},
+        cache={"offline": True, "mode": "http", "directory": str(stand.place.folder / "cache")},
+        log={"level": "warning", "access": True, "query": "full"},
+        routes=[{"name": "mine", "match": "/mine/**", "ttl": "1h"}],
+    )
+    assert found["needs_restart"] == []
+    assert {"routes", "log.query", "cache.offline", "server.limits.connections"} <= set(found["applied"])  # type: ignore[call-overload]
+    assert wired.road.origin.user_agent == "x/1"
+    assert wired.connections.limits.connections == 7
+    assert wired.road.routing.table.find("/mine/a").name == "mine"
+    assert wired.road.caching.mode.offline
+    assert wired.admission().policy.deny_paths == ("/no/**",)
+    assert (wired.telemetry.logs.level, wired.telemetry.logs.access) == ("warning", True)
+    assert wired.telemetry.recent.redactor.query == "full"
+    facts = wired.control.facts
+    assert (facts.offline, facts.cache_mode, facts.authorities) == (
+        True,
+        "http",
+        ("proxy.example", f"proxy.example:{port[0]}"),
+    )
+    assert wired.loaded.settings.server.shutdown_grace == 1.0
+
+
+async def test_what_needs_a_restart_is_named_until_there_is_one(stand: Stand) -> None:
+    changed: dict[str, Any] = {
+        "upstream": {"url": "http://127.0.0.1:10"},
+        "oauth": {"client_secret": "another"},
+        "state": {"directory": str(stand.place.folder / "elsewhere")},
+    }
+    for _ in range(2):
+        found = await stand.with_(**changed)
+        assert found == {"applied": [], "needs_restart": ["upstream.url", "oauth.client_secret", "state.directory"]}
+        assert "needs a restart: upstream.url, oauth" in stand.observer.of(Lifecycle)[-1].detail  # type: ignore[attr-defined]
+        assert stand.wired.road.pool.endpoint.port == 9
+    assert (await stand.with_())["needs_restart"] == []
+    assert "another" not in str(stand.observer.events)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"upstream": {"user_agent": "x/1", "queue_timeout": "never"}},
+        {"upstream": {"user_agent": "x/1", "ca_file": "/nonexistent/ca.pem"}},
+        {"upstream": {"user_agent": "x/1", "allow_paths": ["no-slash"]}},
+        {"upstream": {"user_agent": "x/1"}, "server": {"allowed_hosts": ["no host/"]}},
+        {"upstream": {"user_agent": "x/1"}, "server": {"client_keys": "no colon"}},
+        {"upstream": {"user_agent": "x/1"}, "routes": [{"name": "a", "match": "no-slash"}]},
+    ],
+)
+async def test_a_configuration_that_does_not_do_changes_nothing(stand: Stand, sections: dict[str, Any]) -> None:
+    before = (stand.wired.loaded, stand.wired.admission(), stand.wired.road.routing.table)
+    with pytest.raises(ConfigurationError):
+        await stand.with_(**sections)
+    assert (stand.wired.loaded, stand.wired.admission(), stand.wired.road.routing.table) == before
+    assert stand.wired.road.origin.user_agent is None
+    (told,) = stand.observer.of(Warned)
+    assert told.code == "reload_refused"  # type: ignore[attr-defined]
+
+
+async def test_warnings_come_again(stand: Stand) -> None:
+    await stand.with_(server={"workers": 2})
+    assert [event.code for event in stand.observer.of(Warned)] == ["key_unused"]  # type: ignore[attr-defined]
+
+
+async def test_another_proxy_leads_origin_and_provider(away: Stand) -> None:
+    wired = away.wired
+    assert wired.road.pool._dialer._proxy == ForwardProxy("one", 1)
+    found = await away.with_(upstream={**AWAY, "proxy": "http://two:2", "connect_timeout": "2s"})
+    assert found["applied"] == ["upstream.connect_timeout", "upstream.proxy"]
+    assert wired.road.pool._dialer._proxy == ForwardProxy("two", 2)
+    assert wired.road.pool._dialer.timeout == 2.0
+    assert wired.provider._endpoint._proxy_for(wired.road.pool.endpoint) == ForwardProxy("two", 2)
+    assert wired.provider._endpoint._connect_timeout == 2.0
+
+
+async def test_a_proxys_file_is_followed(tmp_path: Path) -> None:
+    file = tmp_path / "proxy"
+    file.touch(mode=0o600)
+    file.write_text("http://one:1")
+    stand = Stand(tmp_path, upstream={**AWAY, "proxy_file": str(file)})
+    secret = stand.wired.loaded.secrets.upstream_proxy
+    assert isinstance(secret, FileSecret)
+    secret._monotonic = stand.clock.monotonic
+    secret._checked = 0.0
+    pool = stand.wired.road.pool
+    task = asyncio.create_task(keep_following(stand.wired))
+    try:
+        await stand.clock.advance(10)
+        dialer = pool._dialer
+        assert dialer._proxy == ForwardProxy("one", 1)
+        for text in ("socks5://hidden:1", "socks5://hidden:22"):
+            file.write_text(text)
+            await stand.clock.advance(20)
+            assert pool._dialer is dialer
+        (told,) = stand.observer.of(Warned)
+        assert told.code == "proxy_refused"  # type: ignore[attr-defined]
+        assert "hidden" not in told.detail  # type: ignore[attr-defined]
+        file.write_text("http://us:secret-word@two:2")
+        await stand.clock.advance(20)
+        assert pool._dialer._proxy is not None
+        assert (pool._dialer._proxy.host, pool._dialer._proxy.port) == ("two", 2)
+        assert stand.wired.telemetry.recent.redactor.text("the secret-word") == "the ***"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await stand.close()
