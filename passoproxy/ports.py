@@ -6,7 +6,7 @@ A hop offers `send` and holds the next. Whoever does not pass a Response on clos
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -355,6 +355,31 @@ class PairStore(Protocol):
 
     def erase(self) -> None:
         """Forgets every generation and pending answer (logout)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a process that follows the pair's owner may know: never a refresh token. `snapshot` is the owner's, as `/api/status` shows it."""
+
+    bearer: Bearer | None
+    partition: str
+    snapshot: Mapping[str, object] = field(default_factory=dict)
+
+
+class PairOwner(Protocol):
+    """The pair's owner as another process sees it: over its control socket on one machine, through a shared store among machines."""
+
+    def changes(self) -> AsyncIterator[Followed]:
+        """What is so now, and then every change, within 100 ms on one machine. Ends or raises PairStoreFailure when the owner is gone."""
+        ...
+
+    async def renewed(self, generation: int) -> None:
+        """Tells of a 401 for the bearer of `generation`; answers when the owner has done what it does about it. Raises PairStoreFailure."""
+        ...
+
+    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        """Passes an order on (`refresh`, `refresh_force`, `import`, `export`, `forget`); raises as the owner does."""
         ...
 
 
