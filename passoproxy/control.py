@@ -73,6 +73,10 @@ class Facts:
     tiers: tuple[StoreStats, ...] = ()
 
 
+def _nobody_waits(selector: Selector) -> None:
+    """No request is under way that a purge could count for."""
+
+
 class Control:
     """The handle. Methods raise children of PassoproxyError whose text is for the person who asked."""
 
@@ -89,12 +93,13 @@ class Control:
         recent: Callable[[], Mapping[str, object]],
         traffic: Callable[[], Mapping[str, object]],
         tiers: Callable[[], Iterable[StoreStats]] = tuple,
+        purged: Callable[[Selector], None] = _nobody_waits,
         reload: Callable[[], Awaitable[Data]],
     ) -> None:
         self.facts = facts
         self._keeper, self._logins, self._store, self._reading = keeper, logins, store, reading
         self._clock, self._observer, self._recent, self._traffic = clock, observer, recent, traffic
-        self._tiers = tiers
+        self._tiers, self._tell_purged = tiers, purged
         self.reloading = reload
 
     # ---- standing ----------------------------------------------------------------------------------------------------
@@ -275,7 +280,11 @@ class Control:
         return await self._purged(self.selector(what))
 
     async def _purged(self, selector: Selector) -> int:
-        count = await self._store.purge(selector)
+        try:
+            count = await self._store.purge(selector)
+        finally:
+            # Whoever asks from here on must not be given an answer that was asked for before (contract §7).
+            self._tell_purged(selector)
         self._observer(EntriesPurged(count, "command"))
         await self.look_at_store()
         return count

@@ -14,6 +14,7 @@ from aiohttp import web
 from passoproxy.compose import Wired, telemetry, wire
 from passoproxy.compose.binding import Bound, bind, name_of, ports_of
 from passoproxy.compose.reloading import Reloading, keep_following
+from passoproxy.compose.road import admin_limits_of
 from passoproxy.compose.telling import authorities
 from passoproxy.config.reading import Loaded, load
 from passoproxy.control import keep_looking
@@ -22,8 +23,10 @@ from passoproxy.core.peers import NetworkRule
 from passoproxy.errors import ConfigurationError, Fault, PassoproxyError
 from passoproxy.host import control_socket, systemd
 from passoproxy.host.volatile import volatile
-from passoproxy.server.admin_runner import AdminLimits, AdminRunner
-from passoproxy.server.listeners import TlsFiles, serve, tls_context
+from passoproxy.ports import Clock
+from passoproxy.server.admin_runner import AdminRunner
+from passoproxy.server.certificates import Certificate
+from passoproxy.server.listeners import TlsFiles, serve
 from passoproxy.server.peers import network_check, user_check, user_rule
 from passoproxy.server.protocol import ProxyConnection
 
@@ -58,11 +61,16 @@ async def _serve(loaded: Loaded) -> int:
 class Daemon:
     """One daemon in this process. `running` is a context: in it requests are answered, after it everything has ended."""
 
-    def __init__(self, loaded: Loaded, *, reading: Callable[[], Loaded] | None = None) -> None:
+    def __init__(
+        self, loaded: Loaded, *, reading: Callable[[], Loaded] | None = None, clock: Clock | None = None
+    ) -> None:
+        """`clock` is for rehearsals and tests, which have a time of their own."""
         self.loaded = loaded
+        self._clock = clock
         self._reading = reading or (lambda: load(loaded.path))
         self.wired: Wired | None = None
         self.bound = Bound()
+        self._certificate: Certificate | None = None
         self._control: socket.socket | None = None
         self._control_hidden = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,7 +89,7 @@ class Daemon:
                 stack.callback(self.bound.close)
                 # Listeners first: a port in use must be told before a pair's folder is taken.
                 bind(self.loaded, self.bound, systemd.listen_fds())
-                self.wired = wired = wire(self.loaded, told)
+                self.wired = wired = wire(self.loaded, told, clock=self._clock)
                 await self._open(wired, stack)
                 wired.observer(
                     Lifecycle("starting", f"configuration: {self.loaded.path or 'defaults and environment'}")
@@ -128,7 +136,8 @@ class Daemon:
         tls = settings.server.tls
         context = None
         if tls.cert_file is not None and tls.key_file is not None:
-            context = tls_context(TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file, tls.min_version))
+            self._certificate = Certificate(TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file, tls.min_version))
+            context = self._certificate.context
         try:
             peers = network_check(NetworkRule(settings.server.allowed_peers))
             users = user_check(user_rule(settings.server.unix_peers))
@@ -139,11 +148,11 @@ class Daemon:
             server = await serve(sock, lambda check=check: ProxyConnection(shared, check), context)  # type: ignore[misc]
             stack.callback(server.close)
             self._servers.append(server)
-        given = settings.server.limits
-        limits = AdminLimits(given.header_bytes, given.header_timeout, given.idle_timeout, given.connections)
         for app, sockets in ((wired.admin_app, self.bound.admin), (wired.probe_app, self.bound.probes)):
             if sockets:
-                await self._site(AdminRunner(app, limits, wired.observer), sockets, stack)
+                runner = AdminRunner(app, admin_limits_of(settings), wired.observer)
+                wired.admin_runners.append(runner)
+                await self._site(runner, sockets, stack)
                 stack.callback(self.bound.forget, sockets)
         assert self._control is not None
         control = web.AppRunner(wired.control_app, access_log=None, shutdown_timeout=5.0)
@@ -168,12 +177,14 @@ class Daemon:
 
     def _go(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
         """Begins the tasks that live as long as the daemon."""
-        work: tuple[tuple[str, Coroutine[object, object, None]], ...] = (
+        work: list[tuple[str, Coroutine[object, object, None]]] = [
             ("keeper", wired.keeper.run()),
             ("store", keep_looking(wired.control, wired.clock)),
             ("secrets", keep_following(wired)),
             ("service manager", self._tell_manager(wired)),
-        )
+        ]
+        if self._certificate is not None:
+            work.append(("certificate", self._certificate.keep_following(wired.clock, wired.observer)))
         for name, coroutine in work:
             task = asyncio.create_task(coroutine, name=name)
             task.add_done_callback(lambda done, name=name: self._ended(done, name))  # type: ignore[misc]

@@ -248,6 +248,21 @@ async def test_a_broken_file_changes_nothing_and_a_fault_inside_ends_no_reload(t
         assert (await get(it.admin + "/healthz"))[0] == 200
 
 
+async def test_limits_change_live_on_the_admin_listener_too(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    async with running(place) as it:
+        large = {"X-Large": "x" * 5000}
+        assert (await get(it.admin + "/healthz", headers=large))[0] == 200
+        place.write(server={"limits": {"header_bytes": "2KiB", "connections": 1}})
+        it.daemon.reload_soon()
+        await it.daemon._reloading  # type: ignore[misc]
+        assert (await get(it.admin + "/healthz", headers=large))[0] == 431
+        with socket.create_connection(("127.0.0.1", place.admin_port)):
+            await settle()
+            assert (await get(it.admin + "/healthz"))[0] == 503
+        assert it.wired.connections.limits.header_bytes == 2048
+
+
 async def test_a_task_that_ends_by_a_fault_is_told(tmp_path: Path) -> None:
     place = Place(tmp_path)
     daemon = Daemon(place.load())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import BaseModel
 
-from passoproxy.compose.road import Outward, connection_limits, limits_of
+from passoproxy.compose.road import Outward, admin_limits_of, connection_limits, limits_of
 from passoproxy.compose.telling import authorities
 from passoproxy.compose.wiring import Wired
 from passoproxy.config.reading import Loaded
@@ -96,6 +96,8 @@ class Reloading:
         wired.road.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
         wired.road.origin.user_agent = upstream.user_agent
         wired.connections.limits = limits_of(settings)
+        for runner in wired.admin_runners:
+            runner.follow(admin_limits_of(settings))
         wired.telemetry.logs.set_level(settings.log.level)
         wired.telemetry.logs.access = settings.log.access
         wired.telemetry.mask(loaded)

@@ -24,6 +24,7 @@ from passoproxy.proxy.queueing import Queueing
 from passoproxy.proxy.rewriting import Rewriting
 from passoproxy.proxy.routing import Routing
 from passoproxy.proxy.taping import Taping
+from passoproxy.server.admin_runner import AdminLimits
 from passoproxy.server.connections import Limits
 from passoproxy.stores.entries.disk import DiskStore
 from passoproxy.stores.entries.secret import secret_in
@@ -135,6 +136,12 @@ def limits_of(settings: Settings) -> Limits:
         body_timeout=given.idle_timeout,
         connections=given.connections,
     )
+
+
+def admin_limits_of(settings: Settings) -> AdminLimits:
+    """`server.limits` for the admin listener."""
+    given = settings.server.limits
+    return AdminLimits(given.header_bytes, given.header_timeout, given.idle_timeout, given.connections)
 
 
 def entry_store(settings: Settings, state_folder: Path, observer: Observer) -> TieredStore:

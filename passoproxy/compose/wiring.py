@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -24,6 +24,7 @@ from passoproxy.outbound.endpoint import endpoint_of
 from passoproxy.ports import Clock, Observer, nobody
 from passoproxy.server.admin import admin_application, control_application, probe_application
 from passoproxy.server.admin_guard import AdminAccess
+from passoproxy.server.admin_runner import AdminRunner
 from passoproxy.server.connections import Connections
 from passoproxy.server.handler import Handler
 from passoproxy.stores.entries.tiered import TieredStore
@@ -56,6 +57,8 @@ class Wired:
     admin_app: web.Application
     control_app: web.Application
     probe_app: web.Application
+    admin_runners: list[AdminRunner] = field(default_factory=list)
+    """Those that follow `server.limits`; whoever runs the applications puts them here."""
 
 
 def wire(
@@ -94,6 +97,7 @@ def wire(
         recent=told.recent.summary,
         traffic=lambda: traffic_of(road),
         tiers=lambda: (store.memory_stats(),),
+        purged=road.caching.purged,
         reload=_no_reload,
     )
     handler = Handler(road.first, clock, observer)

@@ -20,6 +20,9 @@ WINDOW_BYTES = 1024 * 1024
 LONGEST_STALL = 5.0
 """Seconds that a client may hold up a body that others or the store are waiting for."""
 
+LONGEST_HELD = 0.1
+"""Seconds that the end of a body is kept back until the store has it, so that a client which asks again at once finds it there."""
+
 Sink = Callable[[bytes], Awaitable[bool]]
 """Takes one part; False as soon as nothing more is to be stored."""
 
@@ -69,6 +72,11 @@ class SharedBody:
         reader = Reader(self)
         self._readers.append(reader)
         return reader
+
+    async def held_until_stored(self) -> None:
+        """Waits until the body is stored, or is not going to be, for at most LONGEST_HELD."""
+        if not self.stored.done():
+            await done_within(self._clock, self.stored, LONGEST_HELD)
 
     async def pump(self, sink: Sink | None) -> bool:
         """Reads the source to its end, or until neither a client nor `sink` wants it; says whether `sink` took all of it.
@@ -205,8 +213,12 @@ class Reader:
                 self.at += 1
                 self._given += len(part)
                 self._shared.advanced()
+                if self._given == self.length:
+                    await self._shared.held_until_stored()
                 return part
             elif self._shared.check_end():
+                if self.length is None:
+                    await self._shared.held_until_stored()
                 break
             else:
                 await self._shared.news()

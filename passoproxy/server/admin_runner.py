@@ -7,6 +7,7 @@ beyond its documentation (`RequestHandler`, `_messages`, `_request_count`) is he
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -40,7 +41,7 @@ class AdminRunner(web.AppRunner):
     def __init__(self, app: web.Application, limits: AdminLimits | None = None, observer: Observer = nobody) -> None:
         self._limits = limits or AdminLimits()
         self._observer = observer
-        app.middlewares.append(_bounded_head(self._limits.header_bytes))
+        app.middlewares.append(_bounded_head(lambda: self._limits.header_bytes))
         super().__init__(
             app,
             access_log=None,
@@ -56,11 +57,25 @@ class AdminRunner(web.AppRunner):
         kwargs = {name: value for name, value in self._kwargs.items() if name != "access_log_class"}
         return _Server(made, self._limits, self._observer, kwargs)
 
+    def follow(self, limits: AdminLimits) -> None:
+        """New limits, for new connections; that of connections and of a head's size at once."""
+        self._limits = limits
+        if isinstance(self.server, _Server):
+            self.server.follow(limits)
+
 
 class _Server(web.Server):
     def __init__(self, made: web.Server, limits: AdminLimits, observer: Observer, kwargs: dict[str, Any]) -> None:
         super().__init__(made.request_handler, request_factory=made.request_factory, **kwargs)
         self.limits, self.observer = limits, observer
+
+    def follow(self, limits: AdminLimits) -> None:
+        self.limits = limits
+        self._kwargs |= {
+            "keepalive_timeout": limits.idle_timeout,
+            "max_line_size": limits.header_bytes,
+            "max_field_size": limits.header_bytes,
+        }
 
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
@@ -159,12 +174,12 @@ def _on_the_wire(refusal: Refusal) -> bytes:
     return head.encode("latin-1", "replace") + body
 
 
-def _bounded_head(max_bytes: int) -> Middleware:
+def _bounded_head(most: Callable[[], int]) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         # A head that came in one read was parsed before it could be measured.
         size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
-        if size > max_bytes:
+        if size > most():
             raise HeadersTooLarge("the head of the request is larger than server.limits.header_bytes")
         return await handler(request)
 

@@ -54,3 +54,20 @@ def test_what_this_version_does_anyway_is_not_told(folder: Folder) -> None:
 
 def test_the_table_names_keys_that_exist() -> None:
     assert {tuple(key.split(".")) for key, _ in UNUSED_KEYS} <= set(catalogue())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("oauth.lost_answer_replay", "once"),
+        ("upstream.proxy", "http://proxy.example:3128"),
+        ("upstream.proxy_file", "proxy"),
+        ("server.unix_peers", "[root]"),
+        ("admin.probe_listen", "127.0.0.1:8612"),
+    ],
+)
+def test_what_this_version_can_do_is_not_told(folder: Folder, key: str, value: str) -> None:
+    folder.write("proxy", "http://user:word@proxy.example:3128")
+    environ = {f"PASSOPROXY__{key.upper().replace('.', '__')}": value}
+    assert folder.load(LEAST, environ).warnings == ()
+    assert key not in dict(UNUSED_KEYS)

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from passoproxy.compose.binding import has_ipv6
 from passoproxy.errors import CommandFailure, ServiceUnreachable
 from passoproxy.server import lone_callback
 from passoproxy.server.lone_callback import lone_listener
@@ -27,10 +28,8 @@ def daemon() -> FakeDaemon:
     return found
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", *(["[::1]"] if has_ipv6() else [])])
 async def test_it_takes_the_redirect_and_nothing_else(daemon: FakeDaemon, host: str) -> None:
-    if host == "[::1]" and not socket.has_ipv6:
-        pytest.skip("no IPv6 here")
     base = f"http://{host}:{free_port()}"
     async with lone_listener(daemon, f"{base}/oauth/callback"):
         status, text, policy = await get(f"{base}/oauth/callback?code=C%2F1&state=S1")

@@ -1,0 +1,113 @@
+"""A certificate that is renewed under a listener that goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from passoproxy.core.events import Warned
+from passoproxy.errors import CannotCreate
+from passoproxy.server.certificates import Certificate
+from passoproxy.server.listeners import TlsFiles, open_tcp, serve
+from tests.fakes import FakeClock, RememberingObserver
+
+
+class Greeting(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"hello")
+        transport.close()
+
+
+class Stand:
+    """A listener with a certificate, and two authorities that issue one."""
+
+    def __init__(self, folder: Path, clients: bool) -> None:
+        self.first, self.second = trustme.CA(), trustme.CA()
+        self.cert, self.key, self.clients = folder / "cert.pem", folder / "key.pem", folder / "clients.pem"
+        self.renew(self.first)
+        self.trust(self.first)
+        self.certificate = Certificate(TlsFiles(self.cert, self.key, self.clients if clients else None))
+        self.listener = open_tcp("127.0.0.1", 0)
+        self.port = self.listener.getsockname()[1]
+
+    def renew(self, authority: trustme.CA) -> None:
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(str(self.cert))
+        issued.private_key_pem.write_to_path(str(self.key))
+
+    def trust(self, authority: trustme.CA) -> None:
+        authority.cert_pem.write_to_path(str(self.clients))
+
+    async def greeted(self, trusted: trustme.CA, name: str = "localhost", shown: trustme.CA | None = None) -> bool:
+        context = ssl.create_default_context()
+        trusted.configure_trust(context)
+        if shown is not None:
+            shown.issue_cert("client@example.com").configure_cert(context)
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname=name)
+            said = await reader.read()
+            writer.close()
+            return said == b"hello"
+        except (ssl.SSLError, ConnectionError):
+            return False
+
+
+@pytest.fixture
+async def stand(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
+    made = Stand(tmp_path, getattr(request, "param", False))
+    server = await serve(made.listener, Greeting, made.certificate.context)
+    yield made
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])  # the second sends no server name
+async def test_new_connections_get_the_new_one(stand: Stand, name: str) -> None:
+    assert await stand.greeted(stand.first, name)
+    assert not stand.certificate.look()
+    stand.renew(stand.second)
+    assert await stand.greeted(stand.first, name)
+    assert stand.certificate.look()
+    assert await stand.greeted(stand.second, name)
+    assert not await stand.greeted(stand.first, name)
+
+
+@pytest.mark.parametrize("stand", [True], indirect=True)
+async def test_an_authority_of_clients_can_be_taken_away(stand: Stand) -> None:
+    assert await stand.greeted(stand.first, shown=stand.first)
+    assert not await stand.greeted(stand.first)
+    assert not await stand.greeted(stand.first, shown=stand.second)
+    stand.trust(stand.second)
+    assert stand.certificate.look()
+    assert await stand.greeted(stand.first, shown=stand.second)
+    assert not await stand.greeted(stand.first, shown=stand.first)
+
+
+async def test_half_a_renewal_changes_nothing_and_is_told_once(stand: Stand) -> None:
+    clock, observer = FakeClock(), RememberingObserver()
+    task = asyncio.create_task(stand.certificate.keep_following(clock, observer))
+    try:
+        stand.key.unlink()
+        await clock.advance(25)
+        (told,) = observer.of(Warned)
+        assert told.code == "certificate_refused"  # type: ignore[attr-defined]
+        assert str(stand.key) in told.detail  # type: ignore[attr-defined]
+        assert await stand.greeted(stand.first)
+        stand.renew(stand.second)
+        await clock.advance(10)
+        assert await stand.greeted(stand.second)
+        assert len(observer.events) == 1
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(CannotCreate, match=r"server\.tls"):
+        Certificate(TlsFiles(tmp_path / "none", tmp_path / "none"))
