@@ -41,7 +41,7 @@ def room_of(name: str) -> str:
         if name.startswith(prefix):
             return prefix
     parts = name.split("/")
-    return "/".join(parts[:2]) + ("/" if len(parts) > 2 else "")
+    return f"{parts[0]}/{parts[1]}/" if len(parts) > 2 else f"{parts[0]}/*.py"
 
 
 def main() -> int:
