@@ -5,7 +5,8 @@ Knows no HTTP and no configuration; `compose` hands it the parts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Protocol, cast
@@ -14,14 +15,24 @@ from urllib.parse import urlsplit
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.messages import RequestHead
+from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.core.oauth.warnings import Level, deadline, outlook
 from passoproxy.errors import CommandFailure, PassoproxyError, UsageFailure
-from passoproxy.ports import Clock, EntryStore, Observer, StoreStats
+from passoproxy.ports import Clock, EntryStore, Followed, Observer, RawAnswer, StoreStats
+from passoproxy.proxy.explanation import Explanation
+from passoproxy.tokens import passing
 from passoproxy.tokens.login import Logins, LoginTicket
+from passoproxy.upkeep.filling import Filled, Order
+from passoproxy.upkeep.ordering import order_of
 
 Data = dict[str, object]
 KINDS = ("url", "prefix", "route", "tag")
 """What a purge and a listing can name, beside `all`."""
+
+SLICE = 10
+"""Entries of a long list after which others get their turn: a millisecond's work."""
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -31,10 +42,17 @@ class PairKeeper(Protocol):
 
     def snapshot(self) -> TokenSnapshot: ...
     async def refresh(self, force: bool = False) -> TokenSnapshot: ...
-    async def install(self, document: bytes, source: str) -> TokenSnapshot: ...
-    async def export(self) -> Mapping[str, object]: ...
+    async def install(self, document: bytes | Pair, source: str = ...) -> TokenSnapshot: ...
+    async def export(self) -> dict[str, object]: ...
+    async def hand_over(self) -> dict[str, object]: ...
     @property
     def partition(self) -> str: ...
+    def add_login_pending(self, until: float) -> None: ...
+    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
+    async def forget(self, *, revoked: bool = False) -> None: ...
+    async def renewed(self, refused: Bearer) -> Bearer | None: ...
+    def current(self) -> Bearer | None: ...
+    def changes(self) -> AsyncIterator[Followed]: ...
 
 
 class EntryReading(Protocol):
@@ -49,10 +67,29 @@ class EntryReading(Protocol):
         ...
 
 
+class Alarm(Protocol):
+    """The watch over the runway, as far as it is asked from here."""
+
+    @property
+    def level(self) -> Level: ...
+
+    async def test(self) -> list[Data]: ...
+
+
+class Operations(Protocol):
+    """What makes the cache operable, as far as it is asked from here."""
+
+    async def explain(self, head: RequestHead, body: bytes) -> Explanation: ...
+    def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]: ...
+    async def soften(self, selector: Selector) -> None: ...
+    def probe(self) -> Data | None: ...
+
+
 @dataclass(slots=True)
 class Facts:
     """What the daemon says of itself; `draining` and `starting` rule readiness.
 
+    `workers` are the processes that serve, none where this one does.
     `ports` are those that the proxy listens on, `authorities` the names under which it may stand in a URL.
     """
 
@@ -66,6 +103,7 @@ class Facts:
     offline: bool = False
     listeners: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    workers: tuple[int, ...] = ()
     authorities: tuple[str, ...] = ()
     starting: bool = True
     draining: bool = False
@@ -95,12 +133,15 @@ class Control:
         tiers: Callable[[], Iterable[StoreStats]] = tuple,
         purged: Callable[[Selector], None] = _nobody_waits,
         reload: Callable[[], Awaitable[Data]],
+        alarm: Alarm | None = None,
+        operations: Operations | None = None,
     ) -> None:
         self.facts = facts
         self._keeper, self._logins, self._store, self._reading = keeper, logins, store, reading
         self._clock, self._observer, self._recent, self._traffic = clock, observer, recent, traffic
         self._tiers, self._tell_purged = tiers, purged
-        self.reloading = reload
+        self.reloading, self._alarm, self._operations = reload, alarm, operations
+        self._followers = 0
 
     # ---- standing ----------------------------------------------------------------------------------------------------
 
@@ -116,13 +157,29 @@ class Control:
             "started_at": facts.started_at,
             "uptime_seconds": max(0.0, now - facts.started_at),
             "now": now,
-            "token": asdict(self._keeper.snapshot()),
-            "cache": self._cache(),
+            "token": asdict(token := self._keeper.snapshot()),
+            "alert": {"level": self.level.word, "deadline": deadline(token)},
+            "cache": self._cache() | self._probe(),
             "origin": {"url": facts.origin, **(origin if isinstance(origin, Mapping) else {}), **self._traffic()},
             **lately,
             "listeners": list(facts.listeners),
+            "workers": list(facts.workers),
             "config": facts.config,
         }
+
+    @property
+    def level(self) -> Level:
+        """The alert's level."""
+        return Level.NONE if self._alarm is None else self._alarm.level
+
+    def outlook(self) -> str:
+        """The runway and the alert's level in one line: the same for probes, the service manager and people."""
+        return outlook(self._keeper.snapshot(), self.level)
+
+    async def test_alerts(self) -> Data:
+        """Sends a test alert through every hook; `results` has what came back. Raises ConfigurationError where there is no hook."""
+        assert self._alarm is not None  # every daemon has one
+        return {"results": await self._alarm.test()}
 
     def readiness(self, strict: bool) -> tuple[bool, str, str]:
         """Whether requests can be answered, the word for it (ready, degraded, unready) and why not, if not whole.
@@ -156,6 +213,10 @@ class Control:
             "directory": facts.cache_folder,
         }
 
+    def _probe(self) -> Data:
+        shown = None if self._operations is None else self._operations.probe()
+        return {} if shown is None else {"change_probe": shown}
+
     async def look_at_store(self) -> StoreStats:
         """Counts anew what is stored; the numbers of `status` are those of the last look."""
         try:
@@ -176,8 +237,32 @@ class Control:
         return asdict(await self._keeper.install(document, "import"))
 
     async def export_pair(self) -> Data:
-        """The pair in clear, as the token endpoint answers it."""
-        return dict(await self._keeper.export())
+        """The pair in clear, as the token endpoint answers it. It is somebody else's to renew from then on."""
+        return dict(await self._keeper.hand_over())
+
+    async def changes(self) -> AsyncIterator[Data]:
+        """What a process that follows this one may know, now and at every change. Holds the access token."""
+        self._followers += 1
+        try:
+            async for followed in self._keeper.changes():
+                yield passing.document_of(followed)
+        finally:
+            self._followers -= 1
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether another process reads `changes`: it would go on with the pair at once."""
+        return self._followers > 0
+
+    async def refused(self, generation: int) -> Data:
+        """A process that follows met a 401 for that generation: what is done about it, and the generation that is in use then."""
+        newer = await self._keeper.renewed(Bearer("", generation))
+        now = newer or self._keeper.current()
+        return {"generation": now.generation if now is not None else 0}
+
+    async def obey(self, what: str, document: bytes) -> Data:
+        """Carries out what a process that follows passes on (`ports.PairOwner.order`)."""
+        return await passing.obey(self._keeper, what, document)
 
     async def logout(self, keep_cache: bool = False) -> Data:
         """Revokes and erases the pair, and ends its cache partition. Raises CommandFailure where there is none."""
@@ -214,7 +299,7 @@ class Control:
     def selector(self, chosen: Mapping[str, object]) -> Selector:
         """What `{"url"|"prefix"|"route"|"tag": …}` means, `{}` and `{"all": true}` everything. Raises UsageFailure."""
         named = {name: value for name, value in chosen.items() if name in KINDS and value is not None}
-        if unknown := set(chosen) - {*KINDS, "all", "data"}:
+        if unknown := set(chosen) - {*KINDS, "all", "data", "soft"}:
             raise UsageFailure(
                 f"{min(unknown)!r} names nothing that can be chosen; choose by {', '.join(KINDS)} or all"
             )
@@ -258,6 +343,8 @@ class Control:
                     return
                 count += 1
                 yield self._shown(entry)
+                if count % SLICE == 0:  # a store gives many at once
+                    await asyncio.sleep(0)
 
     async def show(self, url: str, method: str, data: bytes | None) -> Data | None:
         """One stored entry with its fields, the youngest variant; None where nothing is stored."""
@@ -274,10 +361,59 @@ class Control:
         return shown | {"variants": len(found), "fields": [list(pair) for pair in found[0].fields.items()]}
 
     async def purge(self, what: Mapping[str, object]) -> int:
-        """Removes what is meant; has taken effect when it answers. Raises UsageFailure for what means nothing."""
+        """Removes what is meant, or with `soft` ends its freshness; has taken effect when it answers, with how many entries are meant.
+
+        Raises UsageFailure for what means nothing.
+        """
         if not any(what.get(name) for name in (*KINDS, "all")):
             raise UsageFailure(f"say what to purge: one of {', '.join(KINDS)}, or all: true")
-        return await self._purged(self.selector(what))
+        selector = self.selector(what)
+        return await self._softened(selector) if what.get("soft") else await self._purged(selector)
+
+    async def _softened(self, selector: Selector) -> int:
+        await self._operating.soften(selector)
+        self._tell_purged(selector)
+        if selector == Selector():
+            count = (await self.look_at_store()).entries
+        else:
+            count = 0
+            async for _ in self._store.entries(selector):
+                count += 1
+                if count % SLICE == 0:
+                    await asyncio.sleep(0)
+        self._observer(EntriesPurged(count, "soft purge"))
+        return count
+
+    async def explain(self, described: object) -> Data:
+        """Why the request that is described would be a hit, a miss or a pass; asks and changes nothing. Raises UsageFailure."""
+        order = self._order(described)
+        return asdict(await self._operating.explain(order.head, order.body))
+
+    async def warm(self, described: Sequence[object]) -> AsyncGenerator[Data, None]:
+        """Fetches what is described, where it is not fresh already; what came of each, as it comes. Its `number` counts from 0, or is the
+        description's own. Nobody need ask to the end.
+        """
+        orders = list[Order]()
+        for at, each in enumerate(described):
+            number = each.get("number") if isinstance(each, Mapping) else at
+            number = number if type(number) is int else at
+            try:
+                orders.append(self._order(each, number))
+            except UsageFailure as fault:
+                url = each.get("url") if isinstance(each, Mapping) else each
+                yield asdict(Filled(number, str(url), "failed", detail=str(fault)))
+        async with aclosing(self._operating.fill(orders)) as filling:
+            async for filled in filling:
+                yield asdict(filled)
+
+    def _order(self, described: object, number: int = 0) -> Order:
+        named = next(iter(self.facts.authorities), "localhost")
+        return order_of(described, self.target_of, named, number)
+
+    @property
+    def _operating(self) -> Operations:
+        assert self._operations is not None  # every daemon has them
+        return self._operations
 
     async def _purged(self, selector: Selector) -> int:
         try:

@@ -13,25 +13,31 @@ from aiohttp import web
 
 from passoproxy.compose import Wired, telemetry, wire
 from passoproxy.compose.binding import Bound, bind, name_of, ports_of
+from passoproxy.compose.crew import Part
+from passoproxy.compose.custody import leaves_full, rests_full
+from passoproxy.compose.parent import Parent
 from passoproxy.compose.reloading import Reloading, keep_following
 from passoproxy.compose.road import admin_limits_of
+from passoproxy.compose.serving import Served, certificate_of, serve_proxy
 from passoproxy.compose.telling import authorities
 from passoproxy.config.reading import Loaded, load
 from passoproxy.control import keep_looking
 from passoproxy.core.events import Lifecycle, TaskFailed, Warned
-from passoproxy.core.peers import NetworkRule
-from passoproxy.errors import ConfigurationError, Fault, PassoproxyError
-from passoproxy.host import control_socket, systemd
+from passoproxy.errors import CommandFailure, ConfigurationError, Fault, PassoproxyError
+from passoproxy.host import logind, systemd
+from passoproxy.host.control_site import ControlSite
+from passoproxy.host.suspend import BeforeSleep
 from passoproxy.host.volatile import volatile
 from passoproxy.ports import Clock
 from passoproxy.server.admin_runner import AdminRunner
-from passoproxy.server.certificates import Certificate
-from passoproxy.server.listeners import TlsFiles, serve
-from passoproxy.server.peers import network_check, user_check, user_rule
-from passoproxy.server.protocol import ProxyConnection
+from passoproxy.tokens.custody import Custody
+from passoproxy.tokens.orders import first_of
 
 STATUS_EVERY = 5.0
 """Seconds between two lines for the service manager."""
+
+SLEEP_PATIENCE = 60.0
+"""Seconds that a refresh before the machine's sleep may take, as any other may; the sleep waits for as long as logind lets it."""
 
 
 def run(loaded: Loaded) -> int:
@@ -54,7 +60,10 @@ async def _serve(loaded: Loaded) -> int:
         loop.add_signal_handler(each, stop.set)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
     async with daemon.running():
-        await stop.wait()
+        await first_of(stop.wait(), daemon.doomed.wait())
+        reason = daemon.doom if daemon.doomed.is_set() else ""
+    if reason:
+        raise CommandFailure(reason)
     return 0
 
 
@@ -70,14 +79,16 @@ class Daemon:
         self._reading = reading or (lambda: load(loaded.path))
         self.wired: Wired | None = None
         self.bound = Bound()
-        self._certificate: Certificate | None = None
-        self._control: socket.socket | None = None
-        self._control_hidden = False
+        self._control: ControlSite | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
         self._may_reload = False
-        self._servers: list[asyncio.Server] = []
+        self._served: Served | None = None
+        self._parent: Parent | None = None
+        self.doomed = asyncio.Event()
+        """Set when it cannot go on; `doom` says why."""
+        self.doom = ""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Wired]:
@@ -89,7 +100,11 @@ class Daemon:
                 stack.callback(self.bound.close)
                 # Listeners first: a port in use must be told before a pair's folder is taken.
                 bind(self.loaded, self.bound, systemd.listen_fds())
-                self.wired = wired = wire(self.loaded, told, clock=self._clock)
+                workers = self.loaded.settings.server.workers
+                part = Part(workers, serves=workers == 1)
+                if not part.serves:
+                    self.bound.copy(workers)
+                self.wired = wired = wire(self.loaded, told, clock=self._clock, part=part)
                 await self._open(wired, stack)
                 wired.observer(
                     Lifecycle("starting", f"configuration: {self.loaded.path or 'defaults and environment'}")
@@ -98,6 +113,7 @@ class Daemon:
                 await self._listen(wired, stack)
                 self._go(wired, stack)
                 stack.push_async_callback(self._drain, wired)
+                await self._start_workers(wired, stack)
                 wired.control.facts.starting = False
                 await wired.control.look_at_store()
                 wired.observer(Lifecycle("ready", ", ".join(wired.control.facts.listeners)))
@@ -116,11 +132,15 @@ class Daemon:
         stack.push_async_callback(wired.store.close)
         stack.push_async_callback(wired.road.caching.close)
         stack.push_async_callback(wired.road.pool.close)
+        if wired.fleet is not None:  # a follower of a fleet holds its folder
+            stack.push_async_callback(asyncio.to_thread, wired.fleet.store.release)
         await wired.keeper.open()
         stack.push_async_callback(self._end_keeper, wired)
-        self._control = control_socket.listen(wired.state_folder)
-        stack.callback(self._control.close)
-        stack.callback(self._hide_control, wired)
+        self._control = control = ControlSite(
+            wired.state_folder, wired.keeper if wired.fleet is None else wired.fleet.for_folder(wired.keeper)
+        )
+        control.open()
+        stack.push_async_callback(control.close)
         wired.control.reloading = Reloading(wired, self._reading)
 
     def _warn(self, wired: Wired) -> None:
@@ -132,22 +152,11 @@ class Daemon:
             wired.observer(Warned("state_volatile", text))
 
     async def _listen(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
-        settings, shared = self.loaded.settings, wired.connections
-        tls = settings.server.tls
-        context = None
-        if tls.cert_file is not None and tls.key_file is not None:
-            self._certificate = Certificate(TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file, tls.min_version))
-            context = self._certificate.context
-        try:
-            peers = network_check(NetworkRule(settings.server.allowed_peers))
-            users = user_check(user_rule(settings.server.unix_peers))
-        except ValueError as error:
-            raise ConfigurationError(Fault("", "", str(error))) from error
-        for sock in self.bound.proxy:
-            check = users if sock.family == socket.AF_UNIX else peers
-            server = await serve(sock, lambda check=check: ProxyConnection(shared, check), context)  # type: ignore[misc]
-            stack.callback(server.close)
-            self._servers.append(server)
+        settings = self.loaded.settings
+        if wired.part.serves:
+            self._served = await serve_proxy(wired, self.bound.proxy)
+            stack.callback(self._served.close)
+        is_secure = certificate_of(settings) is not None
         for app, sockets in ((wired.admin_app, self.bound.admin), (wired.probe_app, self.bound.probes)):
             if sockets:
                 runner = AdminRunner(app, admin_limits_of(settings), wired.observer)
@@ -155,12 +164,10 @@ class Daemon:
                 await self._site(runner, sockets, stack)
                 stack.callback(self.bound.forget, sockets)
         assert self._control is not None
-        control = web.AppRunner(wired.control_app, access_log=None, shutdown_timeout=5.0)
-        await self._site(control, [self._control], stack)
-        stack.callback(self._hide_control, wired)
+        await self._control.start(wired.control_app)
         facts = wired.control.facts
         facts.listeners = (
-            *(f"proxy {name_of(sock, 'https' if context else 'http')}" for sock in self.bound.proxy),
+            *(f"proxy {name_of(sock, 'https' if is_secure else 'http')}" for sock in self.bound.proxy),
             *(f"admin {name_of(sock, 'http')}" for sock in self.bound.admin),
             *(f"probes {name_of(sock, 'http')}" for sock in self.bound.probes),
         )
@@ -177,19 +184,55 @@ class Daemon:
 
     def _go(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
         """Begins the tasks that live as long as the daemon."""
+        assert self._control is not None
         work: list[tuple[str, Coroutine[object, object, None]]] = [
             ("keeper", wired.keeper.run()),
+            ("alerts", wired.alerts.run()),
+            ("warming", wired.warming.run()),
             ("store", keep_looking(wired.control, wired.clock)),
+            *wired.operating.tasks(),
             ("secrets", keep_following(wired)),
             ("service manager", self._tell_manager(wired)),
+            ("control socket", self._control.keep_named()),
         ]
-        if self._certificate is not None:
-            work.append(("certificate", self._certificate.keep_following(wired.clock, wired.observer)))
+        if wired.fleet is not None and isinstance(wired.keeper, Custody):
+            work.append(("fleet", wired.fleet.desk.run(wired.keeper)))
+        if self._served is not None and (certificate := self._served.certificate) is not None:
+            work.append(("certificate", certificate.keep_following(wired.clock, wired.observer)))
+        if rests_full(wired.loaded):
+            # a request that the sleep cuts off may still be answered after waking, so it has all the time that any other has
+            before = BeforeSleep(logind.reach, lambda: wired.keeper.refill(SLEEP_PATIENCE), wired.clock)
+            work.append(("suspend", before.run()))
         for name, coroutine in work:
-            task = asyncio.create_task(coroutine, name=name)
-            task.add_done_callback(lambda done, name=name: self._ended(done, name))  # type: ignore[misc]
-            self._tasks.append(task)
+            self._begin(name, coroutine)
         stack.push_async_callback(self._end_tasks)
+
+    def _begin(self, name: str, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        task.add_done_callback(lambda done: self._ended(done, name))
+        self._tasks.append(task)
+
+    async def _start_workers(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
+        """Has other processes serve, where the configuration wants several."""
+        if wired.part.serves:
+            return
+        self._parent = parent = Parent(wired, self.bound)
+        reload = wired.control.reloading
+
+        async def reload_all() -> dict[str, object]:
+            applied = await reload()
+            await parent.reload()
+            return applied
+
+        wired.control.reloading = reload_all
+        self._begin("workers", parent.tell_them())
+        self._begin("doom", self._heed_workers(parent))
+        await parent.start()
+
+    async def _heed_workers(self, parent: Parent) -> None:
+        await parent.supervisor.doomed.wait()
+        self.doom = parent.supervisor.reason
+        self.doomed.set()
 
     def _ended(self, task: asyncio.Task[None], name: str) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and self.wired is not None:
@@ -226,26 +269,34 @@ class Daemon:
 
     def _status_line(self, wired: Wired) -> str:
         _, word, reason = wired.control.readiness(strict=False)
-        token = wired.keeper.snapshot()
-        runway = "no person needed" if token.runway_seconds is None else f"runway {token.runway_seconds / 60:.0f} min"
-        return f"{word}{f' ({reason})' if reason else ''}; access token {token.access}, chain {token.chain}, {runway}"
+        token, outlook = wired.keeper.snapshot(), wired.control.outlook()
+        said = f"access token {token.access}, chain {token.chain}, {outlook}"
+        following = "; following the pair's owner" if token.role == "following" else ""
+        return f"{word}{f' ({reason})' if reason else ''}; {said}{following}"
 
     # ---- ending ------------------------------------------------------------------------------------------------------
 
     async def _drain(self, wired: Wired) -> None:
         self._may_reload, wired.control.facts.draining = False, True
         wired.observer(Lifecycle("draining"))
+        wired.road.parking.release()
         systemd.stopping("draining")
         self.bound.forget(self.bound.proxy)
-        for server in self._servers:
-            server.close()
-        await wired.connections.drain(wired.loaded.settings.server.shutdown_grace)
+        if self._served is not None:
+            self._served.close()
+        grace = wired.loaded.settings.server.shutdown_grace
+        draining = wired.connections.drain(grace) if self._parent is None else self._parent.drain(grace)
+        await asyncio.gather(draining, self._fill_tank(wired, grace))
 
-    def _hide_control(self, wired: Wired) -> None:
-        """Takes the control socket's file away, once, while it listens and the pair is ours: later it could be another daemon's."""
-        if not self._control_hidden:
-            self._control_hidden = True
-            control_socket.remove(wired.state_folder)
+    async def _fill_tank(self, wired: Wired, grace: float) -> None:
+        """Renews the pair while connections drain, where the settings want that and it is worth it."""
+        fleet = wired.fleet
+        is_followed = wired.control.is_followed or (
+            fleet is not None and await asyncio.to_thread(fleet.store.is_followed)
+        )
+        if leaves_full(wired.loaded, wired.state_folder, grace, is_followed):
+            with contextlib.suppress(PassoproxyError):  # told as an event where it went wrong
+                await wired.keeper.refill(grace)
 
     async def _end_tasks(self) -> None:
         """All but the keeper's, which ends by itself when nobody can ask it any more, after the step that it is in."""

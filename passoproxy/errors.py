@@ -270,8 +270,20 @@ class PairStoreOwned(PassoproxyError):
     """Another process holds the pair's folder; the text names it where known."""
 
 
+class PairStoreUnproven(PairStoreFailure):
+    """A shared store cannot be asked who owns the pair: no refresh token may be presented, however little is left."""
+
+
 class PairDamaged(PassoproxyError):
     """The stored pair cannot be understood; the file was left or moved aside, and is named."""
+
+
+class AlertUndelivered(PassoproxyError):
+    """An alert did not get out by one of its ways; the text says how it failed, without the way's secrets."""
+
+
+class PairRolledBack(PairDamaged):
+    """The pair's folder was put back from an earlier time: its refresh token has been spent since. Nothing was moved."""
 
 
 class EntryStoreFailure(PassoproxyError):

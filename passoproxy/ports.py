@@ -15,6 +15,7 @@ from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.transaction import Intent
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
@@ -260,6 +261,22 @@ class BearerSource(Protocol):
         ...
 
 
+class PairNews(Protocol):
+    """The keeper, for whoever waits for what becomes of the pair."""
+
+    def current(self) -> Bearer | None:
+        """The bearer that is usable now, without waiting."""
+        ...
+
+    def snapshot(self) -> TokenSnapshot:
+        """The pair as it is shown."""
+        ...
+
+    async def news(self, seconds: float) -> None:
+        """Waits until there may be something new to see, for at most so many seconds."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
     """A POST to the token or revocation endpoint. `body` and `headers` hold secrets and are not shown."""
@@ -267,6 +284,8 @@ class TokenRequest:
     url: str
     headers: tuple[tuple[str, str], ...] = field(repr=False, default=())
     body: bytes = field(repr=False, default=b"")
+    may_send: Callable[[], bool] = field(repr=False, compare=False, default=lambda: True)
+    """Asked when the connection stands, before a byte is written: a False leaves the request unsent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +377,15 @@ class PairStore(Protocol):
         ...
 
 
+@runtime_checkable
+class LeasedPairStore(Protocol):
+    """A PairStore whose ownership can end by itself. Raises PairStoreOwned where that is found at a write."""
+
+    def may_present(self) -> bool:
+        """Whether a refresh token may be presented this very moment: nobody else can own the pair. No I/O."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Followed:
     """What a process that follows the pair's owner may know: never a refresh token. `snapshot` is the owner's, as `/api/status` shows it."""
@@ -374,12 +402,34 @@ class PairOwner(Protocol):
         """What is so now, and then every change, within 100 ms on one machine. Ends or raises PairStoreFailure when the owner is gone."""
         ...
 
-    async def renewed(self, generation: int) -> None:
-        """Tells of a 401 for the bearer of `generation`; answers when the owner has done what it does about it. Raises PairStoreFailure."""
+    async def renewed(self, generation: int) -> int:
+        """Tells of a 401 for the bearer of `generation`; answers, when the owner has done what it does about it, with the newest generation.
+
+        Where that is newer, `changes` gives it at about the same time. Raises AuthorizationRequired as the owner does while the chain is
+        dead, PairStoreFailure where the owner is gone.
+        """
         ...
 
     async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        """Passes an order on (`refresh`, `refresh_force`, `import`, `export`, `forget`); raises as the owner does."""
+        """Passes an order on and gives what came of it, a token's snapshot but for `export`; raises as the owner does.
+
+        The words: `refresh`, `refresh_force`, `import` (a pair's document), `answer` (a login's answer, see `tokens.passing`),
+        `export`, `hand_over`, `forget`, `forget_revoked`, `login_pending` (`{"until": epoch seconds}`). Raises PairStoreFailure where the owner is gone.
+        """
+        ...
+
+
+# ---- alerts ----------------------------------------------------------------------------------------------------------
+
+
+class AlertHook(Protocol):
+    """One way for an alert to reach somebody. `name` is the configuration's word for it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def deliver(self, document: bytes) -> str:
+        """Gets one JSON object out within 10 seconds; what came back, in a few words. Raises AlertUndelivered."""
         ...
 
 

@@ -12,6 +12,7 @@ from passoproxy.core.http.grammar import print_date
 from passoproxy.ports import Body, BytesBody, EntryStore, Request, Response, Trail
 from passoproxy.proxy.caching import Caching
 from passoproxy.proxy.flights import Flights
+from passoproxy.proxy.usage import Usage
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import FakeClock, RememberingObserver, ScriptedHop, Step, request, response, settle
 
@@ -73,6 +74,7 @@ class Stand:
         repeat: bool = False,
         patience: float = 30.0,
         most_background: int = 8,
+        usage: Usage | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.origin = ScriptedHop(list(script), repeat)
@@ -93,6 +95,7 @@ class Stand:
             cooling=lambda: self.cooling,
             observer=self.observer,
             flights=self.flights,
+            usage=usage,
             identify=map("entry-{}".format, count(1)).__next__,
         )
 

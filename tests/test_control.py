@@ -13,6 +13,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.messages import fields_of
 from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.core.oauth.warnings import Level
 from passoproxy.errors import CommandFailure, EntryStoreFailure, PersonNeeded, UsageFailure
 from passoproxy.ports import StoreStats
 from passoproxy.tokens.login import LoginTicket
@@ -55,7 +56,7 @@ class Keeper:
         self.asked.append(("install", document, source))
         return self.shown
 
-    async def export(self) -> Mapping[str, object]:
+    async def hand_over(self) -> Mapping[str, object]:
         return {"access_token": "A"}
 
 
@@ -123,6 +124,7 @@ class Stand:
         self.clock, self.observer = FakeClock(), RememberingObserver()
         self.keeper, self.logins, self.store = Keeper(), FakeLogins(), Store()
         self.lately: dict[str, Any] = {"recent_errors": []}
+        self.told_purged: list[Selector] = []
         facts = Facts("1.2", self.clock.wall() - 10, origin=ORIGIN, starting=False, ports=(8610,))
         facts.authorities = ("127.0.0.1:8610", "localhost", "localhost:8610")
         self.facts = facts
@@ -137,6 +139,7 @@ class Stand:
             recent=lambda: self.lately,
             traffic=lambda: {"in_flight": 1},
             tiers=lambda: (StoreStats(1, 40, 0, "memory"),),
+            purged=self.told_purged.append,
             reload=self._reload,
         )
 
@@ -237,6 +240,24 @@ async def test_status_shows_everything(stand: Stand) -> None:
     cache = shown["cache"]
     assert isinstance(cache, dict)
     assert (cache["entries"], cache["bytes"], cache["memory_bytes"], cache["evictions"]) == (1, 100, 40, 2)
+
+
+class Bell:
+    """An alarm at a level."""
+
+    level = Level.NOTIFY
+
+    async def test(self) -> list[dict[str, object]]:
+        return [{"hook": "command", "ok": True, "said": "told"}]
+
+
+async def test_the_alarm_is_shown_and_tried(stand: Stand) -> None:
+    assert stand.control.status()["alert"] == {"level": "none", "deadline": 3600.0}
+    assert stand.control.outlook() == "runway 1 h"
+    stand.control._alarm = Bell()
+    assert stand.control.status()["alert"] == {"level": "notify", "deadline": 3600.0}
+    assert stand.control.outlook() == "runway 1 h, alert notify, a person is needed by 1970-01-01T01:00:00Z"
+    assert await stand.control.test_alerts() == {"results": [{"hook": "command", "ok": True, "said": "told"}]}
 
 
 def test_status_survives_an_origin_that_is_no_object(stand: Stand) -> None:
@@ -418,6 +439,17 @@ async def test_purging(stand: Stand) -> None:
     assert stand.facts.store_stats.entries == 1
     assert await stand.control.purge({"all": True}) == 1
     assert stand.observer.events == [EntriesPurged(1, "command")] * 2
+    assert stand.told_purged == [Selector(target="/a"), Selector()]
+
+
+async def test_whoever_asks_after_a_purge_that_failed_gets_no_older_answer_either(stand: Stand) -> None:
+    async def away(selector: Selector) -> int:
+        raise EntryStoreFailure("/cache: away")
+
+    stand.store.purge = away  # type: ignore[method-assign]
+    with pytest.raises(EntryStoreFailure):
+        await stand.control.purge({"all": True})
+    assert stand.told_purged == [Selector()]
 
 
 @pytest.mark.parametrize("nothing", [{}, {"all": False}, {"url": ""}, {"data": "x"}])

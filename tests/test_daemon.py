@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import signal
 import socket
 import ssl
@@ -24,7 +25,7 @@ import trustme
 from passoproxy import daemon as daemon_module
 from passoproxy.compose import binding
 from passoproxy.daemon import Daemon, run
-from passoproxy.errors import CannotCreate, ConfigurationError, PairStoreOwned, ServiceUnreachable
+from passoproxy.errors import CannotCreate, ConfigurationError, ServiceUnreachable
 from passoproxy.host import control_socket
 from tests.fakes import settle
 from tests.whole import CONTENT, Place, Running, free_port, running, sandboxed
@@ -70,7 +71,7 @@ async def test_it_answers_and_leaves_nothing_behind(tmp_path: Path) -> None:
             status, body = await get(it.proxy + CONTENT)
             assert status == 200
             assert "ZA" in body
-            assert (await get(it.admin + "/readyz")) == (200, "ready\n")
+            assert (await get(it.admin + "/readyz"))[1].startswith("ready\nrunway ")
             assert (place.folder / "state" / control_socket.NAME).exists()
         assert not (place.folder / "state" / control_socket.NAME).exists()
         await settle()
@@ -111,18 +112,38 @@ async def test_a_static_daemon_ends_at_once(tmp_path: Path) -> None:
 
 async def test_a_start_that_fails_closes_what_was_opened(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    async with running(place) as it:
-        port, path = free_port(), tmp_path / "proxy.sock"
-        other = Place(tmp_path, admin_port=free_port())
-        daemon = Daemon(other.load(server={"listen": [f"127.0.0.1:{port}", f"unix:{path}"]}))
-        with pytest.raises(PairStoreOwned, match=r"state.*state\.directory"):
-            async with daemon.running():
-                pass
-        assert not path.exists()
-        with socket.create_server(("127.0.0.1", port)):
+    port, path = free_port(), tmp_path / "proxy.sock"
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "lock").mkdir()
+    daemon = Daemon(place.load(server={"listen": [f"127.0.0.1:{port}", f"unix:{path}"]}))
+    with pytest.raises(CannotCreate, match=r"lock: cannot be made.*state\.directory"):
+        async with daemon.running():
             pass
-        assert (await get(it.admin + "/healthz"))[0] == 200
-        control_socket.connect(tmp_path / "state", 1).close()
+    assert not path.exists()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+    assert os.listdir(tmp_path / "state" / "lock") == []
+    assert not list((tmp_path / "state").glob("control*"))
+
+
+async def test_a_second_daemon_follows_and_takes_the_owners_name(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(running(Place(tmp_path)))
+        (tmp_path / "second").mkdir()
+        place = Place(tmp_path / "second", admin_port=free_port())
+        shared = {"state": {"directory": str(state)}, "cache": {"directory": str(tmp_path / "cache")}}
+        async with running(place, **shared) as second:
+            assert (first.wired.keeper.role, second.wired.keeper.role) == ("owner", "following")
+            names = {path.name for path in state.glob("control*.sock")}
+            assert names == {control_socket.NAME, control_socket.follower_name()}
+            assert "following" in second.daemon._status_line(second.wired)
+            await stack.aclose()
+            await until(lambda: second.wired.keeper.role == "owner")
+            await until(lambda: {path.name for path in state.glob("control*.sock")} == {control_socket.NAME})
+            control_socket.connect(state, 1).close()
+            assert "following" not in second.daemon._status_line(second.wired)
+    assert not list(state.glob("control*.sock"))
 
 
 async def test_a_port_in_use_is_named_with_its_key(tmp_path: Path) -> None:
@@ -267,7 +288,9 @@ async def test_a_task_that_ends_by_a_fault_is_told(tmp_path: Path) -> None:
     place = Place(tmp_path)
     daemon = Daemon(place.load())
     async with daemon.running() as wired:
-        assert len(daemon._tasks) == 4
+        assert {"keeper", "alerts", "warming", "store", "service manager"} <= {
+            each.get_name() for each in daemon._tasks
+        }
 
         async def broken() -> None:
             raise RuntimeError("no")
@@ -509,7 +532,10 @@ async def test_what_the_service_manager_is_told(tmp_path: Path, monkeypatch: pyt
     reloading = next(each for each in heard if each.startswith("RELOADING=1\nMONOTONIC_USEC="))
     stopping = next(each for each in heard if each.startswith("STOPPING=1\n"))
     assert heard.index(ready[0]) < heard.index(reloading) < heard.index(ready[1]) < heard.index(stopping)
-    assert "STATUS=ready; access token valid, chain healthy, runway 60 min\n" in heard
+    assert any(
+        re.fullmatch(r"STATUS=ready; access token valid, chain healthy, runway (1 h|59 min.*)\n", each)
+        for each in heard
+    )
     assert "until a person" not in ready[0]
     assert not any(each.startswith("READY") for each in heard[heard.index(stopping) :])
 
@@ -521,7 +547,7 @@ async def test_a_daemon_that_needs_nobody_says_so(tmp_path: Path) -> None:
 
 async def test_a_volatile_state_folder_is_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_module, "volatile", lambda folder: "is in memory (tmpfs)")
-    async with running(Place(tmp_path), server={"listen": "127.0.0.1:0", "workers": 2}) as it:
+    async with running(Place(tmp_path), upstream={"daily_budget": 5}) as it:
         warned = {each["code"]: each["detail"] for each in it.wired.control.status()["warnings"]}
     assert "is in memory (tmpfs)" in warned["state_volatile"]
-    assert "server.workers" in warned["key_unused"]
+    assert "upstream.daily_budget" in warned["key_unused"]

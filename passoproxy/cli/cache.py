@@ -8,9 +8,11 @@ import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, bytes_of
 from passoproxy.cli.speaking import facts, note, number, say, say_json, seconds, size, table
+from passoproxy.cli.warm import warm
 from passoproxy.errors import CommandFailure, UsageFailure
 
-commands = typer.Typer(no_args_is_help=True, help="Inspect and purge the cache.")
+commands = typer.Typer(no_args_is_help=True, help="Inspect, purge and fill the cache.")
+commands.command("warm")(warm)
 
 MethodOption = Annotated[str, typer.Option("--method", "-X", help="The method; POST with --data.", show_default=False)]
 DataOption = Annotated[str | None, typer.Option("--data", help="The body of a POST that was stored.")]
@@ -105,6 +107,9 @@ def purge(
     route: Annotated[str | None, typer.Option("--route", help="Every entry of a route.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Every entry with a tag.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Only end their freshness: they serve on where stale answers may.")
+    ] = False,
     data: DataOption = None,
 ) -> None:
     """Purge stored entries; answers that were asked for before the purge count too."""
@@ -122,11 +127,13 @@ def purge(
             raise UsageFailure("--data goes with --url")
         bytes_of(data)
         chosen["data"] = data
+    if soft:
+        chosen["soft"] = True
     count = handle(config).purge(chosen)
     if as_json:
-        say_json({"purged": count})
+        say_json({"purged": count, **({"soft": True} if soft else {})})
     else:
-        say(f"{count} {'entry' if count == 1 else 'entries'} purged")
+        say(f"{count} {'entry' if count == 1 else 'entries'} {'made stale' if soft else 'purged'}")
 
 
 def _left(entry: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
@@ -33,10 +33,12 @@ class Handle(Protocol):
     def import_pair(self, document: bytes) -> Data: ...
     def export_pair(self) -> Data: ...
     def logout(self, keep_cache: bool) -> Data: ...
+    def test_alerts(self) -> list[Data]: ...
     def cache_stats(self) -> Data: ...
     def entries(self, chosen: Mapping[str, str], limit: int) -> list[Data]: ...
     def show(self, url: str, method: str, data: bytes | None) -> Data | None: ...
     def purge(self, chosen: Mapping[str, object]) -> int: ...
+    def explain(self, described: Mapping[str, object]) -> Data: ...
 
 
 def handle(config: Path | None) -> Handle:
@@ -111,6 +113,9 @@ class Remote:
     def logout(self, keep_cache: bool) -> Data:
         return dict(self.ask("POST", "/api/logout", {"keep_cache": keep_cache}))
 
+    def test_alerts(self) -> list[Data]:
+        return list(self.ask("POST", "/api/alert/test", b"")["results"])
+
     def cache_stats(self) -> Data:
         return dict(self.ask("GET", "/api/cache/stats"))
 
@@ -128,6 +133,26 @@ class Remote:
 
     def purge(self, chosen: Mapping[str, object]) -> int:
         return int(self.ask("POST", "/api/cache/purge", chosen)["purged"])
+
+    def explain(self, described: Mapping[str, object]) -> Data:
+        return dict(self.ask("POST", "/api/explain", described))
+
+    def warm(self, described: Sequence[object]) -> Iterator[Data]:
+        """What came of each request that is described, as it comes. Raises as `ask` does."""
+        connection = _UnixConnection(self._folder, self._timeout)
+        try:
+            fields = {"Content-Type": "application/json", "Accept": "application/jsonl"}
+            connection.request("POST", "/api/cache/warm", json.dumps({"urls": list(described)}).encode(), fields)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                _understood(answer.status, answer.read())
+            while line := answer.readline():
+                if line.strip():
+                    yield json.loads(line)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
+        finally:
+            connection.close()
 
 
 def _understood(status: int, text: bytes) -> Any:
@@ -186,6 +211,14 @@ class Local:
     def logout(self, keep_cache: bool) -> Data:
         return dict(self._with(lambda control: control.logout(keep_cache), keep=True))
 
+    def test_alerts(self) -> list[Data]:
+        import asyncio
+        import os
+
+        from passoproxy.compose.alerting import tried_alone
+
+        return asyncio.run(tried_alone(self._loaded, os.environ))
+
     def cache_stats(self) -> Data:
         return dict(self._with(lambda control: control.cache_stats()))
 
@@ -201,3 +234,6 @@ class Local:
 
     def purge(self, chosen: Mapping[str, object]) -> int:
         return int(self._with(lambda control: control.purge(chosen)))
+
+    def explain(self, described: Mapping[str, object]) -> Data:
+        return dict(self._with(lambda control: control.explain(described)))

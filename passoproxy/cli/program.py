@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from passoproxy import __version__
-from passoproxy.cli import cache, config, demo, login, logout, sandbox, serve, status, token
+from passoproxy.cli import alert, cache, config, demo, drill, explain, login, logout, sandbox, serve, status, token
 from passoproxy.errors import PassoproxyError
 
 NAME = "passoproxy"
@@ -48,8 +48,11 @@ def build() -> typer.Typer:
     program.command("logout")(logout.logout)
     program.add_typer(token.commands, name="token")
     program.add_typer(cache.commands, name="cache")
+    program.add_typer(alert.commands, name="alert")
     program.add_typer(config.commands, name="config")
+    program.command("explain")(explain.explain)
     program.command("sandbox")(sandbox.sandbox)
+    program.command("drill")(drill.drill)
     return program
 
 

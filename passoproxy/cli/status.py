@@ -42,10 +42,13 @@ def _show(found: Data) -> None:
             ("runway", runway(token)),
             ("access token", access(token)),
             ("refresh chain", chain(token)),
+            ("alert", _alert(part(found, "alert"))),
             ("next refresh", moment(number(token, "next_refresh_at"))),
             ("cache", _cache(part(found, "cache"))),
+            *_probe(part(part(found, "cache"), "change_probe")),
             ("origin", _origin(part(found, "origin"))),
             ("requests", _requests(part(found, "requests"))),
+            *_processes(found),
             ("running", f"{seconds(number(found, 'uptime_seconds'))}, version {found.get('version')}"),
             ("listening", ", ".join(map(str, _list(found, "listeners"))) or "-"),
         )
@@ -61,10 +64,30 @@ def _show(found: Data) -> None:
         say(f"  {moment(number(error, 'at'))}  {error.get('what')}  {error.get('target') or ''}".rstrip())
 
 
+def _processes(found: Data) -> list[tuple[str, str]]:
+    """What is so only where several processes share the work."""
+    following, workers = part(found, "token").get("role") == "following", len(_list(found, "workers"))
+    said = [("pair", "held by another process, which this one follows")] if following else []
+    return [*said, ("workers", str(workers))] if workers else said
+
+
+def _alert(alert: Data) -> str:
+    level, by = str(alert.get("level") or "none"), number(alert, "deadline")
+    return level if level == "none" or by is None else f"{level}, a person is needed by {moment(by)}"
+
+
 def _cache(cache: Data) -> str:
     count = int(number(cache, "entries") or 0)
     taken = f"{size(number(cache, 'bytes'))} of {size(number(cache, 'max_bytes'))}"
     return f"{count} {'entry' if count == 1 else 'entries'}, {taken}"
+
+
+def _probe(probe: Data) -> list[tuple[str, str]]:
+    if not probe:
+        return []
+    reason = f" ({probe['reason']})" if probe.get("reason") else ""
+    asked = f"{probe['requests_last_hour']} of {probe['most_requests_an_hour']} requests in the last hour"
+    return [("change probe", f"{probe['state']}{reason}, {asked}, {probe['dropped']} dropped since the start")]
 
 
 def _origin(origin: Data) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from passoproxy.cli.options import ConfigOption, JsonOption
 from passoproxy.cli.speaking import facts, moment, note, number, say, say_json
 from passoproxy.cli.wording import access, chain, runway
 from passoproxy.errors import CommandFailure, UsageFailure
+
+if TYPE_CHECKING:
+    from passoproxy.cli.handle import Handle
 
 commands = typer.Typer(no_args_is_help=True, help="Show, refresh, import and export the pair.")
 
@@ -29,7 +33,9 @@ def token_status(config: ConfigOption = None, as_json: JsonOption = False) -> No
 def refresh(
     config: ConfigOption = None,
     as_json: JsonOption = False,
-    force: Annotated[bool, typer.Option("--force", help="Even with a token remembered as dead, once.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even with a token remembered as dead or handed over, once.")
+    ] = False,
 ) -> None:
     """Refresh the pair now and wait until the new one is in use."""
     from passoproxy.cli.handle import handle
@@ -66,13 +72,40 @@ def export_pair(
         bool, typer.Option("--reveal", help="Acknowledges that the tokens are printed in clear.")
     ] = False,
 ) -> None:
-    """Print the pair as JSON, for `token import` elsewhere. It is a credential: whoever reads it has the account."""
+    """Hand the pair over: print it as JSON, for `token import` elsewhere. Whoever reads it has the account.
+
+    From then on it is renewed elsewhere, and serves here to its last second. 'token refresh --force', or importing the same pair here again,
+    takes it back while nobody has renewed it.
+    """
     from passoproxy.cli.handle import handle
 
     if not reveal:
-        raise UsageFailure("export prints the tokens in clear; say so with --reveal")
-    say_json(handle(config).export_pair())
-    note("passoproxy: this pair must be used in one place only; stop this daemon before another one refreshes it")
+        raise UsageFailure("export prints the tokens in clear and hands the pair over; say so with --reveal")
+    held = handle(config)
+    pair = held.export_pair()
+    try:
+        say_json(pair)
+        sys.stdout.flush()
+    except OSError as error:
+        raise _kept(held, error) from error
+    if pair.get("refresh_token"):
+        note(
+            "passoproxy: handed over: this pair is not renewed here any more; "
+            "'passoproxy token refresh --force' takes it back while nobody else has renewed it"
+        )
+
+
+def _kept(held: Handle, error: OSError) -> CommandFailure:
+    """Nobody has the whole of what was to be printed, so the pair is taken back: renewed, so that the part that left is worth nothing."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 the interpreter flushes it once more at its end, and would fail again
+    said = f"the pair could not be printed ({error.strerror})"
+    try:
+        held.refresh(True)
+    except CommandFailure as fault:
+        return CommandFailure(
+            f"{said}, and is handed over all the same, because it could not be taken back: {fault}; run 'passoproxy token refresh --force'"
+        )
+    return CommandFailure(f"{said}; it was taken back and renewed, so what was printed of it is worth nothing")
 
 
 def _read(file: str) -> bytes:

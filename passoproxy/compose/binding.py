@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +18,28 @@ from passoproxy.config.settings import Settings
 from passoproxy.errors import ConfigurationError, Fault, PassoproxyError, ServiceUnreachable
 from passoproxy.server.listeners import inherit, open_tcp, open_unix
 
+_SPREADS = sys.platform == "linux"
+"""Whether the kernel spreads connections among sockets that share a port; elsewhere the last one gets them all."""
+
 Inherited = dict[str, list[int]]
 """Descriptors of sockets that the service manager passed, by their names."""
 
 
 @dataclass(slots=True)
 class Bound:
-    """Where a daemon listens. `files` are those of unix sockets that it made itself."""
+    """Where a daemon listens. `files` are those of unix sockets that it made itself.
+
+    `copies` has the proxy's sockets for each worker process: of its own on the same TCP ports, where the kernel can spread connections
+    among them, else the same ones. A worker that is replaced leaves its sockets, and who waits in them, to its successor.
+    """
 
     proxy: list[socket.socket] = field(default_factory=list)
+    copies: list[list[socket.socket]] = field(default_factory=list)
     admin: list[socket.socket] = field(default_factory=list)
     probes: list[socket.socket] = field(default_factory=list)
     files: dict[socket.socket, Path] = field(default_factory=dict)
+    own: set[socket.socket] = field(default_factory=set)
+    """TCP sockets of the proxy that were opened here, and not passed by a service manager."""
 
     def forget(self, sockets: Iterable[socket.socket]) -> None:
         """Takes the files of these sockets away; to be done while they listen, so that nobody else can have put his own there."""
@@ -41,8 +52,29 @@ class Bound:
         """Closes what was not handed to a server, or closes again what was."""
         sockets = (*self.proxy, *self.admin, *self.probes)
         self.forget(sockets)
+        self.close_copies()
         for sock in sockets:
             sock.close()
+
+    def copy(self, count: int) -> None:
+        """Fills `copies` for so many workers. Raises ServiceUnreachable."""
+        self.copies = [[] for _ in range(count)]
+        for at, sock in enumerate(self.proxy):
+            if sock not in self.own or not _SPREADS:
+                given = [sock] * count
+            else:
+                host, port = sock.getsockname()[:2]
+                sock.close()  # it was opened alone, so that a port in use was told; now it is shared
+                given = [open_tcp(host, port, shared=True) for _ in range(count)]
+                self.proxy[at] = given[0]
+            for copy, each in zip(self.copies, given, strict=True):
+                copy.append(each)
+
+    def close_copies(self) -> None:
+        """Lets go of what the workers listen on, here."""
+        for sock in {each for copy in self.copies for each in copy}:
+            sock.close()
+        self.copies = []
 
 
 def bind(loaded: Loaded, bound: Bound, inherited: Inherited) -> None:
@@ -58,6 +90,8 @@ def bind(loaded: Loaded, bound: Bound, inherited: Inherited) -> None:
         for address in addresses:
             for sock in _opened(address, inherited, key, settings):
                 sockets.append(sock)
+                if sockets is bound.proxy and isinstance(address, TcpAddress):
+                    bound.own.add(sock)
                 if isinstance(address, UnixAddress):
                     bound.files[sock] = Path(address.path)
                 elif isinstance(address, FdAddress):

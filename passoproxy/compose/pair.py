@@ -5,19 +5,22 @@ from __future__ import annotations
 import random
 import secrets
 
+from passoproxy.compose.custody import seed_of
 from passoproxy.compose.road import Outward
 from passoproxy.config.addresses import TcpAddress
 from passoproxy.config.reading import Loaded
 from passoproxy.config.settings import Settings
+from passoproxy.core.oauth.identity import partition_of
 from passoproxy.core.oauth.terms import Client, Provider, Terms
 from passoproxy.errors import ConfigurationError, TokenRequestUnsent
 from passoproxy.outbound.endpoint import endpoint_of
 from passoproxy.outbound.provider import ProviderEndpoint
-from passoproxy.ports import Clock, Observer, TokenReply, TokenRequest
-from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.ports import Clock, Observer, PairOwner, PairStore, TokenReply, TokenRequest
 from passoproxy.tokens.asking import Asking
+from passoproxy.tokens.custody import Custody
 from passoproxy.tokens.fixed import FixedKeeper
 from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.obeying import Withdrawn, nothing_to_do
 
 
 class LiveProvider:
@@ -44,7 +47,7 @@ class LiveProvider:
             raise TokenRequestUnsent(str(error)) from error
 
 
-def build_asking(loaded: Loaded, live: LiveProvider, outward: Outward) -> Asking:
+def build_asking(loaded: Loaded, live: LiveProvider, outward: Outward, observer: Observer) -> Asking:
     """Raises ConfigurationError where the way to the token endpoint leads through a proxy that is none."""
     oauth = loaded.settings.oauth
     provider = Provider(
@@ -63,13 +66,23 @@ def build_asking(loaded: Loaded, live: LiveProvider, outward: Outward) -> Asking
         provider,
         Client(oauth.client_id or "", "", oauth.client_auth),
         loaded.secrets.client_secret or (lambda: ""),
+        observer,
     )
 
 
 def build_keeper(
-    loaded: Loaded, asking: Asking, store: DirectoryPairStore, clock: Clock, observer: Observer
-) -> Keeper | FixedKeeper:
-    """The one who owns the pair, by `oauth.grant`."""
+    loaded: Loaded,
+    asking: Asking,
+    store: PairStore,
+    clock: Clock,
+    observer: Observer,
+    owner: PairOwner | None = None,
+    withdrawn: Withdrawn = nothing_to_do,
+) -> Custody | FixedKeeper:
+    """The one who holds the pair, by `oauth.grant`. `owner` is followed where the store is another's; without it that is refused.
+
+    `withdrawn` is awaited when the pair's grant was withdrawn.
+    """
     oauth = loaded.settings.oauth
     if oauth.grant == "static":
         assert loaded.secrets.static_token is not None  # checked with the configuration
@@ -82,15 +95,22 @@ def build_keeper(
         lost_answer_replay=oauth.lost_answer_replay,
         link=page_url(loaded.settings),
     )
-    return Keeper(
-        asking=asking,
-        store=store,
-        terms=agreed,
-        clock=clock,
-        chance=random.SystemRandom().random,
-        salt=lambda: secrets.token_hex(16),
-        observe=observer,
-    )
+
+    def keep() -> Keeper:
+        return Keeper(
+            asking=asking,
+            store=store,
+            terms=agreed,
+            clock=clock,
+            chance=random.SystemRandom().random,
+            salt=lambda: secrets.token_hex(16),
+            observe=observer,
+            seed=seed_of(loaded),
+            withdrawn=withdrawn,
+        )
+
+    partition = partition_of(asking.provider, asking.client.client_id, None)
+    return Custody(keep=keep, owner=owner, clock=clock, partition=partition, observe=observer)
 
 
 def page_url(settings: Settings) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import BaseModel
 
+from passoproxy.compose.alerting import alert_policy
 from passoproxy.compose.road import Outward, admin_limits_of, connection_limits, limits_of
 from passoproxy.compose.telling import authorities
 from passoproxy.compose.wiring import Wired
@@ -21,6 +22,7 @@ from passoproxy.errors import ConfigurationError, PassoproxyError
 from passoproxy.outbound.dialing import Dialer
 
 LIVE = (
+    "alerts",
     "cache.max_entry_size",
     "cache.mode",
     "cache.offline",
@@ -90,10 +92,14 @@ class Reloading:
         wired.admission.follow(loaded)
         wired.outward = outward
         wired.provider.follow(loaded, outward)
+        wired.alerts.policy = alert_policy(loaded, outward, self._environ)
         wired.road.routing.table, wired.road.caching.mode = table, settings.cache.as_mode()
         upstream = settings.upstream
         _lead(wired, settings, dialer)
-        wired.road.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
+        if wired.part.workers > 1:  # places are lent from one pool
+            wired.road.queueing.set_timeout(upstream.queue_timeout)
+        else:
+            wired.road.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
         wired.road.origin.user_agent = upstream.user_agent
         wired.connections.limits = limits_of(settings)
         for runner in wired.admin_runners:
@@ -133,7 +139,9 @@ def _dialer(wired: Wired, settings: Settings, outward: Outward) -> Dialer:
 def _lead(wired: Wired, settings: Settings, dialer: Dialer) -> None:
     """Has new connections to the origin go that way."""
     wired.road.pool.reconfigure(
-        dialer, max_connections=settings.upstream.max_connections, limits=connection_limits(settings)
+        dialer,
+        max_connections=wired.part.connections(settings.upstream.max_connections),
+        limits=connection_limits(settings),
     )
 
 

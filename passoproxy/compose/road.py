@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from passoproxy.compose.admission import LiveAdmission
+from passoproxy.compose.crew import ALONE, Part
 from passoproxy.config.reading import Loaded
 from passoproxy.config.settings import Settings
 from passoproxy.core.routes import RouteTable
@@ -20,17 +20,16 @@ from passoproxy.proxy.admitting import Admitting
 from passoproxy.proxy.authorizing import Authorizing
 from passoproxy.proxy.caching import Caching
 from passoproxy.proxy.encoding import Encoding
+from passoproxy.proxy.parking import Parking
 from passoproxy.proxy.queueing import Queueing
 from passoproxy.proxy.rewriting import Rewriting
 from passoproxy.proxy.routing import Routing
 from passoproxy.proxy.taping import Taping
+from passoproxy.proxy.usage import Usage
 from passoproxy.server.admin_runner import AdminLimits
 from passoproxy.server.connections import Limits
-from passoproxy.stores.entries.disk import DiskStore
-from passoproxy.stores.entries.secret import secret_in
 from passoproxy.stores.entries.tiered import TieredStore
-from passoproxy.tokens.fixed import FixedKeeper
-from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.custody import Holder
 
 _MADE_FORMS_SHARE = 4
 """A quarter of `cache.memory_size` goes to what encoding and rewriting make of stored bodies, the rest to the store."""
@@ -42,10 +41,12 @@ class Road:
 
     first: Hop
     routing: Routing
+    parking: Parking
     caching: Caching
     queueing: Queueing
     origin: Origin
     pool: Pool
+    usage: Usage
 
 
 class Outward:
@@ -70,19 +71,20 @@ class Outward:
 def build_road(
     loaded: Loaded,
     dialer: Dialer,
-    keeper: Keeper | FixedKeeper,
+    keeper: Holder,
     store: TieredStore,
     admission: LiveAdmission,
     clock: Clock,
     observer: Observer,
+    part: Part = ALONE,
 ) -> Road:
-    """The hops, innermost first: admitting > routing > encoding > rewriting > caching > queueing > taping > authorizing > origin."""
+    """The hops, innermost first: admitting > routing > encoding > rewriting > parking > caching > queueing > taping > authorizing > origin."""
     settings = loaded.settings
-    upstream, mode, made_bytes = settings.upstream, settings.cache.as_mode(), _made_bytes(settings)
+    upstream, mode, kept_bytes = settings.upstream, settings.cache.as_mode(), made_bytes(settings, part)
     url = (upstream.url or "").rstrip("/")
     pool = Pool(
         dialer,
-        max_connections=upstream.max_connections,
+        max_connections=part.connections(upstream.max_connections),
         limits=connection_limits(settings),
     )
     origin = Origin(pool, clock=clock, observer=observer, user_agent=upstream.user_agent)
@@ -93,6 +95,7 @@ def build_road(
         clock=clock,
         observer=observer,
     )
+    usage = Usage()
     caching = Caching(
         queueing,
         store,
@@ -102,20 +105,23 @@ def build_road(
         origin=url,
         cooling=lambda: queueing.snapshot().cool_down_until is not None,
         observer=observer,
+        usage=usage,
     )
+    parking = Parking(caching, keeper, clock)
     rewriting = Rewriting(
-        caching,
+        parking,
         origin=url,
         public_url=settings.server.public_url,
         in_bodies=upstream.rewrite_absolute_urls,
-        memory_bytes=made_bytes,
+        memory_bytes=kept_bytes,
     )
-    routing = Routing(Encoding(rewriting, memory_bytes=made_bytes), RouteTable(settings.policies(), mode))
-    return Road(Admitting(routing, admission), routing, caching, queueing, origin, pool)
+    routing = Routing(Encoding(rewriting, memory_bytes=kept_bytes), RouteTable(settings.policies(), mode))
+    return Road(Admitting(routing, admission), routing, parking, caching, queueing, origin, pool, usage)
 
 
-def _made_bytes(settings: Settings) -> int:
-    return settings.cache.memory_size // (2 * _MADE_FORMS_SHARE)
+def made_bytes(settings: Settings, part: Part) -> int:
+    """What encoding and rewriting may keep of what they make, each."""
+    return part.memory(settings.cache.memory_size) // (2 * _MADE_FORMS_SHARE)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
@@ -142,11 +148,3 @@ def admin_limits_of(settings: Settings) -> AdminLimits:
     """`server.limits` for the admin listener."""
     given = settings.server.limits
     return AdminLimits(given.header_bytes, given.header_timeout, given.idle_timeout, given.connections)
-
-
-def entry_store(settings: Settings, state_folder: Path, observer: Observer) -> TieredStore:
-    """Memory before disk. Raises CannotCreate naming the folder."""
-    disk = DiskStore(
-        settings.cache.folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer
-    )
-    return TieredStore(settings.cache.memory_size - 2 * _made_bytes(settings), disk)

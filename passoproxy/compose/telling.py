@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from passoproxy import __version__
 from passoproxy.compose.admission import named_keys
+from passoproxy.compose.crew import Crew
 from passoproxy.compose.road import Road
 from passoproxy.config.addresses import TcpAddress
 from passoproxy.config.reading import Loaded
@@ -17,7 +18,6 @@ from passoproxy.control import Control, Facts
 from passoproxy.core.cache.canonical import Unreadable
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.key import content_of, primary_key
-from passoproxy.core.cache.terms import terms
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.redaction import Redactor
@@ -27,8 +27,7 @@ from passoproxy.server.handler import Handler
 from passoproxy.telemetry.logs import LogObserver, Logs
 from passoproxy.telemetry.metrics import MetricsObserver, Reading
 from passoproxy.telemetry.recent import Recent
-from passoproxy.tokens.fixed import FixedKeeper
-from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.custody import Holder
 
 
 @dataclass(slots=True)
@@ -77,7 +76,8 @@ class Judging:
 
     def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
         """Age, and seconds of freshness left."""
-        agreed = terms(entry, self._road.routing.table.find(entry.target.partition("?")[0]), self._road.caching.mode)
+        caching, policy = self._road.caching, self._road.routing.table.find(entry.target.partition("?")[0])
+        agreed = caching.judge(entry, policy, caching.mode)
         return agreed.age(now), agreed.fresh_until - now
 
     def key(self, method: str, target: str, body: bytes | None) -> str | None:
@@ -133,7 +133,7 @@ def traffic_of(road: Road) -> Mapping[str, object]:
     }
 
 
-async def reading_of(control: Control, keeper: Keeper | FixedKeeper, handler: Handler) -> Reading:
+async def reading_of(control: Control, keeper: Holder, handler: Handler, crew: Crew) -> Reading:
     """What the gauges show."""
     stats = await control.look_at_store()
     token = keeper.snapshot()
@@ -145,7 +145,8 @@ async def reading_of(control: Control, keeper: Keeper | FixedKeeper, handler: Ha
         runway=token.runway_seconds,
         cache_entries=stats.entries,
         cache_bytes=tiers,
-        in_flight=handler.in_flight,
+        in_flight=handler.in_flight + crew.in_flight,
+        alert=control.level,
     )
 
 

@@ -14,12 +14,19 @@ from aiohttp import web
 
 from passoproxy import __version__
 from passoproxy.compose.admission import LiveAdmission
+from passoproxy.compose.alerting import build_alerts, build_warming
+from passoproxy.compose.crew import Crew, Part
+from passoproxy.compose.custody import cover_of
+from passoproxy.compose.entries import Ends, entry_store
+from passoproxy.compose.fleet import Fleet, build_fleet
+from passoproxy.compose.operating import Operating, build_operating, hearing, watched_by
 from passoproxy.compose.pair import LiveProvider, build_asking, build_keeper
-from passoproxy.compose.road import Outward, Road, build_road, entry_store, limits_of
+from passoproxy.compose.road import Outward, Road, build_road, limits_of
 from passoproxy.compose.telling import Judging, Telemetry, facts_of, reading_of, telemetry, traffic_of
 from passoproxy.config.reading import Loaded
 from passoproxy.control import Control
 from passoproxy.host.clock import SystemClock
+from passoproxy.host.owner import ControlOwner
 from passoproxy.outbound.endpoint import endpoint_of
 from passoproxy.ports import Clock, Observer, nobody
 from passoproxy.server.admin import admin_application, control_application, probe_application
@@ -30,10 +37,12 @@ from passoproxy.server.handler import Handler
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.folder import own_folder
+from passoproxy.telemetry.alerts import Alerts
 from passoproxy.telemetry.metrics import Metrics
-from passoproxy.tokens.fixed import FixedKeeper
-from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.custody import Holder
 from passoproxy.tokens.login import Logins
+from passoproxy.upkeep.revoking import Revoking
+from passoproxy.upkeep.warming import Warming
 
 
 @dataclass(slots=True)
@@ -41,13 +50,21 @@ class Wired:
     """A daemon, ready to be run."""
 
     loaded: Loaded
+    part: Part
+    crew: Crew
+    heed: Observer
+    """Hears what other processes stored, so that its changes are asked for too."""
     state_folder: Path
     clock: Clock
     telemetry: Telemetry
     observer: Observer
     outward: Outward
     provider: LiveProvider
-    keeper: Keeper | FixedKeeper
+    keeper: Holder
+    fleet: Fleet | None
+    alerts: Alerts
+    warming: Warming
+    operating: Operating
     store: TieredStore
     road: Road
     handler: Handler
@@ -68,11 +85,15 @@ def wire(
     clock: Clock | None = None,
     environ: Mapping[str, str] | None = None,
     observer: Observer | None = None,
+    follow: bool = True,
+    part: Part | None = None,
 ) -> Wired:
-    """Everything that `loaded` asks for. `observer` is told in the place of `told`'s own.
+    """Everything that `loaded` asks for. `observer` is told in the place of `told`'s own; with `follow` off another owner of the pair is an error;
+    `part` is this process's among several.
 
     Raises CannotCreate and ConfigurationError for folders and files that do not do.
     """
+    crew, part = Crew(), part or Part()
     settings, clock, observer = loaded.settings, clock or SystemClock(), observer or told.observer()
     environ = os.environ if environ is None else environ
     # Whatever can raise comes before the store, which has files open.
@@ -80,12 +101,25 @@ def wire(
     dialer = outward.dialer(endpoint_of(settings.upstream.url or ""), settings.upstream.connect_timeout)
     admission = LiveAdmission(loaded, observer)
     provider = LiveProvider(loaded, clock, outward)
-    asking = build_asking(loaded, provider, outward)
+    asking = build_asking(loaded, provider, outward, observer)
     folder = own_folder(settings.state.folder)
-    keeper = build_keeper(loaded, asking, DirectoryPairStore(folder, clock.wall), clock, observer)
+    local = DirectoryPairStore(folder, clock.wall, cover_of(loaded))
+    fleet = None if part.is_worker else build_fleet(loaded, asking, local, clock, observer)
+    near = ControlOwner(folder)
+    owner = None if not follow else near if fleet is None else fleet.nearest(near)
+    pairs = local if fleet is None else fleet.store
+    keeper = part.holder or build_keeper(
+        loaded, asking, pairs, clock, observer, owner, lambda partition: revoking(partition)
+    )
     logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
-    store = entry_store(settings, folder, observer)
-    road = build_road(loaded, dialer, keeper, store, admission, clock, observer)
+    ends = Ends()
+    store = entry_store(loaded, folder, observer, ends, part)
+    revoking = Revoking(store, settings.cache.on_revoked, observer)
+    watched = watched_by(loaded)
+    observer = hearing(observer, watched)
+    road = ends.road = build_road(loaded, dialer, keeper, store, admission, clock, observer, part)
+    operating = build_operating(road, store, folder, admission, lambda: keeper.partition, clock, observer, watched)
+    alerts = build_alerts(loaded, outward, environ, keeper, clock, observer)
     control = Control(
         facts=facts_of(loaded, clock),
         keeper=keeper,
@@ -95,16 +129,21 @@ def wire(
         clock=clock,
         observer=observer,
         recent=told.recent.summary,
-        traffic=lambda: traffic_of(road),
-        tiers=lambda: (store.memory_stats(),),
+        traffic=lambda: crew.traffic(traffic_of(road)),
+        tiers=lambda: (crew.memory(store.memory_stats()),),
         purged=road.caching.purged,
         reload=_no_reload,
+        alarm=alerts,
+        operations=operating,
     )
     handler = Handler(road.first, clock, observer)
     access = _access(loaded)
-    metrics = Metrics(told.metrics, lambda: reading_of(control, keeper, handler), __version__)
+    metrics = Metrics(told.metrics, lambda: reading_of(control, keeper, handler, crew), __version__)
     return Wired(
         loaded=loaded,
+        part=part,
+        crew=crew,
+        heed=nobody if watched is None else watched.heed,
         state_folder=folder,
         clock=clock,
         telemetry=told,
@@ -112,6 +151,10 @@ def wire(
         outward=outward,
         provider=provider,
         keeper=keeper,
+        fleet=fleet,
+        alerts=alerts,
+        warming=build_warming(road, part if part.is_worker else alerts, keeper, clock, observer),
+        operating=operating,
         store=store,
         road=road,
         handler=handler,
@@ -130,7 +173,7 @@ async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observ
 
     `observer` is told what happens; nothing is logged. Raises PairStoreOwned where a daemon runs after all.
     """
-    wired = wire(loaded, telemetry(loaded), observer=observer)
+    wired = wire(loaded, telemetry(loaded), observer=observer, follow=False)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(wired.store.close)
         stack.push_async_callback(wired.road.caching.close)

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,17 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that may be used. `sources` tells for every key where its value came from; `path` is None without a file."""
+    """A configuration that may be used. `sources` tells for every key where its value came from; `path` is None without a file.
+
+    `text` is the file as it was read, for `load` in another process: it may hold secrets.
+    """
 
     settings: Settings
     sources: Mapping[str, str]
     path: Path | None
     warnings: tuple[ConfigurationWarning, ...]
     secrets: Secrets
+    text: bytes = field(default=b"", repr=False)
 
     def is_default(self, key: str) -> bool:
         """Whether nobody set the key."""
@@ -76,8 +80,9 @@ def load(
     cwd: Path | None = None,
     *,
     secrets: bool = True,
+    text: bytes | None = None,
 ) -> Loaded:
-    """The effective configuration. Raises ConfigurationError with every fault.
+    """The effective configuration. Raises ConfigurationError with every fault. `text` counts in the place of what is in the file now.
 
     `path` is what `--config` named. With `secrets=False` no file but the configuration itself is looked at: for commands that only talk to
     a running daemon and may not be allowed to read its secrets.
@@ -85,7 +90,8 @@ def load(
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
     chosen = _choose(path, environ, cwd)
-    file, faults = _from_file(cwd / chosen, str(chosen)) if chosen else (Layer(), [])
+    raw, unread = (_raw(cwd / chosen, str(chosen)) if text is None else (text, [])) if chosen else (b"", [])
+    file, faults = (None, unread) if unread else _from_text(raw, str(chosen)) if chosen else (Layer(), [])
     if file is None:
         # without it everything else would be found missing
         raise ConfigurationError(*faults)
@@ -106,7 +112,7 @@ def load(
         ConfigurationWarning(each.code, each.key, each.text, merged.place(parsed(each.key)))
         for each in checking.warn(facts)
     )
-    return Loaded(settings, sources_of(settings, merged), chosen, warnings, _secrets(settings))
+    return Loaded(settings, sources_of(settings, merged), chosen, warnings, _secrets(settings), raw)
 
 
 def _judged(facts: Facts, refused: set[str]) -> list[Fault]:
@@ -172,15 +178,19 @@ def _paths(value: Any, path: tuple[str | int, ...]) -> list[tuple[str | int, ...
     return [path, *below] if path and not (isinstance(value, dict) and isinstance(path[-1], str)) else below
 
 
-def _from_file(path: Path, shown: str) -> tuple[Layer | None, list[Fault]]:
-    """The layer of the file and its flaws; None where there is nothing to go on with."""
+def _raw(path: Path, shown: str) -> tuple[bytes, list[Fault]]:
+    """What the file holds, or why that cannot be read."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None, [Fault(shown, "", "is not a regular file", "name a YAML file")]
-            raw = file.read(document.MAX_BYTES + 1)
+                return b"", [Fault(shown, "", "is not a regular file", "name a YAML file")]
+            return file.read(document.MAX_BYTES + 1), []
     except (OSError, ValueError) as error:
-        return None, [_unreadable(shown, error)]
+        return b"", [_unreadable(shown, error)]
+
+
+def _from_text(raw: bytes, shown: str) -> tuple[Layer | None, list[Fault]]:
+    """The layer of a file and its flaws; None where there is nothing to go on with."""
     found = document.parse(raw)
     faults = [
         Fault(f"{shown}:{flaw.line}" if flaw.line else shown, flaw.key, flaw.problem, flaw.remedy)

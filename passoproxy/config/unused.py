@@ -9,28 +9,26 @@ from passoproxy.config.layers import Layer
 from passoproxy.config.settings import Settings
 
 UNUSED_KEYS: tuple[tuple[str, str], ...] = (
-    ("server.workers", "one process serves"),
     ("upstream.daily_budget", "origin requests are not counted"),
-    ("oauth.refresh_on_exit", "the pair is kept as it is when the daemon ends"),
-    ("oauth.seed_file", "use `passoproxy token import` instead"),
-    ("state.key", "the pair is stored unencrypted, with mode 0600"),
-    ("state.key_file", "the pair is stored unencrypted, with mode 0600"),
-    ("state.previous_key", "the pair is stored unencrypted, with mode 0600"),
-    ("state.previous_key_file", "the pair is stored unencrypted, with mode 0600"),
-    ("cache.on_revoked", "stored answers are kept when a grant is withdrawn"),
-    ("store", "pair and cache live on this machine's disk alone"),
-    ("alerts", "nobody is alerted; watch passoproxy_token_runway_seconds"),
     ("tracing", "no traces are sent"),
     ("gateway", "nothing is recorded or replayed"),
 )
 """A key, or a section with all that is in it, and what happens instead."""
 
-HONOURED = {"oauth.refresh_on_exit": "never", "cache.on_revoked": "keep"}
+PARTLY_USED: tuple[tuple[str, str], ...] = (
+    (
+        "store.url",
+        "shares the pair and the cache in this version: each instance has an upstream.max_concurrency of its own",
+    ),
+)
+"""A key that does less in this version than the contract says, and what it does."""
+
+HONOURED: dict[str, str] = {}
 """Values that ask for what this version does anyway."""
 
 
 def unused(settings: Settings, layer: Layer) -> list[tuple[str, str]]:
-    """Keys that were set to something other than their default and do nothing, each with the text that says so."""
+    """Keys that were set to something other than their default and do nothing, or not all of it, each with the text that says so."""
     wanted, defaults = settings.model_dump(), Settings().model_dump()
     found = []
     for key, instead in UNUSED_KEYS:
@@ -39,6 +37,10 @@ def unused(settings: Settings, layer: Layer) -> list[tuple[str, str]]:
             value = _value(wanted, path)
             if value not in (_value(defaults, path), HONOURED.get(leaf)) and not layer.place(path).startswith("preset"):
                 found.append((leaf, f"is accepted, and does nothing in this version: {instead}"))
+    for key, what in PARTLY_USED:
+        path = tuple(key.split("."))
+        if _value(wanted, path) != _value(defaults, path):
+            found.append((key, what))
     return found
 
 

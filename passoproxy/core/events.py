@@ -86,6 +86,29 @@ class ChainChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class RunwayWarned:
+    """A warning before the pair dies. `kind` is raised, repeated or recovered, `level` log, notify, page or none (on recovery).
+
+    `deadline` is by when a person is needed, in epoch seconds, None where nobody knows.
+    """
+
+    kind: str
+    level: str
+    reason: str
+    remedy: str
+    runway: float | None
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFailed:
+    """An alert did not get out by `hook` (command or webhook); told once until one does again."""
+
+    hook: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class PairNotSaved:
     """The pair lives in memory only, because its folder cannot be written; `detail` names the file."""
 
@@ -100,12 +123,32 @@ class PairFileDamaged:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnershipChanged:
+    """Who holds the pair. `role` is `owner` (this process renews it from now on) or `following` (another one does; `detail` names it)."""
+
+    role: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EntryStored:
     """An answer was stored."""
 
     key: str
     route: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesWarmed:
+    """The most used entries were revalidated because the runway shrinks. `asked` requests were sent, `renewed` of them answered well.
+
+    `ended_by` is the code of the refusal that ended the pass early, or ''.
+    """
+
+    asked: int
+    renewed: int
+    ended_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +161,7 @@ class EntriesEvicted:
 
 @dataclass(frozen=True, slots=True)
 class EntriesPurged:
-    """Entries went because someone or something asked; `why` is command, invalidation, revoked, damaged or changed."""
+    """Entries went because someone or something asked; `why` is command, soft purge (made stale), invalidation, revoked, damaged or changed."""
 
     count: int
     why: str
@@ -163,9 +206,13 @@ Event = (
     | TokenRefreshed
     | RefreshFailed
     | ChainChanged
+    | RunwayWarned
+    | AlertFailed
     | PairNotSaved
     | PairFileDamaged
+    | OwnershipChanged
     | EntryStored
+    | EntriesWarmed
     | EntriesEvicted
     | EntriesPurged
     | StoreFailed

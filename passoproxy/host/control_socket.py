@@ -1,5 +1,8 @@
 """`control.sock`: the unix socket over which commands reach a running daemon (mode 0600, in `state.directory`).
 
+It is that of the daemon that owns the pair. Others on the same folder, which follow it, have `control-PID.sock`; a command takes theirs
+only where no owner answers.
+
 A socket's path may have some 100 bytes only. Where a folder's name is longer, the socket is reached through an open
 descriptor of its folder (`/proc/self/fd/N/control.sock`), so that no state folder is too deep.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -18,13 +22,19 @@ from passoproxy.errors import CannotCreate, CommandFailure, NotRunning, PairStor
 
 NAME = "control.sock"
 _LONGEST = 100
+_FOLLOWER = re.compile(r"control-[0-9]+\.sock")
 _NOBODY = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED))
 """What connecting to a socket says where nobody listens on it any more."""
 
 
-def listen(folder: Path) -> socket.socket:
+def follower_name() -> str:
+    """The name of this process's socket while it follows."""
+    return f"control-{os.getpid()}.sock"
+
+
+def listen(folder: Path, name: str = NAME) -> socket.socket:
     """A listening socket in `folder`. Raises PairStoreOwned where a daemon answers there already, CannotCreate where none can be made."""
-    path = folder / NAME
+    path = folder / name
     _clear(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -44,15 +54,57 @@ def listen(folder: Path) -> socket.socket:
 
 
 def connect(folder: Path, timeout: float) -> socket.socket:
-    """A connection to the daemon that serves `folder`, made within `timeout` seconds.
+    """A connection to the daemon that serves `folder`, the owner of the pair before one that follows, made within `timeout` seconds.
 
     Raises NotRunning where none serves it, CommandFailure where one may and cannot be reached.
     """
+    try:
+        return _connected(folder, NAME, timeout)
+    except NotRunning:
+        for name in _followers(folder):
+            with suppress(NotRunning):
+                return _connected(folder, name, timeout)
+        raise
+
+
+def clear_left_over(folder: Path) -> None:
+    """Takes away the sockets of followers that are gone."""
+    for name in _followers(folder):
+        try:
+            _connected(folder, name, 1.0).close()
+        except NotRunning:
+            remove(folder, name)
+        except CommandFailure:
+            pass  # it may be alive
+
+
+def remove(folder: Path, name: str = NAME) -> None:
+    """Takes the socket's file away at the end."""
+    with suppress(OSError):
+        (folder / name).unlink()
+
+
+class Reach:
+    """`path` is how the owner's socket is reached, however deep its folder; until `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self._descriptor = str(folder / NAME), -1
+        if len(os.fsencode(self.path)) > _LONGEST:
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.path = f"/proc/self/fd/{self._descriptor}/{NAME}"
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _connected(folder: Path, name: str, timeout: float) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(timeout)
-    path = folder / NAME
+    path = folder / name
     try:
-        path = _found(folder)
+        path = _found(folder) if name == NAME else path
         _through_folder(path, made.connect)
     except OSError as error:
         made.close()
@@ -60,10 +112,10 @@ def connect(folder: Path, timeout: float) -> socket.socket:
     return made
 
 
-def remove(folder: Path) -> None:
-    """Takes the socket's file away at the end."""
+def _followers(folder: Path) -> list[str]:
     with suppress(OSError):
-        (folder / NAME).unlink()
+        return sorted(each for each in os.listdir(folder) if _FOLLOWER.fullmatch(each))
+    return []
 
 
 def _unreached(path: Path, folder: Path, error: OSError) -> CommandFailure:

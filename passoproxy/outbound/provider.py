@@ -54,7 +54,7 @@ class ProviderEndpoint:
         """
         endpoint = endpoint_of(request.url, "oauth.token_url")
         dialer = Dialer(endpoint, timeout=self._connect_timeout, tls=self._tls, proxy=self._proxy_for(endpoint))
-        connector = _OneConnection(dialer)
+        connector = OneConnection(dialer, request.may_send)
         sent_at = self._clock.wall()
         try:
             async with asyncio.timeout(timeout):
@@ -70,7 +70,7 @@ class ProviderEndpoint:
             # The library's text may repeat bytes of the answer, and so a token: only its kind is told.
             raise TokenAnswerLost(f"the request reached {where} and its answer is lost ({why})") from None
 
-    async def _post(self, connector: _OneConnection, request: TokenRequest, sent_at: float) -> TokenReply:
+    async def _post(self, connector: OneConnection, request: TokenRequest, sent_at: float) -> TokenReply:
         fields = [pair for pair in request.headers if pair[0].lower() not in _OWN_FIELDS]
         fields += [("User-Agent", f"passoproxy/{__version__}"), ("Accept-Encoding", "gzip"), ("Connection", "close")]
         async with (
@@ -93,21 +93,25 @@ class ProviderEndpoint:
             return TokenReply(answer.status, headers, _decoded(body, coding), sent_at, self._clock.wall())
 
 
-class _OneConnection(aiohttp.BaseConnector):
+class OneConnection(aiohttp.BaseConnector):
     """A connector whose one connection comes from a Dialer, so that it is certain whether it stood."""
 
-    def __init__(self, dialer: Dialer) -> None:
+    def __init__(self, dialer: Dialer, may_send: Callable[[], bool] = lambda: True) -> None:
         super().__init__(force_close=True, limit=1)
         self._dialer = dialer
+        self._may_send = may_send
         self.stood = False
 
     async def _create_connection(
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> ResponseHandler:
         if self.stood:
-            raise aiohttp.ClientConnectionError("a token request is never sent twice")
+            raise aiohttp.ClientConnectionError("what goes over one connection is never sent twice")
         loop = asyncio.get_running_loop()
         protocol = await self._dialer.dial(lambda: ResponseHandler(loop))
+        if not self._may_send():
+            protocol.abort()
+            raise DialFailed("nothing was sent, because another process may renew the pair by now")
         self.stood = True
         return protocol
 

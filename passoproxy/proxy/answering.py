@@ -10,14 +10,17 @@ from passoproxy.core.cache.freshness import initial_age
 from passoproxy.core.http.conditional import not_modified, unchanged
 from passoproxy.core.http.forwarding import reason_for
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
+from passoproxy.core.http.ranges import RANGE
 from passoproxy.ports import Body, BytesBody, Response
+from passoproxy.proxy import parts
 
 
 async def from_store(request: RequestHead, entry: Entry, body: Body, age: float, member: str, now: float) -> Response:
     """A stored answer: `Age` always, in whole seconds (RFC 9111 §5.1)."""
     fields = CIMultiDict(entry.fields)
     fields["Age"] = str(int(age))
-    return await _answered(request, entry.status, fields, entry, body, member, now)
+    response = await _answered(request, entry.status, fields, entry, body, member, now)
+    return await in_parts(request, response, entry, entry.size) if RANGE in request.fields else response
 
 
 async def streamed(
@@ -28,6 +31,15 @@ async def streamed(
     if age >= 1.0:
         fields["Age"] = str(int(age))
     return await _answered(request, head.status, fields, entry, body, member, now)
+
+
+async def in_parts(request: RequestHead, response: Response, entry: Entry, size: int) -> Response:
+    """The ranges that the request asks for of a complete answer, or of a stored part; the answer as it is where none are to be cut."""
+    if response.head.status not in (200, 206) or not parts.is_ranged(request):
+        return response
+    head, body = await parts.cut_out(request, response.head, entry, response.body, size)
+    # The bytes of a part have no name: what outer hops remember, they remember of the whole.
+    return Response(head, body, response.content_id if body is response.body else "")
 
 
 def passed(response: Response, member: str, sent_at: float, came_at: float) -> Response:

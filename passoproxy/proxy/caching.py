@@ -13,24 +13,30 @@ from dataclasses import replace
 from passoproxy.core.cache import directives, reuse, status
 from passoproxy.core.cache import key as keys
 from passoproxy.core.cache.canonical import Unreadable
+from passoproxy.core.cache.content import is_made
 from passoproxy.core.cache.directives import Asked
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.invalidation import SAFE_METHODS, invalidated
 from passoproxy.core.cache.key import METHOD_FIELD
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Circumstances, Fetch, Plan, Refuse, Serve
+from passoproxy.core.cache.terms import terms
 from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, unconditional
 from passoproxy.core.cache.variants import signature
 from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.core.http.messages import NO_FIELDS
+from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import EntryStoreFailure, InternalError, Offline, Refusal
 from passoproxy.ports import BytesBody, Clock, EntryStore, Hop, Observer, Request, Response, Trail, nobody
 from passoproxy.proxy import answering
 from passoproxy.proxy.bodies import gathered
-from passoproxy.proxy.fetching import Errand, Fetching, new_identifier
+from passoproxy.proxy.errands import Errand
+from passoproxy.proxy.fetching import Fetching, new_identifier
 from passoproxy.proxy.flights import Failed, Flight, Flights, Landing
-from passoproxy.proxy.settling import Again, RememberedTerms, Settling
+from passoproxy.proxy.parts import is_ranged
+from passoproxy.proxy.settling import Again, Judge, RememberedTerms, Settling
+from passoproxy.proxy.usage import Usage
 
 LARGEST_KEYED_BODY = 64 * 1024
 """A POST body beyond so many bytes is not made part of a key: its request is a pass, streamed."""
@@ -47,7 +53,7 @@ class Caching:
     """The cache on the road. Close it to end what it fetches on its own account.
 
     `partition` gives the identity whose answers these are; `origin` is `scheme://authority` of the origin; `cooling` tells whether the
-    origin asked for a pause (429). `flights` may be given to set how long a request waits for another's.
+    origin asked for a pause (429). `flights` may be given to set how long a request waits for another's, `usage` to count what is asked for.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Caching:
         cooling: Callable[[], bool] = never,
         observer: Observer = nobody,
         flights: Flights | None = None,
+        usage: Usage | None = None,
         identify: Callable[[], str] = new_identifier,
     ) -> None:
         self._next = next
@@ -72,6 +79,8 @@ class Caching:
         self._cooling = cooling
         self._observer = observer
         self.flights = Flights(clock, observer) if flights is None else flights
+        self._usage = usage
+        self._judge: Judge = terms
         self._fetching = Fetching(next, store, self.flights, clock, mode, observer, identify)
         self._settling = Settling(self._fetching, self.flights, clock, RememberedTerms(mode))
 
@@ -83,7 +92,21 @@ class Caching:
     @mode.setter
     def mode(self, mode: CacheMode) -> None:
         self._fetching.mode = mode
-        self._settling.terms = RememberedTerms(mode)
+        self.terms_changed()
+
+    @property
+    def judge(self) -> Judge:
+        """What makes the terms of stored answers; may be set at any time."""
+        return self._judge
+
+    @judge.setter
+    def judge(self, judge: Judge) -> None:
+        self._judge = judge
+        self.terms_changed()
+
+    def terms_changed(self) -> None:
+        """To be told whenever terms that were made before do not hold any more."""
+        self._settling.terms = RememberedTerms(self.mode, self._judge)
 
     def purged(self, selector: Selector) -> None:
         """To be told whenever something was purged: whoever asks from now on must not get an answer that was asked for before."""
@@ -104,7 +127,7 @@ class Caching:
     async def _send(self, request: Request) -> Response:
         policy = request.policy or UNLISTED
         asked = directives.asked(request.head.fields)
-        if why := _sent_on(request, policy, asked):
+        if why := sent_on(request, policy, asked):
             return await self._pass(request, policy, asked, why)
         content = None
         if request.head.method == "POST":
@@ -123,6 +146,8 @@ class Caching:
         partition = self._partition()
         key = keys.primary_key(partition, request.head, policy.key, content)
         request.trail.key = key
+        if self._usage is not None and not request.background:
+            self._usage.count(key, request)
         return await self._answer(request, policy, asked, partition, key)
 
     # ---- requests that the cache has no part in ------------------------------------------------------------------------
@@ -147,7 +172,7 @@ class Caching:
         gone = 0
         for selector in invalidated(head, key, response.head, self._origin, policy):
             self.purged(selector)
-            gone += await self._fetching.guarded(self._store.purge(selector), 0)
+            gone += await self._fetching.keeping.guarded(self._store.purge(selector), 0)
         if gone:
             self._observer(EntriesPurged(gone, "invalidation"))
 
@@ -172,7 +197,7 @@ class Caching:
             if not is_last and self.flights.ended_since(mark, key):
                 continue  # a flight came to its end while the store was asked: its entry is there now
             errand = Errand(request, policy, asked, key, partition, stored, plan, keeps=request.head.method != "HEAD")
-            answer = await self._asked(errand, alone=alone or is_last)
+            answer = await self._asked(self._ranged(errand, alone or is_last), alone=alone or is_last)
             if isinstance(answer, Response):
                 return answer
             alone = answer is Again.ALONE
@@ -180,7 +205,7 @@ class Caching:
 
     def _plan(self, request: Request, policy: RoutePolicy, asked: Asked, stored: Sequence[Entry], now: float) -> Plan:
         fields, agreed = request.head.fields, self._settling.terms
-        around = Circumstances(now, self.mode.offline)
+        around = Circumstances(now, self.mode.offline, ranged=request.head.method == "GET")
         plan = reuse.plan(asked, fields, stored, lambda entry: agreed.of(entry, policy), around)
         if isinstance(plan, Serve | Refuse) or not self._cooling():
             return plan
@@ -193,11 +218,23 @@ class Caching:
             self._observer(StoreFailed(str(fault)))
             return ()
 
+    def _ranged(self, errand: Errand, alone: bool) -> Errand:
+        """The errand of a request for ranges: on a route the whole is fetched, and parts served from it; where that is not right, or
+        was found not to be, the question goes on as it was asked, and what comes may be stored as a part.
+        """
+        head = errand.request.head
+        if "Range" not in head.fields or not isinstance(errand.plan, Fetch) or not is_ranged(head):
+            return errand
+        whole = errand.policy.name and not alone and errand.plan.part is None and self.flights.may_share(errand.key)
+        if whole or is_made(head.fields.get("If-Range", "")):
+            return errand
+        return replace(errand, as_asked=True)
+
     async def _asked(self, errand: Errand, *, alone: bool) -> Response | Again:
         """The answer after asking, or how to go on where there is none for this request."""
         flights = self.flights
         flight_key = (errand.key, signature(errand.stored, errand.request.head.fields))
-        shares = not alone and flights.may_share(errand.key)
+        shares = not alone and not errand.as_asked and flights.may_share(errand.key)
         if shares and (flight := flights.of(flight_key)) is not None:
             landing = await flights.followed(flight)
             if landing is None:
@@ -207,7 +244,9 @@ class Caching:
             return await self._settling.settled(errand, landing, collapsed=True)
         if isinstance(errand.plan, Fetch) and has_conditions(forwarded_conditions(errand.request.head).fields):
             errand, shares = replace(errand, with_conditions=True), False
-        if not flights.may_share(errand.key):
+        if errand.as_asked:
+            shares = False
+        elif not flights.may_share(errand.key):
             errand = replace(errand, keeps=False)
         shares = shares and errand.keeps
         landing = await self._led(
@@ -238,7 +277,7 @@ class Caching:
         self.flights.launch(flight_key, lambda flight: self._fetching.carry(errand, flight), background=True)
 
 
-def _sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
+def sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
     """Why a request is not looked up at all, as a word of RFC 9211 §2.2; '' where it is."""
     head = request.head
     method, fields = head.method, head.fields
@@ -250,7 +289,7 @@ def _sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
         return "bypass"
     if method != "POST" and request.body.length != 0:
         return "bypass"
-    if method == "GET" and "Range" in fields:
+    if method == "GET" and RANGE in fields and not in_bytes(fields):
         return "bypass"
     if asked.no_store or "If-Match" in fields or "If-Unmodified-Since" in fields:
         return "request"

@@ -6,58 +6,47 @@ business of `caching`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable
+from dataclasses import replace
 from uuid import uuid4
 
 from passoproxy.core.cache import storing, validation
-from passoproxy.core.cache.content import content_digest, made_etag
-from passoproxy.core.cache.directives import Asked
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.groups import tagged
 from passoproxy.core.cache.overriding import with_policy
-from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.cache.reuse import Fetch, Revalidate
+from passoproxy.core.cache.partial import Holding, as_part, is_partial, whole_status
+from passoproxy.core.cache.policy import CacheMode
+from passoproxy.core.cache.reuse import Revalidate
 from passoproxy.core.cache.said import FAILURE_STATUSES, Said, said_by
 from passoproxy.core.cache.validation import Exchange, Freshened
 from passoproxy.core.cache.variants import crowded_out, nominated, varies
-from passoproxy.core.events import EntryStored, StoreFailed
 from passoproxy.core.http.messages import RequestHead, ResponseHead
-from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginUnreachable
-from passoproxy.ports import Body, BytesBody, Clock, EntryStore, EntryWriter, Hop, Observer, Request, Response, nobody
+from passoproxy.core.http.ranges import read_content_range
+from passoproxy.errors import BodyBroken, OriginUnreachable
+from passoproxy.ports import (
+    BytesBody,
+    Clock,
+    EntryStore,
+    EntryWriter,
+    Hop,
+    Observer,
+    Response,
+    nobody,
+)
 from passoproxy.proxy.bodies import gathered
+from passoproxy.proxy.errands import Errand, question
 from passoproxy.proxy.flights import Flight, Flights, Handed, Landed, Shared, Told
+from passoproxy.proxy.keeping import Keeping, finished, is_all, joinable
+from passoproxy.proxy.parts import is_ranged
 from passoproxy.proxy.sharing import SharedBody
 
 LARGEST_TOLD = 64 * 1024
 """The body of a failure that all who waited are told, in bytes; a longer one goes to the asker alone."""
 
-LARGEST_TAGGED = 256 * 1024
-"""An answer of more bytes gets no made tag: reading it for what is volatile would hold up the loop."""
-
-T = TypeVar("T")
-
 
 def new_identifier() -> str:
     """A name that no other stored answer has."""
     return uuid4().hex
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """One question: `request` has its body in memory. `keeps` says whether the answer may be stored, `with_conditions` whether the
-    client's own conditions go along.
-    """
-
-    request: Request
-    policy: RoutePolicy
-    asked: Asked
-    key: str
-    partition: str
-    stored: Sequence[Entry]
-    plan: Revalidate | Fetch
-    keeps: bool = True
-    with_conditions: bool = False
 
 
 class Fetching:
@@ -78,31 +67,23 @@ class Fetching:
         self._flights = flights
         self._clock = clock
         self.mode = mode
-        self._observer = observer
+        self.keeping = Keeping(store, observer)
         self._identify = identify
 
     async def carry(self, errand: Errand, flight: Flight) -> None:
         """Flies: lands the flight and stays until what is stored is stored. Raises what the road raises."""
         # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
         began = flight.subject = self._provisional(errand)
-        writer = await self.guarded(self._store.create(began), None) if errand.keeps else None
+        writer = await self.keeping.guarded(self._store.create(began), None) if errand.keeps else None
         try:
             await self._ask(errand, flight, began, writer)
         finally:
             if writer is not None:
-                await self.guarded(writer.abandon(), None)
-
-    async def guarded(self, work: Awaitable[T], instead: T) -> T:
-        """What the store gives, or `instead` where it fails: a broken store costs misses, and is told as an event."""
-        try:
-            return await work
-        except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
-            return instead
+                await self.keeping.guarded(writer.abandon(), None)
 
     async def _ask(self, errand: Errand, flight: Flight, began: Entry, writer: EntryWriter | None) -> None:
         plan = errand.plan
-        response, exchange = await self._exchanged(errand, _question(errand))
+        response, exchange = await self._exchanged(errand, question(errand))
         if isinstance(plan, Revalidate) and response.head.status == 304:
             await response.body.aclose()
             outcome = validation.settled(response.head, plan.entry, plan.named, exchange)
@@ -110,21 +91,40 @@ class Fetching:
                 flight.land(Landed(await self._freshened(errand, outcome.entry), 304))
                 return
             response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
+        elif errand.rest is not None and response.head.status in (206, 416):
+            if entry := await self._completed(errand, response, exchange, began, writer):
+                flight.land(Landed(entry, 206))
+                return
+            response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
+        elif self._is_too_much(errand, response.head):
+            await response.body.aclose()
+            self._flights.remember_unshared(errand.key, True)
+            errand = replace(errand, as_asked=True)
+            response, exchange = await self._exchanged(errand, question(errand))
         await self._received(errand, flight, response, exchange, began, writer)
+
+    def _is_too_much(self, errand: Errand, head: ResponseHead) -> bool:
+        """Whether the whole came for a request for a part, and is too long to be stored: then it is the part that must come."""
+        if errand.as_asked or head.status != 200 or not is_ranged(errand.request.head):
+            return False
+        return storing.too_large(head.fields, self.mode.max_entry_bytes)
 
     async def _freshened(self, errand: Errand, entry: Entry) -> Entry:
         said = self._said(errand, entry.head, entry.response_time)
         kept = replace(
-            entry, fields=storing.storable_fields(entry.fields, said, entry.response_time), overridden=said.overridden
+            entry,
+            fields=storing.storable_fields(entry.fields, said, entry.response_time),
+            tags=tagged(errand.policy.tags, entry.fields),
+            overridden=said.overridden,
         )
         if nominated(kept.fields) is None:  # Vary: * now: it matches no request any more (RFC 9111 §4.1)
-            await self.guarded(self._store.discard(kept), None)
+            await self.keeping.guarded(self._store.discard(kept), None)
         else:
-            await self.guarded(self._store.update(kept), None)
+            await self.keeping.guarded(self._store.update(kept), None)
         return kept
 
     def _said(self, errand: Errand, head: ResponseHead, came: float) -> Said:
-        own = said_by(head.status, head.fields, response_time=came, shared=self.mode.shared)
+        own = said_by(whole_status(head.status), head.fields, response_time=came, shared=self.mode.shared)
         return with_policy(own, errand.policy)
 
     async def _exchanged(self, errand: Errand, head: RequestHead) -> tuple[Response, Exchange]:
@@ -153,6 +153,10 @@ class Fetching:
             if entry := await self._headed(errand, response, exchange):
                 await response.body.aclose()
                 flight.land(Landed(entry, response.head.status))
+                return
+        elif response.head.status == 206:
+            if writer is not None and (entry := self._judged_part(errand, response, exchange, began)):
+                await self._stored_part(errand, flight, response, exchange, entry, writer)
                 return
         elif entry := self._judged(errand, response, exchange, began):
             self._flights.remember_unshared(errand.key, False)
@@ -189,7 +193,7 @@ class Fetching:
         outcome = validation.settled_by_head(entry, response.head, exchange)
         if isinstance(outcome, Freshened):
             return await self._freshened(errand, outcome.entry)
-        await self.guarded(self._store.discard(entry), None)
+        await self.keeping.guarded(self._store.discard(entry), None)
         return None
 
     def _judged(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
@@ -210,33 +214,71 @@ class Fetching:
             request_time=exchange.request_time,
             response_time=came,
             stored_at=came,
+            tags=tagged(errand.policy.tags, head.fields),
             overridden=said.overridden,
         )
+
+    # ---- parts (RFC 9111 §3.3, §3.4) -----------------------------------------------------------------------------------
+
+    def _judged_part(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
+        """What a 206 is stored as: only where it was asked for, says which bytes it holds, and no whole answer is stored."""
+        if not is_ranged(errand.request.head) or errand.plan.entry is not None:
+            return None
+        described = read_content_range(response.head.fields)
+        if described is None or described[0].size > self.mode.max_entry_bytes:
+            return None
+        entry = self._judged(errand, response, exchange, began)
+        return as_part(entry, Holding((described[0],), described[1])) if entry is not None else None
+
+    async def _stored_part(
+        self,
+        errand: Errand,
+        flight: Flight,
+        response: Response,
+        exchange: Exchange,
+        entry: Entry,
+        writer: EntryWriter,
+    ) -> None:
+        part = errand.part
+        if part is None or (brought := await joinable(response, part, self.mode.max_entry_bytes)) is None:
+            await self._stored(errand, flight, response, entry, writer)
+            return
+        await self.keeping.joined(part, *brought, entry, errand.policy, writer)
+        await self._handed(flight, Response(response.head, BytesBody(brought[1])), exchange)
+
+    async def _completed(
+        self, errand: Errand, response: Response, exchange: Exchange, began: Entry, writer: EntryWriter | None
+    ) -> Entry | None:
+        """The whole, of the stored part and its rest; None where these are not of one representation, or it cannot be stored."""
+        entry = self._judged(errand, response, exchange, began) if response.head.status == 206 else None
+        part = errand.part
+        brought = None
+        if part is not None and writer is not None and entry is not None:
+            brought = await joinable(response, part, self.mode.max_entry_bytes)
+        if part is None or writer is None or entry is None or brought is None:
+            await response.body.aclose()
+            return None
+        whole = await self.keeping.joined(part, *brought, entry, errand.policy, writer)
+        return whole if whole is not None and not is_partial(whole) else None
+
+    # ---- whole answers -------------------------------------------------------------------------------------------------
 
     async def _stored(
         self, errand: Errand, flight: Flight, response: Response, entry: Entry, writer: EntryWriter
     ) -> None:
-        shared = SharedBody(response.body, self._clock, self.read)
+        shared = SharedBody(response.body, self._clock, self.keeping.read)
         first = None if flight.asker_left else shared.reader()
         flight.land(Shared(response.head, shared, first, entry))
         kept: Entry | None = None
         try:
-            if await shared.pump(_Sink(writer, self.mode.max_entry_bytes, self._observer)):
-                kept = await self.guarded(writer.commit(_finished(entry, errand.policy, shared.whole)), None)
+            sink = self.keeping.sink(writer, self.mode.max_entry_bytes)
+            if await shared.pump(sink) and is_all(entry, sink.taken):
+                kept = await self.keeping.committed(writer, finished(entry, errand.policy, shared.whole))
         finally:
             shared.stored.set_result(kept)
         if kept is not None:
-            self._observer(EntryStored(kept.key, kept.route, kept.size))
             for old in crowded_out(errand.stored):
-                await self.guarded(self._store.discard(old), None)
-
-    async def read(self, entry: Entry) -> Body | None:
-        """The body of a stored entry; None where it is lost, or the store fails."""
-        try:
-            return await self._store.read(entry)
-        except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
-            return None
+                await self.keeping.guarded(self._store.discard(old), None)
 
     def _provisional(self, errand: Errand) -> Entry:
         head, policy = errand.request.head, errand.policy
@@ -255,46 +297,3 @@ class Fetching:
             response_time=now,
             stored_at=now,
         )
-
-
-class _Sink:
-    """Writes part after part; gives up, for good, at the limit and at the first failure of the store."""
-
-    __slots__ = ("_observer", "_room", "_writer")
-
-    def __init__(self, writer: EntryWriter, max_bytes: int, observer: Observer) -> None:
-        self._writer = writer
-        self._room = max_bytes
-        self._observer = observer
-
-    async def __call__(self, part: bytes) -> bool:
-        self._room -= len(part)
-        if self._room < 0:
-            return False
-        try:
-            await self._writer.write(part)
-        except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
-            return False
-        return True
-
-
-def _question(errand: Errand) -> RequestHead:
-    head, plan = errand.request.head, errand.plan
-    if isinstance(plan, Revalidate):
-        return validation.question(head, plan.entry, plan.named)
-    return validation.forwarded_conditions(head) if errand.with_conditions else validation.unconditional(head)
-
-
-def _finished(entry: Entry, policy: RoutePolicy, body: bytes | None) -> Entry:
-    # An answer that the origin gave no tag gets one of ours (contract §7), where all of it is at hand.
-    if (
-        body is None
-        or len(body) > LARGEST_TAGGED
-        or entry.status != 200
-        or entry.method != "GET"
-        or "ETag" in entry.fields
-    ):
-        return entry
-    digest = content_digest(body, entry.fields, policy.volatile_fields)
-    return replace(entry, content_digest=digest, made_etag=made_etag(digest))

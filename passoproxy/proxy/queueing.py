@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from passoproxy.core.events import Warned
@@ -55,6 +55,10 @@ class Queueing:
         self._background = _Line()
         self._cooling = CoolDown(clock, first_pause)
         self._reopening: asyncio.TimerHandle | None = None
+        self.watch: Callable[[], None] = _nothing
+        """Called when more or fewer wait, or are under way: for whoever lends places to several queues."""
+        self.cooled: Callable[[float], None] = _cooled_alone
+        """Told the seconds of a cool-down that a 429 opened here."""
 
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind. Raises Overloaded where no place came free in time, for background work at once while cooling down."""
@@ -75,6 +79,30 @@ class Queueing:
             return response
         return Response(response.head, _PlacedBody(response.body, self))
 
+    @property
+    def max_concurrency(self) -> int:
+        """How many may be under way at once."""
+        return self._max
+
+    @property
+    def use(self) -> tuple[int, int]:
+        """How many are under way, and how many wait."""
+        return self._in_flight, len(self._line) + len(self._background)
+
+    def set_places(self, count: int) -> None:
+        """So many may be under way at once from now on."""
+        self._max = count
+        self._admit()
+
+    def set_timeout(self, queue_timeout: float) -> None:
+        """So many seconds may be waited, by those who come from now on."""
+        self._queue_timeout = queue_timeout
+
+    def cool(self, seconds: float) -> None:
+        """A 429 was met elsewhere: the origin is to be spared for so many seconds."""
+        self._cooling.heard(seconds)
+        self._reopen_in(seconds)
+
     def set_limits(self, max_concurrency: int, queue_timeout: float) -> None:
         """New limits, for those who wait already as well (the time they may wait excepted)."""
         self._max, self._queue_timeout = max_concurrency, queue_timeout
@@ -93,7 +121,7 @@ class Queueing:
 
     @property
     def _limit(self) -> int:
-        return 1 if self._cooling.left() > 0 else self._max
+        return min(1, self._max) if self._cooling.left() > 0 else self._max
 
     def _enter_now(self, request: Request) -> bool:
         if request.background and self._cooling.left() > 0:
@@ -110,6 +138,7 @@ class Queueing:
         line = self._background if request.background else self._line
         line.join(request.client, turn)
         self._admit()
+        self.watch()
         try:
             async with asyncio.timeout(self._queue_timeout):
                 await turn
@@ -118,6 +147,7 @@ class Queueing:
                 self._leave()  # the place came in the very moment in which the wait was given up
             else:
                 line.quit(request.client, turn)
+                self.watch()
             if isinstance(error, TimeoutError):
                 raise Overloaded(
                     f"{self._limit} requests are under way at the origin and none ended within {self._queue_timeout:g} s; "
@@ -129,6 +159,7 @@ class Queueing:
     def _leave(self) -> None:
         self._in_flight -= 1
         self._admit()
+        self.watch()
 
     def _admit(self) -> None:
         """Gives free places to those whose turn it is; background work only where nobody else waits."""
@@ -149,9 +180,22 @@ class Queueing:
             self._observer(
                 Warned("origin_cool_down", f"the origin answered 429; requests go one at a time for {left:.0f} s")
             )
+        if left > 0:
+            self.cooled(left)
+        self._reopen_in(left)
+
+    def _reopen_in(self, left: float) -> None:
         if self._reopening is not None:
             self._reopening.cancel()
         self._reopening = asyncio.get_running_loop().call_later(left, self._admit)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _cooled_alone(seconds: float) -> None:
+    pass
 
 
 class CoolDown:
@@ -171,6 +215,11 @@ class CoolDown:
     def answered(self) -> None:
         """Something other than a 429 came."""
         self._in_a_row = 0
+
+    def heard(self, seconds: float) -> None:
+        """Another queue was refused, and the origin is to be spared for so many seconds."""
+        self._opened_at = self._clock.monotonic()
+        self._until = max(self._until, self._opened_at + seconds)
 
     def refused(self, retry_after: str | None, began: float) -> None:
         """A 429 came to a request that began at `began`; one that was under way when the cool-down opened counts as the same refusal."""

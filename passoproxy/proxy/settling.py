@@ -6,6 +6,7 @@ Which stale answer may fall in after a failure is decided in `core.cache.reuse`;
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum
 from typing import assert_never
 
@@ -26,14 +27,20 @@ from passoproxy.errors import (
 )
 from passoproxy.ports import Body, BytesBody, Clock, Request, Response
 from passoproxy.proxy import answering
-from passoproxy.proxy.fetching import Errand, Fetching
+from passoproxy.proxy.errands import Errand
+from passoproxy.proxy.fetching import Fetching
 from passoproxy.proxy.flights import Failed, Flights, Handed, Landed, Landing, Shared, Told
+from passoproxy.proxy.parts import is_ranged, needs_store
 
 LARGEST_AWAITED = 64 * 1024
 """An answer without a tag, known to be no longer than so many bytes, is read to its end before its head is sent: so it has a made tag."""
 
 _ERRORS = (OriginUnreachable, OriginTimeout, OriginInvalid, Overloaded)
 _UNAUTHORIZED = (AuthorizationRequired, TokenUnavailable)
+
+
+Judge = Callable[[Entry, RoutePolicy, CacheMode], Terms]
+"""What makes terms: `core.cache.terms`, or it with something added."""
 
 
 class Again(Enum):
@@ -46,10 +53,10 @@ class Again(Enum):
 class RememberedTerms:
     """The terms of entries under one mode, remembered for as long as entry and policy are the same objects."""
 
-    __slots__ = ("_mode", "_terms", "most")
+    __slots__ = ("_judge", "_mode", "_terms", "most")
 
-    def __init__(self, mode: CacheMode) -> None:
-        self._mode = mode
+    def __init__(self, mode: CacheMode, judge: Judge = terms_of) -> None:
+        self._mode, self._judge = mode, judge
         self.most = 8192
         self._terms: dict[str, tuple[Entry, RoutePolicy, Terms]] = {}
 
@@ -58,7 +65,7 @@ class RememberedTerms:
         known = self._terms.get(entry.identifier)
         if known is not None and known[0] is entry and known[1] is policy:
             return known[2]
-        found = terms_of(entry, policy, self._mode)
+        found = self._judge(entry, policy, self._mode)
         if len(self._terms) >= self.most:
             self._terms.clear()
         self._terms[entry.identifier] = (entry, policy, found)
@@ -86,7 +93,7 @@ class Settling:
     async def _body(self, request: Request, entry: Entry) -> Body | None:
         if request.head.method == "HEAD":
             return BytesBody()
-        return await self._fetching.read(entry)
+        return await self._fetching.keeping.read(entry)
 
     async def settled(self, errand: Errand, landing: Landing, *, collapsed: bool) -> Response | Again:
         match landing:
@@ -131,12 +138,18 @@ class Settling:
         request, entry, shared = errand.request, landing.entry, landing.body
         reader = shared.reader() if collapsed else landing.first
         if reader is None:  # too late for its start: it will be in the store
-            return Again.TOGETHER if await self._flights.in_time(shared.stored) else Again.ALONE
+            return await self._by_store(landing)
         if collapsed and not matches(entry, request.head.fields):
             await reader.aclose()
             return Again.ALONE
+        cuts = landing.head.status == 200 and is_ranged(request.head)
+        if cuts and needs_store(request.head, entry.fields, shared.length):
+            await reader.aclose()
+            return await self._by_store(landing)
         try:
             kept = await self._awaited(request, landing)
+            if shared.length == 0:  # nothing to hold back but the head itself
+                await shared.held_until_stored()
         except asyncio.CancelledError:
             await reader.aclose()
             raise
@@ -159,7 +172,15 @@ class Settling:
         if kept is not None and (whole := shared.whole) is not None:
             await reader.aclose()
             body = BytesBody(whole)
-        return await answering.streamed(request.head, head, kept or entry, body, agreed.age(now), member, now)
+        entry = kept or entry
+        response = await answering.streamed(request.head, head, entry, body, agreed.age(now), member, now)
+        return await answering.in_parts(request.head, response, entry, shared.length or 0) if cuts else response
+
+    async def _by_store(self, landing: Shared) -> Again:
+        """Waits until the answer is in the store, to be found there."""
+        body = landing.body
+        found = await self._flights.in_time(body.stored) and body.stored.result() is not None
+        return Again.TOGETHER if found else Again.ALONE
 
     async def _awaited(self, request: Request, landing: Shared) -> Entry | None:
         """The stored entry, where the answer is worth waiting for: it has no tag, and is short or asked for under a condition."""
@@ -182,7 +203,7 @@ class Settling:
         self, errand: Errand, failure: Failure, status_seen: int | None, collapsed: bool
     ) -> Response | None:
         now = self._clock.wall()
-        plan = reuse.on_failure(errand.plan.entry, errand.plan.terms, failure, now)
+        plan = reuse.on_failure(errand.plan.entry, errand.plan.terms, failure, now, errand.asked)
         if plan is None:
             return None
         member = status.forwarded(

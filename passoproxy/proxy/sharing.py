@@ -75,7 +75,7 @@ class SharedBody:
 
     async def held_until_stored(self) -> None:
         """Waits until the body is stored, or is not going to be, for at most LONGEST_HELD."""
-        if not self.stored.done():
+        if self._storing and not self.stored.done():
             await done_within(self._clock, self.stored, LONGEST_HELD)
 
     async def pump(self, sink: Sink | None) -> bool:

@@ -16,7 +16,9 @@ from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin_api import Api, form_of
 from passoproxy.server.admin_guard import PAGE_FIELD, AdminAccess, Guard
 from passoproxy.server.admin_problems import NotFound, problems
+from passoproxy.server.cache_api import CacheApi
 from passoproxy.server.callback import CALLBACK_PATH, Callback
+from passoproxy.server.follow_stream import FollowStream
 from passoproxy.server.markup import ASSETS, asset
 from passoproxy.server.site import Site
 from passoproxy.server.steering import Steering
@@ -53,14 +55,14 @@ def admin_application(
     """The admin listener (contract §8)."""
     guard = Guard(access, wall)
     app = _application(observer, _checking_host(guard))
-    api, callback, site = Api(daemon), Callback(daemon, guard), Site(daemon, guard, wall)
+    api, cache, callback, site = Api(daemon), CacheApi(daemon), Callback(daemon, guard), Site(daemon, guard, wall)
     _add_probes(app, daemon)
     app.router.add_get("/metrics", _guarded(guard.check_token, _metrics(metrics)))
     app.router.add_get("/", site.status)
     app.router.add_get("/assets/{name}", _asset)
-    for path, read in (("/api/status", api.status), ("/api/cache/entries", api.entries)):
+    for path, read in (("/api/status", api.status), ("/api/cache/entries", cache.entries)):
         app.router.add_get(path, _guarded(guard.check_token, read))
-    for path, change in _changes(api):
+    for path, change in _changes(api, cache):
         app.router.add_post(path, _guarded(_by_field(guard), change))
     app.router.add_get("/oauth/start", callback.start, allow_head=False)
     app.router.add_get(CALLBACK_PATH, callback.callback, allow_head=False)
@@ -76,24 +78,29 @@ def admin_application(
 
 def control_application(daemon: Steering, metrics: Exposition, observer: Observer = nobody) -> web.Application:
     """What commands ask over `control.sock`: nothing is checked, because the socket's file mode has decided who may connect."""
-    app, api = _application(observer), Api(daemon)
+    app, api, cache, stream = _application(observer), Api(daemon), CacheApi(daemon), FollowStream(daemon)
+    app.on_shutdown.append(stream.end)
     _add_probes(app, daemon)
+    app.router.add_get("/api/token/follow", stream.handle, allow_head=False)
     for path, read in (
         ("/metrics", _metrics(metrics)),
         ("/api/status", api.status),
-        ("/api/cache/entries", api.entries),
+        ("/api/cache/entries", cache.entries),
         ("/api/cache/stats", api.cache_stats),
         ("/api/token/export", api.export_pair),
         ("/api/login/{state}", api.await_login),
     ):
         app.router.add_get(path, read)
     for path, change in (
-        *_changes(api),
+        *_changes(api, cache),
+        ("/api/token/refused", api.refused),
+        ("/api/token/orders/{what}", api.obey),
         ("/api/cache/show", api.show),
         ("/api/login/start", api.begin_login),
         ("/api/login/complete", api.complete_login),
         ("/api/logout", api.logout),
         ("/api/reload", api.reload),
+        ("/api/alert/test", api.test_alerts),
     ):
         app.router.add_post(path, change)
     return app
@@ -107,13 +114,13 @@ def probe_application(daemon: Steering, metrics: Exposition, observer: Observer 
     return app
 
 
-def _changes(api: Api) -> tuple[tuple[str, Handler], ...]:
+def _changes(api: Api, cache: CacheApi) -> tuple[tuple[str, Handler], ...]:
     return (
         ("/api/token/refresh", api.refresh),
         ("/api/token/import", api.import_pair),
         ("/api/cache/purge", api.purge),
-        ("/api/cache/warm", api.not_yet),
-        ("/api/explain", api.not_yet),
+        ("/api/cache/warm", cache.warm),
+        ("/api/explain", cache.explain),
     )
 
 
@@ -172,7 +179,8 @@ def _add_probes(app: web.Application, daemon: Steering) -> None:
 
     async def ready(request: web.Request) -> web.Response:
         is_ready, word, reason = daemon.readiness(request.query.get("strict", "0") not in ("", "0", "false"))
-        answer = web.Response(text=f"{word}: {reason}\n" if reason else f"{word}\n", status=200 if is_ready else 503)
+        said = (f"{word}: {reason}" if reason else word, daemon.outlook())
+        answer = web.Response(text="".join(f"{line}\n" for line in said if line), status=200 if is_ready else 503)
         if not is_ready:
             answer.headers["Retry-After"] = "5"
         return answer

@@ -13,14 +13,13 @@ from typing import Any
 from aiohttp import web
 
 from passoproxy.errors import BadRequest, BodyTooLarge
-from passoproxy.server.admin_problems import NotFound, NotImplementedYet
+from passoproxy.server.admin_problems import NotFound
 from passoproxy.server.steering import COMMAND, Document, Steering
 
 MAX_PAIR_BYTES = 64 * 1024
 """A pair's document, as the token endpoint may answer it at most."""
 _BODY_SECONDS = 30.0
 _LOGIN_WAIT_SECONDS = 25.0
-_DEFAULT_LISTED, _MOST_LISTED = 1_000, 100_000
 _PURGE_WORDS = ("url", "prefix", "route", "tag")
 
 
@@ -39,21 +38,13 @@ class Api:
     async def import_pair(self, request: web.Request) -> web.Response:
         return answer(await self._daemon.import_pair(await body_of(request, MAX_PAIR_BYTES)))
 
-    async def entries(self, request: web.Request) -> web.Response:
-        """A list of entries; `X-Passoproxy-More: true` where `limit` cut it short."""
-        chosen = dict(request.query)
-        limit = _limit(chosen.pop("limit", str(_DEFAULT_LISTED)))
-        listed = [entry async for entry in self._daemon.entries(self._daemon.selector(chosen), limit + 1)]
-        reply = answer(listed[:limit])
-        if len(listed) > limit:
-            reply.headers["X-Passoproxy-More"] = "true"
-        return reply
-
     async def purge(self, request: web.Request) -> web.Response:
-        return answer({"purged": await self._daemon.purge(purge_order(await document_of(request)))})
-
-    async def not_yet(self, request: web.Request) -> web.Response:
-        raise NotImplementedYet(f"{request.path} comes with a later version of passoproxy")
+        """Removes entries, or with `soft` ends their freshness; `purged` is how many are meant."""
+        order = await document_of(request)
+        soft = _flag(order, "soft")
+        chosen = purge_order({name: value for name, value in order.items() if name != "soft"})
+        count = await self._daemon.purge({**chosen, "soft": True} if soft else chosen)
+        return answer({"purged": count, "soft": True} if soft else {"purged": count})
 
     # ---- what only commands may ask, over control.sock ---------------------------------------------------------------
 
@@ -91,6 +82,21 @@ class Api:
         if found is None:
             raise NotFound(f"nothing is stored for {method} {url}")
         return answer(found)
+
+    # ---- what only processes that follow the pair's owner ask ----------------------------------------------------------
+
+    async def refused(self, request: web.Request) -> web.Response:
+        generation = (await document_of(request)).get("generation")
+        if not isinstance(generation, int) or isinstance(generation, bool):
+            raise BadRequest("generation: a number is expected, that of the access token that the origin refused")
+        return answer(await self._daemon.refused(generation))
+
+    async def obey(self, request: web.Request) -> web.Response:
+        body = await body_of(request, 2 * MAX_PAIR_BYTES)  # a pair's document in base64, where it is a login's answer
+        return answer(await self._daemon.obey(request.match_info["what"], body))
+
+    async def test_alerts(self, request: web.Request) -> web.Response:
+        return answer(await self._daemon.test_alerts())
 
     async def reload(self, request: web.Request) -> web.Response:
         return answer(await self._daemon.reload())
@@ -159,12 +165,6 @@ def purge_order(order: Mapping[str, Any]) -> dict[str, object]:
             return dict(named)
         case _:
             raise BadRequest('one of {"url": …}, {"prefix": …}, {"route": …}, {"tag": …} and {"all": true} is expected')
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= _MOST_LISTED):
-        raise BadRequest(f"limit: a number from 1 to {_MOST_LISTED} is expected")
-    return int(text)
 
 
 def _flag(order: Mapping[str, Any], name: str) -> bool:

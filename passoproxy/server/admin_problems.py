@@ -57,12 +57,6 @@ class TokenRequired(Refusal):
         )
 
 
-class NotImplementedYet(Refusal):
-    """Announced and not built yet."""
-
-    code, status, title = "not_implemented_yet", 501, "This version cannot do that yet"
-
-
 # What is no Refusal has no status of its own, because nobody but the admin listener tells it over HTTP. First match counts.
 _STATUS: tuple[tuple[type[PassoproxyError], str, int], ...] = (
     (UsageFailure, "bad_request", 400),

@@ -23,8 +23,11 @@ BACKLOG = 1024
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
 
-def open_tcp(host: str, port: int) -> socket.socket:
-    """A listening socket on `host` (an address or a name) and `port` (0: a free one). Raises ServiceUnreachable or CannotCreate."""
+def open_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket on `host` (an address or a name) and `port` (0: a free one). Raises ServiceUnreachable or CannotCreate.
+
+    `shared`: one of several on the same port, among which the kernel spreads connections evenly (SO_REUSEPORT, Linux).
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as fault:
@@ -35,6 +38,8 @@ def open_tcp(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)

@@ -33,6 +33,7 @@ _MOODS = {
     "valid": "good", "expired": "bad",
     "healthy": "good", "retrying": "warn", "unknown": "warn", "dead": "bad",
     "answering": "good", "failing": "bad",
+    "log": "warn", "notify": "warn", "page": "bad",
     "hit": "good", "stale": "warn", "error": "bad",
 }  # fmt: skip
 _NO_PERSON = ("client_credentials", "static")
@@ -72,7 +73,16 @@ def _hero(status: Part, token: Part, page_token: str, now: float) -> str:
     return f"""<section class="card hero" aria-labelledby="runway-title"><h2 id="runway-title">Runway: time until a person is needed</h2>
 {number}<p class="until">{until}</p>{bar(share, _runway_mood(token, share)) if share is not None else ""}
 <div class="machines"><div>Access token {pill(str(access), _mood(access))}</div><div>Refresh chain {pill(str(chain), _mood(chain))}</div>
-{_next_refresh(token, now)}</div>{_why(status, token)}{_actions(token, page_token)}</section>"""
+{_next_refresh(token, now)}{_alert(_part(status, "alert"))}</div>{_why(status, token)}{_actions(token, page_token)}</section>"""
+
+
+def _alert(alert: Part) -> str:
+    """The level, and by when somebody has to come; nothing in health."""
+    level, by = str(alert.get("level") or "none"), alert.get("deadline")
+    if level == "none":
+        return ""
+    needed = f" <span>A person is needed by {e(date_and_time(by))}</span>" if by is not None else ""
+    return f'<div id="alert">Alert {pill(level, _mood(level))}{needed}</div>'
 
 
 def _why(status: Part, token: Part) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -43,8 +43,13 @@ STANDARD_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "POST", "PUT", "P
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the durations' buckets, in seconds: hits are told apart below a millisecond."""
 _LETTERS: Final = (*(f"{bound:g}" for bound in BOUNDS), "+Inf")
+_NAMED: Final = ("origin_requests", "refreshes", "rejected")
+"""Attributes of MetricsObserver that count by one name."""
 _LOGINS: Final = frozenset(("login", "authorization_code", "import", "static", "seed"))
 """Ways of `TokenRefreshed` in which nothing was refreshed."""
+
+Counts = dict[str, Any]
+"""What a MetricsObserver has counted, as plain data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Reading:
     cache_entries: int = 0
     cache_bytes: tuple[tuple[str, int], ...] = ()
     in_flight: int = 0
+    alert: int = 0
 
 
 class _Durations:
@@ -76,6 +82,11 @@ class _Durations:
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
+
+    def join(self, counts: Sequence[int], total: float) -> None:
+        """Adds those of another histogram."""
+        self.counts = [own + other for own, other in zip(self.counts, counts, strict=True)]
+        self.total += total
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
@@ -109,6 +120,36 @@ class MetricsObserver:
             self.origin_durations.add(event.duration)
         else:
             self._seldom(event)
+
+    def taken(self) -> Counts:
+        """What was counted since the last time, as plain data for another process's `add`; it counts no more here."""
+        taken: Counts = {
+            "requests": [[*labels, n] for labels, n in self.requests.items()],
+            "durations": [[*labels, each.counts, each.total] for labels, each in self.durations.items()],
+            "origin_durations": [self.origin_durations.counts, self.origin_durations.total],
+            "evictions": self.evictions,
+            "purged": self.purged,
+            **{name: dict(getattr(self, name)) for name in _NAMED},
+        }
+        self.requests.clear()
+        self.durations.clear()
+        self.origin_durations = _Durations()
+        self.evictions = self.purged = 0
+        for name in _NAMED:
+            getattr(self, name).clear()
+        return taken
+
+    def add(self, taken: Counts) -> None:
+        """Counts what another process counted."""
+        for route, method, status, cache, n in taken["requests"]:
+            self.requests[route, method, status, cache] += n
+        for route, cache, counts, total in taken["durations"]:
+            self.durations.setdefault((route, cache), _Durations()).join(counts, total)
+        self.origin_durations.join(*taken["origin_durations"])
+        self.evictions += taken["evictions"]
+        self.purged += taken["purged"]
+        for name in _NAMED:
+            getattr(self, name).update(taken[name])
 
     def _answered(self, event: RequestAnswered) -> None:
         cache = event.cache if event.cache in CACHE_WORDS else "error"
@@ -220,6 +261,9 @@ class Metrics:
             "token_runway_seconds",
             "Until a person is needed; absent where none ever is, or nobody can know.",
             now.runway,
+        )
+        yield _gauge(
+            "alert_level", "How loud the runway is warned of: 0 not at all, 1 log, 2 notify, 3 page.", now.alert
         )
         counted = (((outcome,), n) for outcome, n in self._observer.refreshes.items())
         yield _counted("token_refreshes", "Attempts to renew the pair, by outcome.", ("outcome",), counted)

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
 
 from passoproxy.core.events import Event, OriginAnswered, OriginFailed, RequestAnswered, RequestRejected, Warned
 from passoproxy.core.redaction import Redactor
+from passoproxy.telemetry.passing import event_of, plain
 from passoproxy.telemetry.wording import say
 
 _SECONDS = 60
 """The window of rates, and the number of points in `per_second_lately`."""
 _LOUD = frozenset(("warning", "error"))
+
+
+Lately = dict[str, Any]
+"""What a process remembers, as plain data."""
 
 
 class Recent:
@@ -48,6 +55,37 @@ class Recent:
             self._warnings[event.code] = event
         if say(event).level in _LOUD and type(event) is not Warned:
             self._errors.append((now, event))
+
+    def taken(self) -> Lately:
+        """What was remembered since the last time, as plain data for another process's `add`; it is forgotten here."""
+        taken: Lately = {
+            "requests": [[at, asdict(event)] for at, event in self._requests],
+            "errors": [[at, *plain(event)] for at, event in self._errors],
+            "warnings": [asdict(told) for told in self._warnings.values()],
+            "by_cache": dict(self._by_cache),
+            "broken": self._broken,
+            "refused": self._refused,
+            "rate": self._rate.taken(int(self._wall())),
+            "origin": self._origin.taken(),
+        }
+        self._requests.clear()
+        self._errors.clear()
+        self._warnings.clear()
+        self._by_cache.clear()
+        self._broken = self._refused = 0
+        return taken
+
+    def add(self, taken: Lately) -> None:
+        """Remembers what another process remembered, as if it had happened here."""
+        self._requests.extend((at, RequestAnswered(**event)) for at, event in taken["requests"])
+        self._errors.extend((at, event_of(name, members)) for at, name, members in taken["errors"])
+        for told in taken["warnings"]:
+            self._warnings.setdefault(told["code"], Warned(**told))
+        self._by_cache.update(taken["by_cache"])
+        self._broken += taken["broken"]
+        self._refused += taken["refused"]
+        self._rate.add(taken["rate"])
+        self._origin.add(taken["origin"])
 
     def summary(self) -> dict[str, object]:
         """`requests`, `origin`, `recent_errors` and `warnings` as `/api/status` shows them; the newest first, moments in epoch seconds."""
@@ -115,6 +153,22 @@ class _Rate:
         self._move(second)
         self._counts[second % _SECONDS] += 1
 
+    def taken(self, second: int) -> list[tuple[int, int]]:
+        """Seconds of the last minute with their counts, which begin anew."""
+        self._move(second)
+        seconds = range(second - _SECONDS + 1, second + 1)
+        taken = [(each, self._counts[each % _SECONDS]) for each in seconds if self._counts[each % _SECONDS]]
+        self._counts = [0] * _SECONDS
+        return taken
+
+    def add(self, taken: Iterable[tuple[int, int]]) -> None:
+        """Those of another process, whose seconds may lie a little behind ours."""
+        for second, count in taken:
+            if second > self._second:
+                self._move(second)
+            if second > self._second - _SECONDS:
+                self._counts[second % _SECONDS] += count
+
     def lately(self, second: int) -> list[int]:
         """The last minute, the oldest second first; the present one, which is not over, is not in it."""
         self._move(second)
@@ -151,6 +205,32 @@ class _Origin:
             self._last_failure = (now, trouble)
         else:
             self._failures_in_a_row = 0
+
+    def taken(self) -> Lately | None:
+        """What was told since the last time; None where nothing was."""
+        if not self._answers and not self._failures:
+            return None
+        taken: Lately = {
+            "answers": self._answers,
+            "failures": self._failures,
+            "failures_in_a_row": self._failures_in_a_row,
+            "last": self._last and (self._last[0], asdict(self._last[1])),
+            "last_failure": self._last_failure,
+        }
+        self._answers = self._failures = 0
+        return taken
+
+    def add(self, taken: Lately | None) -> None:
+        """What another process was told; whether the origin fails is what was heard last."""
+        if taken is None:
+            return
+        self._answers += taken["answers"]
+        self._failures += taken["failures"]
+        self._failures_in_a_row = taken["failures_in_a_row"]
+        if taken["last"] is not None:
+            self._last = (taken["last"][0], OriginAnswered(**taken["last"][1]))
+        if taken["last_failure"] is not None:
+            self._last_failure = (taken["last_failure"][0], taken["last_failure"][1])
 
     def shown(self, redactor: Redactor) -> dict[str, object]:
         at, answer = self._last or (None, None)

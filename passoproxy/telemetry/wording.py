@@ -10,19 +10,23 @@ from typing import assert_never
 
 from passoproxy.core.durations import duration, moment
 from passoproxy.core.events import (
+    AlertFailed,
     ChainChanged,
     EntriesEvicted,
     EntriesPurged,
+    EntriesWarmed,
     EntryStored,
     Event,
     Lifecycle,
     OriginAnswered,
     OriginFailed,
+    OwnershipChanged,
     PairFileDamaged,
     PairNotSaved,
     RefreshFailed,
     RequestAnswered,
     RequestRejected,
+    RunwayWarned,
     StoreFailed,
     TaskFailed,
     TokenRefreshed,
@@ -36,6 +40,10 @@ _LIFECYCLE = {
     "reloaded": "the configuration was read again",
     "draining": "finishing what is under way before stopping",
     "stopped": "stopped",
+}
+_OWNERSHIP = {
+    "owner": "this process owns the pair and renews it",
+    "following": "another process owns the pair, and this one serves with its access token",
 }
 _FAILED_REFRESH = {
     "unsent": "the refresh could not be sent, the refresh token is unspent",
@@ -79,7 +87,13 @@ def say(event: Event) -> Said:
             )
         case TokenRefreshed() | RefreshFailed() | ChainChanged() | PairNotSaved() | PairFileDamaged():
             return _of_the_pair(event)
-        case EntryStored() | EntriesEvicted() | EntriesPurged() | StoreFailed():
+        case OwnershipChanged(role, detail):
+            return Said("info", _with(_OWNERSHIP.get(role, role), detail), {"role": role})
+        case RunwayWarned():
+            return _of_the_runway(event)
+        case AlertFailed(hook, detail):
+            return Said("error", f"an alert did not get out: {detail}", {"hook": hook})
+        case EntryStored() | EntriesWarmed() | EntriesEvicted() | EntriesPurged() | StoreFailed():
             return _of_the_cache(event)
         case Lifecycle(phase, detail):
             return Said("info", _with(_LIFECYCLE.get(phase, phase), detail), {"phase": phase})
@@ -140,10 +154,29 @@ def _of_the_pair(event: TokenRefreshed | RefreshFailed | ChainChanged | PairNotS
             assert_never(event)
 
 
-def _of_the_cache(event: EntryStored | EntriesEvicted | EntriesPurged | StoreFailed) -> Said:
+def _of_the_runway(event: RunwayWarned) -> Said:
+    details: dict[str, object] = {"alert": event.level}
+    if event.runway is not None:
+        details["runway"] = duration(event.runway)
+    if event.deadline is not None:
+        details["deadline"] = moment(event.deadline)
+    if event.kind == "recovered":
+        return Said("info", _with("the pair is safe again", event.reason), details)
+    if event.remedy:
+        details["remedy"] = event.remedy
+    level = "error" if event.level == "page" else "warning"
+    return Said(level, _with("the pair runs out unless it is renewed", event.reason), details)
+
+
+def _of_the_cache(event: EntryStored | EntriesWarmed | EntriesEvicted | EntriesPurged | StoreFailed) -> Said:
     match event:
         case EntryStored(key, route, size):
             return Said("debug", "stored an answer", {"key": key, "route": route, "bytes": size})
+        case EntriesWarmed(asked, renewed, ended_by):
+            details: dict[str, object] = {"asked": asked, "renewed": renewed}
+            if ended_by:
+                details["ended_by"] = ended_by
+            return Said("info", "revalidated the most used entries, because the runway shrinks", details)
         case EntriesEvicted(count, tier):
             return Said("debug", f"evicted {_entries(count)} to make room", {"tier": tier})
         case EntriesPurged(count, why):

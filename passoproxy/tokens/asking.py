@@ -13,7 +13,8 @@ from passoproxy.core.oauth.identity import issued_to
 from passoproxy.core.oauth.replies import Answer, Dead, Lost, Misconfigured, Retryable, Unsent, classify
 from passoproxy.core.oauth.terms import Client, Provider
 from passoproxy.errors import PassoproxyError, TokenAnswerLost, TokenRequestUnsent
-from passoproxy.ports import RawAnswer, TokenEndpoint, TokenReply, TokenRequest
+from passoproxy.ports import Observer, RawAnswer, TokenEndpoint, TokenReply, TokenRequest, nobody
+from passoproxy.tokens.comparing import Comparing
 
 Failure = Unsent | Retryable | Misconfigured | Dead | Lost
 """The fate of a token whose request gave no answer to read."""
@@ -22,20 +23,35 @@ Failure = Unsent | Retryable | Misconfigured | Dead | Lost
 class Asking:
     """The provider, as the pair's life knows it. `secret` is asked anew for each request, so that a changed one counts at once."""
 
-    def __init__(self, endpoint: TokenEndpoint, provider: Provider, client: Client, secret: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        endpoint: TokenEndpoint,
+        provider: Provider,
+        client: Client,
+        secret: Callable[[], str],
+        observe: Observer = nobody,
+    ) -> None:
         """`secret` gives the client's secret, '' where it has none; it may raise a PassoproxyError that says why it cannot."""
         self._endpoint = endpoint
         self._secret = secret
+        self._comparing = Comparing(observe)
         self.provider = provider
         self.client = client
         self.issued_to = issued_to(provider, client.client_id)
         """The mark of pairs that this provider issues to this client."""
 
-    async def refresh(self, refresh_token: str, timeout: float) -> RawAnswer | Failure:
-        """Presents a refresh token, once."""
+    async def refresh(
+        self, refresh_token: str, timeout: float, may_send: Callable[[], bool] = lambda: True
+    ) -> RawAnswer | Failure:
+        """Presents a refresh token, once. `may_send` has the last word when the connection stands: a False leaves it unsent."""
         url = self.provider.refresh_url or self.provider.token_url
         return await self._ask(
-            url, lambda client: grants.refresh(client, refresh_token), timeout, "refresh_token", (refresh_token,)
+            url,
+            lambda client: grants.refresh(client, refresh_token),
+            timeout,
+            "refresh_token",
+            (refresh_token,),
+            may_send,
         )
 
     async def client_credentials(self, timeout: float) -> RawAnswer | Failure:
@@ -75,6 +91,7 @@ class Asking:
         timeout: float,
         grant: str,
         secrets: tuple[str, ...],
+        may_send: Callable[[], bool] = lambda: True,
     ) -> RawAnswer | Failure:
         try:
             client = replace(self.client, client_secret=self._secret())
@@ -82,7 +99,7 @@ class Asking:
             return Misconfigured(str(fault))
         posted = words(client)
         try:
-            reply = await self._endpoint.post(TokenRequest(url, posted.headers, posted.body), timeout)
+            reply = await self._endpoint.post(TokenRequest(url, posted.headers, posted.body, may_send), timeout)
         except TokenRequestUnsent as fault:
             return Unsent(str(fault))
         except TokenAnswerLost as fault:
@@ -90,6 +107,7 @@ class Asking:
         except Exception as fault:
             # an endpoint that says neither unsent nor lost: nobody can know whether the request left
             return Lost(f"the token request failed ({type(fault).__name__})")
+        self._comparing.look(reply)
         fate = classify(reply.status, reply.headers, reply.body, reply.received_at, (*secrets, client.client_secret))
         return _raw(reply, grant) if isinstance(fate, Answer) else fate
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 
 from passoproxy.core.events import ChainChanged
 from passoproxy.core.oauth.answers import claims_of
@@ -13,7 +14,7 @@ from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
 from passoproxy.core.oauth.terms import Provider, Terms
 from passoproxy.errors import CommandFailure, PassoproxyError, TokenUnavailable
-from passoproxy.ports import Clock, Observer, RawAnswer, nobody
+from passoproxy.ports import Clock, Followed, Observer, RawAnswer, nobody
 from passoproxy.tokens.orders import first_of
 
 READ_INTERVAL = 20.0
@@ -60,6 +61,25 @@ class FixedKeeper:
     def add_login_pending(self, until: float) -> None:
         """Nobody can log in to a static token."""
 
+    role = "owner"
+
+    def followed(self) -> Followed:
+        """What other processes may know; they read the token for themselves."""
+        return Followed(self._bearer, self._partition, asdict(self.snapshot()))
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        """What is so now, and again and again, until `close`."""
+        while not self._closed.is_set():
+            yield self.followed()
+            await first_of(self._closed.wait(), self._clock.sleep(1.0))
+
+    def limit_login_pending(self, until: float) -> None:
+        """Likewise."""
+
+    async def news(self, seconds: float) -> None:
+        """Waits so many seconds: nobody renews a static token, and a changed one is noticed by reading it."""
+        await self._clock.sleep(seconds)
+
     async def bearer(self) -> Bearer:
         """The token. Raises TokenUnavailable where it cannot be read."""
         self._look()
@@ -91,6 +111,14 @@ class FixedKeeper:
     async def export(self) -> dict[str, object]:
         """The token as a pair without anything to renew it by. Holds a secret."""
         return {"access_token": (await self.bearer()).token, "token_type": "Bearer"}
+
+    async def refill(self, within: float) -> bool:
+        """There is nothing to renew."""
+        return False
+
+    async def hand_over(self) -> dict[str, object]:
+        """The same: nothing is lost by giving it away, for nobody can renew it."""
+        return await self.export()
 
     async def forget(self, *, revoked: bool = False) -> None:
         """Refuses: the file belongs to who wrote it."""

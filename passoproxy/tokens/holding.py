@@ -6,18 +6,19 @@ Nothing here waits, writes or asks; the keeper's task is the only one that chang
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from passoproxy.core.events import ChainChanged, TokenRefreshed
-from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
+from passoproxy.core.oauth.chain import Access, Happening, Standing, arrival, has_ended, moved
 from passoproxy.core.oauth.identity import partition_of
+from passoproxy.core.oauth.notes import HandOver, hand_over
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
 from passoproxy.core.oauth.terms import Provider, Terms
-from passoproxy.core.oauth.timing import runway
+from passoproxy.core.oauth.timing import moved_in_time, runway
 from passoproxy.core.oauth.transaction import digest
-from passoproxy.errors import AuthorizationRequired, Refusal, TokenUnavailable
+from passoproxy.errors import Refusal
 from passoproxy.ports import ChainRecord, Clock, Observer
+from passoproxy.tokens.refusing import refusal_of
 
 TOLERATED_DRIFT = 1.0
 """Seconds that the wall clock may leave the steady one before that counts as a step."""
@@ -95,6 +96,17 @@ class Holding:
         """Whether its refresh token must not be presented any more."""
         return pair.refresh_token is not None and digest(pair.refresh_token) in self.record.spent
 
+    @property
+    def away(self) -> HandOver | None:
+        """The hand-over that made the newest pair somebody else's; None while it is ours."""
+        given = hand_over(self.record.extra)
+        return given if given is not None and not given.is_back and self.is_of(given) else None
+
+    def is_of(self, given: HandOver) -> bool:
+        """Whether a hand-over speaks of the newest pair."""
+        token = self.newest.refresh_token if self.newest else None
+        return token is not None and digest(token) == given.token
+
     def use(self, pair: Pair, *, loaded: bool = False, then: tuple[Happening, ...] = (), reason: str = "") -> None:
         """`pair` is in use from now on. `loaded`: it is no new one, and nobody is told of a refresh; `then` is what is known to have followed."""
         self.pair, self.held = pair, None
@@ -106,14 +118,15 @@ class Holding:
         spent = self.is_spent(pair)
         ended = (Happening.ENDED,) if has_ended(pair, self.now()) else ()
         why = reason or (self.record.reason if spent else "")
-        self.happened(arrival(pair, spent, self._terms), *then, *ended, reason=why)
+        handed_over = (Happening.HANDED_OVER,) if self.away else ()
+        self.happened(arrival(pair, spent, self._terms), *then, *handed_over, *ended, reason=why)
         if not loaded:
             self._observe(TokenRefreshed(pair.generation, pair.source, until, self.runway()))
 
     def drop(self) -> None:
         """Nothing is held any more."""
         self.pair = self.held = self._bearer = self._usable_until = self.next_at = None
-        self.saved = True
+        self.saved, self.last_error = True, ""
         self.partition = partition_of(self._provider, self._client_id, None)
         self.happened(Happening.FORGOTTEN, reason="")
 
@@ -155,34 +168,14 @@ class Holding:
             last_error=self.last_error,
             next_refresh_at=self.next_at,
             saved=self.saved,
-            login_open=self.login_open,
+            login_until=self.login_until if self.login_open else None,
+            handed_over_at=self.away.at if self.away else None,
         )
 
     def refusal(self) -> Refusal:
         """Why there is no bearer, for a client."""
-        shown = self.snapshot()
-        if self.login_open:
-            return TokenUnavailable("no usable access token; a login is under way", 5)
-        if not self._terms.needs_person or (shown.runway_seconds != 0 and shown.chain != Chain.NONE):
-            wait = 5.0 if self.next_at is None else self.next_at - self.now()
-            return TokenUnavailable(f"no usable access token: {shown.reason}", max(1.0, min(wait, 60.0)))
-        ended = f" (the access token's time: {_spoken(shown.access_until)})" if shown.access_until else ""
-        return AuthorizationRequired(f"no usable access token{ended}: {shown.reason}; {shown.remedy}", 30)
+        return refusal_of(self.snapshot(), self.now())
 
 
 def _shifted(pair: Pair | None, step: float) -> Pair | None:
-    if pair is None:
-        return None
-    return replace(
-        pair,
-        obtained_at=pair.obtained_at + step,
-        access_until=None if pair.access_until is None else pair.access_until + step,
-        refresh_until=None if pair.refresh_until is None else pair.refresh_until + step,
-    )
-
-
-def _spoken(moment: float) -> str:
-    try:
-        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        return "long ago or far away"
+    return None if pair is None else moved_in_time(pair, step)

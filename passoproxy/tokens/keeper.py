@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.core.oauth.chain import Access
@@ -16,16 +16,17 @@ from passoproxy.core.oauth.importing import document_of, read_import
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
-from passoproxy.errors import AnswerUnusable, CommandFailure, PersonNeeded
-from passoproxy.ports import Clock, Observer, PairStore, RawAnswer, nobody
+from passoproxy.errors import AnswerUnusable, CommandFailure, PairStoreOwned, PersonNeeded
+from passoproxy.ports import Clock, Followed, Observer, PairStore, RawAnswer, nobody
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.holding import Holding
-from passoproxy.tokens.obeying import Obeying
+from passoproxy.tokens.obeying import Obeying, Withdrawn, nothing_to_do
 from passoproxy.tokens.orders import Orders, first_of
 from passoproxy.tokens.recovering import Recovering
 from passoproxy.tokens.refreshing import Refreshing
 from passoproxy.tokens.renewing import Renewing
 from passoproxy.tokens.saving import RETRY_INTERVAL, Blocking, Saving, in_thread
+from passoproxy.tokens.seeding import Seeding
 
 CALLER_PATIENCE = 10.0
 """Seconds that a request waits for a bearer that is on its way."""
@@ -35,7 +36,10 @@ CLOCK_LOOK = 15.0
 
 
 class Keeper:
-    """Holds the pair and keeps it alive. `open`, then `run` as a task, then `close`. A BearerSource."""
+    """Holds the pair and keeps it alive. `open`, then `run` as a task, then `close`. A BearerSource.
+
+    `run` raises PairStoreOwned where the store says that the ownership was lost.
+    """
 
     def __init__(
         self,
@@ -48,8 +52,14 @@ class Keeper:
         salt: Callable[[], str],
         observe: Observer = nobody,
         blocking: Blocking = in_thread,
+        seed: Callable[[], bytes] | None = None,
+        withdrawn: Withdrawn = nothing_to_do,
     ) -> None:
-        """`chance` gives numbers from 0 to 1, `salt` random text that tells identities apart."""
+        """`chance` gives numbers from 0 to 1, `salt` random text that tells identities apart.
+
+        `seed` reads the pair that is taken up where nothing is stored (see `seeding`); `withdrawn` is awaited when a grant was withdrawn,
+        before anybody is refused for it.
+        """
         self._terms = terms
         self._clock = clock
         self._salt = salt
@@ -60,14 +70,20 @@ class Keeper:
         self._renewing = Renewing(
             self._holding, self._saving, self._refreshing, terms, clock, chance, observe, self._tell
         )
+        seeding = Seeding(self._holding, self._renewing, terms, salt, observe, seed)
         self._recovering = Recovering(
-            self._holding, self._saving, self._refreshing, self._renewing, terms, asking.issued_to, observe
+            self._holding, self._saving, self._refreshing, self._renewing, terms, seeding, asking.issued_to, observe
         )
-        self._obeying = Obeying(self._holding, self._saving, self._refreshing, self._renewing, terms, clock)
+        self._obeying = Obeying(
+            self._holding, self._saving, self._refreshing, self._renewing, terms, clock, observe, withdrawn
+        )
         self._orders = Orders(clock)
-        self._turn = asyncio.Event()
+        self.turn = asyncio.Event()
+        """Set at the next change, and another one put in its place."""
         self._ended = asyncio.Event()
         self._ended.set()
+
+    role = "owner"
 
     # ---- what everybody may do -----------------------------------------------------------------------------------------
 
@@ -84,9 +100,23 @@ class Keeper:
         """The pair as it is shown."""
         return self._holding.snapshot()
 
+    def followed(self) -> Followed:
+        """What those who follow this process may know."""
+        return Followed(self.current(), self.partition, asdict(self.snapshot()))
+
     def add_login_pending(self, until: float) -> None:
         """A person is logging in, until `until` (epoch seconds) at the latest: clients are told to come again, not to call somebody."""
         self._holding.login_until = max(self._holding.login_until, self._holding.steady(until))
+        self._tell()
+
+    def limit_login_pending(self, until: float) -> None:
+        """No login is open any longer than until `until` (epoch seconds): one was denied, or failed."""
+        self._holding.login_until = min(self._holding.login_until, self._holding.steady(until))
+        self._tell()
+
+    async def news(self, seconds: float) -> None:
+        """Waits until there may be something new to see, for at most so many seconds."""
+        await first_of(self.turn.wait(), self._clock.sleep(seconds))
 
     async def bearer(self) -> Bearer:
         """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
@@ -95,7 +125,7 @@ class Keeper:
             left = end - self._clock.monotonic()
             if left <= 0 or not self._is_on_its_way(left):
                 raise self._holding.refusal()
-            await first_of(self._turn.wait(), self._clock.sleep(left))
+            await first_of(self.turn.wait(), self._clock.sleep(left))
         return bearer
 
     async def renewed(self, refused: Bearer) -> Bearer | None:
@@ -128,15 +158,32 @@ class Keeper:
             raise PersonNeeded(f"there is no pair to export: {self.snapshot().reason}")
         return document_of(pair)
 
+    async def hand_over(self) -> dict[str, object]:
+        """As `export`, and from then on the pair is somebody else's to renew: it serves here to its last second. Durable before it answers.
+
+        It comes back by `install` of the same pair, or by `refresh` with `force`. PersonNeeded where there is no pair, CannotCreate where
+        the mark cannot be written.
+        """
+        return document_of(await self._orders.place(self._obeying.hand_over))
+
+    async def refill(self, within: float) -> bool:
+        """Leaves with a full tank: renews where more than a tenth of the pair's life is used, within so many seconds; whether it did."""
+        deadline = self._clock.monotonic() + within
+        return await self._orders.place(lambda: self._obeying.refill(deadline))
+
     async def forget(self, *, revoked: bool = False) -> None:
         """Erases the pair. `revoked`: its refresh token is remembered as dead. Raises PairStoreFailure where it cannot be erased."""
         await self._orders.place(lambda: self._obeying.forget(revoked))
 
     # ---- its life --------------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Becomes the owner, loads what is stored, and finishes what a crash left. Raises PairStoreOwned, CannotCreate."""
+    async def open(self, *, above: int = 0) -> None:
+        """Becomes the owner, loads what is stored, and finishes what a crash left. Raises PairStoreOwned, CannotCreate.
+
+        `above` is the newest generation that the owner before had in use: new ones are numbered from there.
+        """
         await self._saving.take()
+        self._holding.generation = above
         await self._recovering.load()
 
     async def run(self) -> None:
@@ -168,6 +215,8 @@ class Keeper:
                     self._observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
             elif self._renewing.due_in() == 0.0 and not self._orders.closed:
                 await self._renewing.attempt()
+        except PairStoreOwned:
+            raise  # the ownership is lost: whatever was begun here is the new owner's to find
         except Exception as fault:  # the pair must not be lost to a fault of one step
             self._observe(TaskFailed("keeper", f"a step failed: {type(fault).__name__}"))
             await self._clock.sleep(RETRY_INTERVAL)
@@ -210,8 +259,8 @@ class Keeper:
 
     def _tell(self) -> None:
         """Lets everybody who waits look again."""
-        self._turn.set()
-        self._turn = asyncio.Event()
+        self.turn.set()
+        self.turn = asyncio.Event()
 
 
 async def _whole(step: Awaitable[None]) -> None:

@@ -46,6 +46,8 @@ class PairTaker(Protocol):
     """What a login asks of the keeper."""
 
     def add_login_pending(self, until: float) -> None: ...
+    def limit_login_pending(self, until: float) -> None: ...
+    def snapshot(self) -> TokenSnapshot: ...
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
     async def export(self) -> dict[str, object]: ...
     async def forget(self, *, revoked: bool = False) -> None: ...
@@ -116,8 +118,16 @@ class Logins:
             ticket.outcome = fault
         except Exception as fault:
             ticket.outcome = CommandFailure(f"the login failed by a fault inside passoproxy ({type(fault).__name__})")
+        if isinstance(ticket.outcome, PassoproxyError):
+            self._close_where_none_is_open()
         ticket.ended.set()
         return ticket.outcome
+
+    def _close_where_none_is_open(self) -> None:
+        """After a login that came to nothing, clients wait for those only that are still open."""
+        now = self._clock.monotonic()
+        last = max((ticket.expires_at for ticket in self._open), default=now)
+        self._keeper.limit_login_pending(self._clock.wall() + last - now)
 
     async def wait(self, state: str, timeout: float) -> TokenSnapshot | None:
         """The outcome of the login of `state`, None where it has none within `timeout` seconds. Raises as `complete` does."""
@@ -134,6 +144,9 @@ class Logins:
     async def logout(self) -> str:
         """Revokes the pair where the provider can, and has it erased in any case; says what came of it. PersonNeeded where there is none."""
         document = await self._keeper.export()
+        if self._keeper.snapshot().handed_over_at is not None:
+            await self._keeper.forget()
+            return "erased here, and not revoked: it was handed over, and whoever has it goes on with it"
         revoked, said = await self._revoked(document)
         await self._keeper.forget(revoked=revoked)
         return said

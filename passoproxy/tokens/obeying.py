@@ -5,15 +5,19 @@ Done one after the other by the keeper's task only.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from passoproxy.core.oauth.chain import Chain
+from passoproxy.core.events import Warned
+from passoproxy.core.oauth.chain import Chain, Happening, has_ended
+from passoproxy.core.oauth.notes import hand_over, handed_over, lasting, not_handed_over, taken_back, was_refused
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.timing import is_worth_filling
 from passoproxy.core.oauth.transaction import digest, remembered
-from passoproxy.errors import CommandFailure, PersonNeeded
-from passoproxy.ports import ChainRecord, Clock, RawAnswer
+from passoproxy.errors import CannotCreate, CommandFailure, PairStoreFailure, PersonNeeded
+from passoproxy.ports import ChainRecord, Clock, Observer, RawAnswer
 from passoproxy.tokens.holding import Holding
 from passoproxy.tokens.refreshing import Granted, Refreshing
 from passoproxy.tokens.renewing import Renewing
@@ -22,6 +26,16 @@ from passoproxy.tokens.telling import failure_of
 
 REFUSAL_SPACING = 300.0
 """A bearer that a 401 brought is not renewed by another 401 within this many seconds, or a tenth of its life."""
+
+LEAST_TIME = 3.0
+"""With fewer seconds left before a stop no refresh is begun: an answer that comes too late is a lost one."""
+
+Withdrawn = Callable[[str], Awaitable[None]]
+"""Told of a grant that its owner has withdrawn, with its partition."""
+
+
+async def nothing_to_do(partition: str) -> None:
+    """The Withdrawn of a keeper without a cache."""
 
 
 class Obeying:
@@ -35,6 +49,8 @@ class Obeying:
         renewing: Renewing,
         terms: Terms,
         clock: Clock,
+        observe: Observer,
+        withdrawn: Withdrawn,
     ) -> None:
         self._holding = holding
         self._saving = saving
@@ -42,6 +58,9 @@ class Obeying:
         self._renewing = renewing
         self._terms = terms
         self._clock = clock
+        self._observe = observe
+        self._withdrawn = withdrawn
+        self._withdrawn_generation = 0
         self._refused_generation = 0
         self._refused_at = float("-inf")
 
@@ -53,6 +72,8 @@ class Obeying:
         if self._terms.needs_person:
             if pair is None or pair.refresh_token is None:
                 raise PersonNeeded(f"there is nothing to refresh: {holding.snapshot().reason}; run 'passoproxy login'")
+            if force and holding.away:
+                self._take_back(pair)
             if not force and (holding.standing.chain is Chain.DEAD or not self._renewing.may_present()):
                 shown = holding.snapshot()
                 raise PersonNeeded(
@@ -78,7 +99,7 @@ class Obeying:
             # the older token is of no use any more, so there is nothing else left to live on
             self._renewing.use(holding.held)
             return holding.current()
-        self._refuse_if_dead()
+        await self._refuse_if_dead()
         if self._may_renew(refused):
             self._refused_generation, self._refused_at = refused.generation, self._clock.monotonic()
             await self._renewing.attempt()
@@ -86,7 +107,7 @@ class Obeying:
                 return newer
             if holding.pair and holding.pair.access_until is None:
                 await self._renewing.end_access()  # nobody knew its time; now it is known to be over
-            self._refuse_if_dead()
+            await self._refuse_if_dead()
         return None
 
     def _may_renew(self, refused: Bearer) -> bool:
@@ -99,16 +120,63 @@ class Obeying:
         spacing = min(REFUSAL_SPACING, 0.1 * pair.lifetime) if pair.lifetime else REFUSAL_SPACING
         return self._clock.monotonic() - self._refused_at >= spacing
 
+    async def refill(self, deadline: float) -> bool:
+        """Before a stop: renews where much of the pair's life is used and there is time until `deadline` (of the steady clock); whether it did."""
+        holding, pair = self._holding, self._holding.newest
+        if pair is None or pair.refresh_token is None or not self._terms.needs_person or holding.held is not None:
+            return False
+        if holding.standing.chain not in {Chain.HEALTHY, Chain.RETRYING} or not is_worth_filling(pair, holding.now()):
+            return False
+        left = deadline - self._clock.monotonic()
+        return left >= LEAST_TIME and isinstance(await self._renewing.attempt(left), Granted)
+
     async def install(self, pair: Pair) -> TokenSnapshot:
         """A pair from outside is saved and used, used also where it cannot be saved: a person has just given it."""
         holding = self._holding
+        given = hand_over(holding.record.extra)
+        returns = given is not None and pair.refresh_token is not None and digest(pair.refresh_token) == given.token
         pair = holding.numbered(pair)
-        holding.record = replace(holding.record, intent=None)
+        notes = taken_back(holding.record.extra) if returns else not_handed_over(holding.record.extra)
+        holding.record = replace(holding.record, intent=None, extra=notes)
         holding.held, holding.login_until, holding.last_error, self._renewing.failures = None, 0.0, "", 0
         saved = await self._renewing.save(pair)
         self._renewing.use(pair)
         holding.saved = saved
+        if returns and holding.next_at is not None:
+            holding.next_at = holding.now()  # renewed at once, so that the copy that was given away is worth nothing
         return holding.snapshot()
+
+    async def hand_over(self) -> Pair:
+        """The newest pair, which is somebody else's to renew from now on; that is durable before anybody sees it.
+
+        Raises PersonNeeded where there is no pair, CannotCreate where the mark cannot be written.
+        """
+        holding, pair = self._holding, self._holding.newest
+        if pair is None:
+            raise PersonNeeded(f"there is no pair to export: {holding.snapshot().reason}")
+        if not self._terms.needs_person or pair.refresh_token is None or holding.is_spent(pair):
+            return pair  # nobody can renew it, or anybody can without it
+        if holding.away is None:
+            notes = handed_over(holding.record.extra, digest(pair.refresh_token), holding.now())
+            await self._saved_before(replace(holding.record, extra=notes, state=Chain.UNKNOWN, reason=""))
+            holding.record = replace(holding.record, extra=notes)
+            holding.happened(Happening.HANDED_OVER, reason="")
+            self._renewing.plan()
+        return pair
+
+    async def _saved_before(self, record: ChainRecord) -> None:
+        try:
+            if not await self._saving.retry():
+                raise CannotCreate("not exported: the newest pair is not saved yet; make room in state.directory")
+            await self._saving.mark(record)
+        except PairStoreFailure as fault:
+            raise CannotCreate(f"not exported, because the hand-over cannot be recorded: {fault}") from fault
+
+    def _take_back(self, pair: Pair) -> None:
+        """The pair that was handed over is presented again, to find out whose it is: whoever renews first has it."""
+        holding = self._holding
+        holding.record = replace(holding.record, extra=taken_back(holding.record.extra))
+        holding.use(pair, loaded=True)
 
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
         """A login's answer is kept, read, and its pair installed. Raises CommandFailure where it holds none."""
@@ -127,7 +195,7 @@ class Obeying:
         spent = holding.record.spent
         if revoked and pair and pair.refresh_token:
             spent = remembered(spent, digest(pair.refresh_token))
-        record = ChainRecord(spent=spent)
+        record = ChainRecord(spent=spent, extra=lasting(holding.record.extra))
         await self._saving.erase(record)
         holding.record = record
         holding.drop()
@@ -138,6 +206,20 @@ class Obeying:
         bearer = self._holding.current()
         return bearer if bearer is not None and bearer.generation > refused.generation else None
 
-    def _refuse_if_dead(self) -> None:
+    async def _refuse_if_dead(self) -> None:
         if self._holding.standing.chain is Chain.DEAD:
+            await self._notice_withdrawal()
             raise self._holding.refusal()
+
+    async def _notice_withdrawal(self) -> None:
+        """A 401 before the access token's time, and a refresh token refused that nobody else can have spent: the owner has withdrawn the grant."""
+        holding, pair = self._holding, self._holding.newest
+        if pair is None or pair.refresh_token is None or pair.generation == self._withdrawn_generation:
+            return
+        if has_ended(pair, holding.now()) or not was_refused(holding.record.extra, digest(pair.refresh_token)):
+            return
+        self._withdrawn_generation = pair.generation
+        self._observe(
+            Warned("grant_withdrawn", "the provider refuses both tokens before their time: the grant was withdrawn")
+        )
+        await self._withdrawn(holding.partition)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from passoproxy.errors import PassoproxyError, TokenUnavailable
+from passoproxy.errors import PairStoreOwned, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock
 
 T = TypeVar("T")
@@ -42,10 +42,16 @@ class Orders:
         return bool(self._waiting)
 
     async def carry_out(self) -> Exception | None:
-        """Does the oldest order; an exception that is no answer to whoever asked is handed back, to be told."""
+        """Does the oldest order; an exception that is no answer to whoever asked is handed back, to be told.
+
+        Raises PairStoreOwned where the ownership turned out to be lost.
+        """
         work, done = self._waiting.popleft()
         try:
             result = await work()
+        except PairStoreOwned:
+            self._waiting.appendleft((work, done))  # it fails with all the others, when somebody else can be asked
+            raise
         except PassoproxyError as fault:
             _fail(done, fault)
         except Exception as fault:

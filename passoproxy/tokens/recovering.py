@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from passoproxy.core.events import PairFileDamaged
 from passoproxy.core.oauth.chain import Happening, arrival
+from passoproxy.core.oauth.notes import floor
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.timing import rooted
 from passoproxy.core.oauth.transaction import AnswerUnknown, NotCommitted, digest, remembered, way_out
 from passoproxy.errors import AnswerUnusable, PairStoreFailure
 from passoproxy.ports import ChainRecord, Observer, RawAnswer
@@ -15,6 +17,7 @@ from passoproxy.tokens.holding import Holding
 from passoproxy.tokens.refreshing import Refreshing
 from passoproxy.tokens.renewing import Renewing
 from passoproxy.tokens.saving import Saving
+from passoproxy.tokens.seeding import Seeding
 
 INTERRUPTED = "a refresh was sent before the last stop, and its answer is not known"
 
@@ -29,6 +32,7 @@ class Recovering:
         refreshing: Refreshing,
         renewing: Renewing,
         terms: Terms,
+        seeding: Seeding,
         issued_to: str,
         observe: Observer,
     ) -> None:
@@ -37,6 +41,7 @@ class Recovering:
         self._refreshing = refreshing
         self._renewing = renewing
         self._terms = terms
+        self._seeding = seeding
         self._issued_to = issued_to
         self._observe = observe
         self.unread = False
@@ -55,13 +60,21 @@ class Recovering:
                 self._holding.reason = self._holding.last_error = ""
             self.unread = False
             await self._take_up(pair, record, answer)
+            await self._seeding.plant(self._saving.damage)
         self._renewing.plan()
 
     async def _take_up(self, pair: Pair | None, record: ChainRecord, answer: RawAnswer | None) -> None:
         holding = self._holding
-        holding.generation = max(holding.generation, pair.generation if pair else 0)
+        holding.generation = max(holding.generation, pair.generation if pair else 0, floor(record.extra))
         if pair is not None and not self._is_ours(pair):
             pair = answer = None
+        record = self._seeding.remembered(pair, record)
+        if pair is not None and pair.refresh_token is not None and self._saving.rolled_back:
+            # what was newer came of this pair's token, or of a login; either way presenting it may cost the one that is in use elsewhere
+            spent = remembered(record.spent, digest(pair.refresh_token))
+            record, answer = replace(record, intent=None, spent=spent, reason=self._saving.rolled_back), None
+        if pair is not None:
+            pair = rooted(pair, holding.now(), self._terms)
         holding.record = record
         self._renewing.count_before(record.asked_at)
         new = self._readable(answer, pair)

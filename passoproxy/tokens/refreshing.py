@@ -13,7 +13,7 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.replies import Dead, Lost
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.transaction import begun, digest, lost, remembered, taken_back
-from passoproxy.errors import AnswerUnusable, PairStoreFailure
+from passoproxy.errors import AnswerUnusable, PairStoreFailure, PairStoreUnproven
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.tokens.asking import Asking, Failure
 from passoproxy.tokens.saving import Saving
@@ -58,16 +58,19 @@ class Refreshing:
         self._steady = steady
 
     async def renew(self, pair: Pair, record: ChainRecord, now: float, timeout: float, insist: bool) -> Attempt:
-        """Presents the pair's refresh token. `insist`: also where the record cannot be written (nothing is left to wait for)."""
+        """Presents the pair's refresh token. `insist`: also where the record cannot be written (nothing is left to wait for).
+
+        Never where a shared store cannot prove that nobody else presents it.
+        """
         token = pair.refresh_token or ""
         intent = begun(record.intent, token, pair.generation, now)
         sent = replace(record, intent=intent)
         try:
-            await self._saving.prepare(sent)
+            await self._saving.prepare(sent, insist)
         except PairStoreFailure as fault:
-            if not insist:
+            if not insist or isinstance(fault, PairStoreUnproven):
                 return Attempt(Unrecorded(str(fault)), record)
-        asked = await self._asking.refresh(token, timeout)
+        asked = await self._asking.refresh(token, timeout, self._saving.may_present)
         attempt = await self._read(asked, pair, sent)
         match attempt.outcome:
             case Granted(pair=new):

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from passoproxy.core.events import RefreshFailed
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
+from passoproxy.core.oauth.notes import hand_over, refused
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.replies import Dead, Lost, Misconfigured, Retryable
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import is_last_stand, patience, pause, refresh_moment, time_left
-from passoproxy.core.oauth.transaction import may_present, remembered
+from passoproxy.core.oauth.transaction import digest, may_present, remembered
 from passoproxy.ports import Clock, Observer
 from passoproxy.tokens.asking import Failure
 from passoproxy.tokens.holding import Holding
@@ -69,7 +70,7 @@ class Renewing:
         """Sets when the next attempt is due: by the pair's life, or after an attempt that came to `outcome`."""
         holding, pair, now = self._holding, self._holding.newest, self._holding.now()
         chain = holding.standing.chain
-        if chain is Chain.DEAD or (pair is None and self._terms.needs_person):
+        if chain is Chain.DEAD or holding.away or (pair is None and self._terms.needs_person):
             holding.next_at = None
         elif chain is Chain.UNKNOWN:
             wait = pause(pair, now, max(1, self.failures), self._chance())
@@ -84,7 +85,9 @@ class Renewing:
             holding.next_at = refresh_moment(pair, self._terms, self._chance())
 
     def may_present(self) -> bool:
-        """Whether the refresh token may be presented, as far as lost answers are concerned."""
+        """Whether the refresh token may be presented, as far as lost answers and hand-overs are concerned."""
+        if self._holding.away:
+            return False
         pair = self._holding.newest
         policy = self._terms.lost_answer_replay
         return may_present(
@@ -103,19 +106,22 @@ class Renewing:
 
     # ---- an attempt ----------------------------------------------------------------------------------------------------
 
-    async def attempt(self) -> Outcome:
-        """One renewal, from the record to what becomes of it."""
+    async def attempt(self, within: float | None = None) -> Outcome:
+        """One renewal, from the record to what becomes of it.
+
+        `within` bounds it, in seconds, before a stop: then nothing is sent that cannot be recorded, for there will be no memory to live in.
+        """
         await self._clock.sleep(self._spacing())
         self.attempting = True
         try:
-            outcome = await self._carried_out()
+            outcome = await self._carried_out(within)
         finally:
             self.attempting = False
             self._asked_at = self._clock.monotonic()
         if isinstance(outcome, Granted):
             await self._adopt(outcome)
         else:
-            await self._failed(outcome)
+            outcome = await self._failed(outcome)
         self._changed()
         return outcome
 
@@ -129,15 +135,16 @@ class Renewing:
         passed = max(0.0, self._holding.now() - asked_at)
         self._asked_at = self._clock.monotonic() - passed
 
-    async def _carried_out(self) -> Outcome:
+    async def _carried_out(self, within: float | None) -> Outcome:
         holding, now = self._holding, self._holding.now()
         pair = holding.newest
+        timeout = patience(pair, now) if within is None else min(patience(pair, now), within)
         holding.record = replace(holding.record, asked_at=now)
         if pair is None or not self._terms.needs_person:
-            attempt = await self._refreshing.obtain(pair, holding.record, patience(pair, now))
+            attempt = await self._refreshing.obtain(pair, holding.record, timeout)
         else:
-            insist = is_last_stand(pair, now) or holding.current() is None
-            attempt = await self._refreshing.renew(pair, holding.record, now, patience(pair, now), insist)
+            insist = within is None and (is_last_stand(pair, now) or holding.current() is None)
+            attempt = await self._refreshing.renew(pair, holding.record, now, timeout, insist)
         holding.record = attempt.record
         return attempt.outcome
 
@@ -153,10 +160,13 @@ class Renewing:
             holding.held = new
             self.plan()
 
-    async def _failed(self, outcome: Failure | Unrecorded) -> None:
+    async def _failed(self, outcome: Failure | Unrecorded) -> Failure | Unrecorded:
+        """What becomes of the pair; the outcome as it is told."""
         holding = self._holding
-        if isinstance(outcome, Dead) and await self._found_another():
-            return
+        if isinstance(outcome, Dead):
+            if await self._found_another():
+                return outcome
+            outcome = self._refused(outcome)
         self.failures += 1
         holding.last_error = outcome.reason
         holding.happened(self._meaning(outcome), reason=outcome.reason)
@@ -165,6 +175,23 @@ class Renewing:
         word = "unsent" if isinstance(outcome, Unrecorded) else outcome.word
         self._observe(RefreshFailed(word, outcome.reason, self.failures, holding.next_at))
         await self._saving.note(holding.record)
+        return outcome
+
+    def _refused(self, outcome: Dead) -> Dead:
+        """A refusal as it is told: of a pair that had been handed over, it says that the other side has used it.
+
+        One of a token that nobody else can have spent is noted, because then the grant itself may be gone.
+        """
+        holding = self._holding
+        token = holding.newest.refresh_token if holding.newest else None
+        given = hand_over(holding.record.extra)
+        if given is not None and holding.is_of(given):
+            return replace(
+                outcome, reason=f"the pair was handed over, and has been renewed elsewhere: {outcome.reason}"
+            )
+        if token is not None and holding.standing.chain in {Chain.HEALTHY, Chain.RETRYING}:
+            holding.record = replace(holding.record, extra=refused(holding.record.extra, digest(token)))
+        return outcome
 
     def _meaning(self, outcome: Failure | Unrecorded) -> Happening:
         """Client credentials cannot be spent, so a lost or refused request for them is just one that failed."""
@@ -226,7 +253,12 @@ class Renewing:
     def _give_up_where_nothing_is_left(self) -> bool:
         """After a lost answer: `unknown` becomes `dead` when the access token has ended and no replay is left."""
         holding, intent = self._holding, self._holding.record.intent
-        if holding.standing != Standing(Access.EXPIRED, Chain.UNKNOWN) or intent is None or self.may_present():
+        if holding.standing != Standing(Access.EXPIRED, Chain.UNKNOWN):
+            return False
+        if holding.away:
+            holding.happened(Happening.GIVEN_UP)  # not remembered as spent: whoever has it may bring it back
+            return True
+        if intent is None or self.may_present():
             return False
         holding.record = replace(holding.record, intent=None, spent=remembered(holding.record.spent, intent.token))
         holding.happened(Happening.GIVEN_UP)

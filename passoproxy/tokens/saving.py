@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 
 from passoproxy.core.events import PairFileDamaged, PairNotSaved
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import PairDamaged, PairStoreFailure
-from passoproxy.ports import ChainRecord, Observer, PairStore, RawAnswer
+from passoproxy.errors import PairDamaged, PairRolledBack, PairStoreFailure, PairStoreUnproven
+from passoproxy.ports import ChainRecord, LeasedPairStore, Observer, PairStore, RawAnswer
 
 T = TypeVar("T")
 
@@ -42,6 +42,8 @@ class Saving:
         self._record: ChainRecord | None = None
         self.damage = ""
         """What was found damaged or unreadable since the start; '' where nothing was."""
+        self.rolled_back = ""
+        """How the store was found put back from an earlier time; '' where it was not."""
 
     @property
     def unsaved(self) -> bool:
@@ -57,7 +59,7 @@ class Saving:
 
     async def load(self) -> tuple[Pair | None, ChainRecord, RawAnswer | None]:
         """What is stored; damaged files are passed over, told as events, and named in `damage`. Raises PairStoreFailure."""
-        self.damage = ""
+        self.damage = self.rolled_back = ""
         record = await self._readable(self._store.load_record)
         answer = await self._readable(self._store.pending_answer)
         pair = await self._readable(self._store.load)
@@ -70,14 +72,31 @@ class Saving:
         except (PairStoreFailure, PairDamaged):
             return None
 
-    async def prepare(self, record: ChainRecord) -> None:
-        """Before a token is presented: room for the answer, and the record. Raises PairStoreFailure where either cannot be had."""
+    def may_present(self) -> bool:
+        """Whether the store's ownership is certain this very moment."""
+        return not isinstance(self._store, LeasedPairStore) or self._store.may_present()
+
+    async def prepare(self, record: ChainRecord, insist: bool = False) -> None:
+        """Before a token is presented: room for the answer, and the record. Raises PairStoreFailure where either cannot be had.
+
+        `insist`: the record is tried without the room too.
+        """
 
         def both() -> None:
-            self._store.reserve()
+            try:
+                self._store.reserve()
+            except PairStoreUnproven:
+                raise
+            except PairStoreFailure:
+                if not insist:
+                    raise
             self._store.save_record(record)
 
         await self._blocking(both)
+
+    async def mark(self, record: ChainRecord) -> None:
+        """Makes a record durable now. Raises PairStoreFailure where it cannot be, and then nothing waits to be written."""
+        await self._blocking(lambda: self._store.save_record(record))
 
     async def keep(self, answer: RawAnswer) -> bool:
         """Makes a raw answer durable; whether it could."""
@@ -134,5 +153,7 @@ class Saving:
                 return await self._blocking(read)
             except PairDamaged as fault:
                 self.damage = str(fault)
+                if isinstance(fault, PairRolledBack):
+                    self.rolled_back = str(fault)
                 self._observe(PairFileDamaged(str(fault)))
         return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 
 from passoproxy.cli.handle import Remote
+from passoproxy.cli.status import _processes
 from passoproxy.core.events import OriginFailed, Warned
 from passoproxy.errors import CommandFailure
 from tests.cli.conftest import Beside, Run
@@ -47,11 +49,12 @@ def test_status_on_a_terminal(run: Run, at: list[str]) -> None:
     assert said.out.startswith("\x1b[1;32mready\x1b[0m")
 
 
-def test_status_as_json_never_says_a_token(run: Run, at: list[str]) -> None:
+def test_status_as_json_never_says_a_token(run: Run, at: list[str], it: Running) -> None:
     said = run("status", *at, "--json")
     assert (said.code, said.json["state"], said.json["token"]["chain"]) == (0, "ready", "healthy")
-    pair = run("token", "export", *at, "--reveal")
-    assert pair.json["access_token"] not in said.out
+    bearer = it.wired.keeper.current()
+    assert bearer is not None
+    assert bearer.token not in said.out
 
 
 def test_status_with_warnings_and_errors(run: Run, at: list[str], it: Running, shared: Beside) -> None:
@@ -121,18 +124,23 @@ def test_force_reaches_the_daemon(run: Run, at: list[str], it: Running, monkeypa
     assert asked == [True, False]
 
 
-def test_token_export_and_import(run: Run, at: list[str], tmp_path: Any) -> None:
+def test_token_export_and_import(run: Run, at: list[str], it: Running, shared: Beside, tmp_path: Any) -> None:
     refused = run("token", "export", *at)
     assert (refused.code, refused.out) == (2, "")
     assert "--reveal" in refused.err
     pair = run("token", "export", *at, "--reveal")
     assert pair.code == 0
-    assert "used in one place only" in pair.err
+    assert pair.err.startswith("passoproxy: handed over: ")
+    assert "unknown (handed over by 'token export' on " in run("token", "status", *at).out
+    kept = run("token", "refresh", *at)
+    assert (kept.code, "takes this one back" in kept.err) == (77, True)
     assert run("token", "import", *at, text=pair.out).out.startswith("imported; ")
+    assert run("token", "refresh", *at, "--json").json["chain"] == "healthy"
+    own = json.dumps(shared.do(it.wired.keeper.export()))
     file = tmp_path / "pair.json"
-    file.write_text(pair.out)
+    file.write_text(own)
     assert run("token", "import", str(file), *at, "--json").json["access"] == "valid"
-    typed = run("token", "import", *at, typed=pair.out)
+    typed = run("token", "import", *at, typed=own)
     assert (typed.code, typed.err) == (0, "paste the pair's JSON, then press Ctrl-D:\n")
 
 
@@ -287,3 +295,9 @@ def test_other_refusals_than_not_stored_are_told(it: Running) -> None:
     remote = Remote(it.place.folder / "state")
     with pytest.raises(CommandFailure, match="never stored"):
         remote.show("/auth/me", "POST", b"{")
+
+
+def test_status_of_several_processes() -> None:
+    assert _processes({"token": {"role": "owner"}, "workers": []}) == []
+    found = _processes({"token": {"role": "following"}, "workers": [11, 12]})
+    assert found == [("pair", "held by another process, which this one follows"), ("workers", "2")]

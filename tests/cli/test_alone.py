@@ -45,8 +45,10 @@ def test_the_pairs_commands(run: Run, alone: Place) -> None:
     shown = run("token", "status", *at, "--json").json
     assert (shown["access"], shown["chain"]) == ("valid", "healthy")
     assert run("token", "export", *at, "--reveal").json["refresh_token"] == "R" * 20
-    away = run("token", "refresh", *at)
+    assert run("token", "refresh", *at).code == 77
+    away = run("token", "refresh", *at, "--force")
     assert (away.code, len(away.err.splitlines())) == (69, 1)
+    assert run("token", "status", *at, "--json").json["handed_over_at"] is None
 
 
 def test_a_damaged_pair_is_warned_about(run: Run, alone: Place) -> None:

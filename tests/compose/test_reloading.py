@@ -134,7 +134,7 @@ async def test_a_configuration_that_does_not_do_changes_nothing(stand: Stand, se
 
 
 async def test_warnings_come_again(stand: Stand) -> None:
-    await stand.with_(server={"workers": 2})
+    await stand.with_(tracing={"otlp_endpoint": "http://localhost:4318"})
     assert [event.code for event in stand.observer.of(Warned)] == ["key_unused"]  # type: ignore[attr-defined]
 
 
@@ -180,3 +180,11 @@ async def test_a_proxys_file_is_followed(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await stand.close()
+
+
+async def test_alerts_change_live(stand: Stand) -> None:
+    assert stand.wired.alerts.policy.hooks == ()
+    found = await stand.with_(alerts={"command": "/bin/true", "repeat": "5m", "runway": {"log": "90%"}})
+    assert found == {"applied": ["alerts.command", "alerts.runway.log", "alerts.repeat"], "needs_restart": []}
+    policy = stand.wired.alerts.policy
+    assert ([hook.name for hook in policy.hooks], policy.repeat, policy.thresholds.log) == (["command"], 300.0, 0.9)

@@ -16,8 +16,8 @@ from passoproxy.core.events import PairFileDamaged
 from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, PairStoreOwned, TokenRequestUnsent
 from passoproxy.outbound.endpoint import Endpoint, ForwardProxy
 from passoproxy.ports import TokenRequest
+from passoproxy.tokens.custody import Custody
 from passoproxy.tokens.fixed import FixedKeeper
-from passoproxy.tokens.keeper import Keeper
 from tests.fakes import FakeClock, RememberingObserver, request, response
 from tests.whole import CONTENT, Place
 
@@ -37,7 +37,7 @@ async def test_a_wired_daemon_lives_by_the_clock_it_was_given(tmp_path: Path) ->
     loaded = Place(tmp_path).load()
     wired = wire(loaded, telemetry(loaded), clock=clock, environ={})
     try:
-        assert isinstance(wired.keeper, Keeper)
+        assert isinstance(wired.keeper, Custody)
         await wired.keeper.open()
         task = asyncio.create_task(wired.keeper.run())
         shown = await wired.control.import_pair(PAIR)
@@ -109,7 +109,7 @@ async def test_the_keeper_lives_by_the_configuration(tmp_path: Path, given: str 
     assert [each for each in loaded.warnings if each.code == "key_unused"] == []
     wired = wire(loaded, telemetry(loaded), environ={})
     try:
-        terms = wired.keeper._terms
+        terms = wired.keeper._held._terms
         assert (terms.lost_answer_replay, terms.refresh_at, terms.refresh_lifetime) == (wanted, 0.3, None)
     finally:
         await closed(wired)
@@ -298,7 +298,7 @@ async def test_the_handle_on_folders(tmp_path: Path) -> None:
     place = Place(tmp_path)
     async with standing_still(place.load(), keep=True) as control:
         await control.import_pair(PAIR)
-    async with standing_still(place.load()) as control:
+    async with standing_still(place.load(), keep=True) as control:  # an export changes the pair's record
         assert control.readiness(strict=True) == (True, "ready", "")
         assert (await control.export_pair())["access_token"] == "A" * 20
         with pytest.raises(PairStoreOwned):

@@ -93,6 +93,7 @@ WRONG: list[tuple[str, str, str]] = [
     (LEAST + "server: {tls: {cert_file: secret, key_file: nope}}\n", "server.tls.key_file", "is not there"),
     (LEAST + "upstream: {ca_file: nope.pem}\n", "upstream.ca_file", "is not there"),
     (LEAST + "upstream: {ca_file: secret/x}\n", "upstream.ca_file", "is not there"),
+    (_oauth("seed_file: open"), "oauth.seed_file", "can be read by others (mode 0644)"),
     (LEAST + "state: {key: planted}\n", "state.key", "32 bytes in base64"),
     (LEAST + "state: {key_file: secret}\n", "state.key_file", "32 bytes in base64"),
     (LEAST + "upstream: {proxy_file: secret}\n", "upstream.proxy_file", "URL of a proxy"),
@@ -141,6 +142,8 @@ RIGHT = [
     LEAST + "admin: {listen: off, allowed_hosts: []}\n",
     LEAST + "server: {unix_peers: [root, daemon, 1000]}\n",
     LEAST + "state: {key_file: key, previous_key_file: key}\n",
+    _oauth("seed_file: nowhere"),  # read only where no pair is stored
+    _oauth("seed_file: secret"),
     LEAST + "cache: {max_size: 8MiB, max_entry_size: 8MiB, memory_size: 0}\n",
     LEAST + "store: {url: 'rediss://user@h:6380/0', password_file: secret}\n",
     LEAST + "routes: [{name: a, match: /x, methods: [POST, QUERY], ttl: 0}]\n",

@@ -419,3 +419,12 @@ def test_addresses_come_parsed(folder: Folder) -> None:
     loaded = folder.load(LEAST + "server: {listen: 'localhost:0'}\nadmin: {listen: off}\n")
     assert loaded.settings.server.listen == (TcpAddress("localhost", 0),)
     assert loaded.settings.admin.listen == ()
+
+
+def test_a_text_counts_in_the_place_of_the_file(folder: Folder) -> None:
+    loaded = folder.load()
+    assert loaded.text == LEAST.encode()
+    assert "client_secret_file: secret" not in repr(loaded)
+    folder.write("c.yaml", "nonsense: [")
+    again = load(loaded.path, {"HOME": str(folder.path)}, folder.path, text=loaded.text)
+    assert (again.settings, again.sources, again.text) == (loaded.settings, loaded.sources, loaded.text)

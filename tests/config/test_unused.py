@@ -5,21 +5,11 @@ from __future__ import annotations
 import pytest
 
 from passoproxy.config.keys import catalogue
-from passoproxy.config.unused import UNUSED_KEYS
+from passoproxy.config.unused import PARTLY_USED, UNUSED_KEYS
 from tests.config.writing import LEAST, Folder
 
 _VALUES = {
-    "server.workers": "4",
     "upstream.daily_budget": "100",
-    "oauth.refresh_on_exit": "always",
-    "oauth.seed_file": "secret",
-    "state.key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-    "state.key_file": "key",
-    "state.previous_key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-    "state.previous_key_file": "key",
-    "cache.on_revoked": "purge",
-    "store": "{url: 'redis://h'}",
-    "alerts": "{command: /bin/true}",
     "tracing": "{otlp_endpoint: 'http://localhost:4318'}",
     "gateway": "{record: tapes}",
 }
@@ -52,8 +42,13 @@ def test_what_this_version_does_anyway_is_not_told(folder: Folder) -> None:
     assert folder.load(text).warnings == ()
 
 
+def test_what_works_in_part_says_which_part(folder: Folder) -> None:
+    told = [each for each in folder.load(LEAST + "store: {url: 'redis://h'}\n").warnings if each.key == "store.url"]
+    assert [each.text for each in told] == [dict(PARTLY_USED)["store.url"]]
+
+
 def test_the_table_names_keys_that_exist() -> None:
-    assert {tuple(key.split(".")) for key, _ in UNUSED_KEYS} <= set(catalogue())
+    assert {tuple(key.split(".")) for key, _ in (*UNUSED_KEYS, *PARTLY_USED)} <= set(catalogue())
 
 
 @pytest.mark.parametrize(
@@ -64,6 +59,10 @@ def test_the_table_names_keys_that_exist() -> None:
         ("upstream.proxy_file", "proxy"),
         ("server.unix_peers", "[root]"),
         ("admin.probe_listen", "127.0.0.1:8612"),
+        ("oauth.refresh_on_exit", "always"),
+        ("oauth.seed_file", "nowhere"),
+        ("state.key", "A" * 43 + "="),
+        ("cache.on_revoked", "purge"),
     ],
 )
 def test_what_this_version_can_do_is_not_told(folder: Folder, key: str, value: str) -> None:

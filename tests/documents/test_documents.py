@@ -26,7 +26,7 @@ def contract_yaml() -> str:
 def commands(text: str) -> list[list[str]]:
     """Every `passoproxy …` of a text that is a command to type, options and placeholders cut."""
     found = re.findall(r"(?:\.venv/bin/)?passoproxy ((?:[a-z]+)(?: [a-z]+)?)[^\n|]*", text)
-    known = {"token", "cache", "config"}
+    known = {"token", "cache", "config", "alert"}
     return [words.split() if words.split()[0] in known else words.split()[:1] for words in found]
 
 

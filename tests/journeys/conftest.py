@@ -23,6 +23,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.journeys.nursery import Nursery, nursery
+
 PROGRAM = [sys.executable, "-m", "passoproxy"]
 ROOT = Path(__file__).resolve().parents[2]
 START = 30.0
@@ -346,3 +348,11 @@ def shared_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         yield made
     finally:
         made.end()
+
+
+@pytest.fixture(scope="session")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Where daemons are forked from."""
+    folder = tmp_path_factory.mktemp("nursery")
+    with nursery(environment(folder), folder) as made:
+        yield made

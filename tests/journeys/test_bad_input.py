@@ -140,11 +140,13 @@ def test_a_denied_login(shared_stand: Stand) -> None:
 
 def test_a_second_daemon_on_the_same_state_folder(shared_stand: Stand, stand: Stand) -> None:
     stand.configure(state={"directory": str(shared_stand.folder / "state")})
-    done = stand.run("serve", "--config", str(stand.config))
-    assert done.returncode != 0
-    assert str(shared_stand.folder / "state") in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    stand.start_daemon(ready=True)  # it follows, and says so
+    assert stand.status()["token"]["role"] == "following"
+    assert stand.daemon is not None
+    assert "another process owns the pair" in stand.daemon.said
+    assert str(shared_stand.folder / "state") in stand.daemon.said
+    assert shared_stand.status()["token"]["role"] == "owner"
+    assert stand.stop_daemon() == 0
     assert shared_stand.get("/api/v2/languages").status == 200
 
 

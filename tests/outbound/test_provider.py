@@ -228,10 +228,10 @@ async def test_the_connector_gives_one_connection_and_never_another() -> None:
 
     from passoproxy.outbound.dialing import Dialer
     from passoproxy.outbound.endpoint import Endpoint
-    from passoproxy.outbound.provider import _OneConnection
+    from passoproxy.outbound.provider import OneConnection
 
     async with origin_that(answering(answer())) as there:
-        connector = _OneConnection(Dialer(Endpoint("http", "127.0.0.1", there.port), timeout=5))
+        connector = OneConnection(Dialer(Endpoint("http", "127.0.0.1", there.port), timeout=5))
         async with aiohttp.ClientSession(connector=connector) as session:
             url = f"http://127.0.0.1:{there.port}/"
             async with session.get(url) as first:

@@ -4,7 +4,9 @@ import gzip
 
 import pytest
 
+from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, RoutePolicy
+from passoproxy.core.cache.variants import MOST_VARIANTS
 from passoproxy.core.events import EntriesPurged, EntryStored, StoreFailed
 from passoproxy.core.http.grammar import print_date
 from passoproxy.errors import EntryStoreFailure, Offline, OriginUnreachable
@@ -118,7 +120,7 @@ async def test_a_condition_on_another_status_counts_for_nothing():
         ("GET", [], b"", RoutePolicy(methods=("POST",)), "method"),
         ("GET", [], b"body", None, "bypass"),
         ("GET", [], ChunkedBody(b"body"), None, "bypass"),
-        ("GET", [("Range", "bytes=0-1")], b"", None, "bypass"),
+        ("GET", [("Range", "pages=0-1")], b"", None, "bypass"),
         ("GET", [("Cache-Control", "no-store")], b"", None, "request"),
         ("GET", [("If-Match", '"a"')], b"", None, "request"),
         ("GET", [("If-Unmodified-Since", "x")], b"", None, "request"),
@@ -479,3 +481,132 @@ async def test_the_name_of_the_stored_bytes_goes_along():
     response = await stand.response()
     assert len(response.content_id) == 64
     assert isinstance(response.body, BytesBody)
+
+
+# ---- cache groups (RFC 9875) -------------------------------------------------------------------------------------------
+
+
+async def test_a_write_throws_out_the_groups_that_its_answer_names():
+    stand = Stand()
+    stand.origin.script = [
+        stand.says(FRESH, ("Cache-Groups", '"lists", "a"'), body=b"1"),
+        stand.says(FRESH, ("Cache-Groups", '"b"'), body=b"2"),
+        stand.says(("Cache-Group-Invalidation", '"lists"')),
+        stand.says(FRESH, body=b"3"),
+    ]
+    await stand.ask("/x")
+    await stand.ask("/y")
+    await stand.ask("/elsewhere", "POST", body=b"write")
+    assert ((await stand.ask("/y")).body, (await stand.ask("/x")).body) == (b"2", b"3")
+
+
+async def test_a_304_may_bring_other_groups_and_a_read_invalidates_none():
+    stand = Stand()
+    stand.origin.script = [
+        stand.says(("Cache-Control", "max-age=1"), ETAG, ("Cache-Groups", '"old"')),
+        stand.says(FRESH, ("Cache-Groups", '"new"'), status=304),
+        stand.says(FRESH, ("Cache-Group-Invalidation", '"new"')),
+        stand.says(("Cache-Group-Invalidation", '"old"')),
+        stand.says(("Cache-Group-Invalidation", '"new"')),
+        stand.says(FRESH, body=b"anew"),
+    ]
+    await stand.ask()
+    await stand.clock.advance(5)
+    await stand.ask()
+    await stand.ask("/read")
+    await stand.ask("/write", "DELETE")
+    assert (await stand.ask()).trail.cache == "hit"
+    await stand.ask("/write", "DELETE")
+    assert (await stand.ask()).body == b"anew"
+
+
+# ---- asked again at once -----------------------------------------------------------------------------------------------
+
+
+class Slow(MemoryStore):
+    """Takes so many seconds to show what was stored."""
+
+    def __init__(self, seconds):
+        super().__init__(64 * 1024 * 1024)
+        self.clock, self.seconds = FakeClock(), seconds
+
+    async def create(self, entry):
+        writer = await super().create(entry)
+        return _SlowWriter(writer, self)
+
+
+class _SlowWriter:
+    def __init__(self, writer, store):
+        self.writer, self.store = writer, store
+        self.write, self.abandon = writer.write, writer.abandon
+
+    async def commit(self, entry=None):
+        await self.store.clock.sleep(self.store.seconds)
+        return await self.writer.commit(entry)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"hello"), (204, b""), (200, ChunkedBody(b"a", b"b")), (404, b"none")],
+    ids=["sized", "empty", "chunked", "404"],
+)
+@pytest.mark.parametrize("seconds", [0.05, 5.0])
+async def test_who_has_an_answer_whole_finds_it_stored_if_that_takes_no_longer_than_a_tenth_of_a_second(
+    status, body, seconds
+):
+    slow = Slow(seconds)
+    stand = Stand(store=slow)
+    slow.clock = stand.clock
+    stand.origin.script = [stand.says(FRESH, ETAG, status=status, body=body), stand.says(FRESH, ETAG)]
+    asking = stand.begin()
+    await stand.quiet()
+    assert not asking.done()
+    await stand.clock.advance(0.06)
+    assert asking.done() is (seconds < 0.1)
+    await stand.clock.advance(0.05)
+    assert (await asking).status == status
+    if seconds < 0.1:
+        assert (await stand.ask()).trail.cache == "hit"
+    await stand.cache.close()
+
+
+async def test_a_pass_waits_for_nothing():
+    stand = Stand()
+    stand.origin.script = [stand.says(("Cache-Control", "no-store"), body=ChunkedBody(b"a"))]
+    assert (await stand.ask()).body == b"a"  # with a clock that stands still
+
+
+async def test_three_hundred_variants_of_one_key_are_bounded():
+    stand = Stand(repeat=True)
+    stand.origin.script = [
+        lambda asked: stand.says(FRESH, ETAG, ("Vary", "Foo"), body=asked.head.fields["Foo"].encode())(asked)
+    ]
+    for number in range(300):
+        await stand.clock.advance(0.01)
+        assert (await stand.ask(fields=[("Foo", str(number))])).body == str(number).encode()
+    await stand.quiet()
+    stored = [entry async for entry in stand.store.entries(Selector())]
+    assert len(stored) == MOST_VARIANTS
+    assert (await stand.ask(fields=[("Foo", "299")])).trail.cache == "hit"
+    assert (await stand.ask(fields=[("Foo", "0")])).trail.cache == "miss"
+
+
+@pytest.mark.parametrize(
+    ("control", "wish", "status"),
+    [
+        ("max-age=1", "stale-if-error=60", 200),
+        ("max-age=1", "stale-if-error=5", 500),
+        ("max-age=1", "stale-if-error", 500),
+        ("max-age=1", "", 500),
+        ("max-age=1, must-revalidate", "stale-if-error=60", 500),
+        ("max-age=1, stale-if-error=60", "stale-if-error=5", 200),
+    ],
+)
+async def test_a_request_may_widen_its_window_for_failures_rfc_5861(control, wish, status):
+    stand = Stand()
+    stand.origin.script = [stand.says(("Cache-Control", control), ETAG), stand.says(status=500)]
+    await stand.ask()
+    await stand.clock.advance(30)
+    answer = await stand.ask(fields=[("Cache-Control", wish)])
+    assert answer.status == status
+    assert ("STALE_ERROR" in answer.cache) is (status == 200)

@@ -34,8 +34,14 @@ class Scene:
         self.kept.append(part)
         return self.takes is None or len(self.kept) < self.takes
 
-    def pump(self, storing=True):
-        return asyncio.ensure_future(self.shared.pump(self.sink if storing else None))
+    def pump(self, storing=True, stored_at_once=True):
+        return asyncio.ensure_future(self._pumped(storing, stored_at_once))
+
+    async def _pumped(self, storing, stored_at_once):
+        taken = await self.shared.pump(self.sink if storing else None)
+        if stored_at_once:
+            self.shared.stored.set_result(ENTRY if taken else None)
+        return taken
 
 
 async def rest(reader):
@@ -104,7 +110,6 @@ async def test_who_holds_others_up_is_parked_where_the_length_is_known(length):
         assert await reading == WHOLE
         return
     assert await pump is True
-    scene.shared.stored.set_result(ENTRY)
     assert await rest(slow) == b"".join(PARTS[1:])
     await slow.aclose()
 
@@ -116,7 +121,7 @@ async def test_who_holds_others_up_is_parked_where_the_length_is_known(length):
 async def test_a_parked_reader_whose_rest_is_nowhere_gets_a_broken_body(stored, entry):
     scene = Scene(stored=stored)
     slow, quick = scene.shared.reader(), scene.shared.reader()
-    scene.pump()
+    scene.pump(stored_at_once=False)
     reading = asyncio.ensure_future(rest(quick))
     await scene.clock.advance(6)
     await reading
@@ -134,7 +139,6 @@ async def test_the_rest_from_a_streaming_store_begins_where_the_reader_was(parts
     await anext(slow)
     await scene.clock.advance(6)
     await reading
-    scene.shared.stored.set_result(ENTRY)
     assert await rest(slow) == b"".join(parts)[10:]
 
 
@@ -214,3 +218,35 @@ async def test_done_within():
     await settle()
     future.set_result(None)
     assert await waiting is True
+
+
+@pytest.mark.parametrize("length", [100, None])
+async def test_the_end_is_kept_back_until_the_store_has_it(length):
+    scene = Scene(length=length)
+    reader = scene.shared.reader()
+    scene.pump(stored_at_once=False)
+    reading = asyncio.ensure_future(rest(reader))
+    await settle(60)
+    assert not reading.done()
+    scene.shared.stored.set_result(ENTRY)
+    assert await reading == WHOLE
+
+
+@pytest.mark.parametrize("length", [100, None])
+async def test_the_end_is_kept_back_for_a_tenth_of_a_second_at_most(length):
+    scene = Scene(length=length)
+    reader = scene.shared.reader()
+    scene.pump(stored_at_once=False)
+    reading = asyncio.ensure_future(rest(reader))
+    await scene.clock.advance(0.099)
+    assert not reading.done()
+    await scene.clock.advance(0.002)
+    assert await reading == WHOLE
+
+
+async def test_nothing_is_kept_back_of_what_is_not_stored():
+    scene = Scene()
+    reader = scene.shared.reader()
+    scene.pump(storing=False, stored_at_once=False)
+    assert await rest(reader) == WHOLE
+    await scene.shared.held_until_stored()

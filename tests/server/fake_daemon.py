@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +105,12 @@ def without_pair() -> dict[str, Any]:
     return document | {"state": "unready", "reason": "there is no pair and nothing is stored"}
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class FakeDaemon:
     """Remembers what it was asked; `fails` is raised by every call that does something."""
@@ -116,6 +123,8 @@ class FakeDaemon:
     outcome: dict[str, Any] | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     logins: dict[str, str] = field(default_factory=dict)
+    filling: asyncio.Event = field(default_factory=_set)
+    outlook_line: str = ""
 
     def status(self) -> dict[str, Any]:
         return self.document
@@ -123,6 +132,12 @@ class FakeDaemon:
     def readiness(self, strict: bool) -> tuple[bool, str, str]:
         self.calls.append(("readiness", strict))
         return self.ready
+
+    def outlook(self) -> str:
+        return self.outlook_line
+
+    async def test_alerts(self) -> dict[str, Any]:
+        return self._did("test_alerts")
 
     def _did(self, *call: Any) -> dict[str, Any]:
         self.calls.append(call)
@@ -185,6 +200,20 @@ class FakeDaemon:
     async def purge(self, what: Mapping[str, object]) -> int:
         self._did("purge", dict(what))
         return 3
+
+    async def explain(self, described: object) -> dict[str, Any]:
+        return self._did("explain", described)
+
+    async def warm(self, described: Sequence[object]) -> AsyncGenerator[dict[str, Any], None]:
+        self._did("warm", list(described))
+        try:
+            for number, each in enumerate(described):
+                await self.filling.wait()
+                outcome = str(each).strip("/")
+                detail = "no" if outcome == "failed" else ""
+                yield {"number": number, "url": each, "outcome": outcome, "status": None, "detail": detail}
+        finally:
+            self.calls.append(("warmed",))
 
     async def reload(self) -> dict[str, Any]:
         return self._did("reload")

@@ -146,12 +146,6 @@ async def test_show() -> None:
     assert (status, problem["exit_code"], problem["detail"]) == (404, 1, "nothing is stored for GET /p")
 
 
-@pytest.mark.parametrize("path", ["/api/cache/warm", "/api/explain"])
-async def test_what_comes_later_says_so(path: str) -> None:
-    status, problem, _ = await ask(FakeDaemon(), "POST", path, json={})
-    assert (status, problem["code"]) == (501, "not_implemented_yet")
-
-
 async def test_a_command_logs_in() -> None:
     daemon = FakeDaemon()
     _, begun, _ = await ask(daemon, "POST", "/api/login/start")

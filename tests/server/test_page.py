@@ -86,6 +86,17 @@ def test_a_short_runway_is_drawn_as_one_unless_all_is_well() -> None:
     assert "runway warn" not in status_page(healthy(chain="retrying"), "", NOW)
 
 
+def test_an_alert_says_by_when_a_person_is_needed() -> None:
+    calm = Reader(status_page(healthy() | {"alert": {"level": "none", "deadline": NOW + 60}}, "T", NOW))
+    assert "Alert" not in " ".join(calm.words)
+    loud = Reader(status_page(healthy() | {"alert": {"level": "notify", "deadline": NOW + 1500}}, "T", NOW))
+    said = " ".join(loud.words)
+    assert "Alert notify" in said
+    assert "A person is needed by Tue 14 Nov 2023, 22:38 UTC" in said
+    vague = Reader(status_page(healthy() | {"alert": {"level": "page", "deadline": None}}, "T", NOW))
+    assert "A person is needed by" not in " ".join(vague.words)
+
+
 def test_everything_else_is_on_the_page() -> None:
     text = read(healthy(), "The cache was emptied.").text
     for words in (

@@ -128,7 +128,7 @@ async def test_other_events_are_counted() -> None:
 
 
 async def test_gauges_are_read_at_the_scrape() -> None:
-    reading = Reading("valid", "retrying", 1_700_003_600.0, 3_600.0, 7, (("memory", 10), ("disk", 100)), 3)
+    reading = Reading("valid", "retrying", 1_700_003_600.0, 3_600.0, 7, (("memory", 10), ("disk", 100)), 3, 2)
     found = await samples(MetricsObserver(), reading)
     states = {dict(labels)["state"]: value for (name, labels), value in found.items() if name == "token_state"}
     assert states == {
@@ -147,6 +147,7 @@ async def test_gauges_are_read_at_the_scrape() -> None:
     assert found[of("cache_bytes", tier="memory")] == 10
     assert found[of("cache_bytes", tier="disk")] == 100
     assert found[of("in_flight")] == 3
+    assert found[of("alert_level")] == 2
     assert [dict(labels)["version"] for name, labels in found if name == "build_info"] == ["1.2.3"]
 
 

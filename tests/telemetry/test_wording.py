@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from passoproxy.core.events import (
+    AlertFailed,
     ChainChanged,
     EntriesEvicted,
     EntriesPurged,
+    EntriesWarmed,
     EntryStored,
     Event,
     Lifecycle,
@@ -18,6 +20,7 @@ from passoproxy.core.events import (
     RefreshFailed,
     RequestAnswered,
     RequestRejected,
+    RunwayWarned,
     StoreFailed,
     TaskFailed,
     TokenRefreshed,
@@ -110,6 +113,42 @@ from passoproxy.telemetry.wording import say
         ),
         (PairNotSaved("disk full"), "error", "the new pair lives in memory only, it cannot be written: disk full", {}),
         (PairFileDamaged("pair.json"), "error", "a stored pair cannot be understood: pair.json", {}),
+        (
+            RunwayWarned("raised", "log", "503", "wait", 60.0, 1_700_000_000.0),
+            "warning",
+            "the pair runs out unless it is renewed: 503",
+            {"alert": "log", "runway": "1 min", "deadline": "2023-11-14T22:13:20Z", "remedy": "wait"},
+        ),
+        (
+            RunwayWarned("repeated", "page", "", "", None, None),
+            "error",
+            "the pair runs out unless it is renewed",
+            {"alert": "page"},
+        ),
+        (
+            RunwayWarned("recovered", "none", "renewed", "", None, None),
+            "info",
+            "the pair is safe again: renewed",
+            {"alert": "none"},
+        ),
+        (
+            AlertFailed("webhook", "answered 500"),
+            "error",
+            "an alert did not get out: answered 500",
+            {"hook": "webhook"},
+        ),
+        (
+            EntriesWarmed(4, 3),
+            "info",
+            "revalidated the most used entries, because the runway shrinks",
+            {"asked": 4, "renewed": 3},
+        ),
+        (
+            EntriesWarmed(4, 3, "overloaded"),
+            "info",
+            "revalidated the most used entries, because the runway shrinks",
+            {"asked": 4, "renewed": 3, "ended_by": "overloaded"},
+        ),
         (EntryStored("k", "r", 9), "debug", "stored an answer", {"key": "k", "route": "r", "bytes": 9}),
         (EntriesEvicted(1), "debug", "evicted 1 entry to make room", {"tier": "disk"}),
         (EntriesPurged(2, "command"), "info", "purged 2 entries", {"why": "command"}),

@@ -39,6 +39,8 @@ class Life:
     endpoint: TokenEndpoint | None = None
     chance: float = 0.5
     provider: Provider = PROVIDER
+    seed: Callable[[], bytes] | None = None
+    withdrawals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rotating = RotatingProvider(self.clock)
@@ -47,7 +49,9 @@ class Life:
         self.make()
 
     def make(self) -> Keeper:
-        asking = Asking(self.endpoint or self.rotating, self.provider, Client("id"), lambda: "client-secret")
+        asking = Asking(
+            self.endpoint or self.rotating, self.provider, Client("id"), lambda: "client-secret", self.observer
+        )
         self.asking = asking
         self.keeper = Keeper(
             asking=asking,
@@ -58,8 +62,13 @@ class Life:
             salt=self._salt,
             observe=self.observer,
             blocking=inline,
+            seed=self.seed,
+            withdrawn=self._withdrawn,
         )
         return self.keeper
+
+    async def _withdrawn(self, partition: str) -> None:
+        self.withdrawals.append(partition)
 
     def _salt(self) -> str:
         self.salts += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 
@@ -52,6 +53,7 @@ async def test_a_static_token_is_used_as_it_is():
     assert len(observer.of(ChainChanged)) == 1
     assert "token-1" not in repr(observer.events)
     keeper.add_login_pending(1e12)
+    keeper.limit_login_pending(1e12)
 
 
 async def test_a_changed_token_is_noticed_and_keeps_its_partition_only_with_its_subject():
@@ -68,8 +70,6 @@ async def test_a_changed_token_is_noticed_and_keeps_its_partition_only_with_its_
 
 
 async def test_it_is_read_again_within_thirty_seconds():
-    import asyncio
-
     keeper, file, clock, _ = await opened("one")
     task = asyncio.create_task(keeper.run())
     file.text = "two"
@@ -99,3 +99,12 @@ async def test_nothing_can_be_done_to_it():
     for order in (keeper.refresh(True), keeper.install(b"{}"), keeper.install_answer(RawAnswer(b"")), keeper.forget()):
         with pytest.raises(CommandFailure, match="static"):
             await order
+
+
+async def test_its_news_are_that_time_went_by():
+    keeper, _, clock, _ = await opened("one")
+    news = asyncio.ensure_future(keeper.news(5))
+    await clock.advance(4)
+    assert not news.done()
+    await clock.advance(1.1)
+    assert news.done()

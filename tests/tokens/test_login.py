@@ -265,3 +265,28 @@ async def test_logout_without_a_revocation_endpoint_and_without_a_pair():
             await scene.logins.logout()
         await scene.life.keeper.install(json.dumps(GOOD).encode())
         assert "no revocation endpoint" in await scene.logins.logout()
+
+
+async def test_a_login_that_came_to_nothing_is_open_no_more():
+    async with Scene() as scene:
+        first, second = scene.logins.begin(), scene.logins.begin()
+        await scene.life.clock.advance(60)
+        with pytest.raises(PersonNeeded):
+            await scene.logins.complete(f"error=access_denied&state={first.state}", COMMAND)
+        shown = scene.life.keeper.snapshot()
+        assert shown.login_until == pytest.approx(second.expires_at, abs=0.001)  # the other one still is
+        with pytest.raises(PersonNeeded):
+            await scene.logins.complete(f"error=access_denied&state={second.state}", COMMAND)
+        assert scene.life.keeper.snapshot().login_until is None
+
+
+async def test_a_login_that_is_denied_wakes_whoever_waits_for_it():
+    async with Scene() as scene:
+        ticket = scene.logins.begin()
+        news = asyncio.ensure_future(scene.life.keeper.news(1000))
+        await settle()
+        assert not news.done()
+        with pytest.raises(PersonNeeded):
+            await scene.logins.complete(f"error=access_denied&state={ticket.state}", COMMAND)
+        await settle()
+        assert news.done()

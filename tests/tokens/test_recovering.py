@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from itertools import pairwise
 
 import pytest
 
 from passoproxy.core.events import RefreshFailed
 from passoproxy.core.oauth.pair import Pair
+from passoproxy.errors import PairRolledBack
 from passoproxy.ports import RawAnswer
 from tests.fakes import PowerLoss, settle
 from tests.tokens.life import Life
@@ -229,4 +232,67 @@ async def test_a_clock_that_went_back_between_two_starts_delays_an_attempt_by_a_
     keeper = await life.start()
     await life.clock.advance(1.1)
     assert keeper.current() is not None
+    await life.stop()
+
+
+# ---- a store put back from an earlier time -----------------------------------------------------------------------------
+
+
+async def test_the_token_of_a_store_put_back_is_not_presented_but_by_force():
+    life = Life()
+    keeper = await life.started_with_pair()
+    await life.stop()
+    told = [PairRolledBack("/state: was put back from an earlier time")]
+
+    def load():
+        if told:
+            raise told.pop()
+        return life.store.generations[1]
+
+    life.store.load = load
+    life.store.answer = RawAnswer(json.dumps(life.rotating.issue()).encode(), previous_generation=1)
+    keeper = await life.start()
+    shown = keeper.snapshot()
+    assert (shown.access, shown.chain, shown.reason) == ("valid", "dead", "/state: was put back from an earlier time")
+    assert keeper.current().token == "access-1"
+    await life.clock.advance(3000)
+    assert life.rotating.bodies == []
+    forced = asyncio.create_task(keeper.refresh(force=True))
+    await life.clock.advance(2)
+    assert (await forced).chain == "healthy"
+    await life.stop()
+
+
+async def test_a_pair_without_refresh_token_has_nothing_to_lose_by_it():
+    life = Life()
+    await life.started_with_pair(refresh_token=None)
+    await life.stop()
+    told = [PairRolledBack("/state: was put back")]
+
+    def load():
+        if told:
+            raise told.pop()
+        return life.store.generations[1]
+
+    life.store.load = load
+    keeper = await life.start()
+    assert (keeper.snapshot().chain, keeper.current().token) == ("none", "access-1")
+    await life.stop()
+
+
+async def test_a_clock_that_was_set_back_while_nobody_looked_does_not_delay_the_renewal():
+    """A machine without a clock of its own starts in 1970; then its time is set, and all moments move with it."""
+    life = Life()
+    await life.started_with_pair()
+    await life.clock.advance(300)
+    await life.stop()
+    life.clock.step(-20 * 365 * 86400.0)
+    await life.start()
+    await life.clock.advance(60)
+    assert life.keeper.snapshot().generation == 2
+    assert len(life.rotating.bodies) == 1
+    assert 0 < life.keeper.snapshot().runway_seconds <= 3600
+    life.clock.step(20 * 365 * 86400.0)
+    await life.clock.advance(30)
+    assert 3400 < life.keeper.snapshot().runway_seconds <= 3600
     await life.stop()

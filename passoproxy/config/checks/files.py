@@ -22,7 +22,6 @@ _PLAIN_FILES = (
     "server.tls.cert_file",
     "server.tls.client_ca_file",
     "store.ca_file",
-    "oauth.seed_file",
 )
 
 
@@ -81,6 +80,16 @@ def private_key(facts: Facts) -> Iterator[Finding]:
     yield from _readable("server.tls.key_file", path)
 
 
+def seed(facts: Facts) -> Iterator[Finding]:
+    """The seed is a credential. It may be gone: it is read only where no pair is stored, and told of then."""
+    path = facts.settings.oauth.seed_file
+    seen = exposure(path, in_container=inside_container(facts.environ)) if path is not None else None
+    if path is not None and seen is not None and not seen.excused and not _given_by_service_manager(path, facts):
+        yield Finding(
+            "oauth.seed_file", f"{path} can be read by others (mode {seen.mode:04o})", f"run: chmod 600 {path}"
+        )
+
+
 def plain_files(facts: Facts) -> Iterator[Finding]:
     """Certificates and the like are there and can be read."""
     for key in _PLAIN_FILES:
@@ -110,7 +119,7 @@ def _content(key: str, path: Path | None, text: str) -> Iterator[Finding]:
             yield from _client_keys(key, shown, text)
         case "state.key" | "state.previous_key":
             try:
-                length = len(base64.b64decode(text, validate=True))
+                length = len(base64.b64decode(text.strip(), validate=True))
             except (binascii.Error, ValueError):
                 length = 0
             if length != 32:
@@ -185,4 +194,4 @@ def exposed(facts: Facts) -> Iterator[Advice]:
                 )
 
 
-RULES = (secrets, private_key, plain_files)
+RULES = (secrets, private_key, seed, plain_files)

@@ -19,7 +19,7 @@ def content_digest(body: bytes, fields: Fields, volatile: Iterable[str]) -> str:
     gzip); else of the bytes as they are.
     """
     paths = tuple(volatile)
-    if paths and _is_json(fields):
+    if paths and is_json(fields):
         plain = _decoded(body, fields.get("Content-Encoding", "").strip().lower())
         if plain is not None and (stable := _without_members(plain, paths)) is not None:
             return sha256(stable).hexdigest()
@@ -36,7 +36,8 @@ def is_made(tag: str) -> bool:
     return tag.startswith(f'W/"{_MARK}')
 
 
-def _is_json(fields: Fields) -> bool:
+def is_json(fields: Fields) -> bool:
+    """Whether the content is JSON by its media type."""
     essence = fields.get("Content-Type", "").partition(";")[0].strip().lower()
     return essence == "application/json" or essence.endswith("+json")
 

@@ -127,7 +127,7 @@ def _targeted_argument(key: str, item: object) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request's `Cache-Control` asks of a cache (RFC 9111 §5.2.1). Seconds; None where not asked.
+    """What a request's `Cache-Control` asks of a cache (RFC 9111 §5.2.1, RFC 5861 §4). Seconds; None where not asked.
 
     `max_stale` without an argument is infinite. `Pragma` is not read: RFC 9111 §5.4 deprecates it.
     """
@@ -138,6 +138,7 @@ class Asked:
     no_cache: bool = False
     no_store: bool = False
     only_if_cached: bool = False
+    stale_if_error: float = 0.0
 
 
 NOTHING_ASKED = Asked()
@@ -156,6 +157,7 @@ def asked(fields: Fields) -> Asked:
         no_cache="no-cache" in said,
         no_store="no-store" in said,
         only_if_cached="only-if-cached" in said,
+        stale_if_error=said.seconds("stale-if-error") or 0.0,
     )
 
 

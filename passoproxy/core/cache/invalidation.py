@@ -1,10 +1,11 @@
-"""What an unsafe request makes of stored answers (RFC 9111 §4.4), and what it purges by a route's word."""
+"""What an unsafe request makes of stored answers (RFC 9111 §4.4, RFC 9875 §3), and what it purges by a route's word."""
 
 from __future__ import annotations
 
 from urllib.parse import urljoin, urlsplit
 
 from passoproxy.core.cache.entry import Selector
+from passoproxy.core.cache.groups import invalidated_groups
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.http.messages import RequestHead, ResponseHead
 
@@ -27,6 +28,7 @@ def invalidated(
         *(Selector(target=target) for target in dict.fromkeys(targets)),
         Selector(key=key),
         *(Selector(tag=tag) for tag in policy.purges),
+        *(Selector(tag=tag) for tag in invalidated_groups(answer.fields)),
     )
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from passoproxy.core.cache import status
-from passoproxy.core.cache.directives import Asked
+from passoproxy.core.cache.directives import NOTHING_ASKED, Asked
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.partial import covers
 from passoproxy.core.cache.terms import Terms
 from passoproxy.core.cache.validation import nominees
 from passoproxy.core.cache.variants import selected
@@ -57,6 +58,8 @@ class Fetch:
     why: str
     entry: Entry | None = None
     terms: Terms | None = None
+    part: Entry | None = None
+    """A stored part that is not enough for this request: the rest may be all that has to be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +75,23 @@ TermsOf = Callable[[Entry], Terms]
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """The world at the moment of planning: `now` in epoch seconds, whether the origin is never asked, and whether it asked for a pause."""
+    """The world at the moment of planning: `now` in epoch seconds, whether the origin is never asked, and whether it asked for a pause.
+
+    `ranged` says that a `Range` of the request counts, since it is a GET: a stored part may answer it.
+    """
 
     now: float
     offline: bool = False
     cooling: bool = False
+    ranged: bool = False
 
 
 def plan(asked: Asked, request: Fields, stored: Sequence[Entry], terms_of: TermsOf, around: Circumstances) -> Plan:
     """The plan for a GET, a HEAD, or a POST that counts as a read. `stored` are all variants of its key, the youngest first."""
     entry = selected(stored, request) if stored else None
+    part = None
+    if entry is not None and entry.status == 206 and not (around.ranged and covers(entry, request)):
+        entry, part = None, entry
     if entry is not None:
         terms = terms_of(entry)
         if not terms.objection:
@@ -90,13 +100,17 @@ def plan(asked: Asked, request: Fields, stored: Sequence[Entry], terms_of: Terms
         return Refuse("only-if-cached, and nothing stored" if asked.only_if_cached else "offline, and nothing stored")
     if entry is not None:
         return Fetch("miss", f"what is stored may not be used: {terms.objection}")
+    if part is not None:
+        return Fetch("partial", "only a part is stored (RFC 9111 §3.3)", part=part)
     named = nominees(None, stored)
     if named:
         return Revalidate(None, None, named, "vary-miss", "other variants are stored, and may be named by their tags")
     return Fetch("vary-miss", "no stored variant matches") if stored else Fetch("uri-miss", "nothing stored")
 
 
-def on_failure(entry: Entry | None, terms: Terms | None, failure: Failure, now: float) -> Serve | None:
+def on_failure(
+    entry: Entry | None, terms: Terms | None, failure: Failure, now: float, asked: Asked = NOTHING_ASKED
+) -> Serve | None:
     """The stale answer that may serve after asking has failed (RFC 9111 §4.2.4, RFC 5861 §4); None where none may.
 
     A request's wish for something fresher does not stand in the way: there is nothing fresher to be had.
@@ -105,12 +119,17 @@ def on_failure(entry: Entry | None, terms: Terms | None, failure: Failure, now: 
         return None
     if terms.is_fresh(now) and not terms.must_validate:
         return Serve(entry, terms, "fresh, and asking anew failed", detail=_own_detail(terms))
-    until = terms.error_until if failure is Failure.ERROR else terms.unauthorized_until
+    until = _error_until(terms, asked) if failure is Failure.ERROR else terms.unauthorized_until
     if not terms.not_before <= now < until:
         return None
     return Serve(
         entry, terms, f"stale, within the window that ends at {until:.0f}", is_stale=True, detail=failure.value
     )
+
+
+def _error_until(terms: Terms, asked: Asked) -> float:
+    # The request may widen the window for itself (RFC 5861 §4), never what is prohibited (RFC 9111 §4.2.4).
+    return terms.error_until if terms.never_stale else max(terms.error_until, terms.fresh_until + asked.stale_if_error)
 
 
 def _with_entry(asked: Asked, entry: Entry, terms: Terms, stored: Sequence[Entry], around: Circumstances) -> Plan:

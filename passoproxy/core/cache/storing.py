@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from passoproxy.core.cache.content import is_json
 from passoproxy.core.cache.directives import Asked
 from passoproxy.core.cache.freshness import HEURISTIC_STATUSES, lifetime
 from passoproxy.core.cache.said import Said
@@ -52,7 +53,7 @@ def judge(
         return Leave(why, permanent=said.status < 400 and said.status not in _PARTS)
     if nominated(head.fields) is None:
         return Leave("Vary: * matches no later request (RFC 9111 §4.1)")
-    if _too_large(head.fields, max_bytes):
+    if too_large(head.fields, max_bytes):
         return Leave("larger than cache.max_entry_size")
     if why := _nothing_gained(said, http_mode):
         return Leave(why, permanent=said.status < 400)
@@ -76,7 +77,8 @@ def objection(said: Said) -> str:
 
 
 def storable_fields(fields: Fields, said: Said, response_time: float) -> Fields:
-    """The fields to keep: without those of a qualified `no-cache` or `private`, with a Date (RFC 9110 §6.6.1).
+    """The fields to keep: without those of a qualified `no-cache` or `private`, with a Date (RFC 9110 §6.6.1), and with `Accept-Ranges`
+    where ranges are served from what is stored: not from JSON, whose links are rewritten.
 
     A cookie is kept where the origin itself lets the answer be reused (RFC 9111 §7.3), not where a route does. Hop-by-hop fields are gone
     already: whoever spoke with the origin removed them.
@@ -86,7 +88,11 @@ def storable_fields(fields: Fields, said: Said, response_time: float) -> Fields:
         gone |= _COOKIES
     if said.shared:
         gone |= said.directives.fields_named("private")
-    having = () if "Date" in fields else (("Date", print_date(response_time)),)
+    having = [] if "Date" in fields else [("Date", print_date(response_time))]
+    if is_json(fields):
+        gone |= {"accept-ranges"}
+    elif said.status == 200 and "Accept-Ranges" not in fields:
+        having.append(("Accept-Ranges", "bytes"))
     return changed(fields, without=gone, having=having) if having or any(name in fields for name in gone) else fields
 
 
@@ -111,6 +117,7 @@ def _nothing_gained(said: Said, http_mode: bool) -> str:
     return ""
 
 
-def _too_large(fields: Fields, max_bytes: int) -> bool:
+def too_large(fields: Fields, max_bytes: int) -> bool:
+    """Whether an answer says of itself that it is longer than `max_bytes`."""
     length = fields.get("Content-Length", "")
     return length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > max_bytes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.freshness import Lifetime, initial_age, lifetime
 from passoproxy.core.cache.overriding import with_policy
+from passoproxy.core.cache.partial import whole_status
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.said import said_by
 from passoproxy.core.cache.storing import objection
@@ -25,6 +26,8 @@ class Terms:
 
     The `…_until` of the windows count from the end of freshness, and are minus infinity where stale use is prohibited.
     `refresh_from` is when a hit begins to renew it in the background, infinite if never. `objection` says why it may not be used at all.
+
+    `fresh_from` is `not_before`, or infinite for what is never fresh: a clock that was set back makes nothing younger than new.
     """
 
     lifetime: Lifetime
@@ -39,6 +42,7 @@ class Terms:
     refresh_from: float = float("inf")
     overridden: bool = False
     objection: str = ""
+    fresh_from: float = float("-inf")
 
     def age(self, now: float) -> float:
         """The current age in seconds (RFC 9111 §4.2.3), never negative."""
@@ -46,12 +50,12 @@ class Terms:
 
     def is_fresh(self, now: float) -> bool:
         """Whether it is fresh (RFC 9111 §4.2); an answer from the future is not."""
-        return self.not_before <= now < self.fresh_until
+        return self.fresh_from <= now < self.fresh_until
 
 
 def terms(entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
     """The terms of `entry` under `policy`."""
-    own = said_by(entry.status, entry.fields, response_time=entry.response_time, shared=mode.shared)
+    own = said_by(whole_status(entry.status), entry.fields, response_time=entry.response_time, shared=mode.shared)
     said = with_policy(own, policy)
     span = lifetime(said, heuristics=mode.http)
     born_at = entry.response_time - initial_age(entry.fields, entry.request_time, entry.response_time)
@@ -71,4 +75,5 @@ def terms(entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
         refresh_from=fresh_until - policy.refresh_ahead * span.seconds if renewed_ahead else float("inf"),
         overridden=said.overridden,
         objection=objection(said),
+        fresh_from=entry.response_time - CLOCK_TOLERANCE if span.seconds > 0.0 else float("inf"),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from passoproxy.core.cache.content import is_made
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.partial import is_partial
 from passoproxy.core.cache.variants import nominated, varies
 from passoproxy.core.http.conditional import CONDITIONS, bare, is_weak, readable_tag, readable_tags
 from passoproxy.core.http.grammar import parse_date, print_date
@@ -14,6 +15,9 @@ from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, cha
 
 KEPT_FROM_BODY = frozenset({"content-length", "content-encoding", "content-range", "transfer-encoding"})
 """What describes the stored bytes and no 304 may change (RFC 9111 §3.2)."""
+
+MOST_NAMED = 16
+"""How many other variants a validation names: the head of a request has to stay within what origins take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,13 @@ def can_be_validated(entry: Entry) -> bool:
 
 def nominees(selected: Entry | None, stored: Sequence[Entry]) -> tuple[Entry, ...]:
     """Whom a validation may name: the selected answer, and every other variant by a strong tag, since that names the same bytes."""
-    others = [each for each in stored if each is not selected and (tag := validator_of(each)) and not is_weak(tag)]
+    others = [
+        each
+        for each in stored
+        if each is not selected and not is_partial(each) and (tag := validator_of(each)) and not is_weak(tag)
+    ]
     first = [selected] if selected is not None and can_be_validated(selected) else []
-    return (*first, *others)
+    return (*first, *others[:MOST_NAMED])
 
 
 def question(head: RequestHead, selected: Entry | None, named: Sequence[Entry]) -> RequestHead:
@@ -56,17 +64,27 @@ def question(head: RequestHead, selected: Entry | None, named: Sequence[Entry]) 
     conditions = [("If-None-Match", ", ".join(tags))] if tags else []
     if selected is not None and parse_date(modified := selected.fields.get("Last-Modified", "")) is not None:
         conditions.append(("If-Modified-Since", modified))
-    return head.with_fields(changed(head.fields, without=CONDITIONS, having=conditions))
+    return head.with_fields(changed(head.fields, without=(*CONDITIONS, "Range"), having=conditions))
 
 
 def unconditional(head: RequestHead) -> RequestHead:
-    """The request without any condition."""
-    return head.with_fields(changed(head.fields, without=CONDITIONS)) if has_conditions(head.fields) else head
+    """The request for the whole answer, without any condition."""
+    fields = head.fields
+    bare = not has_conditions(fields) and "Range" not in fields and "If-Range" not in fields
+    return head if bare else head.with_fields(changed(fields, without=(*CONDITIONS, "Range")))
+
+
+def whole(head: RequestHead) -> RequestHead:
+    """The request for the whole answer, with the client's other conditions."""
+    fields = head.fields
+    if "Range" not in fields and "If-Range" not in fields:
+        return head
+    return head.with_fields(changed(fields, without=("Range", "If-Range")))
 
 
 def has_conditions(fields: Fields) -> bool:
-    """Whether a request has a condition of its own."""
-    return any(name in fields for name in CONDITIONS)
+    """Whether a request has a condition of its own; `If-Range` is none but a part of `Range` (RFC 9110 §13.1.5)."""
+    return any(name in fields for name in CONDITIONS if name != "If-Range")
 
 
 def forwarded_conditions(head: RequestHead) -> RequestHead:
@@ -80,7 +98,7 @@ def forwarded_conditions(head: RequestHead) -> RequestHead:
         return head
     # RFC 9110 §13.1.3: If-Modified-Since was to be ignored beside the tags; alone it would begin to count.
     if not foreign:
-        return head.with_fields(changed(head.fields, without=CONDITIONS))
+        return head.with_fields(changed(head.fields, without=("If-None-Match", "If-Modified-Since")))
     return head.with_fields(changed(head.fields, having=[("If-None-Match", ", ".join(foreign))]))
 
 

@@ -8,8 +8,9 @@ refresh never takes a valid token away. So there is no one boolean, but two word
             healthy, retrying ──lost──▶ unknown ──obtained──▶ healthy
                                         unknown ──given up──▶ dead
             healthy, retrying, unknown ──refused──▶ dead ──obtained──▶ healthy
+            healthy, retrying ──handed over──▶ unknown   (somebody else may spend the token; taken back: obtained)
 
-A chain is given up when its access token has ended and its refresh token may not be presented again. `unknown` does not go back to
+A chain is given up when its access token has ended and its refresh token may not be presented again, or is somebody else's. `unknown` does not go back to
 `retrying`: a replay that failed has told nothing about the token. What is not in a table cannot happen, and `moved` says so. When things
 happen is the business of `timing`, what is shown that of `snapshot`.
 """
@@ -56,6 +57,8 @@ class Happening(StrEnum):
     """An attempt's answer is lost."""
     REFUSED = "refused"
     """The provider refuses the refresh token."""
+    HANDED_OVER = "handed over"
+    """The pair was exported: it is somebody else's to renew, and its fate is not known here."""
     ENDED = "ended"
     """The access token's time is up, or it was refused and nobody knows its time."""
     GIVEN_UP = "given up"
@@ -71,7 +74,11 @@ ACCESS: dict[tuple[Access, Happening], Access] = {
     **{(state, _H.OBTAINED_BARE): _A.VALID for state in Access},
     **{(state, _H.OBTAINED_SPENT): _A.VALID for state in Access},
     **{(state, _H.FORGOTTEN): _A.NONE for state in Access},
-    **{(state, happening): state for state in Access for happening in (_H.FAILED, _H.LOST, _H.REFUSED, _H.GIVEN_UP)},
+    **{
+        (state, happening): state
+        for state in Access
+        for happening in (_H.FAILED, _H.LOST, _H.REFUSED, _H.HANDED_OVER, _H.GIVEN_UP)
+    },
     (_A.NONE, _H.ENDED): _A.NONE,
     (_A.VALID, _H.ENDED): _A.EXPIRED,
     (_A.EXPIRED, _H.ENDED): _A.EXPIRED,
@@ -94,6 +101,10 @@ CHAIN: dict[tuple[Chain, Happening], Chain] = {
     (_C.RETRYING, _H.LOST): _C.UNKNOWN,
     (_C.UNKNOWN, _H.LOST): _C.UNKNOWN,
     (_C.DEAD, _H.LOST): _C.DEAD,
+    (_C.HEALTHY, _H.HANDED_OVER): _C.UNKNOWN,
+    (_C.RETRYING, _H.HANDED_OVER): _C.UNKNOWN,
+    (_C.UNKNOWN, _H.HANDED_OVER): _C.UNKNOWN,
+    (_C.DEAD, _H.HANDED_OVER): _C.DEAD,
     (_C.HEALTHY, _H.REFUSED): _C.DEAD,
     (_C.RETRYING, _H.REFUSED): _C.DEAD,
     (_C.UNKNOWN, _H.REFUSED): _C.DEAD,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from passoproxy.core.http.grammar import print_date
 from passoproxy.core.oauth.chain import Access, Chain, Standing
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
@@ -16,7 +19,9 @@ class TokenSnapshot:
 
     `access` is none, valid or expired; `chain` none, healthy, retrying, unknown or dead. `runway_seconds` is null where no person is ever
     needed, or where nobody can know. `served_until` is when clients stop being served with the token in use unless it is renewed before.
-    `saved` is False while the pair lives in memory only.
+    `saved` is False while the pair lives in memory only. `role` is owner, or following where another process renews the pair;
+    `login_until` is when a login that is open now ends at the latest, `as_of` the moment of the snapshot by the clock of all the others.
+    `handed_over_at` is when the pair was exported and so became somebody else's to renew, null while it is ours.
     """
 
     access: str
@@ -33,6 +38,10 @@ class TokenSnapshot:
     obtained_at: float | None
     last_error: str
     saved: bool
+    role: str = "owner"
+    login_until: float | None = None
+    as_of: float = 0.0
+    handed_over_at: float | None = None
 
 
 def snapshot(
@@ -45,26 +54,72 @@ def snapshot(
     last_error: str = "",
     next_refresh_at: float | None = None,
     saved: bool = True,
-    login_open: bool = False,
+    login_until: float | None = None,
+    handed_over_at: float | None = None,
 ) -> TokenSnapshot:
     """The pair as it is shown at `now`."""
     left = runway(pair, standing, terms, now)
     return TokenSnapshot(
         access=standing.access.value,
         chain=standing.chain.value,
-        reason=reason or _reason(standing, terms),
+        reason=reason or _reason(standing, terms, handed_over_at),
         runway_seconds=left,
         access_until=pair.access_until if pair else None,
         served_until=pair.access_until if pair and standing.access is Access.VALID else None,
         next_refresh_at=next_refresh_at,
-        remedy=_remedy(standing, terms, left, login_open, saved),
+        remedy=_remedy(standing, terms, left, login_until is not None, saved, handed_over_at is not None),
         link=terms.link if terms.needs_person else "",
         generation=pair.generation if pair else 0,
         grant=terms.grant,
         obtained_at=pair.obtained_at if pair else None,
         last_error=last_error,
         saved=saved,
+        login_until=login_until,
+        as_of=now,
+        handed_over_at=handed_over_at,
     )
+
+
+UNTOLD = TokenSnapshot(
+    access=Access.NONE.value,
+    chain=Chain.NONE.value,
+    reason="the pair's owner has not told anything yet",
+    runway_seconds=None,
+    access_until=None,
+    served_until=None,
+    next_refresh_at=None,
+    remedy="",
+    link="",
+    generation=0,
+    grant="authorization_code",
+    obtained_at=None,
+    last_error="",
+    saved=True,
+    role="following",
+)
+"""What one who follows shows before the owner was heard."""
+
+
+def told(document: Mapping[str, object]) -> TokenSnapshot:
+    """The snapshot that the pair's owner told, as one who follows shows it. Members that are missing or of another kind are as in `UNTOLD`."""
+    known = {name: _of_kind(document.get(name), getattr(UNTOLD, name)) for name in TokenSnapshot.__slots__}
+    return replace(UNTOLD, **{**known, "role": UNTOLD.role})
+
+
+def aged(shown: TokenSnapshot, passed: float, now: float) -> TokenSnapshot:
+    """What was told `passed` seconds ago, as it is at `now` if nothing happened meanwhile."""
+    left = None if shown.runway_seconds is None else max(0.0, shown.runway_seconds - passed)
+    if shown.access == Access.VALID and shown.access_until is not None and shown.access_until <= now:
+        return replace(shown, runway_seconds=left, as_of=now, access=Access.EXPIRED.value, served_until=None)
+    return replace(shown, runway_seconds=left, as_of=now)
+
+
+def _of_kind(value: object, default: Any) -> Any:
+    """`value` where it is what may stand in the place of `default`: a moment where that is None, else something of its type."""
+    if default is None or type(default) is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if fits else default  # type: ignore[arg-type]
+    return value if type(value) is type(default) else default
 
 
 _REASONS = {
@@ -75,7 +130,9 @@ _REASONS = {
 }
 
 
-def _reason(standing: Standing, terms: Terms) -> str:
+def _reason(standing: Standing, terms: Terms, handed_over_at: float | None) -> str:
+    if handed_over_at is not None:
+        return f"handed over by 'token export' on {print_date(handed_over_at)}: it is renewed elsewhere now"
     if standing.chain in _REASONS:
         return _REASONS[standing.chain]
     if standing.access is Access.NONE:
@@ -83,13 +140,17 @@ def _reason(standing: Standing, terms: Terms) -> str:
     return "a static token is used as it is" if terms.grant == "static" else "there is no refresh token"
 
 
-def _remedy(standing: Standing, terms: Terms, left: float | None, login_open: bool, saved: bool) -> str:
+def _remedy(
+    standing: Standing, terms: Terms, left: float | None, login_open: bool, saved: bool, handed_over: bool
+) -> str:
     if not saved:
         return "make room or permissions in state.directory: the pair lives in memory only"
     if standing.chain is Chain.HEALTHY or terms.grant == "static":
         return ""
     if login_open:
         return "a login is under way: finish it in the browser"
+    if handed_over:
+        return "import or log in for a pair of its own; 'passoproxy token refresh --force' takes this one back, if nobody has refreshed it yet"
     if not terms.needs_person:
         return "check that the provider can be reached and oauth.client_id and its secret are right"
     if standing.chain is Chain.RETRYING and left != 0:

@@ -5,6 +5,8 @@ All moments are epoch seconds of one clock that does not step (the keeper sees t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from passoproxy.core.oauth.chain import Access, Chain, Standing
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
@@ -39,6 +41,29 @@ def refresh_moment(pair: Pair, terms: Terms, chance: float) -> float | None:
     lifetime = shorter_lifetime(pair)
     delay = terms.refresh_at * lifetime if lifetime is not None else UNKNOWN_LIFETIME_INTERVAL
     return pair.obtained_at + delay * (1 + JITTER * (2 * chance - 1))
+
+
+def rooted(pair: Pair, now: float, terms: Terms) -> Pair:
+    """A stored pair as it is to be lived with at `now`.
+
+    One from the future was obtained before the wall clock was set back, or lost in a restart of the machine: its age is unknown, and moments
+    that far away would let it die unnoticed. It is taken for due.
+    """
+    if pair.obtained_at <= now:
+        return pair
+    lifetime = shorter_lifetime(pair)
+    delay = terms.refresh_at * lifetime if lifetime is not None else UNKNOWN_LIFETIME_INTERVAL
+    return moved_in_time(pair, now - delay - pair.obtained_at)
+
+
+def moved_in_time(pair: Pair, seconds: float) -> Pair:
+    """`pair` with all its moments moved."""
+    return replace(
+        pair,
+        obtained_at=pair.obtained_at + seconds,
+        access_until=None if pair.access_until is None else pair.access_until + seconds,
+        refresh_until=None if pair.refresh_until is None else pair.refresh_until + seconds,
+    )
 
 
 def time_left(pair: Pair | None, now: float) -> float | None:
@@ -84,6 +109,11 @@ def patience(pair: Pair | None, now: float) -> float:
     """Seconds that one token request may take as a whole: generous, because an answer given up on may cost the pair."""
     left = time_left(pair, now)
     return 60.0 if not left else max(10.0, min(60.0, left / 3))
+
+
+def is_worth_filling(pair: Pair, now: float) -> bool:
+    """Whether more than a tenth of the pair's life is used: then it is renewed before a stop (`oauth.refresh_on_exit`)."""
+    return now - pair.obtained_at > 0.1 * (shorter_lifetime(pair) or UNKNOWN_LIFETIME_INTERVAL)
 
 
 def is_last_stand(pair: Pair | None, now: float) -> bool:

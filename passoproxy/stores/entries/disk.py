@@ -1,7 +1,8 @@
 """Entries on disk: metadata in a database, bodies as files, in one folder that several processes may share.
 
 This is where the parts meet: `disk_database` and `disk_rows` (metadata, eviction), `disk_bodies` (files), `scribe` (the one thread that
-writes), `lanes` (threads that read), `shared_page` (what processes tell one another), `disk_syncing` (durability), `disk_sweeping` (what a crash left).
+writes), `lanes` (threads that read), `disk_purging` and `disk_clearing` (purges), `shared_page` (what processes tell one another), `disk_syncing`
+(durability), `disk_sweeping` (what a crash left).
 The loop never waits for a disk.
 """
 
@@ -20,20 +21,20 @@ from passoproxy.core.events import EntriesEvicted, Event, StoreFailed, TaskFaile
 from passoproxy.errors import CannotCreate, EntryStoreFailure
 from passoproxy.ports import Body, Observer, StoreStats, nobody
 from passoproxy.stores.entries.disk_bodies import Bodies, Incoming, make_private
+from passoproxy.stores.entries.disk_clearing import Clearing
 from passoproxy.stores.entries.disk_committing import Committing
 from passoproxy.stores.entries.disk_database import Database
 from passoproxy.stores.entries.disk_jobs import (
     Correcting,
     Discarding,
-    LoggingPurge,
     MakingRoom,
     Premises,
     Storing,
     SweepingOut,
-    TakingOut,
     Updating,
 )
 from passoproxy.stores.entries.disk_lookup import Lookup
+from passoproxy.stores.entries.disk_purging import FEW, Purging
 from passoproxy.stores.entries.disk_sifting import Sifting
 from passoproxy.stores.entries.disk_sweeping import Sweeping
 from passoproxy.stores.entries.disk_syncing import Syncing
@@ -55,7 +56,8 @@ class DiskStore:
     """An `EntryStore` in `directory`.
 
     `secret` (16 bytes or more, not kept in that folder) proves that rows are ours. `patience` is how many seconds another process
-    that writes is waited for. Raises CannotCreate where the folder cannot be made; what fails later is an `EntryStoreFailure` or a miss.
+    that writes is waited for; a purge of up to `few` entries has removed them when it is answered. Raises CannotCreate where the folder
+    cannot be made; what fails later is an `EntryStoreFailure` or a miss.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class DiskStore:
         observer: Observer = nobody,
         monotonic: Callable[[], float] = time.monotonic,
         patience: float = 2.0,
+        few: int = FEW,
     ) -> None:
         self._folder, self._observer, self._monotonic = directory, observer, monotonic
         seal, bodies = Seal(secret), Bodies(directory)
@@ -108,7 +111,10 @@ class DiskStore:
         self._lane = Lane("cache-reader", _READERS, self._database.leave)
         self._lookup = Lookup(self._premises, self._database, self._lane, self._on_failure)
         self._scribe = Scribe(self._committing.carry_out, self._committing.tick, self._committing.leave, self._on_fault)
+        self._clearing = Clearing(self._premises, self._database, self._scribe.give, self._on_fault)
+        self._purging = Purging(self._premises, self._lookup, self._call, self._write, self._clearing.ask, few)
         self._sweeping.start()
+        self._clearing.start()
 
     # ---- what callers ask ------------------------------------------------------------------------------------------
 
@@ -140,13 +146,7 @@ class DiskStore:
         await self._write(Discarding(self._premises, entry))
 
     async def purge(self, selector: Selector) -> int:
-        await self._write(LoggingPurge(self._premises, selector))
-        count, sifting = 0, Sifting(selector)
-        while not sifting.done:
-            rowids = await self._call(partial(self._lookup.sift, sifting))
-            if rowids:
-                count += await self._write(TakingOut(self._premises, rowids, selector))
-        return count
+        return await self._purging.purge(selector)
 
     async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
         sifting = Sifting(selector)
@@ -180,6 +180,7 @@ class DiskStore:
         await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
+        self._clearing.stop()
         self._sweeping.stop()
         self._lane.stop()
         self._scribe.stop()

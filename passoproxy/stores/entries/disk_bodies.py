@@ -23,6 +23,7 @@ from passoproxy.stores.entries.guarded_disk import BODIES
 from passoproxy.stores.entries.names import BODY_PATTERN
 
 INCOMING = "incoming"
+ASIDE = "removed"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _REMEMBERED = 32_768
@@ -95,6 +96,7 @@ class Bodies:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / BODIES
         self.incoming = folder / INCOMING
+        self._aside = folder / ASIDE
         self._shards: set[str] = set()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._lock = threading.Lock()
@@ -178,6 +180,30 @@ class Bodies:
         """The body is gone."""
         with self._lock:
             self._seen.pop(name, None)
+
+    def remove(self, name: str) -> None:
+        """Removes the body, if it is one and there."""
+        shard, _, rest = name.partition("/")
+        if BODY_PATTERN.fullmatch(name):
+            with contextlib.suppress(OSError):
+                folder = os.open(self.folder / shard, _FOLDER)
+                try:
+                    os.unlink(rest, dir_fd=folder)
+                finally:
+                    os.close(folder)
+        self.forget(name)
+
+    def set_aside(self) -> None:
+        """Takes all bodies away at once; what was set aside is to be removed (`aside`) at leisure. Those being written stay."""
+        make_private(self._aside)
+        os.rename(self.folder, self._aside / secrets.token_hex(8))
+        self.make_folders()
+        with self._lock:
+            self._seen.clear()
+
+    def aside(self) -> Path | None:
+        """The folder of what was set aside and lies there still."""
+        return self._aside if self._aside.is_dir() else None
 
     def shards(self) -> list[str]:
         """The folders that hold bodies."""

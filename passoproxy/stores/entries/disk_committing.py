@@ -10,8 +10,9 @@ from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.disk_database import Database
 from passoproxy.stores.entries.disk_jobs import Premises
 from passoproxy.stores.entries.disk_lookup import OnFailure
+from passoproxy.stores.entries.disk_purge_jobs import StartingAnew
 from passoproxy.stores.entries.disk_rows import Rows
-from passoproxy.stores.entries.faults import Damaged, translated
+from passoproxy.stores.entries.faults import Damaged, OwnFault, translated
 from passoproxy.stores.entries.names import key_name, mark_of
 from passoproxy.stores.entries.scribe import Asked, Changes, Outcome
 from passoproxy.stores.entries.shared_page import PURGED
@@ -36,12 +37,12 @@ class Committing:
         on_evicted: Callable[[int], None],
         on_failure: OnFailure,
         on_stored: Callable[[Sequence[str]], None],
-        on_no_room: Callable[[], None],
+        on_loss: Callable[[], None],
     ) -> None:
         self._premises, self._database, self._touches = premises, database, touches
         self._together_bytes = max(1 << 20, max_bytes // 16)
         self._on_evicted, self._on_failure, self._on_stored = on_evicted, on_failure, on_stored
-        self._on_no_room = on_no_room
+        self._on_loss = on_loss
         self._touched_at = self._gave_back_at = time.monotonic()
 
     def carry_out(self, asked: Sequence[Asked]) -> list[Outcome]:
@@ -55,14 +56,30 @@ class Committing:
         batch: list[Outcome] = []
         need = 0
         for outcome in outcomes:
-            if batch and need + outcome.asked.job.need > self._together_bytes:
+            job = outcome.asked.job
+            if batch and (job.alone or batch[0].asked.job.alone or need + job.need > self._together_bytes):
                 yield batch
                 batch, need = [], 0
             batch.append(outcome)
-            need += outcome.asked.job.need
+            need += job.need
         yield batch
 
     def _carry_out(self, batch: list[Outcome]) -> None:
+        job = batch[0].asked.job
+        if isinstance(job, StartingAnew):
+            self._start_anew(job, batch[0])
+        else:
+            self._carry_out_together(batch)
+
+    def _start_anew(self, job: StartingAnew, outcome: Outcome) -> None:
+        try:
+            outcome.result = job.instead(self._database)
+            self._on_loss()  # what was set aside is to be removed
+        except EntryStoreFailure as failure:
+            self._on_failure(str(failure), pause=True)
+            outcome.error = failure
+
+    def _carry_out_together(self, batch: list[Outcome]) -> None:
         changes, held = Changes(), False
         try:
             rows = self._database.rows()
@@ -94,7 +111,7 @@ class Committing:
             self._premises.page.tell([mark_of(name) for name in gone], changed=True, heeded_by_all=True)
             self._on_evicted(len(gone))
         if not fits:
-            self._on_no_room()  # unless large bodies are under way, what is counted is wrong
+            self._on_loss()  # unless large bodies are under way, what is counted is wrong
             for outcome in batch:
                 if outcome.asked.job.need:
                     outcome.error = EntryStoreFailure(
@@ -115,13 +132,26 @@ class Committing:
         return able
 
     def _commit(self, rows: Rows, able: Sequence[Outcome]) -> Changes:
-        """One transaction; where the database turns out damaged, once more in a new one."""
+        """One transaction; where the database turns out damaged, once more in a new one; where one job is at fault, one for each."""
         try:
             return self._transact(rows, able)
+        except OwnFault as fault:
+            return self._one_by_one(able) if len(able) > 1 else self._at_fault(able[0], fault)
         except Damaged as damage:
             self._on_failure(str(damage), pause=False)
-            self._database.condemn(rows)
+            self._database.condemn(rows, damage)
             return self._transact(self._database.rows(), able)
+
+    def _one_by_one(self, able: Sequence[Outcome]) -> Changes:
+        whole = Changes()
+        for outcome in able:
+            whole.add(self._commit(self._database.rows(), [outcome]))
+        return whole
+
+    def _at_fault(self, outcome: Outcome, fault: OwnFault) -> Changes:
+        outcome.error = fault
+        self._on_failure(str(fault), pause=False)
+        return Changes()
 
     def _transact(self, rows: Rows, able: Sequence[Outcome]) -> Changes:
         changes = Changes()
@@ -160,6 +190,8 @@ class Committing:
     def tick(self) -> None:
         """Writes down what was asked for, keeps the journal short, notices that the folder was taken away."""
         now = time.monotonic()
+        with contextlib.suppress(OSError):
+            self._premises.page.mend()
         if now - self._gave_back_at >= GIVE_BACK_SECONDS:
             self._gave_back_at = now
             self._give_back()

@@ -11,14 +11,18 @@ import fcntl
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.disk_rows import DATABASE, JOURNALS, Rows
-from passoproxy.stores.entries.faults import Damaged, translated
+from passoproxy.stores.entries.disk_soundness import is_sound
+from passoproxy.stores.entries.faults import Damaged, OwnFault, translated
 
 _LOCK = "lock"
+_EXAMINED_AGAIN = 60.0
+"""Seconds within which a database that was found sound is not examined again."""
 
 
 class Database:
@@ -41,6 +45,7 @@ class Database:
         self._rows: Rows | None = None
         self._file = (0, 0)
         self._mine = threading.local()
+        self._found_sound, self._examined_at = (0, 0), 0.0
 
     def rows(self) -> Rows:
         """The open database, as this thread may use it."""
@@ -53,13 +58,26 @@ class Database:
             self._mine.rows = rows
         return rows
 
-    def condemn(self, rows: Rows) -> None:
-        """Throws a damaged database away, unless someone has done so already, and begins another. Raises EntryStoreFailure."""
+    def condemn(self, rows: Rows, damage: Damaged) -> None:
+        """Throws a damaged database away, unless someone has done so already, and begins another. Raises EntryStoreFailure.
+
+        Damage that is only suspected is looked for first; OwnFault where there is none.
+        """
+        with self._changing:
+            if rows is self._rows and self._file_there() == self._file:
+                self._examine(damage)
+        self.replace(rows)
+
+    def replace(self, rows: Rows) -> None:
+        """Throws the database away, unless someone has done so already, and begins another, if need be later. Raises EntryStoreFailure."""
         with self._changing:
             if rows is self._rows and self._file_there() == self._file:
                 with self._alone(), translated(self._folder):
                     self._remove()
-            self._opened(rows)
+            with contextlib.suppress(
+                EntryStoreFailure
+            ):  # what cannot be made now is made by whoever asks for it when it can be
+                self._opened(rows)
         self._on_new()
 
     def leave(self) -> None:
@@ -89,7 +107,8 @@ class Database:
             with self._alone():
                 try:
                     rows = self._open()
-                except Damaged:
+                except Damaged as damage:
+                    self._examine(damage)
                     replaced = True
                     with translated(self._folder):
                         self._remove()
@@ -123,6 +142,17 @@ class Database:
             os.fchmod(file, 0o600)
         finally:
             os.close(file)
+
+    def _examine(self, damage: Damaged) -> None:
+        """Returns where there is damage; else the fault is ours, and nothing may be thrown away for it."""
+        if damage.proven:
+            return
+        there, now = self._file_there(), time.monotonic()
+        if self._found_sound != there or now - self._examined_at > _EXAMINED_AGAIN:
+            if not is_sound(self._path):
+                return
+            self._found_sound, self._examined_at = there, now
+        raise OwnFault(f"{damage}; nothing is wrong with the file, so it is kept: please report this") from damage
 
     def _remove(self) -> None:
         for name in (DATABASE, *JOURNALS):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.entry import Entry
 from passoproxy.stores.entries import purge_log
 from passoproxy.stores.entries.disk_bodies import Bodies, Incoming
 from passoproxy.stores.entries.disk_rows import Row, Rows
-from passoproxy.stores.entries.hints import hints_of, judged
+from passoproxy.stores.entries.disk_undone import NONE, Undones
+from passoproxy.stores.entries.hints import hints_of
 from passoproxy.stores.entries.names import body_name, key_name, mark_of, row_name
 from passoproxy.stores.entries.scribe import Changes, Job
 from passoproxy.stores.entries.sealing import Seal
-from passoproxy.stores.entries.shared_page import ANYTHING, PURGED, SharedPage
+from passoproxy.stores.entries.shared_page import SharedPage
 from passoproxy.stores.entries.variants import with_variant
 
 
@@ -62,7 +63,7 @@ class Storing(Job):
         self._stored = False
         if self._is_purged(rows):
             return None
-        there = [(row, self._premises.opened(row)) for row in rows.of_key(key_name(self._entry.key))]
+        there = self._there(rows)
         kept = {entry.identifier for entry in with_variant([entry for _, entry in there if entry], self._entry)[1:]}
         mark = mark_of(self._row)
         for row, entry in there:
@@ -76,11 +77,27 @@ class Storing(Job):
         self._stored = True
         return self._entry
 
+    def _there(self, rows: Rows) -> list[tuple[Row, Entry | None]]:
+        """The variants of the key; those that a purge took and that lie there still go on the way."""
+        found = [(row, self._premises.opened(row)) for row in rows.of_key(key_name(self._entry.key))]
+        undone = Undones.of(rows) if found else NONE
+        if not undone:
+            return found
+        there = []
+        for row, entry in found:
+            taker = undone.taker(row, entry) if entry is not None else 0
+            if taker:
+                rows.take_out(row, but_not=self._file)
+                rows.purging.count_remaining(taker, -1)
+            else:
+                there.append((row, entry))
+        return there
+
     def _is_purged(self, rows: Rows) -> bool:
         missed = self._premises.page.purges - self._purges
         if missed == 0:
             return False
-        purges = rows.purges_after(self._purges)
+        purges = rows.purging.since(self._purges)
         return len(purges) < missed or purge_log.counts_against(purges, self._began, self._entry)
 
     def finish(self, held: bool) -> None:
@@ -105,7 +122,7 @@ class Updating(Job):
     def apply(self, rows: Rows, changes: Changes) -> None:
         row = rows.named(row_name(self._entry))
         stored = self._premises.opened(row) if row else None
-        if row is None or stored is None:
+        if row is None or stored is None or Undones.of(rows).means(row, stored):
             return
         entry = replace(self._entry, digest=stored.digest, size=stored.size)
         rows.rewrite(row.rowid, self._premises.seal.close(entry), hints_of(entry))
@@ -123,6 +140,8 @@ class Discarding(Job):
         if row is None:
             return
         stored = self._premises.opened(row)
+        if stored is not None and Undones.of(rows).means(row, stored):
+            return
         if stored is None or self._if_digest is None or stored.digest == self._if_digest:
             rows.take_out(row)
             changes.changed.append(mark_of(row.name))
@@ -134,60 +153,6 @@ class Discarding(Job):
         if row is not None:
             rows.disk.remove(row.filename)
         self._premises.page.tell([mark_of(name)], changed=True)
-
-
-class LoggingPurge(Job):
-    """Writes a purge down, so that it counts for answers that any process asked for before it."""
-
-    def __init__(self, premises: Premises, selector: Selector) -> None:
-        self._premises, self._selector = premises, selector
-
-    def apply(self, rows: Rows, changes: Changes) -> None:
-        changes.purges = rows.log_purge(
-            max(self._premises.page.purges, changes.purges), purge_log.encode(self._selector)
-        )
-
-    def in_need(self, rows: Rows) -> None:
-        """A purge that is counted and not in the log means everything that is under way."""
-        self._premises.page.raise_purges(self._premises.page.purges + 1)
-        self._premises.page.tell([PURGED], changed=False)
-
-
-class TakingOut(Job):
-    """Removes those of the rows at `rowids` that `selector` means; the result is how many visible entries went."""
-
-    def __init__(self, premises: Premises, rowids: Iterable[int], selector: Selector) -> None:
-        self._premises, self._rowids, self._selector = premises, tuple(rowids), selector
-
-    def apply(self, rows: Rows, changes: Changes) -> int:
-        count = 0
-        for row, visible in self._meant(rows):
-            rows.take_out(row)
-            count += visible
-            changes.changed.append(mark_of(row.name))
-        return count
-
-    def _meant(self, rows: Rows) -> Iterable[tuple[Row, bool]]:
-        for rowid in self._rowids:
-            row = rows.at(rowid)
-            if row is None:
-                continue
-            meant = judged(self._selector, row.hints) if self._selector.key is None else None
-            if meant is not None:  # the hints tell all that was asked: no need to open a hundred thousand entries
-                if meant:
-                    yield row, True
-                continue
-            entry = self._premises.opened(row)
-            if entry is None or self._selector.matches(entry):
-                yield row, entry is not None
-
-    def in_need(self, rows: Rows) -> int:
-        count = 0
-        for row, visible in self._meant(rows):
-            rows.disk.remove(row.filename)
-            count += visible
-        self._premises.page.tell([ANYTHING], changed=True, heeded_by_all=True)
-        return count
 
 
 class SweepingOut(Job):

@@ -12,15 +12,18 @@ from passoproxy.ports import Body
 from passoproxy.stores.entries.disk_bodies import Incoming
 from passoproxy.stores.entries.disk_database import Database
 from passoproxy.stores.entries.disk_jobs import Premises
+from passoproxy.stores.entries.disk_matching import meant, not_meant, perhaps
 from passoproxy.stores.entries.disk_reading import open_body
 from passoproxy.stores.entries.disk_rows import Row, Rows
 from passoproxy.stores.entries.disk_sifting import Sifting
+from passoproxy.stores.entries.disk_undone import NONE, Undones
 from passoproxy.stores.entries.faults import Damaged, translated
 from passoproxy.stores.entries.lanes import Lane
 from passoproxy.stores.entries.names import key_name
 from passoproxy.stores.entries.variants import youngest_first
 
 T = TypeVar("T")
+_Found = tuple[Undones, list[Row]]
 
 
 class OnFailure(Protocol):
@@ -35,6 +38,7 @@ class Lookup:
     def __init__(self, premises: Premises, database: Database, lane: Lane, on_failure: OnFailure) -> None:
         self._premises, self._database, self._lane, self._on_failure = premises, database, lane, on_failure
         self._folder = premises.folder
+        self._none_undone_at = -1
 
     def _ask(self, question: Callable[[Rows], T], nothing: T) -> T:
         """What `question` finds; `nothing` where the database is damaged, which is then begun anew."""
@@ -44,15 +48,33 @@ class Lookup:
                 return question(rows)
         except Damaged as damage:
             self._on_failure(str(damage), pause=False)
-            self._database.condemn(rows)
+            self._database.condemn(rows, damage)
             return nothing
 
     def select(self, key: str) -> tuple[tuple[Entry, ...], list[int]]:
         """The variants of a primary key, and where rows lie among them that are not ours."""
-        rows: list[Row] = self._ask(lambda rows: rows.of_key(key_name(key)), [])
+        nothing: _Found = NONE, []
+        undone, rows = self._ask(lambda rows: (self._undone(rows), rows.of_key(key_name(key))), nothing)
         opened = [(row, self._premises.opened(row)) for row in rows]
-        found = [entry for _, entry in opened if entry is not None and entry.key == key]
+        found = [
+            entry
+            for row, entry in opened
+            if entry is not None and entry.key == key and not (undone and undone.means(row, entry))
+        ]
         return youngest_first(found), [row.rowid for row, entry in opened if entry is None]
+
+    def _undone(self, rows: Rows) -> Undones:
+        """The purges in force and not carried out; asked for before the rows, so that none that ends meanwhile is missed.
+
+        With the number of the last purge at which there were none, there are none: it costs nothing to know that.
+        """
+        purges = self._premises.page.purges
+        if purges == self._none_undone_at:
+            return NONE
+        undone = Undones.of(rows)
+        if not undone:
+            self._none_undone_at = purges
+        return undone
 
     def open_body(self, entry: Entry) -> Body | None:
         """See `disk_reading.open_body`."""
@@ -65,9 +87,38 @@ class Lookup:
 
     def sifted(self, sifting: Sifting, selector: Selector) -> list[Entry]:
         """The entries in the next rows that `selector` really means."""
-        rows: list[Row] = self._ask(sifting.rows, [])
-        opened = (self._premises.opened(row) for row in rows)
-        return [entry for entry in opened if entry is not None and selector.matches(entry)]
+        nothing: _Found = NONE, []
+        undone, rows = self._ask(lambda rows: (self._undone(rows), sifting.rows(rows)), nothing)
+        opened = ((row, self._premises.opened(row)) for row in rows)
+        return [
+            entry
+            for row, entry in opened
+            if entry is not None and selector.matches(entry) and not (undone and undone.means(row, entry))
+        ]
+
+    def few(self, selector: Selector, most: int) -> list[int] | None:
+        """Where all rows lie that `selector` may mean; None where those that it means for certain are more than `most`."""
+        nothing: list[int] | None = []
+        return self._ask(lambda rows: self._few(rows, selector, most), nothing)
+
+    def _few(self, rows: Rows, selector: Selector, most: int) -> list[int] | None:
+        found = rows.purging.meeting(meant(selector), most + 1)
+        return None if len(found) > most else [*found, *rows.purging.meeting(perhaps(selector), -1)]
+
+    def purged_by(self, selector: Selector, number: int) -> int:
+        """How many entries went with that purge, which has just begun: without those that earlier ones took, whose rows lie there still."""
+        return self._ask(lambda rows: self._purged_by(rows, selector, number), 0)
+
+    def _purged_by(self, rows: Rows, selector: Selector, number: int) -> int:
+        undone = Undones.of(rows)
+        earlier = [not_meant(other, before) for before, other in undone.purges if before < number]
+        asked = [row for rowid in rows.purging.meeting(perhaps(selector), -1) if (row := rows.at(rowid)) is not None]
+        others = Undones([(before, other) for before, other in undone.purges if before < number])
+        opened = ((row, self._premises.opened(row)) for row in asked)
+        vague = sum(
+            entry is not None and selector.matches(entry) and not others.means(row, entry) for row, entry in opened
+        )
+        return rows.purging.count(meant(selector), *earlier) + vague
 
     def counted(self) -> tuple[int, int]:
         """How many entries there are, and the bytes of all files."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +16,13 @@ from typing import Any, NamedTuple
 import diskcache
 from diskcache.core import DBNAME
 
+from passoproxy.stores.entries.disk_purge_rows import PurgeRows
+from passoproxy.stores.entries.faults import Planted
 from passoproxy.stores.entries.guarded_disk import GuardedDisk
 
 DATABASE = DBNAME
 JOURNALS = (f"{DBNAME}-wal", f"{DBNAME}-shm")
 _PAGE = 4096
-_KEPT_PURGES = 1000
 _OVERHEAD = 2048
 """Bytes that a row takes beside its body's: an estimate to make room by, corrected by what the file really takes."""
 
@@ -35,16 +35,20 @@ class Row(NamedTuple):
     hints: object
     value: object
     filename: str
+    stored_after: int = 0
+    """The last purge when it was stored, where a purge was being carried out then, else 0."""
 
 
 _COLUMNS = (
-    "rowid, CAST(key AS BLOB), tag, value, CAST(filename AS BLOB)"  # as bytes: text that is none must not stop a select
+    # as bytes: text that is none must not stop a select; access_count is diskcache's, who only counts under another eviction policy
+    "rowid, CAST(key AS BLOB), tag, value, CAST(filename AS BLOB), access_count"
 )
 
 
 def _row(found: tuple[Any, ...]) -> Row:
-    rowid, key, hints, value, filename = found
-    return Row(rowid, (key or b"").decode("latin-1"), hints, value, (filename or b"").decode("latin-1"))
+    rowid, key, hints, value, filename, stored_after = found
+    after = stored_after if type(stored_after) is int else 0
+    return Row(rowid, (key or b"").decode("latin-1"), hints, value, (filename or b"").decode("latin-1"), after)
 
 
 class Rows(diskcache.Cache):  # type: ignore[misc]
@@ -81,7 +85,8 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
             disk_min_file_size=0,
         )
         self._most = max_bytes
-        self._sql("CREATE TABLE IF NOT EXISTS Purges (id INTEGER PRIMARY KEY, at REAL, selector BLOB)")
+        self.purging = PurgeRows(lambda *statement: self._sql(*statement))
+        self.purging.make()
 
     # ---- reading, in any thread ----------------------------------------------------------------------------------
 
@@ -119,11 +124,6 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         select = "SELECT tag, rowid FROM Cache WHERE (tag, rowid) > (?, ?) AND tag < ? ORDER BY tag, rowid LIMIT ?"
         return list(self._sql(select, (hints, rowid, end, most)).fetchall())
 
-    def purges_after(self, number: int) -> list[bytes]:
-        """The selectors of the purges behind `number`."""
-        found = self._sql("SELECT selector FROM Purges WHERE id > ?", (number,)).fetchall()
-        return [bytes(selector) for (selector,) in found]
-
     def journal_bytes(self) -> int:
         """What the journals take on disk."""
         total = 0
@@ -142,7 +142,7 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
 
     def entry_count(self) -> int:
         """How many entries there are."""
-        return self._number("count")
+        return max(0, self._number("count") - self.purging.remaining())
 
     def body_bytes(self) -> int:
         """The sum of the bodies' sizes, as the rows tell it."""
@@ -151,7 +151,7 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
     def _number(self, setting: str) -> int:
         value = self.reset(setting)
         if type(value) is not int or value < 0:
-            raise ValueError(f"its setting {setting!r} is no number")
+            raise Planted(f"its setting {setting!r} is no number")
         return value
 
     # ---- writing, in the scribe's thread --------------------------------------------------------------------------
@@ -165,6 +165,7 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
     def insert(self, name: str, value: bytes, hints: bytes) -> None:
         """A new row. Within a transaction; there must be no row of that name."""
         self.set(name, value, tag=hints)
+        self.purging.stamp(name)
 
     def rewrite(self, rowid: int, value: bytes, hints: bytes) -> None:
         """Another head for the same body."""
@@ -181,14 +182,6 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         update = "UPDATE Cache SET access_time = ? WHERE key >= ? AND key < ? AND raw = 1"
         for key in keys:
             self._sql(update, (now, f"{key}.", f"{key}/"))
-
-    def log_purge(self, after: int, selector: bytes) -> int:
-        """Writes down a purge under a number above `after` and every earlier one, which it returns."""
-        (last,) = self._sql("SELECT COALESCE(MAX(id), 0) FROM Purges").fetchone()
-        number = max(int(last), after) + 1
-        self._sql("INSERT INTO Purges VALUES (?, ?, ?)", (number, time.time(), selector))
-        self._sql("DELETE FROM Purges WHERE id <= ?", (number - _KEPT_PURGES,))
-        return number
 
     def make_room(self, need: int, rows: int) -> tuple[list[str], bool]:
         """Evicts the least recently used until `need` bytes and `rows` rows fit; the names of the bodies that went, and whether they fit."""

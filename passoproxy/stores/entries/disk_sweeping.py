@@ -93,10 +93,38 @@ class Sweeping:
             os.close(folder)
 
     def _sweep(self) -> None:
+        self._remove_aside()
         self._page.lower_pending(self._sweep_incoming())
         for shard in self._bodies.shards():
             self._sweep_shard(shard)
         self._sweep_rows()
+
+    def _remove_aside(self) -> None:
+        """Removes what a purge of everything set aside, and gives its bytes back as it goes."""
+        aside = self._bodies.aside()
+        if aside is None:
+            return
+        for taken in list(self._paused(aside)):
+            for shard in list(self._paused(taken)):
+                self._remove_shard(shard)
+            with contextlib.suppress(OSError):  # ended early, or not a folder
+                taken.rmdir()
+        with contextlib.suppress(OSError):
+            aside.rmdir()
+
+    def _remove_shard(self, shard: Path) -> None:
+        removed = 0
+        for count, path in enumerate(self._paused(shard), 1):
+            with contextlib.suppress(OSError):
+                size = os.stat(path, follow_symlinks=False).st_size
+                os.unlink(path)
+                removed += size
+            if count % _SLICE == 0:
+                self._page.add_pending(-removed)
+                removed = 0
+        self._page.add_pending(-removed)
+        with contextlib.suppress(OSError):
+            shard.rmdir()
 
     def _sweep_incoming(self) -> int:
         """Removes bodies that nobody is writing any more; the bytes of those that are being written."""

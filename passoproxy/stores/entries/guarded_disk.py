@@ -2,7 +2,7 @@
 
 diskcache unpickles whatever a row says is pickled, also under `JSONDisk`, and joins a row's file name to its folder unchecked
 (CVE-2025-69872). Here keys are row names, values are sealed entries, a file name is one that we would have given, and pickle is
-not reachable: each refusal is a ValueError, which `faults` reads as damage.
+not reachable: each refusal is `faults.Planted`, which is read as damage.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Never
 import diskcache
 from diskcache.core import MODE_RAW, UNKNOWN
 
+from passoproxy.stores.entries.faults import Planted
 from passoproxy.stores.entries.names import BODY_PATTERN
 from passoproxy.stores.entries.sealing import label_of
 
@@ -21,7 +22,7 @@ BODIES = "bodies"
 
 
 def _refuse(what: str) -> Never:
-    raise ValueError(f"the cache's database holds {what}")
+    raise Planted(f"it holds {what}")
 
 
 class GuardedDisk(diskcache.Disk):  # type: ignore[misc]

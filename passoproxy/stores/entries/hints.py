@@ -18,17 +18,19 @@ MAX_TARGET = 512
 _EXACT, _VAGUE = b"=", b"~"
 
 
-def _bytes(text: str) -> bytes:
+def text_bytes(text: str) -> bytes:
+    """Text as it stands in hints; odd characters of a header are kept."""
     return text.encode("utf-8", "surrogatepass")
 
 
-def _partition(partition: str) -> bytes:
-    return blake2b(_bytes(partition), digest_size=8).hexdigest().encode("ascii")
+def partition_hint(partition: str) -> bytes:
+    """16 hex digits that stand for a partition."""
+    return blake2b(text_bytes(partition), digest_size=8).hexdigest().encode("ascii")
 
 
 def hints_of(entry: Entry) -> bytes:
     """The hints of `entry`."""
-    target, route, tags = _bytes(entry.target), _bytes(entry.route), [_bytes(tag) for tag in entry.tags]
+    target, route, tags = text_bytes(entry.target), text_bytes(entry.route), [text_bytes(tag) for tag in entry.tags]
     vague = (
         len(target) > MAX_TARGET
         or b"" in tags
@@ -37,7 +39,7 @@ def hints_of(entry: Entry) -> bytes:
     parts = (
         target[:MAX_TARGET].replace(b"\0", b""),
         route.replace(b"\0", b""),
-        _partition(entry.partition),
+        partition_hint(entry.partition),
         b"\x1f".join(tag.replace(b"\0", b"") for tag in tags),
         _VAGUE if vague else _EXACT,
     )
@@ -51,7 +53,7 @@ def range_of(selector: Selector) -> tuple[bytes, bytes] | None:
         return None
     if selector.target is None:
         start = start.removesuffix("*")
-    first = _bytes(start).replace(b"\0", b"")[:MAX_TARGET]
+    first = text_bytes(start).replace(b"\0", b"")[:MAX_TARGET]
     return first, first + b"\xff"  # no text encodes to a byte as high, so this ends every target that begins so
 
 
@@ -62,9 +64,9 @@ def judged(selector: Selector, hints: object) -> bool | None:
         return None
     target, route, partition, tags, _ = parts
     return (
-        (selector.target is None or target == _bytes(selector.target))
-        and (selector.prefix is None or target.startswith(_bytes(selector.prefix.removesuffix("*"))))
-        and (selector.route is None or route == _bytes(selector.route))
-        and (selector.partition is None or partition == _partition(selector.partition))
-        and (selector.tag is None or (selector.tag != "" and _bytes(selector.tag) in tags.split(b"\x1f")))
+        (selector.target is None or target == text_bytes(selector.target))
+        and (selector.prefix is None or target.startswith(text_bytes(selector.prefix.removesuffix("*"))))
+        and (selector.route is None or route == text_bytes(selector.route))
+        and (selector.partition is None or partition == partition_hint(selector.partition))
+        and (selector.tag is None or (selector.tag != "" and text_bytes(selector.tag) in tags.split(b"\x1f")))
     )

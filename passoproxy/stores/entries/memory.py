@@ -41,9 +41,7 @@ class MemoryStore:
         return writer
 
     async def update(self, entry: Entry) -> None:
-        stored = next(
-            (known for known in self._shelf.variants(entry.key) or () if known.identifier == entry.identifier), None
-        )
+        stored = self._shelf.held(entry)
         if stored is not None:
             self._shelf.replace(replace(entry, digest=stored.digest, size=stored.size))
             self._generation += 1

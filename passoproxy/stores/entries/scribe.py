@@ -32,12 +32,21 @@ class Changes:
     stored: list[str] = field(default_factory=list)
     purges: int = 0
 
+    def add(self, others: Changes) -> None:
+        """What another transaction did, after this one."""
+        self.added += others.added
+        self.changed += others.changed
+        self.stored += others.stored
+        self.purges = max(self.purges, others.purges)
+
 
 class Job:
     """Something to be written. `need` is the room it takes, in bytes of bodies; `rows` how many rows it adds."""
 
     need = 0
     rows = 0
+    alone = False
+    """Whether it is no part of a transaction: then `disk_committing` asks it for what it does `instead`."""
 
     def prepare(self) -> None:
         """File work before the transaction; an error fails this job only."""

@@ -36,10 +36,10 @@ class Seal:
             raise ValueError(f"the cache's secret has {len(secret)} bytes; it needs {MIN_SECRET} or more")
         self._secret = blake2b(secret, digest_size=32, person=b"passoproxy entry").digest()
 
-    def close(self, entry: Entry) -> bytes:
-        """The value for `row_name(entry)`; the entry has its `digest` and `size`."""
+    def close(self, entry: Entry, bound: str = "") -> bytes:
+        """The value for `row_name(entry)`; the entry has its `digest` and `size`. `bound` is what else it must come with to be opened."""
         body = entry.size.to_bytes(8, "big") + bytes.fromhex(entry.digest[:16]) + codec.encode(entry)
-        return _MAGIC + self._proof(row_name(entry), hints_of(entry), body) + body
+        return _MAGIC + self._proof(row_name(entry) + bound, hints_of(entry), body) + body
 
     def open(self, row: str, hints: object, value: object) -> Entry | None:
         """The entry in `value`, or None if it was not closed by us for this row and these hints."""
@@ -49,6 +49,11 @@ class Seal:
         if not compare_digest(value[len(_MAGIC) : len(_MAGIC) + 16], self._proof(row, hints, body)):
             return None
         return codec.decode(body[16:])
+
+    def open_alone(self, row: str, value: object, bound: str = "") -> Entry | None:
+        """As `open`, where no hints are kept beside the value: they follow from the entry."""
+        entry = codec.decode(value[_HEAD:]) if isinstance(value, bytes) else None
+        return None if entry is None else self.open(row + bound, hints_of(entry), value)
 
     def _proof(self, row: str, hints: bytes, body: bytes) -> bytes:
         proof = blake2b(b"%s\0%d\0" % (row.encode(), len(hints)), digest_size=16, key=self._secret)

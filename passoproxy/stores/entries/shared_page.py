@@ -2,8 +2,12 @@
 
 512 words of 8 bytes: magic, generation, events, purges, bytes of bodies under way, and a ring of the last 504 events. An event is the
 48-bit mark of the primary key that it concerns (0: any) and 16 bits for who told it (0: everyone must heed it, the teller too).
-Reading is a load from memory; writing takes a file lock. The file is never made shorter: a mapped page that loses its file's
-bytes kills the process that touches it, so it is a single page and only ever rewritten in place.
+Reading is a load from memory; writing takes a file lock. The file is never made shorter by us, and only ever rewritten in place.
+
+If someone else cuts the file short (`truncate`, a shell's `>`), the system ends every process that touches the page with SIGBUS. Nothing in user space
+can prevent that: a mapping follows its file, and a handler could only end the process in another way. To read the file instead costs a system call
+at every hit. So the page is looked at a few times a second and made whole again (`mend`), which makes the moment short and not impossible; a
+supervisor starts the daemon anew, and nothing that is stored is lost by it. To remove or replace the file is harmless.
 """
 
 from __future__ import annotations
@@ -74,6 +78,21 @@ class SharedPage:
             self._open(floor=generation + 1)
             self._words[_GENERATION] = max(self._words[_GENERATION], generation + 1)
             return True
+
+    def mend(self) -> bool:
+        """Makes a file that was cut short whole again, as a new page; whether it was. Does not touch the page before. Raises OSError."""
+        if os.fstat(self._file).st_size >= SIZE:
+            return False
+        with self._lock:
+            os.ftruncate(self._file, SIZE)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                if self._words[_MAGIC_AT] != _MAGIC:
+                    # What had been counted to cannot be read any more: an hour's worth of milliseconds is above it.
+                    self._begin(floor=time.time_ns() // 1_000_000 + 3_600_000)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        return True
 
     @property
     def generation(self) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.stores.entries.eviction import Eviction, LeastRecentlyUsed
+from passoproxy.stores.entries.eviction import Eviction, S3Fifo
 from passoproxy.stores.entries.variants import with_variant, youngest_first
 
 _KEY_BYTES = 600
 _ENTRY_BYTES = 1600
 _PAIR_BYTES = 220
+_LET_GO = 64
 """What the objects themselves take, measured by `tests/stores/entries/test_shelf.py`: near enough for a bound."""
 
 
@@ -45,10 +46,11 @@ class Shelf:
         on_drop: Callable[[str], None] | None = None,
     ) -> None:
         self._max_bytes, self._most_of_key = max_bytes, max_bytes // 8
-        self._eviction: Eviction = eviction or LeastRecentlyUsed()
+        self._eviction: Eviction = eviction or S3Fifo()
         self._used = self._eviction.used
         self._on_drop = on_drop
         self._keys: dict[str, _Held] = {}
+        self._leaving: list[_Held] = []
         self.bytes_used = 0
         self.evictions = 0
 
@@ -62,6 +64,8 @@ class Shelf:
         """All variants, the youngest first; None where the key is not here."""
         held = self._keys.get(key)
         if held is None:
+            if self._leaving:
+                self._let_go()
             return None
         self._used(key)
         return held.variants
@@ -70,6 +74,13 @@ class Shelf:
         """The body of exactly this entry, if it is here."""
         held = self._keys.get(entry.key)
         return None if held is None else held.bodies.get(entry.identifier)
+
+    def held(self, entry: Entry) -> Entry | None:
+        """The variant of the same identifier as it is here; to ask for it so is no use of it."""
+        held = self._keys.get(entry.key)
+        if held is None:
+            return None
+        return next((known for known in held.variants if known.identifier == entry.identifier), None)
 
     def put(self, key: str, variants: Sequence[Entry]) -> bool:
         """These are all variants now; bodies of those that stayed are kept. Whether there was room."""
@@ -155,12 +166,26 @@ class Shelf:
         return True
 
     def clear(self) -> None:
-        """Forgets everything."""
-        for key in list(self._keys):
-            self.drop(key)
+        """Forgets everything, without a word to `on_drop`.
+
+        The memory itself is let go of in pieces, when something is looked for or put here: to free a hundred megabytes of entries takes longer
+        than anyone should be kept waiting. Until then it counts.
+        """
+        self._leaving.extend(self._keys.values())
+        self._keys = {}
+        self._eviction.cleared()
+
+    def _let_go(self) -> None:
+        for _ in range(min(_LET_GO, len(self._leaving))):
+            self.bytes_used -= self._leaving.pop().weight
 
     def _make_room(self) -> None:
+        if self._leaving:
+            self._let_go()
         while self.bytes_used > self._max_bytes:
+            if self._leaving:
+                self._let_go()
+                continue
             victim = self._eviction.victim()
             self.evictions += len(self._keys[victim].variants)
             self.drop(victim)

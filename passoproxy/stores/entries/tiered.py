@@ -27,7 +27,7 @@ from passoproxy.stores.entries.variants import with_variant
 BEHIND_BYTES = 32 * 1024 * 1024
 """More than this waiting for the slow store, and whoever stores next waits with it."""
 
-_SLICE = 200
+_SLICE = 32
 _MOST_ALONE = 4096
 _SMALL_BYTES = 256 * 1024
 
@@ -43,9 +43,9 @@ class TieredStore:
         self._seen = slow.events()
         self._by_mark: dict[int, str] = {}
         self._loading: dict[str, object] = {}
-        self._behind: dict[str, asyncio.Task[None]] = {}
+        self._behind: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
         self._behind_bytes = 0
-        self._alone: set[str] = set()  # identifiers of what the slow store does not hold
+        self._alone: dict[str, Entry] = {}  # by identifier: what the slow store does not hold
         self._most_alone = _MOST_ALONE
         self._own_changes = 0
 
@@ -105,6 +105,8 @@ class TieredStore:
         if marks is None:
             self._loading.clear()
             self._shelf.clear()
+            self._by_mark.clear()
+            self._alone.clear()
             return
         for mark in marks:
             key = self._by_mark.get(mark)
@@ -117,9 +119,8 @@ class TieredStore:
 
     def _drop_unshared(self) -> None:
         """Another process's purge cannot see what only we hold."""
-        for entry in [entry for key in self._shelf for entry in self._shelf.variants(key) or ()]:
-            if entry.identifier in self._alone or entry.identifier in self._behind:
-                self._shelf.remove(entry)
+        for entry in (*self._alone.values(), *(entry for entry, _ in self._behind.values())):
+            self._shelf.remove(entry)
         self._alone.clear()
 
     # ---- storing ---------------------------------------------------------------------------------------------------
@@ -162,22 +163,21 @@ class TieredStore:
 
     def keep_alone(self, entry: Entry) -> None:
         """The slow store does not take this one."""
-        self._alone.add(entry.identifier)
+        self._alone[entry.identifier] = entry
         if len(self._alone) > self._most_alone:  # most of them have left the memory long since
-            held = (each.identifier for key in self._shelf for each in self._shelf.variants(key) or ())
-            self._alone.intersection_update(held)
+            self._alone = {each.identifier: each for each in self._alone.values() if self._shelf.held(each)}
             self._most_alone = 2 * len(self._alone) + _MOST_ALONE
 
     def behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None:
         """Stores a visible entry in the slow store, behind the caller's back."""
         self._behind_bytes += entry.size
-        self._behind[entry.identifier] = asyncio.ensure_future(self._store_behind(entry, storing))
+        self._behind[entry.identifier] = entry, asyncio.ensure_future(self._store_behind(entry, storing))
 
     async def _store_behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None:
         try:
             if await storing is None:
                 self.hide(entry)
-            elif not any(known.identifier == entry.identifier for known in self._shelf.variants(entry.key) or ()):
+            elif self._shelf.held(entry) is None:
                 self.hide(entry)  # it was given up meanwhile, and the slow store asked before it had it
         except EntryStoreFailure:
             self.keep_alone(entry)
@@ -190,20 +190,18 @@ class TieredStore:
     async def settled(self) -> None:
         """Waits until the slow store has all that is visible now."""
         if self._behind:
-            await asyncio.wait(list(self._behind.values()))
+            await asyncio.wait([task for _, task in self._behind.values()])
 
     async def _settle(self, entry: Entry) -> None:
         storing = self._behind.get(entry.identifier)
         if storing is not None:
-            await asyncio.wait([storing])
+            await asyncio.wait([storing[1]])
 
     # ---- changing --------------------------------------------------------------------------------------------------
 
     async def update(self, entry: Entry) -> None:
         await self._settle(entry)
-        known = next(
-            (each for each in self._shelf.variants(entry.key) or () if each.identifier == entry.identifier), None
-        )
+        known = self._shelf.held(entry)
         if known is not None:
             self._shelf.replace(replace(entry, digest=known.digest, size=known.size))
         self._changed(entry.key)
@@ -222,7 +220,7 @@ class TieredStore:
         finally:
             self._changed(entry.key)
             self._shelf.remove(entry)
-            self._alone.discard(entry.identifier)
+            self._alone.pop(entry.identifier, None)
 
     async def purge(self, selector: Selector) -> int:
         await self.settled()
@@ -241,9 +239,7 @@ class TieredStore:
         for at in range(0, len(keys), _SLICE):
             for entry in self._shelf.find(selector, keys[at : at + _SLICE]):
                 self._shelf.remove(entry)
-                if entry.identifier in self._alone:
-                    self._alone.discard(entry.identifier)
-                    count += 1
+                count += self._alone.pop(entry.identifier, None) is not None
             await asyncio.sleep(0)
         return count
 
@@ -253,10 +249,10 @@ class TieredStore:
         await self.settled()
         async for entry in self._slow.entries(selector):
             yield entry
-        keys = list(self._shelf) if self._alone else []
-        for entry in self._shelf.find(selector, keys):
-            if entry.identifier in self._alone:
-                yield entry
+        for entry in list(self._alone.values()):
+            known = self._shelf.held(entry)
+            if known is not None and selector.matches(known):
+                yield known
 
     async def stats(self) -> StoreStats:
         await self.settled()

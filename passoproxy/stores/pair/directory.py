@@ -3,7 +3,9 @@
     lock            held by the owner for life               answer.json    a raw answer, durable before anyone interprets it
     pair.N.json     generation N; two are kept               reserve        room for the next answer, taken before a refresh is sent
     record.json     chain state, intent, spent tokens        *.damaged-T    what could not be understood, kept aside since T
+    seal            which folder this is, where it is sealed (and *.rolled-back-T, *.foreign-T, *.unsealed-T, *.other-key-T)
 
+All of them pass the store's cover (`sealed`) on their way to the disk and back; only the lock and the empty reserve do not.
 Nothing here decides anything: which generation counts is its number, what to do about a left-over is `core/oauth/transaction`'s word.
 """
 
@@ -17,9 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import PairDamaged, PairStoreFailure
+from passoproxy.errors import PairDamaged, PairRolledBack, PairStoreFailure
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import coding
+from passoproxy.stores.pair.cipher import SealBroken
 from passoproxy.stores.pair.folder import (
     TEMPORARY,
     own_folder,
@@ -31,9 +34,10 @@ from passoproxy.stores.pair.folder import (
     write_secret,
 )
 from passoproxy.stores.pair.ownership import Ownership
+from passoproxy.stores.pair.sealed import Cover, Plain
 
 ROOM = 96 * 1024
-"""Bytes of the reserve: an answer of 64 KiB in base64 with all that stands around it."""
+"""Bytes of the reserve: an answer of 64 KiB in base64 with all that stands around it, the seal included."""
 
 _GENERATION = re.compile(r"pair\.([0-9]{1,18})\.json")
 
@@ -41,11 +45,16 @@ T = TypeVar("T")
 
 
 class DirectoryPairStore:
-    """A PairStore in `directory`; `folder` is where it really is once acquired. `wall` names damaged files by their time."""
+    """A PairStore in `directory`; `folder` is where it really is once acquired. `wall` names damaged files by their time.
 
-    def __init__(self, directory: Path, wall: Callable[[], float] = time.time) -> None:
+    `acquire` also raises ConfigurationError, where `cover` has not the key of what is there.
+    """
+
+    def __init__(self, directory: Path, wall: Callable[[], float] = time.time, cover: Cover | None = None) -> None:
         self.folder = directory
         self._wall = wall
+        self._cover = cover or Plain()
+        self._said_behind = False
         self._ownership: Ownership | None = None
 
     def acquire(self) -> None:
@@ -53,6 +62,11 @@ class DirectoryPairStore:
             self.folder = own_folder(self.folder)
             ownership = Ownership(self.folder / "lock")
             ownership.take()
+            try:
+                self._cover.begin(self.folder, self._files(), int(self._wall()))
+            except BaseException:
+                ownership.leave()
+                raise
             self._ownership = ownership
             for left_over in self.folder.glob(f"*{TEMPORARY}"):
                 with contextlib.suppress(OSError):
@@ -64,49 +78,67 @@ class DirectoryPairStore:
             self._ownership = None
 
     def load(self) -> Pair | None:
-        """A damaged newest generation is moved aside and named by PairDamaged; asked again, the one before it is given."""
+        """A damaged newest generation is moved aside and named by PairDamaged; asked again, the one before it is given.
+
+        PairRolledBack, once, where a newer generation was here before; asked again, the newest one that is here now is given.
+        """
         numbers = self._generations()
         if not numbers:
             return None
         path = self._generation(numbers[-1])
-        pair = self._read(path, coding.decode_pair)
+        pair = self._read(path, "pair", numbers[-1], coding.decode_pair)
         if pair is not None and pair.generation != numbers[-1]:
             aside = set_aside(path, int(self._wall()))
             raise PairDamaged(f"{path}: holds another generation than its name says; kept as {aside.name}")
+        if not self._said_behind and self._cover.is_behind(numbers[-1]):
+            self._said_behind = True
+            raise PairRolledBack(
+                f"{self.folder}: was put back from an earlier time: generation {numbers[-1]} is the newest one here, and there was a newer one"
+            )
         return pair
 
     def load_record(self) -> ChainRecord:
-        return self._read(self.folder / "record.json", coding.decode_record) or ChainRecord()
+        return self._read(self.folder / "record.json", "record", None, coding.decode_record) or ChainRecord()
 
     def reserve(self) -> None:
         take_room(self.folder / "reserve", ROOM)
 
     def keep_answer(self, answer: RawAnswer) -> None:
-        write_secret(self.folder / "answer.json", coding.encode_answer(answer), room=self.folder / "reserve")
+        data = self._cover.close("answer", answer.previous_generation, coding.encode_answer(answer))
+        write_secret(self.folder / "answer.json", data, room=self.folder / "reserve")
 
     def pending_answer(self) -> RawAnswer | None:
-        return self._read(self.folder / "answer.json", coding.decode_answer)
+        return self._read(self.folder / "answer.json", "answer", None, coding.decode_answer)
 
     def commit(self, pair: Pair) -> None:
         """Generations with a higher number (from before a loss) are moved aside, older ones than the one before are removed."""
         for number in self._generations():
             if number > pair.generation:
                 set_aside(self._generation(number), int(self._wall()))
-        write_secret(self._generation(pair.generation), coding.encode_pair(pair))
+        data = self._cover.close("pair", pair.generation, coding.encode_pair(pair))
+        write_secret(self._generation(pair.generation), data)
+        self._cover.reached(pair.generation)
         remove(self.folder / "answer.json")
         for number in self._generations()[:-2]:
             remove(self._generation(number))
 
     def save_record(self, record: ChainRecord) -> None:
-        write_secret(self.folder / "record.json", coding.encode_record(record))
+        write_secret(self.folder / "record.json", self._cover.close("record", 0, coding.encode_record(record)))
+        self._cover.recorded()
 
     def erase(self) -> None:
         for number in self._generations():
             remove(self._generation(number))
         for name in ("answer.json", "reserve"):
             remove(self.folder / name)
+        self._cover.reached(0)
         with _told(self.folder):
             sync_folder(self.folder)
+
+    def _files(self) -> list[Path]:
+        """Everything that passes the cover, the newest pair first."""
+        pairs = [self._generation(number) for number in reversed(self._generations())]
+        return [*pairs[:1], self.folder / "record.json", self.folder / "answer.json", *pairs[1:]]
 
     def _generation(self, number: int) -> Path:
         return self.folder / f"pair.{number}.json"
@@ -116,16 +148,18 @@ class DirectoryPairStore:
             found = (_GENERATION.fullmatch(path.name) for path in self.folder.iterdir())
             return sorted(int(match[1]) for match in found if match)
 
-    def _read(self, path: Path, decode: Callable[[bytes], T]) -> T | None:
+    def _read(self, path: Path, kind: str, number: int | None, decode: Callable[[bytes], T]) -> T | None:
         data = read_secret(path)
         if data is None:
             return None
         try:
-            return decode(data)
+            return decode(self._cover.open(kind, number, data))
         except ValueError as fault:
-            aside = set_aside(path, int(self._wall()))
+            word = fault.word if isinstance(fault, SealBroken) else "damaged"
+            aside = set_aside(path, int(self._wall()), word)
+            said = "cannot be understood" if word == "damaged" else "is not used"
             raise PairDamaged(
-                f"{path}: cannot be understood ({fault}); kept as {aside.name}, which nothing will overwrite"
+                f"{path}: {said} ({fault}); kept as {aside.name}, which nothing will overwrite"
             ) from fault
 
 

@@ -118,11 +118,14 @@ def take_room(path: Path, size: int) -> None:
         ) from fault
 
 
-def set_aside(path: Path, stamp: int) -> Path:
-    """Moves a file that cannot be used out of the way under a free name, so that nothing ever overwrites it; returns where it is now."""
+def set_aside(path: Path, stamp: int, word: str = "damaged") -> Path:
+    """Moves a file that cannot be used out of the way under a free name, so that nothing ever overwrites it; returns where it is now.
+
+    `word` says in the name what is wrong with it.
+    """
     number = 0
     while True:
-        aside = path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{number}" if number else ""))
+        aside = path.with_name(f"{path.name}.{word}-{stamp}" + (f"-{number}" if number else ""))
         if not aside.exists():
             break
         number += 1

@@ -59,3 +59,10 @@ def test_without_a_known_origin_the_proxys_own_authority_counts():
 def test_unknown_methods_are_unsafe():
     assert "M-SEARCH" not in SAFE_METHODS
     assert "GET" in SAFE_METHODS
+
+
+def test_groups_that_the_answer_names_9875_3():
+    fields = fields_of([("Cache-Group-Invalidation", '"a", "b"'), ("Cache-Groups", '"c"')])
+    found = invalidated(RequestHead("POST", "/a"), "K", ResponseHead(200, fields), ORIGIN, RoutePolicy())
+    assert [selector.tag for selector in found if selector.tag] == ["cache-group:a", "cache-group:b"]
+    assert invalidated(RequestHead("POST", "/a"), "K", ResponseHead(400, fields), ORIGIN, RoutePolicy()) == ()

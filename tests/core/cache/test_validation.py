@@ -2,6 +2,7 @@
 
 import pytest
 
+from passoproxy.core.cache import validation
 from passoproxy.core.cache.content import made_etag
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.validation import (
@@ -190,3 +191,26 @@ def test_head_4_3_5(status, fields, holds):
         entry(("ETag", '"a"'), ("Content-Length", "3")), ResponseHead(status, fields_of(fields)), LATER
     )
     assert isinstance(outcome, Freshened if holds else Outdated)
+
+
+def test_the_whole_is_asked_for_with_the_clients_other_conditions():
+    head = RequestHead("GET", "/", fields_of([("Range", "bytes=0-1"), ("If-Range", '"a"'), ("If-None-Match", '"b"')]))
+    assert list(validation.whole(head).fields.items()) == [("If-None-Match", '"b"')]
+    assert list(validation.unconditional(head).fields.items()) == []
+    plain = RequestHead("GET", "/", fields_of([("If-None-Match", '"b"')]))
+    assert validation.whole(plain) is plain
+    assert not validation.has_conditions(fields_of([("If-Range", '"a"')]))
+
+
+def test_a_question_names_the_youngest_variants_only():
+    stored = [
+        Entry("k", str(number), "p", "GET", "/", 200, fields_of([("ETag", f'"{number}"')])) for number in range(64)
+    ]
+    named = validation.nominees(None, stored)
+    assert [entry.identifier for entry in named] == [str(number) for number in range(validation.MOST_NAMED)]
+
+
+def test_a_part_is_named_only_where_it_is_the_one_selected():
+    part = Entry("k", "1", "p", "GET", "/", 206, fields_of([("ETag", '"a"')]))
+    assert validation.nominees(part, [part]) == (part,)
+    assert validation.nominees(None, [part]) == ()

@@ -25,6 +25,8 @@ A, C, H = Access, Chain, Happening
         (C.HEALTHY, H.REFUSED, C.DEAD), (C.RETRYING, H.REFUSED, C.DEAD), (C.UNKNOWN, H.REFUSED, C.DEAD), (C.DEAD, H.REFUSED, C.DEAD),
         (C.UNKNOWN, H.GIVEN_UP, C.DEAD), (C.HEALTHY, H.ENDED, C.HEALTHY), (C.UNKNOWN, H.ENDED, C.UNKNOWN), (C.DEAD, H.ENDED, C.DEAD),
         (C.DEAD, H.FORGOTTEN, C.NONE), (C.UNKNOWN, H.FORGOTTEN, C.NONE), (C.NONE, H.FAILED, C.RETRYING),
+        (C.HEALTHY, H.HANDED_OVER, C.UNKNOWN), (C.RETRYING, H.HANDED_OVER, C.UNKNOWN), (C.DEAD, H.HANDED_OVER, C.DEAD),
+        (C.UNKNOWN, H.HANDED_OVER, C.UNKNOWN),
     ],
 )  # fmt: skip
 def test_chain(state, happening, after):
@@ -52,6 +54,7 @@ def test_access(state, happening, after):
     [
         (C.NONE, H.LOST),
         (C.NONE, H.REFUSED),
+        (C.NONE, H.HANDED_OVER),
         (C.NONE, H.GIVEN_UP),
         (C.HEALTHY, H.GIVEN_UP),
         (C.DEAD, H.GIVEN_UP),

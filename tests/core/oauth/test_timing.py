@@ -13,9 +13,11 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import (
     is_last_stand,
+    is_worth_filling,
     patience,
     pause,
     refresh_moment,
+    rooted,
     runway,
     shorter_lifetime,
     time_left,
@@ -154,9 +156,40 @@ def test_patience(of, seconds):
     assert patience(of, NOW) == seconds
 
 
+@pytest.mark.parametrize(
+    ("of", "now", "is_worth"),
+    [
+        (pair(), 360, False),
+        (pair(), 361, True),
+        (pair(access=3600, refresh=600), 61, True),
+        (pair(access=None, refresh=None), 360, False),
+        (pair(access=None, refresh=None), 361, True),
+        (pair(), -5, False),
+    ],
+)
+def test_a_tank_is_filled_when_a_tenth_is_used(of, now, is_worth):
+    assert is_worth_filling(of, of.obtained_at + now) is is_worth
+
+
 def test_last_stand():
     assert not is_last_stand(None, NOW)
     assert not is_last_stand(pair(), NOW)
     assert is_last_stand(pair(), NOW + 3240)
     assert is_last_stand(pair(20, 20), NOW + 15)
     assert not is_last_stand(pair(None, None), NOW)
+
+
+def test_a_pair_from_the_future_is_taken_for_due():
+    """The wall clock was set back while nobody looked: what was planned by it would come years too late."""
+    later = rooted(pair(), NOW - 30 * 86400, TERMS)
+    now = NOW - 30 * 86400
+    assert refresh_moment(later, TERMS, 0.5) == now
+    assert (later.access_until, later.refresh_until) == (now + 0.6 * 3600, now + 0.6 * 3600)
+    unknown = rooted(pair(None, None), now, TERMS)
+    assert (unknown.access_until, unknown.refresh_until) == (None, None)
+    assert refresh_moment(unknown, TERMS, 0.5) == now
+
+
+def test_a_pair_of_the_past_is_lived_with_as_it_is():
+    assert rooted(pair(), NOW, TERMS) == pair()
+    assert rooted(pair(), NOW + 86400, TERMS) == pair()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,12 @@ import pytest
 from passoproxy.ports import EntryStore
 from passoproxy.stores.entries.disk import DiskStore
 from passoproxy.stores.entries.memory import MemoryStore
+from passoproxy.stores.entries.redis import RedisStore
 from passoproxy.stores.entries.tiered import TieredStore
-from tests.stores.entries.making import SECRET
+from tests.redis_server import RedisServer
+from tests.stores.entries.making import SECRET, connecting, in_an_hour
 
+PREFIX = "passoproxy:{tests}:"
 MAX_BYTES = 256 << 20
 
 
@@ -30,14 +33,75 @@ async def opened(tmp_path: Path) -> AsyncIterator[Callable[..., DiskStore]]:
         await store.close()
 
 
-@pytest.fixture(params=["memory", "disk", "tiered", "tiered with little memory"])
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis of these tests' own, for as long as they run."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+class Joining:
+    """Opens Redis stores that share one cache, as often as asked; the server is running, and empty before the first."""
+
+    def __init__(self, server: RedisServer) -> None:
+        if server.process is None:
+            server.start()
+        server.thaw()
+        server.flush()
+        self._server = server
+        self._stores: list[RedisStore] = []
+
+    def __call__(self, **more: object) -> RedisStore:
+        given = {
+            "secret": SECRET,
+            "connect_seconds": 5.0,
+            "answer_seconds": 5.0,
+            "pause_seconds": 0.0,
+            "ends_at": in_an_hour,
+            **more,
+        }
+        self._stores.append(RedisStore(connecting(self._server.url), PREFIX, **given))  # type: ignore[arg-type]
+        return self._stores[-1]
+
+    async def close(self) -> None:
+        for store in self._stores:
+            await store.close()
+
+
+@pytest.fixture
+async def joined(redis_server: RedisServer) -> AsyncIterator[Joining]:
+    """See `Joining`."""
+    joining = Joining(redis_server)
+    yield joining
+    await joining.close()
+
+
+KINDS = (
+    "memory",
+    "disk",
+    "disk that purges behind",
+    "tiered",
+    "tiered with little memory",
+    "redis",
+    "redis that purges behind",
+    "tiered before redis",
+)
+
+
+@pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, opened: Callable[..., DiskStore]) -> AsyncIterator[EntryStore]:
     """Every kind of store in turn."""
+    joined = Joining(request.getfixturevalue("redis_server")) if "redis" in request.param else opened
     kinds: dict[str, Callable[[], EntryStore]] = {
         "memory": lambda: MemoryStore(MAX_BYTES),
         "disk": opened,
+        "disk that purges behind": lambda: opened(few=0),
         "tiered": lambda: TieredStore(64 << 20, opened()),
         "tiered with little memory": lambda: TieredStore(96 << 10, opened()),
+        "redis": lambda: joined(),
+        "redis that purges behind": lambda: joined(few=0),
+        "tiered before redis": lambda: TieredStore(64 << 20, joined()),
     }
     made = kinds[request.param]()
     yield made

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.http.messages import fields_of
@@ -23,6 +29,26 @@ FIELDS = fields_of(
         ("X-Odd", "caf\udce9"),
     ]
 )
+
+
+def connecting(url: str) -> Callable[[float, float], Redis]:
+    """Makes clients whose waits are bounded, as compose does."""
+
+    def connect(connect_seconds: float, answer_seconds: float) -> Redis:
+        return Redis.from_url(
+            url,
+            socket_connect_timeout=connect_seconds,
+            socket_timeout=answer_seconds,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+    return connect
+
+
+def in_an_hour(made: Entry) -> float:
+    """When entries end in a store that keeps time itself."""
+    return time.time() + 3600
 
 
 def entry(n: object = 0, **changes: Any) -> Entry:

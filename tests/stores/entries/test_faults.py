@@ -9,7 +9,7 @@ import diskcache
 import pytest
 
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.faults import Damaged, is_damage, translated
+from passoproxy.stores.entries.faults import Damaged, OwnFault, Planted, is_damage, is_proven, translated
 
 
 def of_code(code: int) -> sqlite3.Error:
@@ -50,7 +50,8 @@ def test_an_error_of_python_s_own_is_damage() -> None:
         (diskcache.Timeout(), False),
         (OSError(28, "No space left on device"), False),
         (OSError("without a number"), False),
-        (AttributeError("startswith"), True),
+        (Planted("it holds what nobody wrote"), True),
+        (AttributeError("startswith"), False),
         (EntryStoreFailure("as it is"), False),
     ],
 )
@@ -63,3 +64,33 @@ def test_everything_becomes_a_failure_of_the_store(error: Exception, damaged: bo
 def test_other_faults_are_nobody_s_to_hide() -> None:
     with pytest.raises(RuntimeError), translated(Path("/cache")):
         raise RuntimeError("a bug")
+
+
+def test_a_mistake_in_our_own_code_is_no_damage() -> None:
+    with pytest.raises(OwnFault, match=r"AttributeError: startswith.*please report"), translated(Path("/cache")):
+        raise AttributeError("startswith")
+
+
+def test_what_diskcache_stumbles_over_may_be_damage(tmp_path: Path) -> None:
+    cache = diskcache.Cache(str(tmp_path))
+    with pytest.raises(Damaged) as caught, translated(Path("/cache")):
+        cache.reset("no such setting")
+    assert not caught.value.proven
+    cache.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "proven"),
+    [
+        (sqlite3.SQLITE_CORRUPT_INDEX, True),
+        (sqlite3.SQLITE_NOTADB, True),
+        (sqlite3.SQLITE_IOERR_SHORT_READ, True),
+        (sqlite3.SQLITE_ERROR, False),
+        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, False),
+    ],
+)
+def test_only_some_codes_prove_damage(code: int, proven: bool) -> None:
+    assert is_proven(of_code(code)) is proven
+    with pytest.raises(Damaged) as caught, translated(Path("/cache")):
+        raise of_code(code)
+    assert caught.value.proven is proven

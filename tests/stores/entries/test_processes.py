@@ -103,6 +103,11 @@ async def test_without_space_the_cache_stops_storing_and_serving_goes_on(tmp_pat
     assert await finished(run("denied_space", tmp_path / "cache")) == (0, "")
 
 
+@pytest.mark.parametrize("few", [0, 400])
+async def test_purges_hold_for_two_daemons_on_a_full_disk(tmp_path: Path, few: int) -> None:
+    assert await finished(run("two_denied_space", tmp_path / "cache", few)) == (0, "")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 6 MiB, which only root can make."""

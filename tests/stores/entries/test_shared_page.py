@@ -111,3 +111,28 @@ def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
         SharedPage(path)
+
+
+def test_a_page_that_was_cut_short_is_made_whole(tmp_path: Path) -> None:
+    page = SharedPage(tmp_path / "page")
+    page.tell([5], changed=True)
+    before = page.generation, page.events
+    assert not page.mend()
+    os.truncate(tmp_path / "page", 0)
+    assert page.mend()
+    assert page.generation > before[0]
+    assert page.events > before[1]
+    assert page.foreign_since(before[1])[1] is None
+    other = SharedPage(tmp_path / "page")
+    assert other.generation == page.generation
+    page.close()
+    other.close()
+
+
+def test_a_page_that_lost_its_tail_keeps_its_numbers(tmp_path: Path) -> None:
+    page = SharedPage(tmp_path / "page")
+    generation = page.generation
+    os.truncate(tmp_path / "page", 1000)
+    assert page.mend()
+    assert page.generation == generation
+    page.close()

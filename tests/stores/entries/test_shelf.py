@@ -88,3 +88,34 @@ def test_the_bound_is_of_real_bytes() -> None:
     tracemalloc.stop()
     print(f"{taken / 2000:.0f} bytes an entry with a body of 500, counted as {shelf.bytes_used / 2000:.0f}")
     assert 0.75 < shelf.bytes_used / taken < 1.33
+
+
+def test_clearing_takes_no_longer_than_a_moment_and_the_bytes_count_until_they_are_freed() -> None:
+    gone: list[str] = []
+    shelf = Shelf(1 << 20, on_drop=gone.append)
+    for n in range(200):
+        made = whole(entry(n), b"x" * 1000)
+        assert shelf.add(made, b"x" * 1000)
+    used = shelf.bytes_used
+    shelf.clear()
+    assert (len(shelf), gone, shelf.bytes_used) == (0, [], used)
+    assert shelf.variants(entry(1).key) is None
+    assert 0 < shelf.bytes_used < used
+    shelf.put(entry(1).key, [whole(entry(1), b"")])
+    shelf.variants("else")
+    shelf.variants("else")
+    assert shelf.bytes_used < 10_000
+    assert shelf.held(entry(1)) == whole(entry(1), b"")
+    assert shelf.held(entry(1, identifier="else")) is None
+
+
+def test_what_was_cleared_makes_room_before_anything_else_has_to_go() -> None:
+    shelf = Shelf(300_000)
+    for n in range(50):
+        shelf.add(whole(entry(n), b"x" * 500), b"x" * 500)
+    shelf.clear()
+    assert shelf.evictions == 0
+    for n in range(50, 100):
+        assert shelf.add(whole(entry(n), b"x" * 500), b"x" * 500)
+    assert shelf.evictions == 0
+    assert len(shelf) == 50

@@ -1,0 +1,67 @@
+"""The daemon that is rehearsed with, in a process of its own so that it can be killed: `python -m passoproxy.drill.actor PART`.
+
+PART is a file that holds everything as JSON: the pace of time, the configuration, and where a pair will be to be taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from passoproxy.config.reading import load
+from passoproxy.daemon import Daemon
+from passoproxy.drill.compression import CompressedClock, CompressedLoop, Pace, StepFile
+from passoproxy.errors import PassoproxyError
+
+WATCHED_EVERY = 0.5
+"""Seconds of the rehearsal between two looks for the pair."""
+
+DIRECTED_EVERY = 60.0
+"""Seconds of the rehearsal between two looks for whoever directs it."""
+
+
+def main(part: Path) -> int:
+    """Plays the part until SIGTERM; the exit code."""
+    words = json.loads(part.read_text())
+    pace = Pace(*words["pace"])
+    clock = CompressedClock(pace, StepFile(Path(words["steps"])))
+    try:
+        with asyncio.Runner(loop_factory=lambda: CompressedLoop(pace.speed)) as runner:
+            runner.run(_play(Path(words["config"]), clock, Path(words["pair"]) if words["pair"] else None))
+    except PassoproxyError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 whoever started it reads this
+        return error.exit_code
+    return 0
+
+
+async def _play(config: Path, clock: CompressedClock, pair: Path | None) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with Daemon(load(config), clock=clock).running() as wired:
+        parent = os.getppid()
+        # whoever directs the rehearsal may be killed: then nobody else ends this
+        while not stop.is_set() and os.getppid() == parent:
+            if pair is not None and (document := _brought(pair)) is not None:
+                await wired.control.import_pair(document)
+                pair = None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WATCHED_EVERY if pair is not None else DIRECTED_EVERY)
+
+
+def _brought(pair: Path) -> bytes | None:
+    """The pair once it is there; its file is gone then."""
+    try:
+        document = pair.read_bytes()
+    except FileNotFoundError:
+        return None
+    pair.unlink()
+    return document
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

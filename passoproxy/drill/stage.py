@@ -1,0 +1,256 @@
+"""One rehearsal's stage: a sandbox of its own, daemons that can be killed, frozen and starved of disk, and a client that never stops asking."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from passoproxy.config.settings import Settings
+from passoproxy.drill.compression import Pace, StepFile
+from passoproxy.drill.rehearsed import configuration, environment, write
+from passoproxy.drill.relay import Relay
+from passoproxy.errors import ServiceUnreachable
+from passoproxy.sandbox.application import Sandbox
+from passoproxy.sandbox.options import SandboxOptions
+
+ASKED_EVERY = 0.1
+"""Real seconds between two requests of the client."""
+
+START = 30.0
+"""Real seconds that a daemon may take to be there on a busy machine."""
+
+TARGET = "/api/v2/account/subscription"
+
+
+@dataclass(slots=True)
+class Actor:
+    """A daemon on the stage; `name` tells two of them apart."""
+
+    name: str
+    proxy_port: int
+    admin_port: int
+    process: asyncio.subprocess.Process
+    up: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    def send(self, how: signal.Signals) -> None:
+        if self.alive:
+            self.process.send_signal(how)
+
+    async def end(self, how: signal.Signals) -> None:
+        """Ends it by a signal, and waits."""
+        self.send(how)
+        try:
+            await asyncio.wait_for(self.process.wait(), START)
+        except TimeoutError:
+            self.send(signal.SIGKILL)
+            await self.process.wait()
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where one trial is played. Times are seconds of the rehearsal unless they say real."""
+
+    settings: Settings
+    folder: Path
+    pace: Pace
+    lifetime: float
+    sandbox: Sandbox
+    relay: Relay
+    steps: StepFile
+    session: aiohttp.ClientSession
+    actors: list[Actor] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
+    lowest_runway: float | None = None
+    last: dict[str, Any] = field(default_factory=dict)
+    began: float = 0.0
+    lag: float = 0.0
+    """By how many real seconds the machine was late at most: where it is much, a verdict says more of the machine than of the pair."""
+    opened: bool = False
+    """Whether a daemon with a pair has been there: what the client sees counts from then on."""
+
+    # ---- daemons -------------------------------------------------------------------------------------------------------
+
+    async def enter(self, name: str = "first", *, pair: bool = False) -> Actor:
+        """Starts a daemon on the one state folder. Raises ServiceUnreachable where it does not come up."""
+        document = self.folder / "pair.json"
+        ports = _free_ports(2)
+        tree = configuration(
+            self.settings,
+            self.folder,
+            origin=self.sandbox.base_url,
+            provider=f"http://127.0.0.1:{self.relay.port}",
+            proxy_port=ports[0],
+            admin_port=ports[1],
+        )
+        if name != "first":
+            tree["cache"]["directory"] += f"-{name}"
+        config, part = self.folder / f"{name}.yaml", self.folder / f"{name}.json"
+        write(tree, config)
+        pace = [self.pace.speed, self.pace.begun_at, self.pace.wall]
+        words = {"pace": pace, "steps": str(self.folder / "steps"), "config": str(config)}
+        part.write_text(json.dumps({**words, "pair": str(document) if pair else None}))
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "passoproxy.drill.actor", str(part),
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True,
+            )  # fmt: skip
+        actor = Actor(name, ports[0], ports[1], process)
+        self.actors = [each for each in self.actors if each.alive] + [actor]
+        up = await self.comes(lambda: self.status(actor), START)
+        if up and pair:
+            # issued only now, so that a slow start of ours takes nothing from its life
+            self.began = self.pace.now()
+            _leave(document, json.dumps(self.sandbox.issue_pair()))
+            up = await self.comes(lambda: self._has_pair(actor), START)
+        if not up:
+            said = (self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
+            raise ServiceUnreachable(
+                f"the daemon of the rehearsal did not start: {said[-1] if said else 'it said nothing'}"
+            )
+        actor.up = self.opened = True
+        return actor
+
+    async def status(self, actor: Actor) -> dict[str, Any]:
+        """What a daemon says of the pair; {} while it says nothing."""
+        if not actor.alive:
+            return {}
+        url = f"http://127.0.0.1:{actor.admin_port}/api/status"
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError):
+            async with self.session.get(url, timeout=aiohttp.ClientTimeout(2)) as answer:
+                return dict((await answer.json())["token"])
+        return {}
+
+    async def generation(self, actor: Actor) -> int:
+        """The generation that it holds. Raises ServiceUnreachable where it does not say."""
+        token = await self.comes(lambda: self.status(actor), START)
+        if "generation" not in token:
+            raise ServiceUnreachable(f"the {actor.name} daemon of the rehearsal does not answer")
+        return int(token["generation"])
+
+    async def _has_pair(self, actor: Actor) -> bool:
+        return bool((await self.status(actor)).get("generation"))
+
+    def limit_files(self, actor: Actor, most: int) -> None:
+        """Lets a daemon write no file over `most` bytes: 0 is a full disk, -1 no limit."""
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(actor.process.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+    # ---- time ----------------------------------------------------------------------------------------------------------
+
+    async def at(self, share: float) -> None:
+        """Waits until `share` of the first pair's lifetime is over."""
+        await self.pace.sleep(max(0.0, self.began + share * self.lifetime - self.pace.now()))
+
+    async def comes(self, condition: Callable[[], Any], real_seconds: float) -> Any:
+        """The first true value of `condition` (awaited where it can be), or the last one."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + real_seconds
+        while True:
+            value = condition()
+            if asyncio.iscoroutine(value):
+                value = await value
+            if value or loop.time() >= end:
+                return value
+            await asyncio.sleep(0.02)
+
+    async def recovers(self, than: int, share: float = 0.5) -> dict[str, Any]:
+        """Waits for a healthy chain of a generation over `than`, or a dead one, for up to `share` of a lifetime; what was seen last."""
+
+        async def seen() -> dict[str, Any]:
+            for actor in self.actors:
+                token = await self.status(actor)
+                self.last = token or self.last
+                if token.get("chain") == "dead" or (
+                    token.get("chain") == "healthy" and token.get("generation", 0) > than and token.get("saved", True)
+                ):
+                    return token
+            return {}
+
+        await self.comes(seen, max(START / 3, self.pace.real(share * self.lifetime)))
+        return self.last
+
+    # ---- what is seen --------------------------------------------------------------------------------------------------
+
+    def refreshes(self) -> list[Any]:
+        """Every refresh that the provider saw."""
+        return [each for each in self.sandbox.journal.requests() if each.grant_type == "refresh_token"]
+
+    async def keep_asking(self) -> None:
+        """A client, until it is cancelled: each request is one that only the origin can answer, at the daemon that came last."""
+        number, loop = 0, asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await asyncio.sleep(ASKED_EVERY)
+            self.lag = max(self.lag, loop.time() - began - ASKED_EVERY)
+            if not self.opened:
+                continue
+            number += 1
+            there = [each for each in self.actors if each.up and each.alive]
+            self.seen[await self._asked(there[-1], number) if there else "away"] += 1
+            runway = (await self.status(there[-1])).get("runway_seconds") if there else None
+            if isinstance(runway, int | float):
+                self.lowest_runway = runway if self.lowest_runway is None else min(self.lowest_runway, runway)
+
+    async def _asked(self, actor: Actor, number: int) -> str:
+        url = f"http://127.0.0.1:{actor.proxy_port}{TARGET}?turn={number}"
+        try:
+            async with self.session.get(url, timeout=aiohttp.ClientTimeout(START)) as answer:
+                await answer.read()
+                return str(answer.status)
+        except (aiohttp.ClientConnectorError, ConnectionError):
+            return "away"
+        except (aiohttp.ClientError, TimeoutError):
+            return "broken"
+
+
+@contextlib.asynccontextmanager
+async def set_up(settings: Settings, folder: Path, pace: Pace, options: SandboxOptions) -> AsyncIterator[Stage]:
+    """A stage with nobody on it yet; everything on it has ended afterwards."""
+    sandbox = Sandbox(options, clock=pace.now, sleep=pace.sleep)
+    await sandbox.start()
+    relay = Relay(int(sandbox.base_url.rpartition(":")[2]))
+    await relay.open()
+    steps = StepFile(folder / "steps")
+    session = aiohttp.ClientSession(trust_env=False, connector=aiohttp.TCPConnector(force_close=True))
+    stage = Stage(settings, folder, pace, options.lifetime, sandbox, relay, steps, session)
+    try:
+        yield stage
+    finally:
+        for actor in stage.actors:
+            await actor.end(signal.SIGKILL)
+        await session.close()
+        await relay.end()
+        await sandbox.close()
+        steps.close()
+
+
+def _leave(path: Path, text: str) -> None:
+    """A file that only we can read, and that is whole as soon as it is there."""
+    new = path.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.rename(path)
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports

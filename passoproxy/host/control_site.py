@@ -1,0 +1,89 @@
+"""The control application on its socket: under the owner's name where this process owns the pair, under a follower's until then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+
+from passoproxy.errors import PairStoreOwned, PassoproxyError
+from passoproxy.host import control_socket
+
+TRY_EVERY = 5.0
+"""Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
+
+
+class Holder(Protocol):
+    """Whoever holds the pair, as far as it matters here."""
+
+    @property
+    def role(self) -> str: ...
+    async def news(self, seconds: float) -> None: ...
+
+
+class ControlSite:
+    """The socket in `folder`. `open`, then `start` and `keep_named` as a task, then `hide` while nobody else can have it, and `close`."""
+
+    def __init__(self, folder: Path, holder: Holder) -> None:
+        self._folder = folder
+        self._holder = holder
+        self.name = ""
+        """The socket's name; '' while there is none."""
+        self._runner: web.AppRunner | None = None
+        self._site: web.SockSite | None = None
+
+    def open(self) -> None:
+        """Makes the socket; it is served from `start` on. Raises CannotCreate."""
+        if self._holder.role == "owner":
+            control_socket.clear_left_over(self._folder)
+            try:
+                self._socket = control_socket.listen(self._folder)
+                self.name = control_socket.NAME
+                return
+            except PairStoreOwned:
+                pass  # a daemon with a static token, which owns no pair, was here before
+        self.name = control_socket.follower_name()
+        self._socket = control_socket.listen(self._folder, self.name)
+
+    async def start(self, app: web.Application) -> None:
+        """Serves `app`."""
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+        await self._runner.setup()
+        self._site = web.SockSite(self._runner, self._socket)
+        await self._site.start()
+
+    async def keep_named(self) -> None:
+        """Takes the owner's name as soon as it is ours; ends when that is done."""
+        while self.name != control_socket.NAME:
+            await self._holder.news(TRY_EVERY)
+            if self._holder.role == "owner":
+                await self._take_name()
+
+    async def _take_name(self) -> None:
+        assert self._runner is not None
+        assert self._site is not None
+        try:
+            made = control_socket.listen(self._folder)
+        except PassoproxyError:
+            return  # it is tried again
+        site = web.SockSite(self._runner, made)
+        await site.start()
+        before, self._site = self._site, site
+        name, self.name = self.name, control_socket.NAME
+        control_socket.remove(self._folder, name)
+        await before.stop()
+        control_socket.clear_left_over(self._folder)
+
+    def hide(self) -> None:
+        """Takes the socket's file away, once: later it could be another daemon's."""
+        if self.name:
+            control_socket.remove(self._folder, self.name)
+            self.name = ""
+
+    async def close(self) -> None:
+        """Ends what is served; to be called whether or not it was."""
+        self.hide()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._socket.close()

@@ -1,0 +1,125 @@
+"""The calls about the cache that may be long: lists of a hundred thousand entries, and filling it, told while it goes on.
+
+What is short is in `admin_api`. No answer is put together in one go: the loop has its other work to do meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from aiohttp import web
+
+from passoproxy.errors import BadRequest
+from passoproxy.server.admin_api import answer, document_of
+from passoproxy.server.steering import Document, Steering
+
+MOST_ORDERS = 10_000
+"""Requests that one call may have fetched."""
+
+LINES = "application/jsonl"
+"""Asked for by `Accept`, what came of each request is told on a line of its own, as it comes; an empty line says that it goes on."""
+
+BEAT_SECONDS = 10.0
+_DEFAULT_LISTED, _MOST_LISTED = 1_000, 100_000
+_BLOCK = 64 * 1024
+_OUTCOMES = {"fetched": "warmed", "fresh": "fresh", "failed": "failed"}
+
+
+class CacheApi:
+    """Handlers over a daemon's handle."""
+
+    def __init__(self, daemon: Steering) -> None:
+        self._daemon = daemon
+
+    async def entries(self, request: web.Request) -> web.StreamResponse:
+        """A list of entries; `X-Passoproxy-More: true` where `limit` cut it short."""
+        chosen = dict(request.query)
+        limit = _limit(chosen.pop("limit", str(_DEFAULT_LISTED)))
+        blocks, count = await _listed(self._daemon.entries(self._daemon.selector(chosen), limit + 1), limit)
+        fields = {"Content-Type": "application/json"}
+        if count > limit:
+            fields["X-Passoproxy-More"] = "true"
+        if len(blocks) == 1 or request.method == "HEAD":
+            return web.Response(body=b"".join(blocks), headers=fields)
+        reply = web.StreamResponse(headers=fields)
+        reply.content_length = sum(map(len, blocks))
+        await reply.prepare(request)
+        for block in blocks:
+            await reply.write(block)
+        await reply.write_eof()
+        return reply
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """Why a request would be a hit, a miss or a pass."""
+        return answer(await self._daemon.explain(await document_of(request)))
+
+    async def warm(self, request: web.Request) -> web.StreamResponse:
+        """Has the cache fetch `{"urls": […]}`, of URLs, paths and objects; the numbers of what came of it, and the failures by name."""
+        filling = self._daemon.warm(_orders(await document_of(request)))
+        async with aclosing(filling):
+            if LINES in request.headers.get("Accept", ""):
+                return await _told(request, filling)
+            counts, failures = dict.fromkeys(_OUTCOMES.values(), 0), list[Document]()
+            async for each in filling:
+                counts[_OUTCOMES[each["outcome"]]] += 1
+                if each["outcome"] == "failed":
+                    failures.append({"url": each["url"], "status": each["status"], "detail": each["detail"]})
+        return answer({**counts, "failures": failures})
+
+
+async def _listed(entries: AsyncIterator[Document], limit: int) -> tuple[list[bytes], int]:
+    """A JSON list of at most `limit` entries in blocks, and how many there were."""
+    blocks, block, count = list[bytes](), bytearray(b"["), 0
+    async with aclosing(entries) as listed:  # type: ignore[type-var]  # a handle's list is a generator
+        async for entry in listed:
+            count += 1
+            if count > limit:
+                break
+            block += (b", " if count > 1 else b"") + json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
+            if len(block) >= _BLOCK:
+                blocks.append(bytes(block))
+                block.clear()
+    return [*blocks, bytes(block + b"]")], count
+
+
+async def _told(request: web.Request, filling: AsyncGenerator[Document, None]) -> web.StreamResponse:
+    reply = web.StreamResponse(headers={"Content-Type": LINES})
+    await reply.prepare(request)
+    coming: asyncio.Task[Document | None] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(filling, None))
+            done, _ = await asyncio.wait([coming], timeout=BEAT_SECONDS)
+            if not done:
+                await reply.write(b"\n")
+                continue
+            found, coming = coming.result(), None
+            if found is None:
+                break
+            await reply.write(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    finally:
+        if coming is not None:  # whoever asked has left
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+    await reply.write_eof()
+    return reply
+
+
+def _orders(order: Mapping[str, Any]) -> list[object]:
+    match dict(order):
+        case {"urls": list(urls), **rest} if urls and not rest:
+            if len(urls) > MOST_ORDERS:
+                raise BadRequest(f"urls: at most {MOST_ORDERS} are taken at once")
+            return urls
+        case _:
+            raise BadRequest('{"urls": […]} is expected: URLs, paths, or objects with url, method, headers and body')
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= _MOST_LISTED):
+        raise BadRequest(f"limit: a number from 1 to {_MOST_LISTED} is expected")
+    return int(text)

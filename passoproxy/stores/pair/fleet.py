@@ -1,0 +1,147 @@
+"""The talk of a fleet through its shared store: the holder shows what followers may know and takes their orders, followers read and ask.
+
+What is shown holds the access token and never the refresh token. Orders wait in the store for a few seconds only, so that none is carried out
+that nobody waits for any more. Who holds the lease is `lease`'s business, what an order means `tokens/passing`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
+
+from passoproxy.errors import PairStoreFailure
+from passoproxy.ports import Followed
+from passoproxy.stores.pair.redis import RedisPairStore
+from passoproxy.stores.pair.redis_link import Keys, RedisLink, heed_cancellation
+from passoproxy.stores.pair.redis_records import FleetCover
+from passoproxy.tokens.passing import fault_of, followed_of
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+LOOK_EVERY = 0.5
+"""A follower that hears no news looks by itself so often, in seconds."""
+
+TAKEN_WITHIN = 3.0
+"""An order that the holder has not taken within so many seconds is withdrawn."""
+
+ORDER_LIVES = 10_000
+"""Milliseconds after which an order is gone for good, where whoever placed it died before it could withdraw it."""
+
+PATIENCE = 100.0
+"""Seconds that an order may take once it is taken: a login's exchange with the provider is among them."""
+
+REPLY_LIVES = 30
+"""Seconds that a reply waits for whoever asked."""
+
+REFUSED = "refused"
+"""The word for a 401, beside those of `PairOwner.order`."""
+
+
+class FleetOwner:
+    """A PairOwner: the lease's holder, wherever it runs. `before` gives what is served where nothing was ever heard (the store is away)."""
+
+    def __init__(
+        self, link: RedisLink, keys: Keys, store: RedisPairStore, before: Callable[[], Followed | None] = lambda: None
+    ) -> None:
+        self._link, self._keys, self._store, self._before = link, keys, store, before
+        self._heard = False
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        """See PairOwner; a new token is there as soon as the store tells, and within half a second in any case."""
+        client = self._link.asynchronous()
+        try:
+            with self._link.told():
+                async with client.pubsub(ignore_subscribe_messages=True) as news:
+                    await news.subscribe(self._keys.news)
+                    async with aclosing(self._shown(client, news)) as shown:
+                        async for followed in shown:
+                            yield followed
+        except PairStoreFailure:
+            if not self._heard and (known := await asyncio.to_thread(self._before)) is not None:
+                yield known
+            raise
+        finally:
+            await client.aclose()
+
+    async def _shown(self, client: redis.asyncio.Redis, news: Any) -> AsyncGenerator[Followed, None]:
+        last: bytes | None = None
+        while True:
+            heed_cancellation()
+            held, shown = cast("list[bytes | None]", await client.mget(self._keys.lease, self._keys.shown))
+            if shown is not None and shown != last:
+                last = shown
+                followed = followed_of(opened(self._store.cover, "shown", shown))
+                generation = followed.snapshot.get("generation")
+                await asyncio.to_thread(self._store.hear, generation if isinstance(generation, int) else 0)
+                self._heard = True
+                yield followed
+            if held is None:
+                raise PairStoreFailure(f"{self._link.shown}: nobody holds the lease on the pair")
+            await news.get_message(timeout=LOOK_EVERY)
+
+    async def renewed(self, generation: int) -> int:
+        """See PairOwner."""
+        told = await self._ask(REFUSED, json.dumps({"generation": generation}).encode())
+        return int(cast("int", told.get("generation") or 0))
+
+    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        """See PairOwner."""
+        return await self._ask(what, document)
+
+    async def _ask(self, what: str, document: bytes) -> Mapping[str, object]:
+        client, name = self._link.asynchronous(), secrets.token_hex(16)
+        order = self._keys.prefix + "order:" + name
+        body = {"what": what, "document": base64.b64encode(document).decode()}
+        try:
+            with self._link.told():
+                await client.set(
+                    order, closed(self._store.cover, "order", body), px=int(TAKEN_WITHIN * 1000) + ORDER_LIVES
+                )
+                await client.lpush(self._keys.orders, name)
+                reply = await self._reply(client, order, self._keys.prefix + "reply:" + name)
+        finally:
+            await client.aclose()
+        told = opened(self._store.cover, "reply", reply)
+        if "fault" not in told:
+            return told
+        fault = cast("dict[str, Any]", told["fault"])
+        raise fault_of(str(fault["code"]), int(fault["exit_code"]), str(fault["detail"]), float(fault["retry_after"]))
+
+    async def _reply(self, client: redis.asyncio.Redis, order: str, reply: str) -> bytes:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        while (waited := loop.time() - asked) < PATIENCE:
+            heed_cancellation()
+            found = await cast("Awaitable[list[bytes] | None]", client.blpop([reply], 1))
+            if found is not None:
+                return found[1]
+            is_held = await client.exists(self._keys.lease)
+            is_withdrawn = waited >= TAKEN_WITHIN and await client.delete(order)
+            if not is_held or is_withdrawn:
+                break
+        raise PairStoreFailure(f"{self._link.shown}: the pair's owner does not answer")
+
+
+def closed(cover: FleetCover, kind: str, document: Mapping[str, object]) -> bytes:
+    """What is told, as it lies in the store."""
+    return cover.close(kind, 0, json.dumps(document).encode())
+
+
+def opened(cover: FleetCover, kind: str, data: bytes) -> dict[str, object]:
+    """The reverse. Raises PairStoreFailure, which repeats nothing of it."""
+    try:
+        found = json.loads(cover.open(kind, 0, data))
+    except ValueError as fault:
+        why = str(fault) if cover.seals else "it is no JSON of passoproxy, or sealed"
+        raise PairStoreFailure(
+            f"what the pair's owner told cannot be read ({why}); give every instance the same state.key_file"
+        ) from fault
+    if not isinstance(found, dict):
+        raise PairStoreFailure("what the pair's owner told cannot be read")
+    return found

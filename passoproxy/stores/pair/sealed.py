@@ -1,0 +1,243 @@
+"""The cover around everything that the pair's store writes: none, or a seal that encrypts, authenticates and tells what belongs where.
+
+The seam is bytes and not the PairStore: a store around a store would have to hide ciphertext in a Pair's strings and would leave generations,
+times, the intent and the spent tokens in clear. So a store hands its bytes to a Cover on their way to the disk, whatever it writes, and
+the reserve's size holds with the seal. A sealed folder has one more file, `seal`, with the folder's own identity.
+
+Sealing begins in a folder of plain files (they are read once, and written sealed) and goes on under a new key (what the previous one sealed is
+written anew). What does not belong is told apart: another key, another folder, an earlier time, damage, no seal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from passoproxy.errors import ConfigurationError, Fault, PairStoreFailure
+from passoproxy.stores.pair.cipher import Key, KeyUnknown, Label, SealBroken, is_sealed, label_of
+from passoproxy.stores.pair.folder import read_secret, set_aside, write_secret
+
+IDENTITY = "seal"
+"""The file in a sealed folder that says which one it is, and whether plain files may still be in it."""
+
+
+class Cover(Protocol):
+    """What a store's bytes pass on their way to the disk and back. `kind` is pair, record or answer; `number` tells those of a kind apart."""
+
+    def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
+        """Takes a folder over whose files are `files`, the ones that count most first. Raises ConfigurationError where the key does not fit,
+        and nothing has been touched then. `stamp` names what is kept aside (epoch seconds)."""
+        ...
+
+    def close(self, kind: str, number: int, content: bytes) -> bytes:
+        """What goes to the disk."""
+        ...
+
+    def open(self, kind: str, number: int | None, data: bytes) -> bytes:
+        """The reverse; `number` None takes any. Raises SealBroken for what does not belong there."""
+        ...
+
+    def recorded(self) -> None:
+        """The record that was closed last is on the disk."""
+        ...
+
+    def reached(self, generation: int) -> None:
+        """`generation` is the newest one now, 0 for none; remembered outside of the folder where there is a place for it."""
+        ...
+
+    def is_behind(self, generation: int) -> bool:
+        """Whether this folder had a newer generation than `generation` once: then it was put back from an earlier time."""
+        ...
+
+
+class Plain:
+    """No cover. Refuses a folder that is sealed, so that nothing in it is taken for damage or written over."""
+
+    def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
+        for path in (folder / IDENTITY, *files):
+            if (data := _readable(path)) is not None and is_sealed(data):
+                raise ConfigurationError(
+                    Fault("", "state.key_file", f"is not set, and {path} is sealed{_by(data)}", _REMEDY)
+                )
+
+    def close(self, kind: str, number: int, content: bytes) -> bytes:
+        return content
+
+    def open(self, kind: str, number: int | None, data: bytes) -> bytes:
+        return data
+
+    def recorded(self) -> None:
+        pass
+
+    def reached(self, generation: int) -> None:
+        pass
+
+    def is_behind(self, generation: int) -> bool:
+        return False
+
+
+class Sealed:
+    """A seal by `key`; `previous` is still read. `mark_file` lies outside of the folder and remembers how far it had come."""
+
+    def __init__(self, key: Key, previous: Key | None = None, mark_file: Path | None = None) -> None:
+        self._key = key
+        self._keys = {each.name: each for each in (previous, key) if each is not None}
+        self._mark_file = mark_file
+        self._store = secrets.token_hex(16)
+        self._takes_plain = False
+        self._mark = 0
+        """The number of the last record on the disk; whatever is written after it carries it."""
+        self._identified: tuple[str, bool] | None = None
+        """What the identity on the disk says: the name of its key, and whether plain files are taken."""
+
+    def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
+        there = [path for path in files if path.exists()]
+        found = [(path, data) for path in there if (data := _readable(path)) is not None]
+        identity = folder / IDENTITY
+        given = _readable(identity)
+        self._refuse_unknown_keys([*([(identity, given)] if given is not None else []), *found])
+        if given is None or not self._recognise(given):
+            if given is not None:
+                set_aside(identity, stamp)
+            self._takes_plain = not (labels := self._labels(found))
+            self._store = labels[0].store if labels else self._store  # a lost identity stands in every file
+            self._identify(identity)
+        self._mark = max((label.mark for label in self._labels(found) if label.store == self._store), default=0)
+        for path, data in found:
+            self._take_up(path, data)
+        if self._takes_plain and all((data := _readable(path)) is not None and is_sealed(data) for path in there):
+            self._takes_plain = False
+        self._identify(identity)
+        if self._mark_file is not None and (data := _readable(self._mark_file)) is not None and is_sealed(data):
+            self._take_up(self._mark_file, data)
+
+    def close(self, kind: str, number: int, content: bytes) -> bytes:
+        number = self._mark + 1 if kind == "record" else number
+        return self._key.close(Label(self._store, kind, number, self._mark), content)
+
+    def recorded(self) -> None:
+        self._mark += 1
+
+    def open(self, kind: str, number: int | None, data: bytes) -> bytes:
+        if not is_sealed(data):
+            if self._takes_plain:
+                return data
+            raise SealBroken("it is not sealed, and everything in this folder is", "unsealed")
+        label, content = self._opened(data)
+        if label.store != self._store:
+            raise SealBroken("it belongs to another state folder", "foreign")
+        if label.kind != kind:
+            raise SealBroken(f"it is a sealed {label.kind} in the place of a {kind}", "foreign")
+        if number is not None and label.number != number:
+            raise SealBroken(f"it is number {label.number} in the place of {number}", "rolled-back")
+        if kind == "record" and label.number < self._mark:
+            raise SealBroken("it was written before the files beside it were", "rolled-back")
+        return content
+
+    def reached(self, generation: int) -> None:
+        if self._mark_file is not None:
+            # a mark that cannot be written makes a restored folder harder to notice, and must not keep a pair from being saved
+            with contextlib.suppress(PairStoreFailure):
+                write_secret(self._mark_file, self._key.close(Label(self._store, "mark", generation, self._mark), b""))
+
+    def is_behind(self, generation: int) -> bool:
+        data = _readable(self._mark_file) if self._mark_file is not None else None
+        if data is None:
+            return False
+        try:
+            label, _ = self._opened(data)
+        except SealBroken:
+            return False  # of a key that is gone: it tells nothing
+        return (label.store, label.kind) == (self._store, "mark") and generation < label.number
+
+    def _refuse_unknown_keys(self, found: Iterable[tuple[Path, bytes]]) -> None:
+        """Before anything is written: every file that counts must be of a key that is here."""
+        for path, data in found:
+            with contextlib.suppress(SealBroken):
+                if is_sealed(data) and label_of(data)[0] not in self._keys:
+                    key = "state.key_file"
+                    raise ConfigurationError(
+                        Fault("", key, f"is not the key of {path}, which is sealed{_by(data)}", _REMEDY)
+                    )
+
+    def _recognise(self, given: bytes) -> bool:
+        """Takes up what the identity says; whether it could be read."""
+        try:
+            label, content = self._opened(given)
+        except SealBroken:
+            return False
+        if label.kind != "identity":
+            return False
+        self._store, self._takes_plain = label.store, content == _TAKES_PLAIN
+        self._identified = (label_of(given)[0], self._takes_plain)
+        return True
+
+    def _labels(self, found: Iterable[tuple[Path, bytes]]) -> list[Label]:
+        labels = []
+        for _, data in found:
+            with contextlib.suppress(SealBroken):
+                labels.append(self._opened(data)[0])
+        return labels
+
+    def _take_up(self, path: Path, data: bytes) -> None:
+        """What is plain, or sealed with the previous key, is written anew; damage is left for whoever reads it."""
+        try:
+            sealed = self._sealed_anew(path, data)
+            if sealed is not None:
+                write_secret(path, sealed)
+        except (SealBroken, PairStoreFailure):
+            pass  # it stays readable as it is, and the next start tries again
+
+    def _sealed_anew(self, path: Path, data: bytes) -> bytes | None:
+        if not is_sealed(data):
+            kind, number = _place(path)
+            return self._key.close(Label(self._store, kind, number, self._mark), data) if self._takes_plain else None
+        name, label = label_of(data)
+        return None if name == self._key.name else self._key.close(label, self._opened(data)[1])
+
+    def _identify(self, identity: Path) -> None:
+        """Writes the identity where it is not so yet; one that cannot be written now is found again in the files, at the next start."""
+        wanted = (self._key.name, self._takes_plain)
+        if wanted == self._identified:
+            return
+        content = _TAKES_PLAIN if self._takes_plain else b""
+        with contextlib.suppress(PairStoreFailure):
+            write_secret(identity, self._key.close(Label(self._store, "identity", 0, 0), content))
+            self._identified = wanted
+
+    def _opened(self, data: bytes) -> tuple[Label, bytes]:
+        """Raises SealBroken."""
+        name, label = label_of(data)
+        if name not in self._keys:
+            raise KeyUnknown(name)
+        return label, self._keys[name].open(data)
+
+
+_TAKES_PLAIN = b"plain files are still taken"
+"""What the identity holds until the last plain file of its folder was sealed."""
+
+_REMEDY = "name the key that it was sealed with there or in state.previous_key_file; nothing was changed"
+
+
+def _by(data: bytes) -> str:
+    try:
+        return f" with the key {label_of(data)[0]}"
+    except SealBroken:
+        return ""
+
+
+def _readable(path: Path) -> bytes | None:
+    """What can be read now; a file that cannot is told by whoever needs it."""
+    try:
+        return read_secret(path)
+    except PairStoreFailure:
+        return None
+
+
+def _place(path: Path) -> tuple[str, int]:
+    """Kind and number of a plain file by its name: `pair.7.json`, `record.json`, `answer.json`."""
+    kind, _, rest = path.name.partition(".")
+    return kind, int(rest.partition(".")[0]) if kind == "pair" else 0

@@ -1,0 +1,190 @@
+"""Alerts: watches the runway, and sends what `core.oauth.warnings` wants told through the configured hooks (contract §3 `alerts`).
+
+Each hook has a courier of its own, so that one which hangs or fails delays neither the other nor anything else. How a hook speaks is its own
+business (`alert_command` here, `webhook` in outbound).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.core.oauth.warnings import Kind, Level, Telling, Thresholds, Watch, deadline, looked, spoken
+from passoproxy.errors import AlertUndelivered, ConfigurationError, Fault
+from passoproxy.ports import AlertHook, Clock, Observer, PairNews
+
+WAYS: Final = ("command", "webhook")
+LONGEST_LOOK: Final = 30.0
+"""Seconds between two looks at the runway at most."""
+SHORTEST_LOOK: Final = 0.01
+MOST_WAITING: Final = 8
+"""Alerts that wait for one hook; the oldest gives way, because the youngest says how it stands."""
+
+NO_HOOK: Final = ConfigurationError(
+    Fault("", "alerts", "nobody would be told: no hook is set", "set alerts.command or alerts.webhook")
+)
+
+Data = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPolicy:
+    """What the configuration says of alerts. `repeat` is seconds; `hooks` has at most one of each name."""
+
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    repeat: float = 3600.0
+    hooks: tuple[AlertHook, ...] = ()
+
+
+class Alerts:
+    """Watches one pair. `policy` may be replaced at any time; `instance` tells the hooks which daemon speaks."""
+
+    def __init__(
+        self,
+        keeper: PairNews,
+        policy: AlertPolicy,
+        clock: Clock,
+        observe: Observer,
+        *,
+        instance: str,
+        version: str,
+    ) -> None:
+        self._keeper, self.policy, self._clock, self._observe = keeper, policy, clock, observe
+        self._instance, self._version = instance, version
+        self._watch = Watch()
+        self._couriers = {name: Courier(name, self._hook, observe) for name in WAYS}
+
+    @property
+    def level(self) -> Level:
+        """The level of the last look."""
+        return self._watch.level
+
+    async def run(self) -> None:
+        """Watches for as long as it is let; ends its couriers with itself."""
+        async with asyncio.TaskGroup() as tasks:
+            for courier in self._couriers.values():
+                tasks.create_task(courier.run())
+            while True:
+                await self._keeper.news(self._looked())
+
+    async def test(self) -> list[Data]:
+        """Sends one test alert through every hook at once; what came back from each. Raises ConfigurationError where there is no hook."""
+        if not self.policy.hooks:
+            raise NO_HOOK
+        document = alert("test", self._keeper.snapshot(), self._instance, self._version)
+        return await tried(self.policy.hooks, document)
+
+    def _looked(self) -> float:
+        """Looks, tells, and gives the seconds until the next look."""
+        try:
+            return self._look()
+        except Exception as fault:  # whoever is to be warned must not lose that to a fault of one look
+            self._observe(TaskFailed("alerts", type(fault).__name__))
+            return LONGEST_LOOK
+
+    def _look(self) -> float:
+        shown = self._keeper.snapshot()
+        seen = looked(self._watch, shown, self.policy.thresholds, self.policy.repeat, self._clock.monotonic())
+        self._watch = seen.watch
+        if shown.role != "owner":
+            # one pair has one voice, its owner's; what that told is not known here, so who becomes the owner begins anew
+            self._watch = replace(seen.watch, worst=Level.NONE)
+        elif seen.telling is not None:
+            self._tell(seen.telling, shown)
+        return LONGEST_LOOK if seen.again_in is None else min(LONGEST_LOOK, max(SHORTEST_LOOK, seen.again_in))
+
+    def _tell(self, telling: Telling, shown: TokenSnapshot) -> None:
+        recovered = telling.kind is Kind.RECOVERED
+        remedy = "" if recovered else shown.remedy
+        self._observe(
+            RunwayWarned(
+                telling.kind.value,
+                telling.level.word,
+                shown.reason,
+                remedy,
+                shown.runway_seconds,
+                deadline(shown),
+            )
+        )
+        word = Kind.RECOVERED.value if recovered else telling.level.word
+        document = alert(word, shown, self._instance, self._version)
+        for hook in self.policy.hooks:
+            self._couriers[hook.name].take(document)
+
+    def _hook(self, name: str) -> AlertHook | None:
+        return next((hook for hook in self.policy.hooks if hook.name == name), None)
+
+
+class Courier:
+    """Brings alerts to one hook, one after the other. `hook_of` gives the hook of the moment."""
+
+    def __init__(self, name: str, hook_of: Callable[[str], AlertHook | None], observe: Observer) -> None:
+        self._name, self._hook_of, self._observe = name, hook_of, observe
+        self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
+        self._poke = asyncio.Event()
+        self._failing = False
+
+    def take(self, document: bytes) -> None:
+        """Delivers `document` as soon as those before it are done with."""
+        self._waiting.append(document)
+        self._poke.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._poke.wait()
+            self._poke.clear()
+            while self._waiting:
+                await self._bring(self._waiting.popleft())
+
+    async def _bring(self, document: bytes) -> None:
+        hook = self._hook_of(self._name)
+        if hook is None:
+            return
+        try:
+            await hook.deliver(document)
+        except AlertUndelivered as fault:
+            self._failed(str(fault))
+        except Exception as fault:  # a fault of ours must not silence every alert that follows
+            self._failed(f"a fault inside passoproxy ({type(fault).__name__})")
+        else:
+            self._failing = False
+
+    def _failed(self, detail: str) -> None:
+        if not self._failing:
+            self._observe(AlertFailed(self._name, detail))
+        self._failing = True
+
+
+async def tried(hooks: tuple[AlertHook, ...], document: bytes) -> list[Data]:
+    """What came back from each hook for `document`: `hook`, `ok` and `said`."""
+
+    async def one(hook: AlertHook) -> Data:
+        try:
+            return {"hook": hook.name, "ok": True, "said": await hook.deliver(document)}
+        except AlertUndelivered as fault:
+            return {"hook": hook.name, "ok": False, "said": str(fault)}
+
+    return list(await asyncio.gather(*map(one, hooks)))
+
+
+def alert(level: str, shown: TokenSnapshot | None, instance: str, version: str) -> bytes:
+    """The JSON object that a hook gets. `level` is log, notify, page, recovered or test; `shown` None: no daemon runs that could tell."""
+    by = None if shown is None else deadline(shown)
+    document: Data = {
+        "level": level,
+        "state": "not running" if shown is None else shown.chain,
+        "reason": "this is a test; nothing is wrong" if level == "test" else shown.reason if shown else "",
+        "remedy": shown.remedy if shown is not None and level not in ("test", "recovered") else "",
+        "runway_seconds": None if shown is None else shown.runway_seconds,
+        "deadline": None if by is None else spoken(by) or None,
+        "link": "" if shown is None else shown.link,
+        "instance": instance,
+        "version": version,
+    }
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

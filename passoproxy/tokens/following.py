@@ -1,0 +1,297 @@
+"""Following: a process that does not own the pair serves with the owner's access token and never sees a refresh token.
+
+Offers what the keeper offers. Orders go to the owner; while it is gone, the last access token serves to its end. Who becomes the owner
+then is `custody`'s business; how the owner is reached, that of whoever implements PairOwner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import asdict, replace
+
+from passoproxy.core.events import ChainChanged
+from passoproxy.core.oauth.importing import document_of
+from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, told
+from passoproxy.errors import PairStoreFailure, PassoproxyError, ServiceUnreachable, TokenUnavailable
+from passoproxy.ports import Clock, Followed, Observer, PairOwner, RawAnswer, nobody
+from passoproxy.tokens.keeper import CALLER_PATIENCE
+from passoproxy.tokens.orders import first_of
+from passoproxy.tokens.passing import packed
+from passoproxy.tokens.refusing import refusal_of
+
+CALL_AGAIN = 0.1
+"""An owner that is gone is called again after so many seconds."""
+
+FIRST_WORD = 2.0
+"""Seconds that `open` waits for what the owner says first."""
+
+ARRIVAL = 2.0
+"""What the owner says it has in use arrives within so many seconds."""
+
+HEARTBEAT = 1.0
+"""What has not changed is told again after so many seconds, so that a silent owner is noticed and a runway stays right."""
+
+
+class Follower:
+    """Serves with what `owner` tells. `open`, then `run` as a task, then `close`. A BearerSource.
+
+    `known` is what was known of the pair before; `partition` counts until the owner is heard, where nothing was.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: PairOwner,
+        clock: Clock,
+        partition: str = "",
+        known: Followed | None = None,
+        observe: Observer = nobody,
+    ) -> None:
+        self._owner = owner
+        self._clock = clock
+        self._observe = observe
+        self._followed = Followed(None, partition)
+        self._usable_until: float | None = None
+        self._shown = UNTOLD
+        self._told_at = clock.monotonic()
+        self._fault = ""
+        self._login_until: float | None = None
+        self._to_pass_on = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._left = asyncio.Event()
+        self._left.set()
+        self._closed = asyncio.Event()
+        self.turn = asyncio.Event()
+        """Set at the next change, and another one put in its place."""
+        if known is not None:
+            self._take(known)
+
+    role = "following"
+
+    # ---- what everybody may do -----------------------------------------------------------------------------------------
+
+    def current(self) -> Bearer | None:
+        """The owner's access token, for as long as it is usable, whether or not the owner is there."""
+        if self._usable_until is None or self._clock.monotonic() < self._usable_until:
+            return self._followed.bearer
+        return None
+
+    @property
+    def partition(self) -> str:
+        """The identity's digest, the owner's."""
+        return self._followed.partition
+
+    def snapshot(self) -> TokenSnapshot:
+        """The pair as the owner shows it."""
+        now = self._clock.wall()
+        shown = aged(self._shown, self._clock.monotonic() - self._told_at, now)
+        if self._login_until is not None and now < self._login_until:
+            shown = replace(shown, login_until=max(self._login_until, shown.login_until or 0.0))
+        return replace(shown, last_error=self._fault) if self._fault else shown
+
+    def followed(self) -> Followed:
+        """What those who follow this process may know."""
+        return Followed(self.current(), self.partition, asdict(self.snapshot()))
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        """What is so now and after every change, and once a second in any case, until `close`."""
+        while not self._closed.is_set():
+            turn = self.turn  # before it is looked: a change while whoever reads is busy is not to be missed
+            yield self.followed()
+            await first_of(turn.wait(), self._closed.wait(), self._clock.sleep(HEARTBEAT))
+
+    def add_login_pending(self, until: float) -> None:
+        """A person is logging in here, until `until` (epoch seconds) at the latest; the owner is told."""
+        self._login_until = max(self._login_until or 0.0, until)
+        self._to_pass_on.set()
+
+    def limit_login_pending(self, until: float) -> None:
+        """No login that was begun here is open any longer than until `until` (epoch seconds)."""
+        if self._login_until is not None:
+            self._login_until = min(self._login_until, until)
+
+    async def news(self, seconds: float) -> None:
+        """Waits until there may be something new to see, for at most so many seconds."""
+        await first_of(self.turn.wait(), self._clock.sleep(seconds))
+
+    async def bearer(self) -> Bearer:
+        """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
+        end = self._clock.monotonic() + CALLER_PATIENCE
+        while (bearer := self.current()) is None:
+            left = end - self._clock.monotonic()
+            if left <= 0 or not self._may_come(left):
+                if self._shown is UNTOLD:
+                    raise TokenUnavailable("the process that owns the pair has not told anything yet", 5)
+                raise refusal_of(self.snapshot(), self._clock.wall())
+            await first_of(self.turn.wait(), self._clock.sleep(left))
+        return bearer
+
+    async def renewed(self, refused: Bearer) -> Bearer | None:
+        """After a 401: a newer bearer, from the owner's one refresh; None where none can be had. AuthorizationRequired while the chain is dead."""
+        if newer := self._newer_than(refused):
+            return newer
+        try:
+            generation = await self._owner.renewed(refused.generation)
+        except PairStoreFailure:
+            await self._succeeded()
+            return self._newer_than(refused)
+        if generation > refused.generation:
+            await self._arrived(generation)
+        return self._newer_than(refused)
+
+    async def refresh(self, force: bool = False) -> TokenSnapshot:
+        """Has the owner renew; answers when the new token is in use here. Raises as the owner does, ServiceUnreachable where it is gone."""
+        return await self._ordered("refresh_force" if force else "refresh")
+
+    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
+        """Has the owner take a pair over. It counts as imported, however it came here."""
+        given = document if isinstance(document, bytes) else json.dumps(document_of(document)).encode()
+        return await self._ordered("import", given)
+
+    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
+        """Has the owner take over what a login's token answer holds."""
+        shown = await self._ordered("answer", packed(answer))
+        self._login_until = None
+        return shown
+
+    async def export(self) -> dict[str, object]:
+        """The owner's pair. Holds secrets, and is passed on without being kept."""
+        return dict(await self._order("export"))
+
+    async def refill(self, within: float) -> bool:
+        """The owner sees to its own tank."""
+        return False
+
+    async def hand_over(self) -> dict[str, object]:
+        """Has the owner hand the pair over. Holds secrets, and is passed on without being kept."""
+        return dict(await self._order("hand_over"))
+
+    async def forget(self, *, revoked: bool = False) -> None:
+        """Has the owner erase the pair."""
+        await self._order("forget_revoked" if revoked else "forget")
+
+    # ---- its life --------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Hears the owner for the first time; one that says nothing within two seconds is waited for by `run`."""
+        first = asyncio.ensure_future(self._hear_once())
+        await first_of(first, self._clock.sleep(FIRST_WORD))
+
+    async def run(self) -> None:
+        """Takes what the owner tells, and calls it again when it was gone, until `close`."""
+        await first_of(self._closed.wait(), self._hear(), self._pass_on())
+
+    async def close(self) -> None:
+        """Ends `run`, and lets everybody who waits look again."""
+        self._closed.set()
+        self._tell()
+
+    async def left(self) -> None:
+        """Waits until the owner is not there."""
+        await self._left.wait()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the owner is not there."""
+        return self._left.is_set()
+
+    async def _hear_once(self) -> None:
+        with contextlib.suppress(PairStoreFailure):
+            async with contextlib.aclosing(_generator(self._owner)) as changes:
+                async for followed in changes:
+                    self._take(followed)
+                    return
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                async with contextlib.aclosing(_generator(self._owner)) as changes:
+                    async for followed in changes:
+                        self._take(followed)
+                        self._left.clear()
+                        self._fault = ""
+                self._gone("the pair's owner has ended")
+            except PairStoreFailure as fault:
+                self._gone(str(fault))
+            await self._clock.sleep(CALL_AGAIN)
+
+    async def _pass_on(self) -> None:
+        """Tells the owner of a login that was begun here."""
+        while True:
+            await self._to_pass_on.wait()
+            self._to_pass_on.clear()
+            with contextlib.suppress(PassoproxyError):  # it is a courtesy to clients of other processes
+                await self._owner.order("login_pending", json.dumps({"until": self._login_until}).encode())
+
+    # ---- small steps -----------------------------------------------------------------------------------------------------
+
+    def _take(self, followed: Followed) -> None:
+        before, news = self._shown, followed.bearer
+        self._followed = followed
+        self._shown, self._told_at = told(followed.snapshot), self._clock.monotonic()
+        self._usable_until = None
+        if news is not None and news.until is not None:
+            self._usable_until = self._told_at + news.until - self._clock.wall()
+        if self._login_until is not None and self._shown.generation > before.generation:
+            self._login_until = None  # that login, or another one, has brought its pair
+        self._observe_change(before)
+        self._tell()
+
+    def _observe_change(self, before: TokenSnapshot) -> None:
+        now = self._shown
+        if (now.access, now.chain, now.reason) != (before.access, before.chain, before.reason):
+            self._observe(ChainChanged(now.access, now.chain, now.reason, now.runway_seconds, now.remedy))
+
+    def _gone(self, fault: str) -> None:
+        self._fault = fault
+        if not self._left.is_set():
+            self._left.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        self.turn.set()
+        self.turn = asyncio.Event()
+
+    def _newer_than(self, refused: Bearer) -> Bearer | None:
+        bearer = self.current()
+        return bearer if bearer is not None and bearer.generation > refused.generation else None
+
+    def _may_come(self, within: float) -> bool:
+        """Whether a bearer may come: the owner is about to renew, or there is none just now and another takes its place."""
+        due = self._shown.next_refresh_at
+        is_due = due is not None and due - self._clock.wall() <= within
+        return not self._closed.is_set() and (self._left.is_set() or is_due)
+
+    async def _ordered(self, what: str, document: bytes = b"") -> TokenSnapshot:
+        shown = told(await self._order(what, document))
+        await self._arrived(shown.generation)
+        return shown
+
+    async def _order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        try:
+            return await self._owner.order(what, document)
+        except PairStoreFailure as fault:
+            raise ServiceUnreachable(f"the process that owns the pair does not answer ({fault}); ask again") from fault
+
+    async def _succeeded(self) -> None:
+        """The owner is gone in the midst of something: waits a while for another one, this process itself perhaps."""
+        await first_of(self.turn.wait(), self._closed.wait(), self._clock.sleep(ARRIVAL))
+
+    async def _arrived(self, generation: int) -> None:
+        """Waits until what the owner has in use is in use here too."""
+        end = self._clock.monotonic() + ARRIVAL
+        while self._shown.generation < generation and not self._closed.is_set():
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return
+            await first_of(self.turn.wait(), self._clock.sleep(left))
+
+
+async def _generator(owner: PairOwner) -> AsyncGenerator[Followed, None]:
+    """`changes` as a generator, which can be closed whatever the owner made it of."""
+    async for followed in owner.changes():
+        yield followed

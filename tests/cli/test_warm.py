@@ -1,0 +1,128 @@
+"""`cache warm` and soft purges from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passoproxy.cli import warm
+from passoproxy.cli.handle import Remote
+from tests.cli.conftest import Beside, Run
+from tests.whole import CONTENT, Place, Running
+
+VISA = {"url": "/api/v2/content/visa/json", "body": {"lang": "en", "countries": ["TR"], "nat": ["DE"]}}
+
+
+@pytest.fixture
+def own(place: Place, beside: Beside) -> Running:
+    return beside.daemon(place, authorised=True)
+
+
+def wanted(folder: Path, *lines: object) -> str:
+    path = folder / "wanted.txt"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n")
+    return str(path)
+
+
+def test_a_file_is_fetched_and_left_alone_the_second_time(run: Run, own: Running, tmp_path: Path) -> None:
+    at = ("--config", str(own.place.config))
+    file = wanted(tmp_path, "# what is asked for most", "", CONTENT, own.proxy + CONTENT.replace("ZA", "TR"), VISA)
+    said = run("cache", "warm", file, *at)
+    assert (said.code, said.out, said.err) == (0, "3 fetched, 0 fresh already, 0 failed\n", "")
+    again = run("cache", "warm", file, *at, "--json")
+    assert again.json == {"fetched": 0, "fresh": 3, "failed": 0, "failures": []}
+    assert run("explain", "GET", CONTENT, *at, "--json").json["outcome"] == "hit"
+
+
+def test_bad_lines_are_told_by_number_and_the_rest_is_done(run: Run, own: Running, tmp_path: Path) -> None:
+    lines = ["{broken", CONTENT, "http://elsewhere/", '{"url": "/a", "metod": 1}', "/api/v2/health", "[1]"]
+    file = wanted(tmp_path, *lines)
+    said = run("cache", "warm", file, "--config", str(own.place.config))
+    assert (said.code, said.out) == (1, "1 fetched, 0 fresh already, 5 failed\n")
+    told = sorted(said.err.splitlines())
+    assert [line.split(":")[2] for line in told] == ["1", "3", "4", "5", "6"]
+    assert "is no JSON object" in told[0]
+    assert "would not be stored" in told[3]
+
+
+def test_standard_input_and_a_bar_on_a_terminal(run: Run, own: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = ("--config", str(own.place.config))
+    assert run("cache", "warm", "-", *at, text=f"\ufeff{CONTENT}\n").out.startswith("1 fetched")
+    shown: list[Any] = []
+
+    class Terminal(warm._Progress):
+        def __init__(self, total: int, done: int) -> None:
+            monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+            super().__init__(total, done)
+            shown.append(self)
+
+    monkeypatch.setattr(warm, "_Progress", Terminal)
+    said = run("cache", "warm", "-", *at, text=f"{CONTENT}\n/api/v2/health\n")
+    assert said.code == 1
+    assert "0 fetched, 1 fresh already, 1 failed" in said.err
+    assert "-:2: /api/v2/health" in said.err
+    assert shown[0]._bar.finished
+
+
+def test_without_a_daemon_it_is_not_running(run: Run, place: Place, tmp_path: Path) -> None:
+    said = run("cache", "warm", wanted(tmp_path, CONTENT), "--config", str(place.config))
+    assert said.code == 3
+    assert "start one with 'passoproxy serve'" in said.err
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "text"), [(None, 1, "cannot be read"), (b"\xff\xfe/a", 2, "is not UTF-8 text")]
+)
+def test_a_file_that_cannot_be_read(
+    run: Run, place: Place, tmp_path: Path, data: bytes | None, code: int, text: str
+) -> None:
+    path = tmp_path / "file"
+    if data is not None:
+        path.write_bytes(data)
+    said = run("cache", "warm", str(path), "--config", str(place.config))
+    assert said.code == code
+    assert text in said.err
+
+
+def test_ctrl_c_says_how_to_go_on(run: Run, own: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(remote: Remote, described: Any) -> Iterator[Any]:
+        yield {"number": 1, "url": "/a", "outcome": "fetched", "status": 200, "detail": ""}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Remote, "warm", stopped)
+    said = run("cache", "warm", wanted(tmp_path, CONTENT), "--config", str(own.place.config))
+    assert said.code == 130
+    assert "stopped; 1 fetched" in said.err
+    assert "Run it again to go on: what is fresh is left alone" in said.err
+
+
+def test_orders_go_in_bounded_calls_and_none_is_lost(
+    run: Run, own: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def short(remote: Remote, described: list[Any]) -> Iterator[Any]:
+        calls.append(len(described))
+        for each in described[:-1]:  # the last one is not answered for
+            yield {"number": each["number"], "url": each["url"], "outcome": "fresh", "status": None, "detail": ""}
+
+    monkeypatch.setattr(Remote, "warm", short)
+    monkeypatch.setattr(warm, "MOST_AT_ONCE", 10)
+    file = wanted(tmp_path, *(f"/a/{number}" for number in range(25)))
+    said = run("cache", "warm", file, "--config", str(own.place.config))
+    assert (said.code, said.out, calls) == (1, "0 fetched, 22 fresh already, 3 failed\n", [10, 10, 5])
+    assert "the daemon stopped before it came to this" in said.err
+
+
+def test_a_soft_purge(run: Run, own: Running, tmp_path: Path) -> None:
+    at = ("--config", str(own.place.config))
+    run("cache", "warm", wanted(tmp_path, CONTENT), *at)
+    assert run("cache", "purge", "--route", "content-health", "--soft", *at).out == "1 entry made stale\n"
+    assert run("cache", "purge", "--all", "--soft", *at, "--json").json == {"purged": 1, "soft": True}
+    assert "stale" in run("cache", "list", *at).out
+    assert run("cache", "purge", "--soft", *at).code == 2
+    assert run("cache", "warm", wanted(tmp_path, CONTENT), *at).out.startswith("1 fetched")

@@ -1,0 +1,30 @@
+"""What is divided among worker processes, and what they tell taken together."""
+
+from __future__ import annotations
+
+from passoproxy.compose.crew import ALONE, PARENTS_MEMORY, Crew, Part, Told
+from passoproxy.ports import StoreStats
+
+
+def test_parts() -> None:
+    assert (ALONE.is_worker, ALONE.memory(64 << 20), ALONE.connections(32)) == (False, 64 << 20, 32)
+    worker = Part(3)
+    assert (worker.is_worker, worker.memory(66), worker.connections(32)) == (True, 22, 11)
+    parent = Part(3, serves=False)
+    assert (parent.is_worker, parent.memory(64 << 20), parent.memory(10)) == (False, PARENTS_MEMORY, 10)
+
+
+def test_what_all_of_them_told() -> None:
+    crew = Crew()
+    own = {"in_flight": 1, "waiting": 0, "cool_down_until": None, "connections": 2}
+    memory = StoreStats(1, 10, 0, "memory")
+    assert (crew.traffic(own), crew.memory(memory), crew.in_flight) == (own, memory, 0)
+    busy = {"in_flight": 2, "waiting": 3, "cool_down_until": 7.0, "connections": 4}
+    crew.heard(0, Told(5, busy, StoreStats(2, 20, 1, "memory")))
+    crew.heard(1, Told(1, {**busy, "cool_down_until": None}))
+    assert crew.traffic(own) == {"in_flight": 5, "waiting": 6, "cool_down_until": 7.0, "connections": 10}
+    assert crew.memory(memory) == StoreStats(3, 30, 1, "memory")
+    assert crew.in_flight == 6
+    crew.forget(0)
+    crew.forget(0)
+    assert crew.in_flight == 1

@@ -1,0 +1,153 @@
+"""Trials played for real, with the user's configuration and daemons in processes of their own; what a verdict says."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from passoproxy.cli import main
+from passoproxy.drill import TRIALS, Verdict
+from tests.drill.test_rehearsed import users
+from tests.journeys.conftest import until
+
+PLAYED = (
+    "refresh_lost",
+    "refresh_lost_for_good",
+    "restart",
+    "full_disk",
+    "refresh_5xx",
+    "provider_away",
+    "clock_step",
+    "suspend",
+    "kill",
+)
+
+
+def verdict(**changes: object) -> Verdict:
+    plain = {
+        "name": "n", "tried": "t", "pair": "kept", "must_keep": True, "why": "", "refreshes": 1, "replays": 0, "answered": 1, "refused": 0,
+        "away": 0, "lowest_runway": 1.0, "runway": 1.0, "lifetime": 1.0,
+    }  # fmt: skip
+    return Verdict(**{**plain, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pair", "must_keep", "failed"),
+    [
+        ("kept", True, False),
+        ("lost", True, True),
+        ("unknown", True, True),
+        ("lost", False, False),
+        ("kept", False, False),
+    ],
+)
+def test_failed_is_what_could_have_been_kept_and_was_not(pair: str, must_keep: bool, failed: bool) -> None:
+    assert verdict(pair=pair, must_keep=must_keep).failed is failed
+
+
+@pytest.mark.timeout(120)
+def test_trials_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lost answers, a provider that is away, restarts and kills, a full disk, a stepping clock; the real folders are never touched."""
+    users(tmp_path, oauth={"lost_answer_replay": "once"})
+    real = tmp_path / "real"
+    (real / "state").mkdir(parents=True)
+    before = sorted(real.rglob("*"))
+    faults = [word for name in PLAYED for word in ("--fault", name)]
+    code = main(["drill", "--fast", "--json", "--config", str(tmp_path / "user.yaml"), *faults])
+    said = capfd.readouterr()
+    assert said.out, said.err
+    found = {each["name"]: each for each in json.loads(said.out)}
+    assert code == 0, said
+    assert tuple(found) == PLAYED
+    assert [name for name, each in found.items() if each["pair"] != "kept"] == ["refresh_lost_for_good"]
+    assert found["refresh_lost"]["replays"] == 1
+    assert found["refresh_lost_for_good"]["must_keep"] is False
+    assert "told nobody" in found["refresh_lost_for_good"]["why"]
+    assert all(each["answered"] > 0 for each in found.values())
+    assert found["full_disk"]["lowest_runway"] < 0.11 * 600
+    assert "rehearsing 9 failures" in said.err
+    assert sorted(real.rglob("*")) == before, "the real folders were touched"
+
+
+@pytest.mark.timeout(120)
+def test_a_user_who_never_replays_loses_what_he_chose_to_lose(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    users(tmp_path)
+    code = main(["drill", "--fast", "--config", str(tmp_path / "user.yaml"), "--fault", "refresh_garbage"])
+    out = capfd.readouterr().out
+    assert code == 0, out
+    assert "lost, as it must be" in out
+    assert "refresh_garbage: oauth.lost_answer_replay is never" in out
+    assert "0 of 1 kept; nothing was lost that could have been kept" in out
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_stopped_leaves_nothing(how: signal.Signals, tmp_path: Path) -> None:
+    users(tmp_path)
+    words = [
+        sys.executable,
+        "-m",
+        "passoproxy",
+        "drill",
+        "--config",
+        str(tmp_path / "user.yaml"),
+        "--fault",
+        "refresh_5xx",
+    ]
+    drill = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stages = ".passoproxy-drill-*"
+    assert until(lambda: list(tmp_path.glob(f"{stages}/refresh_5xx/state/pair.1.json")))
+    actors = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
+    assert len(actors) == 2, "the drill itself, and a daemon"
+    drill.send_signal(how)
+    assert drill.wait(20) == 130
+    assert list(tmp_path.glob(stages)) == []
+    assert until(lambda: not any(str(tmp_path).encode() in _read(path) for path in actors))
+
+
+@pytest.mark.timeout(60)
+def test_a_daemon_whose_director_was_killed_ends_by_itself(tmp_path: Path) -> None:
+    users(tmp_path)
+    words = [
+        sys.executable,
+        "-m",
+        "passoproxy",
+        "drill",
+        "--config",
+        str(tmp_path / "user.yaml"),
+        "--fault",
+        "refresh_5xx",
+    ]
+    drill = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert until(lambda: list(tmp_path.glob(".passoproxy-drill-*/refresh_5xx/state/pair.1.json")))
+    actors = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
+    drill.kill()
+    drill.wait()
+    assert until(lambda: not any(str(tmp_path).encode() in _read(path) for path in actors))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_fast_drill_loses_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    users(tmp_path, oauth={"lost_answer_replay": "once"})
+    began = time.monotonic()
+    code = main(["drill", "--fast", "--config", str(tmp_path / "user.yaml")])
+    took = time.monotonic() - began
+    out = capfd.readouterr().out
+    print(f"{out}\n{len(TRIALS)} trials in {took:.0f} s")
+    assert code == 0, out

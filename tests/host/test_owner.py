@@ -1,0 +1,207 @@
+"""The owner over its control socket: its words, its refusals, and its end, however deep the folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.errors import AuthorizationRequired, CommandFailure, PairStoreFailure, PersonNeeded
+from passoproxy.host import control_socket
+from passoproxy.host.control_site import ControlSite
+from passoproxy.host.owner import ControlOwner
+from passoproxy.ports import Followed
+from passoproxy.server.admin import control_application
+from passoproxy.tokens.passing import document_of
+from tests.fakes import settle
+from tests.server.fake_daemon import FakeDaemon
+
+
+class Following(FakeDaemon):
+    """A daemon whose words a test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+        self.refusal: Exception | None = None
+        self.orders: list[tuple[str, bytes]] = []
+
+    async def changes(self) -> AsyncIterator[dict[str, object]]:
+        while True:
+            yield await self.words.get()
+
+    async def refused(self, generation: int) -> dict[str, object]:
+        if self.refusal is not None:
+            raise self.refusal
+        return {"generation": generation + 1}
+
+    async def obey(self, what: str, document: bytes) -> dict[str, object]:
+        if self.refusal is not None:
+            raise self.refusal
+        self.orders.append((what, document))
+        return {"generation": 7}
+
+
+class Role:
+    """Who holds the pair."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+
+    async def news(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+async def no_metrics(accept: str) -> tuple[bytes, str]:
+    return b"", "text/plain"
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, daemon: Following, role: Role | None = None) -> AsyncIterator[ControlSite]:
+    folder.mkdir(parents=True, exist_ok=True)
+    site = ControlSite(folder, role or Role("owner"))
+    site.open()
+    await site.start(control_application(daemon, no_metrics))
+    try:
+        yield site
+    finally:
+        await site.close()
+
+
+def followed(generation: int) -> Followed:
+    return Followed(Bearer("token", generation, 5.0), "partition", {"generation": generation})
+
+
+@pytest.mark.parametrize("deep", [0, 6])
+async def test_every_word_comes_through_until_the_owner_ends(tmp_path: Path, deep: int) -> None:
+    folder, daemon = tmp_path.joinpath(*["a-folder-with-a-long-name"] * deep), Following()
+    heard: list[Followed] = []
+    async with serving(folder, daemon) as site:
+
+        async def listen() -> None:
+            async for each in ControlOwner(folder).changes():
+                heard.append(each)
+
+        listening = asyncio.create_task(listen())
+        daemon.words.put_nowait(document_of(followed(1)))
+        daemon.words.put_nowait(document_of(followed(2)))
+        async with asyncio.timeout(5):
+            while len(heard) < 2:
+                await asyncio.sleep(0.005)
+        assert heard == [followed(1), followed(2)]
+        async with asyncio.timeout(3):  # the stream does not hold up its end
+            await site.close()
+        with contextlib.suppress(PairStoreFailure):
+            await asyncio.wait_for(listening, 3)
+
+
+async def test_a_follower_that_leaves_is_forgotten(tmp_path: Path) -> None:
+    daemon = Following()
+    async with serving(tmp_path, daemon):
+        owner = ControlOwner(tmp_path)
+        daemon.words.put_nowait(document_of(followed(1)))
+        async for each in owner.changes():
+            assert each == followed(1)
+            break
+        await settle()
+        for _ in range(3):
+            daemon.words.put_nowait(document_of(followed(2)))
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_asked_is_answered_or_raised(tmp_path: Path) -> None:
+    daemon = Following()
+    async with serving(tmp_path, daemon):
+        owner = ControlOwner(tmp_path)
+        assert await owner.renewed(4) == 5
+        assert await owner.order("import", b'{"access_token": "x"}') == {"generation": 7}
+        assert daemon.orders == [("import", b'{"access_token": "x"}')]
+        daemon.refusal = AuthorizationRequired("the chain is dead", 30)
+        with pytest.raises(AuthorizationRequired, match="the chain is dead") as caught:
+            await owner.renewed(4)
+        assert caught.value.fields == (("Retry-After", "30"),)
+        daemon.refusal = PersonNeeded("log in")
+        with pytest.raises(PersonNeeded, match="log in"):
+            await owner.order("refresh")
+        daemon.refusal = CommandFailure("no")
+        with pytest.raises(CommandFailure, match="no"):
+            await owner.order("refresh")
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    owner = ControlOwner(tmp_path)
+    with pytest.raises(PairStoreFailure, match=r"control\.sock"):
+        async for _ in owner.changes():
+            pass
+    with pytest.raises(PairStoreFailure):
+        await owner.renewed(1)
+    with pytest.raises(PairStoreFailure):
+        await ControlOwner(tmp_path / ("missing-" * 12)).order("refresh")
+
+
+async def test_another_program_there(tmp_path: Path) -> None:
+    async def nonsense(request: web.Request) -> web.Response:
+        return web.Response(text="nonsense\n" if request.method == "GET" else json.dumps([]))
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", nonsense)
+    site = ControlSite(tmp_path, Role("owner"))
+    site.open()
+    await site.start(app)
+    with pytest.raises(PairStoreFailure):
+        async for _ in ControlOwner(tmp_path).changes():
+            pass
+    await site.close()
+    site = ControlSite(tmp_path, Role("owner"))
+    site.open()
+    await site.start(web.Application())
+    with pytest.raises(PairStoreFailure, match="404"):
+        async for _ in ControlOwner(tmp_path).changes():
+            pass
+    with pytest.raises(PairStoreFailure):
+        await ControlOwner(tmp_path).order("refresh")  # a 404 that is no JSON
+    await site.close()
+
+
+async def test_a_follower_takes_the_owners_name_when_it_becomes_one(tmp_path: Path) -> None:
+    first, second, role = Following(), Following(), Role("following")
+    own = control_socket.follower_name()
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(serving(tmp_path, first))
+        async with serving(tmp_path, second, role) as site:
+            assert site.name == own
+            naming = asyncio.create_task(site.keep_named())
+            await settle()
+            role.role = "owner"  # though somebody answers there still
+            await asyncio.sleep(0.02)
+            assert site.name == own
+            await stack.aclose()
+            await asyncio.wait_for(naming, 3)
+            assert site.name == control_socket.NAME
+            assert [path.name for path in tmp_path.glob("control*")] == [control_socket.NAME]
+            assert await ControlOwner(tmp_path).renewed(1) == 2
+            await site.keep_named()  # nothing is left to do
+    assert list(tmp_path.glob("control*")) == []
+
+
+async def test_an_owner_beside_a_daemon_without_a_pair(tmp_path: Path) -> None:
+    async with serving(tmp_path, Following()), serving(tmp_path, Following()) as second:
+        assert second.name == control_socket.follower_name()
+        assert await ControlOwner(tmp_path).renewed(1) == 2  # and the first one has seen off whoever looked
+
+
+async def test_commands_prefer_the_owner_and_left_overs_go(tmp_path: Path) -> None:
+    (tmp_path / "control-4.txt").touch()
+    control_socket.listen(tmp_path, "control-1.sock").close()
+    with control_socket.listen(tmp_path, "control-2.sock"):
+        control_socket.connect(tmp_path, 1).close()  # the owner is gone, and this one is not
+        control_socket.clear_left_over(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"control-2.sock", "control-4.txt"}
+        (tmp_path / "control-3.sock").mkdir()
+        control_socket.clear_left_over(tmp_path)

@@ -1,0 +1,92 @@
+"""The owner as a worker sees it: what the parent says of the pair, and a 401 that it is told of."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.errors import AuthorizationRequired, PairStoreFailure
+from passoproxy.host import parent_owner as module
+from passoproxy.host.parent_owner import ParentOwner
+from passoproxy.ports import Followed
+from passoproxy.tokens.passing import document_of
+from tests.fakes import settle
+
+
+class Told:
+    """A channel that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def tell(self, kind: str, **members: object) -> None:
+        self.told.append({"kind": kind, **members})
+
+
+def word(generation: int) -> dict[str, Any]:
+    return {"kind": "followed", "followed": document_of(Followed(Bearer("t", generation, 1.0), "p", {}))}
+
+
+def owner() -> tuple[ParentOwner, Told]:
+    channel = Told()
+    return ParentOwner(channel), channel  # type: ignore[arg-type]
+
+
+async def test_the_newest_word_is_given() -> None:
+    it, _ = owner()
+    heard: list[int] = []
+
+    async def listen() -> None:
+        async for followed in it.changes():
+            assert followed.bearer is not None
+            heard.append(followed.bearer.generation)
+
+    it.take(word(1))
+    listening = asyncio.create_task(listen())
+    await settle()
+    it.take(word(2))
+    it.take(word(3))  # the one before was overtaken
+    await settle()
+    assert heard == [1, 3]
+    it.end()
+    with pytest.raises(PairStoreFailure, match="gone"):
+        await listening
+    with pytest.raises(PairStoreFailure):
+        it.take({"kind": "followed", "followed": None})
+
+
+async def test_a_401_is_answered_with_what_came_of_it() -> None:
+    it, channel = owner()
+    asking = [asyncio.create_task(it.renewed(generation)) for generation in (4, 5)]
+    await settle()
+    assert channel.told == [
+        {"kind": "refused", "id": 1, "generation": 4},
+        {"kind": "refused", "id": 2, "generation": 5},
+    ]
+    it.take(
+        {"kind": "renewed", "id": 2, "fault": {"code": "authorization_required", "detail": "dead", "retry_after": 9}}
+    )
+    it.take({"kind": "renewed", "id": 1, "generation": 6})
+    it.take({"kind": "renewed", "id": 7, "generation": 6})  # nobody asked
+    assert await asking[0] == 6
+    with pytest.raises(AuthorizationRequired, match="dead") as caught:
+        await asking[1]
+    assert caught.value.fields == (("Retry-After", "9"),)
+
+
+async def test_a_parent_that_is_gone_or_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    it, _ = owner()
+    asking = asyncio.create_task(it.renewed(1))
+    await settle()
+    it.end()
+    it.take({"kind": "renewed", "id": 1, "generation": 2})
+    for waiting in (asking, it.renewed(1), it.order("refresh")):
+        with pytest.raises(PairStoreFailure):
+            await waiting
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    it, _ = owner()
+    with pytest.raises(PairStoreFailure, match="did not answer"):
+        await it.renewed(1)

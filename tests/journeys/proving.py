@@ -1,0 +1,175 @@
+"""What the proofs of the pair share: a sandbox in a thread of the test, a pair in a folder without a login, and the journal as the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from passoproxy.cli.handle import Remote
+from passoproxy.core.oauth.importing import read_import
+from passoproxy.core.oauth.terms import Terms
+from passoproxy.errors import PassoproxyError
+from passoproxy.sandbox.application import Sandbox
+from passoproxy.sandbox.journal import fingerprint
+from passoproxy.sandbox.options import SandboxOptions
+from passoproxy.stores.pair.directory import DirectoryPairStore
+from tests.journeys.conftest import Answer, ask, until
+from tests.journeys.nursery import Child, Nursery
+
+T = TypeVar("T")
+
+
+class LiveSandbox:
+    """A sandbox that runs in a thread; everything is asked in its loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.time, **options: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        given = {"port": 0, "token_requests_per_minute": 0, **options}
+        self._sandbox = self._do(lambda: Sandbox(SandboxOptions(**given), clock=clock))
+        self.origin = asyncio.run_coroutine_threadsafe(self._sandbox.start(), self._loop).result(10)
+
+    def _do(self, work: Callable[[], T]) -> T:
+        async def done() -> T:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(done(), self._loop).result(30)
+
+    def issue(self) -> dict[str, Any]:
+        """A pair as if a person had just approved it."""
+        return self._do(self._sandbox.issue_pair)
+
+    def fault(self, *names: str) -> None:
+        self._do(lambda: self._sandbox.faults.arm(names))
+
+    def requests(self, path: str = "") -> list[dict[str, Any]]:
+        """What arrived, oldest first."""
+        found = self._do(lambda: [each.describe() for each in self._sandbox.journal.requests()])
+        return [each for each in found if each["path"].startswith(path)]
+
+    def refreshes(self) -> list[dict[str, Any]]:
+        return [each for each in self.requests("/oauth/token") if each["grant_type"] == "refresh_token"]
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Every token that was issued, oldest first."""
+        return self._do(lambda: [dict(each.describe()) for each in self._sandbox.journal.tokens()])
+
+    def chain(self, refresh_token: str) -> list[dict[str, Any]]:
+        """Every refresh token of the chain that began with this one."""
+        tokens = self.tokens()
+        name = next(each["chain"] for each in tokens if each["hash"] == fingerprint(refresh_token))
+        return [each for each in tokens if each["chain"] == name and each["kind"] == "refresh"]
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._sandbox.close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+_PORTS = itertools.count(random.randrange(20_000, 30_000))
+
+
+def lasting_port() -> int:
+    """A free port that stays so while its daemon is dead: below those that the kernel gives to connections."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("unreachable")
+
+
+@dataclass
+class House:
+    """One daemon's folder and configuration, with a pair of its own in it."""
+
+    folder: Path
+    sandbox: LiveSandbox
+    nursery: Nursery
+    oauth: dict[str, Any] = field(default_factory=dict)
+    sections: dict[str, Any] = field(default_factory=dict)
+    port: int = field(default_factory=lambda: lasting_port())
+    admin_port: int = field(default_factory=lambda: lasting_port())
+    child: Child | None = None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        self.state = self.folder / "state"
+        self.config = self.folder / "config.yaml"
+        self.configure()
+        self.first = ""
+
+    def configure(self) -> None:
+        settings: dict[str, Any] = {
+            "provider": "passolution",
+            "upstream": {"url": self.sandbox.origin, "max_concurrency": 64},
+            "oauth": {
+                "authorization_url": f"{self.sandbox.origin}/oauth/authorize",
+                "token_url": f"{self.sandbox.origin}/oauth/token",
+                "client_id": "demo",
+                "client_secret": "demo",
+                "redirect_url": f"http://127.0.0.1:{self.admin_port}/oauth/callback",
+                "lost_answer_replay": "once",
+                "refresh_on_exit": "never",
+                **self.oauth,
+            },
+            "server": {"listen": f"127.0.0.1:{self.port}", "shutdown_grace": "2s"},
+            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
+            "state": {"directory": str(self.state)},
+            "cache": {"directory": str(self.folder / "cache")},
+            "log": {"level": "info", "access": False},
+        }
+        for name, section in self.sections.items():
+            settings[name] = {**settings.get(name, {}), **section}
+        self.config.write_text(yaml.safe_dump(settings, sort_keys=False))
+        self.config.chmod(0o600)
+
+    def move_in(self) -> None:
+        """A pair that the sandbox has just issued, as an earlier process would have left it. The daemon must not run."""
+        document = self.sandbox.issue()
+        self.first = document["refresh_token"]
+        store = DirectoryPairStore(self.state)
+        store.acquire()
+        store.erase()
+        store.commit(read_import(json.dumps(document).encode(), time.time(), Terms(), "salt"))
+        store.release()
+
+    def start(self, **how: Any) -> Child:
+        self.child = self.nursery.serve(self.config, **how)
+        return self.child
+
+    def token(self) -> dict[str, Any]:
+        """What the daemon says of the pair; {} where it says nothing."""
+        answer = ask(self.admin_port, "/api/status", timeout=5.0)
+        return dict(answer.json["token"]) if answer.status == 200 else {}
+
+    def is_up(self) -> bool:
+        return bool(self.token())
+
+    def wait_for(self, chain: str = "healthy", seconds: float = 30.0) -> dict[str, Any]:
+        """The pair once its chain is in that state, and the daemon not waiting to ask."""
+        found = until(lambda: (token := self.token()).get("chain") == chain and token, seconds)
+        assert found, (self.token(), self.child and self.child.said[-3000:])
+        return dict(found)
+
+    def refresh(self) -> None:
+        """Orders a refresh, and does not mind what comes of it."""
+        try:
+            Remote(self.state, 30.0).refresh(False)
+        except (PassoproxyError, OSError, ValueError):
+            pass
+
+    def get(self, target: str, timeout: float = 30.0) -> Answer:
+        return ask(self.port, target, timeout=timeout)

@@ -1,0 +1,260 @@
+"""The pair in custody, as a user has it: sealed, moved, seeded, left behind, withdrawn. Whole daemons against the sandbox."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.journeys.conftest import PROGRAM, Stand, environment, until
+
+pytestmark = pytest.mark.slow  # real processes that live and die: minutes, not seconds
+
+PATH = "/api/v2/content/visa/json?lang=en&countries=TR&nat=DE"
+
+
+def key_file(stand: Stand, name: str) -> str:
+    path = stand.folder / name
+    path.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+def sealed_files(stand: Stand) -> dict[str, bool]:
+    folder = stand.folder / "state"
+    return {path.name: path.read_bytes().startswith(b"passoproxy-sealed 1 ") for path in folder.glob("*.json")}
+
+
+def refreshes(stand: Stand) -> Counter[str]:
+    """How often each refresh token was presented."""
+    entries = stand.journal()["requests"]
+    return Counter(entry["refresh_token"] for entry in entries if entry.get("grant_type") == "refresh_token")
+
+
+def token(stand: Stand) -> Any:
+    return stand.status()["token"]
+
+
+@pytest.fixture
+def other(stand: Stand, tmp_path: Path) -> Iterator[Stand]:
+    """Another machine: folders and ports of its own, the same provider."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    made = Stand(folder, environment(folder), sandbox_port=stand.sandbox_port)
+    made.configure()
+    yield made
+    made.end()
+
+
+def test_sealing_changing_the_key_and_losing_it(stand: Stand) -> None:
+    first, second, third = (key_file(stand, name) for name in ("key1", "key2", "key3"))
+    stand.start_sandbox()
+    stand.start_daemon()
+    stand.login()
+    generation = token(stand)["generation"]
+    assert stand.stop_daemon() == 0
+    assert not any(sealed_files(stand).values())
+
+    # a plain folder is sealed
+    stand.configure(state={"key_file": first})
+    assert stand.run("config", "check", "--config", str(stand.config)).returncode == 0
+    stand.start_daemon(ready=True)
+    assert token(stand)["generation"] == generation
+    files = sealed_files(stand)
+    assert all(files.values()), files
+    assert len(files) >= 2
+    assert (stand.folder / "state" / "seal").stat().st_mode & 0o777 == 0o600
+    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
+    assert stand.get(PATH).status == 200
+    assert stand.stop_daemon() == 0
+
+    # without its key, or with another one, nothing is touched
+    before = {path.name: path.read_bytes() for path in (stand.folder / "state").glob("*.json")}
+    for state, said in (
+        ({}, "state.key_file: is not set, and "),
+        ({"key_file": third}, "state.key_file: is not the key of "),
+    ):
+        stand.configure(state=state)
+        refused = stand.run("serve", "--config", str(stand.config))
+        assert refused.returncode == 78, refused.stderr
+        assert said in refused.stderr
+        assert "nothing was changed" in refused.stderr
+        assert stand.run("token", "status", "--config", str(stand.config)).returncode == 78
+        assert {path.name: path.read_bytes() for path in (stand.folder / "state").glob("*.json")} == before
+
+    # the key is changed, and the first one is not needed any more
+    stand.configure(state={"key_file": second, "previous_key_file": first})
+    stand.start_daemon(ready=True)
+    assert token(stand)["generation"] == generation + 1
+    assert stand.stop_daemon() == 0
+    stand.configure(state={"key_file": second})
+    stand.start_daemon(ready=True)
+    assert (token(stand)["generation"], token(stand)["chain"]) == (generation + 1, "healthy")
+    assert max(refreshes(stand).values()) == 1
+
+
+def test_a_sealed_folder_that_is_put_back_presents_nothing_twice(stand: Stand) -> None:
+    stand.configure(state={"key_file": key_file(stand, "key")})
+    stand.start_sandbox()
+    stand.start_daemon()
+    stand.login()
+    assert stand.stop_daemon() == 0
+    shutil.copytree(stand.folder / "state", stand.folder / "backup")
+    stand.start_daemon(ready=True)
+    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
+    assert stand.stop_daemon() == 0
+    shutil.rmtree(stand.folder / "state")
+    shutil.copytree(stand.folder / "backup", stand.folder / "state")
+    stand.start_daemon(ready=True)
+    shown = token(stand)
+    assert (shown["access"], shown["chain"]) == ("valid", "dead")
+    assert "put back from an earlier time" in shown["reason"]
+    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 77
+    assert max(refreshes(stand).values()) == 1
+
+
+def test_handing_over_leaves_exactly_one_that_renews(stand: Stand, other: Stand) -> None:
+    stand.start_sandbox("--lifetime", "20s")
+    stand.start_daemon()
+    stand.login()
+    given = stand.run("token", "export", "--reveal", "--config", str(stand.config))
+    assert given.returncode == 0, given.stderr
+    assert "handed over" in given.stderr
+    shown = token(stand)
+    assert (shown["access"], shown["chain"], shown["next_refresh_at"]) == ("valid", "unknown", None)
+    assert "handed over" in shown["reason"]
+    assert "handed over" in stand.run("status", "--config", str(stand.config)).stdout
+
+    # a crash of the exporting side does not forget it
+    stand.stop_daemon(signal.SIGKILL)
+    stand.start_daemon(ready=True)
+    assert "handed over" in token(stand)["reason"]
+
+    other.start_daemon()
+    assert other.run("token", "import", "--config", str(other.config), text=given.stdout).returncode == 0
+    assert until(lambda: token(other)["generation"] >= 2, 20), token(other)
+    assert until(lambda: token(stand)["chain"] == "dead", 30), token(stand)
+    assert token(other)["chain"] == "healthy"
+    assert max(refreshes(stand).values()) == 1
+    assert other.get(PATH).status == 200
+
+    # too late to take it back, and the refusal says why
+    late = stand.run("token", "refresh", "--force", "--config", str(stand.config))
+    assert (late.returncode, "renewed elsewhere" in late.stderr) == (77, True), late.stderr
+    assert "renewed elsewhere" in token(stand)["reason"]
+
+
+def test_taking_it_back_makes_the_copy_worthless(stand: Stand, other: Stand) -> None:
+    stand.start_sandbox()
+    stand.start_daemon()
+    stand.login()
+    given = stand.run("token", "export", "--reveal", "--config", str(stand.config))
+    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 77
+    assert stand.run("token", "refresh", "--force", "--config", str(stand.config)).returncode == 0
+    assert (token(stand)["chain"], token(stand)["handed_over_at"]) == ("healthy", None)
+    assert other.run("token", "import", "--config", str(other.config), text=given.stdout).returncode == 0
+    assert other.run("token", "refresh", "--config", str(other.config)).returncode == 77
+
+    again = stand.run("token", "export", "--reveal", "--config", str(stand.config))
+    back = stand.run("token", "import", "--json", "--config", str(stand.config), text=again.stdout)
+    assert back.returncode == 0
+    generation = json.loads(back.stdout)["generation"]
+    assert until(lambda: token(stand)["generation"] > generation or token(stand)["chain"] != "healthy", 10)
+    assert token(stand)["chain"] == "healthy"
+
+
+def test_a_pair_that_cannot_be_printed_is_not_given_away(stand: Stand) -> None:
+    stand.start_sandbox()
+    stand.start_daemon()
+    stand.login()
+    with open("/dev/full", "w") as full:
+        failed = subprocess.run(
+            [*PROGRAM, "token", "export", "--reveal", "--config", str(stand.config)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            cwd=stand.folder,
+            env=stand.environment,
+        )
+    assert failed.returncode == 1
+    assert "could not be printed" in failed.stderr
+    assert "taken back and renewed" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert (token(stand)["chain"], token(stand)["handed_over_at"], token(stand)["generation"]) == ("healthy", None, 2)
+
+
+def test_a_seed_is_taken_up_once(stand: Stand, other: Stand) -> None:
+    stand.start_sandbox()
+    other.start_daemon()
+    other.login()
+    given = other.run("token", "export", "--reveal", "--config", str(other.config))
+    seed = stand.folder / "seed.json"
+    seed.write_text(given.stdout)
+    seed.chmod(0o600)
+    stand.configure(oauth={**stand.settings["oauth"], "seed_file": str(seed)})
+    stand.start_daemon(ready=True)
+    assert (token(stand)["chain"], token(stand)["generation"]) == ("healthy", 1)
+    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
+    assert stand.run("logout", "--config", str(stand.config)).returncode == 0
+    assert stand.stop_daemon() == 0
+    presented = refreshes(stand)
+    stand.start_daemon()
+    assert token(stand)["access"] == "none"
+    assert "used before" in token(stand)["reason"]
+    assert stand.daemon is not None
+    assert "seed_spent" in stand.daemon.said or "used before" in stand.daemon.said
+    secrets = json.loads(given.stdout)
+    assert secrets["refresh_token"] not in stand.daemon.said
+    assert refreshes(stand) == presented
+
+
+@pytest.mark.parametrize(("when", "renews"), [("always", 1), ("never", 0)])
+def test_leaving_with_a_full_tank(stand: Stand, when: str, renews: int) -> None:
+    stand.configure(oauth={**stand.settings["oauth"], "refresh_on_exit": when})
+    stand.start_sandbox("--lifetime", "40s")
+    stand.start_daemon()
+    stand.login()
+    assert until(lambda: token(stand)["runway_seconds"] < 35.5, 20)
+    before = token(stand)["access_until"]
+    assert stand.stop_daemon() == 0
+    assert sum(refreshes(stand).values()) == renews
+    stand.start_daemon(ready=True)
+    shown = token(stand)
+    assert shown["generation"] == 1 + renews
+    assert (shown["access_until"] > before + 4) == bool(renews)
+
+
+@pytest.mark.parametrize(("policy", "left"), [("purge_private", 1), ("purge", 0), ("keep", 2)])
+def test_a_withdrawn_grant(stand: Stand, policy: str, left: int) -> None:
+    route = {"ttl": "1h", "override": True, "stale_if_unauthorized": "1h"}
+    stand.configure(
+        cache={**stand.settings["cache"], "on_revoked": policy},
+        routes=[
+            {"name": "own", "match": "/api/v2/account/**", "private": True, **route},
+            {"name": "all", "match": "/api/v2/languages", **route},
+        ],
+    )
+    stand.start_sandbox()
+    stand.start_daemon()
+    stand.login()
+    for path in ("/api/v2/account/subscription", "/api/v2/languages"):
+        assert stand.get(path).status == 200
+        assert "hit" in stand.get(path).cache_status
+    stand.fault("revoked")
+    answer = stand.get(PATH)
+    assert (answer.status, answer.json["code"]) == (503, "authorization_required")
+    assert token(stand)["chain"] == "dead"
+    entries = stand.run("cache", "list", "--json", "--config", str(stand.config))
+    assert len(json.loads(entries.stdout)) == left, entries.stdout
+    assert stand.daemon is not None
+    assert "grant was withdrawn" in stand.daemon.said

@@ -1,0 +1,209 @@
+"""Two daemons on one state folder: one owns the pair, the other serves with its access token and takes over when the owner is gone."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+import urllib.parse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.journeys.conftest import Stand, ask, environment, free_port, until
+
+pytestmark = pytest.mark.slow  # real processes that live and die: minutes, not seconds
+
+LIFETIME = 10
+TARGET = "/api/v2/content/health/json?lang=en&countries=ZA"
+
+
+def second(stand: Stand) -> Stand:
+    """Another daemon of the same configuration but for its ports, on the same folders."""
+    folder = stand.folder / "second"
+    folder.mkdir(exist_ok=True)
+    other = Stand(
+        folder, environment(folder), sandbox_port=stand.sandbox_port, port=free_port(), admin_port=free_port()
+    )
+    same = {name: stand.settings[name] for name in ("state", "cache", "oauth")}
+    other.configure(
+        **{**{name: each for name, each in stand.settings.items() if name not in ("server", "admin")}, **same}
+    )
+    return other
+
+
+def role(stand: Stand) -> str:
+    try:
+        return str(stand.status()["token"]["role"])
+    except ValueError:
+        return ""
+
+
+def spent_again(journal: Any) -> dict[str, int]:
+    """How often each refresh token was presented, where that was more than once."""
+    presented: Counter[str] = Counter()
+    for each in journal["requests"]:
+        if each["path"].startswith("/oauth/token") and each.get("refresh_token"):
+            presented[each["refresh_token"]] += 1
+    return {token: count for token, count in presented.items() if count > 1}
+
+
+class Client:
+    """Asks one daemon of two after the other, without pause, and remembers what it was answered."""
+
+    def __init__(self, *stands: Stand) -> None:
+        self.stands = stands
+        self.statuses: Counter[int] = Counter()
+        self.longest_gap = 0.0
+        self._served_at = time.monotonic()
+        self._ending = False
+        self._number = 0
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Client:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending:
+            self._number += 1
+            # the one that is down refuses the connection: whoever has two daemons asks the other one then
+            for stand in sorted(self.stands, key=lambda each: self._number % 2 == self.stands.index(each)):
+                answer = stand.get(f"/api/v2/version?turn={self._number}")
+                if answer.status:
+                    break
+            self.statuses[answer.status] += 1
+            if answer.status == 200:
+                now = time.monotonic()
+                self.longest_gap, self._served_at = max(self.longest_gap, now - self._served_at), now
+            time.sleep(0.005)
+
+
+def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
+    stand.start_sandbox("--lifetime", "60s")
+    stand.start_daemon()
+    other = second(stand)
+    other.start_daemon()
+    stand.login()
+    assert until(lambda: ask(other.admin_port, "/readyz").status == 200, 2), other.daemon and other.daemon.said
+    assert (role(stand), role(other)) == ("owner", "following")
+    assert other.get(TARGET).status == 200
+
+    began = time.monotonic()
+    refreshed = stand.run("token", "refresh", "--config", str(other.config))
+    assert refreshed.returncode == 0, refreshed.stderr
+    generation = stand.status()["token"]["generation"]
+    assert until(lambda: other.status()["token"]["generation"] == generation, 2)
+    print(f"a refresh by command is in use in both {time.monotonic() - began:.2f} s after the command began")
+
+    assert other.run("status", "--config", str(other.config)).returncode == 0
+    names = {path.name for path in Path(stand.settings["state"]["directory"]).glob("control*.sock")}
+    assert other.daemon is not None
+    assert names == {"control.sock", f"control-{other.daemon.process.pid}.sock"}
+
+    stand.stop_daemon(signal.SIGKILL)
+    began = time.monotonic()
+    assert other.get(TARGET).status == 200
+    assert until(lambda: role(other) == "owner", 5)
+    took = time.monotonic() - began
+    print(f"taken over {took * 1000:.0f} ms after the owner was killed")
+    assert took < 2
+    assert until(
+        lambda: (
+            {path.name for path in Path(stand.settings["state"]["directory"]).glob("control*.sock")} == {"control.sock"}
+        ),
+        2,
+    )
+    assert other.run("token", "refresh", "--config", str(other.config)).returncode == 0
+    assert other.status()["token"]["generation"] == generation + 1
+
+    stand.start_daemon(ready=True)  # and now it is the other way round
+    assert (role(stand), role(other)) == ("following", "owner")
+    assert other.stop_daemon() == 0
+    assert until(lambda: role(stand) == "owner", 2)
+    assert stand.get(TARGET).status == 200
+    assert stand.stop_daemon() == 0
+    assert not list(Path(stand.settings["state"]["directory"]).glob("control*.sock"))
+
+
+def test_a_401_at_the_follower_is_one_refresh_at_the_owner(stand: Stand) -> None:
+    stand.start_sandbox("--lifetime", "60s")
+    stand.start_daemon()
+    other = second(stand)
+    stand.login()
+    other.start_daemon(ready=True)
+    before = stand.status()["token"]["generation"]
+    stand.fault("origin_401:1")
+    assert other.get(TARGET).status == 200
+    assert stand.status()["token"]["generation"] == before + 1
+    assert other.status()["token"]["generation"] == before + 1
+
+
+def test_a_login_at_the_follower_reaches_the_owner(stand: Stand) -> None:
+    stand.start_sandbox("--lifetime", "60s")
+    stand.start_daemon()
+    other = second(stand)
+    other.configure(
+        **{**other.settings, "oauth": {**other.settings["oauth"], "redirect_url": f"{other.admin}/oauth/callback"}}
+    )
+    other.start_daemon()
+    begun = ask(other.admin_port, "/oauth/start", headers={"Sec-Fetch-Site": "none"})
+    assert begun.status in (302, 303), begun
+    back = urllib.parse.urlsplit(other.approve(begun.headers["location"]))
+    assert back.port == other.admin_port
+    cookie = {"Cookie": begun.headers["set-cookie"].split(";")[0]}
+    assert ask(other.admin_port, f"{back.path}?{back.query}", headers=cookie).status in (200, 302, 303)
+    assert stand.get(TARGET).status == 200
+    assert other.get(TARGET).status == 200
+    assert (role(stand), role(other)) == ("owner", "following")
+    assert stand.status()["token"]["generation"] == 1
+
+
+def takeovers(stand: Stand, kills: int, seed: int) -> None:
+    """Kills the owner again and again under traffic, at any moment of a pair's life."""
+    chance = random.Random(seed)
+    stand.start_sandbox("--lifetime", f"{LIFETIME}s")
+    stand.configure(log={"access": False})
+    stand.start_daemon()
+    other = second(stand)
+    stand.login()
+    other.start_daemon(ready=True)
+    owner, follower = stand, other
+    slowest = 0.0
+    with Client(stand, other) as client:
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.0, 0.5 * LIFETIME))
+            owner.stop_daemon(signal.SIGKILL)
+            began = time.monotonic()
+            assert until(lambda: role(follower) == "owner", 10), follower.daemon and follower.daemon.said  # noqa: B023
+            slowest = max(slowest, time.monotonic() - began)
+            owner.start_daemon(ready=True)
+            assert role(owner) == "following"
+            owner, follower = follower, owner
+    again = spent_again(stand.journal())
+    print(
+        f"{kills} owners killed: slowest take-over {slowest * 1000:.0f} ms, longest time without an answer {client.longest_gap:.2f} s, "
+        f"answers {dict(client.statuses)}, refresh tokens presented more than once: {sorted(again.values())}"
+    )
+    assert set(client.statuses) == {200}
+    assert client.longest_gap < 2
+    assert slowest < 2
+    assert all(count == 2 for count in again.values())
+    assert stand.status()["token"]["chain"] == other.status()["token"]["chain"] == "healthy"
+
+
+def test_owners_killed(stand: Stand) -> None:
+    takeovers(stand, 8, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_many_owners_killed(stand: Stand) -> None:
+    takeovers(stand, 50, seed=2)

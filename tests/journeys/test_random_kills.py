@@ -1,0 +1,141 @@
+"""kill -9 at random moments of a refresh under traffic, again and again on one and the same pair. The sandbox's journal is the judge."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.journeys.conftest import until
+from tests.journeys.nursery import Nursery
+from tests.journeys.proving import House, LiveSandbox
+
+pytestmark = pytest.mark.slow  # real processes that live and die: minutes, not seconds
+
+BESIDE = 4
+
+
+@contextmanager
+def traffic(house: House) -> Iterator[Counter[int]]:
+    """Two clients that never stop asking what only the origin can answer; what they saw."""
+    seen: Counter[int] = Counter()
+    ended = threading.Event()
+
+    def ask_on(name: int) -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            status = house.get(f"/api/v2/account/subscription?client={name}&turn={time.time_ns()}", timeout=5).status
+            seen[status] += 1
+            time.sleep(0.005 if status else 0.02)
+
+    clients = [threading.Thread(target=ask_on, args=(name,)) for name in range(2)]
+    for client in clients:
+        client.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        for client in clients:
+            client.join()
+
+
+def how_long(house: House) -> float:
+    """Seconds that a refresh takes here under traffic, from the order to its answer."""
+    spans = []
+    for _ in range(3):
+        time.sleep(1.0)  # never more than one a second: waiting for its turn is no part of a refresh
+        began = time.monotonic()
+        house.refresh()
+        spans.append(time.monotonic() - began)
+    return median(spans)
+
+
+def killed_again_and_again(house: House, kills: int, chance: random.Random) -> Counter[str]:
+    """What each of `kills` came to, in words; 'lost' where the pair did not live on."""
+    found: Counter[str] = Counter()
+    house.move_in()
+    child = house.start()
+    house.wait_for()
+    with traffic(house) as seen:
+        span = how_long(house)
+        for _ in range(kills):
+            time.sleep(1.0)
+            before = len(house.sandbox.chain(house.first))
+            order = threading.Thread(target=house.refresh)
+            order.start()
+            time.sleep(chance.uniform(0.0, 2.0 * span))
+            child.send(signal.SIGKILL)
+            child.wait()
+            order.join()
+            chain = house.sandbox.chain(house.first)
+            rotated = len(chain) > before
+            child = house.start()
+            alive = until(lambda: house.token().get("chain") in ("healthy", "dead") and house.token(), 20)
+            after = house.sandbox.chain(house.first)
+            if not alive or alive["chain"] != "healthy":
+                found["lost"] += 1
+                print(f"lost: {alive} {child.said[-2000:]}")
+                break
+            replayed = any(each["replays"] for each in after[before - 1 :])
+            if not rotated:
+                found["before the provider rotated"] += 1
+            elif replayed:
+                found["in the window, replayed once"] += 1
+            else:
+                found["after the answer was durable"] += 1
+    child.stop()
+    tokens = house.sandbox.chain(house.first)
+    found["presented more than twice"] += sum(each["presented"] > 2 for each in tokens)
+    found["answers to clients"] += seen[200]
+    found["refusals to clients"] += sum(count for status, count in seen.items() if status not in (0, 200))
+    return found
+
+
+def series(kills: int, folder: Path, forking: Nursery) -> Counter[str]:
+    sandbox = LiveSandbox(allow_replays=1)
+    try:
+        houses = [House(folder / f"house-{name}", sandbox, forking) for name in range(BESIDE)]
+        with ThreadPoolExecutor(BESIDE) as lives:
+            each = lives.map(
+                lambda pair: killed_again_and_again(pair[1], kills // BESIDE, random.Random(pair[0])),
+                enumerate(houses),
+            )
+            return sum(each, Counter())
+    finally:
+        sandbox.close()
+
+
+def check(found: Counter[str], kills: int) -> None:
+    print(f"{kills} kills at random moments: {dict(found)}")
+    assert found["lost"] == 0
+    assert found["presented more than twice"] == 0
+    words = ("before the provider rotated", "in the window, replayed once", "after the answer was durable")
+    assert sum(found[word] for word in words) == kills
+    assert found["answers to clients"] > kills
+    assert found["refusals to clients"] == 0
+
+
+@pytest.mark.timeout(240)
+def test_the_pair_survives_20_kills_under_traffic(tmp_path: Path, forking: Nursery) -> None:
+    check(series(20, tmp_path, forking), 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_pair_survives_500_kills_under_traffic(tmp_path: Path, forking: Nursery) -> None:
+    began = time.monotonic()
+    found = series(500, tmp_path, forking)
+    print(f"took {time.monotonic() - began:.0f} s")
+    check(found, 500)
+    # the moments were spread over the whole of it
+    assert min(found["before the provider rotated"], found["after the answer was durable"]) > 20

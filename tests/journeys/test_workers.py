@@ -1,0 +1,363 @@
+"""`server.workers`: several processes on one listener, with one pair and one cache between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.journeys.conftest import Stand, ask, environment, until
+
+pytestmark = pytest.mark.slow  # real processes that live and die: minutes, not seconds
+
+WORKERS = 3
+HEALTH = "/api/v2/content/health/json?lang=en&countries=ZA"
+
+
+def workers(stand: Stand) -> list[int]:
+    return list(stand.status()["workers"])
+
+
+def begin(stand: Stand, *options: str, count: int = WORKERS, **sections: dict[str, Any]) -> None:
+    server = {"listen": f"127.0.0.1:{stand.port}", "workers": count, **sections.pop("server", {})}
+    stand.start_sandbox(*options)
+    stand.configure(server=server, **sections)
+    stand.start_daemon()
+    stand.login()
+    assert until(lambda: len(workers(stand)) == count)
+
+
+@contextlib.contextmanager
+def everywhere(stand: Stand) -> Iterator[list[Any]]:
+    """A kept connection to each worker at least: the kernel chooses by the client's port."""
+    import http.client
+
+    made = [http.client.HTTPConnection("127.0.0.1", stand.port, timeout=10) for _ in range(WORKERS * 8)]
+    try:
+        for each in made:
+            each.connect()
+        yield made
+    finally:
+        for each in made:
+            each.close()
+
+
+def get(connection: Any, target: str) -> tuple[int, str]:
+    connection.request("GET", target)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, answer.headers.get("cache-status", "")
+
+
+def served_by(stand: Stand) -> dict[int, int]:
+    """Connections to the proxy that each worker holds."""
+    wanted = f":{stand.port:04X}"
+    inodes = {
+        line.split()[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[1].endswith(wanted) and line.split()[3] == "01"
+    }
+    found: Counter[int] = Counter()
+    for pid in workers(stand):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                link = os.readlink(f"/proc/{pid}/fd/{name}")
+                found[pid] += link.startswith("socket:[") and link[8:-1] in inodes
+    return dict(found)
+
+
+def test_all_serve_with_one_pair_and_one_cache(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s", log={"access": False})
+    with everywhere(stand) as connections:
+        until(lambda: sum(served_by(stand).values()) >= len(connections))
+        spread = served_by(stand)
+        print(f"{len(connections)} connections on {WORKERS} workers: {sorted(spread.values())}")
+        assert all(spread.values()), spread
+        # what one has stored all can serve, within a second
+        assert get(connections[0], HEALTH)[0] == 200
+        time.sleep(1)
+        said = [get(each, HEALTH)[1] for each in connections]
+        assert all(each.startswith("passoproxy; hit") for each in said), said
+    asked = sum(each["path"].startswith("/api/v2/content/health") for each in stand.journal()["requests"])
+    assert asked == 1
+
+
+def test_a_purge_is_seen_by_all_at_once(stand: Stand) -> None:
+    """Again and again, so that a worker that lags behind is found: each answer of the origin has a `requestid` of its own."""
+    begin(stand, "--lifetime", "60s", log={"access": False})
+    stale = asked = 0
+    with everywhere(stand) as connections, ThreadPoolExecutor(len(connections)) as pool:
+        for turn in range(20):
+            target = f"{HEALTH}&turn={turn}"
+            bodies: set[bytes] = set()
+
+            def agree(target: str = target, bodies: set[bytes] = bodies) -> bool:
+                """Whether all serve the same one; one that was not to be seen yet may have been fetched again."""
+                now = {body_of(each, target) for each in connections}
+                bodies |= now
+                return len(now) == 1
+
+            assert until(agree, 5)
+            purged = unix_post(stand.folder / "state" / "control.sock", "/api/cache/purge", json.dumps({"url": target}))
+            assert purged["purged"] >= 1, purged
+            after = list(pool.map(lambda each: body_of(each, target), connections))  # noqa: B023
+            stale += sum(each in bodies for each in after)
+            asked += len(after)
+    print(f"20 purges: {stale} of {asked} answers from {WORKERS} workers right after them were purged ones")
+    assert stale == 0
+
+
+def body_of(connection: Any, target: str) -> bytes:
+    connection.request("GET", target)
+    body: bytes = connection.getresponse().read()
+    assert b"requestid" in body
+    return body
+
+
+def unix_post(path: Path, target: str, body: str) -> Any:
+    async def post() -> Any:
+        made = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path)))
+        async with made as session, session.post(f"http://localhost{target}", data=body) as answer:
+            return await answer.json(content_type=None)
+
+    return asyncio.run(post())
+
+
+def test_a_new_token_is_in_use_in_all_within_100_ms(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s", "--revoke-old", log={"access": False})
+    slowest = 0.0
+
+    async def measured() -> list[float]:
+        took = []
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            control = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(stand.folder / "state/control.sock")))
+            async with control:
+                for turn in range(5):
+                    async with control.post("http://localhost/api/token/refresh") as answer:
+                        assert answer.status == 200
+                    answered = time.monotonic()
+                    await asyncio.sleep(max(0.0, answered + 0.1 - time.monotonic()))
+
+                    async def one(number: int, turn: int = turn) -> int:
+                        async with session.get(f"{stand.proxy}{HEALTH}&turn={turn}&number={number}") as answer:
+                            await answer.read()
+                            return answer.status
+
+                    statuses = await asyncio.gather(*(one(number) for number in range(WORKERS * 6)))
+                    assert set(statuses) == {200}
+                    took.append(time.monotonic() - answered)
+                    await asyncio.sleep(1.1)
+        return took
+
+    took = asyncio.run(measured())
+    slowest = max(took)
+    refused = [
+        each for each in stand.journal()["requests"] if each["path"].startswith("/api/") and each["status"] == 401
+    ]
+    print(
+        f"{len(took)} refreshes: {len(refused)} requests with an old token from 100 ms on; a round took {slowest:.2f} s"
+    )
+    assert refused == []
+
+
+def test_many_401s_in_many_workers_are_one_refresh(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s", log={"access": False}, upstream={"max_concurrency": 64})
+    before = stand.status()["token"]["generation"]
+    stand.fault("origin_401:20")
+
+    def one(number: int) -> int:
+        return stand.get(f"{HEALTH}&n={number}").status
+
+    with ThreadPoolExecutor(30) as pool:
+        statuses = Counter(pool.map(one, range(30)))
+    refreshes = [each for each in stand.journal()["requests"] if each.get("grant_type") == "refresh_token"]
+    print(f"20 of 30 requests met a 401 in {WORKERS} workers: {len(refreshes)} refresh, answers {dict(statuses)}")
+    assert statuses == {200: 30}
+    assert len(refreshes) == 1
+    assert stand.status()["token"]["generation"] == before + 1
+
+
+def test_workers_are_replaced_while_requests_go_on(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s", log={"access": False})
+    chance = random.Random(3)
+
+    async def traffic() -> tuple[Counter[Any], float]:
+        seen: Counter[Any] = Counter()
+        longest = 0.0
+        ending = asyncio.Event()
+
+        async def client(number: int) -> None:
+            nonlocal longest
+            turn = 0
+            while not ending.is_set():
+                turn += 1
+                began = time.monotonic()
+                # a connection of its own for each: one that is open when its worker is killed breaks, whoever serves it
+                async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+                    try:
+                        async with session.get(f"{stand.proxy}{HEALTH}&client={number % 5}") as answer:
+                            await answer.read()
+                            seen[answer.status] += 1
+                    except aiohttp.ClientError as fault:
+                        seen[type(fault).__name__] += 1
+                longest = max(longest, time.monotonic() - began)
+                await asyncio.sleep(0.01)
+
+        clients = [asyncio.create_task(client(number)) for number in range(10)]
+        for _ in range(4):
+            await asyncio.sleep(1.5)
+            os.kill(chance.choice(await asyncio.to_thread(workers, stand)), signal.SIGKILL)
+        await asyncio.sleep(2)
+        ending.set()
+        await asyncio.gather(*clients)
+        return seen, longest
+
+    seen, longest = asyncio.run(traffic())
+    assert until(lambda: len(workers(stand)) == WORKERS, 10)
+    broken = sum(count for status, count in seen.items() if status != 200)
+    print(f"4 workers killed under traffic: {dict(seen)}; the longest wait was {longest:.2f} s")
+    assert seen[200] > 100
+    assert broken <= 4 * 10  # those whose connection the killed one had taken
+    assert ask(stand.admin_port, "/readyz").status == 200
+    assert stand.stop_daemon() == 0
+
+
+def test_a_crash_loop_is_told_and_ends(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s", log={"access": False})
+    daemon = stand.daemon
+    assert daemon is not None
+    began = time.monotonic()
+
+    def kill_all() -> bool:
+        with contextlib.suppress(ValueError, KeyError):
+            for pid in workers(stand):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        return daemon.process.poll() is not None
+
+    assert until(kill_all, 30)
+    daemon.close()
+    assert daemon.process.returncode == 1, daemon.said[-2000:]
+    last = daemon.said.strip().splitlines()[-1]
+    print(f"ended {time.monotonic() - began:.1f} s after the first crash: {last}")
+    assert "workers in a row ended as soon as they had started" in last
+    assert "server.workers" in last
+    assert "Traceback" not in daemon.said
+
+
+def test_workers_go_with_their_supervisor(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s")
+    pids = workers(stand)
+    began = time.monotonic()
+    stand.stop_daemon(signal.SIGKILL)
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 10)
+    print(f"all workers were gone {time.monotonic() - began:.2f} s after their supervisor was killed")
+    stand.start_daemon(ready=True)
+    assert stand.get(HEALTH).status == 200
+
+
+def test_a_term_drains_all(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s", "--latency", "1s")
+    with ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(stand.get, f"{HEALTH}&n={number}") for number in range(4)]
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert stand.stop_daemon() == 0
+        print(f"drained in {time.monotonic() - began:.2f} s")
+        assert [each.result().status for each in answers] == [200] * 4
+    assert stand.get(HEALTH).status == 0
+
+
+def test_a_reload_reaches_all(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s", log={"access": False})
+    daemon = stand.daemon
+    assert daemon is not None
+    assert stand.get("/api/v2/version").status == 200
+    stand.configure(
+        server=stand.settings["server"], log={"access": False}, upstream={"deny_paths": ["/api/v2/version"]}
+    )
+    daemon.process.send_signal(signal.SIGHUP)
+    assert until(lambda: "was read again" in daemon.said)
+    time.sleep(0.3)
+    assert {stand.get("/api/v2/version").status for _ in range(24)} == {403}
+    # a broken file changes nothing, and a worker that starts meanwhile takes what is in force
+    good = stand.config.read_text()
+    stand.config.write_text("server: [broken")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert until(lambda: "nothing changed" in daemon.said)
+    before = workers(stand)
+    os.kill(before[0], signal.SIGKILL)
+    assert until(lambda: len(workers(stand)) == WORKERS and workers(stand) != before, 10)
+    assert {stand.get("/api/v2/version").status for _ in range(24)} == {403}
+    stand.config.write_text(good)
+
+
+def test_what_they_count_is_gathered(stand: Stand) -> None:
+    begin(stand, "--lifetime", "60s", log={"access": True})
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda number: stand.get(f"{HEALTH}&n={number % 10}").status, range(100)))
+    assert statuses == [200] * 100
+    time.sleep(1)
+    text = ask(stand.admin_port, "/metrics").body.decode()
+    counted = sum(
+        float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith("passoproxy_requests_total{")
+    )
+    assert counted == 100
+    shown = stand.status()
+    assert shown["requests"]["total"] == 100
+    assert len(shown["requests"]["recent"]) == 50
+    assert shown["origin"]["answers"] == sum(
+        each["path"].startswith("/api/v2/content") for each in stand.journal()["requests"]
+    )
+    daemon = stand.daemon
+    assert daemon is not None
+    lines = [json.loads(line) for line in daemon.lines if '"event": "request"' in line]
+    assert len(lines) == 100
+
+
+@pytest.mark.parametrize("most", [2, 5])
+def test_places_at_the_origin_are_those_of_all(tmp_path: Path, most: int) -> None:
+    stand = Stand(tmp_path, environment(tmp_path))
+    stand.configure()
+    try:
+        begin(
+            stand, "--lifetime", "60s", "--latency", "50ms", log={"access": False}, upstream={"max_concurrency": most}
+        )
+
+        async def flood() -> Counter[int]:
+            seen: Counter[int] = Counter()
+
+            async def one(number: int) -> None:
+                async with (
+                    aiohttp.ClientSession() as session,
+                    session.get(f"{stand.proxy}{HEALTH}&n={number}") as answer,
+                ):
+                    await answer.read()
+                    seen[answer.status] += 1
+
+            await asyncio.gather(*(one(number) for number in range(60)))
+            return seen
+
+        began = time.monotonic()
+        seen = asyncio.run(flood())
+        took = time.monotonic() - began
+        print(
+            f"60 requests of 50 ms by {WORKERS} workers with {most} places: {took:.2f} s, best possible {60 * 0.05 / most:.2f} s"
+        )
+        assert seen == {200: 60}
+        assert took > 60 * 0.05 / most * 0.95  # never more at once than there are places
+        assert took < 60 * 0.05 / most * 2 + 1.5
+    finally:
+        stand.end()

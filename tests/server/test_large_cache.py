@@ -1,0 +1,171 @@
+"""A hundred thousand entries and a million behind the control API: lists, single entries, purges by tag, and a loop that never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.guarded_disk import BODIES
+from passoproxy.stores.entries.hints import hints_of
+from passoproxy.stores.entries.names import body_name, row_name
+from passoproxy.stores.entries.sealing import Seal
+from tests.stores.entries.making import SECRET, entry, whole
+from tests.whole import Place, free_port, running
+
+EVERY = 500
+"""One entry in so many has the tag `rare`."""
+
+
+@dataclass
+class Answer:
+    status: int
+    fields: dict[str, str]
+    body: bytes
+    seconds: float
+
+
+def rows(count: int, now: float, bodies: Path) -> Iterator[tuple[object, ...]]:
+    seal = Seal(SECRET)
+    for first in range(256):
+        (bodies / f"{first:02x}").mkdir(mode=0o700, exist_ok=True)
+    for n in range(count):
+        tags = ("requirements", "rare") if n % EVERY == 0 else ("requirements",)
+        times = {"request_time": now, "response_time": now, "stored_at": now}
+        made = whole(entry(n, tags=tags, **times), b"")
+        row = row_name(made)
+        name = body_name(row, made.digest)
+        os.close(os.open(bodies / name, os.O_CREAT | os.O_WRONLY, 0o600))  # a row without a body would be swept up
+        yield row, hints_of(made), name, seal.close(made), 1000 + n
+
+
+async def filled(place: Place, count: int) -> None:
+    """A folder with so many entries, as the store itself would have left it."""
+    for folder in (place.folder / "state", place.folder / "cache"):
+        folder.mkdir(mode=0o700)
+    secret = place.folder / "state" / "cache.secret"
+    secret.write_bytes(SECRET)
+    secret.chmod(0o600)
+    await DiskStore(place.folder / "cache", max_bytes=16 << 30, secret=SECRET).close()
+
+    def insert() -> None:
+        db = sqlite3.connect(place.folder / "cache" / "cache.db", isolation_level=None)
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA cache_size = -400000")
+        db.execute("BEGIN")
+        db.executemany(
+            "INSERT INTO Cache (key, raw, store_time, access_time, tag, size, mode, filename, value)"
+            " VALUES (?1, 1, ?5, ?5, ?2, 0, 1, ?3, ?4)",
+            rows(count, time.time() - 5, place.folder / "cache" / BODIES),
+        )
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.close()
+        os.sync()
+
+    await asyncio.to_thread(insert)
+
+
+def asked(port: int, method: str, path: str, body: object = None) -> Answer:
+    """Bytes only: reading JSON here would hold up the loop that is watched."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    began = time.perf_counter()
+    fields = {"Authorization": "Bearer admin"}
+    connection.request(method, path, None if body is None else json.dumps(body), fields)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return Answer(answer.status, dict(answer.getheaders()), data, time.perf_counter() - began)
+
+
+class Turns:
+    """What the loop's thread computed between two turns of one task, in seconds: however busy the machine is with other things.
+
+    `waits` is by the clock on the wall, for people to read.
+    """
+
+    def __init__(self) -> None:
+        self.computed: list[float] = []
+        self.waits: list[float] = []
+
+    async def __aenter__(self) -> Turns:
+        self._task = asyncio.ensure_future(self._take())
+        await asyncio.sleep(0.02)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.sleep(0.02)
+        self._task.cancel()
+
+    async def _take(self) -> None:
+        while True:
+            computed, wall = time.thread_time(), time.perf_counter()
+            await asyncio.sleep(0.001)
+            self.computed.append(time.thread_time() - computed)
+            self.waits.append(time.perf_counter() - wall - 0.001)
+
+
+async def watched(what: str, *arguments: Any) -> Answer:
+    async with Turns() as turns:
+        answer = await asyncio.to_thread(asked, *arguments)
+    late = sum(wait > 0.01 for wait in turns.waits) / len(turns.waits)
+    print(
+        f"{what}: {answer.seconds:.2f} s, {len(answer.body)} bytes; between two turns the loop computed"
+        f" {max(turns.computed) * 1000:.1f} ms at most; on the wall {max(turns.waits) * 1000:.1f} ms, over 10 ms in {late:.2%}"
+    )
+    assert answer.status == 200, answer.body[:300]
+    assert max(turns.computed) < 0.01  # a list of two thousand made in one go is 200 ms
+    return answer
+
+
+async def operated(folder: Path, count: int, limit: int) -> None:
+    place = Place(folder)
+    await filled(place, count)
+    place.admin_port = free_port()  # not before: by now somebody else might have it
+    cache = {"max_size": 16 << 30}
+    async with running(place, cache=cache, admin={"token": "admin"}) as it:
+        port = place.admin_port
+        rare = len(range(0, count, EVERY))
+        listed = await watched("list", port, "GET", f"/api/cache/entries?limit={limit}")
+        assert len(json.loads(listed.body)) == min(count, limit)
+        assert ("X-Passoproxy-More" in listed.fields) is (count > limit)
+        some = await watched("list by tag", port, "GET", f"/api/cache/entries?tag=rare&limit={limit}")
+        assert len(json.loads(some.body)) == rare
+        one = await watched(
+            "list one", port, "GET", f"/api/cache/entries?prefix=/api/v2/content/all/de?nat={count - 1}"
+        )
+        assert len(json.loads(one.body)) == 1
+        shown = await watched("explain", port, "POST", "/api/explain", {"url": "/api/v2/content/all/de?nat=7"})
+        assert json.loads(shown.body)["route"] == "content-all"
+        soft = await watched("soft purge by tag", port, "POST", "/api/cache/purge", {"tag": "rare", "soft": True})
+        assert json.loads(soft.body) == {"purged": rare, "soft": True}
+        every = await watched("soft purge of all", port, "POST", "/api/cache/purge", {"all": True, "soft": True})
+        assert json.loads(every.body)["purged"] == count
+        gone = await watched("purge by tag", port, "POST", "/api/cache/purge", {"tag": "rare"})
+        assert json.loads(gone.body) == {"purged": rare}
+        assert (await it.wired.control.cache_stats())["entries"] == count - rare
+
+
+async def test_the_loop_goes_on_with_three_thousand(tmp_path: Path) -> None:
+    await operated(tmp_path, 3000, 2000)
+
+
+@pytest.mark.slow
+async def test_the_loop_goes_on_with_a_hundred_thousand(tmp_path: Path) -> None:
+    await operated(tmp_path, 100_000, 100_000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_the_loop_goes_on_with_three_hundred_thousand(tmp_path: Path) -> None:
+    await operated(tmp_path, 300_000, 100_000)

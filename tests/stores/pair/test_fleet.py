@@ -1,0 +1,366 @@
+"""The talk of a fleet through a real redis-server: followers hear, ask, and are told what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from passoproxy.core.events import TaskFailed, Warned
+from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
+from passoproxy.errors import AuthorizationRequired, PairStoreFailure, PersonNeeded, UsageFailure
+from passoproxy.host.clock import SystemClock
+from passoproxy.ports import Followed, RawAnswer
+from passoproxy.stores.pair import fleet as fleets
+from passoproxy.stores.pair.cipher import key_of
+from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.stores.pair.fleet import FleetOwner
+from passoproxy.stores.pair.fleet_desk import FleetDesk
+from passoproxy.stores.pair.lease import Pulse
+from passoproxy.stores.pair.redis import RedisPairStore
+from passoproxy.stores.pair.redis_link import Keys, RedisLink, heed_cancellation
+from passoproxy.stores.pair.redis_records import FleetCover
+from passoproxy.tokens.following import Follower
+from tests.fakes import RememberingObserver
+from tests.redis_server import RedisServer
+
+KEY = key_of(base64.b64encode(b"k" * 32).decode())
+KEYS = Keys.of("y" * 24)
+
+
+class FakeHolder:
+    """Whoever holds the pair in the owner's process."""
+
+    def __init__(self) -> None:
+        self.role = "owner"
+        self.bearer = Bearer("access-1", 1, 4e9)
+        self.turn = asyncio.Event()
+        self.stepped_down = asyncio.Event()
+        self.taken: list[object] = []
+        self.fault: Exception | None = None
+
+    def tell(self, bearer: Bearer) -> None:
+        self.bearer = bearer
+        self.turn.set()
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        while True:
+            yield Followed(self.bearer, "part", asdict(self.snapshot()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.turn.wait(), 1.0)
+            self.turn.clear()
+
+    def current(self) -> Bearer | None:
+        return self.bearer
+
+    def snapshot(self) -> TokenSnapshot:
+        return replace(UNTOLD, generation=self.bearer.generation)
+
+    def step_down(self) -> None:
+        self.stepped_down.set()
+        self.role = "following"
+
+    async def renewed(self, refused: Bearer) -> Bearer | None:
+        if self.fault is not None:
+            raise self.fault
+        self.tell(Bearer("access-9", refused.generation + 1, 4e9))
+        return self.bearer
+
+    async def refresh(self, force: bool = False) -> TokenSnapshot:
+        if self.fault is not None:
+            raise self.fault
+        self.taken.append(force)
+        return self.snapshot()
+
+    def add_login_pending(self, until: float) -> None:
+        self.taken.append(until)
+
+    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
+        self.taken.append(document)
+        return self.snapshot()
+
+    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
+        return self.snapshot()
+
+    async def export(self) -> dict[str, object]:
+        return {"refresh_token": "def-1"}
+
+    async def hand_over(self) -> dict[str, object]:
+        return {"refresh_token": "def-1"}
+
+    async def forget(self, *, revoked: bool = False) -> None:
+        self.taken.append(revoked)
+
+
+class Side:
+    """One instance."""
+
+    def __init__(self, server: RedisServer, folder: Path, cover: FleetCover) -> None:
+        self.link = RedisLink(server.url)
+        self.pulse, self.observer, self.holder = Pulse(time.monotonic), RememberingObserver(), FakeHolder()
+        self.store = RedisPairStore(
+            self.link, KEYS, DirectoryPairStore(folder), monotonic=time.monotonic, cover=cover, lease_seconds=1.5
+        )
+        self.owner = FleetOwner(self.link, KEYS, self.store)
+        self.desk = FleetDesk(self.link, KEYS, self.store, self.pulse, SystemClock(), self.observer)
+
+    @contextlib.asynccontextmanager
+    async def at_work(self) -> AsyncIterator[FakeHolder]:
+        task = asyncio.create_task(self.desk.run(self.holder))
+        try:
+            yield self.holder
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(shared_server):
+    if shared_server.process is None:
+        shared_server.start()
+    shared_server.flush()
+    return shared_server
+
+
+@pytest.fixture(params=["plain", "sealed"])
+def sides(request, server, tmp_path):
+    cover = FleetCover(KEY) if request.param == "sealed" else FleetCover()
+    made = [Side(server, tmp_path / name, cover) for name in "ab"]
+    made[0].store.acquire()
+    made[1].store._local.acquire()
+    made[1].store.has_folder = True
+    yield made
+    for side in made:
+        side.store.release()
+
+
+async def first(changes: AsyncIterator[Followed]) -> Followed:
+    return await asyncio.wait_for(anext(changes), 5)
+
+
+async def heard_of(changes: AsyncIterator[Followed], found: list[Followed]) -> None:
+    """All of it, to its end."""
+    async for followed in changes:
+        found.append(followed)
+
+
+async def test_a_follower_hears_what_is_so_and_every_change_at_once(sides, server):
+    a, b = sides
+    async with a.at_work() as holder, contextlib.aclosing(b.owner.changes()) as changes:
+        while (followed := await first(changes)).bearer is None:
+            pass
+        assert (followed.bearer, followed.partition) == (Bearer("access-1", 1, 4e9), "part")
+        moment = time.monotonic()
+        holder.tell(Bearer("access-2", 2, None))
+        while (followed := await first(changes)).bearer != Bearer("access-2", 2, None):
+            pass
+        assert time.monotonic() - moment < 0.5
+        assert b.store._memory.seen == 2
+    with server.client() as client:
+        shown = client.get(KEYS.shown)
+    assert (b"access-2" in shown) is not a.store.cover.seals
+
+
+async def test_a_follower_is_told_when_nobody_holds_the_lease(sides):
+    a, b = sides
+    async with a.at_work(), contextlib.aclosing(b.owner.changes()) as changes:
+        await first(changes)
+        a.store.release()
+        with pytest.raises(PairStoreFailure, match="nobody holds"):
+            await heard_of(changes, [])
+    with pytest.raises(PairStoreFailure):
+        await b.owner.order("refresh")
+
+
+async def test_a_401_and_orders_go_to_the_holder(sides):
+    a, b = sides
+    async with a.at_work() as holder:
+        assert await b.owner.renewed(1) == 2
+        told = await b.owner.order("refresh_force")
+        assert (told["generation"], holder.taken) == (2, [True])
+        assert (await b.owner.order("export"))["refresh_token"] == "def-1"
+        await b.owner.order("import", b"\x00document")
+        assert holder.taken[-1] == b"\x00document"
+        await b.owner.order("login_pending", json.dumps({"until": 5.0}).encode())
+        assert holder.taken[-1] == 5.0
+
+
+async def test_the_holders_refusals_come_back_as_they_are(sides):
+    a, b = sides
+    async with a.at_work() as holder:
+        holder.fault = PersonNeeded("run 'passoproxy login'")
+        with pytest.raises(PersonNeeded, match="passoproxy login"):
+            await b.owner.order("refresh")
+        holder.fault = AuthorizationRequired("dead", 17)
+        with pytest.raises(AuthorizationRequired) as refused:
+            await b.owner.renewed(1)
+        assert ("Retry-After", "17") in refused.value.fields
+        with pytest.raises(UsageFailure):
+            await b.owner.order("nonsense")
+        holder.fault = ValueError("a fault with access-1 in it")
+        with pytest.raises(Exception, match="a fault inside"):
+            await b.owner.order("refresh")
+        assert a.observer.of(TaskFailed) == [TaskFailed("fleet", "an order failed: ValueError")]
+
+
+async def test_an_order_that_nobody_takes_is_withdrawn(sides, server, monkeypatch):
+    monkeypatch.setattr(fleets, "TAKEN_WITHIN", 0.5)
+    a, b = sides
+    with pytest.raises(PairStoreFailure, match="does not answer"):
+        await b.owner.order("refresh")
+    async with a.at_work() as holder:  # it comes too late
+        await b.owner.order("refresh_force")
+        assert holder.taken == [True]
+    monkeypatch.setattr(fleets, "PATIENCE", 0.0)
+    with pytest.raises(PairStoreFailure, match="does not answer"):
+        await b.owner.order("refresh")
+
+
+async def test_an_instance_that_lost_the_lease_steps_down(sides, server):
+    a, _ = sides
+    async with a.at_work() as holder:
+        with server.client() as client:
+            client.set(KEYS.lease, "99|other|somebody")
+            client.set(KEYS.fence, "99")
+        await asyncio.wait_for(holder.stepped_down.wait(), 5)
+        assert a.store.lost
+        await asyncio.sleep(0)
+
+
+async def test_a_store_that_goes_and_comes_is_told_once_each(sides, server):
+    a, b = sides
+    async with a.at_work() as holder:
+        server.kill()
+        await said(a, "store_away")
+        with pytest.raises(PairStoreFailure):
+            await b.owner.order("refresh")
+        server.start()
+        await said(a, "store_back")
+        # the first lease had ended: the heart took it up again, or the instance steps down and may take it anew
+        if holder.role == "owner":
+            assert (await b.owner.order("refresh"))["generation"] == 1
+    assert [event.code for event in a.observer.of(Warned)] == ["store_away", "store_back"]
+
+
+async def said(side: Side, code: str) -> None:
+    for _ in range(1500):
+        if any(event.code == code for event in side.observer.of(Warned)):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(side.observer.events)
+
+
+async def test_without_a_store_what_was_known_before_is_served(server, tmp_path):
+    known = Followed(Bearer("old", 3, 4e9), "part")
+    side = Side(server, tmp_path / "a", FleetCover())
+    server.kill()
+    for before, given in ((lambda: known, [known]), (lambda: None, [])):
+        owner, found = FleetOwner(side.link, KEYS, side.store, before), []
+        with pytest.raises(PairStoreFailure, match="cannot be used"):
+            await heard_of(owner.changes(), found)
+        assert found == given
+
+
+@pytest.mark.parametrize("data", [b"rubbish", b"[]", b"{}", FleetCover(KEY).close("shown", 0, b"{}")])
+async def test_what_cannot_be_read_is_nobodys_word(server, tmp_path, data):
+    side = Side(server, tmp_path / "a", FleetCover())
+    with server.client() as client:
+        client.set(KEYS.shown, data)
+    with pytest.raises(PairStoreFailure):
+        await first(side.owner.changes())
+
+
+async def test_a_desk_that_meets_a_fault_is_opened_again(sides):
+    a, b = sides
+    changes, taken = a.holder.changes, []
+
+    def faulty() -> AsyncIterator[Followed]:
+        taken.append(1)
+        if len(taken) == 1:
+            raise ValueError
+        return changes()
+
+    a.holder.changes = faulty
+    async with a.at_work(), contextlib.aclosing(b.owner.changes()) as heard:
+        while (await first(heard)).bearer is None:
+            pass
+    assert a.observer.of(TaskFailed) == [TaskFailed("fleet", "ValueError; it is begun again")]
+
+
+async def test_a_desk_that_closes_lets_go_of_its_work(sides):
+    a, b = sides
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow(force: bool = False) -> TokenSnapshot:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    a.holder.refresh = slow
+    async with a.at_work():
+        order = asyncio.create_task(b.owner.order("refresh"))
+        await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 5)
+    order.cancel()
+    await asyncio.wait([order])
+
+
+async def test_a_follower_is_idle(sides, server):
+    a, _ = sides
+    a.holder.role = "following"
+    with server.client() as client:
+        client.lpush(KEYS.orders, "unknown")
+        async with a.at_work():
+            await asyncio.sleep(0.4)
+        assert (client.llen(KEYS.orders), client.exists(KEYS.shown)) == (1, 0)
+
+
+async def test_a_follower_ends_whenever_it_is_told_to(sides):
+    """The library may swallow a cancellation (see `heed_cancellation`): without that look, one of a few dozen followers never ended."""
+    a, b = sides
+    async with a.at_work() as holder:
+        for number in range(60):
+            follower = Follower(owner=b.owner, clock=SystemClock())
+            running = asyncio.create_task(follower.run())
+            await asyncio.sleep(number % 12 * 0.001)
+            holder.tell(Bearer("access", number + 2, 4e9))
+            await asyncio.sleep(0)
+            await follower.close()
+            running.cancel()
+            _, late = await asyncio.wait([running], timeout=10)
+            assert not late
+
+
+async def test_a_cancellation_that_was_swallowed_is_heeded():
+    begun = asyncio.Event()
+
+    async def swallows() -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        heed_cancellation()
+        raise AssertionError("it went on")
+
+    task = asyncio.create_task(swallows())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    heed_cancellation()

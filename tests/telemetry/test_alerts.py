@@ -1,0 +1,288 @@
+"""The watch over the runway: what is told, by which hook, and that a hook which hangs or fails delays nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.core.oauth.warnings import Level, Thresholds
+from passoproxy.errors import AlertUndelivered, ConfigurationError
+from passoproxy.ports import AlertHook
+from passoproxy.telemetry.alerts import LONGEST_LOOK, MOST_WAITING, AlertPolicy, Alerts, alert
+from tests.fakes import FakeClock, RememberingObserver, settle
+
+T0 = 1_700_000_000.0
+SEEN = TokenSnapshot(
+    access="valid",
+    chain="retrying",
+    reason="the provider answers 503",
+    runway_seconds=3600.0,
+    access_until=T0 + 3600,
+    served_until=T0 + 3600,
+    next_refresh_at=T0 + 1440,
+    remedy="none needed if the provider comes back in time",
+    link="http://127.0.0.1:8611/",
+    generation=1,
+    grant="authorization_code",
+    obtained_at=T0,
+    last_error="503",
+    saved=True,
+    as_of=T0,
+)
+
+
+class Pair:
+    """A keeper whose pair ages with the clock; `words` are laid over what is shown."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.words = clock, dict[str, Any]()
+        self.turn = asyncio.Event()
+        self.began = clock.monotonic()
+
+    def current(self) -> Bearer | None:
+        return None
+
+    def snapshot(self) -> TokenSnapshot:
+        if isinstance(self.words.get("fault"), Exception):
+            raise self.words["fault"]
+        age = self.clock.monotonic() - self.began
+        return replace(SEEN, **{"runway_seconds": max(0.0, 3600 - age), "as_of": T0 + age, **self.words})
+
+    def becomes(self, **words: Any) -> None:
+        self.words = words
+        self.turn.set()
+        self.turn = asyncio.Event()
+
+    def renewed(self) -> None:
+        self.began = self.clock.monotonic()
+        self.becomes(chain="healthy")
+
+    async def news(self, seconds: float) -> None:
+        tasks = [asyncio.ensure_future(each) for each in (self.turn.wait(), self.clock.sleep(seconds))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass
+class Hook:
+    """Keeps what it gets; waits for `opened`, and then raises `fault` where there is one."""
+
+    name: str
+    got: list[dict[str, Any]] = field(default_factory=list)
+    fault: Exception | None = None
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.opened.set()
+
+    async def deliver(self, document: bytes) -> str:
+        await self.opened.wait()
+        if self.fault is not None:
+            raise self.fault
+        self.got.append(json.loads(document))
+        return "told"
+
+    @property
+    def levels(self) -> list[str]:
+        return [each["level"] for each in self.got]
+
+
+class Stand:
+    def __init__(self) -> None:
+        self.clock, self.observer = FakeClock(), RememberingObserver()
+        self.pair = Pair(self.clock)
+        self.command, self.webhook = Hook("command"), Hook("webhook")
+        self.alerts = Alerts(
+            self.pair, self.policy(self.command, self.webhook), self.clock, self.observer, instance="here", version="1"
+        )
+
+    def policy(self, *hooks: AlertHook, repeat: float = 1800.0) -> AlertPolicy:
+        return AlertPolicy(Thresholds(), repeat, hooks)
+
+    def kinds(self) -> list[tuple[str, str]]:
+        told = self.observer.of(RunwayWarned)
+        return [(each.kind, each.level) for each in told if isinstance(each, RunwayWarned)]
+
+    def failures(self) -> list[tuple[str, str]]:
+        return [(each.hook, each.detail) for each in self.observer.of(AlertFailed) if isinstance(each, AlertFailed)]
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stand]:
+    made = Stand()
+    task = asyncio.create_task(made.alerts.run())
+    await settle()
+    yield made
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_levels_in_order_once_each_at_their_moments_and_once_on_recovery(stand: Stand) -> None:
+    await stand.clock.advance(0.45 * 3600 - 1)
+    assert (stand.alerts.level, stand.kinds()) == (Level.NONE, [])
+    await stand.clock.advance(1.1)
+    assert (stand.alerts.level, stand.command.levels) == (Level.LOG, ["log"])
+    await stand.clock.advance(0.05 * 3600)
+    assert stand.command.levels == ["log", "notify"]
+    await stand.clock.advance(0.15 * 3600)
+    assert stand.command.levels == ["log", "notify", "page"]
+    stand.pair.renewed()
+    await settle()
+    assert stand.alerts.level is Level.NONE
+    assert stand.command.levels == stand.webhook.levels == ["log", "notify", "page", "recovered"]
+    assert stand.kinds() == [("raised", "log"), ("raised", "notify"), ("raised", "page"), ("recovered", "none")]
+
+
+async def test_what_a_hook_is_told(stand: Stand) -> None:
+    stand.pair.becomes(chain="dead", reason="refused", remedy="run 'passoproxy login'", runway_seconds=0.0)
+    await settle()
+    (told,) = stand.command.got
+    assert told == {
+        "level": "page",
+        "state": "dead",
+        "reason": "refused",
+        "remedy": "run 'passoproxy login'",
+        "runway_seconds": 0.0,
+        "deadline": "2023-11-14T23:13:20Z",
+        "link": "http://127.0.0.1:8611/",
+        "instance": "here",
+        "version": "1",
+    }
+
+
+async def test_it_is_repeated_at_the_level_that_lasts(stand: Stand) -> None:
+    stand.pair.becomes(chain="dead")
+    await stand.clock.advance(1799)
+    assert stand.webhook.levels == ["page"]
+    await stand.clock.advance(1.1)
+    await stand.clock.advance(1800)
+    assert stand.webhook.levels == ["page"] * 3
+
+
+async def test_a_hook_that_hangs_delays_neither_the_other_nor_the_watch(stand: Stand) -> None:
+    stand.command.opened.clear()
+    await stand.clock.advance(0.66 * 3600)
+    assert stand.webhook.levels == ["log", "notify", "page"]
+    assert stand.alerts.level is Level.PAGE
+    assert stand.command.levels == []
+    stand.command.opened.set()
+    await settle()
+    assert stand.command.levels == ["log", "notify", "page"]
+
+
+async def test_what_waits_for_a_hook_that_hangs_for_long_is_bounded(stand: Stand) -> None:
+    stand.alerts.policy = stand.policy(stand.command, repeat=60.0)
+    stand.command.opened.clear()
+    stand.pair.becomes(chain="dead")
+    await stand.clock.advance(60.0 * 3 * MOST_WAITING)
+    stand.command.opened.set()
+    await settle(100)
+    assert len(stand.command.got) == MOST_WAITING + 1
+
+
+async def test_a_failure_is_told_once_until_it_works_again(stand: Stand) -> None:
+    stand.webhook.fault = AlertUndelivered("alerts.webhook: answered 500")
+    stand.pair.becomes(chain="dead")
+    await stand.clock.advance(3 * 1800.0)
+    assert stand.failures() == [("webhook", "alerts.webhook: answered 500")]
+    stand.webhook.fault = None
+    await stand.clock.advance(1800.0)
+    assert stand.webhook.levels == ["page"]
+    stand.webhook.fault = AlertUndelivered("again")
+    await stand.clock.advance(1800.0)
+    assert stand.failures()[1:] == [("webhook", "again")]
+    assert len(stand.command.levels) == 6
+
+
+async def test_a_fault_of_ours_in_a_hook_silences_nothing(stand: Stand) -> None:
+    stand.command.fault = RuntimeError("a text that may hold anything")
+    stand.pair.becomes(chain="dead")
+    await settle()
+    assert stand.failures() == [("command", "a fault inside passoproxy (RuntimeError)")]
+    stand.command.fault = None
+    await stand.clock.advance(1800.0)
+    assert stand.command.levels == ["page"]
+
+
+async def test_a_look_that_fails_is_told_and_repeated(stand: Stand) -> None:
+    stand.pair.becomes(fault=RuntimeError("no"))
+    await settle()
+    assert stand.observer.of(TaskFailed) == [TaskFailed("alerts", "RuntimeError")]
+    stand.pair.words = {"chain": "dead"}
+    await stand.clock.advance(LONGEST_LOOK)
+    assert stand.command.levels == ["page"]
+
+
+async def test_one_who_follows_leaves_it_to_the_owner(stand: Stand) -> None:
+    stand.pair.becomes(chain="dead", role="following")
+    await settle()
+    assert (stand.alerts.level, stand.kinds()) == (Level.PAGE, [])
+    assert stand.command.levels == []
+    stand.pair.becomes(chain="dead")
+    await settle()
+    assert stand.command.levels == ["page"]
+
+
+async def test_hooks_follow_the_policy(stand: Stand) -> None:
+    stand.alerts.policy = stand.policy(stand.webhook)
+    stand.pair.becomes(chain="dead")
+    await settle()
+    stand.alerts.policy = stand.policy()
+    await stand.clock.advance(1800.0)
+    assert (stand.command.levels, stand.webhook.levels) == ([], ["page"])
+    assert len(stand.kinds()) == 2
+
+
+async def test_a_hook_that_was_taken_away_gets_nothing_more(stand: Stand) -> None:
+    stand.command.opened.clear()
+    await stand.clock.advance(0.66 * 3600)
+    stand.alerts.policy = stand.policy()
+    stand.command.opened.set()
+    await settle()
+    assert stand.command.levels == ["log"]  # the one that was under way
+
+
+async def test_a_test_says_what_came_back_from_each(stand: Stand) -> None:
+    stand.webhook.fault = AlertUndelivered("answered 500")
+    assert await stand.alerts.test() == [
+        {"hook": "command", "ok": True, "said": "told"},
+        {"hook": "webhook", "ok": False, "said": "answered 500"},
+    ]
+    (told,) = stand.command.got
+    assert told["level"] == "test"
+    assert told["reason"] == "this is a test; nothing is wrong"
+    assert stand.kinds() == []
+
+
+async def test_a_test_without_hooks_says_so(stand: Stand) -> None:
+    stand.alerts.policy = stand.policy()
+    with pytest.raises(ConfigurationError, match=r"alerts\.command or alerts\.webhook"):
+        await stand.alerts.test()
+
+
+def test_an_alert_where_no_daemon_runs() -> None:
+    told = json.loads(alert("test", None, "here", "1"))
+    assert (told["state"], told["runway_seconds"], told["deadline"], told["link"]) == ("not running", None, None, "")
+
+
+def test_a_moment_beyond_the_calendar_is_left_out() -> None:
+    assert json.loads(alert("log", replace(SEEN, as_of=1e300), "here", "1"))["deadline"] is None
+    assert json.loads(alert("log", None, "here", "1"))["reason"] == ""
+
+
+def test_what_cannot_be_written_in_utf8_is_replaced() -> None:
+    assert json.loads(alert("log", replace(SEEN, reason="a\udc80"), "here", "1"))["reason"] == "a?"

@@ -1,0 +1,289 @@
+"""A worker in this process, on a channel whose other end is the test; and a daemon here with workers of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from passoproxy import worker as module
+from passoproxy.compose import parent as parent_module
+from passoproxy.compose.parent import Parent
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.core.oauth.snapshot import UNTOLD
+from passoproxy.errors import AuthorizationRequired, CommandFailure
+from passoproxy.host.channel import Channel, Document
+from passoproxy.host.workers import Worker
+from passoproxy.ports import Followed
+from passoproxy.tokens.passing import document_of
+from passoproxy.worker import Life
+from tests.whole import CONTENT, Place, Running, running, sandboxed
+
+
+def followed(token: str, generation: int = 1) -> dict[str, Any]:
+    shown = dataclasses.replace(UNTOLD, access="valid", chain="healthy", generation=generation)
+    return document_of(Followed(Bearer(token, generation, None), "identity", dataclasses.asdict(shown)))
+
+
+class OtherEnd:
+    """The other end of a worker's channel."""
+
+    def __init__(self, channel: Channel, port: int) -> None:
+        self.channel, self.url = channel, f"http://127.0.0.1:{port}"
+        self.heard: list[Document] = []
+
+    async def listen(self) -> None:
+        while (document := await self.channel.hear()) is not None:
+            self.heard.append(document)
+            if document["kind"] == "hello":
+                self.channel.tell("granted", count=2)
+
+    def said(self, kind: str) -> list[Document]:
+        return [each for each in self.heard if each["kind"] == kind]
+
+    async def until(self, kind: str, count: int = 1) -> Document:
+        async with asyncio.timeout(20):
+            while len(self.said(kind)) < count:
+                await asyncio.sleep(0.005)
+        return self.said(kind)[count - 1]
+
+    async def get(self, target: str) -> int:
+        async with aiohttp.ClientSession(trust_env=False) as session, session.get(self.url + target) as answer:
+            await answer.read()
+            return answer.status
+
+
+@contextlib.asynccontextmanager
+async def working(place: Place, **sections: Any) -> AsyncIterator[tuple[OtherEnd, asyncio.Task[int]]]:
+    text = place.write(**{"server": {"listen": "127.0.0.1:0", "workers": 2}, **sections}).read_text()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours, theirs = socket.socketpair()
+        parent = OtherEnd(await Channel.over(ours), listener.getsockname()[1])
+        listening = asyncio.create_task(parent.listen())
+        life = asyncio.create_task(module._live(theirs.detach()))
+        parent.channel.tell(
+            "begin",
+            path=str(place.config),
+            text=text,
+            place=0,
+            sockets=[listener.detach()],
+            ports=[1],
+            followed=followed("first"),
+        )
+        try:
+            yield parent, life
+        finally:
+            parent.channel.close()
+            await asyncio.wait_for(life, 20)
+            await asyncio.wait_for(listening, 20)
+
+
+async def test_it_serves_counts_and_drains(tmp_path: Path) -> None:
+    async with sandboxed(tmp_path) as place, running(place, authorised=True) as owner:
+        token = owner.wired.keeper.current()
+        assert token is not None
+        (tmp_path / "worker").mkdir()
+        mine = dataclasses.replace(place, folder=tmp_path / "worker")
+        async with working(mine) as (parent, life):
+            await parent.until("ready")
+            asking = asyncio.create_task(parent.get(CONTENT))  # `first` is no token of the sandbox's
+            asked = await parent.until("refused")
+            parent.channel.tell("followed", followed=followed(token.token, 2), level=2)
+            parent.channel.tell("renewed", id=asked["id"], generation=2)
+            assert await asking == 200
+            counted = await parent.until("counted", 2)
+            stored = [key for each in parent.said("counted") for key in each["stored"]]
+            assert len(stored) == 1
+            assert counted["memory"]["tier"] == "memory"
+            total = sum(each["recent"]["by_cache"].get("miss", 0) for each in parent.said("counted"))
+            await parent.until("counted", 3)
+            assert total <= 1
+            parent.channel.tell("cool", seconds=0.1)
+            parent.channel.tell("drain", grace=1.0)
+            assert await asyncio.wait_for(life, 10) == 0
+
+
+async def test_a_401_whose_renewal_is_refused(tmp_path: Path) -> None:
+    async with sandboxed(tmp_path) as place, working(place) as (parent, _):
+        await parent.until("ready")
+        asking = asyncio.create_task(parent.get(CONTENT))
+        asked = await parent.until("refused")
+        fault = {"code": "authorization_required", "detail": "the chain is dead", "retry_after": 30}
+        parent.channel.tell("renewed", id=asked["id"], fault=fault)
+        assert await asking == 503
+
+
+async def test_it_takes_a_configuration_over_or_says_why_not(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    async with working(place) as (parent, _):
+        await parent.until("ready")
+        good = place.write(upstream={"url": place.origin, "deny_paths": ["/x"], "max_concurrency": 7}).read_text()
+        place.config.write_text("the file is another one by now: [")
+        parent.channel.tell("reload", text=good)
+        assert (await parent.until("reloaded"))["fault"] == ""
+        assert await parent.get("/x") == 403
+        parent.channel.tell("reload", text="nonsense: [")
+        assert "worker 0 refused it" in (await parent.until("reloaded", 2))["fault"]
+        assert await parent.get("/x") == 403
+
+
+async def test_it_ends_with_its_parent_and_on_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ORPHANED", 0.05)
+    (tmp_path / "one").mkdir()
+    async with working(Place(tmp_path / "one")) as (parent, life):
+        await parent.until("ready")
+        parent.channel.close()
+        assert await asyncio.wait_for(life, 10) == 0
+    (tmp_path / "two").mkdir()
+    async with working(Place(tmp_path / "two")) as (parent, life):
+        await parent.until("ready")
+        signal.raise_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(life, 10) == 0
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_one_that_cannot_begin_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    (tmp_path / "cache").write_text("in the way")
+    async with working(place) as (parent, life):
+        assert await asyncio.wait_for(life, 10) == 1
+        assert "cache" in (await parent.until("failed"))["detail"]
+
+    async def broken(self: Life) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Life, "whole", broken)
+    async with working(Place(tmp_path)) as (parent, life):
+        assert await asyncio.wait_for(life, 10) == 1
+        assert "ZeroDivisionError" in (await parent.until("failed"))["detail"]
+
+
+async def test_one_that_is_told_nothing_ends() -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    assert await module._live(theirs.detach()) == 1
+
+
+# ---- a daemon here, with workers of its own --------------------------------------------------------------------------
+
+
+async def get(it: Running, target: str) -> int:
+    async with aiohttp.ClientSession(trust_env=False) as session, session.get(it.proxy + target) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def until(condition: Any, seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.timeout(120)
+async def test_a_parent_serves_by_its_workers(tmp_path: Path) -> None:
+    async with (
+        sandboxed(tmp_path) as place,
+        running(place, authorised=True, server={"listen": "127.0.0.1:0", "workers": 2}) as it,
+    ):
+        assert len(it.wired.control.status()["workers"]) == 2  # type: ignore[arg-type]
+        assert [await get(it, f"{CONTENT}&n={number}") for number in range(6)] == [200] * 6
+        await until(lambda: it.wired.telemetry.recent.summary()["requests"]["total"] == 6)  # type: ignore[index]
+        assert it.wired.operating.probing is not None
+        place.write(
+            server={"listen": "127.0.0.1:0", "workers": 2}, upstream={"url": place.origin, "deny_paths": ["/x"]}
+        )
+        await it.wired.control.reload()
+        assert await get(it, "/x") == 403
+        parent = it.daemon._parent
+        assert parent is not None
+        worker = next(iter(parent.supervisor))
+        parent._hear(worker, {"kind": "cooling", "seconds": 0.2})
+        parent._hear(worker, {"kind": "cooling", "seconds": 0.1})
+        parent._hear(worker, {"kind": "counted"})  # something is missing in it
+        parent._hear(worker, {"kind": "refused", "id": 1, "generation": 0})
+        await until(lambda: parent._cooling is None)
+        await until(lambda: it.wired.road.queueing.snapshot().cool_down_until is None)
+        await it.wired.control.export_pair()
+        assert await get(it, f"{CONTENT}&n=9") == 200
+
+
+@pytest.mark.timeout(120)
+async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(Place(tmp_path), server={"listen": "127.0.0.1:0", "workers": 1}) as it:
+        told: list[Document] = []
+
+        class Line:
+            is_clogged = False
+
+            def tell(self, kind: str, **members: object) -> None:
+                told.append({"kind": kind, **members})
+
+        line: Any = Line()
+        worker = Worker(0, 4711, line, None)  # type: ignore[arg-type]
+        parent = Parent(it.wired, it.daemon.bound)
+        parent.supervisor._workers[0] = worker
+        parent._hear(worker, {"kind": "hello"})
+        assert it.wired.control.facts.workers == (4711,)
+        assert [each["kind"] for each in told] == ["followed", "granted"]
+
+        # a renewal that comes to nothing
+        for fault, code in (
+            (AuthorizationRequired("dead", 30), "authorization_required"),
+            (CommandFailure("no"), "internal_error"),
+        ):
+            told.clear()
+
+            async def renewed(refused: Bearer, fault: Exception = fault) -> Bearer | None:
+                raise fault
+
+            monkeypatch.setattr(it.wired.keeper, "renewed", renewed)
+            parent._hear(worker, {"kind": "refused", "id": 3, "generation": 1})
+            await until(lambda: told)
+            assert told[0]["fault"]["code"] == code
+            assert told[0]["id"] == 3
+
+        # places and cool-downs
+        told.clear()
+        parent._hear(worker, {"kind": "wants", "count": 4})
+        parent._hear(worker, {"kind": "holds", "count": 4})
+        parent._cool(None, 5.0)
+        assert [each["kind"] for each in told] == ["cool", "granted"] or [each["kind"] for each in told][-2:] == [
+            "cool",
+            "granted",
+        ]
+
+        # a reload that a worker refuses, does not answer, or does not live to see
+        reloading = asyncio.create_task(parent.reload())
+        await until(lambda: told[-1]["kind"] == "reload")
+        parent._hear(worker, {"kind": "reloaded", "fault": "worker 0 refused it: why"})
+        with pytest.raises(CommandFailure, match="refused it: why; restart"):
+            await reloading
+        monkeypatch.setattr(parent_module, "RELOAD_PATIENCE", 0.01)
+        with pytest.raises(CommandFailure, match="worker 0 did not answer"):
+            await parent.reload()
+        monkeypatch.setattr(parent_module, "RELOAD_PATIENCE", 5.0)
+        reloading = asyncio.create_task(parent.reload())
+        await asyncio.sleep(0)
+        parent._lost(worker)
+        await reloading
+        assert it.wired.control.facts.workers == ()
+        parent._lost(worker)
+        parent._cooling.cancel()  # type: ignore[union-attr]
+
+
+@pytest.mark.timeout(120)
+async def test_a_static_token_with_workers(tmp_path: Path) -> None:
+    oauth = {"grant": "static", "static_token": "anything"}
+    async with (
+        sandboxed(tmp_path) as place,
+        running(place, oauth=oauth, server={"listen": "127.0.0.1:0", "workers": 2}) as it,
+    ):
+        assert await get(it, CONTENT) == 401

@@ -1,0 +1,348 @@
+"""A process that follows: it serves with the owner's access token, passes orders on, and outlives an owner that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+import pytest
+
+from passoproxy.core.events import ChainChanged
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
+from passoproxy.errors import (
+    AuthorizationRequired,
+    CommandFailure,
+    PairStoreFailure,
+    PersonNeeded,
+    ServiceUnreachable,
+    TokenUnavailable,
+)
+from passoproxy.ports import Followed, RawAnswer
+from passoproxy.tokens.following import ARRIVAL, FIRST_WORD, Follower
+from passoproxy.tokens.keeper import CALLER_PATIENCE
+from tests.fakes import FakeClock, RememberingObserver, settle
+
+GONE = PairStoreFailure("control.sock: nobody answers")
+
+
+@dataclass
+class FakeOwner:
+    """An owner whose words a test says. `None` among them ends the stream, an exception breaks it."""
+
+    words: asyncio.Queue[Followed | PairStoreFailure | None] = field(default_factory=asyncio.Queue)
+    orders: list[tuple[str, bytes]] = field(default_factory=list)
+    answers: list[Mapping[str, object] | Exception] = field(default_factory=list)
+    renewals: list[int] = field(default_factory=list)
+    renewed_to: int | Exception = 0
+    calls: int = 0
+
+    def say(self, *words: Followed | PairStoreFailure | None) -> None:
+        for word in words:
+            self.words.put_nowait(word)
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        self.calls += 1
+        while (word := await self.words.get()) is not None:
+            if isinstance(word, PairStoreFailure):
+                raise word
+            yield word
+
+    async def renewed(self, generation: int) -> int:
+        self.renewals.append(generation)
+        await asyncio.sleep(0)
+        if isinstance(self.renewed_to, Exception):
+            raise self.renewed_to
+        return self.renewed_to
+
+    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        self.orders.append((what, document))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Following:
+    """A follower, its owner, and time."""
+
+    def __init__(self, known: Followed | None = None) -> None:
+        self.clock, self.owner, self.observer = FakeClock(), FakeOwner(), RememberingObserver()
+        self.follower = Follower(
+            owner=self.owner, clock=self.clock, partition="nobody", known=known, observe=self.observer
+        )
+        self.task: asyncio.Task[None] | None = None
+
+    def word(self, generation: int = 1, lifetime: float | None = 3600.0, **changes: object) -> Followed:
+        now = self.clock.wall()
+        until = None if lifetime is None else now + lifetime
+        shown = replace(
+            UNTOLD,
+            access="valid",
+            chain="healthy",
+            reason="the pair renews itself",
+            runway_seconds=lifetime,
+            access_until=until,
+            generation=generation,
+            role="owner",
+        )
+        bearer = Bearer(f"token-{generation}", generation, until)
+        return Followed(bearer, "identity", asdict(replace(shown, **changes)))  # type: ignore[arg-type]
+
+    async def __aenter__(self) -> Following:
+        opening = asyncio.create_task(self.follower.open())
+        await self.clock.advance(FIRST_WORD)
+        await opening
+        self.task = asyncio.create_task(self.follower.run())
+        await settle()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.follower.close()
+        assert self.task is not None
+        await asyncio.wait_for(self.task, 1)
+
+
+async def test_it_serves_with_what_the_owner_tells() -> None:
+    it = Following()
+    assert it.follower.current() is None
+    assert (it.follower.partition, it.follower.snapshot().reason) == ("nobody", UNTOLD.reason)
+    it.owner.say(it.word(1))
+    async with it:
+        assert it.follower.partition == "identity"
+        it.owner.say(it.word(2))
+        await settle()
+        assert it.follower.current() == Bearer("token-2", 2, it.clock.wall() + 3600)
+        assert await it.follower.bearer() == it.follower.current()
+        shown = it.follower.snapshot()
+        assert (shown.role, shown.access, shown.chain, shown.generation) == ("following", "valid", "healthy", 2)
+        assert it.follower.followed() == Followed(it.follower.current(), "identity", asdict(shown))
+    assert [(each.access, each.chain) for each in it.observer.of(ChainChanged)] == [("valid", "healthy")]  # type: ignore[attr-defined]
+
+
+async def test_an_owner_that_says_nothing_does_not_hold_up_the_start() -> None:
+    async with Following() as it:
+        waiting = asyncio.create_task(it.follower.bearer())
+        await it.clock.advance(CALLER_PATIENCE)
+        with pytest.raises(TokenUnavailable, match="not told anything yet"):
+            await waiting
+    it = Following()
+    it.owner.say(GONE)
+    async with it:
+        assert it.follower.current() is None
+
+
+async def test_an_owner_that_is_gone_is_called_again_and_its_token_serves_to_the_end() -> None:
+    it = Following()
+    it.owner.say(it.word(1, 20.0))
+    async with it:
+        it.owner.say(it.word(1, 20.0))
+        await settle()
+        assert not it.follower.has_left
+        it.owner.say(GONE)
+        await settle()
+        assert it.follower.has_left
+        await asyncio.wait_for(it.follower.left(), 1)
+        assert it.follower.current() is not None
+        assert "nobody answers" in it.follower.snapshot().last_error
+        calls = it.owner.calls
+        await it.clock.advance(19.5)
+        assert it.owner.calls > calls
+        assert it.follower.current() is not None
+        assert it.follower.snapshot().runway_seconds == pytest.approx(0.5)
+        await it.clock.advance(1.0)
+        assert it.follower.current() is None
+        shown = it.follower.snapshot()
+        assert (shown.access, shown.runway_seconds, shown.served_until) == ("expired", 0.0, None)
+        it.owner.say(it.word(2))
+        await settle()
+        assert it.follower.current() is not None
+        assert it.follower.snapshot().last_error == ""
+        it.owner.say(None)  # it ends in order
+        await settle()
+        assert "has ended" in it.follower.snapshot().last_error
+
+
+async def test_a_token_of_unknown_life_is_served() -> None:
+    it = Following()
+    it.owner.say(it.word(1, None))
+    async with it:
+        await it.clock.advance(1e6)
+        assert it.follower.current() == Bearer("token-1", 1, None)
+
+
+async def test_who_waits_for_a_bearer_gets_the_next_one() -> None:
+    async with Following() as it:
+        waiting = asyncio.create_task(it.follower.bearer())
+        await it.clock.advance(1)
+        assert not waiting.done()
+        it.owner.say(it.word(1))
+        assert (await waiting).generation == 1
+        it.owner.say(replace(it.word(1, 5.0, next_refresh_at=it.clock.wall() + 8)))
+        await it.clock.advance(6)
+        late = asyncio.create_task(it.follower.bearer())
+        await it.clock.advance(1)
+        it.owner.say(it.word(2))
+        assert (await late).generation == 2
+
+
+async def test_it_refuses_at_once_where_nothing_is_on_its_way() -> None:
+    it = Following()
+    dead = Followed(
+        None, "identity", {**it.word(1).snapshot, "access": "expired", "chain": "dead", "runway_seconds": 0}
+    )
+    it.owner.say(dead)
+    async with it:
+        it.owner.say(dead)
+        await settle()
+        with pytest.raises(AuthorizationRequired):
+            await it.follower.bearer()
+        it.owner.say(Followed(None, "identity", {**dead.snapshot, "login_until": it.clock.wall() + 60}))
+        await settle()
+        with pytest.raises(TokenUnavailable, match="login is under way"):
+            await it.follower.bearer()
+
+
+async def test_a_401_is_the_owners_to_renew() -> None:
+    it = Following()
+    it.owner.say(it.word(1))
+    async with it:
+        it.owner.say(it.word(1))
+        await settle()
+        refused = await it.follower.bearer()
+        it.owner.renewed_to = 2
+        asking = asyncio.create_task(it.follower.renewed(refused))
+        await settle()
+        assert it.owner.renewals == [1]
+        assert not asking.done()  # it is renewed, and its word is on its way
+        it.owner.say(it.word(2))
+        assert (await asking) == it.follower.current()
+        assert (await it.follower.renewed(refused)) == it.follower.current()
+        assert it.owner.renewals == [1]  # a newer one was there already
+        it.owner.renewed_to = 2
+        assert await it.follower.renewed(Bearer("", 2)) is None
+        it.owner.renewed_to = GONE
+        gone = asyncio.create_task(it.follower.renewed(Bearer("", 2)))
+        await it.clock.advance(ARRIVAL)
+        assert await gone is None
+        gone = asyncio.create_task(it.follower.renewed(Bearer("", 2)))
+        await settle()
+        it.owner.say(it.word(3))  # another one is there
+        assert await gone == it.follower.current()
+        it.owner.renewed_to = AuthorizationRequired("dead")
+        with pytest.raises(AuthorizationRequired):
+            await it.follower.renewed(Bearer("", 3))
+        it.owner.renewed_to = 4  # whose word never comes
+        late = asyncio.create_task(it.follower.renewed(Bearer("", 3)))
+        await it.clock.advance(ARRIVAL + 0.1)
+        assert await late is None
+
+
+async def test_orders_are_passed_on_and_answered_when_they_are_in_use_here() -> None:
+    it = Following()
+    it.owner.say(it.word(1))
+    async with it:
+        it.owner.answers = [it.word(2).snapshot, it.word(3).snapshot, it.word(4).snapshot, it.word(5).snapshot]
+        asking = asyncio.create_task(it.follower.refresh())
+        await settle()
+        assert not asking.done()
+        it.owner.say(it.word(2))
+        assert (await asking).generation == 2
+        it.owner.say(it.word(5))
+        await settle()
+        await it.follower.refresh(force=True)
+        await it.follower.install(b"{}")
+        await it.follower.install_answer(RawAnswer(b"{}"))
+        it.owner.answers = [{"access_token": "a"}, {}, {}, {"access_token": "b"}]
+        assert await it.follower.export() == {"access_token": "a"}
+        await it.follower.forget()
+        await it.follower.forget(revoked=True)
+        assert await it.follower.hand_over() == {"access_token": "b"}
+        assert await it.follower.refill(10) is False  # whoever owns the pair goes on with it
+        assert [what for what, _ in it.owner.orders] == [
+            "refresh", "refresh_force", "import", "answer", "export", "forget", "forget_revoked", "hand_over",
+        ]  # fmt: skip
+        it.owner.answers = [PersonNeeded("log in"), GONE]
+        with pytest.raises(PersonNeeded):
+            await it.follower.refresh()
+        with pytest.raises(ServiceUnreachable, match="owns the pair"):
+            await it.follower.refresh()
+
+
+async def test_a_pair_as_a_value_is_passed_on_as_a_document() -> None:
+    from passoproxy.core.oauth.pair import Pair
+
+    it = Following()
+    it.owner.say(it.word(1))
+    async with it:
+        it.owner.answers = [it.word(1).snapshot]
+        await it.follower.install(Pair("access", "refresh", 10.0, 3610.0))
+        what, document = it.owner.orders[-1]
+        assert what == "import"
+        assert json.loads(document)["refresh_token"] == "refresh"
+
+
+async def test_a_login_that_is_begun_here_is_told_to_the_owner() -> None:
+    it = Following()
+    it.owner.say(it.word(1, 0.0, access="expired", chain="dead"))
+    async with it:
+        until = it.clock.wall() + 600
+        it.owner.answers = [CommandFailure("too busy"), {}]
+        it.follower.add_login_pending(until)
+        await settle()
+        assert it.owner.orders == [("login_pending", json.dumps({"until": until}).encode())]
+        assert it.follower.snapshot().login_until == until
+        it.follower.limit_login_pending(it.clock.wall() - 1)
+        assert it.follower.snapshot().login_until is None
+        it.follower.add_login_pending(until)
+        it.owner.say(it.word(2))
+        await settle()
+        assert it.follower.snapshot().login_until is None  # it has brought its pair
+        it.follower.limit_login_pending(until)
+
+
+async def test_those_who_follow_the_follower_hear_every_change() -> None:
+    it = Following()
+    it.owner.say(it.word(1))
+    async with it:
+        heard: list[int] = []
+
+        async def listen() -> None:
+            async for followed in it.follower.changes():
+                heard.append(followed.bearer.generation if followed.bearer else 0)
+
+        listening = asyncio.create_task(listen())
+        await settle()
+        it.owner.say(it.word(2))
+        await settle()
+        assert heard == [1, 2]
+        await it.clock.advance(1)
+        assert heard == [1, 2, 2]
+        news = asyncio.create_task(it.follower.news(5))
+        await settle()
+        it.owner.say(it.word(3))
+        await asyncio.wait_for(news, 1)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(listening, 1)
+    assert listening.done()
+
+
+async def test_what_was_known_before_counts_from_the_start() -> None:
+    known = Following().word(4)
+    it = Following(known)
+    assert it.follower.current() == known.bearer
+    assert it.follower.partition == "identity"
+
+
+def test_a_snapshot_of_another_version_is_read_as_far_as_it_goes() -> None:
+    from passoproxy.core.oauth.snapshot import told
+
+    shown = told(
+        {"access": "valid", "chain": 7, "generation": True, "runway_seconds": "long", "saved": False, "new": 1}
+    )
+    assert isinstance(shown, TokenSnapshot)
+    assert (shown.access, shown.chain, shown.generation, shown.runway_seconds) == ("valid", "none", 0, None)
+    assert (shown.saved, shown.role) == (False, "following")

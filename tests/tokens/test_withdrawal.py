@@ -1,0 +1,81 @@
+"""When both tokens are refused before their time the owner has withdrawn the grant, and whoever keeps answers is told first."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from passoproxy.core.events import Warned
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.errors import AuthorizationRequired
+from tests.tokens.life import Life
+
+REFUSED = lambda: (400, b'{"error": "invalid_grant"}')  # noqa: E731
+
+
+@pytest.fixture
+async def life():
+    life = Life()
+    yield life
+    if life.task is not None and not life.task.done():
+        await life.stop()
+
+
+async def refused(keeper):
+    with pytest.raises(AuthorizationRequired):
+        await keeper.renewed(keeper.current())
+
+
+async def test_once_for_a_pair_before_anybody_is_refused(life):
+    keeper = await life.started_with_pair()
+    partition = keeper.partition
+    life.rotating.faults = [REFUSED]
+    await asyncio.gather(*[refused(keeper) for _ in range(5)])
+    assert life.withdrawals == [partition]
+    assert [each.code for each in life.observer.of(Warned)] == ["grant_withdrawn"]
+    await keeper.install(life.document())
+    life.rotating.faults = [REFUSED]
+    await life.clock.advance(400)
+    await refused(keeper)
+    assert len(life.withdrawals) == 2
+
+
+async def test_a_refresh_that_was_refused_before_the_401(life):
+    keeper = await life.started_with_pair()
+    life.rotating.faults = [REFUSED]
+    await life.clock.advance(1450)
+    assert (keeper.snapshot().chain, life.withdrawals) == ("dead", [])
+    await life.stop()
+    keeper = await life.start()
+    await refused(keeper)
+    assert len(life.withdrawals) == 1
+
+
+async def test_a_token_that_a_lost_answer_may_have_spent_is_no_withdrawal(life):
+    keeper = await life.started_with_pair()
+    life.rotating.faults = ["lost"]
+    await life.clock.advance(1460)
+    assert keeper.snapshot().chain == "dead"
+    await refused(keeper)
+    assert life.withdrawals == []
+
+
+async def test_a_pair_that_somebody_else_had_is_no_withdrawal(life):
+    keeper = await life.started_with_pair()
+    await keeper.hand_over()
+    life.rotating.spend("def-refresh-1")
+    forced = asyncio.create_task(keeper.refresh(force=True))
+    await life.clock.advance(2)
+    await asyncio.gather(forced, return_exceptions=True)
+    await refused(keeper)
+    assert life.withdrawals == []
+
+
+async def test_an_access_token_whose_time_is_up_is_no_withdrawal(life):
+    keeper = await life.started_with_pair()
+    life.rotating.faults = [REFUSED]
+    await life.clock.advance(3601)
+    with pytest.raises(AuthorizationRequired):
+        await keeper.renewed(Bearer("access-1", 1))
+    assert life.withdrawals == []

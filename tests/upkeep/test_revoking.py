@@ -1,0 +1,62 @@
+"""`cache.on_revoked`: what is kept and what goes when a grant was withdrawn."""
+
+from __future__ import annotations
+
+import pytest
+
+from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.events import EntriesPurged, StoreFailed
+from passoproxy.errors import EntryStoreFailure
+from passoproxy.stores.entries.memory import MemoryStore
+from passoproxy.upkeep.revoking import Revoking
+from tests.fakes import RememberingObserver
+
+
+async def filled() -> MemoryStore:
+    store = MemoryStore(1 << 20)
+    for partition in ("mine", "other"):
+        for name, private in (("a", True), ("b", True), ("c", False)):
+            entry = Entry(
+                f"{partition}-{name}", f"{partition}-{name}", partition, "GET", f"/{name}", 200, private=private
+            )
+            writer = await store.create(entry)
+            await writer.write(b"x")
+            assert await writer.commit() is not None
+    return store
+
+
+async def left(store: MemoryStore) -> list[str]:
+    return sorted([entry.key async for entry in store.entries(Selector())])
+
+
+OTHER = ["other-a", "other-b", "other-c"]
+
+
+@pytest.mark.parametrize(
+    ("what", "remains", "counts"),
+    [
+        ("keep", ["mine-a", "mine-b", "mine-c", *OTHER], []),
+        ("purge_private", ["mine-c", *OTHER], [2]),
+        ("purge", OTHER, [3]),
+    ],
+)
+async def test_what_goes(what, remains, counts):
+    store, observer = await filled(), RememberingObserver()
+    await Revoking(store, what, observer)("mine")
+    assert await left(store) == remains
+    assert [(each.count, each.why) for each in observer.of(EntriesPurged)] == [(count, "revoked") for count in counts]
+    await store.close()
+
+
+@pytest.mark.parametrize("what", ["purge_private", "purge"])
+async def test_a_store_that_fails_is_told_and_stops_nothing(what):
+    store, observer = await filled(), RememberingObserver()
+
+    async def failing(*_):
+        raise EntryStoreFailure("/cache: cannot be read")
+
+    store.purge = store.discard = failing
+    await Revoking(store, what, observer)("mine")
+    (told,) = observer.of(StoreFailed)
+    assert "/cache: cannot be read" in told.detail
+    await store.close()
