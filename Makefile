@@ -13,7 +13,7 @@ demo: $(VENV)/.passoproxy
 
 test: $(VENV)/.passoproxy-dev
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python tests/coverage_gates.py
 
 test-slow: $(VENV)/.passoproxy-dev

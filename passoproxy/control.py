@@ -48,6 +48,7 @@ class PairKeeper(Protocol):
     @property
     def partition(self) -> str: ...
     def add_login_pending(self, until: float) -> None: ...
+    def set_login_pending(self, until: float, by: str) -> None: ...
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
     async def forget(self, *, revoked: bool = False) -> None: ...
     async def renewed(self, refused: Bearer) -> Bearer | None: ...
@@ -284,6 +285,10 @@ class Control:
         """Takes the redirect's query; answers when the new pair is in use. `bound_to` None: only `state` guards (contract §8)."""
         return asdict(await self._logins.complete(query, bound_to))
 
+    def release_logins(self) -> None:
+        """Lets everybody go who waits for a login, before an end."""
+        self._logins.release()
+
     async def wait_login(self, state: str, timeout: float) -> Data | None:
         """The outcome of a login, None after `timeout` seconds without one. Raises what the login ended in."""
         found = await self._logins.wait(state, timeout)
@@ -314,7 +319,8 @@ class Control:
             return Selector(target=target, key=None if data is None else self._key("POST", target, str(data).encode()))
         if "prefix" in named:
             return Selector(prefix=self.target_of(str(named["prefix"])))
-        return Selector(**{name: str(value) for name, value in named.items()})
+        given = {name: str(value) for name, value in named.items()}
+        return Selector(route=given.get("route"), tag=given.get("tag"))
 
     def target_of(self, url: str) -> str:
         """Path and query of a URL with the proxy's or the origin's authority, or of a path. Raises UsageFailure for another's."""

@@ -25,6 +25,7 @@ from passoproxy.control import keep_looking
 from passoproxy.core.events import Lifecycle, TaskFailed, Warned
 from passoproxy.errors import CommandFailure, ConfigurationError, Fault, PassoproxyError
 from passoproxy.host import logind, systemd
+from passoproxy.host.collecting import collected
 from passoproxy.host.control_site import ControlSite
 from passoproxy.host.suspend import BeforeSleep
 from passoproxy.host.volatile import volatile
@@ -59,7 +60,7 @@ async def _serve(loaded: Loaded) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
-    async with daemon.running():
+    async with daemon.running() as wired, collected(wired.clock, lambda: not wired.handler.in_flight):
         await first_of(stop.wait(), daemon.doomed.wait())
         reason = daemon.doom if daemon.doomed.is_set() else ""
     if reason:
@@ -280,6 +281,7 @@ class Daemon:
         self._may_reload, wired.control.facts.draining = False, True
         wired.observer(Lifecycle("draining"))
         wired.road.parking.release()
+        wired.control.release_logins()
         systemd.stopping("draining")
         self.bound.forget(self.bound.proxy)
         if self._served is not None:

@@ -17,6 +17,7 @@ from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.transaction import Intent
+from passoproxy.core.oauth.warnings import Alarmed
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
 
@@ -93,7 +94,8 @@ class Trail:
     """What the hops learn about a request on its way, for the observers: the only thing on the road that is written to.
 
     `cache` is the metrics' word: hit, stale, miss, pass or error. `key` is the primary key's digest where one was made.
-    `authorized_with` is the generation of the bearer that the origin saw last. `client` is the name of the client key that let it in.
+    `authorized_with` is the generation of the bearer that the origin saw last, `authorized_as` the identity (a partition) that it was of: ''
+    where that cannot be told, None where no bearer of ours was sent. `client` is the name of the client key that let it in.
     """
 
     route: str = ""
@@ -101,6 +103,7 @@ class Trail:
     key: str = ""
     origin_requests: int = 0
     authorized_with: int | None = None
+    authorized_as: str | None = None
     client: str = ""
 
 
@@ -414,7 +417,8 @@ class PairOwner(Protocol):
         """Passes an order on and gives what came of it, a token's snapshot but for `export`; raises as the owner does.
 
         The words: `refresh`, `refresh_force`, `import` (a pair's document), `answer` (a login's answer, see `tokens.passing`),
-        `export`, `hand_over`, `forget`, `forget_revoked`, `login_pending` (`{"until": epoch seconds}`). Raises PairStoreFailure where the owner is gone.
+        `export`, `hand_over`, `forget`, `forget_revoked`, `login_pending` (`{"until": epoch seconds, "by": who speaks}`).
+        Raises PairStoreFailure where the owner is gone.
         """
         ...
 
@@ -430,6 +434,18 @@ class AlertHook(Protocol):
 
     async def deliver(self, document: bytes) -> str:
         """Gets one JSON object out within 10 seconds; what came back, in a few words. Raises AlertUndelivered."""
+        ...
+
+
+class AlarmMemory(Protocol):
+    """Remembers what was told of the runway, for whoever watches the pair after this process. Both calls block, and never raise."""
+
+    def load(self) -> Alarmed | None:
+        """What was remembered last; None where nothing was, or where it cannot be read."""
+        ...
+
+    def save(self, alarmed: Alarmed | None) -> None:
+        """Remembers it, as well as can be; None: nothing was told since the last recovery."""
         ...
 
 

@@ -26,6 +26,7 @@ from passoproxy.core.oauth.warnings import Level
 from passoproxy.errors import PassoproxyError
 from passoproxy.host.channel import Channel, Document
 from passoproxy.host.clock import SystemClock
+from passoproxy.host.collecting import collected
 from passoproxy.host.parent_owner import ParentOwner
 from passoproxy.ports import Observer
 from passoproxy.proxy.places import Share
@@ -57,7 +58,9 @@ async def _live(descriptor: int) -> int:
         begin = await channel.hear()
         if begin is None:
             return 1
-        await Life(channel, begin).whole()
+        life = Life(channel, begin)
+        async with collected(SystemClock(), lambda: life.is_quiet):
+            await life.whole()
     except PassoproxyError as fault:
         channel.tell("failed", detail=" ".join(str(fault).splitlines()))
         return 1
@@ -79,6 +82,12 @@ class Life:
         self._owner = ParentOwner(channel)
         self._stored: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._wired: Wired | None = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody waits for an answer."""
+        return self._wired is None or not self._wired.handler.in_flight
 
     async def whole(self) -> None:
         """Serves until it is told to end. Raises PassoproxyError where it cannot begin."""
@@ -102,6 +111,7 @@ class Life:
             part.holder = Follower(owner=self._owner, clock=clock, known=followed_of(self._begin["followed"]))
         self._part = part
         wired = wire(loaded, told, clock=clock, observer=self._observing(told.observer()), part=part)
+        self._wired = wired
         stack.push_async_callback(wired.store.close)
         stack.push_async_callback(wired.road.caching.close)
         stack.push_async_callback(wired.road.pool.close)
@@ -137,7 +147,6 @@ class Life:
             ("pair", wired.keeper.run()),
             ("counts", self._keep_counting(wired)),
             ("secrets", keep_following(wired)),
-            ("soft purges", wired.operating.softening.keep_looking()),
             ("warming", wired.warming.run()),
         ]
         if served.certificate is not None:

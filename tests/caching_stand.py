@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
+from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.http.grammar import print_date
+from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryStore, Request, Response, Trail
 from passoproxy.proxy.caching import Caching
 from passoproxy.proxy.flights import Flights
@@ -43,6 +45,22 @@ class Answer:
     @property
     def cache(self) -> str:
         return self.headers["cache-status"]
+
+
+class SharedPurges:
+    """The number of purges of a store that several processes share."""
+
+    def __init__(self) -> None:
+        self.number, self.fails = 0, False
+
+    def purges(self) -> int:
+        return self.number
+
+    async def purge(self, selector: Selector) -> int:
+        if self.fails:
+            raise EntryStoreFailure("closed")
+        self.number += 1
+        return 0
 
 
 class Door:

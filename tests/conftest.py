@@ -37,9 +37,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     allowed = not os.environ.get(MAY_BE_MISSING) and MAY_BE_MISSING in str(report.longrepr)
     if report.skipped and not allowed and not hasattr(report, "wasxfail") and os.environ.get("PASSOPROXY_CI"):
         _skipped.append(report.nodeid)
+    if report.when == "call" and report.passed and "slow" in report.keywords and report.capstdout.strip():
+        _figures.append((report.nodeid, report.capstdout.strip()))
 
 
 _skipped: list[str] = []
+_figures: list[tuple[str, str]] = []
+"""What long series printed: the figures that the project speaks of."""
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -48,5 +52,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        terminalreporter.section("figures")
+    for test, figures in _figures:
+        terminalreporter.write_line(test.partition("::")[2], bold=True)
+        terminalreporter.write_line(figures)
     if _skipped:
         terminalreporter.write_line(f"skipped although this is CI: {', '.join(_skipped)}", red=True)

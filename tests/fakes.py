@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from passoproxy.core.events import Event
@@ -25,8 +25,15 @@ from passoproxy.ports import Body, BytesBody, ChainRecord, RawAnswer, Request, R
 class FakeClock:
     """Time stands still until `advance`; sleepers wake in the order of their moments."""
 
-    def __init__(self, wall: float = 1_700_000_000.0, monotonic: float = 1_000.0) -> None:
+    def __init__(
+        self,
+        wall: float = 1_700_000_000.0,
+        monotonic: float = 1_000.0,
+        settled: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`settled` waits until everything that can run has run; by default `settle`."""
         self._wall, self._monotonic = wall, monotonic
+        self._settled = settled or settle
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._counter = 0
 
@@ -48,17 +55,17 @@ class FakeClock:
     async def advance(self, seconds: float) -> None:
         """Moves both clocks and lets everything that became due run, in order."""
         end = self._monotonic + seconds
-        await settle()
+        await self._settled()
         while self._sleepers and self._sleepers[0][0] <= end:
             moment, _, woken = heapq.heappop(self._sleepers)
             self._wall += max(0.0, moment - self._monotonic)
             self._monotonic = max(self._monotonic, moment)
             if not woken.done():
                 woken.set_result(None)
-            await settle()
+            await self._settled()
         self._wall += end - self._monotonic
         self._monotonic = end
-        await settle()
+        await self._settled()
 
     def step(self, seconds: float) -> None:
         """The wall clock jumps; the monotonic one does not."""
@@ -74,6 +81,14 @@ class FakeClock:
 async def settle(turns: int = 20) -> None:
     """Lets every task that can run do so."""
     for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+async def idle() -> None:
+    """Waits until nothing is left that can run: as `settle`, in fewer turns. For tests without threads and sockets, on asyncio's own loop."""
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    await asyncio.sleep(0)
+    while ready:
         await asyncio.sleep(0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +16,12 @@ from passoproxy.daemon import Daemon
 from passoproxy.demo import authorise
 from passoproxy.sandbox.application import Sandbox
 from passoproxy.sandbox.options import SandboxOptions
+from tests.ports import free_port
 
 CONTENT = "/api/v2/content/health/json?lang=en&countries=ZA"
 """A request that the preset's routes store."""
 
 NOWHERE = "http://127.0.0.1:9"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -133,7 +133,8 @@ def purge(
     if as_json:
         say_json({"purged": count, **({"soft": True} if soft else {})})
     else:
-        say(f"{count} {'entry' if count == 1 else 'entries'} {'made stale' if soft else 'purged'}")
+        hint = "" if count else "; 'passoproxy cache list' shows what is stored"
+        say(f"{count} {'entry' if count == 1 else 'entries'} {'made stale' if soft else 'purged'}{hint}")
 
 
 def _left(entry: dict[str, Any]) -> str:

@@ -85,7 +85,7 @@ def _show(verdicts: Sequence[Verdict]) -> None:
     table(COLUMNS, [_row(each) for each in verdicts], right=("refreshes", "lowest runway", "runway left"))
     for each in verdicts:
         if each.again:
-            say(f"{each.name}: played twice; the machine was too busy the first time to tell anything of the pair")
+            say(f"{each.name}: played again; the machine was too busy at first to tell anything of the pair")
         if each.why:
             say(f"{each.name}: {each.why}")
     lost = [each.name for each in verdicts if each.failed]

@@ -91,7 +91,8 @@ def _probe(probe: Data) -> list[tuple[str, str]]:
 
 
 def _origin(origin: Data) -> str:
-    said = f"{origin.get('url')}, {origin.get('state', 'silent')}"
+    state = origin.get("state", "silent")
+    said = f"{origin.get('url')}, {'not asked yet' if state == 'silent' else state}"
     waiting = f"{origin.get('in_flight', 0)} under way, {origin.get('waiting', 0)} waiting"
     paused = number(origin, "cool_down_until")
     return f"{said}; {waiting}" + (f"; paused by a 429 until {moment(paused)}" if paused else "")

@@ -66,11 +66,13 @@ def _read(file: str) -> list[str]:
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise CommandFailure(f"{file}: cannot be read ({error.strerror})") from error
+        raise CommandFailure(
+            f"{file}: cannot be read ({error.strerror}); name a file with a URL or path a line, or - for standard input"
+        ) from error
     try:
         return data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UsageFailure(f"{file}: is not UTF-8 text") from error
+        raise UsageFailure(f"{file}: is not UTF-8 text; save the file as UTF-8") from error
 
 
 def _orders(lines: Iterable[str]) -> tuple[list[Data], list[tuple[int, str]]]:

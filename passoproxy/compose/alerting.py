@@ -11,7 +11,7 @@ from passoproxy.compose.road import Outward, Road
 from passoproxy.config.reading import Loaded
 from passoproxy.core.oauth.warnings import Level, Thresholds
 from passoproxy.outbound.webhook import Webhook
-from passoproxy.ports import AlertHook, Clock, Observer, PairNews
+from passoproxy.ports import AlarmMemory, AlertHook, Clock, Observer, PairNews
 from passoproxy.telemetry.alert_command import CommandHook
 from passoproxy.telemetry.alerts import NO_HOOK, AlertPolicy, Alerts, alert, tried
 from passoproxy.upkeep.warming import Warming
@@ -25,11 +25,17 @@ def alert_policy(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -
 
 
 def build_alerts(
-    loaded: Loaded, outward: Outward, environ: Mapping[str, str], keeper: PairNews, clock: Clock, observer: Observer
+    loaded: Loaded,
+    outward: Outward,
+    environ: Mapping[str, str],
+    keeper: PairNews,
+    clock: Clock,
+    observer: Observer,
+    memory: AlarmMemory,
 ) -> Alerts:
     """The watch over `keeper`'s pair."""
     policy = alert_policy(loaded, outward, environ)
-    return Alerts(keeper, policy, clock, observer, instance=socket.gethostname(), version=__version__)
+    return Alerts(keeper, policy, clock, observer, memory, instance=socket.gethostname(), version=__version__)
 
 
 class Leveled(Protocol):

@@ -14,9 +14,11 @@ from passoproxy.config.reading import Loaded
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.terms import terms
 from passoproxy.ports import Observer
+from passoproxy.proxy.softening import Keeping
 from passoproxy.stores.entries.disk import DiskStore
 from passoproxy.stores.entries.redis import RedisStore, for_a_week
 from passoproxy.stores.entries.secret import secret_in
+from passoproxy.stores.entries.soft_purge_file import SoftPurgeFile
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.pair.redis_link import RedisLink
 
@@ -47,19 +49,25 @@ class Ends:
         return min(max(latest, entry.stored_at + _DAY), entry.stored_at + LONGEST) + MARGIN
 
 
-def entry_store(loaded: Loaded, state_folder: Path, observer: Observer, ends: Ends, part: Part = ALONE) -> TieredStore:
-    """The store of this process. Raises CannotCreate naming the folder, and ConfigurationError where the redis library is missing.
+def entry_store(
+    loaded: Loaded, state_folder: Path, observer: Observer, ends: Ends, part: Part = ALONE
+) -> tuple[TieredStore, Keeping]:
+    """The store of this process, and what keeps its soft purges.
+
+    Raises CannotCreate naming the folder, and ConfigurationError where the redis library is missing.
 
     With `store.url` the folder is not used: a copy on disk would not know what others purged while it was down (decision 13).
     """
     settings = loaded.settings
     memory_bytes = part.memory(settings.cache.memory_size) - 2 * made_bytes(settings, part)
     if settings.store.url is not None:
-        return TieredStore(memory_bytes, _shared(loaded, settings.store.url, observer, ends))
+        shared = _shared(loaded, settings.store.url, observer, ends)
+        return TieredStore(memory_bytes, shared), shared
     disk = DiskStore(
         settings.cache.folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer
     )
-    return TieredStore(memory_bytes, disk)
+    store = TieredStore(memory_bytes, disk)
+    return store, SoftPurgeFile(state_folder, store)
 
 
 def _shared(loaded: Loaded, url: str, observer: Observer, ends: Ends) -> RedisStore:

@@ -15,6 +15,7 @@ from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import snapshot
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.ports import Clock, Followed, Observer, PairOwner
+from passoproxy.stores.pair.alarm import FleetAlarm
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.fleet import FleetOwner
 from passoproxy.stores.pair.fleet_desk import FleetDesk
@@ -35,6 +36,7 @@ class Fleet:
     store: RedisPairStore
     owner: FleetOwner
     desk: FleetDesk
+    alarm: FleetAlarm
 
     def nearest(self, near: PairOwner) -> PairOwner:
         """The process that stands for this machine's folder (`near`) where that is another one, else the fleet's owner."""
@@ -58,7 +60,8 @@ def build_fleet(
     cover = FleetCover(*keys_of(loaded))
     store = RedisPairStore(link, keys, local, monotonic=clock.monotonic, cover=cover, pulse=pulse, wall=clock.wall)
     owner = FleetOwner(link, keys, store, lambda: _known_before(store, asking, Terms(settings.oauth.grant), clock))
-    return Fleet(store, owner, FleetDesk(link, keys, store, pulse, clock, observer))
+    desk = FleetDesk(link, keys, store, pulse, clock, observer)
+    return Fleet(store, owner, desk, FleetAlarm(link, keys, cover))
 
 
 def _known_before(store: RedisPairStore, asking: Asking, terms: Terms, clock: Clock) -> Followed | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from passoproxy.compose.admission import LiveAdmission
 from passoproxy.compose.road import Road
@@ -14,12 +13,12 @@ from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead
 from passoproxy.errors import BodyBroken, Refusal
-from passoproxy.ports import Clock, EntryStore, Observer
+from passoproxy.ports import Clock, Observer
 from passoproxy.proxy import codings
 from passoproxy.proxy.explaining import Explaining, Judges
 from passoproxy.proxy.explanation import Explanation
-from passoproxy.proxy.softening import Softening
-from passoproxy.stores.entries.soft_purge_file import SoftPurgeFile
+from passoproxy.proxy.softening import Keeping, Softening
+from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.upkeep.filling import Conditions, Filled, Filling, Order
 from passoproxy.upkeep.probing import Probing, Surroundings, Watched
 
@@ -53,8 +52,7 @@ class Operating:
 
     def tasks(self) -> list[tuple[str, Coroutine[object, object, None]]]:
         """What is to run as long as the daemon, with names."""
-        probing = [] if self.probing is None else [("change probe", self.probing.run())]
-        return [("soft purges", self.softening.keep_looking()), *probing]
+        return [] if self.probing is None else [("change probe", self.probing.run())]
 
 
 def watched_by(loaded: Loaded) -> Watched | None:
@@ -77,17 +75,30 @@ def hearing(observer: Observer, watched: Watched | None) -> Observer:
 
 def build_operating(
     road: Road,
-    store: EntryStore,
-    folder: Path,
+    store: TieredStore,
+    kept: Keeping,
     admission: LiveAdmission,
     partition: Callable[[], str],
     clock: Clock,
     observer: Observer,
     watched: Watched | None,
+    leads: Callable[[], bool],
 ) -> Operating:
-    """Over a road that is built. `watched` hears what is stored, None where no change can be asked for."""
-    softening = Softening(store, SoftPurgeFile(folder), clock, road.caching.terms_changed)
+    """Over a road that is built; `kept` has the soft purges of `store`.
+
+    `watched` hears what is stored, None where no change can be asked for; `leads` tells whether this is the one process of those that share a
+    pair which asks.
+    """
+    softening = Softening(kept, clock, road.caching.terms_changed)
     road.caching.judge = softening.terms
+
+    def purged() -> None:
+        softening.look()
+        road.caching.purged(
+            Selector()
+        )  # what of it was meant is not known here: nobody joins a question that was asked before
+
+    store.on_purged = purged
 
     def admits(head: RequestHead) -> None:
         admission().method(head.method)
@@ -111,14 +122,19 @@ def build_operating(
     if watched is None:
         return Operating(softening, explaining, filling, None)
     surroundings = Surroundings(
-        forbidden=lambda: _forbidden(road, admits), partition=partition, plain=_plain, dropped=road.caching.purged
+        forbidden=lambda: _forbidden(road, admits, leads),
+        partition=partition,
+        plain=_plain,
+        dropped=road.caching.purged,
     )
     probing = Probing(road.queueing, store, watched, surroundings, clock, observer)
     return Operating(softening, explaining, filling, probing)
 
 
-def _forbidden(road: Road, admits: Callable[[RequestHead], None]) -> str:
+def _forbidden(road: Road, admits: Callable[[RequestHead], None], leads: Callable[[], bool]) -> str:
     """Why the service is not asked for changes; '' where nothing speaks against it."""
+    if not leads():
+        return "another process holds the pair, and asks for all: the account has one quota"
     if road.caching.mode.offline:
         return "cache.offline"
     if (name := road.routing.table.find(passolution.UPDATES).name) != passolution.ROUTE:

@@ -35,6 +35,7 @@ from passoproxy.server.admin_runner import AdminRunner
 from passoproxy.server.connections import Connections
 from passoproxy.server.handler import Handler
 from passoproxy.stores.entries.tiered import TieredStore
+from passoproxy.stores.pair.alarm import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.folder import own_folder
 from passoproxy.telemetry.alerts import Alerts
@@ -113,13 +114,16 @@ def wire(
     )
     logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
     ends = Ends()
-    store = entry_store(loaded, folder, observer, ends, part)
+    store, kept = entry_store(loaded, folder, observer, ends, part)
     revoking = Revoking(store, settings.cache.on_revoked, observer)
     watched = watched_by(loaded)
     observer = hearing(observer, watched)
     road = ends.road = build_road(loaded, dialer, keeper, store, admission, clock, observer, part)
-    operating = build_operating(road, store, folder, admission, lambda: keeper.partition, clock, observer, watched)
-    alerts = build_alerts(loaded, outward, environ, keeper, clock, observer)
+    operating = build_operating(
+        road, store, kept, admission, lambda: keeper.partition, clock, observer, watched, lambda: _leads(keeper)
+    )
+    alarm = AlarmFile(folder) if fleet is None else fleet.alarm
+    alerts = build_alerts(loaded, outward, environ, keeper, clock, observer, alarm)
     control = Control(
         facts=facts_of(loaded, clock),
         keeper=keeper,
@@ -185,6 +189,10 @@ async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observ
         wired.control.facts.starting = False
         await wired.control.look_at_store()
         yield wired.control
+
+
+def _leads(keeper: Holder) -> bool:
+    return keeper.snapshot().role != "following"
 
 
 def _access(loaded: Loaded) -> AdminAccess:

@@ -38,8 +38,8 @@ class Pace:
         await asyncio.sleep(self.real(seconds))
 
 
-class StepFile:
-    """By how many seconds the wall clock of a rehearsed daemon is wrong: written by one process, read by another."""
+class SharedSeconds:
+    """A number of seconds in a file: written by one process, read by another. 0 in a new one."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -51,17 +51,22 @@ class StepFile:
     def seconds(self) -> float:
         return float(_SECONDS.unpack(self._shared[:])[0])
 
-    def step(self, seconds: float) -> None:
+    def add(self, seconds: float) -> None:
         self._shared[:] = _SECONDS.pack(self.seconds + seconds)
+
+    def raise_to(self, seconds: float) -> None:
+        """Leaves the larger of the two."""
+        if seconds > self.seconds:
+            self._shared[:] = _SECONDS.pack(seconds)
 
     def close(self) -> None:
         self._shared.close()
 
 
 class CompressedClock:
-    """The Clock of a rehearsed daemon; its tasks run in a CompressedLoop."""
+    """The Clock of a rehearsed daemon, whose wall clock is wrong by `steps`; its tasks run in a CompressedLoop."""
 
-    def __init__(self, pace: Pace, steps: StepFile) -> None:
+    def __init__(self, pace: Pace, steps: SharedSeconds) -> None:
         self._pace = pace
         self._steps = steps
 

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from passoproxy.config.settings import Settings
-from passoproxy.drill.compression import Pace, StepFile
+from passoproxy.drill.compression import Pace, SharedSeconds
 from passoproxy.drill.rehearsed import configuration, environment, write
 from passoproxy.drill.relay import Relay
 from passoproxy.errors import ServiceUnreachable
@@ -72,15 +72,16 @@ class Stage:
     lifetime: float
     sandbox: Sandbox
     relay: Relay
-    steps: StepFile
+    steps: SharedSeconds
+    """By how much the daemons' wall clock is wrong."""
+    late: SharedSeconds
+    """By how many real seconds the daemons, or whoever plays beside them, were late at most: where it is much, a verdict says more of the machine."""
     session: aiohttp.ClientSession
     actors: list[Actor] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     lowest_runway: float | None = None
     last: dict[str, Any] = field(default_factory=dict)
     began: float = 0.0
-    lag: float = 0.0
-    """By how many real seconds the machine was late at most: where it is much, a verdict says more of the machine than of the pair."""
     opened: bool = False
     """Whether a daemon with a pair has been there: what the client sees counts from then on."""
 
@@ -103,7 +104,12 @@ class Stage:
         config, part = self.folder / f"{name}.yaml", self.folder / f"{name}.json"
         write(tree, config)
         pace = [self.pace.speed, self.pace.begun_at, self.pace.wall]
-        words = {"pace": pace, "steps": str(self.folder / "steps"), "config": str(config)}
+        words = {
+            "pace": pace,
+            "steps": str(self.folder / "steps"),
+            "late": str(self.folder / "late"),
+            "config": str(config),
+        }
         part.write_text(json.dumps({**words, "pair": str(document) if pair else None}))
         with (self.folder / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -197,7 +203,7 @@ class Stage:
         while True:
             began = loop.time()
             await asyncio.sleep(ASKED_EVERY)
-            self.lag = max(self.lag, loop.time() - began - ASKED_EVERY)
+            self.late.raise_to(loop.time() - began - ASKED_EVERY)
             if not self.opened:
                 continue
             number += 1
@@ -226,9 +232,9 @@ async def set_up(settings: Settings, folder: Path, pace: Pace, options: SandboxO
     await sandbox.start()
     relay = Relay(int(sandbox.base_url.rpartition(":")[2]))
     await relay.open()
-    steps = StepFile(folder / "steps")
+    steps, late = SharedSeconds(folder / "steps"), SharedSeconds(folder / "late")
     session = aiohttp.ClientSession(trust_env=False, connector=aiohttp.TCPConnector(force_close=True))
-    stage = Stage(settings, folder, pace, options.lifetime, sandbox, relay, steps, session)
+    stage = Stage(settings, folder, pace, options.lifetime, sandbox, relay, steps, late, session)
     try:
         yield stage
     finally:
@@ -238,6 +244,7 @@ async def set_up(settings: Settings, folder: Path, pace: Pace, options: SandboxO
         await relay.end()
         await sandbox.close()
         steps.close()
+        late.close()
 
 
 def _leave(path: Path, text: str) -> None:

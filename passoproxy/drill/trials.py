@@ -83,7 +83,7 @@ async def _clock_step(stage: Stage) -> None:
     first = await stage.enter(pair=True)
     for share, seconds in ((0.1, 600.0), (0.2, -600.0), (0.3, 86400.0), (0.6, -86400.0)):
         await stage.at(share)
-        stage.steps.step(seconds)
+        stage.steps.add(seconds)
     generation = await stage.generation(first)
     await stage.recovers(generation, 1.0)
 

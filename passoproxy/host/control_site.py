@@ -10,7 +10,7 @@ from aiohttp import web
 from passoproxy.errors import PairStoreOwned, PassoproxyError
 from passoproxy.host import control_socket
 
-TRY_EVERY = 5.0
+TRY_EVERY = 1.0
 """Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
 
 
@@ -54,26 +54,31 @@ class ControlSite:
         await self._site.start()
 
     async def keep_named(self) -> None:
-        """Takes the owner's name as soon as it is ours; ends when that is done."""
-        while self.name != control_socket.NAME:
+        """Takes the owner's name as soon as it is ours, and leaves it to the new owner when it is not any more, until it is cancelled."""
+        while True:
             await self._holder.news(TRY_EVERY)
-            if self._holder.role == "owner":
-                await self._take_name()
+            name = control_socket.NAME if self._holder.role == "owner" else control_socket.follower_name()
+            if self.name and self.name != name:
+                await self._be_named(name)
 
-    async def _take_name(self) -> None:
+    async def _be_named(self, name: str) -> None:
         assert self._runner is not None
         assert self._site is not None
         try:
-            made = control_socket.listen(self._folder)
+            made = control_socket.listen(self._folder, name)
         except PassoproxyError:
             return  # it is tried again
         site = web.SockSite(self._runner, made)
         await site.start()
         before, self._site = self._site, site
-        name, self.name = self.name, control_socket.NAME
-        control_socket.remove(self._folder, name)
+        left, self.name = self.name, name
+        control_socket.remove(self._folder, left)
         await before.stop()
-        control_socket.clear_left_over(self._folder)
+        if name == control_socket.NAME:
+            control_socket.clear_left_over(self._folder)
+        else:
+            # whoever follows is to follow the new owner, this process itself among them: it may have called itself a moment ago
+            await self._runner.app.on_shutdown.send(self._runner.app)
 
     def hide(self) -> None:
         """Takes the socket's file away, once: later it could be another daemon's."""

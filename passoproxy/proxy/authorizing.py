@@ -39,7 +39,7 @@ class Authorizing:
         sent = request.body
         if not isinstance(sent, BytesBody):
             sent = KeptBody(sent, self._replay_bytes)
-        answer = await self._next.send(_authorized(request, bearer, sent))
+        answer = await self._next.send(self._authorized(request, bearer, sent))
         if answer.head.status != 401:
             return answer
         return await self._again(request, bearer, sent, answer)
@@ -54,18 +54,20 @@ class Authorizing:
         if newer is None or body is None:
             return answer
         await _discard(answer)
-        return await self._next.send(_authorized(request, newer, body))
+        return await self._next.send(self._authorized(request, newer, body))
 
     def _replayed(self, sent: BytesBody | KeptBody) -> Body | None:
         if isinstance(sent, KeptBody):
             return sent.replayed()
         return BytesBody(sent.data) if len(sent.data) <= self._replay_bytes else None
 
-
-def _authorized(request: Request, bearer: Bearer, body: Body) -> Request:
-    fields = changed(request.head.fields, having=(("Authorization", f"Bearer {bearer.token}"),))
-    request.trail.authorized_with = bearer.generation
-    return replace(request, head=request.head.with_fields(fields), body=body)
+    def _authorized(self, request: Request, bearer: Bearer, body: Body) -> Request:
+        fields = changed(request.head.fields, having=(("Authorization", f"Bearer {bearer.token}"),))
+        now, trail = self._bearers.current(), request.trail
+        trail.authorized_with = bearer.generation
+        # Whoever waited for a bearer may come here after yet another login: then the identity of the moment is not that of the bearer.
+        trail.authorized_as = self._bearers.partition if now is not None and now.token == bearer.token else ""
+        return replace(request, head=request.head.with_fields(fields), body=body)
 
 
 async def _discard(answer: Response) -> None:

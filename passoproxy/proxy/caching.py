@@ -82,7 +82,7 @@ class Caching:
         self._usage = usage
         self._judge: Judge = terms
         self._fetching = Fetching(next, store, self.flights, clock, mode, observer, identify)
-        self._settling = Settling(self._fetching, self.flights, clock, RememberedTerms(mode))
+        self._settling = Settling(self._fetching, self.flights, clock, RememberedTerms(mode), partition)
 
     @property
     def mode(self) -> CacheMode:
@@ -168,7 +168,8 @@ class Caching:
 
     async def _invalidate(self, request: Request, policy: RoutePolicy, response: Response) -> None:
         head = request.head
-        key = keys.primary_key(self._partition(), replace(head, method="GET", fields=NO_FIELDS), policy.key)
+        partition = request.trail.authorized_as or self._partition()
+        key = keys.primary_key(partition, replace(head, method="GET", fields=NO_FIELDS), policy.key)
         gone = 0
         for selector in invalidated(head, key, response.head, self._origin, policy):
             self.purged(selector)
@@ -181,6 +182,8 @@ class Caching:
     async def _answer(self, request: Request, policy: RoutePolicy, asked: Asked, partition: str, key: str) -> Response:
         alone = False
         for round in range(_MOST_ROUNDS):
+            if round and self._partition() != partition:  # someone else has logged in meanwhile
+                return await self._send(request)
             is_last = round == _MOST_ROUNDS - 1
             mark = self.flights.mark
             stored = await self._select(key) if not is_last else ()

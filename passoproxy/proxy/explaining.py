@@ -138,7 +138,7 @@ class Explaining:
                 so_far,
                 asked,
                 "bypass",
-                f"it has {name!r}, which the route's bypass_when (or every route) names for side effects",
+                _why_bypassed(name),
             )
         return await self._looked_up(so_far, leaving, policy, asked, content)
 
@@ -206,3 +206,9 @@ class Explaining:
         if ended is not None and ended <= agreed.fresh_until:
             found = having(found, "a soft purge ended its freshness, since it was asked for before that")
         return found
+
+
+def _why_bypassed(name: str) -> str:
+    if name in keys.CREDENTIAL_FIELDS:
+        return f"it has {name!r}, a credential, which is never made part of what is stored"
+    return f"it has {name!r}, which the route's bypass_when (or every route) names for side effects"

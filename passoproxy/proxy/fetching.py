@@ -44,6 +44,12 @@ LARGEST_TOLD = 64 * 1024
 """The body of a failure that all who waited are told, in bytes; a longer one goes to the asker alone."""
 
 
+def is_anothers(errand: Errand) -> bool:
+    """Whether someone else had logged in when the question went out: the answer is not one of the identity that it was asked for."""
+    identity = errand.request.trail.authorized_as
+    return identity is not None and identity != errand.partition
+
+
 def new_identifier() -> str:
     """A name that no other stored answer has."""
     return uuid4().hex
@@ -84,7 +90,11 @@ class Fetching:
     async def _ask(self, errand: Errand, flight: Flight, began: Entry, writer: EntryWriter | None) -> None:
         plan = errand.plan
         response, exchange = await self._exchanged(errand, question(errand))
-        if isinstance(plan, Revalidate) and response.head.status == 304:
+        if is_anothers(errand):
+            if isinstance(plan, Revalidate) or errand.rest is not None:  # asked about what that one must not know of
+                await response.body.aclose()
+                response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
+        elif isinstance(plan, Revalidate) and response.head.status == 304:
             await response.body.aclose()
             outcome = validation.settled(response.head, plan.entry, plan.named, exchange)
             if isinstance(outcome, Freshened):
@@ -145,6 +155,9 @@ class Fetching:
         began: Entry,
         writer: EntryWriter | None,
     ) -> None:
+        if is_anothers(errand):
+            await self._handed(flight, response, exchange)
+            return
         failing = response.head.status in FAILURE_STATUSES
         if failing and (errand.plan.entry is not None or errand.request.head.method == "HEAD"):
             await self._failing(flight, response, exchange)

@@ -75,8 +75,11 @@ class RememberedTerms:
 class Settling:
     """Answers clients. `terms` may be replaced when the mode changes."""
 
-    def __init__(self, fetching: Fetching, flights: Flights, clock: Clock, terms: RememberedTerms) -> None:
+    def __init__(
+        self, fetching: Fetching, flights: Flights, clock: Clock, terms: RememberedTerms, partition: Callable[[], str]
+    ) -> None:
         self._fetching = fetching
+        self._partition = partition
         self._flights = flights
         self._clock = clock
         self.terms = terms
@@ -202,6 +205,8 @@ class Settling:
     async def _instead(
         self, errand: Errand, failure: Failure, status_seen: int | None, collapsed: bool
     ) -> Response | None:
+        if self._partition() != errand.partition:  # someone else has logged in meanwhile, and sees nothing of it
+            return None
         now = self._clock.wall()
         plan = reuse.on_failure(errand.plan.entry, errand.plan.terms, failure, now, errand.asked)
         if plan is None:

@@ -12,32 +12,38 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.soft_purges import SoftPurge, SoftPurges, cut
 from passoproxy.core.cache.terms import Terms, terms
-from passoproxy.ports import Clock, EntryStore
-
-LOOK_EVERY = 1.0
-"""Seconds between two looks at what other processes have purged."""
-
-_NOTHING = Selector(key="soft purge")
-"""Means no entry: keys are digests. A purge of it tells every process that what it remembers of stored answers may not hold."""
+from passoproxy.ports import Clock
 
 
 class Keeping(Protocol):
-    """Where soft purges outlive the process."""
+    """Where soft purges outlive the process, and are shared with whoever shares the entries."""
 
-    def load(self, now: float) -> SoftPurges: ...
-    async def add(self, purge: SoftPurge) -> SoftPurges: ...
-    async def changed(self, now: float) -> SoftPurges | None: ...
+    def current(self, now: float) -> SoftPurges:
+        """Those in force; the same object for as long as nothing has changed. Does not wait for anything far away."""
+        ...
+
+    async def add(self, purge: SoftPurge) -> None:
+        """One more; in force wherever the entries are shared when it returns. Raises EntryStoreFailure."""
+        ...
 
 
 class Softening:
     """Judges by the soft purges in force. `changed` is told whenever there are others: terms made before do not hold then."""
 
-    def __init__(self, store: EntryStore, kept: Keeping, clock: Clock, changed: Callable[[], None]) -> None:
-        self._store, self._kept, self._clock, self._changed = store, kept, clock, changed
-        self.purges = kept.load(clock.wall())
+    def __init__(self, kept: Keeping, clock: Clock, changed: Callable[[], None]) -> None:
+        self._kept, self._clock, self._changed = kept, clock, changed
+        self.purges = kept.current(clock.wall())
+
+    def look(self) -> None:
+        """To be called when others may have purged."""
+        purges = self._kept.current(self._clock.wall())
+        if purges is not self.purges:
+            self.purges = purges
+            self._changed()
 
     def ended(self, entry: Entry) -> float | None:
-        """When a soft purge ended the freshness of `entry`; None where none did."""
+        """When a soft purge ended the freshness of `entry`; None where none did. Asked once for each entry, and looks itself."""
+        self.look()
         return self.purges.ended(entry) if self.purges else None
 
     def terms(self, entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
@@ -46,16 +52,7 @@ class Softening:
 
     async def soften(self, selector: Selector) -> None:
         """From now on nothing is fresh that `selector` means and that was asked for until now. Raises EntryStoreFailure."""
-        self._take(await self._kept.add(SoftPurge(selector, self._clock.wall())))
-        await self._store.purge(_NOTHING)
-
-    async def keep_looking(self) -> None:
-        """Heeds, for as long as it is let, what other processes purge."""
-        while True:
-            await self._clock.sleep(LOOK_EVERY)
-            if (found := await self._kept.changed(self._clock.wall())) is not None:
-                self._take(found)
-
-    def _take(self, purges: SoftPurges) -> None:
-        self.purges = purges
-        self._changed()
+        try:
+            await self._kept.add(SoftPurge(selector, self._clock.wall()))
+        finally:
+            self.look()

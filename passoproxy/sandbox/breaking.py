@@ -20,12 +20,18 @@ def drop(request: web.Request) -> web.Response:
 async def cut_off(
     request: web.Request, whole: web.Response, *, reset: bool, sleep: Callable[[float], Awaitable[object]]
 ) -> web.StreamResponse:
-    """Declares the whole length, sends half of the body and ends the connection: with RST, or with an ordinary end."""
+    """Declares the whole length, sends half of the body and ends the connection: with RST, or with an ordinary end.
+
+    A client that has left already gets nothing, and nothing is raised for it.
+    """
     body = bytes(whole.body) if isinstance(whole.body, (bytes, bytearray)) else b""
     partial = web.StreamResponse(status=whole.status, headers=whole.headers)
     partial.content_length = len(body)
-    await partial.prepare(request)
-    await partial.write(body[: len(body) // 2])
+    try:
+        await partial.prepare(request)
+        await partial.write(body[: len(body) // 2])
+    except ConnectionResetError:  # the client left before: there is nothing to cut off any more
+        return partial
     # What a peer has not read yet is lost when the reset arrives: the half must get there first.
     await sleep(0.05)
     transport = request.transport

@@ -33,8 +33,9 @@ class Deadline:
         self._at = math.inf
 
     def close(self) -> None:
-        """Never expires any more."""
+        """Never expires any more, and lets go of whom it would have called: the two no longer hold one another."""
         self._at = math.inf
+        self._on_expiry = _nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -49,3 +50,7 @@ class Deadline:
             return
         self._at = math.inf
         self._on_expiry()
+
+
+def _nothing() -> None:
+    """The connection is gone."""

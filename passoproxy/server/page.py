@@ -37,6 +37,9 @@ _MOODS = {
     "hit": "good", "stale": "warn", "error": "bad",
 }  # fmt: skip
 _NO_PERSON = ("client_credentials", "static")
+_NOT_ASKED = "silent"
+"""The origin's state before its first answer, as the status document has it."""
+
 _SHORT = 0.35
 """The share of its life below which a runway is drawn as short."""
 
@@ -91,9 +94,15 @@ def _why(status: Part, token: Part) -> str:
     lines = [
         f"<b>{reason}</b>" if reason and token.get("chain") in ("retrying", "unknown", "dead") else reason,
         "" if token.get("saved", True) else "<b>The pair is held in memory only: its folder cannot be written.</b>",
-        e(_sentence(token.get("remedy"))),
+        "Another process holds the pair and renews it; this one follows." if token.get("role") == "following" else "",
+        e(_sentence(_remedy(token))),
     ]
     return "".join(f'<p class="why">{line}</p>' for line in lines if line)
+
+
+def _remedy(token: Part) -> str:
+    """What to do, for somebody who has this page open already."""
+    return str(token.get("remedy") or "").replace(f" or open {token.get('link')}", ", or authorise here")
 
 
 def _runway(token: Part, now: float) -> tuple[str, str, float | None]:
@@ -184,7 +193,8 @@ def _traffic(requests: Part) -> str:
 
 
 def _origin(origin: Part, now: float) -> str:
-    state = origin.get("state", "silent")
+    state = str(origin.get("state", _NOT_ASKED))
+    said = "not asked yet" if state == _NOT_ASKED else state
     took, at = origin.get("last_duration_seconds"), origin.get("last_answer_at")
     rows = [
         ("Last answer", e(f"{origin.get('last_status')}, {duration(now - at)} ago") if at else ""),
@@ -194,7 +204,7 @@ def _origin(origin: Part, now: float) -> str:
         ("Last failure", e(origin.get("last_failure"))),
     ]
     address = f'<p class="mono address">{e(origin["url"])}</p>' if origin.get("url") else ""
-    return _card("Origin", f"<div>{pill(str(state), _mood(state))}</div>{address}{pairs(rows)}")
+    return _card("Origin", f"<div>{pill(said, _mood(state))}</div>{address}{pairs(rows)}")
 
 
 def _requests(requests: Part) -> str:
@@ -246,6 +256,8 @@ def _footer(status: Part) -> str:
     parts = [f"passoproxy {status.get('version', '')}"]
     if status.get("uptime_seconds") is not None:
         parts.append(f"up for {duration(status['uptime_seconds'])}")
+    if status.get("workers"):
+        parts.append(f"{len(status['workers'])} workers")
     if status.get("listeners"):
         parts.append("listening on " + ", ".join(map(str, status["listeners"])))
     if status.get("config"):

@@ -1,7 +1,7 @@
 """Alerts: watches the runway, and sends what `core.oauth.warnings` wants told through the configured hooks (contract §3 `alerts`).
 
 Each hook has a courier of its own, so that one which hangs or fails delays neither the other nor anything else. How a hook speaks is its own
-business (`alert_command` here, `webhook` in outbound).
+business (`alert_command` here, `webhook` in outbound); where it is remembered what was told, that of an AlarmMemory.
 """
 
 from __future__ import annotations
@@ -15,9 +15,21 @@ from typing import Final
 
 from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.core.oauth.warnings import Kind, Level, Telling, Thresholds, Watch, deadline, looked, spoken
+from passoproxy.core.oauth.warnings import (
+    Kind,
+    Level,
+    Telling,
+    Thresholds,
+    Watch,
+    alarmed,
+    deadline,
+    looked,
+    resumed,
+    spoken,
+)
 from passoproxy.errors import AlertUndelivered, ConfigurationError, Fault
-from passoproxy.ports import AlertHook, Clock, Observer, PairNews
+from passoproxy.ports import AlarmMemory, AlertHook, Clock, Observer, PairNews
+from passoproxy.tokens.saving import Blocking, in_thread
 
 WAYS: Final = ("command", "webhook")
 LONGEST_LOOK: Final = 30.0
@@ -51,13 +63,20 @@ class Alerts:
         policy: AlertPolicy,
         clock: Clock,
         observe: Observer,
+        memory: AlarmMemory,
         *,
         instance: str,
         version: str,
+        blocking: Blocking = in_thread,
     ) -> None:
         self._keeper, self.policy, self._clock, self._observe = keeper, policy, clock, observe
         self._instance, self._version = instance, version
+        self._memory, self._blocking = memory, blocking
         self._watch = Watch()
+        self._speaks = False
+        """Whether it is ours to tell: one pair has one voice, its owner's."""
+        self._remembered = (Level.NONE, 0.0)
+        self._to_remember = asyncio.Event()
         self._couriers = {name: Courier(name, self._hook, observe) for name in WAYS}
 
     @property
@@ -70,8 +89,9 @@ class Alerts:
         async with asyncio.TaskGroup() as tasks:
             for courier in self._couriers.values():
                 tasks.create_task(courier.run())
+            tasks.create_task(self._remember())
             while True:
-                await self._keeper.news(self._looked())
+                await self._keeper.news(await self._looked())
 
     async def test(self) -> list[Data]:
         """Sends one test alert through every hook at once; what came back from each. Raises ConfigurationError where there is no hook."""
@@ -80,24 +100,46 @@ class Alerts:
         document = alert("test", self._keeper.snapshot(), self._instance, self._version)
         return await tried(self.policy.hooks, document)
 
-    def _looked(self) -> float:
+    async def _looked(self) -> float:
         """Looks, tells, and gives the seconds until the next look."""
         try:
-            return self._look()
+            if self._keeper.snapshot().role == "owner" and not self._speaks:
+                await self._go_on()
+            return self._look(self._keeper.snapshot())
         except Exception as fault:  # whoever is to be warned must not lose that to a fault of one look
             self._observe(TaskFailed("alerts", type(fault).__name__))
             return LONGEST_LOOK
 
-    def _look(self) -> float:
-        shown = self._keeper.snapshot()
+    async def _go_on(self) -> None:
+        """Takes up what whoever had the voice before has told."""
+        before = await self._blocking(self._memory.load)
+        self._watch = resumed(self._watch, before, self._clock.monotonic(), self._clock.wall())
+        self._remembered = (self._watch.worst, self._watch.told_at)
+        self._speaks = True
+
+    def _look(self, shown: TokenSnapshot) -> float:
         seen = looked(self._watch, shown, self.policy.thresholds, self.policy.repeat, self._clock.monotonic())
         self._watch = seen.watch
         if shown.role != "owner":
-            # one pair has one voice, its owner's; what that told is not known here, so who becomes the owner begins anew
-            self._watch = replace(seen.watch, worst=Level.NONE)
-        elif seen.telling is not None:
-            self._tell(seen.telling, shown)
+            self._watch, self._speaks = replace(seen.watch, worst=Level.NONE), False
+        else:
+            if seen.telling is not None:
+                self._tell(seen.telling, shown)
+            if (told := (self._watch.worst, self._watch.told_at)) != self._remembered:
+                self._remembered = told
+                self._to_remember.set()
         return LONGEST_LOOK if seen.again_in is None else min(LONGEST_LOOK, max(SHORTEST_LOOK, seen.again_in))
+
+    async def _remember(self) -> None:
+        """Remembers what was told when it was brought, not before: whoever dies in between has not told it."""
+        while True:
+            await self._to_remember.wait()
+            self._to_remember.clear()
+            for courier in self._couriers.values():
+                await courier.idle.wait()
+            if self._speaks:
+                told = alarmed(self._watch, self._clock.monotonic(), self._clock.wall())
+                await self._blocking(lambda told=told: self._memory.save(told))  # type: ignore[misc]
 
     def _tell(self, telling: Telling, shown: TokenSnapshot) -> None:
         recovered = telling.kind is Kind.RECOVERED
@@ -129,10 +171,14 @@ class Courier:
         self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
         self._poke = asyncio.Event()
         self._failing = False
+        self.idle = asyncio.Event()
+        """Set while nothing waits and nothing is under way."""
+        self.idle.set()
 
     def take(self, document: bytes) -> None:
         """Delivers `document` as soon as those before it are done with."""
         self._waiting.append(document)
+        self.idle.clear()
         self._poke.set()
 
     async def run(self) -> None:
@@ -141,6 +187,7 @@ class Courier:
             self._poke.clear()
             while self._waiting:
                 await self._bring(self._waiting.popleft())
+            self.idle.set()
 
     async def _bring(self, document: bytes) -> None:
         hook = self._hook_of(self._name)

@@ -19,7 +19,7 @@ from passoproxy.ports import Clock, Followed, Observer, PairOwner, RawAnswer, no
 from passoproxy.tokens.fixed import FixedKeeper
 from passoproxy.tokens.following import HEARTBEAT, Follower
 from passoproxy.tokens.keeper import Keeper
-from passoproxy.tokens.orders import first_of
+from passoproxy.tokens.orders import ended, first_of
 
 LOOK_EVERY = 1.0
 """Seconds between two tries to become the owner while one is there: a lock that was left without a word is found so."""
@@ -98,8 +98,12 @@ class Custody:
         self._held.add_login_pending(until)
 
     def limit_login_pending(self, until: float) -> None:
-        """No login is open any longer than until `until` (epoch seconds)."""
+        """No login of this process is open any longer than until `until` (epoch seconds)."""
         self._held.limit_login_pending(until)
+
+    def set_login_pending(self, until: float, by: str) -> None:
+        """The logins that were begun at `by`, another process, are open until `until` (epoch seconds) and no longer."""
+        self._held.set_login_pending(until, by)
 
     async def news(self, seconds: float) -> None:
         """Waits until there may be something new to see, for at most so many seconds."""
@@ -206,7 +210,7 @@ class Custody:
             await first_of(asyncio.wait([running]), self._lost.wait())
             why = "the ownership ended"
             if running.done() and not running.cancelled() and (fault := running.exception()) is not None:
-                if not isinstance(fault, PairStoreOwned):
+                if not isinstance(fault, PairStoreOwned) or self._owner is None:
                     raise fault
                 self._lost.set()
                 why = str(fault)
@@ -230,6 +234,7 @@ class Custody:
         follower = Follower(
             owner=self._owner, clock=self._clock, partition=self._partition, known=known, observe=self._observe
         )
+        follower.add_login_pending(self._held.login_until)
         self._held, self._spare = follower, None
         self._observe(OwnershipChanged("following", why))
         await follower.open()
@@ -245,8 +250,7 @@ class Custody:
                     await first_of(self._closing.wait(), self._clock.sleep(TRY_EVERY))
         finally:
             await follower.close()
-            running.cancel()
-            await asyncio.wait([running])
+            await ended(running)
 
     async def _took_over(self, follower: Follower) -> bool:
         """Tries to become the owner; whether that is so now."""
@@ -264,6 +268,7 @@ class Custody:
             return False
         # what the owner could not save any more may be newer than what it left
         self._spare = follower.current()
+        keeper.add_login_pending(follower.login_until)
         self._held = keeper
         self._observe(OwnershipChanged("owner", "the one before is gone"))
         return True

@@ -76,6 +76,9 @@ class FixedKeeper:
     def limit_login_pending(self, until: float) -> None:
         """Likewise."""
 
+    def set_login_pending(self, until: float, by: str) -> None:
+        """Likewise."""
+
     async def news(self, seconds: float) -> None:
         """Waits so many seconds: nobody renews a static token, and a changed one is noticed by reading it."""
         await self._clock.sleep(seconds)

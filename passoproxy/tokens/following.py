@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import asdict, replace
 
-from passoproxy.core.events import ChainChanged
+from passoproxy.core.events import ChainChanged, TaskFailed
 from passoproxy.core.oauth.importing import document_of
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, told
 from passoproxy.errors import PairStoreFailure, PassoproxyError, ServiceUnreachable, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, PairOwner, RawAnswer, nobody
 from passoproxy.tokens.keeper import CALLER_PATIENCE
+from passoproxy.tokens.open_logins import HERE, OpenLogins
 from passoproxy.tokens.orders import first_of
 from passoproxy.tokens.passing import packed
 from passoproxy.tokens.refusing import refusal_of
@@ -59,7 +61,8 @@ class Follower:
         self._shown = UNTOLD
         self._told_at = clock.monotonic()
         self._fault = ""
-        self._login_until: float | None = None
+        self._logins = OpenLogins()
+        self._name = secrets.token_hex(8)
         self._to_pass_on = asyncio.Event()
         self._connected = asyncio.Event()
         self._left = asyncio.Event()
@@ -89,8 +92,8 @@ class Follower:
         """The pair as the owner shows it."""
         now = self._clock.wall()
         shown = aged(self._shown, self._clock.monotonic() - self._told_at, now)
-        if self._login_until is not None and now < self._login_until:
-            shown = replace(shown, login_until=max(self._login_until, shown.login_until or 0.0))
+        if now < self._logins.until:
+            shown = replace(shown, login_until=max(self._logins.until, shown.login_until or 0.0))
         return replace(shown, last_error=self._fault) if self._fault else shown
 
     def followed(self) -> Followed:
@@ -106,13 +109,23 @@ class Follower:
 
     def add_login_pending(self, until: float) -> None:
         """A person is logging in here, until `until` (epoch seconds) at the latest; the owner is told."""
-        self._login_until = max(self._login_until or 0.0, until)
-        self._to_pass_on.set()
+        self.set_login_pending(max(self._logins.of(HERE), until), HERE)
 
     def limit_login_pending(self, until: float) -> None:
-        """No login that was begun here is open any longer than until `until` (epoch seconds)."""
-        if self._login_until is not None:
-            self._login_until = min(self._login_until, until)
+        """No login that was begun here is open any longer than until `until` (epoch seconds): one was denied, or failed; the owner is told."""
+        self.set_login_pending(min(self._logins.of(HERE), until), HERE)
+
+    def set_login_pending(self, until: float, by: str) -> None:
+        """Those that were begun at `by`, a process that follows this one, are open until `until` and no longer; the owner is told."""
+        if until != self._logins.of(by):
+            self._logins.put(by, until)
+            self._to_pass_on.set()
+            self._tell()
+
+    @property
+    def login_until(self) -> float:
+        """Until when logins that were begun in this process are open, in epoch seconds; 0 for never."""
+        return self._logins.of(HERE)
 
     async def news(self, seconds: float) -> None:
         """Waits until there may be something new to see, for at most so many seconds."""
@@ -155,7 +168,7 @@ class Follower:
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
         """Has the owner take over what a login's token answer holds."""
         shown = await self._ordered("answer", packed(answer))
-        self._login_until = None
+        self._logins.clear()
         return shown
 
     async def export(self) -> dict[str, object]:
@@ -212,20 +225,31 @@ class Follower:
                 async with contextlib.aclosing(_generator(self._owner)) as changes:
                     async for followed in changes:
                         self._take(followed)
+                        if self._left.is_set() and self._logins.until > self._clock.wall():
+                            self._to_pass_on.set()  # another owner, perhaps, that has not heard of it
                         self._left.clear()
                         self._fault = ""
                 self._gone("the pair's owner has ended")
             except PairStoreFailure as fault:
                 self._gone(str(fault))
+            except Exception as fault:
+                # one who hears nothing more would serve to the end of this token, and no further
+                self._observe(TaskFailed("following", f"{type(fault).__name__}; the pair's owner is called again"))
+                self._gone(f"what the pair's owner told cannot be read ({type(fault).__name__})")
             await self._clock.sleep(CALL_AGAIN)
 
     async def _pass_on(self) -> None:
-        """Tells the owner of a login that was begun here."""
+        """Tells the owner of logins that were begun here, and of those that came to nothing."""
         while True:
             await self._to_pass_on.wait()
             self._to_pass_on.clear()
-            with contextlib.suppress(PassoproxyError):  # it is a courtesy to clients of other processes
-                await self._owner.order("login_pending", json.dumps({"until": self._login_until}).encode())
+            told = {"until": self._logins.until, "by": self._name}
+            try:
+                await self._owner.order("login_pending", json.dumps(told).encode())
+            except PassoproxyError:
+                pass  # it is a courtesy to clients of other processes
+            except Exception as fault:  # and no reason to hear nothing more
+                self._observe(TaskFailed("following", f"{type(fault).__name__} while the owner was told of a login"))
 
     # ---- small steps -----------------------------------------------------------------------------------------------------
 
@@ -236,8 +260,8 @@ class Follower:
         self._usable_until = None
         if news is not None and news.until is not None:
             self._usable_until = self._told_at + news.until - self._clock.wall()
-        if self._login_until is not None and self._shown.generation > before.generation:
-            self._login_until = None  # that login, or another one, has brought its pair
+        if self._shown.generation > before.generation and self._shown.login_until is None:
+            self._logins.clear()  # a login has brought its pair; a renewal leaves those that are open as they are
         self._observe_change(before)
         self._tell()
 

@@ -18,6 +18,7 @@ from passoproxy.core.oauth.timing import moved_in_time, runway
 from passoproxy.core.oauth.transaction import digest
 from passoproxy.errors import Refusal
 from passoproxy.ports import ChainRecord, Clock, Observer
+from passoproxy.tokens.open_logins import OpenLogins
 from passoproxy.tokens.refusing import refusal_of
 
 TOLERATED_DRIFT = 1.0
@@ -45,7 +46,7 @@ class Holding:
         self.reason = ""
         self.last_error = ""
         self.next_at: float | None = None
-        self.login_until = 0.0
+        self.logins = OpenLogins()
         self.generation = 0
         self.partition = partition_of(provider, client_id, None)
 
@@ -67,7 +68,7 @@ class Holding:
         self.pair, self.held = _shifted(self.pair, step), _shifted(self.held, step)
         if self._bearer is not None and self._bearer.until is not None:
             self._bearer = replace(self._bearer, until=self._bearer.until + step)
-        self.login_until += step
+        self.logins.move(step)
         self.next_at = None if self.next_at is None else self.next_at + step
         if self.record.intent is not None:
             intent = replace(self.record.intent, begun_at=self.record.intent.begun_at + step)
@@ -152,7 +153,7 @@ class Holding:
 
     @property
     def login_open(self) -> bool:
-        return self.now() < self.login_until
+        return self.now() < self.logins.until
 
     def snapshot(self) -> TokenSnapshot:
         now = self.now()
@@ -168,7 +169,7 @@ class Holding:
             last_error=self.last_error,
             next_refresh_at=self.next_at,
             saved=self.saved,
-            login_until=self.login_until if self.login_open else None,
+            login_until=self.logins.until if self.login_open else None,
             handed_over_at=self.away.at if self.away else None,
         )
 

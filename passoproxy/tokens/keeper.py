@@ -7,6 +7,7 @@ cancels nothing. What attempts come to is `renewing`, what a crash left `recover
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 
@@ -21,6 +22,7 @@ from passoproxy.ports import Clock, Followed, Observer, PairStore, RawAnswer, no
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.holding import Holding
 from passoproxy.tokens.obeying import Obeying, Withdrawn, nothing_to_do
+from passoproxy.tokens.open_logins import HERE
 from passoproxy.tokens.orders import Orders, first_of
 from passoproxy.tokens.recovering import Recovering
 from passoproxy.tokens.refreshing import Refreshing
@@ -106,13 +108,20 @@ class Keeper:
 
     def add_login_pending(self, until: float) -> None:
         """A person is logging in, until `until` (epoch seconds) at the latest: clients are told to come again, not to call somebody."""
-        self._holding.login_until = max(self._holding.login_until, self._holding.steady(until))
-        self._tell()
+        self._open_logins(max(self._holding.logins.of(HERE), self._holding.steady(until)), HERE)
 
     def limit_login_pending(self, until: float) -> None:
-        """No login is open any longer than until `until` (epoch seconds): one was denied, or failed."""
-        self._holding.login_until = min(self._holding.login_until, self._holding.steady(until))
-        self._tell()
+        """No login of this process is open any longer than until `until` (epoch seconds): one was denied, or failed."""
+        self._open_logins(min(self._holding.logins.of(HERE), self._holding.steady(until)), HERE)
+
+    def set_login_pending(self, until: float, by: str) -> None:
+        """The logins that were begun at `by`, another process, are open until `until` (epoch seconds) and no longer."""
+        self._open_logins(self._holding.steady(until), by)
+
+    @property
+    def login_until(self) -> float:
+        """Until when logins that were begun in this process are open, in epoch seconds; 0 for never."""
+        return self._holding.logins.of(HERE)
 
     async def news(self, seconds: float) -> None:
         """Waits until there may be something new to see, for at most so many seconds."""
@@ -200,7 +209,8 @@ class Keeper:
         """Lets the step under way finish, saves what was not saved, gives the ownership up."""
         self._orders.close()
         await self._ended.wait()
-        await self._saving.retry()
+        with contextlib.suppress(PairStoreOwned):  # what could not be saved yet is not ours to save any more
+            await self._saving.retry()
         await self._saving.leave()
 
     async def _step(self, has_order: bool) -> None:
@@ -256,6 +266,10 @@ class Keeper:
         holding = self._holding
         due = holding.next_at is not None and holding.next_at - holding.now() <= within
         return not self._orders.closed and (self._renewing.attempting or holding.held is not None or due)
+
+    def _open_logins(self, until: float, by: str) -> None:
+        self._holding.logins.put(by, until)
+        self._tell()
 
     def _tell(self) -> None:
         """Lets everybody who waits look again."""

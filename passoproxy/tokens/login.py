@@ -13,7 +13,7 @@ from typing import Protocol
 from passoproxy.core.oauth.grants import Callback, authorization_url, equal, read_callback, spoken
 from passoproxy.core.oauth.replies import Misconfigured
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.errors import CommandFailure, PassoproxyError, PersonNeeded
+from passoproxy.errors import CommandFailure, PassoproxyError, PersonNeeded, ServiceUnreachable
 from passoproxy.ports import Clock, RawAnswer
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.orders import first_of
@@ -76,6 +76,7 @@ class Logins:
         self._random_text = random_text
         self._open: list[_Open] = []
         self._ended: list[_Open] = []
+        self._leaving = asyncio.Event()
 
     def begin(self, bound_to: str = COMMAND, return_to: str = "") -> LoginTicket:
         """A new ticket, good once and for ten minutes. `bound_to` is a secret of the browser (its cookie) or COMMAND.
@@ -136,10 +137,16 @@ class Logins:
             raise CommandFailure(
                 "this login is not known, or ten minutes have passed since it was begun; begin it again"
             )
-        await first_of(ticket.ended.wait(), self._clock.sleep(timeout))
+        await first_of(ticket.ended.wait(), self._leaving.wait(), self._clock.sleep(timeout))
+        if ticket.outcome is None and self._leaving.is_set():
+            raise ServiceUnreachable("passoproxy is being stopped; begin the login again when it is back")
         if isinstance(ticket.outcome, PassoproxyError):
             raise ticket.outcome
         return ticket.outcome
+
+    def release(self) -> None:
+        """Lets everybody go who waits for a login: the process ends, and they would hold it up."""
+        self._leaving.set()
 
     async def logout(self) -> str:
         """Revokes the pair where the provider can, and has it erased in any case; says what came of it. PersonNeeded where there is none."""

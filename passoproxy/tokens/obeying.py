@@ -15,7 +15,7 @@ from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import is_worth_filling
-from passoproxy.core.oauth.transaction import digest, remembered
+from passoproxy.core.oauth.transaction import Intent, digest, remembered
 from passoproxy.errors import CannotCreate, CommandFailure, PairStoreFailure, PersonNeeded
 from passoproxy.ports import ChainRecord, Clock, Observer, RawAnswer
 from passoproxy.tokens.holding import Holding
@@ -29,6 +29,8 @@ REFUSAL_SPACING = 300.0
 
 LEAST_TIME = 3.0
 """With fewer seconds left before a stop no refresh is begun: an answer that comes too late is a lost one."""
+
+AGAIN = "this pair was here before: a refresh with it was sent, and its answer was lost"
 
 Withdrawn = Callable[[str], Awaitable[None]]
 """Told of a grant that its owner has withdrawn, with its partition."""
@@ -137,10 +139,15 @@ class Obeying:
         returns = given is not None and pair.refresh_token is not None and digest(pair.refresh_token) == given.token
         pair = holding.numbered(pair)
         notes = taken_back(holding.record.extra) if returns else not_handed_over(holding.record.extra)
-        holding.record = replace(holding.record, intent=None, extra=notes)
-        holding.held, holding.login_until, holding.last_error, self._renewing.failures = None, 0.0, "", 0
+        intent = None if returns else _moved_to(holding.record.intent, pair)
+        holding.record = replace(holding.record, intent=intent, extra=notes)
+        holding.held, holding.last_error, self._renewing.failures = None, "", 0
+        holding.logins.clear()
         saved = await self._renewing.save(pair)
-        self._renewing.use(pair)
+        if intent is None:
+            self._renewing.use(pair)
+        else:
+            self._renewing.use(pair, then=(Happening.LOST,), reason=AGAIN)
         holding.saved = saved
         if returns and holding.next_at is not None:
             holding.next_at = holding.now()  # renewed at once, so that the copy that was given away is worth nothing
@@ -223,3 +230,10 @@ class Obeying:
             Warned("grant_withdrawn", "the provider refuses both tokens before their time: the grant was withdrawn")
         )
         await self._withdrawn(holding.partition)
+
+
+def _moved_to(intent: Intent | None, pair: Pair) -> Intent | None:
+    """What is known of a token whose answer was lost is known of it also where the same pair is imported again."""
+    if intent is None or pair.refresh_token is None or intent.token != digest(pair.refresh_token):
+        return None
+    return replace(intent, generation=pair.generation)

@@ -76,9 +76,25 @@ async def first_of(*ways: Awaitable[object]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*tasks)
+
+
+async def ended(*tasks: asyncio.Future[Any]) -> None:
+    """Cancels `tasks` and waits for their end, also where whoever waits is cancelled meanwhile: a task that is cancelled twice cannot put away
+    what it has open."""
+    for task in tasks:
+        task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as again:
+            cancelled = again
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at, so that the loop does not complain
+    if cancelled is not None:
+        raise cancelled
 
 
 def _fail(done: asyncio.Future[Any], fault: Exception) -> None:

@@ -32,7 +32,7 @@ class Obedient(Protocol):
     """Whoever carries orders out: the keeper, or who stands in its place."""
 
     def snapshot(self) -> TokenSnapshot: ...
-    def add_login_pending(self, until: float) -> None: ...
+    def set_login_pending(self, until: float, by: str) -> None: ...
     async def refresh(self, force: bool = False) -> TokenSnapshot: ...
     async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot: ...
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
@@ -57,7 +57,7 @@ async def obey(keeper: Obedient, what: str, document: bytes) -> dict[str, object
         case "forget" | "forget_revoked":
             await keeper.forget(revoked=what == "forget_revoked")
         case "login_pending":
-            keeper.add_login_pending(_until(document))
+            keeper.set_login_pending(*_login(document))
         case _:
             raise UsageFailure(
                 f"{what!r} is no order that this version knows; run the same version of passoproxy everywhere"
@@ -124,8 +124,9 @@ def fault_of(code: str, exit_code: int, detail: str, retry_after: float = 5.0) -
             return CommandFailure(detail)
 
 
-def _until(document: bytes) -> float:
+def _login(document: bytes) -> tuple[float, str]:
     try:
-        return float(json.loads(document)["until"])
+        found = json.loads(document)
+        return float(found["until"]), str(found["by"])
     except (ValueError, KeyError, TypeError) as fault:
-        raise UsageFailure("a moment is expected as 'until'") from fault
+        raise UsageFailure("a moment is expected as 'until', and who speaks as 'by'") from fault

@@ -10,7 +10,7 @@ from passoproxy.core.oauth.notes import floor
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import rooted
-from passoproxy.core.oauth.transaction import AnswerUnknown, NotCommitted, digest, remembered, way_out
+from passoproxy.core.oauth.transaction import AnswerUnknown, NotCommitted, digest, remembered, spent_since, way_out
 from passoproxy.errors import AnswerUnusable, PairStoreFailure
 from passoproxy.ports import ChainRecord, Observer, RawAnswer
 from passoproxy.tokens.holding import Holding
@@ -88,9 +88,13 @@ class Recovering:
                 holding.use(pair, loaded=True, then=lost, reason=INTERRUPTED if lost else "")
                 await self._renewing.follow_time()
             case _:
+                if mark := spent_since(record.intent, pair):
+                    record = replace(record, spent=remembered(record.spent, mark))
                 holding.record = replace(record, intent=None)
                 if pair is not None:
                     holding.use(pair, loaded=True)
+                if mark:
+                    await self._saving.note(holding.record)
         if holding.pair is None and self._saving.damage:
             holding.reason = holding.last_error = self._saving.damage
 
@@ -115,6 +119,7 @@ class Recovering:
         if old is not None and old != new.refresh_token:
             spent = remembered(spent, digest(old))
         holding.record = replace(holding.record, intent=None, spent=spent)
+        holding.generation = max(holding.generation, answer.previous_generation)
         new = holding.numbered(new)
         await self._renewing.save(new)
         self._renewing.use(new)

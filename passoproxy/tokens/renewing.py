@@ -212,9 +212,9 @@ class Renewing:
 
     # ---- what becomes of a pair ----------------------------------------------------------------------------------------
 
-    def use(self, pair: Pair) -> None:
-        """`pair` is in use from now on, and the next renewal planned."""
-        self._holding.use(pair)
+    def use(self, pair: Pair, *, then: tuple[Happening, ...] = (), reason: str = "") -> None:
+        """`pair` is in use from now on, and the next renewal planned; `then` is what is known to have followed, `reason` why."""
+        self._holding.use(pair, then=then, reason=reason)
         self.plan()
         self._changed()
 

@@ -30,7 +30,7 @@ def order_of(described: object, target_of: Callable[[str], str], authority: str,
     body, is_json = _body_of(described)
     method = described.get("method") or ("GET" if body is None else "POST")
     if not isinstance(method, str) or not is_token(method):
-        raise UsageFailure("method: the name of a method is expected")
+        raise UsageFailure(f"method: the name of a method is expected, such as GET, not {method!r}")
     fields = _fields_of(described.get("headers"))
     if is_json and not any(name.lower() == "content-type" for name, _ in fields):
         fields.append(("Content-Type", "application/json"))
@@ -68,7 +68,9 @@ def _fields_of(given: object) -> list[tuple[str, str]]:
         case list():
             for line in given:
                 name, colon, value = str(line).partition(":")
-                pairs.append((name.strip(), value.strip() if colon else None))
+                if not colon:
+                    raise UsageFailure(f"headers: name and value are expected, as in 'Accept: text/html', not {line!r}")
+                pairs.append((name.strip(), value.strip()))
         case _:
             raise UsageFailure("headers: an object of names and values is expected")
     return [_field(name, value) for name, value in pairs]

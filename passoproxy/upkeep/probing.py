@@ -110,7 +110,6 @@ class Probing:
         self._road, self._store, self._around, self._clock, self._observer = road, store, surroundings, clock, observer
         self._watched = watched
         self._ids: OrderedDict[str, str] = OrderedDict()
-        self._has_looked = False
         self._sent: deque[float] = deque()
         self._paused_until = float("-inf")
         self._said = ""
@@ -155,8 +154,7 @@ class Probing:
         """Asks about those who were not asked about for longest. Raises EntryStoreFailure."""
         if self._around.forbidden() or self._clock.monotonic() < self._paused_until:
             return
-        if not self._has_looked:
-            await self._look()
+        await self._look()
         asked = await self._due(REQUESTS_A_ROUND * passolution.MOST_IDS)
         ids = list(asked)
         for at in range(0, len(ids), passolution.MOST_IDS):
@@ -165,14 +163,15 @@ class Probing:
                 return
 
     async def _look(self) -> None:
-        """What was stored before this process began."""
+        """What was stored before this process began, or by others."""
+        if self._watched.is_full:
+            return
         listed = cast(AsyncGenerator[Entry, None], self._store.entries(Selector(tag=passolution.TAG)))
         async with aclosing(listed):
             async for entry in listed:
                 if self._watched.is_full:
                     break
                 self._watched.add(entry.key)
-        self._has_looked = True
 
     async def _due(self, most: int) -> dict[str, Entry]:
         """Entries by their ids, at most so many."""

@@ -24,16 +24,11 @@ class Revoking:
         """Never raises: a store that fails is told as an event, and what it holds is served within `stale_if_unauthorized` at most."""
         if self._what == "keep":
             return
-        selector = Selector(partition=partition)
+        # A purge, and not one entry after the other: it counts for what is being stored right now too.
+        selector = Selector(partition=partition, private=self._what == "purge_private")
         try:
-            count = await (self._store.purge(selector) if self._what == "purge" else self._purge_private(selector))
+            count = await self._store.purge(selector)
         except EntryStoreFailure as fault:
             self._observe(StoreFailed(f"answers of a withdrawn grant could not be removed: {fault}"))
         else:
             self._observe(EntriesPurged(count, "revoked"))
-
-    async def _purge_private(self, selector: Selector) -> int:
-        private = [entry async for entry in self._store.entries(selector) if entry.private]
-        for entry in private:
-            await self._store.discard(entry)
-        return len(private)

@@ -16,6 +16,7 @@ from tests.cli.conftest import Beside, Run
 from tests.whole import CONTENT, Running
 
 OTHER = CONTENT.replace("ZA", "TR")
+NOTHING_PURGED = "0 entries purged; 'passoproxy cache list' shows what is stored\n"
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def test_the_exit_code_is_the_state(
         assert "none: a person is needed now" in said.out
         assert "; last error: failed" in said.out
         assert "1 entry, 10 B of 2.0 KiB" in said.out
+        assert "https://o.example, not asked yet; " in said.out
         assert "paused by a 429 until 2023-11-14" in said.out
 
 
@@ -218,8 +220,8 @@ def test_what_is_not_stored_or_not_ours(run: Run, at: list[str]) -> None:
 
 def test_cache_purge(run: Run, at: list[str], it: Running, shared: Beside) -> None:
     assert run("cache", "purge", *at, "--url", OTHER).out == "1 entry purged\n"
-    assert run("cache", "purge", *at, "--url", OTHER).out == "0 entries purged\n"
-    assert run("cache", "purge", *at, "--url", OTHER.partition("?")[0], "--data", "{}").out == "0 entries purged\n"
+    assert run("cache", "purge", *at, "--url", OTHER).out == NOTHING_PURGED
+    assert run("cache", "purge", *at, "--url", OTHER.partition("?")[0], "--data", "{}").out == NOTHING_PURGED
     assert shared.fetched(it.proxy + OTHER)[0] == 200
     assert run("cache", "purge", *at, "--all", "--json").json == {"purged": 2}
     for target in (CONTENT, OTHER):

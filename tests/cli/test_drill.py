@@ -51,6 +51,6 @@ def test_what_it_says(capfd: pytest.CaptureFixture[str]) -> None:
     lines = capfd.readouterr().out.splitlines()
     assert lines[0] == "one\tt\tkept\t1 answered, 2 refused, 3 while it was down\t2, 1 again\t1 min 30 s\t10 min 0 s"
     assert lines[2].split("\t")[2] == "lost, as it must be"
-    assert lines[3].startswith("two: played twice; the machine was too busy")
+    assert lines[3].startswith("two: played again; the machine was too busy")
     assert lines[4:6] == ["two: it was refused", "three: withdrawn"]
     assert lines[-1] == "1 of 3 kept; not kept, although it could have been: two"

@@ -75,7 +75,11 @@ def test_without_a_daemon_it_is_not_running(run: Run, place: Place, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("data", "code", "text"), [(None, 1, "cannot be read"), (b"\xff\xfe/a", 2, "is not UTF-8 text")]
+    ("data", "code", "text"),
+    [
+        (None, 1, "(No such file or directory); name a file with a URL or path a line"),
+        (b"\xff\xfe/a", 2, "is not UTF-8 text"),
+    ],
 )
 def test_a_file_that_cannot_be_read(
     run: Run, place: Place, tmp_path: Path, data: bytes | None, code: int, text: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,40 @@ async def test_after_a_restart_what_is_stored_is_asked_about_too(tmp_path: Path)
         async with running(place) as it:
             await probing(it).round()
             assert probing(it).dropped == 1
+
+
+async def test_of_those_who_share_a_pair_one_asks_about_what_all_have_stored(tmp_path: Path) -> None:
+    async with (
+        sandboxed(tmp_path) as place,
+        running(place, authorised=True) as owner,
+        running(Place(tmp_path, place.origin)) as follower,
+    ):
+        assert follower.wired.keeper.snapshot().role == "following"
+        assert (await got(follower, TURKEY))[0] == 200
+        await follower.wired.store.settled()
+        await probing(follower).round()
+        assert "another process" in str(probing(follower).shown()["reason"])
+        assert await journal(place, UPDATES) == []
+        await probing(owner).round()
+        assert len(await journal(place, UPDATES)) == 1
+        assert probing(owner).shown()["asked_about"] == 1
+
+
+async def test_a_purge_is_in_force_in_whoever_shares_the_folder(tmp_path: Path) -> None:
+    async with (
+        sandboxed(tmp_path) as place,
+        running(place, authorised=True) as mine,
+        running(Place(tmp_path, place.origin)) as other,
+    ):
+        await got(mine, CONTENT)
+        await mine.wired.store.settled()
+        for soft, seen in ((True, "STALE_REVALIDATING"), (False, "uri-miss")) * 2:
+            assert "; hit" in (await got(other, CONTENT))[1]
+            assert await mine.wired.control.purge({"url": CONTENT, "soft": soft}) == 1
+            assert seen in (await got(other, CONTENT))[1]
+            while len(other.wired.road.caching.flights):
+                await asyncio.sleep(0.01)
+            await other.wired.store.settled()
 
 
 async def test_a_route_of_one_s_own_switches_it_off(tmp_path: Path) -> None:

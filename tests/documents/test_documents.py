@@ -114,3 +114,19 @@ def test_code_cites_sections_that_exist() -> None:
     for module in (ROOT / "passoproxy").rglob("*.py"):
         for number in re.findall(r"contract §(\d+)", module.read_text()):
             assert f"\n## {number}. " in CONTRACT, (module, number)
+
+
+def test_every_sentence_about_the_pair_has_a_module_and_a_test_that_exist() -> None:
+    page = (ROOT / "docs" / "refresh.md").read_text()
+    rows = [line for line in page[page.index("## Sentence by sentence") :].splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 30
+    for row in rows:
+        sentence, modules, tests = (cell.strip() for cell in row.strip("|").split(" | "))
+        for module in re.findall(r"`([^`]+\.py)`", modules):
+            assert (ROOT / "passoproxy" / module).exists(), (sentence, module)
+        named = re.findall(r"`([a-z_/0-9]+\.py)`((?: `test_\w+`)+)", tests)
+        assert named, sentence
+        for file, names in named:
+            text = (ROOT / "tests" / file).read_text()
+            for name in re.findall(r"test_\w+", names):
+                assert f"def {name}(" in text, (sentence, file, name)

@@ -6,12 +6,12 @@ import asyncio
 import time
 from pathlib import Path
 
-from passoproxy.drill.compression import CompressedClock, CompressedLoop, Pace, StepFile
+from passoproxy.drill.compression import CompressedClock, CompressedLoop, Pace, SharedSeconds
 
 
 def test_an_hour_passes_in_well_under_a_second_for_timers_and_limits(tmp_path: Path) -> None:
     pace = Pace.from_now(10_000.0)
-    steps = StepFile(tmp_path / "steps")
+    steps = SharedSeconds(tmp_path / "steps")
     clock = CompressedClock(pace, steps)
 
     async def waits() -> float:
@@ -35,11 +35,11 @@ def test_an_hour_passes_in_well_under_a_second_for_timers_and_limits(tmp_path: P
 
 def test_the_wall_clock_is_shared_and_steps_for_all(tmp_path: Path) -> None:
     pace = Pace.from_now(60.0)
-    ours, theirs = StepFile(tmp_path / "steps"), StepFile(tmp_path / "steps")
+    ours, theirs = SharedSeconds(tmp_path / "steps"), SharedSeconds(tmp_path / "steps")
     clock = CompressedClock(pace, theirs)
     assert abs(clock.wall() - pace.now()) < 5
-    ours.step(86400.0)
-    ours.step(-400.0)
+    ours.add(86400.0)
+    ours.add(-400.0)
     assert theirs.seconds == 86000.0
     assert abs(clock.wall() - pace.now() - 86000) < 5
     assert pace.real(120.0) == 2.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.cli import main
-from passoproxy.drill import TRIALS, Verdict
+from passoproxy.drill import TRIALS, Verdict, rehearsing
 from tests.drill.test_rehearsed import users
 from tests.journeys.conftest import until
 
@@ -151,3 +151,31 @@ def test_the_fast_drill_loses_nothing(tmp_path: Path, capfd: pytest.CaptureFixtu
     out = capfd.readouterr().out
     print(f"{out}\n{len(TRIALS)} trials in {took:.0f} s")
     assert code == 0, out
+
+
+@pytest.mark.parametrize(
+    ("plays", "again", "failed"),
+    [
+        ([("lost", 0.0)], False, True),
+        ([("kept", 9.9)], False, False),
+        ([("lost", 9.9), ("kept", 0.0)], True, False),
+        ([("lost", 9.9), ("lost", 0.0)], True, True),
+        ([("lost", 9.9), ("lost", 9.9), ("lost", 9.9)], True, True),
+    ],
+)
+def test_what_failed_while_the_machine_was_too_busy_is_played_again(
+    plays: list[tuple[str, float]], again: bool, failed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = users(tmp_path)
+    folders: list[Path] = []
+
+    async def played(loaded: object, trial: object, folder: Path, lifetime: float) -> tuple[Verdict, float]:
+        assert list(folder.iterdir()) == []
+        folders.append(folder)
+        pair, late = plays[len(folders) - 1]
+        return verdict(pair=pair), late
+
+    monkeypatch.setattr(rehearsing, "_played", played)
+    (found,) = rehearsing.rehearse(loaded, TRIALS[:1])
+    assert (found.again, found.failed) == (again, failed)
+    assert len(set(folders)) == len(folders) == len(plays)

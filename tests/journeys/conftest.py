@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,17 +23,12 @@ import pytest
 import yaml
 
 from tests.journeys.nursery import Nursery, nursery
+from tests.ports import free_port
 
 PROGRAM = [sys.executable, "-m", "passoproxy"]
 ROOT = Path(__file__).resolve().parents[2]
 START = 30.0
 """Seconds that a process may take to be there on a busy machine."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], Any], seconds: float = START) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import mmap
 import os
@@ -69,7 +70,7 @@ class Nursery:
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         self._lock = Lock()
-        self._logs = 0
+        self._numbers = itertools.count(1)
         self._folder = folder
         self._children: list[Child] = []
         self._process = subprocess.Popen(
@@ -91,8 +92,7 @@ class Nursery:
     def serve(self, config: Path, **how: Any) -> Child:
         """A daemon on `config`. `how`: `plan`, `trace`, `state` for one that crashes; `clock` for one whose clock is moved;
         `user` and `max_file` (bytes) as what and how it may write."""
-        self._logs += 1
-        log = self._folder / f"daemon-{self._logs}.log"
+        log = self._folder / f"daemon-{next(self._numbers)}.log"
         words = {name: str(value) if isinstance(value, Path) else value for name, value in how.items()}
         pid = self.order(serve=str(config), log=str(log), **words)
         child = Child(self, pid, log)
@@ -128,6 +128,7 @@ class Hand:
 def nursery(environment: Mapping[str, str], folder: Path) -> Iterator[Nursery]:
     made = Nursery(environment, folder)
     try:
+        made.order(ready=True)  # its imports take seconds on a busy machine: those of no test
         yield made
     finally:
         made.close()
@@ -143,7 +144,7 @@ def main() -> None:
 
     for line in sys.stdin.buffer:
         words = json.loads(line)
-        answer = _poll(words["poll"]) if "poll" in words else _fork(words)
+        answer = "ready" in words or (_poll(words["poll"]) if "poll" in words else _fork(words))
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

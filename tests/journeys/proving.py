@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import json
-import random
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,12 +17,13 @@ from passoproxy.cli.handle import Remote
 from passoproxy.core.oauth.importing import read_import
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.errors import PassoproxyError
-from passoproxy.sandbox.application import Sandbox
+from passoproxy.sandbox.application import GRANTS, Sandbox
 from passoproxy.sandbox.journal import fingerprint
 from passoproxy.sandbox.options import SandboxOptions
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from tests.journeys.conftest import Answer, ask, until
 from tests.journeys.nursery import Child, Nursery
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -35,6 +32,7 @@ class LiveSandbox:
     """A sandbox that runs in a thread; everything is asked in its loop."""
 
     def __init__(self, clock: Callable[[], float] = time.time, **options: Any) -> None:
+        self.lifetime: float = options.get("lifetime", SandboxOptions().lifetime)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -54,6 +52,10 @@ class LiveSandbox:
 
     def fault(self, *names: str) -> None:
         self._do(lambda: self._sandbox.faults.arm(names))
+
+    def end(self, token: str) -> None:
+        """An access token ends before its time, and its chain goes on."""
+        self._do(lambda: self._sandbox.application[GRANTS].revoke(token))
 
     def requests(self, path: str = "") -> list[dict[str, Any]]:
         """What arrived, oldest first."""
@@ -80,17 +82,6 @@ class LiveSandbox:
         self._loop.close()
 
 
-_PORTS = itertools.count(random.randrange(20_000, 30_000))
-
-
-def lasting_port() -> int:
-    """A free port that stays so while its daemon is dead: below those that the kernel gives to connections."""
-    for port in _PORTS:
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("unreachable")
-
-
 @dataclass
 class House:
     """One daemon's folder and configuration, with a pair of its own in it."""
@@ -100,8 +91,8 @@ class House:
     nursery: Nursery
     oauth: dict[str, Any] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
-    port: int = field(default_factory=lambda: lasting_port())
-    admin_port: int = field(default_factory=lambda: lasting_port())
+    port: int = field(default_factory=free_port)
+    admin_port: int = field(default_factory=free_port)
     child: Child | None = None
 
     def __post_init__(self) -> None:
@@ -109,7 +100,7 @@ class House:
         self.state = self.folder / "state"
         self.config = self.folder / "config.yaml"
         self.configure()
-        self.first = ""
+        self.first = self.access = ""
 
     def configure(self) -> None:
         settings: dict[str, Any] = {
@@ -139,7 +130,7 @@ class House:
     def move_in(self) -> None:
         """A pair that the sandbox has just issued, as an earlier process would have left it. The daemon must not run."""
         document = self.sandbox.issue()
-        self.first = document["refresh_token"]
+        self.first, self.access = document["refresh_token"], document["access_token"]
         store = DirectoryPairStore(self.state)
         store.acquire()
         store.erase()

@@ -17,7 +17,7 @@ import pytest
 
 from tests.journeys.conftest import PROGRAM, Stand, environment, until
 
-pytestmark = pytest.mark.slow  # real processes that live and die: minutes, not seconds
+slow = pytest.mark.slow  # real processes that live and die: minutes, not seconds
 
 PATH = "/api/v2/content/visa/json?lang=en&countries=TR&nat=DE"
 
@@ -55,6 +55,7 @@ def other(stand: Stand, tmp_path: Path) -> Iterator[Stand]:
     made.end()
 
 
+@slow
 def test_sealing_changing_the_key_and_losing_it(stand: Stand) -> None:
     first, second, third = (key_file(stand, name) for name in ("key1", "key2", "key3"))
     stand.start_sandbox()
@@ -102,6 +103,7 @@ def test_sealing_changing_the_key_and_losing_it(stand: Stand) -> None:
     assert max(refreshes(stand).values()) == 1
 
 
+@slow
 def test_a_sealed_folder_that_is_put_back_presents_nothing_twice(stand: Stand) -> None:
     stand.configure(state={"key_file": key_file(stand, "key")})
     stand.start_sandbox()
@@ -122,8 +124,10 @@ def test_a_sealed_folder_that_is_put_back_presents_nothing_twice(stand: Stand) -
     assert max(refreshes(stand).values()) == 1
 
 
-def test_handing_over_leaves_exactly_one_that_renews(stand: Stand, other: Stand) -> None:
-    stand.start_sandbox("--lifetime", "20s")
+def hand_over(stand: Stand, other: Stand, lifetime: str) -> None:
+    """From one to the other, with a crash of the exporting side in between."""
+    stand.start_sandbox("--lifetime", lifetime)
+    other.start_daemon()
     stand.start_daemon()
     stand.login()
     given = stand.run("token", "export", "--reveal", "--config", str(stand.config))
@@ -134,25 +138,41 @@ def test_handing_over_leaves_exactly_one_that_renews(stand: Stand, other: Stand)
     assert "handed over" in shown["reason"]
     assert "handed over" in stand.run("status", "--config", str(stand.config)).stdout
 
-    # a crash of the exporting side does not forget it
+    # a crash does not forget it
     stand.stop_daemon(signal.SIGKILL)
     stand.start_daemon(ready=True)
     assert "handed over" in token(stand)["reason"]
-
-    other.start_daemon()
     assert other.run("token", "import", "--config", str(other.config), text=given.stdout).returncode == 0
+
+
+def is_too_late_to_take_back(stand: Stand) -> None:
+    late = stand.run("token", "refresh", "--force", "--config", str(stand.config))
+    assert (late.returncode, "renewed elsewhere" in late.stderr) == (77, True), late.stderr
+    assert token(stand)["chain"] == "dead"
+    assert "renewed elsewhere" in token(stand)["reason"]
+
+
+def test_handing_over_leaves_exactly_one_that_renews(stand: Stand, other: Stand) -> None:
+    hand_over(stand, other, "120s")
+    assert other.run("token", "refresh", "--config", str(other.config)).returncode == 0
+    assert (token(other)["chain"], token(other)["generation"]) == ("healthy", 2)
+    assert stand.get(PATH).status == other.get(PATH).status == 200
+    assert max(refreshes(stand).values()) == 1
+    is_too_late_to_take_back(stand)
+
+
+@slow
+def test_what_was_handed_over_lives_there_and_ends_here_by_time_alone(stand: Stand, other: Stand) -> None:
+    hand_over(stand, other, "20s")
     assert until(lambda: token(other)["generation"] >= 2, 20), token(other)
     assert until(lambda: token(stand)["chain"] == "dead", 30), token(stand)
     assert token(other)["chain"] == "healthy"
     assert max(refreshes(stand).values()) == 1
     assert other.get(PATH).status == 200
-
-    # too late to take it back, and the refusal says why
-    late = stand.run("token", "refresh", "--force", "--config", str(stand.config))
-    assert (late.returncode, "renewed elsewhere" in late.stderr) == (77, True), late.stderr
-    assert "renewed elsewhere" in token(stand)["reason"]
+    is_too_late_to_take_back(stand)
 
 
+@slow
 def test_taking_it_back_makes_the_copy_worthless(stand: Stand, other: Stand) -> None:
     stand.start_sandbox()
     stand.start_daemon()
@@ -168,10 +188,11 @@ def test_taking_it_back_makes_the_copy_worthless(stand: Stand, other: Stand) -> 
     back = stand.run("token", "import", "--json", "--config", str(stand.config), text=again.stdout)
     assert back.returncode == 0
     generation = json.loads(back.stdout)["generation"]
-    assert until(lambda: token(stand)["generation"] > generation or token(stand)["chain"] != "healthy", 10)
+    assert until(lambda: token(stand)["generation"] > generation or token(stand)["chain"] != "healthy", 3)
     assert token(stand)["chain"] == "healthy"
 
 
+@slow
 def test_a_pair_that_cannot_be_printed_is_not_given_away(stand: Stand) -> None:
     stand.start_sandbox()
     stand.start_daemon()
@@ -193,6 +214,7 @@ def test_a_pair_that_cannot_be_printed_is_not_given_away(stand: Stand) -> None:
     assert (token(stand)["chain"], token(stand)["handed_over_at"], token(stand)["generation"]) == ("healthy", None, 2)
 
 
+@slow
 def test_a_seed_is_taken_up_once(stand: Stand, other: Stand) -> None:
     stand.start_sandbox()
     other.start_daemon()
@@ -218,6 +240,7 @@ def test_a_seed_is_taken_up_once(stand: Stand, other: Stand) -> None:
     assert refreshes(stand) == presented
 
 
+@slow
 @pytest.mark.parametrize(("when", "renews"), [("always", 1), ("never", 0)])
 def test_leaving_with_a_full_tank(stand: Stand, when: str, renews: int) -> None:
     stand.configure(oauth={**stand.settings["oauth"], "refresh_on_exit": when})
@@ -234,6 +257,7 @@ def test_leaving_with_a_full_tank(stand: Stand, when: str, renews: int) -> None:
     assert (shown["access_until"] > before + 4) == bool(renews)
 
 
+@slow
 @pytest.mark.parametrize(("policy", "left"), [("purge_private", 1), ("purge", 0), ("keep", 2)])
 def test_a_withdrawn_grant(stand: Stand, policy: str, left: int) -> None:
     route = {"ttl": "1h", "override": True, "stale_if_unauthorized": "1h"}

@@ -14,7 +14,7 @@ import pytest
 
 from tests.journeys.conftest import Answer, Stand, ask, until
 
-pytestmark = pytest.mark.slow  # real processes that live and die: minutes, not seconds
+slow = pytest.mark.slow  # real processes that live and die: minutes, not seconds
 
 LIFETIME = 12.0
 CONTENT = "/api/v2/content/health/json?lang=en&countries=ZA"
@@ -65,9 +65,12 @@ def levels(alerts: list[dict[str, Any]]) -> list[str]:
     return [each["level"] for each in alerts]
 
 
+@slow
 def test_levels_in_order_once_each_and_once_on_recovery(stand: Stand) -> None:
     webhook = Webhook()
-    stand.configure(alerts={"command": f"cat >> {stand.folder}/told", "webhook": webhook.url})
+    # the first one is further below the moment of renewal than by default: a busy machine is late by more than half a second
+    runway = {"log": "50%", "notify": "42%", "page": "35%"}
+    stand.configure(alerts={"command": f"cat >> {stand.folder}/told", "webhook": webhook.url, "runway": runway})
     stand.start_sandbox("--lifetime", f"{LIFETIME:.0f}s")
     stand.start_daemon()
     stand.login()
@@ -89,7 +92,7 @@ def test_levels_in_order_once_each_and_once_on_recovery(stand: Stand) -> None:
     assert until(lambda: levels(webhook.got)[3:] == ["recovered"], LIFETIME)
     time.sleep(LIFETIME / 2)
     assert levels(webhook.got) == levels(told(stand.folder)) == ["log", "notify", "page", "recovered"]
-    for alert, share in zip(webhook.got, (0.55, 0.5, 0.35), strict=False):
+    for alert, share in zip(webhook.got, (0.5, 0.42, 0.35), strict=False):
         assert alert["runway_seconds"] == pytest.approx(share * LIFETIME, abs=0.8)
         assert alert["state"] == "retrying"
         assert alert["link"] == f"{stand.admin}/"
@@ -101,7 +104,7 @@ def test_levels_in_order_once_each_and_once_on_recovery(stand: Stand) -> None:
     webhook.server_close()
 
 
-@pytest.mark.slow
+@slow
 def test_a_hook_that_hangs_delays_nothing(stand: Stand) -> None:
     webhook = Webhook()
     stand.configure(alerts={"command": ["/bin/sh", "-c", "trap '' TERM; sleep 600"], "webhook": webhook.url})
@@ -140,11 +143,18 @@ def kill_chain(stand: Stand) -> None:
     assert until(lambda: stand.status()["token"]["chain"] == "dead", 2 * LIFETIME)
 
 
-def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
+@pytest.mark.parametrize("lifetime", ["6s", pytest.param("12s", marks=slow)])
+def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand, lifetime: str) -> None:
     stand.configure(
-        routes=[ROUTE], alerts={"command": f"cat >> {stand.folder}/told"}, cache={"directory": str(stand.folder / "c")}
+        routes=[ROUTE],
+        # far below the moment of renewal: a renewal that a busy machine is late with is no shrinking runway
+        alerts={
+            "command": f"cat >> {stand.folder}/told",
+            "runway": {"log": "40%", "notify": "35%", "page": "30%"},
+        },
+        cache={"directory": str(stand.folder / "c")},
     )
-    stand.start_sandbox("--lifetime", f"{LIFETIME:.0f}s")
+    stand.start_sandbox("--lifetime", lifetime)
     stand.start_daemon()
     stand.login()
     assert stand.get(CONTENT).status == 200
@@ -204,6 +214,7 @@ def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
     assert until(lambda: levels(told(stand.folder)) == ["page", "recovered"], 5)
 
 
+@slow
 def test_a_login_that_is_denied_ends_the_wait(stand: Stand) -> None:
     stand.configure(routes=[ROUTE])
     stand.start_sandbox("--lifetime", "4s")
@@ -225,7 +236,7 @@ def test_a_login_that_is_denied_ends_the_wait(stand: Stand) -> None:
         assert answer.json["code"] == "authorization_required"
 
 
-@pytest.mark.slow
+@slow
 def test_a_login_that_does_not_come_is_not_waited_for_longer_than_a_client_waits(stand: Stand) -> None:
     stand.configure(routes=[ROUTE])
     stand.start_sandbox()
@@ -237,6 +248,7 @@ def test_a_login_that_does_not_come_is_not_waited_for_longer_than_a_client_waits
     assert (answer.status, answer.json["code"]) == (503, "token_unavailable")
 
 
+@slow
 def test_an_import_resumes_everything_within_a_second(stand: Stand) -> None:
     stand.configure(routes=[ROUTE])
     stand.start_sandbox("--lifetime", "6s")
@@ -258,6 +270,7 @@ def test_an_import_resumes_everything_within_a_second(stand: Stand) -> None:
     assert until(lambda: stand.get(OTHER).status == 200, 1)
 
 
+@slow
 def test_the_most_used_entries_are_young_when_the_runway_ends(stand: Stand) -> None:
     stand.configure(routes=[{**ROUTE, "ttl": "1h"}])
     stand.start_sandbox("--lifetime", f"{LIFETIME:.0f}s")

@@ -8,16 +8,16 @@ import threading
 import time
 import urllib.parse
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import Stand, ask, environment, free_port, until
+from tests.journeys.conftest import Stand, ask, environment, until
+from tests.journeys.nursery import Nursery
+from tests.journeys.proving import House, LiveSandbox
 
-pytestmark = pytest.mark.slow  # real processes that live and die: minutes, not seconds
-
-LIFETIME = 10
 TARGET = "/api/v2/content/health/json?lang=en&countries=ZA"
 
 
@@ -25,9 +25,8 @@ def second(stand: Stand) -> Stand:
     """Another daemon of the same configuration but for its ports, on the same folders."""
     folder = stand.folder / "second"
     folder.mkdir(exist_ok=True)
-    other = Stand(
-        folder, environment(folder), sandbox_port=stand.sandbox_port, port=free_port(), admin_port=free_port()
-    )
+    # what it starts ends with the test's own stand
+    other = Stand(folder, environment(folder), sandbox_port=stand.sandbox_port, started=stand.started)
     same = {name: stand.settings[name] for name in ("state", "cache", "oauth")}
     other.configure(
         **{**{name: each for name, each in stand.settings.items() if name not in ("server", "admin")}, **same}
@@ -42,20 +41,17 @@ def role(stand: Stand) -> str:
         return ""
 
 
-def spent_again(journal: Any) -> dict[str, int]:
+def presented_again(refreshes: Iterable[dict[str, Any]]) -> list[int]:
     """How often each refresh token was presented, where that was more than once."""
-    presented: Counter[str] = Counter()
-    for each in journal["requests"]:
-        if each["path"].startswith("/oauth/token") and each.get("refresh_token"):
-            presented[each["refresh_token"]] += 1
-    return {token: count for token, count in presented.items() if count > 1}
+    presented = Counter(each["refresh_token"] for each in refreshes)
+    return [count for count in presented.values() if count > 1]
 
 
 class Client:
     """Asks one daemon of two after the other, without pause, and remembers what it was answered."""
 
-    def __init__(self, *stands: Stand) -> None:
-        self.stands = stands
+    def __init__(self, *houses: House) -> None:
+        self.houses = houses
         self.statuses: Counter[int] = Counter()
         self.longest_gap = 0.0
         self._served_at = time.monotonic()
@@ -75,8 +71,8 @@ class Client:
         while not self._ending:
             self._number += 1
             # the one that is down refuses the connection: whoever has two daemons asks the other one then
-            for stand in sorted(self.stands, key=lambda each: self._number % 2 == self.stands.index(each)):
-                answer = stand.get(f"/api/v2/version?turn={self._number}")
+            for house in sorted(self.houses, key=lambda each: self._number % 2 == self.houses.index(each)):
+                answer = house.get(f"/api/v2/version?turn={self._number}")
                 if answer.status:
                     break
             self.statuses[answer.status] += 1
@@ -86,6 +82,7 @@ class Client:
             time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
     stand.start_sandbox("--lifetime", "60s")
     stand.start_daemon()
@@ -133,6 +130,7 @@ def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
     assert not list(Path(stand.settings["state"]["directory"]).glob("control*.sock"))
 
 
+@pytest.mark.slow
 def test_a_401_at_the_follower_is_one_refresh_at_the_owner(stand: Stand) -> None:
     stand.start_sandbox("--lifetime", "60s")
     stand.start_daemon()
@@ -146,6 +144,7 @@ def test_a_401_at_the_follower_is_one_refresh_at_the_owner(stand: Stand) -> None
     assert other.status()["token"]["generation"] == before + 1
 
 
+@pytest.mark.slow
 def test_a_login_at_the_follower_reaches_the_owner(stand: Stand) -> None:
     stand.start_sandbox("--lifetime", "60s")
     stand.start_daemon()
@@ -166,44 +165,53 @@ def test_a_login_at_the_follower_reaches_the_owner(stand: Stand) -> None:
     assert stand.status()["token"]["generation"] == 1
 
 
-def takeovers(stand: Stand, kills: int, seed: int) -> None:
+def takeovers(kills: int, lifetime: float, folder: Path, forking: Nursery, seed: int) -> None:
     """Kills the owner again and again under traffic, at any moment of a pair's life."""
     chance = random.Random(seed)
-    stand.start_sandbox("--lifetime", f"{LIFETIME}s")
-    stand.configure(log={"access": False})
-    stand.start_daemon()
-    other = second(stand)
-    stand.login()
-    other.start_daemon(ready=True)
-    owner, follower = stand, other
+    sandbox = LiveSandbox(lifetime=lifetime, allow_replays=1)
+    owner, follower = (House(folder / name, sandbox, forking) for name in ("one", "two"))
+    follower.state = owner.state
+    follower.configure()
     slowest = 0.0
-    with Client(stand, other) as client:
-        for _ in range(kills):
-            time.sleep(chance.uniform(0.0, 0.5 * LIFETIME))
-            owner.stop_daemon(signal.SIGKILL)
-            began = time.monotonic()
-            assert until(lambda: role(follower) == "owner", 10), follower.daemon and follower.daemon.said  # noqa: B023
-            slowest = max(slowest, time.monotonic() - began)
-            owner.start_daemon(ready=True)
-            assert role(owner) == "following"
-            owner, follower = follower, owner
-    again = spent_again(stand.journal())
-    print(
-        f"{kills} owners killed: slowest take-over {slowest * 1000:.0f} ms, longest time without an answer {client.longest_gap:.2f} s, "
-        f"answers {dict(client.statuses)}, refresh tokens presented more than once: {sorted(again.values())}"
-    )
-    assert set(client.statuses) == {200}
-    assert client.longest_gap < 2
-    assert slowest < 2
-    assert all(count == 2 for count in again.values())
-    assert stand.status()["token"]["chain"] == other.status()["token"]["chain"] == "healthy"
+    try:
+        owner.move_in()
+        owner.start()
+        owner.wait_for()
+        follower.start()
+        follower.wait_for()
+        with Client(owner, follower) as client:
+            for _ in range(kills):
+                time.sleep(chance.uniform(0.0, 0.5 * lifetime))
+                assert owner.child is not None
+                owner.child.stop(signal.SIGKILL)
+                began = time.monotonic()
+                assert until(lambda: follower.token().get("role") == "owner", 10), follower.child  # noqa: B023
+                slowest = max(slowest, time.monotonic() - began)
+                owner.start()
+                assert until(lambda: owner.token().get("role") == "following", 20), owner.child  # noqa: B023
+                owner, follower = follower, owner
+        again = presented_again(sandbox.refreshes())
+        print(
+            f"{kills} owners killed: slowest take-over {slowest * 1000:.0f} ms, longest time without an answer {client.longest_gap:.2f} s, "
+            f"answers {dict(client.statuses)}, {len(sandbox.refreshes())} refreshes, presented more than once: {again}"
+        )
+        assert set(client.statuses) == {200}
+        assert client.longest_gap < 2
+        assert slowest < 2
+        assert all(count == 2 for count in again)
+        owner.wait_for()
+        follower.wait_for()
+    finally:
+        for house in (owner, follower):
+            if house.child is not None:
+                house.child.stop(signal.SIGKILL)
+        sandbox.close()
 
 
-def test_owners_killed(stand: Stand) -> None:
-    takeovers(stand, 8, seed=1)
+def test_three_owners_killed(tmp_path: Path, forking: Nursery) -> None:
+    takeovers(3, 4.0, tmp_path, forking, seed=1)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_many_owners_killed(stand: Stand) -> None:
-    takeovers(stand, 50, seed=2)
+def test_fifty_owners_killed(tmp_path: Path, forking: Nursery) -> None:
+    takeovers(50, 6.0, tmp_path, forking, seed=2)

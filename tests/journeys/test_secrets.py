@@ -12,9 +12,9 @@ import json
 import re
 import socket
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -165,7 +165,7 @@ def configure(stand: Stand, listening: Listening) -> None:
 @pytest.mark.timeout(240)
 def test_no_secret_is_anywhere_but_where_it_belongs(stand: Stand, listening: Listening) -> None:
     configure(stand, listening)
-    stand.start_sandbox("--lifetime", "20s", "--client-secret", PLANTED["client secret"], "--allow-replays", "1")
+    stand.start_sandbox("--lifetime", "60s", "--client-secret", PLANTED["client secret"], "--allow-replays", "1")
     stand.start_daemon()
     assert stand.daemon is not None
     heard = Heard()
@@ -175,8 +175,8 @@ def test_no_secret_is_anywhere_but_where_it_belongs(stand: Stand, listening: Lis
         stand.fault(fault)
         done = stand.run("token", "refresh", "--config", str(stand.config), "--json")
         heard.note(f"token refresh under {fault}", done.stdout + done.stderr)
-        time.sleep(1.1)
-    assert until(lambda: _token(stand)["chain"] == "healthy", 20)
+        # by itself, before the next one: an answer that is lost twice cannot be had again
+        assert until(lambda: _token(stand)["chain"] == "healthy", 20), fault
     _commands(stand, heard)
     for path in ("/", "/metrics", "/api/status", "/readyz", "/api/cache/entries"):
         heard.asked(stand.admin_port, path, headers={"Authorization": f"Bearer {PLANTED['admin token']}"})
@@ -264,13 +264,16 @@ def _serve_and_be_asked_badly(stand: Stand, heard: Heard) -> None:
 def _commands(stand: Stand, heard: Heard) -> None:
     broken = stand.folder / "broken.json"
     broken.write_text(json.dumps({"access_token": ["x"], "refresh_token": PLANTED["broken import"]}))
-    for words in (
+    several = (
         ["status"], ["status", "--json"], ["token", "status"], ["token", "status", "--json"], ["token", "export"],
         ["token", "import", str(broken)], ["--debug", "token", "import", str(broken)], ["config", "show"], ["config", "show", "--json"],
         ["config", "check"], ["cache", "list"], ["cache", "stats"], ["cache", "purge", "--prefix", "/api/v2/content"],
-    ):  # fmt: skip
-        done = stand.run(*words, "--config", str(stand.config))
-        heard.note(" ".join(words), done.stdout + done.stderr)
+    )  # fmt: skip
+    with ThreadPoolExecutor(4) as pool:  # half of a command's time is the start of its process
+        for words, done in zip(
+            several, pool.map(lambda each: stand.run(*each, "--config", str(stand.config)), several), strict=True
+        ):
+            heard.note(" ".join(words), done.stdout + done.stderr)
     environment = {
         **stand.environment,
         "PASSOPROXY__UPSTREAM__PROXY": f"http://me:{PLANTED['proxy password']}@127.0.0.1:1x",

@@ -81,6 +81,27 @@ async def test_waits_where_there_is_none_yet() -> None:
     assert tokens(hop) == ["Bearer new"]
 
 
+@pytest.mark.parametrize(
+    ("bearers", "identity"),
+    [
+        (FakeBearers(), "p"),
+        (FakeBearers(current=None, waited=NEW), ""),  # nobody can tell any more whose it was
+        (FakeBearers(current=OLD, renewed=NEW), ""),
+    ],
+)
+async def test_the_trail_tells_whose_bearer_it_was(bearers: FakeBearers, identity: str) -> None:
+    hop = ScriptedHop([response(401), response(200)] if identity == "" and bearers.current() else [response(200)])
+    asked = request()
+    await Authorizing(hop, bearers).send(asked)
+    assert asked.trail.authorized_as == identity
+
+
+async def test_a_clients_own_authorization_is_nobodys_identity() -> None:
+    asked = request(fields=[("Authorization", "Basic x")], policy=RoutePolicy(pass_client_authorization=True))
+    await Authorizing(ScriptedHop([response(200)]), FakeBearers()).send(asked)
+    assert asked.trail.authorized_as is None
+
+
 @pytest.mark.parametrize("refusal", [AuthorizationRequired("log in"), TokenUnavailable("wait")])
 async def test_without_a_bearer_nothing_is_sent(refusal: Exception) -> None:
     hop = ScriptedHop()

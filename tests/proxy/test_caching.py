@@ -161,6 +161,9 @@ BYPASS = RoutePolicy(
         ("/x?mark_visited=1", "GET", [], b""),
         ("/x?trip=1", "GET", [], b""),
         ("/x?_method=PUT", "GET", [], b""),
+        ("/x?access_token=secret", "GET", [], b""),
+        ("/x?access_token=secret", "HEAD", [], b""),
+        ("/x", "POST", [("Content-Type", "application/x-www-form-urlencoded")], b"access_token=secret"),
         ("/x", "POST", [JSON], b'{"trip":{}}'),
         ("/x?mark_visited=1", "POST", [JSON], b"{}"),
         ("/x", "POST", [("Content-Type", "application/x-www-form-urlencoded")], b"trip[a]=1"),
@@ -177,6 +180,16 @@ async def test_side_effects_and_unreadable_bodies_are_a_pass(target, method, fie
     stand.origin.script = [stand.says()]
     answer = await stand.ask(target, method, fields, body=body)
     assert (answer.cache, answer.trail.key) == ("passoproxy; fwd=bypass; fwd-status=200", "")
+
+
+async def test_a_client_s_token_in_the_query_is_nowhere_in_the_store():
+    stand = Stand(policy=BYPASS, repeat=True)
+    stand.origin.script = [stand.says()]
+    for _ in range(2):
+        assert "fwd=bypass" in (await stand.ask("/x?a=1&access_token=planted")).cache
+    assert stand.origin.seen[-1].head.target == "/x?a=1&access_token=planted"  # byte for byte (contract §5)
+    assert [entry async for entry in stand.store.entries(Selector())] == []
+    assert "planted" not in repr(stand.observer.events)
 
 
 async def test_a_body_too_long_for_a_key_still_arrives_whole():

@@ -22,7 +22,7 @@ from passoproxy.proxy.routing import Routing
 from passoproxy.proxy.softening import Softening
 from passoproxy.stores.entries.memory import MemoryStore
 from passoproxy.stores.entries.soft_purge_file import SoftPurgeFile
-from tests.caching_stand import ROUTE, Answer, Stand, read
+from tests.caching_stand import ROUTE, Answer, SharedPurges, Stand, read
 from tests.fakes import request, settle
 
 ROUTES = CacheMode()
@@ -46,9 +46,8 @@ class House:
         self.stand.origin.script = [self.stand.says()]
         table = RouteTable([POLICY, SILENT, OPEN], mode)
         self.road = Routing(self.stand.cache, table)
-        self.softening = Softening(
-            self.stand.store, SoftPurgeFile(folder), self.stand.clock, self.stand.cache.terms_changed
-        )
+        kept = SoftPurgeFile(folder, SharedPurges())
+        self.softening = Softening(kept, self.stand.clock, self.stand.cache.terms_changed)
         self.stand.cache.judge = self.softening.terms
         self.denied = ""
         judges = Judges(
@@ -149,6 +148,7 @@ async def test_without_override_the_ttl_counts_where_the_origin_is_silent(tmp_pa
         ("GET", "/content/a", [], b"body", "a GET with a body is sent on"),
         ("GET", "/content/a?mark_visited=1", [], b"", "it has 'mark_visited'"),
         ("POST", "/content/a", [("Content-Type", "application/json")], b'{"trip": {}}', "it has 'trip'"),
+        ("GET", "/content/a?access_token=x", [], b"", "it has 'access_token', a credential"),
         ("POST", "/content/a", [("Content-Type", "application/json")], b"{", "its body cannot be part of a key: not JSON"),
         ("POST", "/content/a", [("Content-Type", "application/json")], b"[" + b"1," * 40_000 + b"1]", "longer than"),
     ],

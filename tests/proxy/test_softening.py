@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +9,16 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import EntryStoreFailure, OriginUnreachable
-from passoproxy.proxy.softening import LOOK_EVERY, Softening
+from passoproxy.proxy.softening import Softening
 from passoproxy.stores.entries.soft_purge_file import SoftPurgeFile
-from tests.caching_stand import ROUTE, Stand
-from tests.fakes import settle
+from tests.caching_stand import ROUTE, SharedPurges, Stand
 
+STORE = SharedPurges()
 POLICY = replace(ROUTE, stale_while_revalidate=0.0)
 
 
 def softening(stand: Stand, folder: Path) -> Softening:
-    made = Softening(stand.store, SoftPurgeFile(folder), stand.clock, stand.cache.terms_changed)
+    made = Softening(SoftPurgeFile(folder, STORE), stand.clock, stand.cache.terms_changed)
     stand.cache.judge = made.terms
     return made
 
@@ -86,37 +85,19 @@ async def test_it_survives_a_restart(tmp_path: Path) -> None:
     assert "fwd=stale" in (await stand.ask()).cache
 
 
-async def test_another_process_hears_of_it(tmp_path: Path) -> None:
+async def test_another_process_judges_by_it_from_its_next_look(tmp_path: Path) -> None:
     stand = await stored()
     mine, theirs = softening(stand, tmp_path), softening(stand, tmp_path)
     stand.cache.judge = mine.terms
-    looking = asyncio.create_task(mine.keep_looking())
-    await settle()
+    mine.look()
+    assert "; hit" in (await stand.ask()).cache
     await theirs.soften(Selector())
+    (entry,) = [entry async for entry in stand.store.entries(Selector())]
+    assert mine.ended(entry) == stand.clock.wall()  # who shows or explains an entry need not look first
     stand.origin.script.append(stand.says())
     stand.clock.step(1)
-    for _ in range(100):  # the file is looked at in a thread
-        if mine.purges:
-            break
-        await stand.clock.advance(LOOK_EVERY)
-        await asyncio.sleep(0.01)
+    mine.look()
     assert "fwd=stale" in (await stand.ask()).cache
-    looking.cancel()
-
-
-async def test_every_process_is_told_that_what_it_remembers_may_not_hold(tmp_path: Path) -> None:
-    stand = await stored()
-    purged: list[Selector] = []
-    before = stand.store.purge
-
-    async def purge(selector: Selector) -> int:
-        purged.append(selector)
-        return await before(selector)
-
-    stand.store.purge = purge  # type: ignore[method-assign]
-    await softening(stand, tmp_path).soften(Selector())
-    assert len(purged) == 1
-    assert (await stand.store.stats()).entries == 1
 
 
 async def test_a_purge_that_cannot_be_kept_is_none(tmp_path: Path) -> None:

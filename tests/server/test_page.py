@@ -70,6 +70,13 @@ def token(**more: Any) -> Reader:
         (token(runway_seconds=None), ["Unknown", "tells no lifetime"], ["A person"]),
         (token(runway_seconds=None, grant="static", chain="none"), ["No person needed"], ["Authorise", "another machine", "Refresh now"]),
         (token(runway_seconds=None, grant="client_credentials"), ["No person needed", "Refresh now"], ["Authorise", "another machine"]),
+        (
+            token(chain="dead", runway_seconds=0.0, remedy="run 'passoproxy login' or open http://here/", link="http://here/"),
+            ["Run 'passoproxy login', or authorise here"],
+            ["http://here/"],
+        ),
+        (token(role="following"), ["Another process holds the pair and renews it; this one follows."], []),
+        (token(role="owner"), [], ["follows"]),
         (token(saved=False), ["held in memory only"], []),
         (token(next_refresh_at=NOW - 5), ["Next refresh now"], []),
         (token(obtained_at=None), ["9 d 6 h"], []),
@@ -105,6 +112,14 @@ def test_everything_else_is_on_the_page() -> None:
         "/etc/passoproxy/config.yaml", "The cache was emptied.", "Empty the cache",
     ):  # fmt: skip
         assert words in text
+
+
+def test_an_origin_that_was_not_asked_and_the_workers() -> None:
+    text = read(healthy() | {"origin": {"url": "http://origin", "state": "silent"}, "workers": [11, 12, 13]}).text
+    assert "not asked yet" in text
+    assert "silent" not in text
+    assert "3 workers" in text
+    assert "workers" not in read(healthy() | {"workers": []}).text
 
 
 def test_warnings_stand_on_top() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.core.oauth.warnings import Level, Thresholds
+from passoproxy.core.oauth.warnings import Alarmed, Level, Thresholds
 from passoproxy.errors import AlertUndelivered, ConfigurationError
 from passoproxy.ports import AlertHook
 from passoproxy.telemetry.alerts import LONGEST_LOOK, MOST_WAITING, AlertPolicy, Alerts, alert
@@ -100,13 +100,41 @@ class Hook:
         return [each["level"] for each in self.got]
 
 
-class Stand:
+class Memory:
+    """An AlarmMemory that outlives the watch."""
+
     def __init__(self) -> None:
+        self.kept: Alarmed | None = None
+        self.saves = self.loads = 0
+
+    def load(self) -> Alarmed | None:
+        self.loads += 1
+        return self.kept
+
+    def save(self, alarmed: Alarmed | None) -> None:
+        self.saves += 1
+        self.kept = alarmed
+
+
+async def inline(call: Callable[[], Any]) -> Any:
+    return call()
+
+
+class Stand:
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = memory or Memory()
         self.clock, self.observer = FakeClock(), RememberingObserver()
         self.pair = Pair(self.clock)
         self.command, self.webhook = Hook("command"), Hook("webhook")
         self.alerts = Alerts(
-            self.pair, self.policy(self.command, self.webhook), self.clock, self.observer, instance="here", version="1"
+            self.pair,
+            self.policy(self.command, self.webhook),
+            self.clock,
+            self.observer,
+            self.memory,
+            instance="here",
+            version="1",
+            blocking=inline,
         )
 
     def policy(self, *hooks: AlertHook, repeat: float = 1800.0) -> AlertPolicy:
@@ -235,6 +263,99 @@ async def test_one_who_follows_leaves_it_to_the_owner(stand: Stand) -> None:
     stand.pair.becomes(chain="dead")
     await settle()
     assert stand.command.levels == ["page"]
+
+
+@contextlib.asynccontextmanager
+async def watching(memory: Memory) -> AsyncIterator[Stand]:
+    """A watch from its start to its end, as a process has it."""
+    made = Stand(memory)
+    made.pair.becomes(chain="dead")
+    task = asyncio.create_task(made.alerts.run())
+    await settle()
+    yield made
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_what_was_told_is_not_told_again_by_the_next_process() -> None:
+    memory = Memory()
+    async with watching(memory) as first:
+        assert first.command.levels == ["page"]
+        told_at = first.clock.wall()
+        assert memory.kept == Alarmed(Level.PAGE, told_at)
+    async with watching(memory) as second:
+        assert (second.command.levels, second.alerts.level) == ([], Level.PAGE)
+        assert memory.saves == 1
+        await second.clock.advance(1799)
+        assert second.command.levels == []
+        await second.clock.advance(1.1)
+        assert second.command.levels == ["page"]  # repeated when its time is up
+        assert memory.kept is not None
+        assert memory.kept.at == pytest.approx(told_at + 1800, abs=1)
+        second.pair.renewed()
+        await settle()
+        assert (second.command.levels, memory.kept) == (["page", "recovered"], None)
+    async with watching(memory) as third:
+        assert third.command.levels == ["page"]  # a new alarm
+
+
+async def test_a_recovery_while_nobody_watched_is_told_once() -> None:
+    memory = Memory()
+    memory.kept = Alarmed(Level.NOTIFY, T0)
+    made = Stand(memory)
+    made.pair.renewed()
+    task = asyncio.create_task(made.alerts.run())
+    await settle()
+    assert (made.command.levels, memory.kept) == (["recovered"], None)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_was_not_brought_is_not_remembered_as_told() -> None:
+    """Who dies before the hook has it has told nobody."""
+    memory = Memory()
+    stand = Stand(memory)
+    stand.webhook.opened.clear()
+    stand.pair.becomes(chain="dead")
+    task = asyncio.create_task(stand.alerts.run())
+    await settle()
+    assert (stand.command.levels, memory.kept) == (["page"], None)
+    stand.webhook.opened.set()
+    await settle()
+    assert memory.kept is not None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_one_who_becomes_the_owner_goes_on_where_the_one_before_was(stand: Stand) -> None:
+    stand.pair.becomes(chain="dead", role="following")
+    await settle()
+    assert (stand.memory.loads, stand.memory.saves) == (1, 0)  # it was the owner's for a moment
+    stand.memory.kept = Alarmed(Level.PAGE, stand.clock.wall() - 600)
+    stand.pair.becomes(chain="dead")
+    await settle()
+    assert stand.command.levels == []
+    await stand.clock.advance(1201)
+    assert stand.command.levels == ["page"]
+    stand.webhook.opened.clear()
+    stand.pair.becomes(chain="healthy", runway_seconds=3600.0)
+    await settle()
+    stand.pair.becomes(chain="dead", role="following")
+    await settle()
+    saves = stand.memory.saves
+    stand.webhook.opened.set()
+    await settle()
+    assert stand.memory.saves == saves  # who follows has nothing to remember
+
+
+async def test_a_logout_ends_what_is_remembered(stand: Stand) -> None:
+    stand.pair.becomes(chain="dead")
+    await settle()
+    assert stand.memory.kept is not None
+    stand.pair.becomes(access="none", chain="none", last_error="")
+    await settle()
+    assert (stand.command.levels, stand.memory.kept) == (["page"], None)
 
 
 async def test_hooks_follow_the_policy(stand: Stand) -> None:

@@ -370,7 +370,10 @@ async def test_faces_of_the_keeper_are_passed_through() -> None:
     assert (await owner.export())["access_token"] == owner.current().token  # type: ignore[union-attr]
     owner.add_login_pending(machine.clock.wall() + 60)
     assert owner.snapshot().login_until is not None
+    owner.set_login_pending(machine.clock.wall() + 90, "one that follows")
     owner.limit_login_pending(0)
+    assert owner.snapshot().login_until == pytest.approx(machine.clock.wall() + 90)  # that one is still open
+    owner.set_login_pending(0, "one that follows")
     assert owner.snapshot().login_until is None
     news = asyncio.create_task(owner.news(1))
     await machine.clock.advance(1)
@@ -399,4 +402,39 @@ async def test_closing_in_the_moment_of_a_takeover_gives_the_lock_back() -> None
     await first.die()
     await machine.clock.advance(0.05)
     await second.stop()
+    assert not machine.store.owned
+
+
+async def test_a_login_that_is_open_stays_open_whoever_becomes_the_owner() -> None:
+    machine = Machine()
+    first, second = machine.process(), machine.process()
+    owner, follower = await first.start(), await second.start()
+    until = machine.clock.wall() + 600
+    follower.add_login_pending(until)
+    await settle()
+    assert owner.snapshot().login_until == pytest.approx(until)
+    await first.die()
+    await machine.clock.advance(2)
+    assert (follower.role, follower.snapshot().login_until) == ("owner", pytest.approx(until))
+    machine.store.refuses = PairStoreOwned("another instance holds the lease")
+    follower.step_down()
+    await machine.clock.advance(2.5)
+    assert (follower.role, follower.snapshot().login_until) == ("following", pytest.approx(until))
+    machine.store.refuses = None
+    await second.stop()
+
+
+async def test_what_is_not_ours_to_save_any_more_holds_up_no_end() -> None:
+    machine = Machine()
+    first = machine.process()
+    owner = await first.start()
+    await owner.install(first.life.document())
+    machine.store.failing = {"commit", "save_record"}
+    await owner.install(first.life.document())
+
+    def owned(pair: object) -> None:
+        raise PairStoreOwned("another process has made the lock anew")
+
+    machine.store.commit = owned  # type: ignore[method-assign, assignment]
+    await first.stop()
     assert not machine.store.owned

@@ -54,6 +54,7 @@ async def test_a_static_token_is_used_as_it_is():
     assert "token-1" not in repr(observer.events)
     keeper.add_login_pending(1e12)
     keeper.limit_login_pending(1e12)
+    keeper.set_login_pending(1e12, "another")
 
 
 async def test_a_changed_token_is_noticed_and_keeps_its_partition_only_with_its_subject():

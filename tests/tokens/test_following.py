@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import pytest
 
-from passoproxy.core.events import ChainChanged
+from passoproxy.core.events import ChainChanged, TaskFailed
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import (
@@ -33,21 +33,21 @@ GONE = PairStoreFailure("control.sock: nobody answers")
 class FakeOwner:
     """An owner whose words a test says. `None` among them ends the stream, an exception breaks it."""
 
-    words: asyncio.Queue[Followed | PairStoreFailure | None] = field(default_factory=asyncio.Queue)
+    words: asyncio.Queue[Followed | Exception | None] = field(default_factory=asyncio.Queue)
     orders: list[tuple[str, bytes]] = field(default_factory=list)
     answers: list[Mapping[str, object] | Exception] = field(default_factory=list)
     renewals: list[int] = field(default_factory=list)
     renewed_to: int | Exception = 0
     calls: int = 0
 
-    def say(self, *words: Followed | PairStoreFailure | None) -> None:
+    def say(self, *words: Followed | Exception | None) -> None:
         for word in words:
             self.words.put_nowait(word)
 
     async def changes(self) -> AsyncIterator[Followed]:
         self.calls += 1
         while (word := await self.words.get()) is not None:
-            if isinstance(word, PairStoreFailure):
+            if isinstance(word, Exception):
                 raise word
             yield word
 
@@ -293,15 +293,91 @@ async def test_a_login_that_is_begun_here_is_told_to_the_owner() -> None:
         it.owner.answers = [CommandFailure("too busy"), {}]
         it.follower.add_login_pending(until)
         await settle()
-        assert it.owner.orders == [("login_pending", json.dumps({"until": until}).encode())]
-        assert it.follower.snapshot().login_until == until
-        it.follower.limit_login_pending(it.clock.wall() - 1)
-        assert it.follower.snapshot().login_until is None
+        assert passed_on(it) == [until]
+        assert it.follower.snapshot().login_until == it.follower.login_until == until
         it.follower.add_login_pending(until)
+        await settle()
+        assert passed_on(it) == [until]  # what is known is not told again
+        it.follower.add_login_pending(until + 1)
         it.owner.say(it.word(2))
         await settle()
         assert it.follower.snapshot().login_until is None  # it has brought its pair
-        it.follower.limit_login_pending(until)
+
+
+def passed_on(it: Following) -> list[float]:
+    """Until when logins are open, as the owner was told; always by the same process."""
+    told = [json.loads(document) for what, document in it.owner.orders if what == "login_pending"]
+    assert len({each["by"] for each in told}) <= 1
+    return [each["until"] for each in told]
+
+
+async def test_a_login_that_is_denied_here_is_over_for_the_owner_too() -> None:
+    """Else clients of the owner would be told for ten minutes that a login is under way."""
+    it = Following()
+    dead = it.word(1, 0.0, access="expired", chain="dead")
+    it.owner.say(dead)
+    async with it:
+        until = it.clock.wall() + 600
+        it.owner.answers = [{}, {}, {}, {}]
+        it.follower.add_login_pending(until)
+        await settle()
+        turn = it.follower.turn
+        it.follower.limit_login_pending(it.clock.wall())
+        assert turn.is_set()  # whoever is parked here looks again at once
+        await settle()
+        assert passed_on(it) == [until, it.clock.wall()]
+        assert it.follower.snapshot().login_until is None
+        it.follower.set_login_pending(until, "one that follows this one")
+        assert (it.follower.snapshot().login_until, it.follower.login_until) == (until, it.clock.wall())
+        it.follower.set_login_pending(it.clock.wall(), "one that follows this one")
+        await settle()
+        assert passed_on(it)[-1] == it.clock.wall()
+
+
+async def test_a_renewal_while_a_login_is_open_leaves_it_open() -> None:
+    it = Following()
+    it.owner.say(it.word(1))
+    async with it:
+        until = it.clock.wall() + 600
+        it.owner.answers = [ZeroDivisionError("inside"), {}, {}]
+        it.follower.add_login_pending(until)
+        await settle()
+        assert [each.where for each in it.observer.of(TaskFailed)] == ["following"]
+        it.owner.say(it.word(2, login_until=until))
+        await settle()
+        assert it.follower.login_until == until
+        it.follower.limit_login_pending(it.clock.wall())
+        await settle()
+        assert passed_on(it)[-1] == it.clock.wall()
+
+
+async def test_an_owner_that_comes_later_hears_of_the_login_too() -> None:
+    it = Following()
+    it.owner.say(it.word(1, 0.0, access="expired", chain="dead"))
+    async with it:
+        until = it.clock.wall() + 600
+        it.owner.answers = [{}, {}]
+        it.follower.add_login_pending(until)
+        await settle()
+        it.owner.say(None)
+        await settle()
+        it.owner.say(it.word(1, 0.0, access="expired", chain="dead"))
+        await it.clock.advance(1)
+        assert passed_on(it) == [until, until]
+
+
+async def test_a_word_that_nobody_can_read_makes_no_deaf_follower() -> None:
+    it = Following()
+    it.owner.say(it.word(1))
+    async with it:
+        it.owner.say(ZeroDivisionError("inside"))
+        await settle()
+        assert it.follower.has_left
+        assert [each.where for each in it.observer.of(TaskFailed)] == ["following"]
+        assert "inside" not in it.follower.snapshot().last_error
+        it.owner.say(it.word(2))
+        await it.clock.advance(1)
+        assert it.follower.current().generation == 2
 
 
 async def test_those_who_follow_the_follower_hear_every_change() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -450,6 +451,27 @@ async def test_an_imported_pair_that_is_known_to_be_spent_is_dead_at_once(life):
     assert len(life.rotating.bodies) == 1
 
 
+@pytest.mark.parametrize(("policy", "presented"), [("never", 1), ("once", 2)])
+async def test_importing_the_same_pair_again_gives_no_further_replay(life, policy, presented):
+    """A machine that imports its pair at every start must not present a token more often than the setting allows."""
+    life.having(lost_answer_replay=policy)
+    life.rotating.faults, life.rotating.replays = ["lost"] * 2, 3
+    keeper = await life.started_with_pair()
+    same = json.dumps(await keeper.export()).encode()
+    await life.clock.advance(1442)
+    await life.clock.advance(9)
+    assert len(life.rotating.bodies) == presented
+    shown = await keeper.install(same)
+    assert (shown.access, shown.chain) == ("valid", "unknown")
+    assert "answer was lost" in shown.reason
+    await life.stop()
+    keeper = await life.start()
+    assert keeper.snapshot().chain == "unknown"
+    await life.clock.advance(2100)
+    assert len(life.rotating.bodies) == presented
+    assert (await keeper.install(life.document())).chain == "healthy"  # another pair has nothing to do with it
+
+
 async def test_forgetting_erases_and_a_revoked_token_is_remembered(life):
     keeper = await life.started_with_pair()
     document = json.dumps(await keeper.export()).encode()
@@ -495,6 +517,25 @@ async def test_a_pair_that_cannot_be_saved_is_held_until_it_can(life):
     assert keeper.current().token == "access-3"
     assert keeper.snapshot().saved
     assert life.rotating.told == []
+
+
+async def test_what_cannot_be_written_is_tried_every_five_seconds(life):
+    keeper = await life.started_with_pair()
+    life.store.failing = {"keep_answer", "commit"}
+    await life.clock.advance(1441)
+    tried, commit = [life.clock.monotonic()], life.store.commit
+
+    def counted(pair):
+        tried.append(life.clock.monotonic())
+        commit(pair)
+
+    life.store.commit = counted
+    for _ in range(60):
+        await life.clock.advance(1)
+    assert keeper.current().token == "access-1"  # held unused
+    assert len(tried) > 10
+    assert max(later - earlier for earlier, later in pairwise(tried)) <= 5.0
+    assert len(life.rotating.bodies) == 1
 
 
 async def test_a_held_pair_is_used_when_nothing_else_is_left(life):

@@ -220,6 +220,16 @@ async def test_waiting_ends_without_an_outcome():
         assert await waiting is None
 
 
+async def test_an_end_of_the_process_is_not_held_up_by_whoever_waits():
+    async with Scene() as scene:
+        ticket = scene.logins.begin()
+        waiting = asyncio.create_task(scene.logins.wait(ticket.state, 25))
+        await settle()
+        scene.logins.release()
+        with pytest.raises(ServiceUnreachable, match="being stopped"):
+            await waiting
+
+
 async def test_many_logins_give_way_and_old_ones_are_forgotten():
     async with Scene() as scene:
         tickets = [scene.logins.begin() for _ in range(MOST_TICKETS + 1)]

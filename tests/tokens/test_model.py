@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from passoproxy.core.oauth.transaction import digest
-from tests.fakes import PowerLoss, settle
+from tests.fakes import FakeClock, PowerLoss, idle, settle
 from tests.tokens.life import Life
 
 INVALID_CLIENT = (401, b'{"error": "invalid_client"}')
@@ -42,7 +42,7 @@ class PairsLife(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.life = Life()
+        self.life = Life(clock=FakeClock(settled=idle))
         self.life.rotating.replays = PLENTY
         self.excused = False
         self.exhausted: set[str] = set()

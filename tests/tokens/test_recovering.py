@@ -296,3 +296,37 @@ async def test_a_clock_that_was_set_back_while_nobody_looked_does_not_delay_the_
     await life.clock.advance(30)
     assert 3400 < life.keeper.snapshot().runway_seconds <= 3600
     await life.stop()
+
+
+async def test_a_token_whose_successor_is_here_is_spent_although_the_record_was_not_written():
+    """A crash between the new generation and its record, and then damage to that generation: the older token is known to be spent."""
+    life = Life().having(lost_answer_replay="always")
+    await life.started_with_pair()
+    await crashed_at(life, "save_record", "before", 2)
+    keeper = await life.start()
+    await life.clock.advance(2)
+    assert keeper.current().token == "access-2"
+    await life.crash()
+    del life.store.generations[2]
+    sent = len(life.rotating.bodies)
+    keeper = await life.start()
+    await life.clock.advance(4000)
+    assert keeper.snapshot().chain == "dead"
+    assert len(life.rotating.bodies) == sent
+
+
+async def test_an_answer_outlives_the_generation_that_it_follows():
+    life = Life()
+    await life.started_with_pair()
+    await life.clock.advance(2)
+    await life.keeper.refresh()
+    await crashed_at(life, "keep_answer", "after", 1)
+    del life.store.generations[2]
+    keeper = await life.start()
+    await life.clock.advance(2)
+    assert (keeper.current().token, keeper.snapshot().chain) == ("access-3", "healthy")
+    assert keeper.snapshot().generation >= 3
+    sent = len(life.rotating.bodies)
+    assert sent == 2
+    await keeper.refresh()  # and its refresh token is the newest one
+    await life.stop()

@@ -176,7 +176,15 @@ async def test_a_body_that_breaks_off_has_no_id(stand: Stand) -> None:
     assert stand.asked == []
 
 
-async def test_what_was_stored_before_the_start_is_looked_for_once() -> None:
+async def test_what_others_store_is_looked_for_in_every_round(stand: Stand) -> None:
+    one = await stand.store_one("a", heard=False)
+    await stand.probing.round()
+    two = await stand.store_one("b", heard=False)
+    await stand.probing.round()
+    assert [sorted(ids) for ids in stand.asked] == [[one], [one, two]]
+
+
+async def test_no_more_is_looked_for_than_can_be_watched() -> None:
     stand = Stand(most=2)
     for name in "abc":
         await stand.store_one(name, heard=False)

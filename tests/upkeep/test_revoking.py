@@ -48,6 +48,17 @@ async def test_what_goes(what, remains, counts):
     await store.close()
 
 
+@pytest.mark.parametrize(
+    ("what", "kept"), [("keep", [True, True]), ("purge_private", [False, True]), ("purge", [False, False])]
+)
+async def test_what_is_being_stored_at_that_moment_is_meant_too(what, kept):
+    store = MemoryStore(1 << 20)
+    writers = [await store.create(Entry(n, n, "mine", "GET", f"/{n}", 200, private=n == "a")) for n in ("a", "b")]
+    await Revoking(store, what)("mine")
+    assert [await writer.commit() is not None for writer in writers] == kept
+    await store.close()
+
+
 @pytest.mark.parametrize("what", ["purge_private", "purge"])
 async def test_a_store_that_fails_is_told_and_stops_nothing(what):
     store, observer = await filled(), RememberingObserver()

@@ -50,7 +50,8 @@ class Entry:
 class Selector:
     """Which entries a purge or a listing means. Exactly one of the members is set, or none of them: everything.
 
-    `target` is an exact path and query, `prefix` the start of one (`*` at its end allowed). `key` narrows `target` to one primary key.
+    `target` is an exact path and query, `prefix` the start of one (`*` at its end allowed). `key` narrows `target` to one primary key,
+    `private` narrows `partition` to what belongs to the account alone.
     """
 
     target: str | None = None
@@ -59,6 +60,7 @@ class Selector:
     tag: str | None = None
     key: str | None = None
     partition: str | None = None
+    private: bool = False
 
     def matches(self, entry: Entry) -> bool:
         """Whether `entry` is meant."""
@@ -69,4 +71,5 @@ class Selector:
             and (self.tag is None or self.tag in entry.tags)
             and (self.key is None or entry.key == self.key)
             and (self.partition is None or entry.partition == self.partition)
+            and (not self.private or entry.private)
         )

@@ -17,6 +17,12 @@ from passoproxy.core.http.messages import Fields, RequestHead
 METHOD_FIELD = "_method"
 """The name by which frameworks turn a POST into another method; its presence always makes a request a pass."""
 
+CREDENTIAL_FIELDS = frozenset(
+    {"access_token", "refresh_token", "id_token", "client_secret", "client_assertion", "code_verifier"}
+)
+"""Names of OAuth whose values are secret (RFC 6750 §2.2, §2.3; RFC 6749, 7521, 7636): a request with one is always a pass, so that no
+secret becomes part of what is stored.
+"""
 
 _NO_NAMES: frozenset[str] = frozenset()
 
@@ -60,7 +66,9 @@ def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
 
 
 def side_effects(head: RequestHead, names: frozenset[str], content: Content | None = None) -> str:
-    """The first of `names` (and of METHOD_FIELD) that stands in query or body; '' where none does (contract §3, `bypass_when`)."""
+    """What makes a request a pass by a name in its query or body: METHOD_FIELD, one of CREDENTIAL_FIELDS, or one of `names` (contract §3,
+    `bypass_when`); '' where nothing does.
+    """
     _, mark, rest = head.target.partition("?")
     if not mark and content is None:
         return ""
@@ -69,6 +77,8 @@ def side_effects(head: RequestHead, names: frozenset[str], content: Content | No
         found |= content.names
     if METHOD_FIELD in found:
         return METHOD_FIELD
+    if not CREDENTIAL_FIELDS.isdisjoint(found):
+        return min(found & CREDENTIAL_FIELDS)
     return "" if names.isdisjoint(found) else min(found & names)
 
 

@@ -18,10 +18,14 @@ MOST_KEPT = 1000
 
 @dataclass(frozen=True, slots=True)
 class SoftPurge:
-    """Whatever `selector` means and was asked for at or before `at` (epoch seconds) is not fresh any more."""
+    """Whatever `selector` means and was asked for at or before `at` (epoch seconds) is not fresh any more, from then on.
+
+    What was asked for up to `leeway` seconds later is meant too, where other clocks than the one that told `at` say when that was.
+    """
 
     selector: Selector
     at: float
+    leeway: float = 0.0
 
 
 class SoftPurges:
@@ -46,12 +50,13 @@ class SoftPurges:
         kept = (*self.kept, purge)
         if len(kept) > most:
             old, kept = kept[: len(kept) // 2], kept[len(kept) // 2 :]
-            kept = (SoftPurge(Selector(), max(each.at for each in old)), *kept)
+            leeway = max(each.leeway for each in old)
+            kept = (SoftPurge(Selector(), max(each.at for each in old), leeway), *kept)
         return SoftPurges(kept)
 
     def ended(self, entry: Entry) -> float | None:
         """When the freshness of `entry` was ended: by the first soft purge that it was not asked for after. None where by none."""
-        found = [purge.at for purge in self._meant(entry) if entry.request_time <= purge.at]
+        found = [purge.at for purge in self._meant(entry) if entry.request_time <= purge.at + purge.leeway]
         return min(found) if found else None
 
     def _meant(self, entry: Entry) -> Iterable[SoftPurge]:

@@ -8,7 +8,8 @@ on disk after a crash, and the way out (`way_out`):
     no intent                                           nothing was sent                   NotSent: go on as before
     intent, no answer kept                              sent or not, nobody knows          AnswerUnknown: a lost answer
     intent, an answer kept that cannot be read          answered, the token may be spent   AnswerUnknown: a lost answer
-    answer kept that follows the newest generation      answered, the token is spent       NotCommitted: interpret and commit it
+    answer kept that follows the newest generation,     answered, the token is spent       NotCommitted: interpret and commit it
+      or one that is not here any more
     intent or answer of an older generation             done with                          NotSent: both are left-overs
 
 Sending belongs to `tokens/refreshing.py`, files to `stores/pair`. Here are no tokens, only their digests.
@@ -122,11 +123,20 @@ WayOut = NotSent | AnswerUnknown | NotCommitted
 
 def way_out(pair: Pair | None, intent: Intent | None, answer_follows: int | None) -> WayOut:
     """What a crash left behind. `answer_follows` is the generation that a kept and readable answer follows, None without one."""
-    if answer_follows is not None and answer_follows == (pair.generation if pair else 0):
+    newest = pair.generation if pair else 0
+    if answer_follows == newest or (pair is not None and answer_follows is not None and answer_follows > newest):
         return NotCommitted()
     if intent is not None and concerns(intent, pair):
         return AnswerUnknown(lost(intent))
     return NotSent()
+
+
+def spent_since(intent: Intent | None, pair: Pair | None) -> str:
+    """The token whose fate a newer generation tells: a crash came between that generation and its record. '' where there is none."""
+    if intent is None or pair is None or intent.generation >= pair.generation:
+        return ""
+    is_kept = pair.refresh_token is not None and intent.token == digest(pair.refresh_token)
+    return "" if is_kept else intent.token
 
 
 def remembered(spent: tuple[str, ...], mark: str) -> tuple[str, ...]:

@@ -76,6 +76,14 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarmed:
+    """What outlives a process of a Watch: the loudest level told since the last recovery, and when it was told last (epoch seconds)."""
+
+    level: Level
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What one look came to. `again_in` is when time alone may change it, in seconds; None for never."""
 
@@ -151,6 +159,19 @@ def looked(watch: Watch, shown: TokenSnapshot, thresholds: Thresholds, repeat: f
         seen = replace(seen, worst=max(seen.worst, level) if level else level, told_at=now)
     waits = [wait, _until_louder(shown, thresholds, level), seen.told_at + repeat - now if seen.worst else None]
     return Look(seen, telling, min((each for each in waits if each is not None), default=None))
+
+
+def alarmed(watch: Watch, now: float, wall: float) -> Alarmed | None:
+    """What is to be remembered of `watch`; None where nothing was told since the last recovery. `now` is steady, `wall` epoch seconds."""
+    return Alarmed(watch.worst, wall - (now - watch.told_at)) if watch.worst else None
+
+
+def resumed(watch: Watch, before: Alarmed | None, now: float, wall: float) -> Watch:
+    """`watch` of one who goes on where another one, or an earlier process, was: what was told is not told again before its time."""
+    if before is None:
+        return watch
+    # one from the future was told before the clock was set back: nobody knows when
+    return replace(watch, level=before.level, worst=before.level, told_at=now - max(0.0, wall - before.at))
 
 
 def _patience(watch: Watch, shown: TokenSnapshot, level: Level, now: float) -> tuple[float | None, float | None]:

@@ -14,10 +14,11 @@ from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries import purge_log
 from passoproxy.stores.entries.disk_database import Database
 from passoproxy.stores.entries.disk_jobs import Premises
-from passoproxy.stores.entries.disk_matching import meant, perhaps, possible
+from passoproxy.stores.entries.disk_matching import meant, perhaps
 from passoproxy.stores.entries.disk_purge_jobs import CarryingOut
 from passoproxy.stores.entries.disk_purge_rows import Place, Undone
 from passoproxy.stores.entries.faults import translated
+from passoproxy.stores.entries.hints import range_of
 from passoproxy.stores.entries.scribe import Job
 
 AGAIN_SECONDS = 30.0
@@ -26,8 +27,6 @@ _TOGETHER = 500
 _PAUSE = 0.001
 _START_SECONDS = 0.25
 """A memory tier takes its own entries out meanwhile, and has the interpreter for itself."""
-
-_START = Place(b"", 0)
 
 
 class Clearing:
@@ -78,8 +77,9 @@ class Clearing:
     def _clear(self, purge: Undone) -> bool:
         """Removes all rows of one purge; False where it has to be tried again."""
         selector = purge_log.decode(purge.selector)
-        at: Place | None = _START
-        while at is not None:
+        first, last = range_of(selector) or (b"", None)
+        at: Place | None = Place(first, 0)
+        while at is not None and (last is None or at.hints < last):
             at, rowids, asked = self._window(at, selector)
             for start in range(0, max(len(rowids), len(asked)), _TOGETHER):
                 end = start + _TOGETHER
@@ -93,7 +93,7 @@ class Clearing:
         """Where the next part of the index ends, what is meant there, and what has to be asked."""
         with translated(self._premises.folder):
             purging = self._database.rows().purging
-            end = purging.window(after, possible(selector), _WINDOW)
+            end = purging.window(after, _WINDOW)
             rowids = purging.between(after, end, meant(selector))
             return end, rowids, purging.between(after, end, perhaps(selector))
 

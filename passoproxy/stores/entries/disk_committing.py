@@ -105,6 +105,10 @@ class Committing:
                 gone, fits = rows.make_room(need, count)
         except Damaged:
             return  # the transaction will find it too, and mend it
+        except EntryStoreFailure:
+            if self._database.is_current(rows):
+                raise
+            return  # replaced by another process: the transaction will find that too
         if gone:
             for name in gone:
                 self._premises.bodies.forget(name)
@@ -132,7 +136,7 @@ class Committing:
         return able
 
     def _commit(self, rows: Rows, able: Sequence[Outcome]) -> Changes:
-        """One transaction; where the database turns out damaged, once more in a new one; where one job is at fault, one for each."""
+        """One transaction; where the database turns out damaged or replaced, once more in the new one; where one job is at fault, one for each."""
         try:
             return self._transact(rows, able)
         except OwnFault as fault:
@@ -140,6 +144,10 @@ class Committing:
         except Damaged as damage:
             self._on_failure(str(damage), pause=False)
             self._database.condemn(rows, damage)
+            return self._transact(self._database.rows(), able)
+        except EntryStoreFailure:
+            if self._database.is_current(rows):
+                raise
             return self._transact(self._database.rows(), able)
 
     def _one_by_one(self, able: Sequence[Outcome]) -> Changes:

@@ -58,20 +58,24 @@ class Database:
             self._mine.rows = rows
         return rows
 
+    def is_current(self, rows: Rows) -> bool:
+        """Whether it is the database that lies in the folder; else what was met in it tells nothing of the one that does."""
+        return rows is self._rows and self._file_there() == self._file
+
     def condemn(self, rows: Rows, damage: Damaged) -> None:
         """Throws a damaged database away, unless someone has done so already, and begins another. Raises EntryStoreFailure.
 
         Damage that is only suspected is looked for first; OwnFault where there is none.
         """
         with self._changing:
-            if rows is self._rows and self._file_there() == self._file:
+            if self.is_current(rows):
                 self._examine(damage)
         self.replace(rows)
 
     def replace(self, rows: Rows) -> None:
         """Throws the database away, unless someone has done so already, and begins another, if need be later. Raises EntryStoreFailure."""
         with self._changing:
-            if rows is self._rows and self._file_there() == self._file:
+            if self.is_current(rows):
                 with self._alone(), translated(self._folder):
                     self._remove()
             with contextlib.suppress(

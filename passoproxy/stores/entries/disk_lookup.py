@@ -41,15 +41,25 @@ class Lookup:
         self._none_undone_at = -1
 
     def _ask(self, question: Callable[[Rows], T], nothing: T) -> T:
-        """What `question` finds; `nothing` where the database is damaged, which is then begun anew."""
+        """What `question` finds; `nothing` where the database is damaged, which is then begun anew.
+
+        Where another process has put a database in its place meanwhile, that one is asked.
+        """
         rows = self._database.rows()
         try:
-            with translated(self._folder):
-                return question(rows)
+            return self._answer(question, rows)
         except Damaged as damage:
             self._on_failure(str(damage), pause=False)
             self._database.condemn(rows, damage)
             return nothing
+        except EntryStoreFailure:
+            if self._database.is_current(rows):
+                raise
+            return self._answer(question, self._database.rows())
+
+    def _answer(self, question: Callable[[Rows], T], rows: Rows) -> T:
+        with translated(self._folder):
+            return question(rows)
 
     def select(self, key: str) -> tuple[tuple[Entry, ...], list[int]]:
         """The variants of a primary key, and where rows lie among them that are not ours."""
@@ -97,11 +107,16 @@ class Lookup:
         ]
 
     def few(self, selector: Selector, most: int) -> list[int] | None:
-        """Where all rows lie that `selector` may mean; None where those that it means for certain are more than `most`."""
+        """Where all rows lie that `selector` may mean; None where those that it means for certain (of private ones: that have to be
+        asked) are more than `most`.
+        """
         nothing: list[int] | None = []
         return self._ask(lambda rows: self._few(rows, selector, most), nothing)
 
     def _few(self, rows: Rows, selector: Selector, most: int) -> list[int] | None:
+        if selector.private:
+            found = rows.purging.meeting(perhaps(selector), most + 1)
+            return None if len(found) > most else found
         found = rows.purging.meeting(meant(selector), most + 1)
         return None if len(found) > most else [*found, *rows.purging.meeting(perhaps(selector), -1)]
 

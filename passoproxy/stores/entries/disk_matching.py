@@ -20,10 +20,16 @@ _BEHIND_ROUTE = f"substr({_BEHIND_TARGET}, instr({_BEHIND_TARGET}, x'00') + 1)"
 _PARTITION = f"substr({_BEHIND_ROUTE}, 1, 16)"
 _TAGS = f"substr({_BEHIND_ROUTE}, 18, length({_BEHIND_ROUTE}) - 19)"
 _NEVER: Condition = ("0", ())
+_RANGE = "tag >= ? AND tag < ?"
+_RANGE_BESIDE = "+tag >= ? AND +tag < ?"
 
 
 def meant(selector: Selector) -> Condition:
     """The rows that `selector` means for certain. `key` is not looked at."""
+    return _NEVER if selector.private else _exact(selector)
+
+
+def _exact(selector: Selector) -> Condition:
     parts: list[str] = [EXACT]
     given: list[bytes] = []
     if selector.prefix is not None:
@@ -50,13 +56,22 @@ def meant(selector: Selector) -> Condition:
 def possible(selector: Selector) -> Condition:
     """The range of the index outside of which nothing lies that `selector` means."""
     span = range_of(selector)
-    return ("1", ()) if span is None else ("tag >= ? AND tag < ?", span)
+    return ("1", ()) if span is None else (_RANGE, span)
+
+
+def beside(condition: Condition) -> Condition:
+    """The same, so written that SQLite seeks by another condition on the index: of two ranges it would take the wider one as well."""
+    text, given = condition
+    return text.replace(_RANGE, _RANGE_BESIDE), given
 
 
 def perhaps(selector: Selector) -> Condition:
     """The rows that have to be asked, because their hints do not tell."""
     within, bounds = possible(selector)
-    return f"{within} AND NOT {EXACT}", bounds
+    if not selector.private:
+        return f"{within} AND NOT {EXACT}", bounds
+    text, given = _exact(selector)
+    return f"{within} AND (NOT {EXACT} OR ({text}))", (*bounds, *given)
 
 
 def not_meant(selector: Selector, purge: int) -> Condition:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from passoproxy.stores.entries.disk_matching import Condition
+from passoproxy.stores.entries.disk_matching import Condition, beside
 
 _KEPT_PURGES = 1000
 
@@ -87,19 +87,15 @@ class PurgeRows:
         select = f"SELECT rowid FROM Cache WHERE {text} LIMIT ?"  # noqa: S608
         return [rowid for (rowid,) in self._sql(select, (*given, most)).fetchall()]
 
-    def window(self, after: Place, within: Condition, size: int) -> Place | None:
+    def window(self, after: Place, size: int) -> Place | None:
         """The last of the next `size` places of the index behind `after`; None where they are fewer."""
-        text, given = within
-        select = (
-            f"SELECT tag, rowid FROM Cache WHERE ({text}) AND (tag, rowid) > (?, ?) "  # noqa: S608
-            "ORDER BY tag, rowid LIMIT 1 OFFSET ?"
-        )
-        found = self._sql(select, (*given, *after, size - 1)).fetchone()
+        select = "SELECT tag, rowid FROM Cache WHERE (tag, rowid) > (?, ?) ORDER BY tag, rowid LIMIT 1 OFFSET ?"
+        found = self._sql(select, (*after, size - 1)).fetchone()
         return Place(*found) if found else None
 
     def between(self, after: Place, upto: Place | None, condition: Condition) -> list[int]:
         """Where the rows lie between two places of the index (the second included) that meet a condition."""
-        text, given = condition
+        text, given = beside(condition)
         until, last = ("", ()) if upto is None else (" AND (tag, rowid) <= (?, ?)", tuple(upto))
         select = f"SELECT rowid FROM Cache WHERE ({text}) AND (tag, rowid) > (?, ?){until}"  # noqa: S608
         return [rowid for (rowid,) in self._sql(select, (*given, *after, *last)).fetchall()]

@@ -63,10 +63,11 @@ def judged(selector: Selector, hints: object) -> bool | None:
     if len(parts) != 5 or parts[4] != _EXACT:
         return None
     target, route, partition, tags, _ = parts
-    return (
+    meant = (
         (selector.target is None or target == text_bytes(selector.target))
         and (selector.prefix is None or target.startswith(text_bytes(selector.prefix.removesuffix("*"))))
         and (selector.route is None or route == text_bytes(selector.route))
         and (selector.partition is None or partition == partition_hint(selector.partition))
         and (selector.tag is None or (selector.tag != "" and text_bytes(selector.tag) in tags.split(b"\x1f")))
     )
+    return None if meant and selector.private else meant  # whose it is stands in the entry alone

@@ -11,7 +11,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 def encode(selector: Selector) -> bytes:
     """A purge for the log."""
     parts = (selector.target, selector.prefix, selector.route, selector.tag, selector.key, selector.partition)
-    return json.dumps(parts).encode("ascii")
+    return json.dumps((*parts, "private") if selector.private else parts).encode("ascii")
 
 
 def decode(data: bytes) -> Selector:
@@ -20,10 +20,12 @@ def decode(data: bytes) -> Selector:
         parts = json.loads(data)
     except (ValueError, RecursionError):
         return Selector()
-    if not isinstance(parts, list) or len(parts) != 6 or not all(part is None or type(part) is str for part in parts):
+    private = isinstance(parts, list) and parts[6:] == ["private"]
+    named = parts[:6] if private else parts
+    if not isinstance(named, list) or len(named) != 6 or not all(part is None or type(part) is str for part in named):
         return Selector()
-    target, prefix, route, tag, key, partition = parts
-    return Selector(target=target, prefix=prefix, route=route, tag=tag, key=key, partition=partition)
+    target, prefix, route, tag, key, partition = named
+    return Selector(target=target, prefix=prefix, route=route, tag=tag, key=key, partition=partition, private=private)
 
 
 def counts_against(purges: Iterable[bytes], *entries: Entry) -> bool:

@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.soft_purges import SoftPurge, SoftPurges
 from passoproxy.core.events import EntriesEvicted, TaskFailed
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, Observer, StoreStats, nobody
@@ -42,9 +43,10 @@ from passoproxy.stores.entries.redis_rows import (
     visible,
 )
 from passoproxy.stores.entries.redis_scripts import DROP, STORE, UPDATE
-from passoproxy.stores.entries.redis_view import Known, View
+from passoproxy.stores.entries.redis_view import NO_SOFT_PURGES, Known, View
 from passoproxy.stores.entries.redis_writer import UNDER_WAY_SECONDS, RedisWriter
 from passoproxy.stores.entries.sealing import Seal
+from passoproxy.stores.entries.soft_purge_codec import encode
 from passoproxy.stores.entries.variants import MAX_VARIANTS, youngest_first
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 0.05
 ANSWER_SECONDS = 0.1
+SKEW_SECONDS = 2.0
+"""By so much the clocks of instances may differ: what is fetched within that time after a soft purge counts as fetched before it."""
+
 _ROUNDS = 8
 
 
@@ -116,11 +121,13 @@ class RedisStore:
         name = key_name(key)
         for _ in range(_ROUNDS):
             known = await self._now()
-            (epoch, purges, undone), fields = await self._path.together(partial(self._ask_for, known.epoch, name))
+            (epoch, purges, undone, softs), fields = await self._path.together(
+                partial(self._ask_for, known.epoch, name)
+            )
             if epoch is None:
                 await self._refresh()
                 continue
-            learnt = await self._knowing.learn(epoch, purges, undone)
+            learnt = await self._knowing.learn(epoch, purges, undone, softs)
             if learnt.epoch == known.epoch:
                 rows, foreign = rows_of(self._seal, name, fields)
                 if foreign:
@@ -129,7 +136,7 @@ class RedisStore:
         return ()
 
     def _ask_for(self, epoch: str, name: str, pipe: Pipeline) -> None:
-        pipe.hmget(f"{self._prefix}meta", "epoch", "purges", "undone")
+        pipe.hmget(f"{self._prefix}meta", "epoch", "purges", "undone", "softs")
         pipe.hgetall(f"{self._prefix}{epoch}:k:{name}")
 
     async def read(self, entry: Entry) -> Body | None:
@@ -271,6 +278,28 @@ class RedisStore:
         self._view.purges += 1
         self._view.generation += bool(count)
         return count
+
+    # ---- soft purges -------------------------------------------------------------------------------------------------
+
+    def current(self, now: float) -> SoftPurges:
+        """The soft purges that this instance has heard of; each waits until all have."""
+        return NO_SOFT_PURGES if self._view.known is None else self._view.known.soft
+
+    async def add(self, purge: SoftPurge) -> None:
+        """One more, which every instance has heard of when it returns. It has a leeway, for clocks that differ a little.
+
+        Raises RedisAway where the store is away; then nothing has changed.
+        """
+        lenient = replace(purge, leeway=SKEW_SECONDS)
+        for _ in range(_ROUNDS):
+            known = await self._now()
+            event = await self._purging.soften(known, encode(known.soft.having(lenient)))
+            await self._refresh()
+            if event:
+                self._view.generation += 1
+                await self._purging.heard(event)
+                return
+        raise EntryStoreFailure("other instances purge all the time, and nothing was purged; try again")
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 

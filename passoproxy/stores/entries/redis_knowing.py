@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from passoproxy.core.cache.entry import Selector
+from passoproxy.core.cache.soft_purges import SoftPurges
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries import purge_log
 from passoproxy.stores.entries.redis_link import RedisPath
 from passoproxy.stores.entries.redis_scripts import BEGIN
-from passoproxy.stores.entries.redis_view import Known, View
+from passoproxy.stores.entries.redis_view import NO_SOFT_PURGES, Known, View
+from passoproxy.stores.entries.soft_purge_codec import decode
 
 _MOST_OWED = 1000
 
@@ -73,20 +76,32 @@ class Knowing:
 
     async def refresh(self) -> int:
         """Learns how the cache is; the number of its last event. Raises RedisAway."""
-        epoch, purges, events, undone = await self._path.run(BEGIN, self._prefix, secrets.token_hex(8))
-        await self.learn(epoch, purges, undone)
+        epoch, purges, events, undone, softs = await self._path.run(BEGIN, self._prefix, secrets.token_hex(8))
+        await self.learn(epoch, purges, undone, softs)
         return int(events)
 
-    async def learn(self, epoch: bytes, purges: bytes, undone: bytes) -> Known:
+    async def learn(self, epoch: bytes, purges: bytes, undone: bytes, softs: bytes | None) -> Known:
         """What these fields of `meta` say, with the selectors that they only number. Raises RedisAway."""
         numbers = [int(number) for number in undone.split()]
-        known = self._view.known
-        if known is not None and known.is_as(epoch.decode(), int(purges), numbers):
+        known, soft = self._view.known, int(softs or 0)
+        if known is not None and known.is_as(epoch.decode(), int(purges), numbers, soft):
             return known
         selectors = await self._selectors(numbers)
-        learnt = Known(epoch.decode(), int(purges), tuple(zip(numbers, selectors, strict=True)))
+        undone_purges = tuple(zip(numbers, selectors, strict=True))
+        soft_purges = await self._soft(known, epoch.decode(), soft)
+        learnt = Known(epoch.decode(), int(purges), undone_purges, soft, soft_purges)
         self._view.learn(learnt)
         return learnt
+
+    async def _soft(self, known: Known | None, epoch: str, softs: int) -> SoftPurges:
+        """The soft purges as they are after so many changes, or more: then they will be asked for once more."""
+        if not softs:
+            return NO_SOFT_PURGES
+        if known is not None and (known.epoch, known.softs) == (epoch, softs):
+            return known.soft
+        async with self._path.asking() as client:
+            found: Any = await client.hget(f"{self._prefix}meta", "soft")
+        return decode(found or b"", time.time())
 
     async def _selectors(self, numbers: Sequence[int]) -> list[Selector]:
         """Of these purges; of one that is in no log any more, everything."""

@@ -94,6 +94,7 @@ class Listening:
     def _begin_again(self, number: int) -> None:
         """The store was emptied: events are counted anew."""
         self._number, self._at = number, b"0-0"
+        self._view.set_back()
         self._view.hear([ANYTHING])
 
 

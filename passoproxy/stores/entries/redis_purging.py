@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, cast
 
@@ -16,9 +17,10 @@ from passoproxy.stores.entries.hints import judged, range_of, text_bytes
 from passoproxy.stores.entries.names import key_name, mark_of
 from passoproxy.stores.entries.redis_link import RedisPath
 from passoproxy.stores.entries.redis_rows import row_of
-from passoproxy.stores.entries.redis_scripts import ANEW, BEHIND, DONE, DROP, PURGE, RECLAIM
+from passoproxy.stores.entries.redis_scripts import ANEW, BEHIND, DONE, DROP, PURGE, RECLAIM, SOFTEN
 from passoproxy.stores.entries.redis_view import Known
 from passoproxy.stores.entries.sealing import Seal
+from passoproxy.stores.entries.shared_page import SOFTENED
 
 FEW = 2000
 """A purge of more rows is answered before they are gone."""
@@ -66,8 +68,13 @@ class Purging:
         else:
             count = await self._carry_out(known.epoch, selector, int(number))
             await self._path.run(DONE, self._prefix, known.epoch, int(number))
-        await self._heard(int(event))
+        await self.heard(int(event))
         return count
+
+    async def soften(self, known: Known, soft: bytes) -> int:
+        """Other soft purges in the place of those that are known; the event's number, 0 where they have changed meanwhile. Raises RedisAway."""
+        told = await self._path.run(SOFTEN, self._prefix, known.epoch, self._name, known.softs, soft, str(SOFTENED))
+        return int(told[0]) if told else 0
 
     async def _anew(self, known: Known) -> int:
         told = await self._path.run(ANEW, self._prefix, known.epoch, self._name, secrets.token_hex(8))
@@ -75,7 +82,7 @@ class Purging:
             return 0
         count, event = told
         self._behind(self._reclaim(known.epoch))
-        await self._heard(int(event))
+        await self.heard(int(event))
         return int(count)
 
     async def _reclaim(self, epoch: str) -> None:
@@ -87,7 +94,7 @@ class Purging:
         await self._carry_out(epoch, selector, number, behind=True)
         await self._path.run(DONE, self._prefix, epoch, number)
 
-    async def _heard(self, event: int) -> None:
+    async def heard(self, event: int) -> None:
         """Waits until every instance that lives has heard of an event, but not for ever: one that hangs is no reason to."""
         until = time.monotonic() + HEARD_SECONDS
         while time.monotonic() < until:
@@ -157,7 +164,7 @@ class Purging:
                 yield rows, True
         else:
             async for rows in self._indexed(epoch, selector):
-                yield rows, True
+                yield rows, not selector.private
         async for rows in self._scanned(f"{self._prefix}{epoch}:vague".encode()):
             yield rows, False
 
@@ -165,6 +172,14 @@ class Purging:
         async with self._path.asking() as client:
             names: Any = await client.hkeys(f"{self._prefix}{epoch}:k:{key}")
         return [f"{key}.{name[2:].decode('latin-1')}" for name in names if name[:2] == b"v:"]
+
+    @staticmethod
+    def _is_candidate(selector: Selector, hints: bytes) -> bool:
+        # What is vague is in a set of its own, and asked; whether something is private, no hint tells.
+        told = judged(selector, hints)
+        return bool(told) or (
+            told is None and selector.private and judged(replace(selector, private=False), hints) is True
+        )
 
     async def _scanned(self, name: bytes) -> AsyncIterator[list[str]]:
         cursor = 0
@@ -186,7 +201,7 @@ class Purging:
             if not members:
                 return
             pairs = [member.rpartition(b"\0") for member in members]
-            yield [row.decode("latin-1") for hints, _, row in pairs if judged(selector, hints)]
+            yield [row.decode("latin-1") for hints, _, row in pairs if self._is_candidate(selector, hints)]
             first = b"(" + members[-1]
 
 

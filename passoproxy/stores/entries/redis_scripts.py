@@ -2,7 +2,8 @@
 
 Names, all behind one prefix with a hash tag:
 
-    meta                  epoch, purges, events, bytes, undone, left (rows of undone purges that were answered), and `log:N`, purge N's selector
+    meta                  epoch, purges, events, bytes, undone, left (rows of undone purges that were answered), `log:N`, purge N's selector,
+                          and soft, the soft purges (`soft_purge_codec`), with softs, how often they changed
     events                a stream, one message for each change: n, marks, changed, purge, from
     heard, alive          up to which event instances have listened, and when they were last heard of
     EPOCH:k:KEY           a hash for each primary key; for each variant ID `v:ID` (sealed), `h:ID` (hints), `m:ID` (what scripts need)
@@ -130,7 +131,7 @@ BEGIN = (
 if redis.call('HEXISTS', meta, 'epoch') == 0 then
   redis.call('HSET', meta, 'epoch', ARGV[1], 'purges', 0, 'events', 0, 'bytes', 0, 'undone', '')
 end
-return redis.call('HMGET', meta, 'epoch', 'purges', 'events', 'undone')
+return redis.call('HMGET', meta, 'epoch', 'purges', 'events', 'undone', 'softs')
 """
 )
 """ARGV: an epoch, where there is none."""
@@ -248,6 +249,18 @@ return { n, tell(marks, marks == '' and 0 or 1, n, from) }
 """.replace("KEPT", str(KEPT_PURGES))
 )
 """A purge is in force. Answers its number and its event's."""
+
+SOFTEN = (
+    _SHARED
+    + """
+local epoch, from, softs, soft, mark = unpack(ARGV)
+local known = redis.call('HMGET', meta, 'epoch', 'softs')
+if known[1] ~= epoch or (known[2] or '0') ~= softs then return {} end
+redis.call('HSET', meta, 'soft', soft, 'softs', softs + 1)
+return { tell(mark, 1, '', from) }
+"""
+)
+"""Other soft purges, where they are still those of change `softs`. Answers its event's number."""
 
 DONE = (
     _SHARED

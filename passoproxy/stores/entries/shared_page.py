@@ -33,6 +33,9 @@ ANYTHING = 0
 PURGED = 1
 """The mark of a purge as such: it concerns whoever holds what is not on disk."""
 
+SOFTENED = 2
+"""The mark of a soft purge, where that is told by itself."""
+
 
 class SharedPage:
     """The page of one folder, made if it is not there. Raises OSError."""

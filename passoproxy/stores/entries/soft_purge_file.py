@@ -1,6 +1,7 @@
 """Soft purges as a file in the state folder, beside the secret that proves entries to be ours: who loses that folder loses both.
 
-So no loss of files makes fresh again what was purged. Several processes may share the file; it is replaced whole, under a lock.
+So no loss of files makes fresh again what was purged. Several processes may share the file; it is replaced whole, under a lock. They hear of a
+change by the store whose entries it concerns: its number of purges grows when the file has changed, and costs nothing to look at.
 """
 
 from __future__ import annotations
@@ -8,54 +9,73 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.soft_purges import SoftPurge, SoftPurges
 from passoproxy.errors import EntryStoreFailure
+from passoproxy.stores.entries.soft_purge_codec import decode, encode
 
 NAME = "soft_purges.json"
-_VERSION = 1
-_PARTS = ("target", "prefix", "route", "tag", "key", "partition")
 _LARGEST = 16 * 1024 * 1024
+_NEVER = object()
+_NOTHING = Selector(key="soft purge")
+"""Means no entry: keys are digests. A purge of it tells every process that there is something new."""
+
+
+class Purging(Protocol):
+    """What is asked of the store of the entries."""
+
+    def purges(self) -> int:
+        """Grows with every purge, in any process."""
+        ...
+
+    async def purge(self, selector: Selector) -> int: ...
 
 
 class SoftPurgeFile:
-    """The file in `folder`. Its calls do not hold up the loop, `load` excepted, which is for the start."""
+    """The file in `folder`. `now` is the moment (epoch seconds) up to which everything counts as purged where it cannot be read."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
-        self._seen: tuple[int, int, int] | None = None
+    def __init__(self, folder: Path, store: Purging) -> None:
+        self._path, self._store = folder / NAME, store
+        self._purges = SoftPurges()
+        self._number: int | None = None
+        self._seen: object = _NEVER
 
-    def load(self, now: float) -> SoftPurges:
-        """What is in force. A file that cannot be read means everything that was asked for until `now`: a purge must not be lost."""
-        self._seen = self._stamp()
+    def current(self, now: float) -> SoftPurges:
+        """What is in force, by any process. The file is read where it has changed, which holds up the loop for the time of that."""
+        number = self._store.purges()  # before the file is looked at: whoever writes it counts up afterwards
+        if number != self._number:
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._purges, self._seen = self._read(now), stamp
+            self._number = number
+        return self._purges
+
+    async def add(self, purge: SoftPurge) -> None:
+        """One more: durable, and in force in every process, when it returns. Raises EntryStoreFailure where it cannot be kept; then
+        nothing has changed.
+        """
+        await asyncio.to_thread(self._add, purge)
+        self._number = None
+        await self._store.purge(_NOTHING)
+
+    def _read(self, now: float) -> SoftPurges:
         try:
             with self._path.open("rb") as file:
-                return SoftPurges(_decoded(file.read(_LARGEST)))
+                return decode(file.read(_LARGEST), now)
         except FileNotFoundError:
             return SoftPurges()
-        except (OSError, ValueError, RecursionError):
-            return SoftPurges([SoftPurge(Selector(), now)])
+        except OSError:
+            return decode(b"", now)
 
-    async def add(self, purge: SoftPurge) -> SoftPurges:
-        """Those in force with one more, durable when it returns. Raises EntryStoreFailure, and then nothing has changed."""
-        return await asyncio.to_thread(self._add, purge)
-
-    async def changed(self, now: float) -> SoftPurges | None:
-        """Those in force where another process has changed them since they were last read, else None."""
-        return await asyncio.to_thread(lambda: self.load(now) if self._stamp() != self._seen else None)
-
-    def _add(self, purge: SoftPurge) -> SoftPurges:
+    def _add(self, purge: SoftPurge) -> None:
         try:
             with self._locked():
-                found = self.load(purge.at).having(purge)
-                self._write(_encoded(found))
-                self._seen = self._stamp()
-                return found
+                self._write(encode(self._read(purge.at).having(purge)))
         except OSError as fault:
             raise EntryStoreFailure(
                 f"{self._path}: cannot be written ({fault.strerror}), and nothing was purged; make room or permissions there"
@@ -92,23 +112,3 @@ class SoftPurgeFile:
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _encoded(purges: SoftPurges) -> bytes:
-    listed = [[purge.at, *(getattr(purge.selector, part) for part in _PARTS)] for purge in purges.kept]
-    return json.dumps({"version": _VERSION, "purges": listed}, separators=(",", ":")).encode("ascii")
-
-
-def _decoded(data: bytes) -> Iterator[SoftPurge]:
-    """Raises ValueError for what `_encoded` has not made."""
-    document = json.loads(data)
-    purges = document.get("purges") if isinstance(document, dict) and document.get("version") == _VERSION else None
-    if not isinstance(purges, list):
-        raise ValueError("another version, or none")
-    for each in purges:
-        at, *parts = each if isinstance(each, list) else (None,)
-        if not isinstance(at, int | float) or len(parts) != len(_PARTS):
-            raise ValueError("no soft purge")
-        if not all(part is None or isinstance(part, str) for part in parts):
-            raise ValueError("no selector")
-        yield SoftPurge(Selector(**dict(zip(_PARTS, parts, strict=True))), float(at))

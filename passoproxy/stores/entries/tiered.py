@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryWriter, StoreStats
 from passoproxy.stores.entries.eviction import Eviction
 from passoproxy.stores.entries.names import key_name, mark_of
-from passoproxy.stores.entries.shared_page import PURGED
+from passoproxy.stores.entries.shared_page import PURGED, SOFTENED
 from passoproxy.stores.entries.shelf import Shelf
 from passoproxy.stores.entries.slow import SlowStore
 from passoproxy.stores.entries.tiered_writer import TieredWriter
@@ -48,6 +48,8 @@ class TieredStore:
         self._alone: dict[str, Entry] = {}  # by identifier: what the slow store does not hold
         self._most_alone = _MOST_ALONE
         self._own_changes = 0
+        self.on_purged: Callable[[], None] = _nothing_to_do
+        """Called when others have purged, softly or not, before anything more is found."""
 
     # ---- finding ---------------------------------------------------------------------------------------------------
 
@@ -61,6 +63,8 @@ class TieredStore:
         variants, current = await self._load(key)
         if current and variants:
             self._remember(key, variants)
+        if self._events() != self._seen:  # what was learnt on the way counts for this answer too
+            self._catch_up()
         return variants
 
     async def read(self, entry: Entry) -> Body | None:
@@ -107,6 +111,7 @@ class TieredStore:
             self._shelf.clear()
             self._by_mark.clear()
             self._alone.clear()
+            self.on_purged()
             return
         for mark in marks:
             key = self._by_mark.get(mark)
@@ -116,6 +121,8 @@ class TieredStore:
             self._loading.clear()
         if PURGED in marks:
             self._drop_unshared()
+        if PURGED in marks or SOFTENED in marks:
+            self.on_purged()
 
     def _drop_unshared(self) -> None:
         """Another process's purge cannot see what only we hold."""
@@ -131,6 +138,10 @@ class TieredStore:
             return TieredWriter(self, entry, purges, await self._slow.create(entry))
         except EntryStoreFailure:
             return TieredWriter(self, entry, purges, None)  # a full disk does not keep the memory from storing
+
+    def purges(self) -> int:
+        """Grows with every purge, in any process; cheap to ask."""
+        return self._slow.purges()
 
     def is_purged_since(self, purges: int) -> bool:
         """Whether there was any purge at all since `purges` was read."""
@@ -263,9 +274,15 @@ class TieredStore:
         return StoreStats(len(self._shelf), self._shelf.bytes_used, self._shelf.evictions, tier="memory")
 
     def generation(self) -> int:
-        return self._slow.generation() + self._own_changes
+        return (
+            self._slow.generation() + self._slow.purges() + self._own_changes
+        )  # a soft purge changes nothing that is stored
 
     async def close(self) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.settled(), 10)
         await self._slow.close()
+
+
+def _nothing_to_do() -> None:
+    """Nobody asks what others purge."""

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import PairDamaged, PairRolledBack, PairStoreFailure
+from passoproxy.errors import CannotCreate, PairDamaged, PairRolledBack, PairStoreFailure
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import coding
 from passoproxy.stores.pair.cipher import SealBroken
 from passoproxy.stores.pair.folder import (
     TEMPORARY,
+    is_refused,
     own_folder,
     read_secret,
     remove,
@@ -56,6 +57,10 @@ class DirectoryPairStore:
         self._cover = cover or Plain()
         self._said_behind = False
         self._ownership: Ownership | None = None
+        self._known: set[int] = set()
+        """Generations that were read or written here since the folder is ours: no other one is written over."""
+        self._knows_record = False
+        """The same of the record."""
 
     def acquire(self) -> None:
         if self._ownership is None:
@@ -76,6 +81,8 @@ class DirectoryPairStore:
         if self._ownership is not None:
             self._ownership.leave()
             self._ownership = None
+            self._known.clear()
+            self._knows_record = False
 
     def load(self) -> Pair | None:
         """A damaged newest generation is moved aside and named by PairDamaged; asked again, the one before it is given.
@@ -95,12 +102,17 @@ class DirectoryPairStore:
             raise PairRolledBack(
                 f"{self.folder}: was put back from an earlier time: generation {numbers[-1]} is the newest one here, and there was a newer one"
             )
+        self._known.add(numbers[-1])
         return pair
 
     def load_record(self) -> ChainRecord:
-        return self._read(self.folder / "record.json", "record", None, coding.decode_record) or ChainRecord()
+        record = self._read(self.folder / "record.json", "record", None, coding.decode_record) or ChainRecord()
+        self._knows_record = True
+        return record
 
     def reserve(self) -> None:
+        """PairStoreOwned where the lock's file was removed and another process has made it anew: a token is never presented by two."""
+        self._prove()
         take_room(self.folder / "reserve", ROOM)
 
     def keep_answer(self, answer: RawAnswer) -> None:
@@ -111,20 +123,27 @@ class DirectoryPairStore:
         return self._read(self.folder / "answer.json", "answer", None, coding.decode_answer)
 
     def commit(self, pair: Pair) -> None:
-        """Generations with a higher number (from before a loss) are moved aside, older ones than the one before are removed."""
+        """Generations that nobody has read, and those with a higher number (from before a loss), are moved aside; older ones than the one before
+        are removed. PairStoreOwned where one of them is another process's, as in `reserve`."""
         for number in self._generations():
-            if number > pair.generation:
+            if number > pair.generation or (number == pair.generation and number not in self._known):
+                self._prove()
                 set_aside(self._generation(number), int(self._wall()))
         data = self._cover.close("pair", pair.generation, coding.encode_pair(pair))
         write_secret(self._generation(pair.generation), data)
+        self._known.add(pair.generation)
         self._cover.reached(pair.generation)
         remove(self.folder / "answer.json")
         for number in self._generations()[:-2]:
             remove(self._generation(number))
 
     def save_record(self, record: ChainRecord) -> None:
+        self._prove()  # else another process's spent tokens would be forgotten
+        if not self._knows_record:
+            self._spare(self.folder / "record.json")
         write_secret(self.folder / "record.json", self._cover.close("record", 0, coding.encode_record(record)))
         self._cover.recorded()
+        self._knows_record = True
 
     def erase(self) -> None:
         for number in self._generations():
@@ -139,6 +158,18 @@ class DirectoryPairStore:
         """Everything that passes the cover, the newest pair first."""
         pairs = [self._generation(number) for number in reversed(self._generations())]
         return [*pairs[:1], self.folder / "record.json", self.folder / "answer.json", *pairs[1:]]
+
+    def _prove(self) -> None:
+        if self._ownership is not None:
+            try:
+                self._ownership.prove()
+            except CannotCreate as fault:
+                raise PairStoreFailure(str(fault)) from fault
+
+    def _spare(self, path: Path) -> None:
+        """What is not read for its mode, owner or kind is moved aside before another one is written in its place."""
+        if is_refused(path):
+            set_aside(path, int(self._wall()), "unread")
 
     def _generation(self, number: int) -> Path:
         return self.folder / f"pair.{number}.json"

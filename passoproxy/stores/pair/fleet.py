@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from passoproxy.errors import PairStoreFailure
 from passoproxy.ports import Followed
 from passoproxy.stores.pair.redis import RedisPairStore
-from passoproxy.stores.pair.redis_link import Keys, RedisLink, heed_cancellation
+from passoproxy.stores.pair.redis_link import Keys, RedisLink, heed_cancellation, let_go
 from passoproxy.stores.pair.redis_records import FleetCover
 from passoproxy.tokens.passing import fault_of, followed_of
 
@@ -67,7 +67,7 @@ class FleetOwner:
                 yield known
             raise
         finally:
-            await client.aclose()
+            await let_go(client)
 
     async def _shown(self, client: redis.asyncio.Redis, news: Any) -> AsyncGenerator[Followed, None]:
         last: bytes | None = None
@@ -106,7 +106,7 @@ class FleetOwner:
                 await client.lpush(self._keys.orders, name)
                 reply = await self._reply(client, order, self._keys.prefix + "reply:" + name)
         finally:
-            await client.aclose()
+            await let_go(client)
         told = opened(self._store.cover, "reply", reply)
         if "fault" not in told:
             return told

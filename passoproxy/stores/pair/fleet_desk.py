@@ -20,7 +20,7 @@ from passoproxy.ports import Clock, Followed, Observer, nobody
 from passoproxy.stores.pair.fleet import REFUSED, REPLY_LIVES, closed, opened
 from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import RedisPairStore
-from passoproxy.stores.pair.redis_link import Keys, RedisLink, heed_cancellation
+from passoproxy.stores.pair.redis_link import Keys, RedisLink, heed_cancellation, let_go
 from passoproxy.stores.pair.redis_scripts import SHOW
 from passoproxy.tokens.passing import Obedient, document_of, obey
 
@@ -61,8 +61,6 @@ class FleetDesk:
                     tasks.create_task(self._lasting(work, holder))
         finally:
             self._pulse.stop()
-            for task in self._work:
-                task.cancel()
 
     # ---- life ----------------------------------------------------------------------------------------------------------
 
@@ -107,7 +105,7 @@ class FleetDesk:
                         with contextlib.suppress(PairStoreFailure), self._link.told():  # the tick tells of it
                             await client.eval(SHOW, len(names), *names, str(self._store.lease.fence), shown)
         finally:
-            await client.aclose()
+            await let_go(client)
 
     # ---- orders --------------------------------------------------------------------------------------------------------
 
@@ -125,7 +123,11 @@ class FleetDesk:
                 except PairStoreFailure:
                     await self._clock.sleep(2 * TICK)
         finally:
-            await client.aclose()
+            for task in self._work:
+                task.cancel()
+            if self._work:
+                await asyncio.wait(self._work)  # a reply after the end would open a connection that nobody closes
+            await let_go(client)
 
     async def _take_one(self, client: redis.asyncio.Redis, holder: Holder) -> None:
         found = await cast("Awaitable[list[bytes] | None]", client.brpop([self._keys.orders], 1))

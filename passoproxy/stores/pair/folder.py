@@ -61,6 +61,17 @@ def read_secret(path: Path) -> bytes | None:
         os.close(descriptor)
 
 
+def is_refused(path: Path) -> bool:
+    """Whether `read_secret` refuses a file for what it is: open to others, not ours, or no file. What cannot be told just now is not refused."""
+    try:
+        _check(path, os.stat(path, follow_symlinks=False))
+    except PairStoreFailure:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _check(path: Path, found: os.stat_result) -> None:
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISREG(found.st_mode):

@@ -45,6 +45,20 @@ class Ownership:
         self._descriptor = descriptor
         self._sign(descriptor)
 
+    def prove(self) -> None:
+        """Makes sure that the lock which is held is the one that others ask for: its file may have been removed, and made anew by another process.
+
+        Raises PairStoreOwned where another process holds that one, CannotCreate where it cannot be made again.
+        """
+        held = os.fstat(self._descriptor)
+        with contextlib.suppress(OSError):
+            there = os.stat(self._path, follow_symlinks=False)
+            if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+                return
+        before = self._descriptor
+        self.take()
+        os.close(before)
+
     def leave(self) -> None:
         """Gives the lock up; the file stays, because removing it would let two owners hold two files of one name."""
         os.close(self._descriptor)

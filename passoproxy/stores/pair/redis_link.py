@@ -143,6 +143,17 @@ class RedisLink:
         return Provider()
 
 
+async def let_go(client: redis.asyncio.Redis) -> None:
+    """Closes every connection of a client, to the end also where whoever waits is cancelled meanwhile: what is cut off there stays open."""
+    closing = asyncio.ensure_future(client.aclose())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait({closing})
+        closing.exception()  # looked at: a store that is gone needs no closing
+        raise
+
+
 def heed_cancellation() -> None:
     """Raises CancelledError in a task that was cancelled. Who loops over the library's calls looks himself: up to Python 3.11 `asyncio.wait_for`,
     by which it writes, may swallow a cancellation (python/cpython#86296), and the loop would go on for ever."""

@@ -127,6 +127,11 @@ NAMES = frozenset({"trip", "subscribe"})
         ("/x", b"trip[name]=a", "application/x-www-form-urlencoded", "trip"),
         ("/x", b"a=1&_method=put", "application/x-www-form-urlencoded", "_method"),
         ("/x", b"a=trip", "application/x-www-form-urlencoded", ""),
+        ("/x?a=1&access_token=secret&trip=1", None, JSON, "access_token"),
+        ("/x?access%5Ftoken=secret", None, JSON, "access_token"),
+        ("/x?access_tokens=1&token=2", None, JSON, ""),
+        ("/x", b'{"a":[{"refresh_token":"secret"}]}', JSON, "refresh_token"),
+        ("/x", b"client_secret=secret", "application/x-www-form-urlencoded", "client_secret"),
     ],
 )
 def test_side_effects(target, body, content_type, found):

@@ -1,11 +1,14 @@
 """RFC 9111 §4: plans."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from passoproxy.core.cache.directives import NOTHING_ASKED, asked
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.partial import Holding, as_part
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import (
     Circumstances,
@@ -21,6 +24,7 @@ from passoproxy.core.cache.reuse import (
 from passoproxy.core.cache.terms import terms
 from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.ranges import Span
 
 NOW = 1_700_000_000.0
 HTTP = CacheMode(http=True)
@@ -65,6 +69,21 @@ def test_another_variant_with_a_strong_tag_is_asked_about_4_3_1():
     found = planned(other)
     assert isinstance(found, Revalidate)
     assert (found.forward, found.entry, found.named) == ("vary-miss", None, (other,))
+
+
+def test_a_stored_part_answers_what_it_covers_and_nothing_else_3_3():
+    stored = as_part(replace(entry("max-age=60", ETAG), status=206), Holding((Span(0, 4),), 10))
+    for wanted, ranged, serves in (("bytes=0-4", True, True), ("bytes=0-5", True, False), ("bytes=0-4", False, False)):
+        found = plan(
+            NOTHING_ASKED,
+            fields_of([("Range", wanted)]),
+            [stored],
+            lambda each: terms(each, RoutePolicy(), HTTP),
+            Circumstances(NOW, ranged=ranged),
+        )
+        assert isinstance(found, Serve) is serves
+        if isinstance(found, Fetch):
+            assert (found.forward, found.entry, found.part) == ("partial", None, stored)
 
 
 def test_what_may_not_be_used_any_more_is_fetched_without_a_fallback():

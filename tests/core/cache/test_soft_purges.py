@@ -64,6 +64,15 @@ def test_the_first_one_that_counts_ended_it() -> None:
     assert [purge.at for purge in purges.kept] == [50.0, 200.0, 300.0]
 
 
+def test_a_leeway_reaches_what_was_asked_for_a_little_later_and_ends_freshness_at_the_moment() -> None:
+    purges = SoftPurges([SoftPurge(Selector(), 100.0, 2.0)])
+    assert [purges.ended(entry(at)) for at in (99.0, 102.0, 102.5)] == [100.0, 100.0, None]
+    many = SoftPurges([SoftPurge(Selector(), float(at), float(at)) for at in range(4)]).having(
+        SoftPurge(Selector(), 9.0), 4
+    )
+    assert many.kept[0] == SoftPurge(Selector(), 1.0, 1.0)
+
+
 def test_none_means_nobody() -> None:
     assert not SoftPurges()
     assert SoftPurges().ended(entry()) is None

@@ -86,6 +86,21 @@ def test_a_stored_answer_has_a_date_9110_6_6_1():
     assert found.fields["Date"] == print_date(NOW)
 
 
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ([], "bytes"),
+        ([("Accept-Ranges", "none")], "none"),
+        ([("Content-Type", "application/json")], None),
+        ([("Content-Type", "application/json"), ("Accept-Ranges", "bytes")], None),  # links in it are rewritten
+    ],
+)
+def test_ranges_are_offered_of_what_is_served_as_it_is_stored(fields, kept):
+    found = verdict("max-age=9", 200, *fields)
+    assert isinstance(found, Keep)
+    assert found.fields.get("Accept-Ranges") == kept
+
+
 @pytest.mark.parametrize(("policy", "kept"), [(RoutePolicy(), True), (RoutePolicy(ttl=5.0, override=True), False)])
 def test_a_cookie_is_kept_by_the_origins_word_alone(policy, kept):
     found = verdict("max-age=9", 200, ("Set-Cookie", "a=b"), policy=policy)

@@ -19,6 +19,7 @@ from passoproxy.core.oauth.transaction import (
     lost,
     may_present,
     remembered,
+    spent_since,
     taken_back,
     way_out,
 )
@@ -71,6 +72,8 @@ def test_replays(policy, presented, now, access_until, may):
         (PAIR, INTENT, 3, NotCommitted()),
         (PAIR, None, 3, NotCommitted()),
         (None, None, 0, NotCommitted()),
+        (PAIR, INTENT, 5, NotCommitted()),  # the generation that it follows was lost since
+        (None, None, 5, NotSent()),  # the pair was erased
         (PAIR, None, 2, NotSent()),
         (PAIR, INTENT, 2, AnswerUnknown(lost(INTENT))),
         (Pair("a", "def-1", generation=4), INTENT, None, NotSent()),
@@ -82,6 +85,21 @@ def test_replays(policy, presented, now, access_until, may):
 def test_way_out(pair, intent, follows, way):
     assert way_out(pair, intent, follows) == way
     assert concerns(intent, pair) is (intent is not None and pair == PAIR)
+
+
+@pytest.mark.parametrize(
+    ("intent", "pair", "spent"),
+    [
+        (None, PAIR, ""),
+        (INTENT, None, ""),
+        (INTENT, PAIR, ""),
+        (INTENT, Pair("a", "def-2", generation=4), INTENT.token),
+        (INTENT, Pair("a", None, generation=4), INTENT.token),
+        (INTENT, Pair("a", "def-1", generation=4), ""),  # the answer brought no new one
+    ],
+)
+def test_a_newer_generation_tells_the_fate_of_the_token_before(intent, pair, spent):
+    assert spent_since(intent, pair) == spent
 
 
 def test_spent_tokens_are_remembered_by_digest_and_bounded():

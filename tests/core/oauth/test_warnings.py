@@ -12,15 +12,18 @@ from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.warnings import (
     GRACE_SHARE,
     LONGEST_GRACE,
+    Alarmed,
     Kind,
     Level,
     Thresholds,
     Watch,
+    alarmed,
     deadline,
     level_of,
     looked,
     outlook,
     remaining,
+    resumed,
     spoken,
 )
 
@@ -296,3 +299,19 @@ def test_no_level_twice_between_two_recoveries(steps: list[tuple[float, str, flo
             order = ["log", "notify", "page"]
             assert not raised or order.index(word) > order.index(raised[-1])
             raised.append(word)
+
+
+def test_what_was_told_outlives_the_watch():
+    assert alarmed(Watch(), 50.0, 1000.0) is None
+    told = alarmed(Watch(Level.LOG, Level.PAGE, told_at=40.0), 50.0, 1000.0)
+    assert told == Alarmed(Level.PAGE, 990.0)
+    assert resumed(Watch(), told, 7.0, 1100.0) == Watch(Level.PAGE, Level.PAGE, told_at=-103.0)
+    assert resumed(Watch(), told, 7.0, 900.0) == Watch(Level.PAGE, Level.PAGE, told_at=7.0)  # the clock was set back
+    assert resumed(Watch(Level.LOG), None, 7.0, 900.0) == Watch(Level.LOG)
+
+
+def test_what_is_resumed_lasts_through_the_grace_after_a_start():
+    """A pair that is loaded is healthy until its first attempt has failed: that is no recovery."""
+    before = resumed(Watch(), Alarmed(Level.PAGE, 990.0), 0.0, 1000.0)
+    look = looked(before, shown(0.8 * HOUR, chain="healthy"), SHARES, HOUR, 0.0)
+    assert (look.telling, look.watch.level) == (None, Level.PAGE)

@@ -182,16 +182,17 @@ FILLING = {
     "/a": {"route": "one", "tags": ("t1", "t2")},
     "/a?q=1": {"route": "one", "tags": ("t2",)},
     "/a/b": {"route": "two", "tags": ()},
-    "/ab": {"route": "two", "tags": ("t1 t2",), "partition": "other"},
+    "/ab": {"route": "two", "tags": ("t1 t2",), "partition": "other", "private": True},
+    "/ac": {"route": "two", "tags": (), "partition": "other"},
     "/c": {"route": "", "tags": ("",)},
     LONG: {"route": "one", "tags": ("t3",)},
-    LONG + "1": {"route": "", "tags": ("t3\x1ft4",)},
+    LONG + "1": {"route": "", "tags": ("t3\x1ft4",), "private": True},
 }
 SELECTORS = [
     (Selector(target="/a"), {"/a"}),
     (Selector(target="/nowhere"), set()),
     (Selector(target=LONG), {LONG}),
-    (Selector(prefix="/a"), {"/a", "/a?q=1", "/a/b", "/ab"}),
+    (Selector(prefix="/a"), {"/a", "/a?q=1", "/a/b", "/ab", "/ac"}),
     (Selector(prefix="/a?*"), {"/a?q=1"}),
     (Selector(prefix=LONG), {LONG, LONG + "1"}),
     (Selector(prefix=""), set(FILLING)),
@@ -202,7 +203,10 @@ SELECTORS = [
     (Selector(tag=""), {"/c"}),
     (Selector(tag="t3"), {LONG}),
     (Selector(tag="t3\x1ft4"), {LONG + "1"}),
-    (Selector(partition="other"), {"/ab"}),
+    (Selector(partition="other"), {"/ab", "/ac"}),
+    (Selector(partition="other", private=True), {"/ab"}),
+    (Selector(partition=entry().partition, private=True), {LONG + "1"}),
+    (Selector(partition="oth", private=True), set()),
     (Selector(partition="oth"), set()),
     (Selector(key=entry("/a").key, target="/a"), {"/a"}),
     (Selector(key=entry("/a").key, target="/ab"), set()),
@@ -237,6 +241,17 @@ async def test_a_purge_counts_for_what_is_being_stored(store: EntryStore, select
     assert list(await store.select(entry().key)) == []
     await put(store, entry(), b"after it")
     assert await found(store, entry()) == b"after it"
+
+
+async def test_a_purge_of_what_is_private_counts_for_what_is_being_stored(store: EntryStore) -> None:
+    purge = Selector(partition=entry().partition, private=True)
+    own, open_to_all = await store.create(entry(0, private=True)), await store.create(entry(1))
+    told_late, anothers = await store.create(entry(2)), await store.create(entry(3, private=True, partition="other"))
+    assert await store.purge(purge) == 0
+    assert await own.commit() is None
+    assert await open_to_all.commit() is not None
+    assert await told_late.commit(entry(2, private=True)) is None
+    assert await anothers.commit() is not None
 
 
 async def test_a_purge_counts_also_against_the_head_given_at_the_commit(store: EntryStore) -> None:

@@ -11,7 +11,7 @@ import pytest
 from passoproxy.stores.entries import disk_bodies
 from passoproxy.stores.entries.disk_bodies import Bodies, make_private
 from passoproxy.stores.entries.names import body_name, row_name
-from tests.stores.entries.making import entry
+from tests.stores.entries.making import entry, open_below
 
 DATA = b"a body"
 DIGEST = sha256(DATA).hexdigest()
@@ -116,7 +116,6 @@ def test_an_error_that_is_no_loss_is_told(bodies: Bodies, monkeypatch: pytest.Mo
 
 def test_a_failing_read_closes_its_file(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> None:
     settle(bodies)
-    before = len(os.listdir("/proc/self/fd"))
 
     def refused(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
@@ -125,7 +124,7 @@ def test_a_failing_read_closes_its_file(bodies: Bodies, monkeypatch: pytest.Monk
         patch.setattr(os, "pread", refused)
         with pytest.raises(OSError, match="Input/output"):
             read(bodies)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(bodies.folder) == []
 
 
 def test_folders_that_were_taken_away_are_made_again(bodies: Bodies) -> None:

@@ -26,7 +26,11 @@ SELECTORS = st.one_of(
     st.builds(lambda value, star: Selector(prefix=value + star), TARGETS, st.sampled_from(["", "*"])),
     st.builds(lambda value: Selector(route=value), WORDS),
     st.builds(lambda value: Selector(tag=value), WORDS),
-    st.builds(lambda value: Selector(partition=value), st.sampled_from(["p", "q", "r"])),
+    st.builds(
+        lambda value, private: Selector(partition=value, private=private),
+        st.sampled_from(["p", "q", "r"]),
+        st.booleans(),
+    ),
     st.just(Selector()),
 )
 

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 from passoproxy.core.cache.entry import Selector
+from passoproxy.core.events import TaskFailed
+from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries import disk_clearing
 from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.disk_purge_jobs import CarryingOut
 from passoproxy.stores.entries.disk_purging import means_everything
+from passoproxy.stores.entries.disk_rows import Rows
+from passoproxy.stores.entries.scribe import Job
 from passoproxy.stores.entries.tiered import TieredStore
+from tests.fakes import RememberingObserver
 from tests.stores.entries.making import body_of, entry, found, put
 
 Opened = Callable[..., DiskStore]
@@ -162,7 +168,6 @@ async def test_a_folder_in_which_nothing_can_be_made_anew_is_emptied_row_by_row(
 ) -> None:
     store = opened()
     made = [await put(store, entry(n), b"body") for n in range(60)]
-    from passoproxy.errors import EntryStoreFailure
 
     def refused(rows: object) -> None:
         raise EntryStoreFailure("nothing can be made here")
@@ -208,3 +213,87 @@ async def put_or_purged(store: DiskStore, n: str) -> None:
     writer = await store.create(made)
     await writer.write(made.identifier.encode())
     await writer.commit()
+
+
+async def test_what_could_not_be_carried_out_is_tried_again(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = []
+
+    def refuse(self: CarryingOut, rows: object, changes: object) -> None:
+        failed.append(self)
+        raise EntryStoreFailure("not now")
+
+    monkeypatch.setattr(disk_clearing, "AGAIN_SECONDS", 0.05)
+    store = opened(few=0)
+    gone = [await put(store, entry(n), b"gone") for n in range(20)]
+    with monkeypatch.context() as patched:
+        patched.setattr(CarryingOut, "apply", refuse)
+        assert await store.purge(TAG) == 20
+        while len(failed) < 2:
+            await asyncio.sleep(0.01)
+        assert await found(store, gone[0]) is None
+    await all_gone(store, tmp_path / "cache")
+    assert (await store.stats()).entries == 0
+
+
+async def test_a_fault_in_carrying_out_is_told_and_the_purge_stays_in_force(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_clearing, "AGAIN_SECONDS", 0.05)
+    told = RememberingObserver()
+    store = opened(few=0, observer=told)
+    gone = [await put(store, entry(n), b"gone") for n in range(5)]
+    with monkeypatch.context() as patched:
+        patched.setattr(disk_clearing.Clearing, "_window", lambda self, after, selector: 1 / 0)
+        assert await store.purge(TAG) == 5
+        while not told.of(TaskFailed):
+            await asyncio.sleep(0.01)
+        assert [await found(store, each) for each in gone] == [None] * 5
+    await all_gone(store, tmp_path / "cache")
+
+
+async def test_many_rows_are_looked_through_window_by_window(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A range of targets: what lies before and behind it is not looked at, what lies within is met once."""
+    monkeypatch.setattr(disk_clearing, "_WINDOW", 7)
+    monkeypatch.setattr(disk_clearing, "_TOGETHER", 3)
+    store = opened(few=0)
+    for n in range(90):
+        await put(store, entry(n, target=f"/{'abc'[n % 3]}/{n}" + "/x" * (300 if n % 10 == 0 else 0)), b"body")
+    assert await store.purge(Selector(prefix="/b/*")) == 30
+    await all_gone(store, tmp_path / "cache")
+    left = [each.target[:2] async for each in store.entries(Selector())]
+    assert sorted(set(left)) == ["/a", "/c"]
+    assert len(left) == 60 == len(bodies(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("writing", [False, True], ids=["reading", "writing"])
+async def test_who_is_at_work_while_another_process_begins_anew_turns_to_the_new_database(
+    opened: Opened, writing: bool
+) -> None:
+    """What fails in a database that was taken away tells nothing of the one that lies there now."""
+    store, other = opened(), opened()
+    await put(store, entry(1), b"gone")
+    await put(other, entry(2), b"gone")
+    seen = []
+
+    def begun_anew(rows: Rows, *_: object) -> int:
+        seen.append(rows)
+        if len(seen) == 1:
+            store._database.replace(store._database.rows())
+            raise FileNotFoundError(2, "No such file or directory")
+        return rows.entry_count()
+
+    class Asking(Job):
+        apply = staticmethod(begun_anew)
+
+    if writing:
+        assert await other._write(Asking()) == 0
+    else:
+        assert await other._call(lambda: other._lookup._ask(begun_anew, -1)) == 0
+    assert len(seen) == 2
+    assert seen[0] is not seen[1]
+    await put(other, entry(3), b"kept")
+    assert await found(store, entry(3)) == b"kept"

@@ -16,17 +16,17 @@ SELECTOR = st.one_of(
     st.builds(Selector, prefix=TARGET),
     st.builds(Selector, route=WORD),
     st.builds(Selector, tag=WORD),
-    st.builds(Selector, partition=WORD),
+    st.builds(Selector, partition=WORD, private=st.booleans()),
     st.just(Selector()),
 )
 
 
 @settings(max_examples=300)
-@given(SELECTOR, TARGET, WORD, WORD, st.lists(WORD, max_size=3))
+@given(SELECTOR, TARGET, WORD, WORD, st.lists(WORD, max_size=3), st.booleans())
 def test_hints_never_contradict_the_entry(
-    selector: Selector, target: str, route: str, partition: str, tags: list[str]
+    selector: Selector, target: str, route: str, partition: str, tags: list[str], private: bool
 ) -> None:
-    made = entry(target=target, route=route, partition=partition, tags=tuple(tags))
+    made = entry(target=target, route=route, partition=partition, tags=tuple(tags), private=private)
     hints, span = hints_of(made), range_of(selector)
     assert judged(selector, hints) in (None, selector.matches(made))
     if selector.matches(made) and span is not None:

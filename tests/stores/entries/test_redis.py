@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from passoproxy.core.cache.entry import Selector
+from passoproxy.core.cache.soft_purges import SoftPurge, SoftPurges
 from passoproxy.core.events import EntriesEvicted, StoreFailed, TaskFailed
 from passoproxy.errors import BodyBroken, EntryStoreFailure
 from passoproxy.ports import read_whole
 from passoproxy.stores.entries import redis_listening, redis_scripts
-from passoproxy.stores.entries.redis import RedisStore, for_a_week
+from passoproxy.stores.entries.redis import SKEW_SECONDS, RedisStore, for_a_week
 from passoproxy.stores.entries.redis_link import RedisAway
+from passoproxy.stores.entries.redis_view import Known, View
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import RememberingObserver
 from tests.redis_server import RedisServer
@@ -69,6 +71,111 @@ async def test_a_purge_is_heard_by_every_memory_when_it_is_answered(joined: Join
         assert await mine.purge(selector) == 1
         assert await found(other, made) is None
         assert await found(mine, made) is None
+
+
+# ---- soft purges -------------------------------------------------------------------------------------------------------
+
+SOFT = SoftPurge(Selector(tag="country/de"), 100.0)
+LENIENT = replace(SOFT, leeway=SKEW_SECONDS)
+
+
+async def test_a_soft_purge_is_heard_by_every_memory_when_it_is_answered(joined: Joined) -> None:
+    shared, others = joined(), joined()
+    mine, other = TieredStore(8 << 20, shared), TieredStore(8 << 20, others)
+    made = await put(mine, entry())
+    await mine.settled()
+    assert await found(other, made) == b"body"
+    told: list[tuple[SoftPurge, ...]] = []
+    other.on_purged = lambda: told.append(others.current(0.0).kept)
+    for n in range(5):
+        before, generation = others.current(0.0), other.generation()
+        await shared.add(replace(SOFT, at=100.0 + n))
+        assert len(others.current(0.0).kept) == len(shared.current(0.0).kept) == n + 1
+        assert others.current(0.0) is not before
+        assert others.current(0.0) is others.current(0.0)
+        assert other.generation() > generation
+        assert await found(other, made) == b"body"  # nothing stored is touched
+        assert len(told[-1]) == n + 1
+    assert others.current(0.0).kept[0] == LENIENT
+
+
+async def test_who_comes_later_learns_of_soft_purges_with_the_first_look(joined: Joined) -> None:
+    first = joined()
+    await first.add(SOFT)
+    made = await put(first, entry())
+    late = joined()
+    tiered = TieredStore(8 << 20, late)
+    told: list[tuple[SoftPurge, ...]] = []
+    tiered.on_purged = lambda: told.append(late.current(0.0).kept)
+    assert late.current(0.0).kept == ()
+    assert await found(tiered, made) == b"body"
+    assert told == [(LENIENT,)]
+
+
+async def test_soft_purges_of_several_at_once_are_all_kept(joined: Joined) -> None:
+    stores = [joined() for _ in range(3)]
+    await asyncio.gather(*(store.add(replace(SOFT, at=float(n))) for n, store in enumerate(stores * 2)))
+    assert {len(store.current(0.0).kept) for store in stores} == {6}
+
+
+async def test_a_purge_of_everything_ends_soft_purges_too(joined: Joined) -> None:
+    one, other = joined(), joined()
+    await other.select("x" * 64)
+    await one.add(SOFT)
+    await one.purge(Selector())
+    await until(lambda: one.current(0.0).kept == other.current(0.0).kept == ())
+    await one.add(SOFT)
+    assert other.current(0.0).kept == (LENIENT,)
+
+
+async def test_damaged_soft_purges_mean_everything(joined: Joined, redis_server: RedisServer) -> None:
+    await joined().add(SOFT)
+    with redis_server.client() as client:
+        client.hset(f"{PREFIX}meta", "soft", b"{")
+    late = joined()
+    before = time.time()
+    await late.select("x" * 64)
+    (everything,) = late.current(0.0).kept
+    assert everything.selector == Selector()
+    assert everything.at >= before
+
+
+async def test_a_soft_purge_is_refused_while_the_store_is_away(joined: Joined, redis_server: RedisServer) -> None:
+    store = joined(connect_seconds=0.05, answer_seconds=0.1)
+    await put(store, entry())
+    redis_server.kill()
+    with pytest.raises(RedisAway):
+        await store.add(SOFT)
+    assert store.current(0.0).kept == ()
+
+
+async def test_a_store_where_others_purge_all_the_time_refuses_one_more(joined: Joined) -> None:
+    store = joined()
+    await store.select("x" * 64)
+
+    async def overtaken(*_: object) -> int:
+        return 0
+
+    store._purging.soften = overtaken  # type: ignore[method-assign, assignment]
+    with pytest.raises(EntryStoreFailure, match="nothing was purged"):
+        await store.add(SOFT)
+
+
+def test_an_answer_that_was_overtaken_is_not_taken_for_news() -> None:
+    view = View()
+    now = Known("e", 5, (), 2, SoftPurges([SOFT]))
+    view.learn(now)
+    for older in (Known("e", 4, (), 2, now.soft), Known("e", 5, (), 1)):
+        view.learn(older)
+        assert view.known is now
+    view.set_back()  # a store that came back older is believed
+    view.learn(Known("e", 4))
+    assert view.known == Known("e", 4)
+    view.learn(now)
+    assert view.known is now
+
+
+# ---- changes ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_change_is_heard_soon(joined: Joined) -> None:

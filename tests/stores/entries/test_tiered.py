@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
-from passoproxy.core.cache.entry import Selector
+from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import BytesBody
 from passoproxy.stores.entries import tiered
@@ -125,6 +125,44 @@ async def test_what_others_change_is_followed(opened: Opened) -> None:
     assert list(await one.select(first.key)) == []
     assert await other.purge(Selector()) == 1
     assert await found(one, entry(1)) is None
+
+
+async def test_it_tells_when_others_have_purged(opened: Opened) -> None:
+    one, other = TieredStore(MEMORY, opened()), TieredStore(MEMORY, opened())
+    told: list[int] = []
+    one.on_purged = lambda: told.append(1)
+    await put(one, entry())
+    await one.settled()
+    await one.purge(Selector(tag="nothing"))
+    await put(other, entry(1))
+    await other.settled()
+    await one.select("x" * 64)
+    assert told == []  # its own, and what changes nothing
+    for selector in (Selector(tag="nothing"), Selector(key="soft purge"), Selector()):
+        before, generation = one.purges(), one.generation()
+        await other.purge(selector)
+        assert one.purges() > before
+        assert one.generation() > generation
+        told.clear()
+        await one.select("x" * 64)
+        assert told
+
+
+async def test_what_is_learnt_while_it_looks_counts_for_what_it_found(opened: Opened) -> None:
+    one, disk, other = TieredStore(MEMORY, opened()), opened(), opened()
+    await put(other, entry())
+    told: list[int] = []
+    one.on_purged = lambda: told.append(1)
+    select = one._slow.select
+
+    async def purged_meanwhile(key: str) -> Sequence[Entry]:
+        found = await select(key)
+        await disk.purge(Selector(tag="nothing"))
+        return found
+
+    one._slow.select = purged_meanwhile  # type: ignore[method-assign]
+    await one.select(entry().key)
+    assert told == [1]
 
 
 async def test_after_more_changes_than_are_remembered_memory_starts_anew(opened: Opened) -> None:

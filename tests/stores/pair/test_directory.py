@@ -479,3 +479,82 @@ def test_kill_9_before_every_system_call_of_a_refresh(folder):
         (2, True, False),
         (2, False, False),
     }
+
+
+def test_a_generation_that_nobody_has_read_is_not_written_over(store, folder):
+    """A file that is open to others stops the reading; a login meanwhile begins at generation 1 again."""
+    store.commit(PAIR)
+    store.save_record(ChainRecord("healthy", spent=("digest",)))
+    store.release()
+    for name in ("pair.1.json", "record.json"):
+        (folder / name).chmod(0o644)
+    before = {name: (folder / name).read_bytes() for name in ("pair.1.json", "record.json")}
+    again = DirectoryPairStore(folder, wall=lambda: 2000.0)
+    again.acquire()
+    with pytest.raises(PairStoreFailure, match="open to others"):
+        again.load_record()
+    with pytest.raises(PairStoreFailure, match="open to others"):
+        again.load()
+    newer = replace(PAIR, access_token="access-2", refresh_token="def-2")
+    again.commit(newer)
+    again.save_record(ChainRecord("healthy"))
+    assert (again.load(), again.load_record()) == (newer, ChainRecord("healthy"))
+    assert (folder / "pair.1.json.damaged-2000").read_bytes() == before["pair.1.json"]
+    assert (folder / "record.json.unread-2000").read_bytes() == before["record.json"]
+    again.commit(newer)  # its own generation may be written again
+    assert len(list(folder.glob("pair.1.json*"))) == 2
+    again.release()
+
+
+def test_a_record_that_is_no_file_is_moved_away(store, folder):
+    (folder / "elsewhere").write_text("{}")
+    (folder / "record.json").symlink_to(folder / "elsewhere")
+    store.save_record(ChainRecord("healthy"))
+    assert (folder / "record.json.unread-1000").is_symlink()
+    assert store.load_record().state == "healthy"
+    assert (folder / "elsewhere").read_text() == "{}"
+
+
+def test_a_lock_that_somebody_removed_is_made_again(store, folder):
+    store.reserve()
+    (folder / "lock").unlink()
+    with pytest.raises(PairStoreFailure):
+        unwritable(store, folder)
+    store.reserve()
+    with pytest.raises(PairStoreOwned, match=str(os.getpid())):
+        DirectoryPairStore(folder).acquire()
+
+
+def unwritable(store: DirectoryPairStore, folder: Path) -> None:
+    """A lock that cannot be made, for whatever reason, stops a refresh and not the daemon."""
+    (folder / "lock").mkdir()
+    try:
+        store.reserve()
+    finally:
+        (folder / "lock").rmdir()
+
+
+def test_a_lock_that_another_process_made_anew_is_its_own(store, folder):
+    store.commit(PAIR)
+    (folder / "lock").unlink()
+    other = DirectoryPairStore(folder)
+    other.acquire()
+    other.commit(replace(PAIR, generation=2))
+    other.save_record(ChainRecord("healthy", spent=("digest",)))
+    for write in (store.reserve, lambda: store.commit(PAIR), lambda: store.save_record(ChainRecord("healthy"))):
+        with pytest.raises(PairStoreOwned):
+            write()
+    assert (other.load(), other.load_record().spent) == (replace(PAIR, generation=2), ("digest",))
+    store.commit(replace(PAIR, generation=3))  # an answer that came meanwhile is the only one there is
+    assert other.load() == replace(PAIR, generation=3)
+    store.release()  # what was held is let go, and the other's is untouched
+    with pytest.raises(PairStoreOwned):
+        store.acquire()
+    other.reserve()
+    other.release()
+    store.acquire()
+
+
+def test_a_store_that_was_not_taken_has_no_lock_to_prove(folder):
+    folder.mkdir(parents=True)
+    DirectoryPairStore(folder).reserve()

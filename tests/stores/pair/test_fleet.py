@@ -80,7 +80,7 @@ class FakeHolder:
         self.taken.append(force)
         return self.snapshot()
 
-    def add_login_pending(self, until: float) -> None:
+    def set_login_pending(self, until: float, by: str) -> None:
         self.taken.append(until)
 
     async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
@@ -196,7 +196,7 @@ async def test_a_401_and_orders_go_to_the_holder(sides):
         assert (await b.owner.order("export"))["refresh_token"] == "def-1"
         await b.owner.order("import", b"\x00document")
         assert holder.taken[-1] == b"\x00document"
-        await b.owner.order("login_pending", json.dumps({"until": 5.0}).encode())
+        await b.owner.order("login_pending", json.dumps({"until": 5.0, "by": "b"}).encode())
         assert holder.taken[-1] == 5.0
 
 

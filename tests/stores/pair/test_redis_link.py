@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import trustme
 
 from passoproxy.errors import ConfigurationError, Fault, PairStoreFailure
-from passoproxy.stores.pair.redis_link import Keys, RedisLink
+from passoproxy.stores.pair.redis_link import Keys, RedisLink, let_go
 from tests.redis_server import RedisServer, free_port
 
 ASK = "return {'asked'}"
@@ -113,3 +114,32 @@ def test_a_password_that_cannot_be_read_is_a_store_that_is_away(guarded):
 
     with pytest.raises(PairStoreFailure, match=r"store\.password_file"):
         RedisLink(guarded.url, unreadable).lua(ASK, ())
+
+
+@pytest.mark.parametrize("fault", [None, OSError("gone")])
+async def test_a_client_is_closed_to_its_end_although_whoever_closes_it_is_cancelled(fault):
+    may_end, ended = asyncio.Event(), []
+
+    class Client:
+        async def aclose(self) -> None:
+            await may_end.wait()
+            ended.append(True)
+            if fault is not None:
+                raise fault
+
+    closing = asyncio.create_task(let_go(Client()))
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert ended == [True]
+
+
+async def test_a_client_that_nobody_disturbs_is_closed(guarded):
+    client = RedisLink(guarded.url, lambda: "geheim").asynchronous()
+    await client.ping()
+    await let_go(client)
+    assert [each for each in client.connection_pool._available_connections if each.is_connected] == []

@@ -1,0 +1,124 @@
+"""Promises about the pair that only whole processes can break: workers, followers, restarts, and people who remove what they should not."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passoproxy.host.volatile import volatile
+from tests.journeys.conftest import Stand, ask, until
+from tests.journeys.test_following import TARGET, presented_again, role, second
+
+pytestmark = pytest.mark.slow
+
+
+def token(stand: Stand) -> Any:
+    return stand.status()["token"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_auto_leaves_with_a_full_tank_however_many_workers_there_are(stand: Stand, workers: int) -> None:
+    """Workers follow the process that owns the pair, and end with it: they are nobody who would go on with it."""
+    stand.configure(server={"listen": f"127.0.0.1:{stand.port}", "workers": workers})
+    stand.start_sandbox("--lifetime", "60s")
+    stand.start_daemon()
+    stand.login()
+    shown = token(stand)
+    time.sleep(max(0.0, shown["obtained_at"] + 6.5 - time.time()))  # a tenth of its life
+    assert token(stand)["generation"] == shown["generation"] == 1
+    assert stand.stop_daemon() == 0
+    state = Path(stand.settings["state"]["directory"])
+    newest = max(int(path.name.split(".")[1]) for path in state.glob("pair.*.json"))
+    assert newest == (1 if volatile(state) else 2)
+    assert again(stand) == []
+
+
+def again(stand: Stand) -> list[int]:
+    """How often refresh tokens were presented that were so more than once."""
+    requests = stand.journal()["requests"]
+    return presented_again(each for each in requests if each["grant_type"] == "refresh_token")
+
+
+def begin(stand: Stand) -> tuple[str, dict[str, str]]:
+    """A login in a browser at this daemon's page: where it leads, and the browser's cookie."""
+    begun = ask(stand.admin_port, "/oauth/start", headers={"Sec-Fetch-Site": "none"})
+    assert begun.status in (302, 303), begun
+    return begun.headers["location"], {"Cookie": begun.headers["set-cookie"].split(";")[0]}
+
+
+def test_a_login_denied_at_the_follower_ends_the_waiting_at_the_owner(stand: Stand) -> None:
+    stand.start_sandbox("--lifetime", "60s")
+    stand.start_daemon()
+    other = second(stand)
+    other.configure(
+        **{**other.settings, "oauth": {**other.settings["oauth"], "redirect_url": f"{other.admin}/oauth/callback"}}
+    )
+    other.start_daemon()
+    assert (role(stand), role(other)) == ("owner", "following")
+    where, cookie = begin(other)
+    assert until(lambda: token(stand)["login_until"], 5)
+    assert stand.post("/api/v2/unlisted", {}).json["code"] == "token_unavailable"
+    back = urllib.parse.urlsplit(other.approve(where, "deny"))
+    ask(other.admin_port, f"{back.path}?{back.query}", headers=cookie)
+    assert until(lambda: token(stand)["login_until"] is None, 5)
+    for each in (stand, other):
+        assert until(lambda: each.get(TARGET).json["code"] == "authorization_required", 5)  # noqa: B023
+
+
+def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> None:
+    told = stand.folder / "told"
+    hook = stand.folder / "hook.py"
+    hook.write_text(f"import sys; open({str(told)!r}, 'a').write(sys.stdin.readline())\n")
+
+    def levels() -> list[str]:
+        return [json.loads(line)["level"] for line in told.read_text().splitlines()] if told.exists() else []
+
+    stand.configure(alerts={"command": f"{sys.executable} {hook}"})
+    stand.start_sandbox("--lifetime", "1h")
+    stand.start_daemon()
+    stand.login()
+    stand.fault("revoked")
+    stand.run("token", "refresh", "--config", str(stand.config))
+    assert until(lambda: levels() == ["page"], 15), levels()
+    memory = Path(stand.settings["state"]["directory"]) / "alarm.json"
+    assert until(memory.exists, 5)
+    assert memory.stat().st_mode & 0o777 == 0o600
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        stand.stop_daemon(how)
+        stand.start_daemon()
+        assert token(stand)["chain"] == "dead"
+    stand.fault()
+    assert levels() == ["page"]
+    stand.login()
+    assert until(lambda: levels() == ["page", "recovered"], 15), levels()
+    assert until(lambda: not memory.exists(), 5)
+    stand.stop_daemon()
+    stand.start_daemon(ready=True)
+    assert levels() == ["page", "recovered"]
+
+
+def test_two_daemons_of_which_somebody_removed_the_lock_are_one_again_before_a_token_is_presented(stand: Stand) -> None:
+    """Whoever takes a lock for stale and removes it makes a second owner; the first one notices before it presents anything."""
+    stand.start_sandbox("--lifetime", "60s")
+    stand.start_daemon()
+    stand.login()
+    (Path(stand.settings["state"]["directory"]) / "lock").unlink()
+    other = second(stand)
+    other.start_daemon()
+    assert until(lambda: role(other) == "owner", 10)
+    before = token(stand)["generation"]
+    stand.run("token", "refresh", "--config", str(stand.config))  # reaches the first one, or the second one by then
+    assert until(lambda: (role(stand), role(other)) == ("following", "owner"), 15), (role(stand), role(other))
+    assert until(lambda: stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0, 15)
+    assert until(lambda: token(stand)["generation"] == token(other)["generation"] > before, 15)
+    assert stand.get(TARGET).status == other.get(TARGET).status == 200
+    assert again(stand) == []
+    assert other.stop_daemon() == 0
+    assert until(lambda: role(stand) == "owner", 10)
