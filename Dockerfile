@@ -1,13 +1,18 @@
 # syntax=docker/dockerfile:1
 
-FROM python:3.11-slim-bookworm AS build
+# to pin it: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
 WORKDIR /src
-RUN python -m venv /opt/passoproxy
+# without pip, which nothing needs at run time
+RUN python -m venv --without-pip /opt/passoproxy
 COPY pyproject.toml README.md LICENSE ./
 COPY passoproxy ./passoproxy
-RUN /opt/passoproxy/bin/pip install --no-cache-dir --no-compile .
+# with bytecode: whoever runs it cannot write any, and would compile everything at each start
+RUN pip --python /opt/passoproxy/bin/python install --no-cache-dir '.[redis]'
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/passoproxy/bin:$PATH \
@@ -22,6 +27,7 @@ USER 10001:10001
 VOLUME ["/var/lib/passoproxy"]
 EXPOSE 8610 8611
 STOPSIGNAL SIGTERM
+# it lives, with a pair or without; where admin.listen is another port, this is to be another too
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8611, timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["passoproxy"]

@@ -56,7 +56,8 @@ def _show(found: Data) -> None:
     if token.get("remedy"):
         say(f"\nwhat to do: {token['remedy']}")
     for warning in _parts(found, "warnings"):
-        say(f"\nwarning: {warning.get('detail')}")
+        at = number(warning, "at")
+        say(f"\nwarning{'' if at is None else f' of {moment(at)}'}: {warning.get('detail')}")
     errors = _parts(found, "recent_errors")[:MOST_ERRORS]
     if errors:
         say("\nrecent errors")

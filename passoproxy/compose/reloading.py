@@ -62,10 +62,11 @@ class Reloading:
     def __init__(self, wired: Wired, read: Callable[[], Loaded], environ: Mapping[str, str] | None = None) -> None:
         self._wired, self._read, self._started = wired, read, wired.loaded.settings
         self._environ = os.environ if environ is None else environ
+        self._refused = False
 
     async def __call__(self) -> dict[str, object]:
         """What was applied, and all that needs a restart since the start, by key. Raises ConfigurationError where nothing was changed."""
-        wired = self._wired
+        wired, before = self._wired, self._wired.loaded.warnings
         wired.observer(Lifecycle("reloading"))
         try:
             loaded = self._read()
@@ -74,7 +75,13 @@ class Reloading:
             self._apply(loaded)
         except PassoproxyError as error:
             wired.observer(Warned("reload_refused", f"the configuration was not reloaded and nothing changed: {error}"))
+            self._refused = True
             raise
+        if self._refused:
+            self._refused = False
+            wired.observer(Warned("reload_refused", "the configuration could be reloaded again", over=True))
+        for code in sorted({each.code for each in before} - {each.code for each in loaded.warnings}):
+            wired.observer(Warned(code, f"{code}: the configuration gives no cause for it any more", over=True))
         for warning in loaded.warnings:
             wired.observer(Warned(warning.code, str(warning)))
         said = f"changed: {', '.join(live) or 'nothing'}"

@@ -184,10 +184,14 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something an operator should know, with what to do; `code` is a stable word (`state_volatile`, `key_unused`)."""
+    """Something an operator should know, with what to do; `code` is a stable word (`state_volatile`, `key_unused`).
+
+    `over`: what was warned of under that code is so no longer, and `detail` says so.
+    """
 
     code: str
     detail: str
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ def _next_refresh(token: Part, now: float) -> str:
 
 
 def _actions(token: Part, page_token: str) -> str:
-    able = token.get("chain", "none") in ("healthy", "retrying", "unknown")
+    able = token.get("chain", "none") in ("healthy", "retrying", "unknown") and token.get("handed_over_at") is None
     refresh = form("/page/refresh", page_token, '<button id="refresh">Refresh now</button>') if able else ""
     if token.get("grant") in _NO_PERSON:
         return f'<div class="actions">{refresh}</div>' if refresh else ""
@@ -245,11 +245,15 @@ def _errors(status: Part) -> str:
 
 
 def _warnings(status: Part) -> str:
-    told = status.get("warnings") or []
-    return "".join(
-        f'<div class="note">{e(warning["detail"] if isinstance(warning, Mapping) else warning)}</div>'
-        for warning in told
-    )
+    return "".join(f'<div class="note">{_warning(told)}</div>' for told in status.get("warnings") or [])
+
+
+def _warning(told: Part | str) -> str:
+    if not isinstance(told, Mapping):
+        return e(told)
+    at = told.get("at")
+    when = f'<span class="when">{e(date_and_time(at))}</span> ' if at is not None else ""
+    return f"{when}{e(told['detail'])}"
 
 
 def _footer(status: Part) -> str:

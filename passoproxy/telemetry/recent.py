@@ -33,7 +33,7 @@ class Recent:
         self._wall = wall
         self._requests: deque[tuple[float, RequestAnswered]] = deque(maxlen=keep)
         self._errors: deque[tuple[float, Event]] = deque(maxlen=keep)
-        self._warnings: dict[str, Warned] = {}
+        self._warnings: dict[str, tuple[float, Warned]] = {}
         self._by_cache: Counter[str] = Counter()
         self._broken = self._refused = 0
         self._rate = _Rate()
@@ -52,7 +52,7 @@ class Recent:
         elif type(event) is RequestRejected:
             self._refused += 1
         elif type(event) is Warned and (event.code in self._warnings or len(self._warnings) < 100):
-            self._warnings[event.code] = event
+            self._warnings[event.code] = (now, event)
         if say(event).level in _LOUD and type(event) is not Warned:
             self._errors.append((now, event))
 
@@ -61,7 +61,7 @@ class Recent:
         taken: Lately = {
             "requests": [[at, asdict(event)] for at, event in self._requests],
             "errors": [[at, *plain(event)] for at, event in self._errors],
-            "warnings": [asdict(told) for told in self._warnings.values()],
+            "warnings": [[at, asdict(told)] for at, told in self._warnings.values()],
             "by_cache": dict(self._by_cache),
             "broken": self._broken,
             "refused": self._refused,
@@ -79,8 +79,10 @@ class Recent:
         """Remembers what another process remembered, as if it had happened here."""
         self._requests.extend((at, RequestAnswered(**event)) for at, event in taken["requests"])
         self._errors.extend((at, event_of(name, members)) for at, name, members in taken["errors"])
-        for told in taken["warnings"]:
-            self._warnings.setdefault(told["code"], Warned(**told))
+        for at, told in taken["warnings"]:
+            known = self._warnings.get(told["code"])
+            if known is None or known[0] < at:
+                self._warnings[told["code"]] = (at, Warned(**told))
         self._by_cache.update(taken["by_cache"])
         self._broken += taken["broken"]
         self._refused += taken["refused"]
@@ -94,8 +96,9 @@ class Recent:
             "origin": self._origin.shown(self.redactor),
             "recent_errors": [self._error(at, event) for at, event in reversed(self._errors)],
             "warnings": [
-                {"code": self.redactor.text(told.code), "detail": self.redactor.text(told.detail)}
-                for told in self._warnings.values()
+                {"code": self.redactor.text(told.code), "detail": self.redactor.text(told.detail), "at": at}
+                for at, told in self._warnings.values()
+                if not told.over
             ],
         }
 

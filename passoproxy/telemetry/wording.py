@@ -97,8 +97,8 @@ def say(event: Event) -> Said:
             return _of_the_cache(event)
         case Lifecycle(phase, detail):
             return Said("info", _with(_LIFECYCLE.get(phase, phase), detail), {"phase": phase})
-        case Warned(code, detail):
-            return Said("warning", detail, {"code": code})
+        case Warned(code, detail, over):
+            return Said("info" if over else "warning", detail, {"code": code})
         case TaskFailed(where, detail):
             return Said("error", f"an unexpected fault in {where}: {detail}", {}, f"task {where}")
         case _:
@@ -146,7 +146,10 @@ def _of_the_pair(event: TokenRefreshed | RefreshFailed | ChainChanged | PairNotS
             return Said(bad, _with(f"the access token is {access}, the refresh chain {chain}", reason), details)
         case PairNotSaved(detail):
             return Said(
-                "error", f"the new pair lives in memory only, it cannot be written: {detail}", {}, "pair unsaved"
+                "error",
+                f"what is new of the pair is in memory only, it cannot be written: {detail}",
+                {},
+                "pair unsaved",
             )
         case PairFileDamaged(detail):
             return Said("error", f"a stored pair cannot be understood: {detail}")

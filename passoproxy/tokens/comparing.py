@@ -25,7 +25,7 @@ class Comparing:
             return
         self._said = ahead
         if ahead == 0.0:
-            self._observe(Warned("clock_wrong", f"the clock agrees with the provider's again (by {source})"))
+            self._observe(Warned("clock_wrong", f"the clock agrees with the provider's again (by {source})", over=True))
             return
         side = "ahead of" if ahead > 0 else "behind"
         text = f"this machine's clock is {abs(ahead):.0f} s {side} the provider's (by {source}); set it right, for example with NTP"

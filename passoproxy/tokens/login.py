@@ -13,7 +13,7 @@ from typing import Protocol
 from passoproxy.core.oauth.grants import Callback, authorization_url, equal, read_callback, spoken
 from passoproxy.core.oauth.replies import Misconfigured
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.errors import CommandFailure, PassoproxyError, PersonNeeded, ServiceUnreachable
+from passoproxy.errors import CommandFailure, PairStoreFailure, PassoproxyError, PersonNeeded, ServiceUnreachable
 from passoproxy.ports import Clock, RawAnswer
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.orders import first_of
@@ -149,13 +149,20 @@ class Logins:
         self._leaving.set()
 
     async def logout(self) -> str:
-        """Revokes the pair where the provider can, and has it erased in any case; says what came of it. PersonNeeded where there is none."""
+        """Revokes the pair where the provider can, and has it erased in any case; says what came of it.
+
+        PersonNeeded where there is none; PairStoreFailure, which says whether it is revoked, where it cannot be erased.
+        """
         document = await self._keeper.export()
         if self._keeper.snapshot().handed_over_at is not None:
             await self._keeper.forget()
             return "erased here, and not revoked: it was handed over, and whoever has it goes on with it"
         revoked, said = await self._revoked(document)
-        await self._keeper.forget(revoked=revoked)
+        try:
+            await self._keeper.forget(revoked=revoked)
+        except PairStoreFailure as fault:
+            done = "revoked at the provider, but not erased here" if revoked else "neither revoked nor erased here"
+            raise PairStoreFailure(f"the pair is {done}: {fault}; then run 'passoproxy logout' again") from fault
         return said
 
     async def _revoked(self, document: dict[str, object]) -> tuple[bool, str]:

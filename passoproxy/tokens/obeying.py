@@ -149,6 +149,7 @@ class Obeying:
         else:
             self._renewing.use(pair, then=(Happening.LOST,), reason=AGAIN)
         holding.saved = saved
+        self._granted_again()
         if returns and holding.next_at is not None:
             holding.next_at = holding.now()  # renewed at once, so that the copy that was given away is worth nothing
         return holding.snapshot()
@@ -230,6 +231,11 @@ class Obeying:
             Warned("grant_withdrawn", "the provider refuses both tokens before their time: the grant was withdrawn")
         )
         await self._withdrawn(holding.partition)
+
+    def _granted_again(self) -> None:
+        if self._withdrawn_generation:
+            self._withdrawn_generation = 0
+            self._observe(Warned("grant_withdrawn", "another pair is in use: the grant was given again", over=True))
 
 
 def _moved_to(intent: Intent | None, pair: Pair) -> Intent | None:

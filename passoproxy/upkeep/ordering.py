@@ -69,7 +69,10 @@ def _fields_of(given: object) -> list[tuple[str, str]]:
             for line in given:
                 name, colon, value = str(line).partition(":")
                 if not colon:
-                    raise UsageFailure(f"headers: name and value are expected, as in 'Accept: text/html', not {line!r}")
+                    begins = (name.split() or [""])[0]  # no more of it: the rest may be a secret
+                    raise UsageFailure(
+                        f"headers: name and value are expected, as in 'Accept: text/html'; the line that begins with {begins!r} has no colon"
+                    )
                 pairs.append((name.strip(), value.strip()))
         case _:
             raise UsageFailure("headers: an object of names and values is expected")

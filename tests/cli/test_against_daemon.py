@@ -67,7 +67,7 @@ def test_status_with_warnings_and_errors(run: Run, at: list[str], it: Running, s
     shared.do(happen())
     for terminal in (False, True):
         said = run("status", *at, terminal=terminal).out
-        assert "\nwarning: every machine [::1] may ask\n" in said
+        assert re.search(r"\nwarning of \d\d:\d\d:\d\d: every machine \[::1\] may ask\n", said)
         errors = said[said.index("\nrecent errors\n") :].splitlines()[2:]
         assert len(errors) == 5
         assert "no answer [/bold]  /a/6?key=***" in errors[0]

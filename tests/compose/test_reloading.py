@@ -133,9 +133,18 @@ async def test_a_configuration_that_does_not_do_changes_nothing(stand: Stand, se
     assert told.code == "reload_refused"  # type: ignore[attr-defined]
 
 
-async def test_warnings_come_again(stand: Stand) -> None:
+async def test_warnings_come_again_and_go(stand: Stand) -> None:
+    def told() -> list[tuple[str, bool]]:
+        return [(event.code, event.over) for event in stand.observer.of(Warned)]  # type: ignore[attr-defined]
+
     await stand.with_(tracing={"otlp_endpoint": "http://localhost:4318"})
-    assert [event.code for event in stand.observer.of(Warned)] == ["key_unused"]  # type: ignore[attr-defined]
+    assert told() == [("key_unused", False)]
+    with pytest.raises(ConfigurationError):
+        await stand.with_(upstream={"queue_timeout": "never"})
+    await stand.with_()
+    assert told() == [("key_unused", False), ("reload_refused", False), ("reload_refused", True), ("key_unused", True)]
+    await stand.with_()
+    assert len(told()) == 4
 
 
 async def test_another_proxy_leads_origin_and_provider(away: Stand) -> None:

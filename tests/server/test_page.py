@@ -77,6 +77,7 @@ def token(**more: Any) -> Reader:
         ),
         (token(role="following"), ["Another process holds the pair and renews it; this one follows."], []),
         (token(role="owner"), [], ["follows"]),
+        (token(chain="unknown", handed_over_at=NOW - 9), ["Authorise"], ["Refresh now", "Authorise again"]),
         (token(saved=False), ["held in memory only"], []),
         (token(next_refresh_at=NOW - 5), ["Next refresh now"], []),
         (token(obtained_at=None), ["9 d 6 h"], []),
@@ -123,8 +124,12 @@ def test_an_origin_that_was_not_asked_and_the_workers() -> None:
 
 
 def test_warnings_stand_on_top() -> None:
-    text = read(healthy() | {"warnings": [{"code": "c", "detail": "state is on tmpfs"}, "plain words"]}).text
-    assert text.index("state is on tmpfs") < text.index("plain words") < text.index("Runway")
+    text = read(
+        healthy()
+        | {"warnings": [{"code": "c", "detail": "state is on tmpfs", "at": NOW}, {"detail": "no time"}, "plain words"]}
+    ).text
+    assert "Tue 14 Nov 2023, 22:13 UTC state is on tmpfs" in text
+    assert text.index("state is on tmpfs") < text.index("no time") < text.index("plain words") < text.index("Runway")
 
 
 @pytest.mark.parametrize("document", [{}, {"token": None}, {"token": {}, "cache": {}, "requests": {}, "origin": {}}])

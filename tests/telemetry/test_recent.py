@@ -148,13 +148,31 @@ def test_errors_are_kept_and_quiet_events_are_not() -> None:
 
 
 def test_a_warning_stands_once_with_its_latest_words() -> None:
-    seen = recent(FakeClock())
+    clock = FakeClock()
+    seen = recent(clock)
     seen(Warned("state_volatile", "old"))
+    clock.step(5)
     seen(Warned("state_volatile", "new"))
-    assert part(seen, "warnings") == [{"code": "state_volatile", "detail": "new"}]
+    assert part(seen, "warnings") == [{"code": "state_volatile", "detail": "new", "at": clock.wall()}]
     for number in range(200):
         seen(Warned(str(number), "many"))
     assert len(part(seen, "warnings")) == 100
+
+
+def test_a_warning_that_is_over_is_shown_no_longer_wherever_it_ended() -> None:
+    clock = FakeClock()
+    parent, worker = recent(clock), recent(clock)
+    parent(Warned("store_away", "away"))
+    parent(Warned("key_unused", "stands"))
+    clock.step(1)
+    worker(Warned("store_away", "back", over=True))
+    late = worker.taken()
+    clock.step(1)
+    parent.add(late)
+    assert [each["code"] for each in part(parent, "warnings")] == ["key_unused"]
+    parent(Warned("store_away", "away again"))
+    parent.add(late)  # what was told later holds
+    assert [each["detail"] for each in part(parent, "warnings")] == ["away again", "stands"]
 
 
 def test_no_secret_of_any_event_is_shown(every_event: list[Event], secrets: tuple[str, ...]) -> None:

@@ -111,7 +111,12 @@ from passoproxy.telemetry.wording import say
             "the access token is valid, the refresh chain retrying",
             {"access": "valid", "chain": "retrying", "runway": "1 min"},
         ),
-        (PairNotSaved("disk full"), "error", "the new pair lives in memory only, it cannot be written: disk full", {}),
+        (
+            PairNotSaved("disk full"),
+            "error",
+            "what is new of the pair is in memory only, it cannot be written: disk full",
+            {},
+        ),
         (PairFileDamaged("pair.json"), "error", "a stored pair cannot be understood: pair.json", {}),
         (
             RunwayWarned("raised", "log", "503", "wait", 60.0, 1_700_000_000.0),
@@ -156,6 +161,7 @@ from passoproxy.telemetry.wording import say
         (Lifecycle("ready", "on :1"), "info", "ready to serve: on :1", {"phase": "ready"}),
         (Lifecycle("dreaming"), "info", "dreaming", {"phase": "dreaming"}),
         (Warned("key_unused", "x is not used yet"), "warning", "x is not used yet", {"code": "key_unused"}),
+        (Warned("store_away", "it is back", over=True), "info", "it is back", {"code": "store_away"}),
         (TaskFailed("keeper", "KeyError"), "error", "an unexpected fault in keeper: KeyError", {}),
     ],
 )

@@ -26,6 +26,7 @@ def test_once_per_change():
         comparing.look(reply(offset))
     told = [(each.code, each.detail) for each in observer.of(Warned)]
     assert {code for code, _ in told} == {"clock_wrong"}
+    assert [each.over for each in observer.of(Warned)] == [False, False, True, False]
     assert [detail.partition(" (")[0] for _, detail in told] == [
         "this machine's clock is 599 s ahead of the provider's",
         "this machine's clock is 900 s behind the provider's",

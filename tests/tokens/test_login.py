@@ -12,6 +12,7 @@ from passoproxy.core.oauth.terms import Provider
 from passoproxy.errors import (
     CommandFailure,
     ConfigurationError,
+    PairStoreFailure,
     PersonNeeded,
     ServiceUnreachable,
     TokenAnswerLost,
@@ -266,6 +267,25 @@ async def test_logout_erases_even_where_the_provider_is_away():
     async with Scene(reply(503), provider=REVOKING) as scene:
         await scene.life.keeper.install(json.dumps({"access_token": "a"}).encode())
         assert "not revoked" in await scene.logins.logout()
+        assert scene.life.keeper.current() is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([reply(200, b"")] * 4, "revoked at the provider, but not erased here"),
+        ([reply(503)] * 4, "neither revoked nor"),
+    ],
+)
+async def test_logout_says_what_is_done_where_the_pair_cannot_be_erased(answers: list[TokenReply], said: str):
+    async with Scene(*answers, provider=REVOKING) as scene:
+        await scene.life.keeper.install(json.dumps(GOOD).encode())
+        scene.life.store.failing = {"save_record", "erase"}
+        with pytest.raises(PairStoreFailure, match=f"{said}.*then run 'passoproxy logout' again"):
+            await scene.logins.logout()
+        assert scene.life.keeper.current() is not None
+        scene.life.store.failing = set()
+        await scene.logins.logout()
         assert scene.life.keeper.current() is None
 
 

@@ -35,6 +35,7 @@ async def test_once_for_a_pair_before_anybody_is_refused(life):
     assert life.withdrawals == [partition]
     assert [each.code for each in life.observer.of(Warned)] == ["grant_withdrawn"]
     await keeper.install(life.document())
+    assert [(each.code, each.over) for each in life.observer.of(Warned)][1:] == [("grant_withdrawn", True)]
     life.rotating.faults = [REFUSED]
     await life.clock.advance(400)
     await refused(keeper)

@@ -154,6 +154,6 @@ def _remedy(
     if not terms.needs_person:
         return "check that the provider can be reached and oauth.client_id and its secret are right"
     if standing.chain is Chain.RETRYING and left != 0:
-        return "none needed if the provider comes back in time; else run 'passoproxy login'"
+        return "none needed if that ends in time; else run 'passoproxy login'"
     where = f" or open {terms.link}" if terms.link else ""
     return f"run 'passoproxy login'{where}"

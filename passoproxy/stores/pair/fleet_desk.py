@@ -88,7 +88,7 @@ class FleetDesk:
                 Warned("store_away", f"{away}; the access token serves on, and nobody renews the pair until it is back")
             )
         elif not away and self._said:
-            self._observe(Warned("store_back", f"store.url {self._link.shown} is back"))
+            self._observe(Warned("store_away", f"store.url {self._link.shown} is back", over=True))
         self._said = away
 
     # ---- showing -------------------------------------------------------------------------------------------------------

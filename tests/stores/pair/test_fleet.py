@@ -250,16 +250,16 @@ async def test_a_store_that_goes_and_comes_is_told_once_each(sides, server):
         with pytest.raises(PairStoreFailure):
             await b.owner.order("refresh")
         server.start()
-        await said(a, "store_back")
+        await said(a, "store_away", over=True)
         # the first lease had ended: the heart took it up again, or the instance steps down and may take it anew
         if holder.role == "owner":
             assert (await b.owner.order("refresh"))["generation"] == 1
-    assert [event.code for event in a.observer.of(Warned)] == ["store_away", "store_back"]
+    assert [event.code for event in a.observer.of(Warned)] == ["store_away", "store_away"]
 
 
-async def said(side: Side, code: str) -> None:
+async def said(side: Side, code: str, *, over: bool = False) -> None:
     for _ in range(1500):
-        if any(event.code == code for event in side.observer.of(Warned)):
+        if any((event.code, event.over) == (code, over) for event in side.observer.of(Warned)):
             return
         await asyncio.sleep(0.01)
     raise AssertionError(side.observer.events)
