@@ -146,7 +146,7 @@ class Daemon:
 
     def _warn(self, wired: Wired) -> None:
         for warning in self.loaded.warnings:
-            wired.observer(Warned(warning.code, str(warning)))
+            wired.observer(Warned(warning.code, str(warning), about=warning.key))
         folder = wired.state_folder
         if self.loaded.settings.oauth.grant == "authorization_code" and (why := volatile(folder)):
             text = f"state.directory {folder} {why}: the pair is gone with a restart of the machine or container; give it a durable folder"

@@ -80,10 +80,12 @@ class Reloading:
         if self._refused:
             self._refused = False
             wired.observer(Warned("reload_refused", "the configuration could be reloaded again", over=True))
-        for code in sorted({each.code for each in before} - {each.code for each in loaded.warnings}):
-            wired.observer(Warned(code, f"{code}: the configuration gives no cause for it any more", over=True))
+        stand = {(each.code, each.key) for each in loaded.warnings}
+        for code, key in sorted({(each.code, each.key) for each in before} - stand):
+            said = f"{key or 'the configuration'} gives no cause for the warning {code} any more"
+            wired.observer(Warned(code, said, over=True, about=key))
         for warning in loaded.warnings:
-            wired.observer(Warned(warning.code, str(warning)))
+            wired.observer(Warned(warning.code, str(warning), about=warning.key))
         said = f"changed: {', '.join(live) or 'nothing'}"
         if waiting:
             said += f"; needs a restart: {', '.join(waiting)}"

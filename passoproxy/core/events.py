@@ -186,12 +186,14 @@ class Lifecycle:
 class Warned:
     """Something an operator should know, with what to do; `code` is a stable word (`state_volatile`, `key_unused`).
 
-    `over`: what was warned of under that code is so no longer, and `detail` says so.
+    `over`: what was warned of under that code is so no longer, and `detail` says so. `about` tells warnings of one code apart that stand
+    side by side, such as the keys of a configuration.
     """
 
     code: str
     detail: str
     over: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

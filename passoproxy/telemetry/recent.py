@@ -19,7 +19,7 @@ from passoproxy.telemetry.wording import say
 _SECONDS = 60
 """The window of rates, and the number of points in `per_second_lately`."""
 _LOUD = frozenset(("warning", "error"))
-
+_MOST_WARNINGS = 100
 
 Lately = dict[str, Any]
 """What a process remembers, as plain data."""
@@ -33,7 +33,7 @@ class Recent:
         self._wall = wall
         self._requests: deque[tuple[float, RequestAnswered]] = deque(maxlen=keep)
         self._errors: deque[tuple[float, Event]] = deque(maxlen=keep)
-        self._warnings: dict[str, tuple[float, Warned]] = {}
+        self._warnings: dict[tuple[str, str], tuple[float, Warned]] = {}
         self._by_cache: Counter[str] = Counter()
         self._broken = self._refused = 0
         self._rate = _Rate()
@@ -51,8 +51,8 @@ class Recent:
             self._origin.tell(now, event)
         elif type(event) is RequestRejected:
             self._refused += 1
-        elif type(event) is Warned and (event.code in self._warnings or len(self._warnings) < 100):
-            self._warnings[event.code] = (now, event)
+        elif type(event) is Warned:
+            self._warn(now, event)
         if say(event).level in _LOUD and type(event) is not Warned:
             self._errors.append((now, event))
 
@@ -80,14 +80,20 @@ class Recent:
         self._requests.extend((at, RequestAnswered(**event)) for at, event in taken["requests"])
         self._errors.extend((at, event_of(name, members)) for at, name, members in taken["errors"])
         for at, told in taken["warnings"]:
-            known = self._warnings.get(told["code"])
+            warned = Warned(**told)
+            known = self._warnings.get((warned.code, warned.about))
             if known is None or known[0] < at:
-                self._warnings[told["code"]] = (at, Warned(**told))
+                self._warn(at, warned)
         self._by_cache.update(taken["by_cache"])
         self._broken += taken["broken"]
         self._refused += taken["refused"]
         self._rate.add(taken["rate"])
         self._origin.add(taken["origin"])
+
+    def _warn(self, at: float, told: Warned) -> None:
+        name = (told.code, told.about)
+        if name in self._warnings or len(self._warnings) < _MOST_WARNINGS:
+            self._warnings[name] = (at, told)
 
     def summary(self) -> dict[str, object]:
         """`requests`, `origin`, `recent_errors` and `warnings` as `/api/status` shows them; the newest first, moments in epoch seconds."""

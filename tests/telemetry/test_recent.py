@@ -182,3 +182,12 @@ def test_no_secret_of_any_event_is_shown(every_event: list[Event], secrets: tupl
     shown = json.dumps(seen.summary())
     assert len(shown) > 1000
     assert not [secret for secret in secrets if secret in shown]
+
+
+def test_warnings_about_two_things_stand_side_by_side_and_end_alone() -> None:
+    seen = recent(FakeClock())
+    seen(Warned("key_unused", "one does nothing", about="one"))
+    seen(Warned("key_unused", "two does nothing", about="two"))
+    assert [each["detail"] for each in part(seen, "warnings")] == ["one does nothing", "two does nothing"]
+    seen(Warned("key_unused", "one is gone", over=True, about="one"))
+    assert [each["detail"] for each in part(seen, "warnings")] == ["two does nothing"]
