@@ -10,7 +10,6 @@ import contextlib
 import html.parser
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from passoproxy.compose import Wired
 from passoproxy.config.reading import load
 from passoproxy.daemon import Daemon
 from passoproxy.errors import CommandFailure, UsageFailure
+from passoproxy.host.free_ports import free_ports
 from passoproxy.sandbox.application import Sandbox
 from passoproxy.sandbox.options import SandboxOptions
 
@@ -94,7 +94,7 @@ async def stage(lifetime: float) -> AsyncIterator[Stage]:
     origin = await sandbox.start()
     try:
         with tempfile.TemporaryDirectory(prefix="passoproxy-demo-") as name:
-            proxy, admin = _free_ports(2)
+            proxy, admin = free_ports(2)
             config = Path(name) / "config.yaml"
             text = _CONFIGURATION.format(origin=origin, proxy=proxy, admin=admin, folder=name)
             config.write_bytes(b"")
@@ -185,14 +185,6 @@ class _Form(html.parser.HTMLParser):
             self.action = found.get("action", "")
         elif tag == "input" and "name" in found:
             self.fields[found["name"]] = found.get("value", "")
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 # ---- what is said ----------------------------------------------------------------------------------------------------

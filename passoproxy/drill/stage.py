@@ -7,7 +7,6 @@ import contextlib
 import json
 import resource
 import signal
-import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +21,7 @@ from passoproxy.drill.compression import Pace, SharedSeconds
 from passoproxy.drill.rehearsed import configuration, environment, write
 from passoproxy.drill.relay import Relay
 from passoproxy.errors import ServiceUnreachable
+from passoproxy.host.free_ports import free_ports
 from passoproxy.sandbox.application import Sandbox
 from passoproxy.sandbox.options import SandboxOptions
 
@@ -90,7 +90,7 @@ class Stage:
     async def enter(self, name: str = "first", *, pair: bool = False) -> Actor:
         """Starts a daemon on the one state folder. Raises ServiceUnreachable where it does not come up."""
         document = self.folder / "pair.json"
-        ports = _free_ports(2)
+        ports = free_ports(2)
         tree = configuration(
             self.settings,
             self.folder,
@@ -253,11 +253,3 @@ def _leave(path: Path, text: str) -> None:
     new.touch(mode=0o600)
     new.write_text(text)
     new.rename(path)
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

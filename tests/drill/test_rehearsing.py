@@ -88,21 +88,17 @@ def test_a_user_who_never_replays_loses_what_he_chose_to_lose(
     assert "0 of 1 kept; nothing was lost that could have been kept" in out
 
 
+def begun(tmp_path: Path) -> subprocess.Popen[bytes]:
+    """A drill of one trial, in a process of its own."""
+    words = ["-m", "passoproxy", "drill", "--config", str(tmp_path / "user.yaml"), "--fault", "refresh_5xx"]
+    return subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_is_stopped_leaves_nothing(how: signal.Signals, tmp_path: Path) -> None:
     users(tmp_path)
-    words = [
-        sys.executable,
-        "-m",
-        "passoproxy",
-        "drill",
-        "--config",
-        str(tmp_path / "user.yaml"),
-        "--fault",
-        "refresh_5xx",
-    ]
-    drill = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    drill = begun(tmp_path)
     stages = ".passoproxy-drill-*"
     assert until(lambda: list(tmp_path.glob(f"{stages}/refresh_5xx/state/pair.1.json")))
     actors = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
@@ -116,17 +112,7 @@ def test_one_that_is_stopped_leaves_nothing(how: signal.Signals, tmp_path: Path)
 @pytest.mark.timeout(60)
 def test_a_daemon_whose_director_was_killed_ends_by_itself(tmp_path: Path) -> None:
     users(tmp_path)
-    words = [
-        sys.executable,
-        "-m",
-        "passoproxy",
-        "drill",
-        "--config",
-        str(tmp_path / "user.yaml"),
-        "--fault",
-        "refresh_5xx",
-    ]
-    drill = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    drill = begun(tmp_path)
     assert until(lambda: list(tmp_path.glob(".passoproxy-drill-*/refresh_5xx/state/pair.1.json")))
     actors = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
     drill.kill()

@@ -14,6 +14,7 @@ from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import AuthorizationRequired, OriginUnreachable, Refusal, TokenUnavailable
 from passoproxy.ports import Body, BytesBody, Request, Response
 from passoproxy.proxy.parking import PATIENCE, Parking
+from passoproxy.tokens.orders import first_of
 from tests.fakes import ChunkedBody, FakeClock, request, response, settle
 
 READS = RoutePolicy(name="r", methods=("GET", "POST"), ttl=60, bypass_when=BypassPolicy(query_has=("mark",)))
@@ -44,13 +45,7 @@ class Keeper:
         self.turn = asyncio.Event()
 
     async def news(self, seconds: float) -> None:
-        tasks = [asyncio.ensure_future(each) for each in (self.turn.wait(), self.clock.sleep(seconds))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await first_of(self.turn.wait(), self.clock.sleep(seconds))
 
 
 @dataclass

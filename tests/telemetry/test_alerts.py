@@ -18,6 +18,7 @@ from passoproxy.core.oauth.warnings import Alarmed, Level, Thresholds
 from passoproxy.errors import AlertUndelivered, ConfigurationError
 from passoproxy.ports import AlertHook
 from passoproxy.telemetry.alerts import LONGEST_LOOK, MOST_WAITING, AlertPolicy, Alerts, alert
+from passoproxy.tokens.orders import first_of
 from tests.fakes import FakeClock, RememberingObserver, settle
 
 T0 = 1_700_000_000.0
@@ -67,13 +68,7 @@ class Pair:
         self.becomes(chain="healthy")
 
     async def news(self, seconds: float) -> None:
-        tasks = [asyncio.ensure_future(each) for each in (self.turn.wait(), self.clock.sleep(seconds))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await first_of(self.turn.wait(), self.clock.sleep(seconds))
 
 
 @dataclass

@@ -79,6 +79,13 @@ class Machine:
     def process(self) -> Process:
         return Process(self)
 
+    async def two(self, **document: float) -> tuple[Process, Process, Custody, Custody]:
+        """An owner with a pair (as `Life.document` makes it), and one that follows it: both processes, and their custodies."""
+        first, second = self.process(), self.process()
+        owner = await first.start()
+        await owner.install(first.life.document(**document))
+        return first, second, owner, await second.start()
+
 
 class Process:
     def __init__(self, machine: Machine) -> None:
@@ -120,10 +127,7 @@ class Process:
 
 async def test_the_first_owns_the_second_follows_and_takes_over() -> None:
     machine = Machine()
-    first, second = machine.process(), machine.process()
-    owner = await first.start()
-    await owner.install(first.life.document())
-    follower = await second.start()
+    first, second, owner, follower = await machine.two()
     assert (owner.role, follower.role) == ("owner", "following")
     assert follower.current() == owner.current()
     assert follower.partition == owner.partition
@@ -154,10 +158,7 @@ async def test_without_an_owner_to_follow_it_refuses() -> None:
 
 async def test_an_orderly_end_of_the_owner_is_a_takeover_too() -> None:
     machine = Machine()
-    first, second = machine.process(), machine.process()
-    owner = await first.start()
-    await owner.install(first.life.document())
-    follower = await second.start()
+    first, second, _, follower = await machine.two()
     machine.wire.cut.set()
     await first.stop()
     machine.wire.custody = None
@@ -168,10 +169,7 @@ async def test_an_orderly_end_of_the_owner_is_a_takeover_too() -> None:
 
 async def test_whoever_waits_while_roles_change_is_served() -> None:
     machine = Machine()
-    first, second = machine.process(), machine.process()
-    owner = await first.start()
-    await owner.install(first.life.document(expires_in=30))
-    follower = await second.start()
+    first, second, _, follower = await machine.two(expires_in=30)
     refused = follower.current()
     assert refused is not None
     await first.die()
@@ -185,10 +183,7 @@ async def test_whoever_waits_while_roles_change_is_served() -> None:
 
 async def test_a_takeover_that_fails_is_told_once_and_tried_again() -> None:
     machine = Machine()
-    first, second = machine.process(), machine.process()
-    owner = await first.start()
-    await owner.install(first.life.document())
-    follower = await second.start()
+    first, second, _, follower = await machine.two()
     machine.store.refuses = CannotCreate("/state/lock: cannot be locked")
     await first.die()
     await machine.clock.advance(3)
@@ -203,10 +198,7 @@ async def test_a_takeover_that_fails_is_told_once_and_tried_again() -> None:
 
 async def test_what_the_owner_could_not_save_serves_on_and_is_given_up_when_refused() -> None:
     machine = Machine()
-    first, second = machine.process(), machine.process()
-    owner = await first.start()
-    await owner.install(first.life.document())
-    follower = await second.start()
+    first, second, owner, follower = await machine.two()
     machine.store.failing = {"commit", "save_record", "keep_answer"}
     await owner.install(first.life.document())  # used, and not saved
     await settle()
@@ -231,10 +223,7 @@ async def test_what_the_owner_could_not_save_serves_on_and_is_given_up_when_refu
 @pytest.mark.parametrize("ends", ["renewed", "ended"])
 async def test_what_the_owner_left_unsaved_gives_way(ends: str) -> None:
     machine = Machine()
-    first, second = machine.process(), machine.process()
-    owner = await first.start()
-    await owner.install(first.life.document())
-    follower = await second.start()
+    first, second, owner, follower = await machine.two()
     machine.store.failing = {"commit", "save_record", "keep_answer"}
     await owner.install(first.life.document(expires_in=20))
     await settle()

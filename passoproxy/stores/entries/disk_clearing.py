@@ -12,6 +12,7 @@ from collections.abc import Callable
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries import purge_log
+from passoproxy.stores.entries.background import Background
 from passoproxy.stores.entries.disk_database import Database
 from passoproxy.stores.entries.disk_jobs import Premises
 from passoproxy.stores.entries.disk_matching import meant, perhaps
@@ -29,30 +30,17 @@ _START_SECONDS = 0.25
 """A memory tier takes its own entries out meanwhile, and has the interpreter for itself."""
 
 
-class Clearing:
-    """`give` hands the scribe a job. Looks for undone purges at the start, when asked, and now and then."""
+class Clearing(Background):
+    """`give` hands the scribe a job.
+
+    Looks for undone purges at the start, when asked, and now and then. A purge in whose midst it is stopped stays in force.
+    """
 
     def __init__(
         self, premises: Premises, database: Database, give: Callable[[Job], None], on_fault: Callable[[str], None]
     ) -> None:
         self._premises, self._database, self._give, self._on_fault = premises, database, give, on_fault
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="cache-clearing", daemon=True)
-
-    def start(self) -> None:
-        """Begins with what an earlier process has left."""
-        self._thread.start()
-
-    def ask(self) -> None:
-        """There is an undone purge."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Ends, also in the midst of a purge, which stays in force. Blocks."""
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join()
+        super().__init__("cache-clearing")
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from passoproxy.errors import EntryStoreFailure
+from passoproxy.stores.entries.background import Background
 from passoproxy.stores.entries.disk_bodies import Bodies
 from passoproxy.stores.entries.disk_database import Database
 from passoproxy.stores.entries.disk_rows import Row
@@ -27,8 +27,11 @@ _SLICE = 64
 _PAUSE = 0.002
 
 
-class Sweeping:
-    """A thread of its own. `sweep_out` has the scribe remove unsound rows, `correct` has it sum up the bodies' sizes anew."""
+class Sweeping(Background):
+    """Sweeps at the start, once an hour, and soon after it was asked because something was lost.
+
+    `sweep_out` has the scribe remove unsound rows, `correct` has it sum up the bodies' sizes anew.
+    """
 
     def __init__(
         self,
@@ -42,23 +45,7 @@ class Sweeping:
     ) -> None:
         self._folder, self._bodies, self._page, self._database = folder, bodies, page, database
         self._sweep_out, self._correct, self._on_fault = sweep_out, correct, on_fault
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="cache-sweeping", daemon=True)
-
-    def start(self) -> None:
-        """Begins, with a sweep."""
-        self._thread.start()
-
-    def ask(self) -> None:
-        """Something was lost: look through the folder soon."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Ends, also in the midst of a sweep. Blocks."""
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join()
+        super().__init__("cache-sweeping")
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from passoproxy.stores.entries.background import Background
 from passoproxy.stores.entries.disk_rows import DATABASE, JOURNALS
 from passoproxy.stores.entries.guarded_disk import BODIES
 
@@ -21,31 +22,23 @@ _ONE_BY_ONE = 16
 """With more new bodies than this, one sync of the file system is cheaper than one for each."""
 
 
-class Syncing:
-    """A thread of its own for one cache folder."""
+class Syncing(Background):
+    """Runs for one cache folder from the moment it is made; syncs what is left when it is stopped."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._unsynced: list[str] = []
         self._is_due = False
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="cache-syncing", daemon=True)
-        self._thread.start()
+        super().__init__("cache-syncing")
+        self.start()
 
     def note(self, names: Sequence[str]) -> None:
         """Something was written: these bodies, and rows."""
         with self._lock:
             self._unsynced.extend(names)
             self._is_due = True
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Syncs what is left and ends. Blocks."""
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join()
+        self.ask()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
