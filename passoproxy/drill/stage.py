@@ -31,6 +31,9 @@ ASKED_EVERY = 0.1
 START = 30.0
 """Real seconds that a daemon may take to be there on a busy machine."""
 
+USUAL_START = 1.0
+"""Real seconds within which a daemon is there on a machine that is not too busy; what it takes beyond that, the machine was late."""
+
 TARGET = "/api/v2/account/subscription"
 
 
@@ -82,6 +85,8 @@ class Stage:
     lowest_runway: float | None = None
     last: dict[str, Any] = field(default_factory=dict)
     began: float = 0.0
+    start_took: float = 0.0
+    """Real seconds that the last daemon took to be there."""
     opened: bool = False
     """Whether a daemon with a pair has been there: what the client sees counts from then on."""
 
@@ -111,6 +116,7 @@ class Stage:
             "config": str(config),
         }
         part.write_text(json.dumps({**words, "pair": str(document) if pair else None}))
+        starting = self.pace.now()
         with (self.folder / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "passoproxy.drill.actor", str(part),
@@ -119,6 +125,8 @@ class Stage:
         actor = Actor(name, ports[0], ports[1], process)
         self.actors = [each for each in self.actors if each.alive] + [actor]
         up = await self.comes(lambda: self.status(actor), START)
+        self.start_took = self.pace.real(self.pace.now() - starting)
+        self.late.raise_to(self.start_took - USUAL_START)
         if up and pair:
             # issued only now, so that a slow start of ours takes nothing from its life
             self.began = self.pace.now()
