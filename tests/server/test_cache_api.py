@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from passoproxy.errors import UsageFailure
@@ -33,6 +34,31 @@ async def test_a_list_is_whole_however_long(count: int) -> None:
     assert (status, len(found)) == (200, count)
     assert [each["url"] for each in found] == [f"/{number}" for number in range(count)]
     assert "X-Passoproxy-More" not in fields
+
+
+async def test_a_long_list_goes_out_with_a_turn_for_others_between_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also to one who takes it as fast as it is written, where a write waits for nothing."""
+    turns, written = 0, list[int]()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def written_at_once(reply: web.StreamResponse, data: bytes) -> None:
+        written.append(turns)
+        await write(reply, data)
+
+    write = web.StreamResponse.write
+    monkeypatch.setattr(web.StreamResponse, "write", written_at_once)
+    others = asyncio.create_task(take_turns())
+    daemon = FakeDaemon(listed=[{"url": f"/{number}" * 100} for number in range(1000)])
+    status, found, _ = await ask(daemon, "GET", "/api/cache/entries")
+    others.cancel()
+    assert (status, len(found)) == (200, 1000)
+    assert len(written) > 4
+    assert len(set(written)) == len(written)
 
 
 async def test_a_list_that_is_cut_short_says_so() -> None:
