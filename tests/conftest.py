@@ -8,7 +8,15 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "quick",
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(
+        os.environ.get("PASSOPROXY_CI")
+    ),  # what CI says of a commit it says again; chance explores elsewhere
+)
 settings.load_profile("quick")
 
 LONG_SERIES = 900
@@ -41,6 +49,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _figures.append((report.nodeid, report.capstdout.strip()))
 
 
+RAN_TO_ITS_END = "passoproxy/ran_to_its_end"
+"""Under this name pytest's cache says whether failed tests are all that was wrong (tests/failed_last.py)."""
+
 _skipped: list[str] = []
 _figures: list[tuple[str, str]] = []
 """What long series printed: the figures that the project speaks of."""
@@ -49,6 +60,10 @@ _figures: list[tuple[str, str]] = []
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if _skipped:
         session.exitstatus = 1
+    cache = session.config.cache
+    if cache is not None and not hasattr(session.config, "workerinput"):
+        only_failures = exitstatus == pytest.ExitCode.TESTS_FAILED and not _skipped
+        cache.set(RAN_TO_ITS_END, only_failures)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
