@@ -90,6 +90,7 @@ class Operations(Protocol):
 class Facts:
     """What the daemon says of itself; `draining` and `starting` rule readiness.
 
+    `cache_folder` is empty where entries live in the shared `store`.
     `workers` are the processes that serve, none where this one does.
     `ports` are those that the proxy listens on, `authorities` the names under which it may stand in a URL.
     """
@@ -100,6 +101,7 @@ class Facts:
     origin: str = ""
     max_cache_bytes: int = 0
     cache_folder: str = ""
+    store: str = ""
     cache_mode: str = "routes"
     offline: bool = False
     listeners: tuple[str, ...] = ()
@@ -211,7 +213,8 @@ class Control:
             "memory_bytes": sum(tier.bytes_used for tier in facts.tiers if tier.tier == "memory"),
             "evictions": facts.store_stats.evictions,
             "mode": facts.cache_mode,
-            "directory": facts.cache_folder,
+            "directory": facts.cache_folder or None,
+            "store": facts.store or None,
         }
 
     def _probe(self) -> Data:

@@ -151,6 +151,9 @@ class Daemon:
         if self.loaded.settings.oauth.grant == "authorization_code" and (why := volatile(folder)):
             text = f"state.directory {folder} {why}: the pair is gone with a restart of the machine or container; give it a durable folder"
             wired.observer(Warned("state_volatile", text))
+        if why := wired.cover.previous_key:
+            everywhere = "" if wired.fleet is None else "; remove it when every instance of the fleet says so"
+            wired.observer(Warned("previous_key", f"state.previous_key_file {why}{everywhere}"))
 
     async def _listen(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
         settings = self.loaded.settings

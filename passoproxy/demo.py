@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urljoin
 
 import aiohttp
@@ -198,12 +199,17 @@ def _say_where(at: Stage) -> None:
     _say("passoproxy demo: a simulated provider and API, and an authorised proxy in front of it\n")
     _say(f"  proxy        {at.proxy}   applications ask here, and know nothing of OAuth")
     _say(f"  status page  {at.admin}  the runway, the cache, live traffic")
-    _say(f"  sandbox      {at.origin}   the simulated Dataservice; its journal: {at.origin}/__sandbox/journal\n")
+    _say(f"  sandbox      {at.origin}   the simulated Dataservice")
+    _say(f"  its journal  {at.origin}/__sandbox/journal   what really arrived there\n")
     _say("Requests to paste:\n")
     for name, target in SAMPLES:
-        output = " -o conditions.pdf" if target.split("?")[0].endswith("/pdf") else ""
-        _say(f"  # {name}\n  curl -i{output} '{at.proxy}{target}'")
+        # the head goes to the terminal, and the file holds the document alone
+        how = "-D - -o conditions.pdf" if target.split("?")[0].endswith("/pdf") else "-i"
+        _say(f"  # {name}\n  curl {how} '{at.proxy}{target}'")
     _say("\nEach of them asked twice:\n")
+
+
+_LONGEST = "Cache-Status"
 
 
 def _say_samples(samples: list[Sample]) -> None:
@@ -218,7 +224,7 @@ def _say_samples(samples: list[Sample]) -> None:
         )
         for sample in samples
     ]
-    columns = ("resource", "status", "Cache-Status", "time", "size", "runway")
+    columns = ("resource", "status", _LONGEST, "time", "size", "runway")
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             _say("  ".join(cell.ljust(width) for cell, width in zip(row, _widths(columns, rows), strict=True)).rstrip())
@@ -228,13 +234,18 @@ def _say_samples(samples: list[Sample]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
-    for name in columns:
-        table.add_column(name, justify="right" if name in ("time", "size", "runway") else "left", no_wrap=True)
+    console, widths = Console(highlight=False), dict(zip(columns, _widths(columns, rows), strict=True))
+    # on a narrow terminal only the longest column gives way; two spaces stand between columns
+    room = console.width - sum(width + 2 for name, width in widths.items() if name != _LONGEST)
+    widths[_LONGEST] = max(len(_LONGEST), min(widths[_LONGEST], room))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, width in widths.items():
+        justify: Literal["left", "right"] = "right" if name in ("time", "size", "runway") else "left"
+        table.add_column(name, justify=justify, no_wrap=True, width=width)
     for row in rows:
         style = "green" if row[2].startswith("hit") else ""
         table.add_row(*(Text(cell, style if place == 2 else "") for place, cell in enumerate(row)))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:

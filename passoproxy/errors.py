@@ -26,7 +26,7 @@ class Refusal(PassoproxyError):
     """An answer of the proxy's own: a problem document with `code`, `status`, `title` and the text as `detail`.
 
     `fields` are further header fields of the answer (`Allow`, `Retry-After`, `WWW-Authenticate`), in order.
-    `proxy_error` is the error type for `Proxy-Status` (RFC 9209 §2.3); empty where the registry has none that fits.
+    `proxy_error` is the error type for `Proxy-Status` (RFC 9209 §2.3).
     """
 
     title: ClassVar[str] = "Refused"
@@ -108,7 +108,12 @@ class OriginInvalid(Refusal):
 class Offline(Refusal):
     """Nothing stored, and the origin must not be asked."""
 
-    code, status, title, proxy_error = "offline", 504, "Nothing stored, and the origin is not to be asked", ""
+    code, status, title, proxy_error = (
+        "offline",
+        504,
+        "Nothing stored, and the origin is not to be asked",
+        "proxy_internal_response",
+    )
 
 
 class HostNotAllowed(Refusal):
@@ -266,8 +271,20 @@ class PairStoreFailure(PassoproxyError):
     """The pair's folder cannot be read or written now; the text names the file."""
 
 
+class PairStoreAway(PairStoreFailure):
+    """A shared store cannot be reached now; the text names it."""
+
+    exit_code = 69
+
+
 class PairStoreOwned(PassoproxyError):
     """Another process holds the pair's folder; the text names it where known."""
+
+
+class OwnerUnknown(PairStoreOwned):
+    """A shared store cannot be asked who owns the pair, which until then is another's."""
+
+    exit_code = 69
 
 
 class PairStoreUnproven(PairStoreFailure):

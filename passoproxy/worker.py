@@ -112,6 +112,8 @@ class Life:
         self._part = part
         wired = wire(loaded, told, clock=clock, observer=self._observing(told.observer()), part=part)
         self._wired = wired
+        if part.holder is None:
+            await wired.keeper.open()  # whose entries are meant, before the first question
         stack.push_async_callback(wired.store.close)
         stack.push_async_callback(wired.road.caching.close)
         stack.push_async_callback(wired.road.pool.close)

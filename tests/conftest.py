@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,21 @@ settings.load_profile("quick")
 
 LONG_SERIES = 900
 """Seconds after which a slow test counts as hanging, unless it says otherwise."""
+
+
+LOOPBACK = "127.0.0.1,localhost,::1"
+
+
+def pytest_configure() -> None:
+    """What surrounds the tests leads none of them elsewhere."""
+    # In the background of a script a shell ignores SIGINT, and so would every process that a test starts and interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # curl and requests would ask a proxy of the machine for what listens on loopback.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (LOOPBACK, os.environ.get(name))))
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,7 +76,7 @@ _figures: list[tuple[str, str]] = []
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if _skipped:
         session.exitstatus = 1
-    cache = session.config.cache
+    cache = getattr(session.config, "cache", None)  # none where pytest runs without its cache
     if cache is not None and not hasattr(session.config, "workerinput"):
         only_failures = exitstatus == pytest.ExitCode.TESTS_FAILED and not _skipped
         cache.set(RAN_TO_ITS_END, only_failures)

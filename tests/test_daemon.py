@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import os
@@ -49,15 +50,16 @@ def own_threads() -> set[str]:
     return {each.name for each in threading.enumerate() if not each.name.startswith("asyncio_")}
 
 
-def sockets() -> int:
-    """Sockets that this process has open and that listen."""
-    count = 0
+def sockets() -> set[object]:
+    """Where this process listens."""
+    found: set[object] = set()
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
                 with socket.socket(fileno=os.dup(int(name))) as sock:
-                    count += sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    return count
+                    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        found.add(sock.getsockname())
+    return found
 
 
 # ---- start and end ---------------------------------------------------------------------------------------------------
@@ -77,9 +79,9 @@ async def test_it_answers_and_leaves_nothing_behind(tmp_path: Path) -> None:
         await settle()
         gc.collect()
         await settle()
-        assert asyncio.all_tasks() == tasks
-        await until(lambda: own_threads() == threads)
-        assert sockets() == open_before
+        assert asyncio.all_tasks() <= tasks
+        await until(lambda: own_threads() <= threads)
+        assert sockets() <= open_before
 
 
 async def test_what_is_told_from_start_to_end(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ async def test_a_static_daemon_ends_at_once(tmp_path: Path) -> None:
     token.touch(mode=0o600)
     token.write_text("a-static-token")
     place = Place(tmp_path)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         async with running(place, oauth={"grant": "static", "static_token_file": str(token)}) as it:
             assert it.wired.keeper.snapshot().access == "valid"
             assert it.wired.control.readiness(strict=True) == (True, "ready", "")
@@ -492,11 +494,11 @@ def test_socket_activation(tmp_path: Path) -> None:
             cwd=Path(__file__).parents[1],
         )
     try:
-        with socket.create_connection(("127.0.0.1", port), 20) as client:  # waits in the queue until it is there
+        with socket.create_connection(("127.0.0.1", port), 60) as client:  # waits in the queue until it is there
             client.sendall(b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.1 503"
         child.terminate()
-        assert child.wait(20) == 0
+        assert child.wait(60) == 0
     finally:
         child.kill()
         child.communicate()
@@ -521,12 +523,15 @@ async def test_what_the_service_manager_is_told(tmp_path: Path, monkeypatch: pyt
         return heard
 
     with manager:
+        # all the while: what finds its queue full is not told
+        asyncio.get_running_loop().add_reader(manager, listen)
         async with sandboxed(tmp_path) as place, running(place, authorised=True) as it:
             await until(lambda: sum(each == "WATCHDOG=1\n" for each in listen()) >= 3)
             await until(lambda: any(each.startswith("STATUS=ready;") for each in listen()))
             it.daemon.reload_soon()
             await it.daemon._reloading  # type: ignore[misc]
         listen()
+        asyncio.get_running_loop().remove_reader(manager)
     ready = [each for each in heard if each.startswith("READY=1\nSTATUS=")]
     assert len(ready) == 2
     reloading = next(each for each in heard if each.startswith("RELOADING=1\nMONOTONIC_USEC="))
@@ -551,3 +556,17 @@ async def test_a_volatile_state_folder_is_warned_about(tmp_path: Path, monkeypat
         warned = {each["code"]: each["detail"] for each in it.wired.control.status()["warnings"]}
     assert "is in memory (tmpfs)" in warned["state_volatile"]
     assert "upstream.daily_budget" in warned["key_unused"]
+
+
+async def test_whether_the_previous_key_may_go_is_told(tmp_path: Path) -> None:
+    keys = {}
+    for name in ("old", "new"):
+        keys[name] = tmp_path / name
+        keys[name].write_text(base64.b64encode(name.encode() * 16)[:43].decode() + "=")
+        keys[name].chmod(0o600)
+    async with running(Place(tmp_path), state={"key_file": str(keys["old"])}) as it:
+        assert "previous_key" not in {each["code"] for each in it.wired.control.status()["warnings"]}
+    given = {"key_file": str(keys["new"]), "previous_key_file": str(keys["old"])}
+    async with running(Place(tmp_path), state=given) as it:
+        warned = {each["code"]: each["detail"] for each in it.wired.control.status()["warnings"]}
+    assert warned["previous_key"].startswith("state.previous_key_file is not needed for ")

@@ -63,11 +63,26 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     assert run(stay=False) == 0
     said = out.getvalue()
-    assert said.count("curl -i") == len(SAMPLES)
+    assert said.count("curl -i '") == len(SAMPLES) - 1
+    assert said.count("curl -D - -o conditions.pdf '") == 1
     assert said.count("hit; ttl=") == len(SAMPLES)
     assert said.count("fwd=uri-miss") == len(SAMPLES)
     assert ("\x1b[32mhit" in said) is terminal
     assert "status page  http://127.0.0.1:" in said
+
+
+def test_a_narrow_terminal_shortens_the_longest_column_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    stored = "passoproxy; fwd=uri-miss; fwd-status=200; stored; ttl=3599; detail=OVERRIDE"
+    demo._say_samples([Sample("Conditions as PDF", "first", 200, stored, 0.0123, 6_090, 3599.0)])
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    row = next(line for line in lines if "Conditions as PDF" in line)
+    for whole in ("200", "fwd=uri-miss", "12.3 ms", "6,090 B", "59 min 59 s"):
+        assert whole in row
 
 
 def test_a_sample_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +15,10 @@ from passoproxy.errors import CommandFailure, UsageFailure
 commands = typer.Typer(no_args_is_help=True, help="Inspect, purge and fill the cache.")
 commands.command("warm")(warm)
 
-MethodOption = Annotated[str, typer.Option("--method", "-X", help="The method; POST with --data.", show_default=False)]
-DataOption = Annotated[str | None, typer.Option("--data", help="The body of a POST that was stored.")]
+MethodOption = Annotated[
+    str, typer.Option("--method", "-X", metavar="METHOD", help="The method; POST with --data.", show_default=False)
+]
+DataOption = Annotated[str | None, typer.Option("--data", metavar="BODY", help="The body of a POST that was stored.")]
 
 
 @commands.command("stats")
@@ -33,7 +36,7 @@ def stats(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             ("bytes", f"{size(number(found, 'bytes'))} of {size(number(found, 'max_bytes'))}"),
             ("in memory", size(number(found, "memory_bytes"))),
             ("evictions", str(found.get("evictions", 0))),
-            ("folder", str(found.get("directory", "-"))),
+            ("store", str(found["store"])) if found.get("store") else ("folder", str(found.get("directory") or "-")),
         )
     )
 
@@ -42,10 +45,10 @@ def stats(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def list_entries(
     config: ConfigOption = None,
     as_json: JsonOption = False,
-    prefix: Annotated[str | None, typer.Option("--prefix", help="Only URLs that begin so.")] = None,
-    route: Annotated[str | None, typer.Option("--route", help="Only entries of this route.")] = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="Only entries with this tag.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 1000,
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="URL", help="Only URLs that begin so.")] = None,
+    route: Annotated[str | None, typer.Option("--route", metavar="NAME", help="Only entries of this route.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only entries with this tag.")] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=100_000, help="At most so many.")] = 1000,
 ) -> None:
     """List what is stored."""
     from passoproxy.cli.handle import handle
@@ -56,6 +59,9 @@ def list_entries(
     found = handle(config).entries(chosen, limit)
     if as_json:
         say_json(found)
+        return
+    if not found and sys.stdout.isatty():
+        say("nothing of that is stored" if chosen else "nothing is stored")
         return
     rows = [
         (
@@ -99,13 +105,13 @@ def purge(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     url: Annotated[
-        str | None, typer.Option("--url", help="This exact path and query, all methods and variants.")
+        str | None, typer.Option("--url", metavar="URL", help="This exact path and query, all methods and variants.")
     ] = None,
     prefix: Annotated[
-        str | None, typer.Option("--prefix", help="Every URL that begins so; * at the end allowed.")
+        str | None, typer.Option("--prefix", metavar="URL", help="Every URL that begins so; * at the end allowed.")
     ] = None,
-    route: Annotated[str | None, typer.Option("--route", help="Every entry of a route.")] = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="Every entry with a tag.")] = None,
+    route: Annotated[str | None, typer.Option("--route", metavar="NAME", help="Every entry of a route.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Every entry with a tag.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
     soft: Annotated[
         bool, typer.Option("--soft", help="Only end their freshness: they serve on where stale answers may.")
@@ -122,6 +128,8 @@ def purge(
         chosen["all"] = True
     if len(chosen) != 1:
         raise UsageFailure("choose exactly one of --url, --prefix, --route, --tag, --all")
+    if "" in chosen.values():
+        raise UsageFailure(f"--{next(iter(chosen))} is empty; name what to purge, or --all for everything")
     if data is not None:
         if url is None:
             raise UsageFailure("--data goes with --url")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.options import ConfigOption, JsonOption, UnreadConfigOption, load
 from passoproxy.cli.speaking import note, say, say_json, table
 from passoproxy.errors import CannotCreate, CommandFailure
 
@@ -45,12 +45,15 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         say_json({**shown(loaded), "sources": dict(loaded.sources)})
         return
-    table(("key", "value", "from"), [(key, value, loaded.sources.get(key, "default")) for key, value in flat(loaded)])
+    rows = [(key, value, loaded.sources.get(key, "default")) for key, value in flat(loaded)]
+    table(("key", "value", "from"), rows, whole=("key",))
 
 
 @commands.command("init")
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Where to write it.")] = Path("config.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", readable=False, help="Where to write it.")] = Path(
+        "config.yaml"
+    ),
     config: ConfigOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -72,8 +75,8 @@ def init(
 
 
 @commands.command("schema")
-def schema() -> None:
-    """Print the configuration's JSON Schema, for editors."""
+def schema(config: UnreadConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print the configuration's JSON Schema, for editors; it is JSON in any case."""
     from passoproxy.config.schema import json_schema
 
     say_json(json_schema())

@@ -6,17 +6,20 @@ from typing import Annotated
 
 import typer
 
-from passoproxy.cli.options import seconds_of
+from passoproxy.cli.options import UnreadConfigOption, seconds_of
 
 
 def demo(
-    lifetime: Annotated[str, typer.Option("--lifetime", help="How long the sandbox's tokens live.")] = "1h",
+    config: UnreadConfigOption = None,
+    lifetime: Annotated[
+        str, typer.Option("--lifetime", metavar="DURATION", help="How long the sandbox's tokens live.")
+    ] = "1h",
     once: Annotated[
         bool, typer.Option("--once", help="End after the sample requests instead of staying until Ctrl-C.")
     ] = False,
 ) -> int:
     """Start sandbox and proxy on free ports, run sample requests, and stay until Ctrl-C."""
-    seconds = seconds_of("--lifetime", lifetime)
+    seconds = seconds_of("--lifetime", lifetime, least=1.0)
     from passoproxy.demo import run
 
     return run(lifetime=seconds, stay=not once)

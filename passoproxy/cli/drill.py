@@ -24,17 +24,18 @@ COLUMNS = ("trial", "tried", "pair", "clients", "refreshes", "lowest runway", "r
 def drill(
     config: ConfigOption = None,
     fault: Annotated[
-        list[str] | None, typer.Option("--fault", metavar="NAME", help="Only this trial; repeatable.")
+        list[str] | None,
+        typer.Option("--fault", metavar="NAME", help="Only this trial; repeatable. Without a name: which there are."),
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Shorter lifetimes: under a minute in all.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Rehearse failures with your configuration, and see what would survive. Your pair, state and origin are not touched."""
-    loaded = load(config, secrets=False)
-    grant = loaded.settings.oauth.grant
     from passoproxy.drill import TRIALS, rehearse
 
     chosen = _chosen(TRIALS, fault or [])
+    loaded = load(config, secrets=False)
+    grant = loaded.settings.oauth.grant
     if grant != "authorization_code":
         say_json([]) if as_json else say(
             f"oauth.grant is {grant}: there is no pair that could be lost, so nothing to rehearse"
@@ -47,6 +48,13 @@ def drill(
     else:
         _show(verdicts)
     return 1 if any(each.failed for each in verdicts) else 0
+
+
+def names() -> list[str]:
+    """Every trial that `--fault` can name."""
+    from passoproxy.drill import TRIALS
+
+    return [each.name for each in TRIALS]
 
 
 def _chosen(trials: Sequence[Trial], names: Sequence[str]) -> list[Trial]:

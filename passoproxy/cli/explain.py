@@ -23,7 +23,7 @@ def explain(
     header: Annotated[
         list[str] | None, typer.Option("-H", "--header", metavar="NAME: VALUE", help="A request header; repeatable.")
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", help="The body of a POST.")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="BODY", help="The body of a POST.")] = None,
 ) -> None:
     """Say why a request would be a hit, a miss or a pass. Asks the origin nothing, and changes nothing."""
     from passoproxy.cli.handle import handle

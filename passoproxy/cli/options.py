@@ -17,10 +17,23 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="PATH",
+        readable=False,  # whether it can be read is told with the other faults of a configuration
         help="The configuration file. Else: $PASSOPROXY_CONFIG, ./config.yaml, $XDG_CONFIG_HOME/passoproxy/config.yaml, /etc/passoproxy/config.yaml.",
         show_default=False,
     ),
 ]
+UnreadConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="PATH",
+        readable=False,
+        help="Taken, as by every command, and not read: this one needs no configuration.",
+        show_default=False,
+    ),
+]
+"""For commands that work without a configuration, and are called by the same scripts as the others."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -34,14 +47,17 @@ def load(config: Path | None, *, secrets: bool = True) -> Loaded:
     return read(config, secrets=secrets)
 
 
-def seconds_of(option: str, text: str) -> float:
-    """The seconds that `text` means. Raises UsageFailure naming the option."""
+def seconds_of(option: str, text: str, least: float = 0.0) -> float:
+    """The seconds that `text` means, `least` or more. Raises UsageFailure naming the option."""
     from passoproxy.config.units import duration
 
     try:
-        return duration(text)
+        found = duration(text)
     except ValueError as error:
         raise UsageFailure(f"{option}: {error}") from error
+    if found < least:
+        raise UsageFailure(f"{option}: {text!r} is too short; write {least:g}s or more")
+    return found
 
 
 def bytes_of(text: str | None) -> bytes | None:

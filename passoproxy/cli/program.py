@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
 from passoproxy import __version__
 from passoproxy.cli import alert, cache, config, demo, drill, explain, login, logout, sandbox, serve, status, token
+from passoproxy.cli.speaking import say
 from passoproxy.errors import PassoproxyError
 
 NAME = "passoproxy"
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"{NAME} {__version__}")
+        say(f"{NAME} {__version__}")
         raise typer.Exit
 
 
@@ -63,6 +66,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in own
     given = [each for each in own if each != "--debug"] + given[len(own) :]
     logging.captureWarnings(True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 it is needed to the end of the process
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no text is no reason to fail
     return _to_the_end(_done(given, debug))
@@ -72,7 +78,7 @@ def _done(given: list[str], debug: bool) -> int:
     try:
         result = typer.main.get_command(build()).main(args=given, prog_name=NAME, standalone_mode=False)
     except TyperException as error:
-        return _usage(error)
+        return _usage(error, given)
     except PassoproxyError as error:
         return _failed(error, debug)
     except typer.Abort:
@@ -84,6 +90,8 @@ def _done(given: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            return _unwritten(error)
         return _say(
             f"a fault inside passoproxy: {type(error).__name__}: {error}; run again with --debug for the details", 1
         )
@@ -94,20 +102,48 @@ def _to_the_end(code: int) -> int:
     """Whoever read our output may have gone: then the interpreter must not find the rest of it at its end, and complain."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            code = _unwritten(error)
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
-def _usage(error: TyperException) -> int:
+def _unwritten(error: OSError) -> int:
+    return _say(f"the output cannot be written ({error.strerror}); send it to where there is room", 1)
+
+
+def _usage(error: TyperException, given: Sequence[str] = ()) -> int:
     text = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else NAME
+    command = context.command_path if context is not None else _command_of(given)
+    option = str(getattr(error, "option_name", ""))
     said = " ".join(text.split())
     if not said:
         return 2  # a command group on its own has shown its help already
+    if option in ("--config", "--json") and command == NAME and len(given) > 1:
+        said = f"{option} goes after the command, such as '{NAME} status {option}'"
+    elif option == "--fault" and (names := _FAULTS.get(command)):
+        said = f"{said}; known are {', '.join(names())}"
     return _say(f"{said}{' See' if said.endswith('?') else '; see'} '{command} --help'", 2)
+
+
+def _command_of(given: Sequence[str]) -> str:
+    """The command that the arguments name, for errors of the parser's that do not tell."""
+    found: Any = typer.main.get_command(build())
+    path = [NAME]
+    for each in given:
+        inner = getattr(found, "commands", {}).get(each)
+        if inner is None:
+            break
+        found = inner
+        path.append(each)
+    return " ".join(path)
+
+
+_FAULTS = {f"{NAME} drill": drill.names, f"{NAME} sandbox": sandbox.names}
+"""What can be given to `--fault`."""
 
 
 def _failed(error: PassoproxyError, debug: bool) -> int:

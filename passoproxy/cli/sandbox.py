@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passoproxy.cli.options import seconds_of
+from passoproxy.cli.options import UnreadConfigOption, seconds_of
 from passoproxy.cli.speaking import say
 from passoproxy.errors import ServiceUnreachable, UsageFailure
 
@@ -19,26 +20,36 @@ def sandbox(
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
     ] = "127.0.0.1:8620",
-    lifetime: Annotated[str, typer.Option("--lifetime", help="How long access and refresh token live.")] = "1h",
-    client_id: Annotated[str, typer.Option("--client-id", help="The only client it knows.")] = "demo",
-    client_secret: Annotated[str, typer.Option("--client-secret", help="That client's secret.")] = "demo",  # noqa: S107 an invented one
-    latency: Annotated[str, typer.Option("--latency", help="Added before every answer.")] = "0ms",
+    lifetime: Annotated[
+        str, typer.Option("--lifetime", metavar="DURATION", help="How long access and refresh token live.")
+    ] = "1h",
+    client_id: Annotated[str, typer.Option("--client-id", metavar="ID", help="The only client it knows.")] = "demo",
+    client_secret: Annotated[
+        str, typer.Option("--client-secret", metavar="SECRET", help="That client's secret.")
+    ] = "demo",  # noqa: S107 an invented one
+    latency: Annotated[str, typer.Option("--latency", metavar="DURATION", help="Added before every answer.")] = "0ms",
     punish_reuse: Annotated[
         bool, typer.Option("--punish-reuse", help="Presenting a spent refresh token revokes the whole chain.")
     ] = False,
     revoke_old: Annotated[bool, typer.Option("--revoke-old", help="The old access token ends at rotation.")] = False,
     fault: Annotated[
-        list[str] | None, typer.Option("--fault", metavar="NAME[:N]", help="A fault armed from the start; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="NAME[:N]",
+            help="A fault armed from the start; repeatable. Without a name: which there are.",
+        ),
     ] = None,
     allow_replays: Annotated[
-        int, typer.Option("--allow-replays", min=0, help="How often a spent refresh token is taken again.")
+        int, typer.Option("--allow-replays", metavar="N", min=0, help="How often a spent refresh token is taken again.")
     ] = 0,
     quota: Annotated[
-        int | None, typer.Option("--quota", min=0, help="Requests to the origin in 24 hours before 429.")
+        int | None, typer.Option("--quota", metavar="N", min=0, help="Requests to the origin in 24 hours before 429.")
     ] = None,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", min=0, help="Requests at once before 429; 0: no limit.")
+        int, typer.Option("--concurrency", metavar="N", min=0, help="Requests at once before 429; 0: no limit.")
     ] = 0,
+    config: UnreadConfigOption = None,
 ) -> int:
     """Run a simulated provider and origin, to develop against the API without an account."""
     from passoproxy.sandbox.options import SandboxOptions
@@ -48,7 +59,7 @@ def sandbox(
         options = SandboxOptions(
             host=host,
             port=port,
-            lifetime=seconds_of("--lifetime", lifetime),
+            lifetime=seconds_of("--lifetime", lifetime, least=1.0),
             client_id=client_id,
             client_secret=client_secret,
             latency=seconds_of("--latency", latency),
@@ -66,6 +77,13 @@ def sandbox(
     return asyncio.run(_serve(options))
 
 
+def names() -> list[str]:
+    """Every fault that `--fault` can name."""
+    from passoproxy.sandbox.faults import FAULTS
+
+    return list(FAULTS)
+
+
 async def _serve(options: SandboxOptions) -> int:
     import asyncio
 
@@ -75,15 +93,17 @@ async def _serve(options: SandboxOptions) -> int:
     try:
         base = await running.start()
     except OSError as error:
+        # the event loop words it with the address as Python writes it; below 0 are the resolver's own numbers
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise ServiceUnreachable(
-            f"{options.host}:{options.port}: cannot listen there ({error.strerror}); choose another --listen"
+            f"{options.host}:{options.port}: cannot listen there ({why}); choose another --listen"
         ) from error
-    say(f"The sandbox answers at {base} (Ctrl-C ends it). Point a daemon at it with these lines in its config.yaml:\n")
-    say(configuration_lines(base, options))
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in (signal.SIGINT, signal.SIGTERM):  # before it is said: whoever waits for the word may end it at once
         loop.add_signal_handler(each, ended.set)
+    say(f"The sandbox answers at {base} (Ctrl-C ends it). Point a daemon at it with these lines in its config.yaml:\n")
+    say(configuration_lines(base, options))
     try:
         await ended.wait()
     finally:
@@ -93,6 +113,7 @@ async def _serve(options: SandboxOptions) -> int:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    valid = port.isascii() and port.isdigit() and int(port) <= 65535
+    if not host.strip("[]") or not valid or host.startswith("[") != host.endswith("]"):
         raise UsageFailure(f"--listen {text!r} is no HOST:PORT, such as 127.0.0.1:8620")
     return host.strip("[]"), int(port)

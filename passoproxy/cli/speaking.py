@@ -36,8 +36,13 @@ def headline(word: str, style: str, rest: str = "") -> None:
     Console(highlight=False).print(Text.assemble((word, f"bold {style}"), f"  {rest}" if rest else ""), soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
-    """A table with a header for people; in a pipe one row a line, columns parted by tabs."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = (), whole: Iterable[str] = ()
+) -> None:
+    """A table with a header for people; in a pipe one row a line, columns parted by tabs.
+
+    `right` names the columns that are set to the right, `whole` those that are not broken while others can be.
+    """
     if not sys.stdout.isatty():
         for row in rows:
             say("\t".join(row))
@@ -47,10 +52,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable
     from rich.table import Table
     from rich.text import Text
 
-    right = set(right)
+    right, whole = set(right), set(whole)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        shown.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
     for row in rows:
         shown.add_row(*map(Text, row))
     Console(highlight=False).print(shown)

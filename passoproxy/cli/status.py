@@ -67,8 +67,9 @@ def _show(found: Data) -> None:
 
 def _processes(found: Data) -> list[tuple[str, str]]:
     """What is so only where several processes share the work."""
-    following, workers = part(found, "token").get("role") == "following", len(_list(found, "workers"))
-    said = [("pair", "held by another process, which this one follows")] if following else []
+    token, workers = part(found, "token"), len(_list(found, "workers"))
+    heard = "which has not been heard for a while" if token.get("alone") else "which this one follows"
+    said = [("pair", f"held by another process, {heard}")] if token.get("role") == "following" else []
     return [*said, ("workers", str(workers))] if workers else said
 
 

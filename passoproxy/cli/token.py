@@ -11,7 +11,7 @@ import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption
 from passoproxy.cli.speaking import facts, moment, note, number, say, say_json
-from passoproxy.cli.wording import access, chain, runway
+from passoproxy.cli.wording import access, chain, in_short, runway
 from passoproxy.errors import CommandFailure, UsageFailure
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def refresh(
     if as_json:
         say_json(token)
     else:
-        say(f"refreshed; {runway(token)}")
+        say(f"refreshed; {in_short(token)}")
 
 
 @commands.command("import")
@@ -62,12 +62,13 @@ def import_pair(
     if as_json:
         say_json(token)
     else:
-        say(f"imported; {runway(token)}")
+        say(f"imported; {in_short(token)}")
 
 
 @commands.command("export")
 def export_pair(
     config: ConfigOption = None,
+    as_json: JsonOption = False,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Acknowledges that the tokens are printed in clear.")
     ] = False,

@@ -21,6 +21,12 @@ def runway(token: Token) -> str:
     return "no person is ever needed" if token.get("grant") != "authorization_code" else "-"
 
 
+def in_short(token: Token) -> str:
+    """The runway where nothing says that it is one."""
+    said = runway(token)
+    return "the runway is not known" if said in ("not known", "-") else said
+
+
 def access(token: Token) -> str:
     """The access token's state and time."""
     state, until = str(token.get("access")), number(token, "access_until")

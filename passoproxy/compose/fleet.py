@@ -59,7 +59,8 @@ def build_fleet(
     pulse = Pulse(clock.monotonic)
     cover = FleetCover(*keys_of(loaded))
     store = RedisPairStore(link, keys, local, monotonic=clock.monotonic, cover=cover, pulse=pulse, wall=clock.wall)
-    owner = FleetOwner(link, keys, store, lambda: _known_before(store, asking, Terms(settings.oauth.grant), clock))
+    terms = Terms(settings.oauth.grant)
+    owner = FleetOwner(link, keys, store, lambda: _known_before(store, asking, terms, clock), clock.wall)
     desk = FleetDesk(link, keys, store, pulse, clock, observer)
     return Fleet(store, owner, desk, FleetAlarm(link, keys, cover))
 

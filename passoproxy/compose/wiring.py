@@ -38,6 +38,7 @@ from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.pair.alarm import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.folder import own_folder
+from passoproxy.stores.pair.sealed import Cover
 from passoproxy.telemetry.alerts import Alerts
 from passoproxy.telemetry.metrics import Metrics
 from passoproxy.tokens.custody import Holder
@@ -56,6 +57,7 @@ class Wired:
     heed: Observer
     """Hears what other processes stored, so that its changes are asked for too."""
     state_folder: Path
+    cover: Cover
     clock: Clock
     telemetry: Telemetry
     observer: Observer
@@ -104,7 +106,8 @@ def wire(
     provider = LiveProvider(loaded, clock, outward)
     asking = build_asking(loaded, provider, outward, observer)
     folder = own_folder(settings.state.folder)
-    local = DirectoryPairStore(folder, clock.wall, cover_of(loaded))
+    cover = cover_of(loaded)
+    local = DirectoryPairStore(folder, clock.wall, cover)
     fleet = None if part.is_worker else build_fleet(loaded, asking, local, clock, observer)
     near = ControlOwner(folder)
     owner = None if not follow else near if fleet is None else fleet.nearest(near)
@@ -149,6 +152,7 @@ def wire(
         crew=crew,
         heed=nobody if watched is None else watched.heed,
         state_folder=folder,
+        cover=cover,
         clock=clock,
         telemetry=told,
         observer=observer,

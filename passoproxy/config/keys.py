@@ -107,6 +107,8 @@ def remedy_for_unknown(path: KeyPath) -> str:
     meant = nearest(path)
     if meant.startswith("routes.") and names(path)[0] != "routes":
         return f"did you mean {meant.removeprefix('routes.')} of an item of routes?"
+    if meant and meant == path[-1]:
+        return f"{meant} is a section of its own: write it at the beginning of a line"
     if meant:
         section = dotted(names(path)[:-1])
         return f"did you mean {meant.removeprefix(section + '.') if section else meant}?"

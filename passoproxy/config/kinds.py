@@ -57,7 +57,7 @@ Secret = Annotated[
     SecretStr,
     BeforeValidator(values.secret),
     PlainSerializer(lambda _: values.MASK),
-    _schema(["string"], writeOnly=True),
+    _schema(["string", "integer"], writeOnly=True),
 ]
 FilePath = Annotated[
     Path, BeforeValidator(values.file_path), PlainSerializer(str, when_used="json"), _schema(["string"])

@@ -109,8 +109,9 @@ def _copied(value: Any) -> Any:
 def _join_routes(result: Layer, own: list[Any], above: Layer) -> None:
     lower = result.values.get("routes")
     lower = lower if isinstance(lower, list) else []
-    taken = {each.get("name") for each in own if isinstance(each, dict)}
-    kept = [index for index, each in enumerate(lower) if each.get("name") not in taken]
+    # a list, and not a set: what was written as a name may be anything
+    taken = [each.get("name") for each in own if isinstance(each, dict)]
+    kept = [index for index, each in enumerate(lower) if not isinstance(each, dict) or each.get("name") not in taken]
     places = {
         (place[1], place[2:]): said
         for place, said in result.places.items()

@@ -117,10 +117,17 @@ def listen(value: object) -> object:
     )
     if not isinstance(each, list | tuple) or not each:
         raise ValueError(f"{units.quoted(value)} is no address and no list of addresses; {addresses.EXAMPLE}")
-    found = [one if not isinstance(one, str) else addresses.address(one) for one in each]
-    wrong = [one for one in found if not isinstance(one, addresses.Address)]
-    if wrong:
-        addresses.address(wrong[0])
+    found, faults = list[addresses.Address](), list[str]()
+    for one in each:
+        try:
+            found.append(one if isinstance(one, addresses.Address) else addresses.address(one))
+        except ValueError as error:
+            faults.append(str(error))
+    if len(faults) > 1:
+        problems = ", ".join(fault.partition("; ")[0] for fault in faults)
+        raise ValueError(f"{problems}; {addresses.EXAMPLE}")
+    if faults:
+        raise ValueError(faults[0])
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,10 @@ from passoproxy.host import control_socket
 
 TRY_EVERY = 1.0
 """Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
+
+
+LATE_CALLS = 3.0
+"""Seconds after another process took the pair in which whoever had called us a moment before may still begin to listen."""
 
 
 class Holder(Protocol):
@@ -30,6 +35,7 @@ class ControlSite:
         self._holder = holder
         self.name = ""
         """The socket's name; '' while there is none."""
+        self._called_until = float("-inf")
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
 
@@ -57,6 +63,8 @@ class ControlSite:
         """Takes the owner's name as soon as it is ours, and leaves it to the new owner when it is not any more, until it is cancelled."""
         while True:
             await self._holder.news(TRY_EVERY)
+            if asyncio.get_running_loop().time() < self._called_until:
+                await self._send_away()
             name = control_socket.NAME if self._holder.role == "owner" else control_socket.follower_name()
             if self.name and self.name != name:
                 await self._be_named(name)
@@ -75,10 +83,17 @@ class ControlSite:
         control_socket.remove(self._folder, left)
         await before.stop()
         if name == control_socket.NAME:
+            self._called_until = float("-inf")
             control_socket.clear_left_over(self._folder)
         else:
-            # whoever follows is to follow the new owner, this process itself among them: it may have called itself a moment ago
-            await self._runner.app.on_shutdown.send(self._runner.app)
+            self._called_until = asyncio.get_running_loop().time() + LATE_CALLS
+            await self._send_away()
+
+    async def _send_away(self) -> None:
+        """Whoever follows is to follow the new owner, this process itself among them: it may have called itself a moment ago, and follow its
+        own word for ever."""
+        assert self._runner is not None
+        await self._runner.app.on_shutdown.send(self._runner.app)
 
     def hide(self) -> None:
         """Takes the socket's file away, once: later it could be another daemon's."""

@@ -383,7 +383,8 @@ class Connection(asyncio.Protocol):
 
     def _arm(self, now: float) -> None:
         # Never later than the shortest deadline that can be set meanwhile: so setting one needs no new timer.
-        self._timer = self._loop.call_at(min(self._deadline, now + self._limits.read_timeout), self._tick)
+        shortest = min(self._limits.read_timeout, self._limits.idle_timeout)
+        self._timer = self._loop.call_at(min(self._deadline, now + shortest), self._tick)
 
     def _tick(self) -> None:
         now = self._loop.time()

@@ -6,6 +6,7 @@ What is spoken on the connection is the business of the protocol that the caller
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -103,7 +104,8 @@ class Dialer:
         try:
             return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_STAGGER, loop=loop)
         except OSError as error:
-            why = error.strerror or "no address answered"
+            # asyncio's own text for a refused connection names a tuple; several addresses at once have no number.
+            why = os.strerror(error.errno) if error.errno else "no address answered"
             text = f"{self._where} cannot be reached ({why}); check that it runs and is reachable"
             raise DialFailed(text, timed_out=isinstance(error, TimeoutError)) from error
 

@@ -129,7 +129,7 @@ class Pool:
         except DialFailed as failure:
             self._free_place()
             kind = OriginTimeout if failure.timed_out else OriginUnreachable
-            raise kind(f"the origin cannot be reached: {failure}") from failure
+            raise kind(str(failure)) from failure
         except BaseException:
             self._free_place()
             raise

@@ -9,7 +9,7 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.freshness import initial_age
 from passoproxy.core.http.conditional import not_modified, unchanged
 from passoproxy.core.http.forwarding import reason_for
-from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
+from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE
 from passoproxy.ports import Body, BytesBody, Response
 from passoproxy.proxy import parts
@@ -28,8 +28,7 @@ async def streamed(
 ) -> Response:
     """An answer that is being stored while it is sent; `Age` from one second on."""
     fields = CIMultiDict(head.fields)
-    if age >= 1.0:
-        fields["Age"] = str(int(age))
+    _tell_age(fields, age)
     return await _answered(request, head.status, fields, entry, body, member, now)
 
 
@@ -46,9 +45,7 @@ def passed(response: Response, member: str, sent_at: float, came_at: float) -> R
     """An answer that the cache has no part in; `Age` from one second on."""
     head = response.head
     fields = CIMultiDict(head.fields)
-    age = initial_age(head.fields, sent_at, came_at)
-    if age >= 1.0:
-        fields["Age"] = str(int(age))
+    _tell_age(fields, initial_age(head.fields, sent_at, came_at))
     fields["Cache-Status"] = status.appended(head.fields, member)
     return response.with_head(ResponseHead(head.status, CIMultiDictProxy(fields), head.reason))
 
@@ -62,11 +59,22 @@ async def _answered(
     head = ResponseHead(code, CIMultiDictProxy(fields), reason_for(code))
     if _holds_already(request, code, head.fields, now):
         await body.aclose()
+        if entry.size and "Content-Length" not in fields:  # the outer hop looks at it before it goes
+            head = head.with_fields(changed(head.fields, having=[("Content-Length", str(entry.size))]))
         return Response(unchanged(head), BytesBody())
     if request.method == "HEAD":
         await body.aclose()
         return Response(head, BytesBody(), entry.digest)
     return Response(head, body, entry.digest)
+
+
+def _tell_age(fields: CIMultiDict[str], age: float) -> None:
+    if age >= 1.0:
+        fields["Age"] = str(int(age))
+    elif (
+        "Age" in fields and fields["Age"] != "0"
+    ):  # what the origin wrote there is no number of seconds (RFC 9111 §5.1)
+        del fields["Age"]
 
 
 def _holds_already(request: RequestHead, code: int, fields: Fields, now: float) -> bool:

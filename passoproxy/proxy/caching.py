@@ -24,7 +24,7 @@ from passoproxy.core.cache.terms import terms
 from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, unconditional
 from passoproxy.core.cache.variants import signature
 from passoproxy.core.events import EntriesPurged, StoreFailed
-from passoproxy.core.http.messages import NO_FIELDS
+from passoproxy.core.http.messages import NO_FIELDS, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import EntryStoreFailure, InternalError, Offline, Refusal
@@ -158,7 +158,7 @@ class Caching:
         if asked.only_if_cached or self.mode.offline:
             raise Offline(_not_stored(request, "only-if-cached" if asked.only_if_cached else "cache.offline"))
         sent_at = self._clock.wall()
-        response = await self._next.send(request)
+        response = await self._next.send(_in_no_coding(request))
         came_at = self._clock.wall()
         if _is_unsafe(request, policy) if is_write is None else is_write and request.head.method not in SAFE_METHODS:
             await self._invalidate(request, policy, response)
@@ -297,6 +297,14 @@ def sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
     if asked.no_store or "If-Match" in fields or "If-Unmodified-Since" in fields:
         return "request"
     return ""
+
+
+def _in_no_coding(request: Request) -> Request:
+    # A part of a coded body could not be decoded for a client that does not take the coding, and the whole is not at hand.
+    fields = request.head.fields
+    if RANGE not in fields:
+        return request
+    return request.with_head(request.head.with_fields(changed(fields, having=[("Accept-Encoding", "identity")])))
 
 
 def _is_unsafe(request: Request, policy: RoutePolicy) -> bool:

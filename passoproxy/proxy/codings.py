@@ -136,9 +136,10 @@ def decoded(data: bytes, coding: str, max_bytes: int) -> bytes | None:
 
 
 class Encoder(Protocol):
-    """Makes a coding."""
+    """Makes a coding. `flush` gives what is held back, so that all that was fed can be read at the other end."""
 
     def feed(self, data: bytes) -> bytes: ...
+    def flush(self) -> bytes: ...
     def finish(self) -> bytes: ...
 
 
@@ -148,6 +149,9 @@ class _GzipEncoder:
 
     def feed(self, data: bytes) -> bytes:
         return self._inner.compress(data)
+
+    def flush(self) -> bytes:
+        return self._inner.flush(zlib.Z_SYNC_FLUSH)
 
     def finish(self) -> bytes:
         return self._inner.flush()
@@ -160,6 +164,9 @@ class _BrotliEncoder:
     def feed(self, data: bytes) -> bytes:
         return bytes(self._inner.process(data))
 
+    def flush(self) -> bytes:
+        return bytes(self._inner.flush())
+
     def finish(self) -> bytes:
         return bytes(self._inner.finish())
 
@@ -170,6 +177,9 @@ class _ZstandardEncoder:
 
     def feed(self, data: bytes) -> bytes:
         return self._inner.compress(data)
+
+    def flush(self) -> bytes:
+        return self._inner.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
     def finish(self) -> bytes:
         return self._inner.flush()
@@ -242,6 +252,10 @@ class EncodedBody:
                     return self._encoder.finish()
             step, self._rest = self._rest[:STEP], self._rest[STEP:]
             made = self._encoder.feed(step)
+            if (
+                len(step) < STEP
+            ):  # all that is there now: a stream that trickles must not wait for an encoder to be full
+                made += self._encoder.flush()
             if made:
                 return made
         raise StopAsyncIteration

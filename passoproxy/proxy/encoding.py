@@ -7,10 +7,14 @@ is plain, worth it, and the client takes one (contract §5).
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
+from passoproxy.core.http.conditional import TELLING_OF_ENCODING
 from passoproxy.core.http.entity_tags import merged_vary, not_modified_for, suffixed, with_inner_forms
-from passoproxy.core.http.messages import Fields, ResponseHead, changed
-from passoproxy.core.http.negotiation import accepted_codings, chosen, compressible, takes
+from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
+from passoproxy.core.http.negotiation import accepted_codings, chosen, compressible, content_coding, takes
+from passoproxy.core.http.ranges import read_content_range
+from passoproxy.errors import Refusal
 from passoproxy.ports import Body, BytesBody, Hop, Request, Response
 from passoproxy.proxy.codings import KNOWN, DecodedBody, EncodedBody, encoded, known
 from passoproxy.proxy.remembering import Remembered
@@ -37,11 +41,11 @@ class Encoding:
 
     async def send(self, request: Request) -> Response:
         fields = request.head.fields
-        weights, sent = _accepted(fields.get("Accept-Encoding")), fields.get("If-None-Match")
+        weights, sent = _accepted(", ".join(fields.getall("Accept-Encoding", ()))), fields.get("If-None-Match")
         response = await self._inner.send(_for_inner_rooms(request, sent))
         head = response.head
         if head.status == 304:
-            return response.with_head(not_modified_for(head, sent))
+            return response.with_head(not_modified_for(_unchanged(response), sent))
         if head.status in _BODILESS or _must_stay(head.fields):
             return response
         stored = _coding(head.fields)
@@ -55,16 +59,30 @@ class Encoding:
         else:
             return response
         if head.status == 206 and coding != stored:
-            return await self._whole_instead(request, response)
+            return await self._whole_instead(request, response, stored)
         return await self._in_coding(request, response, stored, coding)
 
-    async def _whole_instead(self, request: Request, partial: Response) -> Response:
-        # Part of an encoded body cannot be decoded: the whole is right where a part is not.
-        if "Range" not in request.head.fields:
+    async def _whole_instead(self, request: Request, partial: Response, stored: str) -> Response:
+        # Part of an encoded body cannot be decoded, nor part of a plain one be a part of the encoded: the whole is right where a part is
+        # not. But the origin is not asked again for what it was asked for already (contract §5), nor for more than a plain part that serves.
+        head = request.head.with_fields(changed(request.head.fields, without=("Range", "If-Range")))
+        if stored == "identity":
+            whole = await self._stored(request, head) if request.trail.cache in ("hit", "stale") else None
+            if whole is None:
+                return partial.with_head(_with_vary(partial.head))
+            await partial.body.aclose()
+            return whole
+        if "Range" not in request.head.fields or request.trail.cache == "pass":
             return partial
         await partial.body.aclose()
-        fields = changed(request.head.fields, without=("Range", "If-Range"))
-        return await self.send(request.with_head(request.head.with_fields(fields)))
+        return await self.send(request.with_head(head))
+
+    async def _stored(self, request: Request, head: RequestHead) -> Response | None:
+        fields = changed(head.fields, having=[("Cache-Control", "only-if-cached")])
+        try:
+            return await self.send(replace(request, head=head.with_fields(fields), trail=replace(request.trail)))
+        except Refusal:
+            return None
 
     async def _in_coding(self, request: Request, response: Response, stored: str, coding: str) -> Response:
         if coding == stored:
@@ -97,16 +115,13 @@ def _for_inner_rooms(request: Request, sent: str | None) -> Request:
 
 def _must_stay(fields: Fields) -> bool:
     """RFC 9111 §5.2.2.6: `no-transform` forbids any other coding."""
-    value = fields.get("Cache-Control")
-    return value is not None and "no-transform" in value.lower()
+    return "Cache-Control" in fields and any("no-transform" in line.lower() for line in fields.getall("Cache-Control"))
 
 
 def _coding(fields: Fields) -> str | None:
     """The one coding of the body, `identity` for none, None for what we cannot undo."""
-    value = fields.get("Content-Encoding")
-    if value is None or value.strip().lower() in ("", "identity"):
-        return "identity"
-    return known(value)
+    value = content_coding(fields)
+    return known(value) if value else "identity"
 
 
 def _worth_it(response: Response) -> bool:
@@ -117,8 +132,20 @@ def _worth_it(response: Response) -> bool:
 
 
 def _length(fields: Fields, body: Body) -> int | None:
+    """Of the whole, where the answer is a part: what a part is cut from must not depend on how long it is."""
+    if "Content-Range" in fields and (described := read_content_range(fields)) is not None:
+        return described[1]
     stated = fields.get("Content-Length", "")
     return int(stated) if stated.isdigit() else body.length or None
+
+
+def _unchanged(response: Response) -> ResponseHead:
+    """The head of a 304, with the `Vary` that its 200 would have (RFC 9110 §15.4.5)."""
+    fields = response.head.fields
+    coding = None if _must_stay(fields) else _coding(fields)
+    varies = _worth_it(response) if coding == "identity" else coding is not None
+    head = _with_vary(response.head) if varies else response.head
+    return head.with_fields(changed(head.fields, without=TELLING_OF_ENCODING))
 
 
 def _with_vary(head: ResponseHead) -> ResponseHead:

@@ -106,6 +106,11 @@ class Flight:
         """Whether nobody is there any more for whom this was begun."""
         return self._taken.done() and not self._taken.result()
 
+    @property
+    def has_broken_off(self) -> bool:
+        """Whether the answer broke off on its way: whoever comes now would get nothing but a broken transfer."""
+        return self.landing.done() and isinstance(landing := self.landing.result(), Shared) and landing.body.is_broken
+
     async def hand_over(self, handed: Handed) -> None:
         """Lands with an answer for the asker alone, and closes it where the asker has gone."""
         self.land(handed)
@@ -138,8 +143,9 @@ class Flights:
         return len(self._tasks)
 
     def of(self, key: object) -> Flight | None:
-        """The flight that is under way for a key."""
-        return self._aloft.get(key)
+        """The flight that is under way for a key, and may still be joined."""
+        flight = self._aloft.get(key)
+        return None if flight is None or flight.has_broken_off else flight
 
     @property
     def mark(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from passoproxy.core.http.entity_tags import not_modified_for, weak
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
+from passoproxy.core.http.negotiation import content_coding
 from passoproxy.core.http.rewriting import LinkRewriter, StreamRewriting
 from passoproxy.errors import BodyBroken
 from passoproxy.ports import Body, BytesBody, Hop, Request, Response
@@ -49,6 +50,7 @@ class Rewriting:
             and response.head.status == 206
             and _is_json(response.head.fields)
             and "Range" in request.head.fields
+            and request.trail.cache != "pass"  # that would be a second request to the origin (contract §5)
         ):
             response = await self._whole_instead(request, response)
         response = self._with_references(response, base)
@@ -139,8 +141,8 @@ def _is_json(fields: Fields) -> bool:
 
 def _coding(fields: Fields) -> str | None:
     """The one coding to undo, '' for none, None for what cannot be undone."""
-    value = fields.get("Content-Encoding", "").strip().lower()
-    return "" if value in ("", "identity") else known(value)
+    value = content_coding(fields)
+    return known(value) if value else ""
 
 
 def _content(data: bytes, coding: str) -> bytes | None:

@@ -54,7 +54,7 @@ def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> by
 
 
 class Exchange:
-    """One request on a connection and the one answer to it. `started` is the loop's time at the first byte of its head."""
+    """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head."""
 
     __slots__ = ("_wire", "begun", "body", "client", "head", "keep_alive", "sent_bytes", "started", "will_close")
 

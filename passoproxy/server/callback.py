@@ -37,12 +37,13 @@ class Callback:
     async def start(self, request: web.Request) -> web.Response:
         """Sends the browser to the provider; asks first where another site sent it here."""
         hopped = self._guard.is_ticket("hop", request.query.get("hop", ""))
-        if not hopped and not self._guard.is_open_to(request):
-            return html(small_pages.token_page("/oauth/start"), 401)
-        confirmed = hopped or self._guard.is_ticket("confirm", request.query.get("confirm", ""))
         elsewhere = "elsewhere" in request.query
+        if not hopped and not self._guard.is_open_to(request):
+            return html(small_pages.token_page("/oauth/start?elsewhere=1" if elsewhere else "/oauth/start"), 401)
+        confirmed = hopped or self._guard.is_ticket("confirm", request.query.get("confirm", ""))
         if not confirmed and self._guard.came_from_elsewhere(request):
-            return html(small_pages.confirmation_page(f"/oauth/start?confirm={self._guard.ticket('confirm')}"))
+            wanted = "elsewhere=1&" if elsewhere else ""
+            return html(small_pages.confirmation_page(f"/oauth/start?{wanted}confirm={self._guard.ticket('confirm')}"))
         here = self._leads_here(request)
         if here and not elsewhere and not self._is_at_redirect(request):
             target = urlsplit(self._guard.access.redirect_url)

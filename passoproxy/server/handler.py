@@ -6,6 +6,7 @@ A `Refusal` becomes a problem document, any other exception an internal error. W
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from passoproxy.core.events import RequestAnswered, RequestRejected, TaskFailed
@@ -55,7 +56,7 @@ class Handler:
         finally:
             self.in_flight -= 1
             await exchange.body.aclose()
-            self._observe(_answered(exchange, request, told, asyncio.get_running_loop().time()))
+            self._observe(_answered(exchange, request, told, time.perf_counter()))
 
     def refuse(self, refusal: Refusal, client: str) -> Response:
         """The answer to what could not become a request; tells the event."""

@@ -100,6 +100,21 @@ def size(amount: float) -> str:
     return f"{amount:.1f} GiB"
 
 
+def took(seconds: float) -> str:
+    """How long an exchange lasted: `<1 ms`, `12 ms`, `1.5 s`. The event loop's clock counts whole milliseconds."""
+    milliseconds = round(1000 * seconds)
+    if milliseconds < 1:
+        return "<1 ms"
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{seconds:.1f} s"
+
+
+def sentence(text: object) -> str:
+    """`text` with a capital at its beginning, unless that is a name such as `oauth.grant`."""
+    words = str(text or "")
+    first = words.partition(" ")[0].rstrip(",:;.")
+    return words[:1].upper() + words[1:] if first.isalpha() else words
+
+
 def clock_time(at: float) -> str:
     """Epoch seconds as the time of day in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")

@@ -19,9 +19,11 @@ from passoproxy.server.markup import (
     form,
     pairs,
     pill,
+    sentence,
     size,
     sparkline,
     table,
+    took,
     word,
 )
 from passoproxy.server.small_pages import paste_field
@@ -52,8 +54,8 @@ def status_page(status: Part, page_token: str, now: float, notice: str = "") -> 
 <header><img src="/assets/icon.svg" alt=""><h1>passoproxy</h1><span class="grow"></span>
 <span class="when">{e(clock_time(now))} UTC</span>{pill(str(status.get("state", "unknown")), _mood(status.get("state")))}</header>
 <div class="note bad" id="offline" role="status">passoproxy does not answer. The figures below are old; they return by themselves.</div>
-{f'<div class="note good" role="status">{e(notice)}</div>' if notice else ""}
 <main><div id="live">
+{f'<div class="note good" role="status">{e(notice)}</div>' if notice else ""}
 {_warnings(status)}
 {_hero(status, token, page_token, now)}
 <div class="grid">{_cache(status, page_token)}{_traffic(_part(status, "requests"))}{_origin(_part(status, "origin"), now)}</div>
@@ -90,14 +92,22 @@ def _alert(alert: Part) -> str:
 
 def _why(status: Part, token: Part) -> str:
     """Reason and remedy; loud only where something is wrong."""
-    reason = e(_sentence(token.get("reason") or status.get("reason")))
+    reason = e(sentence(token.get("reason") or status.get("reason")))
     lines = [
         f"<b>{reason}</b>" if reason and token.get("chain") in ("retrying", "unknown", "dead") else reason,
         "" if token.get("saved", True) else "<b>The pair is held in memory only: its folder cannot be written.</b>",
-        "Another process holds the pair and renews it; this one follows." if token.get("role") == "following" else "",
-        e(_sentence(_remedy(token))),
+        _follows(token),
+        e(sentence(_remedy(token))),
     ]
     return "".join(f'<p class="why">{line}</p>' for line in lines if line)
+
+
+def _follows(token: Part) -> str:
+    if token.get("role") != "following":
+        return ""
+    if token.get("alone"):
+        return "Another process holds the pair, and has not been heard for a while; nobody renews it meanwhile."
+    return "Another process holds the pair and renews it; this one follows."
 
 
 def _remedy(token: Part) -> str:
@@ -177,10 +187,9 @@ def _cache(status: Part, page_token: str) -> str:
         ("Stored", e(stored)),
         ("Evicted", f"{cache.get('evictions', 0):,}"),
     ]
-    purge = (
-        form("/page/purge", page_token, '<button id="purge">Empty the cache</button>') if cache.get("entries") else ""
-    )
-    return _card("Cache", f'<div class="figure">{figure}</div>{pairs(rows)}<div class="actions">{purge}</div>')
+    purge = form("/page/purge", page_token, '<button id="purge">Empty the cache</button>')
+    actions = f'<div class="actions">{purge}</div>' if cache.get("entries") else ""
+    return _card("Cache", f'<div class="figure">{figure}</div>{pairs(rows)}{actions}')
 
 
 def _traffic(requests: Part) -> str:
@@ -195,16 +204,17 @@ def _traffic(requests: Part) -> str:
 def _origin(origin: Part, now: float) -> str:
     state = str(origin.get("state", _NOT_ASKED))
     said = "not asked yet" if state == _NOT_ASKED else state
-    took, at = origin.get("last_duration_seconds"), origin.get("last_answer_at")
+    lasted, at = origin.get("last_duration_seconds"), origin.get("last_answer_at")
     rows = [
         ("Last answer", e(f"{origin.get('last_status')}, {duration(now - at)} ago") if at else ""),
-        ("It took", e(f"{1000 * took:.0f} ms") if took is not None else ""),
+        ("It took", e(took(lasted)) if lasted is not None else ""),
         ("Answers", f"{origin.get('answers', 0):,}"),
         ("Failures", f"{origin['failures']:,}" if origin.get("failures") else ""),
-        ("Last failure", e(origin.get("last_failure"))),
     ]
     address = f'<p class="mono address">{e(origin["url"])}</p>' if origin.get("url") else ""
-    return _card("Origin", f"<div>{pill(said, _mood(state))}</div>{address}{pairs(rows)}")
+    failure = origin.get("last_failure")
+    why = f'<p class="failure"><span>Last failure</span> {e(failure)}</p>' if failure else ""
+    return _card("Origin", f"<div>{pill(said, _mood(state))}</div>{address}{pairs(rows)}{why}")
 
 
 def _requests(requests: Part) -> str:
@@ -215,7 +225,7 @@ def _requests(requests: Part) -> str:
             e(seen["target"]),
             word(seen["status"], "bad" if seen["status"] >= 500 else "warn" if seen["status"] >= 400 else ""),
             word(seen["cache"], _mood(seen["cache"])),
-            f"{1000 * seen['duration_seconds']:.1f} ms",
+            e(took(seen["duration_seconds"])),
         )
         for seen in (requests.get("recent") or [])[:12]
     ]
@@ -250,10 +260,10 @@ def _warnings(status: Part) -> str:
 
 def _warning(told: Part | str) -> str:
     if not isinstance(told, Mapping):
-        return e(told)
+        return e(sentence(told))
     at = told.get("at")
     when = f'<span class="when">{e(date_and_time(at))}</span> ' if at is not None else ""
-    return f"{when}{e(told['detail'])}"
+    return f"{when}{e(sentence(told['detail']))}"
 
 
 def _footer(status: Part) -> str:
@@ -276,11 +286,6 @@ def _card(title: str, inner: str) -> str:
 def _part(status: Part, name: str) -> Part:
     part = status.get(name)
     return part if isinstance(part, Mapping) else {}
-
-
-def _sentence(text: object) -> str:
-    words = str(text or "")
-    return words[:1].upper() + words[1:]
 
 
 def _mood(word: object) -> str:

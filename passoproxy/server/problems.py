@@ -22,12 +22,11 @@ def problem(refusal: Refusal) -> Response:
         "detail": refusal.detail,
         "code": refusal.code,
     }
-    error = f"; error={refusal.proxy_error}" if refusal.proxy_error else ""
     fields = (
         ("Content-Type", "application/problem+json"),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
-        ("Proxy-Status", OWN_NAME + error),
+        ("Proxy-Status", f"{OWN_NAME}; error={refusal.proxy_error}"),
         ("Cache-Status", f"{OWN_NAME}; fwd=bypass; detail={refusal.code}"),
         *refusal.fields,
     )

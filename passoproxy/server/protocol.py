@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 from enum import Enum, auto
+from time import perf_counter
 from typing import cast
 
 from passoproxy.core.http.framing import NoBody, Sized
@@ -100,7 +101,7 @@ class ProxyConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._began_at = self._loop.time()
+        self._began_at = perf_counter()  # of finer grain than a loop's time
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
         if not self._known_peer():
@@ -154,7 +155,7 @@ class ProxyConnection(asyncio.Protocol):
     @property
     def spare(self) -> bool:
         """Whether it waits for a request: kept since the last one, or silent since it was opened."""
-        return self._phase is _Phase.WAITING and (self._served or self._loop.time() - self._began_at > _SILENT_SECONDS)
+        return self._phase is _Phase.WAITING and (self._served or perf_counter() - self._began_at > _SILENT_SECONDS)
 
     def close_when_idle(self) -> None:
         """Closes now, unless a request has begun; then after its answer."""
@@ -174,7 +175,7 @@ class ProxyConnection(asyncio.Protocol):
                 self._transport.write(answer)
                 self._deadline.set(self._limits.idle_timeout)
                 return
-            self._began_at = self._loop.time()
+            self._began_at = perf_counter()
             self._read_head(data)
         elif self._phase is _Phase.HEAD:
             self._read_head(data)
@@ -186,15 +187,17 @@ class ProxyConnection(asyncio.Protocol):
             self._read_on(data)
 
     def _read_head(self, data: bytes) -> None:
+        head = b""
         try:
             gathered = self._heads.take(data)
             if gathered is not None:
-                self._begin(receive(gathered[0], self._scheme), gathered[1])
+                head, rest = gathered
+                self._begin(receive(head, self._scheme), rest)
             elif self._phase is _Phase.WAITING and self._heads.begun:
                 self._phase = _Phase.HEAD
                 self._deadline.set(self._limits.header_timeout)
         except Refusal as refusal:
-            self._refuse(refusal)
+            self._refuse(refusal, head)
 
     def _begin(self, received: Received, rest: bytes) -> None:
         body = self._body_of(received, rest)
@@ -276,7 +279,7 @@ class ProxyConnection(asyncio.Protocol):
         self._phase = _Phase.WAITING
         ahead, self._ahead = self._ahead, b""
         if ahead:
-            self._began_at = self._loop.time()
+            self._began_at = perf_counter()
             self._read_head(ahead)
         if self._phase is _Phase.HEAD and self._input_ended:
             self._refuse(BadRequest("the connection ended within a request's head"))
@@ -288,12 +291,13 @@ class ProxyConnection(asyncio.Protocol):
         if len(self._ahead) <= _AHEAD_BYTES:
             self._resume()
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, head_read: bytes = b"") -> None:
         response = self._shared.handler.refuse(refusal, self._client.address)
         data = response.body.data if isinstance(response.body, BytesBody) else b""
         framing = (f"Content-Length: {len(data)}", "Connection: close")
         head = head_bytes(response.head, framing, self._shared.date())
-        self._transport.write(head if self._heads.asks_for_head_only else head + data)
+        head_only = head_read.startswith(b"HEAD ") or self._heads.asks_for_head_only
+        self._transport.write(head if head_only else head + data)
         self._end(unread=True)
 
     def _end(self, *, unread: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from passoproxy.errors import PassoproxyError
+from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.server import small_pages
 from passoproxy.server.admin_api import form_of
 from passoproxy.server.admin_guard import Guard
@@ -16,6 +16,9 @@ from passoproxy.server.page import status_page
 from passoproxy.server.steering import Steering
 
 _NOTICES = {"refreshed": "The pair was refreshed.", "purged": "The cache was emptied."}
+
+_LOGINS = ("/oauth/start", "/oauth/start?elsewhere=1")
+"""Where somebody may have been going who was asked for the admin token, apart from the status page."""
 
 
 class Site:
@@ -36,10 +39,15 @@ class Site:
         if not self._guard.is_same_origin(request):
             raise CrossSite("the admin token is entered on the status page; elsewhere send it as Authorization: Bearer")
         form = await form_of(request)
-        then = "/oauth/start" if form.get("then") == "/oauth/start" else "/"
+        then = form.get("then", "") if form.get("then") in _LOGINS else "/"
         if not self._guard.is_token(form.get("token", "")):
             return html(small_pages.token_page(then, wrong=True), 401)
-        answer = web.Response(status=303, headers={"Location": then})
+        if then == "/":
+            answer = web.Response(status=303, headers={"Location": then})
+        else:
+            # A browser would judge the redirects of a form's answer by our form-action, and block the one to the provider.
+            answer = html(small_pages.going_on_page(then))
+            answer.headers["Refresh"] = f"0; url={then}"
         self._guard.remember(request, answer)
         return answer
 
@@ -53,5 +61,6 @@ class Site:
         try:
             await work
         except PassoproxyError as fault:
-            return html(small_pages.message_page(failed, str(fault), good=False), 502)
+            login = "Authorise" if isinstance(fault, PersonNeeded) else ""
+            return html(small_pages.message_page(failed, str(fault), good=False, login=login), 502)
         return web.Response(status=303, headers={"Location": f"/?done={word}"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passoproxy.server.markup import document, e, form
+from passoproxy.server.markup import document, e, form, sentence
 
 
 def token_page(then: str, wrong: bool = False) -> str:
@@ -14,6 +14,15 @@ def token_page(then: str, wrong: bool = False) -> str:
 <form method="post" action="/page/token"><input type="hidden" name="then" value="{e(then)}">
 <label for="token">Token</label><div class="field"><input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <button class="primary">Continue</button></div></form>""",
+    )
+
+
+def going_on_page(address: str) -> str:
+    """Leads on to `address`, for a browser that does not go there by itself."""
+    return _small(
+        "Admin token",
+        f"""<div class="note good" role="status">That is the token.</div>
+<div class="actions"><a class="button primary" href="{e(address)}">Go on</a></div>""",
     )
 
 
@@ -39,12 +48,12 @@ def elsewhere_page(url: str, page_token: str) -> str:
     )
 
 
-def message_page(title: str, text: str, *, good: bool) -> str:
-    """How something ended; `text` is one sentence with what to do."""
-    again = "" if good else '<a class="button" href="/oauth/start">Try again</a>'
+def message_page(title: str, text: str, *, good: bool, login: str = "Try again") -> str:
+    """How something ended; `text` is one sentence with what to do. Where it is not good, `login` begins a login: its button, '' for none."""
+    again = "" if good or not login else f'<a class="button" href="/oauth/start">{e(login)}</a>'
     return _small(
         title,
-        f"""<div class="note {"good" if good else "bad"}" role="status">{e(text)}</div>
+        f"""<div class="note {"good" if good else "bad"}" role="status">{e(sentence(text))}</div>
 <div class="actions"><a class="button primary" href="/">Status page</a>{again}</div>""",
     )
 

@@ -74,7 +74,8 @@ class Alerts:
         self._memory, self._blocking = memory, blocking
         self._watch = Watch()
         self._speaks = False
-        """Whether it is ours to tell: one pair has one voice, its owner's."""
+        """Whether it is ours to tell: one pair has one voice, its owner's, and whoever follows has one while there is no owner to be heard."""
+        self._alone = False
         self._remembered = (Level.NONE, 0.0)
         self._to_remember = asyncio.Event()
         self._couriers = {name: Courier(name, self._hook, observe) for name in WAYS}
@@ -103,7 +104,7 @@ class Alerts:
     async def _looked(self) -> float:
         """Looks, tells, and gives the seconds until the next look."""
         try:
-            if self._keeper.snapshot().role == "owner" and not self._speaks:
+            if _has_voice(self._keeper.snapshot()) and not self._speaks:
                 await self._go_on()
             return self._look(self._keeper.snapshot())
         except Exception as fault:  # whoever is to be warned must not lose that to a fault of one look
@@ -120,9 +121,12 @@ class Alerts:
     def _look(self, shown: TokenSnapshot) -> float:
         seen = looked(self._watch, shown, self.policy.thresholds, self.policy.repeat, self._clock.monotonic())
         self._watch = seen.watch
-        if shown.role != "owner":
-            self._watch, self._speaks = replace(seen.watch, worst=Level.NONE), False
+        if not _has_voice(shown):
+            if self._alone and seen.telling is not None and seen.telling.kind is Kind.RECOVERED:
+                self._tell(seen.telling, shown)  # the owner that came back knows nothing of what was told here
+            self._watch, self._speaks, self._alone = replace(seen.watch, worst=Level.NONE), False, False
         else:
+            self._alone = shown.alone
             if seen.telling is not None:
                 self._tell(seen.telling, shown)
             if (told := (self._watch.worst, self._watch.told_at)) != self._remembered:
@@ -161,6 +165,10 @@ class Alerts:
 
     def _hook(self, name: str) -> AlertHook | None:
         return next((hook for hook in self.policy.hooks if hook.name == name), None)
+
+
+def _has_voice(shown: TokenSnapshot) -> bool:
+    return shown.role == "owner" or shown.alone
 
 
 class Courier:

@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from passoproxy.core.events import ChainChanged, TaskFailed
 from passoproxy.core.oauth.importing import document_of
 from passoproxy.core.oauth.pair import Bearer, Pair
-from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, told
+from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, told
 from passoproxy.errors import PairStoreFailure, PassoproxyError, ServiceUnreachable, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, PairOwner, RawAnswer, nobody
 from passoproxy.tokens.keeper import CALLER_PATIENCE
@@ -33,6 +33,9 @@ FIRST_WORD = 2.0
 
 ARRIVAL = 2.0
 """What the owner says it has in use arrives within so many seconds."""
+
+ALONE = 30.0
+"""An owner that is gone for so many seconds has had its successors' time too: nobody renews the pair."""
 
 HEARTBEAT = 1.0
 """What has not changed is told again after so many seconds, so that a silent owner is noticed and a runway stays right."""
@@ -67,6 +70,7 @@ class Follower:
         self._connected = asyncio.Event()
         self._left = asyncio.Event()
         self._left.set()
+        self._left_at = clock.monotonic()
         self._closed = asyncio.Event()
         self.turn = asyncio.Event()
         """Set at the next change, and another one put in its place."""
@@ -94,7 +98,9 @@ class Follower:
         shown = aged(self._shown, self._clock.monotonic() - self._told_at, now)
         if now < self._logins.until:
             shown = replace(shown, login_until=max(self._logins.until, shown.login_until or 0.0))
-        return replace(shown, last_error=self._fault) if self._fault else shown
+        if self._fault:
+            shown = replace(shown, last_error=self._fault)
+        return left_alone(shown) if self._gone_for() >= ALONE else shown
 
     def followed(self) -> Followed:
         """What those who follow this process may know."""
@@ -138,7 +144,7 @@ class Follower:
             left = end - self._clock.monotonic()
             if left <= 0 or not self._may_come(left):
                 if self._shown is UNTOLD:
-                    raise TokenUnavailable("the process that owns the pair has not told anything yet", 5)
+                    raise TokenUnavailable(f"no usable access token: {self.snapshot().reason}", 5)
                 raise refusal_of(self.snapshot(), self._clock.wall())
             await first_of(self.turn.wait(), self._clock.sleep(left))
         return bearer
@@ -273,8 +279,13 @@ class Follower:
     def _gone(self, fault: str) -> None:
         self._fault = fault
         if not self._left.is_set():
+            self._left_at = self._clock.monotonic()
             self._left.set()
             self._tell()
+
+    def _gone_for(self) -> float:
+        """Seconds that the owner has been gone, 0 while it is there."""
+        return self._clock.monotonic() - self._left_at if self._left.is_set() else 0.0
 
     def _tell(self) -> None:
         self.turn.set()
@@ -285,10 +296,11 @@ class Follower:
         return bearer if bearer is not None and bearer.generation > refused.generation else None
 
     def _may_come(self, within: float) -> bool:
-        """Whether a bearer may come: the owner is about to renew, or there is none just now and another takes its place."""
+        """Whether a bearer may come: the owner is about to renew, or has just gone and another takes its place."""
         due = self._shown.next_refresh_at
         is_due = due is not None and due - self._clock.wall() <= within
-        return not self._closed.is_set() and (self._left.is_set() or is_due)
+        is_succeeded = self._left.is_set() and self._gone_for() < CALLER_PATIENCE
+        return not self._closed.is_set() and (is_succeeded or (is_due and not self._left.is_set()))
 
     async def _ordered(self, what: str, document: bytes = b"") -> TokenSnapshot:
         shown = told(await self._order(what, document))

@@ -37,6 +37,7 @@ class Holding:
         self._offset = clock.wall() - clock.monotonic()
         self._bearer: Bearer | None = None
         self._usable_until: float | None = None
+        self._refused_at: float | None = None
         self.pair: Pair | None = None
         self.held: Pair | None = None
         """A newer pair that could not be saved yet: unused while the older one lives."""
@@ -60,7 +61,11 @@ class Holding:
         return wall - (self._clock.wall() - self.now())
 
     def follow_clock(self) -> float:
-        """After a step of the wall clock: everything moves with it, so that what is left stays the same. Returns the step, 0 for none."""
+        """After a step of the wall clock: everything moves with it, so that what is left stays the same. Returns the step, 0 for none.
+
+        Only a renewal that was planned does not move on: a step forward may be a pause of the whole machine that no clock of it counted, and
+        then the pair is older than it looks. One that comes too early costs nothing.
+        """
         step = self._clock.wall() - self.now()
         if abs(step) <= TOLERATED_DRIFT:
             return 0.0
@@ -69,7 +74,8 @@ class Holding:
         if self._bearer is not None and self._bearer.until is not None:
             self._bearer = replace(self._bearer, until=self._bearer.until + step)
         self.logins.move(step)
-        self.next_at = None if self.next_at is None else self.next_at + step
+        self._refused_at = None if self._refused_at is None else self._refused_at + step
+        self.next_at = None if self.next_at is None else self.next_at + min(step, 0.0)
         if self.record.intent is not None:
             intent = replace(self.record.intent, begun_at=self.record.intent.begun_at + step)
             self.record = replace(self.record, intent=intent)
@@ -110,7 +116,7 @@ class Holding:
 
     def use(self, pair: Pair, *, loaded: bool = False, then: tuple[Happening, ...] = (), reason: str = "") -> None:
         """`pair` is in use from now on. `loaded`: it is no new one, and nobody is told of a refresh; `then` is what is known to have followed."""
-        self.pair, self.held = pair, None
+        self.pair, self.held, self._refused_at = pair, None, None
         self.generation = max(self.generation, pair.generation)
         until = pair.access_until
         self._usable_until = None if until is None else until - self._offset
@@ -126,7 +132,7 @@ class Holding:
 
     def drop(self) -> None:
         """Nothing is held any more."""
-        self.pair = self.held = self._bearer = self._usable_until = self.next_at = None
+        self.pair = self.held = self._bearer = self._usable_until = self._refused_at = self.next_at = None
         self.saved, self.last_error = True, ""
         self.partition = partition_of(self._provider, self._client_id, None)
         self.happened(Happening.FORGOTTEN, reason="")
@@ -135,6 +141,12 @@ class Holding:
         """The access token is used no more."""
         self._bearer = None
         self.happened(Happening.ENDED)
+
+    def refuse_access(self) -> None:
+        """The origin refuses the access token, and nothing can renew it: shown as over, and tried on, for one path may be refused alone."""
+        if self.standing.access is Access.VALID:
+            self._refused_at = self.now()
+            self.happened(Happening.ENDED, reason=f"{self.snapshot().reason}; the origin refuses the access token too")
 
     def happened(self, *happenings: Happening, reason: str | None = None) -> None:
         """Moves both machines, and tells where they moved. `reason` None keeps the one that was given last."""
@@ -157,11 +169,13 @@ class Holding:
 
     def snapshot(self) -> TokenSnapshot:
         now = self.now()
-        standing = self.standing
-        if self.pair is not None and standing.access is Access.VALID and has_ended(self.pair, now):
+        standing, pair = self.standing, self.pair
+        if pair is not None and standing.access is Access.VALID and has_ended(pair, now):
             standing = moved(standing, Happening.ENDED)  # the keeper's task is about to notice
+        if pair is not None and self._refused_at is not None and not has_ended(pair, self._refused_at):
+            pair = replace(pair, access_until=self._refused_at)
         return snapshot(
-            self.pair,
+            pair,
             standing,
             self._terms,
             now,

@@ -12,6 +12,7 @@ from passoproxy.core.events import Warned
 from passoproxy.core.oauth.chain import Chain, Happening, has_ended
 from passoproxy.core.oauth.notes import hand_over, handed_over, lasting, not_handed_over, taken_back, was_refused
 from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.replies import Dead, Misconfigured
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import is_worth_filling
@@ -85,6 +86,8 @@ class Obeying:
         if not isinstance(outcome, Granted):
             if holding.newest is not pair:
                 return holding.snapshot()  # refused, but the store had a newer one
+            if isinstance(outcome, Dead) and not self._terms.needs_person:
+                outcome = Misconfigured(outcome.reason, outcome.error)  # nobody can log in to client credentials
             raise failure_of(outcome)
         if holding.held is not None:
             raise CommandFailure(
@@ -216,6 +219,7 @@ class Obeying:
 
     async def _refuse_if_dead(self) -> None:
         if self._holding.standing.chain is Chain.DEAD:
+            self._holding.refuse_access()
             await self._notice_withdrawal()
             raise self._holding.refusal()
 

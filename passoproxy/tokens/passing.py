@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Protocol
 
 from passoproxy.core.oauth.pair import Bearer, Pair
@@ -26,6 +26,11 @@ from passoproxy.errors import (
     UsageFailure,
 )
 from passoproxy.ports import Followed, RawAnswer
+
+TOLERATED_SKEW = 10.0
+"""Seconds that two machines' clocks may be apart, the time on the way included, before that counts."""
+
+_MOMENTS = ("access_until", "served_until", "next_refresh_at", "obtained_at", "login_until", "as_of", "handed_over_at")
 
 
 class Obedient(Protocol):
@@ -84,6 +89,21 @@ def followed_of(document: object) -> Followed:
         }:
             return Followed(Bearer(token, generation, until), partition, shown)
     raise PairStoreFailure("the pair's owner told something that this version does not understand")
+
+
+def in_our_time(followed: Followed, now: float) -> Followed:
+    """What a machine has told just now, with its moments as our clock will tell them: one of both clocks may be wrong, and what is left is not."""
+    as_of = followed.snapshot.get("as_of")
+    skew = now - as_of if isinstance(as_of, int | float) and as_of > 0 else 0.0
+    if abs(skew) <= TOLERATED_SKEW:
+        return followed
+    shown, bearer = dict(followed.snapshot), followed.bearer
+    for name in _MOMENTS:
+        if isinstance(moment := shown.get(name), int | float):
+            shown[name] = moment + skew
+    if bearer is not None and bearer.until is not None:
+        bearer = replace(bearer, until=bearer.until + skew)
+    return Followed(bearer, followed.partition, shown)
 
 
 def packed(answer: RawAnswer) -> bytes:

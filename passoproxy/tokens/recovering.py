@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from passoproxy.core.events import PairFileDamaged
-from passoproxy.core.oauth.chain import Happening, arrival
+from passoproxy.core.oauth.chain import Chain, Happening, arrival
 from passoproxy.core.oauth.notes import floor
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
@@ -72,10 +72,13 @@ class Recovering:
         if pair is not None and pair.refresh_token is not None and self._saving.rolled_back:
             # what was newer came of this pair's token, or of a login; either way presenting it may cost the one that is in use elsewhere
             spent = remembered(record.spent, digest(pair.refresh_token))
-            record, answer = replace(record, intent=None, spent=spent, reason=self._saving.rolled_back), None
+            record, answer = replace(record, intent=None, spent=spent, reason=self._saving.damage), None
         if pair is not None:
             pair = rooted(pair, holding.now(), self._terms)
         holding.record = record
+        if pair is not None and self._saving.damage and holding.is_spent(pair) and record.state != Chain.DEAD.value:
+            # nobody was asked: the generation that its token was spent for is the damaged one
+            record = holding.record = replace(record, reason=self._saving.damage)
         self._renewing.count_before(record.asked_at)
         new = self._readable(answer, pair)
         match way_out(pair, record.intent, answer.previous_generation if new and answer else None):

@@ -152,8 +152,10 @@ class Saving:
             try:
                 return await self._blocking(read)
             except PairDamaged as fault:
-                self.damage = str(fault)
                 if isinstance(fault, PairRolledBack):
                     self.rolled_back = str(fault)
+                    self.damage = self.damage or str(fault)  # a newest generation that is damaged explains it
+                else:
+                    self.damage = str(fault)
                 self._observe(PairFileDamaged(str(fault)))
         return None

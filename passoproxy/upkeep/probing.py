@@ -17,6 +17,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesPurged, EntryStored, Event, StoreFailed, TaskFailed, Warned
 from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.core.http.negotiation import content_coding
 from passoproxy.errors import BodyBroken, EntryStoreFailure, Refusal
 from passoproxy.ports import BytesBody, Client, Clock, EntryStore, Hop, Observer, Request, read_whole
 
@@ -202,7 +203,7 @@ class Probing:
                 data = await read_whole(body, LARGEST_READ)
             except BodyBroken:
                 data = None
-            plain = self._around.plain(data, entry.fields.get("Content-Encoding", "")) if data is not None else None
+            plain = self._around.plain(data, content_coding(entry.fields)) if data is not None else None
             found = passolution.request_id(plain) if plain is not None else ""
         self._ids[entry.identifier] = found
         if len(self._ids) > 2 * MOST_WATCHED:

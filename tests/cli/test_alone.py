@@ -51,6 +51,18 @@ def test_the_pairs_commands(run: Run, alone: Place) -> None:
     assert run("token", "status", *at, "--json").json["handed_over_at"] is None
 
 
+def test_a_token_of_unknown_lifetime(run: Run, alone: Place) -> None:
+    said = run("token", "import", "--config", str(alone.config), text='{"access_token": "A"}')
+    assert said.out == "imported; the runway is not known\n"
+
+
+def test_an_empty_cache_says_so_to_people(run: Run, alone: Place) -> None:
+    at = ("--config", str(alone.config))
+    assert run("cache", "list", *at, terminal=True).out == "nothing is stored\n"
+    assert run("cache", "list", *at, "--route", "visa", terminal=True).out == "nothing of that is stored\n"
+    assert run("cache", "list", *at).out == ""
+
+
 def test_a_damaged_pair_is_warned_about(run: Run, alone: Place) -> None:
     at = ("--config", str(alone.config))
     run("token", "import", *at, text=PAIR)

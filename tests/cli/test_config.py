@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -101,3 +102,17 @@ def test_schema(run: Run) -> None:
     said = run("config", "schema")
     assert said.code == 0
     assert "properties" in json.loads(said.out)
+
+
+def test_whether_a_file_can_be_read_is_found_by_reading_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the command line's own check, whose refusal would be one of usage (2) and not of the configuration (78)."""
+    config = Place(tmp_path).write()
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert run("config", "check", "--config", str(config)).code == 0
+    assert run("config", "init", str(config)).code == 1
+
+
+def test_the_schema_takes_the_options_of_every_command_and_reads_nothing(run: Run) -> None:
+    assert run("config", "schema", "--json", "--config", "/nonexistent").json == run("config", "schema").json

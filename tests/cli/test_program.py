@@ -18,6 +18,8 @@ from passoproxy.errors import BadRequest, CommandFailure, ConfigurationError, Fa
 from tests.cli.conftest import Run
 from tests.whole import Place
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_the_version_is_one_line(run: Run) -> None:
     said = run("--version")
@@ -34,12 +36,21 @@ def test_on_its_own_it_shows_help(run: Run, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "login", "logout", "status", "token refresh", "cache purge", "config init", "sandbox", "demo"],
+    [
+        *("serve", "login", "logout", "status", "sandbox", "demo", "drill", "explain", "alert test"),
+        *("token status", "token refresh", "token import", "token export"),
+        *("cache stats", "cache list", "cache show", "cache purge", "cache warm"),
+        *("config check", "config show", "config init", "config schema"),
+    ],
 )
 def test_every_command_has_help(run: Run, command: str) -> None:
     said = run(*command.split(), "--help")
     assert (said.code, said.err) == (0, "")
     assert f"Usage: passoproxy {command}" in said.out
+    assert "--config" in said.out
+    options = [line for line in said.out.splitlines() if line.startswith("│ --")]
+    assert options
+    assert not {"<str>", "<int", "<path>"} & {word for line in options for word in line.split()}
 
 
 @pytest.mark.parametrize(
@@ -55,8 +66,19 @@ def test_every_command_has_help(run: Run, command: str) -> None:
         (["sandbox", "--latency", "soon"], "--latency: "),
         (["sandbox", "--listen", "8620"], "--listen '8620' is no HOST:PORT"),
         (["sandbox", "--listen", "localhost:99999"], "is no HOST:PORT"),
+        (["sandbox", "--listen", "[::1:0"], "is no HOST:PORT"),
+        (["sandbox", "--listen", "[]:0"], "is no HOST:PORT"),
         (["sandbox", "--fault", "nonsense"], "nonsense"),
-        (["demo", "--lifetime", "0", "--once"], "lifetime"),
+        (["demo", "--lifetime", "0", "--once"], "--lifetime: '0' is too short; write 1s or more"),
+        (["sandbox", "--lifetime", "500ms"], "--lifetime: '500ms' is too short"),
+        (["drill", "--fault"], "Option '--fault' requires an argument; known are refresh_lost, "),
+        (["drill", "--fault"], "kill; see 'passoproxy drill --help'"),
+        (["sandbox", "--fault"], "revoked; see 'passoproxy sandbox --help'"),
+        (["cache", "list", "--limit"], "Option '--limit' requires an argument; see 'passoproxy cache list --help'"),
+        (["status", "--config"], "Option '--config' requires an argument; see 'passoproxy status --help'"),
+        (["drill", "--config", "/nonexistent", "--fault", "nope"], "--fault 'nope' is no trial; known are "),
+        (["--config", "x", "status"], "--config goes after the command, such as 'passoproxy status --config'"),
+        (["--json", "status"], "--json goes after the command"),
     ],
 )
 def test_usage_errors_are_one_line(run: Run, arguments: list[str], told: str) -> None:
@@ -120,11 +142,31 @@ def test_native_windows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whoever_reads_us_may_leave(tmp_path: Path) -> None:
     code = f"{sys.executable} -m passoproxy config schema | head -c 1"
-    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[2])
+    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("{", "")
     code = f"{sys.executable} -m passoproxy --version | true"
-    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[2])
+    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", ["--version", "config schema", "config check --config /nonexistent"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_without_room_or_none_at_all(arguments: str, unbuffered: str) -> None:
+    def end(redirection: str) -> tuple[int, list[str]]:
+        code = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m passoproxy {arguments} {redirection}"
+        done = subprocess.run(["sh", "-c", code], stderr=subprocess.PIPE, text=True, timeout=30, cwd=ROOT)
+        return done.returncode, done.stderr.splitlines()
+
+    if "nonexistent" in arguments:  # says nothing on standard output
+        assert end(">&-") == end(">/dev/null")
+        assert end(">&-")[0] == 78
+        return
+    assert end(">&-") == (0, [])
+    code, said = end(">/dev/full")
+    assert code == 1
+    assert said == [
+        "passoproxy: the output cannot be written (No space left on device); send it to where there is room"
+    ]
 
 
 def test_standard_output_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +185,7 @@ def test_python_m_is_the_same_program() -> None:
         capture_output=True,
         text=True,
         timeout=30,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert (done.returncode, done.stdout) == (0, f"passoproxy {__version__}\n")
 
@@ -163,9 +205,7 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: list[str
         "print('loaded', *(name for name in sys.modules if '.' not in name))"
     )
     given = arguments if arguments == ["--version"] else [*arguments, "--config", str(config)]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *given], capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[2]
-    )
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, timeout=30, cwd=ROOT)
     loaded = set(done.stdout.split("loaded", 1)[1].split())
     assert loaded & never == set()
 
@@ -207,7 +247,7 @@ def test_sizes(count: float | None, said: str) -> None:
 def test_moments() -> None:
     now = time.time()
     assert speaking.moment(None) == "-"
-    assert speaking.moment(now) == time.strftime("%H:%M:%S", time.localtime(now))
+    assert speaking.moment(now)[-8:] == time.strftime("%H:%M:%S", time.localtime(now))
     assert speaking.moment(0).startswith(("1970-01-01", "1969-12-31"))
 
 
@@ -215,6 +255,15 @@ def test_a_table_takes_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) 
     rows = [("[bold]x[/bold]", "[/__internal/**]"), ("[::1]:8610", "b")]
     speaking.table(("one", "two"), rows)
     assert capsys.readouterr().out == "[bold]x[/bold]\t[/__internal/**]\n[::1]:8610\tb\n"
+
+
+def test_a_narrow_terminal_breaks_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("COLUMNS", "60")
+    speaking.table(("key", "value"), [("upstream.rewrite_absolute_urls", "x" * 60)], whole=("key",))
+    assert "upstream.rewrite_absolute_urls " in out.getvalue()
 
 
 def test_facts_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,6 +286,7 @@ TOKEN = {"access": "valid", "chain": "healthy", "grant": "authorization_code", "
 )
 def test_runways(token: dict[str, object], said: str) -> None:
     assert wording.runway({**TOKEN, **token}) == said
+    assert wording.in_short({**TOKEN, **token}) == ("the runway is not known" if said in ("not known", "-") else said)
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,13 @@ def stay(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stay]:
         out = Terminal()
         seen: list[bool] = []
 
+        def heeded() -> bool:
+            """Whether the command takes the signal: before that it would end the tests."""
+            return signal.getsignal(how) is not kept[how]
+
         def watch() -> None:
-            end = time.monotonic() + 20
-            while not (found := bool(until(out.getvalue()))) and time.monotonic() < end:
+            end = time.monotonic() + 60
+            while not (found := bool(until(out.getvalue()) and heeded())) and time.monotonic() < end:
                 time.sleep(0.02)
             seen.append(found)
             os.kill(os.getpid(), how)
@@ -63,8 +67,15 @@ def test_sandbox(stay: Stay, how: signal.Signals) -> None:
 
 def test_sandbox_where_somebody_listens(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        said = run("sandbox", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-    assert (said.code, "choose another --listen" in said.err, len(said.err.splitlines())) == (69, True, 1)
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = run("sandbox", "--listen", place)
+    why = f"passoproxy: {place}: cannot listen there (Address already in use); choose another --listen\n"
+    assert (said.code, said.err) == (69, why)
+
+
+def test_sandbox_at_a_name_that_nobody_has(run: Run) -> None:
+    said = run("sandbox", "--listen", "nobody.invalid:0")
+    assert (said.code, "nobody.invalid:0: cannot listen there (" in said.err) == (69, True)
 
 
 def test_demo(stay: Stay) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,12 @@ async def authorised(daemon: Running) -> None:
 
 
 @pytest.mark.parametrize("is_sealed", [False, True])
-async def test_daemons_share_a_cache(tmp_path: Path, server: RedisServer, is_sealed: bool) -> None:
+async def test_daemons_share_a_cache(
+    tmp_path: Path, server: RedisServer, is_sealed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a busy machine may take longer than a client is to wait for the store
+    patient = functools.partial(RedisStore, connect_seconds=5.0, answer_seconds=5.0)
+    monkeypatch.setattr("passoproxy.compose.entries.RedisStore", patient)
     (tmp_path / "key").write_text(base64.b64encode(b"k" * 32).decode())
     (tmp_path / "key").chmod(0o600)
     (tmp_path / "a").mkdir()

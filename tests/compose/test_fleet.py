@@ -135,3 +135,9 @@ def test_a_static_token_has_no_fleet(tmp_path):
     static = {"grant": "static", "static_token": "the-static-token"}
     loaded = Place(tmp_path).load(oauth=static, store={"url": f"redis://127.0.0.1:{free_port()}/0"})
     assert wire(loaded, telemetry(loaded), clock=FakeClock(), environ={}).fleet is None
+
+
+async def test_it_says_where_the_entries_are(server: RedisServer, tmp_path: Path) -> None:
+    async with living(tmp_path / "a", server.url) as wired:
+        stats = await wired.control.cache_stats()
+        assert (stats["store"], stats["directory"]) == (server.url, None)

@@ -321,6 +321,6 @@ async def test_a_damaged_pair_is_told_and_nothing_is_logged(tmp_path: Path, capf
 
 
 async def test_a_static_handle_ends_at_once(tmp_path: Path) -> None:
-    async with asyncio.timeout(5), standing_still(Place(tmp_path).load(oauth=STATIC), keep=True) as control:
+    async with asyncio.timeout(20), standing_still(Place(tmp_path).load(oauth=STATIC), keep=True) as control:
         with pytest.raises(CommandFailure, match="static"):
             await control.refresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 
 import pytest
 
@@ -198,3 +199,11 @@ def test_secrets_that_are_not_used_are_not_looked_at(folder: Folder) -> None:
         "oauth: {grant: static, static_token_file: secret, client_secret_file: nowhere}\n",
     ):
         folder.load(text)
+
+
+def test_a_shared_store_needs_its_library(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = LEAST + "store: {url: 'redis://h'}\n"
+    folder.load(text)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    assert folder.fault(text) == "c.yaml:2: store.url: needs the redis library; run: pip install 'passoproxy[redis]'"
+    folder.load(text, secrets=False)  # a command that only talks to a daemon

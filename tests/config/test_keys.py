@@ -33,6 +33,7 @@ def test_nearest(path: keys.KeyPath, meant: str) -> None:
         (("upstream", "urll"), "did you mean url?"),
         (("upstream", "listen"), "did you mean server.listen?"),
         (("ttl",), "did you mean ttl of an item of routes?"),
+        (("routes", 0, "cache"), "cache is a section of its own: write it at the beginning of a line"),
         (("log", "zzzqq"), "valid here: level, format, access, query"),
     ],
 )

@@ -103,6 +103,18 @@ def test_own_routes_come_first_and_replace_those_of_their_name(folder: Folder) -
     assert loaded.sources["routes[2].match"] == "preset passolution"
 
 
+@pytest.mark.parametrize("name", ["[a]", "{a: b}", "[[]]", "7"])
+def test_a_name_may_be_written_as_anything(folder: Folder, name: str) -> None:
+    fault = folder.fault(LEAST + f"routes: [{{name: {name}, match: /x}}]\n")
+    assert fault.startswith("c.yaml:2: routes[0].name: ")
+
+
+def test_a_route_of_the_file_that_is_none_lies_below_those_of_the_environment(folder: Folder) -> None:
+    environ = {"PASSOPROXY__ROUTES": "[{name: first, match: /z}]"}
+    (fault,) = folder.faults(LEAST + "routes: [5]\n", environ)
+    assert str(fault).startswith("c.yaml:2: routes[1]: 5 is not a mapping")
+
+
 def test_routes_of_the_environment_come_before_those_of_the_file(folder: Folder) -> None:
     loaded = folder.load(
         LEAST + "routes: [{name: mine, match: /x}]\n", {"PASSOPROXY__ROUTES": "[{name: first, match: /z, ttl: 5}]"}

@@ -105,7 +105,7 @@ def test_the_example_and_its_route_are_valid() -> None:
         "server: {listen: ['127.0.0.1:1'], tls: {min_version: 1.2}}",
         "admin: {listen: off}",
         "upstream: {read_timeout: 30, max_connections: 3, user_agent: null}",
-        "oauth: {client_id: 12, lost_answer_replay: 30s, refresh_token_lifetime: same, refresh_at: 0.4, client_secret: x}",
+        "oauth: {client_id: 12, lost_answer_replay: 30s, refresh_token_lifetime: same, refresh_at: 0.4, client_secret: 12345}",
         "oauth: {lost_answer_replay: null}",
         "cache: {max_size: 64MiB, memory_size: 5}",
         "alerts: {runway: {log: 60%}, command: [a, b]}",

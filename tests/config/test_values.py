@@ -90,6 +90,7 @@ def test_right_ones(read: Callable[[object], object], value: object, found: obje
         (values.listen, 5, "no address"),
         (values.listen, [], "no address"),
         (values.listen, [5], "5 is not an address"),
+        (values.listen, ["a:1", "foo", "unix:x"], "'foo' has no port, 'unix:x' has no absolute path; write host:port"),
         (values.admin_listen, True, "or off"),
         (values.host_entry, "http://x", "without scheme"),
         (values.host_entry, "*", "without scheme"),

@@ -72,7 +72,7 @@ def test_kinds_of_bodies(content_type: str, expected: bool) -> None:
 
 
 def test_hostile_bodies_take_time_in_proportion() -> None:
-    began = time.process_time()
+    began = time.thread_time()
     assert methods_in_body(PARTS, b"content-disposition:" * 50_000) == []
     assert methods_in_body(PARTS, b"content-disposition: name=" * 40_000) == []
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2

@@ -51,7 +51,7 @@ def test_failed_is_what_could_have_been_kept_and_was_not(pair: str, must_keep: b
     assert verdict(pair=pair, must_keep=must_keep).failed is failed
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_trials_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Lost answers, a provider that is away, restarts and kills, a full disk, a stepping clock; the real folders are never touched."""
     users(tmp_path, oauth={"lost_answer_replay": "once"})
@@ -76,7 +76,7 @@ def test_trials_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert sorted(real.rglob("*")) == before, "the real folders were touched"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_user_who_never_replays_loses_what_he_chose_to_lose(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,22 +95,26 @@ def begun(tmp_path: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_is_stopped_leaves_nothing(how: signal.Signals, tmp_path: Path) -> None:
     users(tmp_path)
     drill = begun(tmp_path)
     stages = ".passoproxy-drill-*"
-    assert until(lambda: list(tmp_path.glob(f"{stages}/refresh_5xx/state/pair.1.json")))
-    actors = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
-    assert len(actors) == 2, "the drill itself, and a daemon"
-    drill.send_signal(how)
-    assert drill.wait(20) == 130
+    try:
+        assert until(lambda: list(tmp_path.glob(f"{stages}/refresh_5xx/state/pair.1.json")))
+        actors = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
+        assert len(actors) == 2, "the drill itself, and a daemon"
+        drill.send_signal(how)
+        assert drill.wait(40) == 130
+    finally:
+        drill.kill()
+        drill.wait()
     assert list(tmp_path.glob(stages)) == []
     assert until(lambda: not any(str(tmp_path).encode() in _read(path) for path in actors))
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_a_daemon_whose_director_was_killed_ends_by_itself(tmp_path: Path) -> None:
     users(tmp_path)
     drill = begun(tmp_path)

@@ -74,7 +74,7 @@ def test_a_manager_that_does_not_read_holds_nothing_up(manager: Manager) -> None
     begun = time.monotonic()
     told = [systemd.alive(manager.environ) for _ in range(5000)]
     assert not all(told)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.ports import free_port
 
 PROGRAM = [sys.executable, "-m", "passoproxy"]
 ROOT = Path(__file__).resolve().parents[2]
-START = 30.0
+START = 60.0
 """Seconds that a process may take to be there on a busy machine."""
 
 
@@ -287,7 +287,7 @@ class Stand:
     def begin_login(self, *options: str) -> tuple[Process, str]:
         """`login --no-browser` in the background, and the address that it printed."""
         process = self.start("login", "--no-browser", "--config", str(self.config), *options)
-        found = until(lambda: re.search(rf"^{re.escape(self.origin)}/oauth/authorize\?\S+$", process.said, re.M), 20)
+        found = until(lambda: re.search(rf"^{re.escape(self.origin)}/oauth/authorize\?\S+$", process.said, re.M))
         assert found, process.said
         return process, found.group(0)
 

@@ -143,7 +143,7 @@ class House:
 
     def token(self) -> dict[str, Any]:
         """What the daemon says of the pair; {} where it says nothing."""
-        answer = ask(self.admin_port, "/api/status", timeout=5.0)
+        answer = ask(self.admin_port, "/api/status", timeout=15.0)
         return dict(answer.json["token"]) if answer.status == 200 else {}
 
     def is_up(self) -> bool:

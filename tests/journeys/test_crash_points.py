@@ -117,8 +117,9 @@ def test_the_pair_survives_a_kill_at(which: str, tmp_path: Path, sandbox: LiveSa
         )
     window = told(found)
     print(f"{len(found)} points, pair lost 0 times, {len(window)} in the window that needs a replay")
-    # a provider that answers at once may be read before anybody waits for it: then that life dies at the reading
-    assert {points[number - 1] for number in chosen} - {life.point for life in found} <= {"wait for the answer"}
+    # a provider that answers at once may be read before anybody waits for it, or between two such waits: then one life dies at the other
+    either = {"wait for the answer", "read what the provider answered"}
+    assert {points[number - 1] for number in chosen} - {life.point for life in found} <= either
     assert window
     assert len(window) <= len(found) / 2
 

@@ -146,27 +146,27 @@ def test_clients_that_hang_up_lose_nothing(tmp_path: Path, sandbox: LiveSandbox,
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_provider_that_is_away_for_most_of_a_minute_costs_nobody_an_error(tmp_path: Path, forking: Nursery) -> None:
-    assert away(60.0, tmp_path, forking) >= 6
+    assert away(60.0, 0.9, tmp_path, forking) >= 6
 
 
 def test_a_provider_that_is_away_for_most_of_the_runway_costs_nobody_an_error(tmp_path: Path, forking: Nursery) -> None:
-    assert away(15.0, tmp_path, forking) >= 4
+    assert away(20.0, 0.8, tmp_path, forking) >= 4
 
 
-def away(lifetime: float, folder: Path, forking: Nursery) -> int:
-    """The provider answers 503 from the start until 90 % of the lifetime are over; how many attempts were made in the last half of it."""
+def away(lifetime: float, gone: float, folder: Path, forking: Nursery) -> int:
+    """The provider answers 503 from the start until that share of the lifetime is over; how many attempts were made in the last half of it."""
     sandbox = LiveSandbox(lifetime=lifetime)
     try:
-        return _away(lifetime, moved_in(folder, sandbox, forking), sandbox)
+        return _away(lifetime, gone, moved_in(folder, sandbox, forking), sandbox)
     finally:
         sandbox.close()
 
 
-def _away(lifetime: float, house: House, sandbox: LiveSandbox) -> int:
+def _away(lifetime: float, gone: float, house: House, sandbox: LiveSandbox) -> int:
     sandbox.fault("refresh_5xx")
     issued = next(each["issued_at"] for each in sandbox.chain(house.first))
     seen: Counter[int] = Counter()
-    for share, faults in ((0.9, ("refresh_5xx",)), (1.1, ())):
+    for share, faults in ((gone, ("refresh_5xx",)), (1.1, ())):
         sandbox.fault(*faults)
         while time.time() < issued + share * lifetime:
             seen[house.get(f"{TARGET}?turn={time.time_ns()}").status] += 1

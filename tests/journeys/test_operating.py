@@ -47,13 +47,13 @@ def test_a_file_is_fetched_with_less_than_max_concurrency_and_through_a_429(stan
 
 
 def test_ctrl_c_stops_it_and_a_second_run_goes_on(stand: Stand) -> None:
-    begun(stand, "--latency", "150ms")
+    begun(stand, "--latency", "600ms")  # all of them take seconds: long enough to be stopped in the midst
     targets = [target(country, language) for country in COUNTRIES for language in LANGUAGES]
     file = wanted(stand.folder, targets)
     first = stand.start("cache", "warm", file, "--config", str(stand.config))
     assert until(lambda: len(content_requests(stand)) >= 4)
     first.process.send_signal(signal.SIGINT)
-    assert first.process.wait(20) == 130
+    assert first.process.wait(60) == 130
     first.close()
     assert "Run it again to go on" in first.said
     second = stand.run("cache", "warm", file, "--config", str(stand.config))

@@ -63,13 +63,13 @@ def test_a_login_denied_at_the_follower_ends_the_waiting_at_the_owner(stand: Sta
     other.start_daemon()
     assert (role(stand), role(other)) == ("owner", "following")
     where, cookie = begin(other)
-    assert until(lambda: token(stand)["login_until"], 5)
+    assert until(lambda: token(stand)["login_until"], 20)
     assert stand.post("/api/v2/unlisted", {}).json["code"] == "token_unavailable"
     back = urllib.parse.urlsplit(other.approve(where, "deny"))
     ask(other.admin_port, f"{back.path}?{back.query}", headers=cookie)
-    assert until(lambda: token(stand)["login_until"] is None, 5)
+    assert until(lambda: token(stand)["login_until"] is None, 20)
     for each in (stand, other):
-        assert until(lambda: each.get(TARGET).json["code"] == "authorization_required", 5)  # noqa: B023
+        assert until(lambda: each.get(TARGET).json["code"] == "authorization_required", 20)  # noqa: B023
 
 
 def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> None:
@@ -88,7 +88,7 @@ def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> Non
     stand.run("token", "refresh", "--config", str(stand.config))
     assert until(lambda: levels() == ["page"], 15), levels()
     memory = Path(stand.settings["state"]["directory"]) / "alarm.json"
-    assert until(memory.exists, 5)
+    assert until(memory.exists, 20)
     assert memory.stat().st_mode & 0o777 == 0o600
     for how in (signal.SIGTERM, signal.SIGKILL):
         stand.stop_daemon(how)
@@ -98,7 +98,7 @@ def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> Non
     assert levels() == ["page"]
     stand.login()
     assert until(lambda: levels() == ["page", "recovered"], 15), levels()
-    assert until(lambda: not memory.exists(), 5)
+    assert until(lambda: not memory.exists(), 20)
     stand.stop_daemon()
     stand.start_daemon(ready=True)
     assert levels() == ["page", "recovered"]

@@ -39,7 +39,7 @@ def test_workers_share_a_cache_in_redis(stand: Stand, server: RedisServer, purge
     ask(stand.port, HEALTH)
     assert until(lambda: seen(stand)["miss"] == 0)
     for _ in range(purges):
-        assert stand.run("cache", "purge", "--all").returncode == 0
+        assert until(lambda: stand.run("cache", "purge", "--all").returncode == 0)  # a busy store may be late once
         assert 1 <= seen(stand)["miss"] <= 3  # none of them serves what was purged; each may have asked at once
         assert until(lambda: seen(stand)["miss"] == 0)
     asked = len([each for each in stand.journal()["requests"] if each["path"].startswith("/api/v2/content")])

@@ -82,7 +82,7 @@ def stepped(step: float, tmp_path: Path, sandbox: LiveSandbox, forking: Nursery)
     refreshes = [each["time"] - issued for each in sandbox.refreshes()]
     print(f"step {step:+.0f} s: refreshed {refreshes} s after the issue, runway then {token['runway_seconds']:.1f} s")
     assert len(refreshes) == 1
-    assert 0.38 * lifetime <= refreshes[0] <= 0.42 * lifetime + 0.5
+    assert 0.38 * lifetime <= refreshes[0] <= 0.42 * lifetime + 2.0
     for moment, runway in seen:
         since = moment if moment < refreshes[0] else moment - refreshes[0]
         near_the_refresh = abs(moment - refreshes[0]) < 1.5
@@ -147,7 +147,7 @@ def test_a_process_frozen_for_half_a_lifetime_goes_on(lifetime: float, tmp_path:
         child.send(signal.SIGCONT)
         woken = time.time()
         assert until(lambda: house.token().get("generation") == 2, 5), house.token()
-        assert time.time() - woken < 2.0
+        assert time.time() - woken < 3.0  # and not the 40 % of a life once more
         assert len(sandbox.refreshes()) == 1
         assert abs(house.token()["runway_seconds"] - lifetime) < 3
         assert house.get(f"{TARGET}?turn=after").status == 200

@@ -17,7 +17,7 @@ from passoproxy.outbound.connection import Connection
 from passoproxy.outbound.exchanges import Answer, Limits, Message
 from passoproxy.ports import BytesBody, read_whole
 from tests.fakes import ChunkedBody, settle
-from tests.outbound.wire import SHORT
+from tests.outbound.wire import AMPLE, SHORT, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = Message("GET", b"GET / HTTP/1.1\r\n\r\n", BytesBody())
@@ -364,14 +364,22 @@ async def test_a_bad_chunk_that_came_with_the_head_is_told_while_it_can_be(socke
 
 
 async def test_time_is_watched_by_one_timer(sockets: socket.socket) -> None:
-    connection, transport, owner = made(sockets, Limits(read_timeout=SHORT, idle_timeout=SHORT * 3))
+    connection, transport, owner = made(sockets, Limits(read_timeout=SHORT, idle_timeout=AMPLE))
     task = await asked(connection)
     connection.data_received(OK)
     await task
     await asyncio.sleep(SHORT * 2)
     assert connection.usable, "the exchange's limit does not end an idle connection"
-    await asyncio.sleep(SHORT * 2)
+    await until(lambda: connection.ended)
     assert (connection.ended, transport.calls, owner.calls) == (True, ["close"], ["released", "gone"])
+
+
+async def test_an_idle_limit_shorter_than_that_of_an_exchange_is_kept(sockets: socket.socket) -> None:
+    connection, _, _ = made(sockets, Limits(read_timeout=600.0, idle_timeout=SHORT))
+    task = await asked(connection)
+    connection.data_received(OK)
+    await task
+    await until(lambda: connection.ended)
 
 
 # ---- whatever an origin may say ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from passoproxy.outbound.endpoint import ForwardProxy
 from passoproxy.outbound.provider import MAX_ANSWER_BYTES, ProviderEndpoint
 from passoproxy.ports import TokenReply, TokenRequest
 from tests.fakes import FakeClock
-from tests.outbound.wire import SHORT, Line, answering, closing, origin_that
+from tests.outbound.wire import AMPLE, SHORT, Line, answering, closing, origin_that
 
 JSON = b'{"access_token": "planted-token"}'
 ZIPPED = gzip.compress(JSON, mtime=0)  # without the hour, which would stand in the names of the tests
@@ -154,7 +154,7 @@ async def test_silence_is_a_lost_answer(said: bytes) -> None:
 
     async with origin_that(play) as there:
         with pytest.raises(TokenAnswerLost, match="did not come within"):
-            await posted(there.port, SHORT)
+            await posted(there.port, AMPLE)
 
 
 async def test_one_byte_at_a_time_is_bounded_as_a_whole() -> None:
@@ -168,7 +168,7 @@ async def test_one_byte_at_a_time_is_bounded_as_a_whole() -> None:
 
     async with origin_that(play) as there:
         with pytest.raises(TokenAnswerLost):
-            await posted(there.port, SHORT * 2)
+            await posted(there.port, AMPLE)
 
 
 async def test_nobody_listening_is_unsent() -> None:

@@ -20,6 +20,9 @@ from tests.fakes import FakeClock, RememberingObserver
 SHORT = 0.1
 """Seconds after which a real timer fires in a test that waits for it."""
 
+AMPLE = 1.0
+"""Seconds of a real timer that must not fire before what it bounds was done, however busy the machine is."""
+
 AT_ONCE = Limits(settling=0.0)
 """Connections that are used again at once, so that a test knows which one a request travels on."""
 
@@ -103,6 +106,8 @@ async def origin_that(play: Play, tls: ssl.SSLContext | None = None) -> AsyncIte
         yield origin
     finally:
         server.close()
+        for _ in range(10):  # who connected a moment ago is let in first: nobody would end that connection later
+            await asyncio.sleep(0)
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

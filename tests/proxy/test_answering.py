@@ -25,11 +25,26 @@ async def test_a_stored_answer():
     assert (answer.head.status, answer.head.reason, answer.body, answer.content_id) == (200, "OK", body, "d")
 
 
-@pytest.mark.parametrize(("age", "told"), [(0.9, "9"), (1.0, "1"), (30.5, "30")])
+@pytest.mark.parametrize(("age", "told"), [(0.9, None), (1.0, "1"), (30.5, "30")])
 async def test_a_streamed_answer_tells_its_age_from_one_second_on(age, told):
     stored = entry()
     answer = await streamed(RequestHead("GET", "/"), stored.head, stored, BytesBody(), age, "m", NOW)
-    assert answer.head.fields["Age"] == told
+    assert answer.head.fields.get("Age") == told
+
+
+@pytest.mark.parametrize(("said", "told"), [("-5", None), ("soon", None), ("1.5", None), ("", None), ("0", "0")])
+async def test_an_age_that_is_none_is_not_passed_on(said, told):
+    stored = entry()
+    head = stored.head.with_fields(fields_of([("Age", said)]))
+    answer = await streamed(RequestHead("GET", "/"), head, stored, BytesBody(), 0.5, "m", NOW)
+    assert answer.head.fields.get("Age") == told
+    assert passed(response(200, [("Age", said)]), "m", NOW, NOW).head.fields.get("Age") == told
+
+
+async def test_a_304_tells_the_outer_hop_how_long_the_content_is():
+    asked = RequestHead("GET", "/", fields_of([("If-None-Match", '"a"')]))
+    answer = await from_store(asked, entry(made_etag='W/"a"', size=5), BytesBody(b"hello"), 0.0, "m", NOW)
+    assert (answer.head.status, answer.head.fields["Content-Length"]) == (304, "5")
 
 
 async def test_a_made_tag_answers_conditions():

@@ -46,6 +46,16 @@ async def test_encodes_what_others_decode(coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", codings.KNOWN)
+async def test_what_trickles_is_not_held_back(coding: str) -> None:
+    """Each part of a stream can be read at the other end before the next one is there."""
+    decoding, encoding = codings.decoder(coding), codings.EncodedBody(ChunkedBody(b"one", b"two", b"three"), coding)
+    read = [b"".join(decoding.feed(part)) async for part in encoding]
+    decoding.finish()
+    assert read[:3] == [b"one", b"two", b"three"]
+    assert b"".join(read) == b"onetwothree"
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
 async def test_closing_closes_the_inner_body(coding: str) -> None:
     for kind in (codings.DecodedBody, codings.EncodedBody):
         inner = ChunkedBody(b"x")

@@ -10,9 +10,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.ports import BytesBody, Response
+from passoproxy.errors import Offline
+from passoproxy.ports import BytesBody, Request, Response, Trail
 from passoproxy.proxy.encoding import OWN, Encoding
-from tests.fakes import ChunkedBody, ScriptedHop, request, response
+from tests.fakes import ChunkedBody, ScriptedHop, Step, request, response
 
 TEXT = b'{"records": [' + b'"entry", ' * 300 + b"0]}"
 JSON = ("Content-Type", "application/json")
@@ -31,13 +32,14 @@ def undone(data: bytes, coding: str) -> bytes:
             return data
 
 
-def hop(*script: Response, **more: int) -> tuple[Encoding, ScriptedHop]:
+def hop(*script: Step, **more: int) -> tuple[Encoding, ScriptedHop]:
     inner = ScriptedHop(list(script))
     return Encoding(inner, **more), inner
 
 
-def asking(accepted: str | None, method: str = "GET", *fields: tuple[str, str]) -> object:
-    return request(method, fields=[*([("Accept-Encoding", accepted)] if accepted is not None else []), *fields])
+def asking(accepted: str | None, method: str = "GET", *fields: tuple[str, str], cache: str = "pass") -> Request:
+    named = [("Accept-Encoding", accepted)] if accepted is not None else []
+    return request(method, fields=[*named, *fields], trail=Trail(cache=cache))
 
 
 async def content(answer: Response) -> bytes:
@@ -75,6 +77,12 @@ async def test_a_client_that_says_nothing_gets_it_plain() -> None:
     assert answer.head.fields["ETag"] == '"a"'
 
 
+async def test_what_is_accepted_is_said_over_all_lines() -> None:
+    encoding, _ = hop(response(200, [JSON], TEXT))
+    answer = await encoding.send(asking("deflate", "GET", ("Accept-Encoding", "gzip")))
+    assert answer.head.fields["Content-Encoding"] == "gzip"
+
+
 async def test_a_stored_coding_that_is_taken_passes_untouched() -> None:
     stored = gzip.compress(TEXT)
     encoding, _ = hop(
@@ -110,7 +118,9 @@ async def test_a_stored_coding_that_is_not_taken_is_undone(coding: str, accepted
         (200, [], TEXT),
         (200, [JSON, ("Content-Encoding", "compress")], TEXT),
         (200, [JSON, ("Content-Encoding", "gzip, br")], TEXT),
+        (200, [JSON, ("Content-Encoding", "gzip"), ("Content-Encoding", "br")], TEXT),
         (200, [JSON, ("Cache-Control", "No-Transform")], TEXT),
+        (200, [JSON, ("Cache-Control", "max-age=9"), ("Cache-Control", "no-transform")], TEXT),
         (204, [], b""),
     ],
 )
@@ -155,6 +165,51 @@ async def test_forms_of_a_tag_are_taken_back() -> None:
     assert answer.head.fields["ETag"] == '"a-gzip"'
 
 
+@pytest.mark.parametrize(
+    ("fields", "varies"),
+    [
+        ([JSON, ("Content-Length", "5000")], True),
+        ([JSON], True),
+        ([JSON, ("Content-Length", "5")], False),
+        ([("Content-Type", "image/png"), ("Content-Length", "5000")], False),
+        ([("Content-Type", "image/png"), ("Content-Encoding", "gzip")], True),
+        ([("Content-Type", "image/png"), ("Content-Encoding", "exi")], False),
+        ([JSON, ("Cache-Control", "no-transform")], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize("accepted", [None, "gzip"])
+async def test_a_304_varies_as_its_200_would_15_4_5(
+    fields: list[tuple[str, str]], varies: bool, accepted: str | None
+) -> None:
+    encoding, _ = hop(response(304, [*fields, ("ETag", '"a"'), ("Vary", "Accept-Language")]))
+    answer = (await encoding.send(asking(accepted, "GET", ("If-None-Match", '"a"')))).head.fields
+    assert answer["Vary"] == ("Accept-Language, Accept-Encoding" if varies else "Accept-Language")
+    assert {"Content-Type", "Content-Length", "Content-Encoding"}.isdisjoint(answer)
+
+
+@pytest.mark.parametrize("accepted", [None, "identity", "gzip"])
+@pytest.mark.parametrize("last", [4, 2047])
+async def test_whether_a_part_serves_does_not_depend_on_its_length(accepted: str | None, last: int) -> None:
+    part = [JSON, ("Content-Range", f"bytes 0-{last}/5000"), ("Content-Length", str(last + 1))]
+    partial = ChunkedBody(TEXT[: last + 1])
+    encoding, inner = hop(response(206, part, partial), response(200, [JSON], TEXT))
+    answer = await encoding.send(asking(accepted, "GET", ("Range", f"bytes=0-{last}"), cache="hit"))
+    assert answer.head.status == (200 if accepted == "gzip" else 206)
+    assert answer.head.fields["Vary"] == "Accept-Encoding"
+    if accepted == "gzip":
+        assert partial.closed
+        assert inner.seen[1].head.fields["Cache-Control"] == "only-if-cached"
+        assert "Range" not in inner.seen[1].head.fields
+
+
+async def test_a_stored_part_serves_where_no_more_is_stored() -> None:
+    encoding, _ = hop(response(206, [JSON, ("Content-Range", "bytes 0-4/5000")], b"part!"), Offline("not stored"))
+    asked = asking("gzip", "GET", ("Range", "bytes=0-4"), cache="hit")
+    answer = await encoding.send(asked)
+    assert (answer.head.status, await content(answer), asked.trail.cache) == (206, b"part!", "hit")
+
+
 async def test_a_part_is_never_recoded() -> None:
     fields = [("Content-Type", "application/pdf"), ("Content-Range", "bytes 0-4/9000")]
     inner = response(206, fields, b"part!")
@@ -162,13 +217,28 @@ async def test_a_part_is_never_recoded() -> None:
     assert await encoding.send(asking("gzip", "GET", ("Range", "bytes=0-4"))) is inner
 
 
-async def test_a_part_in_a_coding_that_is_not_taken_becomes_the_whole() -> None:
+@pytest.mark.parametrize("cache", ["miss", "pass"])
+async def test_the_origin_is_not_asked_twice_for_a_part_that_could_be_encoded(cache: str) -> None:
+    encoding, inner = hop(response(206, [JSON, ("Content-Range", "bytes 0-4/5000")], b"part!"))
+    answer = await encoding.send(asking("gzip", "GET", ("Range", "bytes=0-4"), cache=cache))
+    assert (answer.head.status, await content(answer), len(inner.seen)) == (206, b"part!", 1)
+    assert answer.head.fields["Vary"] == "Accept-Encoding"
+
+
+async def test_a_coded_part_of_a_pass_stays_as_it_came() -> None:
+    inner = response(206, [JSON, ("Content-Encoding", "gzip")], b"part")
+    encoding, _ = hop(inner)
+    assert await encoding.send(asking(None, "GET", ("Range", "bytes=0-4"), cache="pass")) is inner
+
+
+@pytest.mark.parametrize("cache", ["hit", "miss"])
+async def test_a_part_in_a_coding_that_is_not_taken_becomes_the_whole(cache: str) -> None:
     partial = ChunkedBody(b"part")
     encoding, inner = hop(
         response(206, [JSON, ("Content-Encoding", "gzip")], partial),
         response(200, [JSON, ("Content-Encoding", "gzip")], gzip.compress(TEXT)),
     )
-    answer = await encoding.send(asking(None, "GET", ("Range", "bytes=0-4")))
+    answer = await encoding.send(asking(None, "GET", ("Range", "bytes=0-4"), cache=cache))
     assert await content(answer) == TEXT
     assert partial.closed
     assert "Range" not in inner.seen[1].head.fields

@@ -7,11 +7,11 @@ import pytest
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.events import EntryStored, TaskFailed
-from passoproxy.errors import OriginUnreachable, Overloaded
+from passoproxy.errors import BodyBroken, OriginUnreachable, Overloaded
 from passoproxy.proxy.flights import MOST_REMEMBERED, Flights
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.caching_stand import JSON, ROUTE, Stand
-from tests.fakes import ChunkedBody, FakeClock, RememberingObserver
+from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver
 
 FRESH = ("Cache-Control", "max-age=10")
 ETAG = ("ETag", '"v1"')
@@ -182,6 +182,18 @@ async def test_a_failing_answer_is_told_to_all_that_waited():
     assert answers[9].cache == "passoproxy; fwd=uri-miss; fwd-status=503; collapsed"
 
 
+async def test_whoever_comes_after_an_answer_broke_off_does_not_join_it():
+    stand = Stand(store=(store := SlowlyAbandoning()))
+    stand.origin.script = [stand.says(FRESH, ETAG, body=ChunkedBody(b"he", BROKEN)), stand.says(FRESH, ETAG)]
+    with pytest.raises(BodyBroken):
+        await stand.ask()
+    answer = await stand.ask()
+    assert (answer.body, "collapsed" in answer.cache) == (b"hello", False)
+    store.opened.set()
+    await stand.quiet()
+    assert (await stand.ask()).trail.cache == "hit"
+
+
 async def test_an_uncacheable_answer_does_not_serialise():
     stand = closed(Stand(repeat=True))
     stand.origin.script = [stand.says(("Cache-Control", "no-store"))]
@@ -349,6 +361,27 @@ async def test_a_flight_of_an_unknown_subject_is_released_by_any_purge():
     flights.release_where(Selector(target="/elsewhere"))
     assert flights.of("k") is None
     await asyncio.sleep(0)
+
+
+class SlowlyAbandoning(MemoryStore):
+    """Takes its time to clear away what was not stored."""
+
+    def __init__(self):
+        super().__init__(1 << 20)
+        self.opened = asyncio.Event()
+
+    async def create(self, entry):
+        writer = await super().create(entry)
+        return _Lingering(writer, self.opened)
+
+
+class _Lingering:
+    def __init__(self, writer, opened):
+        self.write, self.commit, self._writer, self._opened = writer.write, writer.commit, writer, opened
+
+    async def abandon(self):
+        await self._opened.wait()
+        await self._writer.abandon()
 
 
 class SlowlySelecting(MemoryStore):

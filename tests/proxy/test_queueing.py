@@ -356,7 +356,7 @@ async def test_those_who_wait_enter_when_it_is_over() -> None:
     from passoproxy.host.clock import SystemClock
 
     gate = Gate()
-    queueing = queue(gate, 4, clock=SystemClock(), first_pause=SHORT)  # type: ignore[arg-type]
+    queueing = queue(gate, 4, clock=SystemClock(), first_pause=2.0)  # type: ignore[arg-type]
     ask(queueing)
     await settle()
     gate.open(response(429))
@@ -365,7 +365,7 @@ async def test_those_who_wait_enter_when_it_is_over() -> None:
         ask(queueing)
     await settle()
     assert state(queueing) == (1, 2)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         while state(queueing) != (3, 0):
             await asyncio.sleep(0.005)
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from passoproxy.errors import BodyBroken
-from passoproxy.ports import BytesBody, Response
+from passoproxy.ports import BytesBody, Response, Trail
 from passoproxy.proxy.rewriting import Rewriting
 from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, request, response
 
@@ -93,7 +93,13 @@ async def test_closing_reaches_the_inner_body() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [[("Content-Type", "application/pdf")], [], [JSON, ("Content-Encoding", "compress")]]
+    "fields",
+    [
+        [("Content-Type", "application/pdf")],
+        [],
+        [JSON, ("Content-Encoding", "compress")],
+        [JSON, ("Content-Encoding", "gzip"), ("Content-Encoding", "br")],
+    ],
 )
 async def test_other_bodies_pass_untouched(fields: list[tuple[str, str]]) -> None:
     inner = response(200, fields, PAGE)
@@ -145,17 +151,26 @@ async def test_304_names_the_tag_that_the_client_has() -> None:
     assert answer.head.fields["ETag"] == 'W/"a"'
 
 
-async def test_part_of_json_becomes_the_whole() -> None:
+@pytest.mark.parametrize("cache", ["hit", "stale", "miss"])
+async def test_part_of_json_becomes_the_whole(cache: str) -> None:
     partial = ChunkedBody(b"part")
     rewriting, inner = hop(
         response(206, [JSON, ("Content-Range", "bytes 0-3/100")], partial), response(200, [JSON], PAGE)
     )
-    answer = await rewriting.send(request(fields=[("Range", "bytes=0-3"), ("If-Range", '"a"')]))
+    asked = request(fields=[("Range", "bytes=0-3"), ("If-Range", '"a"')], trail=Trail(cache=cache))
+    answer = await rewriting.send(asked)
     assert answer.head.status == 200
     assert b"localhost:8610" in await content(answer)
     assert partial.closed
     assert "Range" not in inner.seen[1].head.fields
     assert "If-Range" not in inner.seen[1].head.fields
+
+
+async def test_no_pass_is_sent_twice_for_the_links_in_a_part() -> None:
+    part = response(206, [JSON, ("Content-Range", "bytes 0-3/100")], b"part")
+    rewriting, inner = hop(part)
+    assert await rewriting.send(request(fields=[("Range", "bytes=0-3")], trail=Trail(cache="pass"))) is part
+    assert len(inner.seen) == 1
 
 
 async def test_part_of_something_else_stays_a_part() -> None:

@@ -176,8 +176,8 @@ async def test_the_page_asks_for_the_token_once_and_keeps_it_in_a_cookie() -> No
         wrong = await listener.ask("POST", "/page/token", here, data={"token": "wrong", "then": "/"})
         assert wrong.status == 401
         assert "Set-Cookie" not in wrong.headers
-        answer = await listener.ask("POST", "/page/token", here, data={"token": f" {TOKEN}\n", "then": "/oauth/start"})
-        assert (answer.status, answer.headers["Location"]) == (303, "/oauth/start")
+        answer = await listener.ask("POST", "/page/token", here, data={"token": f" {TOKEN}\n", "then": "/"})
+        assert (answer.status, answer.headers["Location"]) == (303, "/")
         cookie = answer.headers["Set-Cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
@@ -188,6 +188,21 @@ async def test_the_page_asks_for_the_token_once_and_keeps_it_in_a_cookie() -> No
         assert listener.guard.page_token in await (await listener.ask("GET", "/", kept)).text()
         assert (await listener.ask("GET", "/api/status", kept)).status == 200
         assert (await listener.ask("GET", "/api/status", {"Cookie": kept["Cookie"] + "0"})).status == 401
+
+
+@pytest.mark.parametrize("then", ["/oauth/start", "/oauth/start?elsewhere=1"])
+async def test_from_the_tokens_form_the_browser_gets_to_the_provider(then: str) -> None:
+    """By a navigation of its own: `form-action 'self'` holds for every redirect of a form's answer, and would block the last one."""
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        here = {"Origin": listener.origin}
+        assert f'name="then" value="{then}"' in await (await listener.ask("GET", then)).text()
+        answer = await listener.ask("POST", "/page/token", here, data={"token": TOKEN, "then": then})
+        assert (answer.status, answer.headers["Refresh"]) == (200, f"0; url={then}")
+        assert "form-action 'self'" in answer.headers["Content-Security-Policy"]
+        assert f'<a class="button primary" href="{then}">' in await answer.text()
+        answer = await listener.ask("POST", "/page/token", here, data={"token": TOKEN, "then": "//evil.example"})
+        assert answer.headers["Location"] == "/"
+        assert "HttpOnly" in answer.headers["Set-Cookie"]
 
 
 async def test_the_cookie_is_secure_behind_a_tls_terminator() -> None:
@@ -301,7 +316,15 @@ async def test_the_buttons_of_the_page_work_without_scripts(path: str, call: tup
         listener.daemon.fails = PersonNeeded("a person has to log in")
         failed = await listener.ask("POST", path, here, data=good)
         assert failed.status == 502
-        assert "a person has to log in" in await failed.text()
+        said = await failed.text()
+        assert "A person has to log in" in said
+        assert '<a class="button" href="/oauth/start">Authorise</a>' in said
+        listener.daemon.fails = ServiceUnreachable("the provider is away")
+        failed = await listener.ask("POST", path, here, data=good)
+        assert failed.status == 502
+        said = await failed.text()
+        assert "The provider is away" in said
+        assert "/oauth/start" not in said
 
 
 # ---- fields, errors --------------------------------------------------------------------------------------------------

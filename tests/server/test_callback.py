@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from aiohttp import ClientResponse
 
@@ -140,6 +142,15 @@ async def test_a_public_url_counts_as_this_listener() -> None:
         assert "Secure" in answer.headers["Set-Cookie"]
         other = await made.ask("GET", "/oauth/start", HERE)
         assert other.headers["Location"].startswith("https://admin.example/oauth/start?hop=")
+
+
+async def test_whoever_wanted_the_address_alone_is_asked_first_too() -> None:
+    async with listener() as made:
+        page = await (await made.ask("GET", "/oauth/start?elsewhere=1", {"Sec-Fetch-Site": "cross-site"})).text()
+        going_on = html.unescape(page.partition('class="button primary" href="')[2].partition('"')[0])
+        assert going_on.startswith("/oauth/start?elsewhere=1&confirm=")
+        shown = await made.ask("GET", going_on, {"Sec-Fetch-Site": "same-origin"})
+        assert PROVIDER in html.unescape(await shown.text())
 
 
 async def test_a_login_that_cannot_begin_says_why() -> None:

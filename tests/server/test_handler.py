@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from passoproxy.core.events import RequestAnswered, RequestRejected, TaskFailed
 from passoproxy.errors import BadRequest, OriginTimeout
 from passoproxy.ports import Request, Response
@@ -80,6 +82,18 @@ async def test_an_unreadable_head_request_is_refused_without_a_body(listen: List
     await client.send(b"HEAD / HTTP/1.1\r\nHost: localhost")
     await asyncio.sleep(0.02)
     await client.send(b"\r\nX: a\n")
+    raw = await client.rest()
+    assert raw.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert raw.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "head", [b"/%zz HTTP/1.1\r\nHost: localhost", b"/ HTTP/1.1", b"/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: x"]
+)
+async def test_a_whole_head_request_that_is_refused_gets_no_body(listen: Listen, head: bytes) -> None:
+    running = await listen(ScriptedHop())
+    client = await running.connect()
+    await client.send(b"HEAD " + head + b"\r\n\r\n")
     raw = await client.rest()
     assert raw.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert raw.endswith(b"\r\n\r\n")

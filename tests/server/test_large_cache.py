@@ -97,8 +97,8 @@ async def watched(what: str, *arguments: Any) -> Answer:
     assert answer.status == 200, answer.body[:300]
     # What one piece of work takes is a tenth of this, and a list of two thousand made in one go is 200 ms; a core that is shared
     # with other machines is slow at times.
-    assert sum(each > 0.01 for each in turns.computed) <= max(1, len(turns.computed) // 1000)
-    assert max(turns.computed) < 0.05
+    assert sum(each > 0.03 for each in turns.computed) <= max(1, len(turns.computed) // 1000)
+    assert max(turns.computed) < 0.1
     return answer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from passoproxy.server import small_pages
-from passoproxy.server.markup import bar, duration, size, sparkline
+from passoproxy.server.markup import asset, bar, duration, size, sparkline, took
 from passoproxy.server.page import status_page
 from tests.server.fake_daemon import NOW, healthy, without_pair
 
@@ -62,7 +62,7 @@ def token(**more: Any) -> Reader:
         (token(chain="retrying", runway_seconds=3_900.0, reason="no answer"), ["1 h 5 min", "retrying", "No answer"], []),
         (
             token(chain="dead", runway_seconds=0.0, served_until=NOW + 7_200, reason="invalid_grant", remedy="log in"),
-            ["A person is needed", "still serves for 2 h", "Invalid_grant", "Log in", "Authorise"],
+            ["A person is needed", "still serves for 2 h", "invalid_grant", "Log in", "Authorise"],
             ["Next refresh", "Refresh now"],
         ),
         (token(chain="dead", runway_seconds=0.0, served_until=NOW - 1), ["A person is needed", "Only stored answers are served"], []),
@@ -76,6 +76,7 @@ def token(**more: Any) -> Reader:
             ["http://here/"],
         ),
         (token(role="following"), ["Another process holds the pair and renews it; this one follows."], []),
+        (token(role="following", alone=True), ["has not been heard for a while; nobody renews it meanwhile"], []),
         (token(role="owner"), [], ["follows"]),
         (token(chain="unknown", handed_over_at=NOW - 9), ["Authorise"], ["Refresh now", "Authorise again"]),
         (token(saved=False), ["held in memory only"], []),
@@ -128,8 +129,8 @@ def test_warnings_stand_on_top() -> None:
         healthy()
         | {"warnings": [{"code": "c", "detail": "state is on tmpfs", "at": NOW}, {"detail": "no time"}, "plain words"]}
     ).text
-    assert "Tue 14 Nov 2023, 22:13 UTC state is on tmpfs" in text
-    assert text.index("state is on tmpfs") < text.index("no time") < text.index("plain words") < text.index("Runway")
+    assert "Tue 14 Nov 2023, 22:13 UTC State is on tmpfs" in text
+    assert text.index("State is on tmpfs") < text.index("No time") < text.index("Plain words") < text.index("Runway")
 
 
 @pytest.mark.parametrize("document", [{}, {"token": None}, {"token": {}, "cache": {}, "requests": {}, "origin": {}}])
@@ -168,6 +169,7 @@ def test_nothing_in_the_document_becomes_markup() -> None:
         status_page(without_pair(), "t", NOW),
         small_pages.token_page("/", wrong=True),
         small_pages.token_page(HOSTILE),
+        small_pages.going_on_page(HOSTILE),
         small_pages.confirmation_page(HOSTILE),
         small_pages.elsewhere_page(HOSTILE, HOSTILE),
         small_pages.message_page(HOSTILE, HOSTILE, good=False),
@@ -204,6 +206,55 @@ def test_forms_carry_the_page_token() -> None:
 )
 def test_sizes(amount: int, words: str) -> None:
     assert size(amount) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.0, "<1 ms"), (0.001, "1 ms"), (0.1834, "183 ms"), (0.9999, "1.0 s"), (20.02, "20.0 s")]
+)
+def test_how_long_it_took(seconds: float, words: str) -> None:
+    assert took(seconds) == words
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_every_word_can_be_read(scheme: int) -> None:
+    """WCAG 2.2 §1.4.3: the contrast of text is 4.5 to 1 or more."""
+    sheet = re.findall(r":root \{(.*?)\}", asset("page.css").decode(), re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", sheet))
+    pairs = [(ink, ground) for ink in ("ink", "soft", "faint", "accent") for ground in ("ground", "card")]
+    pairs += [(mood, ground) for mood in ("good", "warn", "bad") for ground in (f"{mood}-ground", "card")]
+    pairs += [("accent-ink", "accent"), ("soft", "track")]
+    for ink, ground in pairs:
+        dark, light = sorted((_luminance(colours[ink]), _luminance(colours[ground])))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
+
+
+def test_all_that_changes_is_fetched_anew() -> None:
+    """The state's word in the header and the time of the last look too: the script takes these three from a fresh page."""
+    named = re.findall(r'"([^"]+)"', re.findall(r"for \(const part of \[(.*)\]\)", asset("page.js").decode())[0])
+    assert named == ["header", "#live", "footer"]
+    for document in (healthy(), without_pair()):
+        tags = read(document).tags
+        for name in ("header", "footer"):
+            assert [tag for tag, _ in tags].count(name) == 1
+        assert [attributes.get("id") for _, attributes in tags].count("live") == 1
+
+
+def test_what_was_just_done_goes_with_the_next_look() -> None:
+    page = status_page(healthy(), "T", NOW, "The cache was emptied.")
+    assert page.index('id="live"') < page.index("The cache was emptied.") < page.index("Runway")
+
+
+def test_a_message_is_a_sentence() -> None:
+    text = Reader(small_pages.message_page("Not authorised", "the login was not granted", good=False)).text
+    assert "The login was not granted" in text
+    text = Reader(small_pages.message_page("Not begun", "oauth.grant is static", good=False)).text
+    assert "oauth.grant is static" in text
 
 
 def test_pictures_stay_within_their_frames() -> None:

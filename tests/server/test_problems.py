@@ -39,4 +39,4 @@ def test_the_error_type_and_further_fields_are_told() -> None:
     fields = problem(errors.MethodNotAllowed("no", (("Allow", "GET"),))).head.fields
     assert fields["Proxy-Status"] == "passoproxy; error=http_request_denied"
     assert fields["Allow"] == "GET"
-    assert problem(errors.Offline("no")).head.fields["Proxy-Status"] == "passoproxy"
+    assert problem(errors.Offline("no")).head.fields["Proxy-Status"] == "passoproxy; error=proxy_internal_response"

@@ -532,7 +532,7 @@ async def test_a_connection_that_sends_nothing_is_closed_without_an_answer(liste
 
 @pytest.mark.parametrize("begun", [b"G", b"\r", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nX"])
 async def test_a_head_that_does_not_end_is_refused_in_time(listen: Listen, begun: bytes) -> None:
-    running = await listen(EchoHop(), Limits(header_timeout=0.05))
+    running = await listen(EchoHop(), Limits(header_timeout=0.5))
     answers = await running.ask(begun, half_close=False)
 
     assert [(answer.status, json.loads(answer.body)["code"]) for answer in answers] == [(408, "request_timeout")]
@@ -558,11 +558,11 @@ async def test_an_idle_connection_is_closed_without_an_answer(listen: Listen) ->
 
 async def test_an_answer_may_take_longer_than_a_head(listen: Listen) -> None:
     hop = GatedHop()
-    running = await listen(hop, Limits(header_timeout=0.03, idle_timeout=0.2))
+    running = await listen(hop, Limits(header_timeout=0.5, idle_timeout=PATIENCE))
     client = await running.connect()
     await client.send(GET)
     await within(hop.reached)
-    await asyncio.sleep(0.08)
+    await asyncio.sleep(0.6)
     hop.gate.set()
     assert (await client.one()).status == 200
     await client.send(GET)
@@ -577,11 +577,11 @@ async def test_a_body_that_stops_arriving_is_refused_in_time(listen: Listen) -> 
 
 
 async def test_silence_is_counted_anew_with_every_byte_of_a_body(listen: Listen) -> None:
-    running = await listen(EchoHop(), Limits(body_timeout=0.2))
+    running = await listen(EchoHop(), Limits(body_timeout=1.0))
     client = await running.connect()
     await client.send(POST_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
     for byte in b"3\r\nabc\r\n0\r\n\r\n":
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(0.1)
         await client.send(bytes((byte,)))
     assert (await client.one()).body == b"abc"
 

@@ -120,9 +120,9 @@ def test_one_that_hangs_and_ignores_sigterm_is_killed_with_its_children(
         began = time.monotonic()
         with pytest.raises(AlertUndelivered, match=r"did not end within 1 s and was killed; it said: begun"):
             await hook.deliver(DOCUMENT)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60
         pids = [int((tmp_path / name).read_text()) for name in ("child", "own")]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while any(map(alive, pids)):
                 await asyncio.sleep(0)
 
@@ -141,7 +141,7 @@ def test_a_flood_fills_no_memory_and_blocks_nobody(script: Callable[[str], str])
 def test_a_flood_that_does_not_end_is_killed(script: Callable[[str], str]) -> None:
     async def work() -> None:
         with pytest.raises(AlertUndelivered, match="was killed; it said: y"):
-            await CommandHook((script("yes"),), limit=0.5).deliver(DOCUMENT)
+            await CommandHook((script("yes"),), limit=1.0).deliver(DOCUMENT)
 
     on_both_loops(work)
 
@@ -152,7 +152,7 @@ def test_a_child_that_is_left_behind_holds_nothing_up(script: Callable[[str], st
     async def work() -> None:
         began = time.monotonic()
         assert await hook.deliver(DOCUMENT) == "ended with 0; it said: left"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60
         os.kill(int((tmp_path / "child").read_text()), 9)
 
     on_both_loops(work)
@@ -163,7 +163,7 @@ def test_being_cancelled_it_kills_what_it_began(script: Callable[[str], str], tm
         (tmp_path / "own").unlink(missing_ok=True)
         hook = CommandHook((script(f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/own; sleep 600"),))
         task = asyncio.create_task(hook.deliver(DOCUMENT))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (tmp_path / "own").exists():
                 await asyncio.sleep(0)
         task.cancel()

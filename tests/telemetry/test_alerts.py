@@ -344,6 +344,22 @@ async def test_one_who_becomes_the_owner_goes_on_where_the_one_before_was(stand:
     assert stand.memory.saves == saves  # who follows has nothing to remember
 
 
+async def test_one_who_follows_nobody_speaks_until_the_owner_is_back(stand: Stand) -> None:
+    stand.pair.becomes(role="following", chain="healthy", runway_seconds=3600.0)
+    await settle()
+    stand.pair.becomes(role="following", alone=True, chain="dead")
+    await settle()
+    assert stand.command.levels == ["page"]
+    stand.pair.becomes(role="following", chain="healthy", runway_seconds=3600.0)
+    await settle()
+    assert stand.command.levels == ["page", "recovered"]
+    stand.pair.becomes(role="following", chain="dead")
+    await settle()
+    stand.pair.becomes(role="following", chain="healthy", runway_seconds=3600.0)
+    await settle()
+    assert stand.command.levels == ["page", "recovered"]  # the rest is the owner's
+
+
 async def test_a_logout_ends_what_is_remembered(stand: Stand) -> None:
     stand.pair.becomes(chain="dead")
     await settle()

@@ -22,7 +22,7 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from passoproxy.ports import Followed, RawAnswer
-from passoproxy.tokens.following import ARRIVAL, FIRST_WORD, Follower
+from passoproxy.tokens.following import ALONE, ARRIVAL, FIRST_WORD, Follower
 from passoproxy.tokens.keeper import CALLER_PATIENCE
 from tests.fakes import FakeClock, RememberingObserver, settle
 
@@ -103,7 +103,7 @@ class Following:
     async def __aexit__(self, *_: object) -> None:
         await self.follower.close()
         assert self.task is not None
-        await asyncio.wait_for(self.task, 1)
+        await asyncio.wait_for(self.task, 10)
 
 
 async def test_it_serves_with_what_the_owner_tells() -> None:
@@ -127,7 +127,7 @@ async def test_an_owner_that_says_nothing_does_not_hold_up_the_start() -> None:
     async with Following() as it:
         waiting = asyncio.create_task(it.follower.bearer())
         await it.clock.advance(CALLER_PATIENCE)
-        with pytest.raises(TokenUnavailable, match="not told anything yet"):
+        with pytest.raises(TokenUnavailable, match="has not told anything yet"):
             await waiting
     it = Following()
     it.owner.say(GONE)
@@ -145,7 +145,7 @@ async def test_an_owner_that_is_gone_is_called_again_and_its_token_serves_to_the
         it.owner.say(GONE)
         await settle()
         assert it.follower.has_left
-        await asyncio.wait_for(it.follower.left(), 1)
+        await asyncio.wait_for(it.follower.left(), 10)
         assert it.follower.current() is not None
         assert "nobody answers" in it.follower.snapshot().last_error
         calls = it.owner.calls
@@ -400,9 +400,9 @@ async def test_those_who_follow_the_follower_hear_every_change() -> None:
         news = asyncio.create_task(it.follower.news(5))
         await settle()
         it.owner.say(it.word(3))
-        await asyncio.wait_for(news, 1)
+        await asyncio.wait_for(news, 10)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(listening, 1)
+        await asyncio.wait_for(listening, 10)
     assert listening.done()
 
 
@@ -422,3 +422,41 @@ def test_a_snapshot_of_another_version_is_read_as_far_as_it_goes() -> None:
     assert isinstance(shown, TokenSnapshot)
     assert (shown.access, shown.chain, shown.generation, shown.runway_seconds) == ("valid", "none", 0, None)
     assert (shown.saved, shown.role) == (False, "following")
+
+
+# ---- an owner that stays away ------------------------------------------------------------------------------------------
+
+
+async def test_what_an_owner_said_who_is_gone_for_long_is_not_repeated_as_if_he_were_there() -> None:
+    it = Following()
+    it.owner.say(it.word(next_refresh_at=it.clock.wall() + 20.0), None)
+    async with it:
+        it.owner.say(*[GONE] * 10_000)
+        await it.clock.advance(ALONE - 5)
+        shown = it.follower.snapshot()
+        assert (shown.chain, shown.alone, shown.last_error) == ("healthy", False, str(GONE))
+        await it.clock.advance(10)
+        shown = it.follower.snapshot()
+        assert (shown.access, shown.chain, shown.alone) == ("valid", "retrying", True)
+        assert shown.reason.startswith("nobody renews the pair")
+        assert shown.remedy == "bring back what the last error names before the access token ends"
+        assert it.follower.current() is not None
+        while not it.owner.words.empty():
+            it.owner.words.get_nowait()
+        it.owner.say(it.word(2))
+        await it.clock.advance(1)
+        assert (it.follower.snapshot().chain, it.follower.snapshot().alone) == ("healthy", False)
+
+
+async def test_one_who_never_heard_the_owner_says_so_and_keeps_nobody_waiting() -> None:
+    it = Following()
+    it.owner.say(*[GONE] * 10_000)
+    async with it:
+        await it.clock.advance(CALLER_PATIENCE)
+        with pytest.raises(TokenUnavailable, match="not told anything yet"):
+            await it.follower.bearer()  # at once: it has been waited for
+        await it.clock.advance(ALONE)
+        shown = it.follower.snapshot()
+        assert (shown.access, shown.alone, shown.remedy) == ("none", True, "bring back what the last error names")
+        with pytest.raises(TokenUnavailable, match="nothing is known of the pair"):
+            await it.follower.bearer()

@@ -214,7 +214,8 @@ class PairsLife(RuleBasedStateMachine):
         bearer = keeper.current()
         if self.failed_only and self.before and self.before.until > life.clock.wall() + 10:
             assert bearer is not None, "5: a failure took a valid token away"
-        assert (shown.access == "valid") == (bearer is not None), "6: what is shown is what is served"
+        refused = "the origin refuses the access token too" in shown.reason  # not shown as valid, and tried on
+        assert (shown.access == "valid") == (bearer is not None and not refused), "6: what is shown is what is served"
         if shown.chain == "healthy":
             token = holding.newest.refresh_token
             assert provider._fates[token] == "good", "7: healthy, and the provider does not take the token"

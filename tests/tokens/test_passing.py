@@ -19,7 +19,7 @@ from passoproxy.errors import (
     UsageFailure,
 )
 from passoproxy.ports import Followed, RawAnswer
-from passoproxy.tokens.passing import document_of, fault_of, followed_of, obey, packed, unpacked
+from passoproxy.tokens.passing import document_of, fault_of, followed_of, in_our_time, obey, packed, unpacked
 from tests.tokens.life import Life
 
 
@@ -43,6 +43,22 @@ def test_what_is_none_is_refused_without_being_repeated(document: object) -> Non
     with pytest.raises(PairStoreFailure) as caught:
         followed_of(document)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("skew", [86400.0, -600.0])
+def test_what_is_left_is_left_whatever_another_machines_clock_says(skew: float) -> None:
+    shown = {"as_of": 1e9, "access_until": 1e9 + 60, "next_refresh_at": None, "runway_seconds": 60.0, "generation": 3}
+    told = in_our_time(Followed(Bearer("token", 3, 1e9 + 60), "p", shown), 1e9 + skew)
+    assert told.bearer == Bearer("token", 3, 1e9 + skew + 60)
+    assert told.snapshot == shown | {"as_of": 1e9 + skew, "access_until": 1e9 + skew + 60}
+    for bearer in (None, Bearer("token", 3, None)):
+        assert in_our_time(Followed(bearer, "p", shown), 1e9 + skew).bearer == bearer
+
+
+@pytest.mark.parametrize("shown", [{}, {"as_of": 0.0}, {"as_of": "late"}, {"as_of": 1e9 - 9}])
+def test_what_says_nothing_of_its_clock_and_what_was_on_its_way_stays_as_it_is(shown: dict[str, object]) -> None:
+    followed = Followed(Bearer("token", 3, 1e9 + 60), "p", shown)
+    assert in_our_time(followed, 1e9) is followed
 
 
 def test_a_logins_answer_comes_through() -> None:

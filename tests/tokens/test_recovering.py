@@ -10,7 +10,7 @@ import pytest
 
 from passoproxy.core.events import RefreshFailed
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import PairRolledBack
+from passoproxy.errors import PairDamaged, PairRolledBack
 from passoproxy.ports import RawAnswer
 from tests.fakes import PowerLoss, settle
 from tests.tokens.life import Life
@@ -192,7 +192,8 @@ async def test_the_older_generation_of_a_damaged_one_has_a_spent_token_and_is_no
     life.store.damaged = ["/state/pair.2.json: torn"]
     keeper = await life.start()
     await settle()
-    assert (keeper.snapshot().access, keeper.snapshot().chain) == ("valid", "dead")
+    shown = keeper.snapshot()
+    assert (shown.access, shown.chain, shown.reason) == ("valid", "dead", "/state/pair.2.json: torn")
     await life.clock.advance(5000)
     assert life.rotating.told == []
     await life.stop()
@@ -260,6 +261,23 @@ async def test_the_token_of_a_store_put_back_is_not_presented_but_by_force():
     forced = asyncio.create_task(keeper.refresh(force=True))
     await life.clock.advance(2)
     assert (await forced).chain == "healthy"
+    await life.stop()
+
+
+async def test_a_damaged_newest_generation_is_the_reason_and_no_backup():
+    life = Life()
+    await life.started_with_pair()
+    await life.stop()
+    told = [PairRolledBack("/state: was put back from an earlier time"), PairDamaged("/state/pair.2.json: torn")]
+
+    def load():
+        if told:
+            raise told.pop()
+        return life.store.generations[1]
+
+    life.store.load = load
+    keeper = await life.start()
+    assert (keeper.snapshot().chain, keeper.snapshot().reason) == ("dead", "/state/pair.2.json: torn")
     await life.stop()
 
 

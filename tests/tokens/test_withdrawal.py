@@ -80,3 +80,36 @@ async def test_an_access_token_whose_time_is_up_is_no_withdrawal(life):
     with pytest.raises(AuthorizationRequired):
         await keeper.renewed(Bearer("access-1", 1))
     assert life.withdrawals == []
+
+
+async def test_what_the_origin_refuses_is_not_shown_as_valid_and_is_tried_on(life):
+    keeper = await life.started_with_pair()
+    life.rotating.faults = [REFUSED]
+    await refused(keeper)
+    shown = keeper.snapshot()
+    assert (shown.access, shown.chain, shown.served_until, shown.access_until) == (
+        "expired",
+        "dead",
+        None,
+        life.clock.wall(),
+    )
+    assert shown.reason.endswith("; the origin refuses the access token too")
+    assert keeper.current() is not None  # one path may be refused alone
+    at = life.clock.wall()
+    await life.clock.advance(100)
+    await refused(keeper)
+    life.clock.step(-600)
+    await life.clock.advance(20)
+    assert keeper.snapshot().access_until == pytest.approx(at - 600)
+    await keeper.install(life.document())
+    assert (keeper.snapshot().access, keeper.snapshot().access_until) == ("valid", life.clock.wall() + 3600)
+
+
+async def test_a_refusal_after_the_time_was_up_moves_no_moment(life):
+    keeper = await life.started_with_pair()
+    bearer, until = keeper.current(), keeper.snapshot().access_until
+    life.rotating.faults = [REFUSED]
+    await life.clock.advance(3601)
+    with pytest.raises(AuthorizationRequired):
+        await keeper.renewed(bearer)
+    assert keeper.snapshot().access_until == until

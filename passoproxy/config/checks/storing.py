@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import urllib.parse
 from collections.abc import Iterator
 
@@ -102,6 +103,9 @@ def shared_store(facts: Facts) -> Iterator[Finding]:
         yield Finding("store.url", "is not a redis:// or rediss:// URL with a host", example)
     elif parts.password is not None:
         yield Finding("store.url", "holds a password", "put it into a file and name it in store.password_file")
+    # whoever only talks to a running daemon may live in another environment than it
+    if facts.check_files and importlib.util.find_spec("redis") is None:
+        yield Finding("store.url", "needs the redis library", "run: pip install 'passoproxy[redis]'")
 
 
 def sealing(facts: Facts) -> Iterator[Finding]:

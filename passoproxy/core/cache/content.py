@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from passoproxy.core.cache.canonical import without
 from passoproxy.core.http.messages import Fields
+from passoproxy.core.http.negotiation import content_coding
 
 _MARK = "pp-"
 _LARGEST_DECODED = 8 * 1024 * 1024
@@ -20,7 +21,7 @@ def content_digest(body: bytes, fields: Fields, volatile: Iterable[str]) -> str:
     """
     paths = tuple(volatile)
     if paths and is_json(fields):
-        plain = _decoded(body, fields.get("Content-Encoding", "").strip().lower())
+        plain = _decoded(body, content_coding(fields))
         if plain is not None and (stable := _without_members(plain, paths)) is not None:
             return sha256(stable).hexdigest()
     return sha256(body).hexdigest()
@@ -43,7 +44,7 @@ def is_json(fields: Fields) -> bool:
 
 
 def _decoded(body: bytes, coding: str) -> bytes | None:
-    if coding in ("", "identity"):
+    if not coding:
         return body
     if coding not in ("gzip", "x-gzip"):
         return None

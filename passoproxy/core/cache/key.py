@@ -13,6 +13,7 @@ from passoproxy.core.cache.canonical import Unreadable
 from passoproxy.core.cache.policy import KeyPolicy
 from passoproxy.core.http.grammar import split_list
 from passoproxy.core.http.messages import Fields, RequestHead
+from passoproxy.core.http.negotiation import content_coding
 
 METHOD_FIELD = "_method"
 """The name by which frameworks turn a POST into another method; its presence always makes a request a pass."""
@@ -39,8 +40,8 @@ class Content:
 def primary_key(partition: str, head: RequestHead, policy: KeyPolicy, content: Content | None = None) -> str:
     """The key's digest (SHA-256, hex) of `head` for the identity `partition`; HEAD shares GET's."""
     path, mark, rest = head.target.partition("?")
-    if mark:
-        path = f"{path}?{query.normalised(rest, policy)}"
+    if mark and ((kept := query.normalised(rest, policy)) or not rest):  # a query of which nothing counts is none
+        path = f"{path}?{kept}"
     parts = [partition, "GET" if head.method == "HEAD" else head.method, path]
     if policy.headers:
         parts += _named_fields(head.fields, policy.headers)
@@ -53,7 +54,7 @@ def primary_key(partition: str, head: RequestHead, policy: KeyPolicy, content: C
 
 def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
     """What a POST body means for the key. Raises Unreadable where it cannot be keyed: multipart, coded, of a type nobody reads here."""
-    if fields.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+    if content_coding(fields):
         raise Unreadable("the body is coded")
     essence, parameters = _media_type(fields.get("Content-Type", ""))
     if essence == "application/x-www-form-urlencoded":

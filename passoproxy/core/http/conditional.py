@@ -14,11 +14,11 @@ CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-S
 """Every field that makes a request conditional (RFC 9110 §13.1)."""
 
 _TAG = re.compile(r'(?:[Ww]/)?"[^"]*"')
+TELLING_OF_ENCODING = frozenset({"content-type", "content-length", "content-encoding"})
+"""What the hop that encodes has to know of an answer, a 304 included: whether another client would get it in another coding."""
+
 _DESCRIBING_CONTENT = frozenset(
     {
-        "content-length",
-        "content-encoding",
-        "content-type",
         "content-language",
         "content-range",
         "content-md5",
@@ -67,7 +67,9 @@ def not_modified(request: Fields, fields: Fields, now: float) -> bool:
 
 
 def unchanged(head: ResponseHead) -> ResponseHead:
-    """The 304 in place of a 200: without what describes content that is not sent (RFC 9110 §15.4.5)."""
+    """The 304 in place of a 200: without what describes content that is not sent (RFC 9110 §15.4.5), TELLING_OF_ENCODING excepted, which
+    is taken off where it has been read.
+    """
     return ResponseHead(304, changed(head.fields, without=_DESCRIBING_CONTENT), "Not Modified")
 
 

@@ -28,6 +28,11 @@ def read_list(value: str) -> tuple[str, ...] | None:
     return tuple(_TAG.findall(value))
 
 
+def quoted(tag: str) -> str:
+    """The tag with the quotation marks that some origins forget: as it is compared, and as it can be given another form."""
+    return tag if '"' in tag else f'"{tag}"'
+
+
 def opaque(tag: str) -> str:
     """The tag without its weakness: what a weak comparison compares."""
     return tag.removeprefix("W/")
@@ -35,12 +40,12 @@ def opaque(tag: str) -> str:
 
 def weak(tag: str) -> str:
     """The weak form."""
-    return f"W/{opaque(tag)}"
+    return f"W/{opaque(quoted(tag))}"
 
 
 def suffixed(tag: str, coding: str) -> str:
     """The form of a strong tag for bytes in another coding; a weak tag names no bytes and stays."""
-    return tag if tag.startswith("W/") else f'{tag[:-1]}-{coding}"'
+    return tag if tag.startswith("W/") else f'{quoted(tag)[:-1]}-{coding}"'
 
 
 def unsuffixed(tag: str) -> str:
@@ -65,7 +70,7 @@ def not_modified_for(head: ResponseHead, sent: str | None) -> ResponseHead:
     if tag is None or sent is None:
         return head
     for known in read_list(sent) or ():
-        if known != tag and opaque(tag) in (opaque(known), opaque(unsuffixed(known))):
+        if known != tag and opaque(quoted(tag)) in (opaque(known), opaque(unsuffixed(known))):
             return head.with_fields(changed(head.fields, having=(("ETag", known),)))
     return head
 

@@ -1,8 +1,10 @@
-"""Which content coding a client gets (RFC 9110 §12.5.3), from its `Accept-Encoding` and what is at hand."""
+"""Which content coding an answer has, and which a client gets (RFC 9110 §8.4, §12.5.3), from its `Accept-Encoding` and what is at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
+from passoproxy.core.http.messages import Fields
 
 _COMPRESSIBLE = (
     "text/",
@@ -23,6 +25,12 @@ def accepted_codings(value: str | None) -> Mapping[str, float]:
         if name:
             weights[_ALIASES.get(name.lower(), name.lower())] = _weight(parameters)
     return weights
+
+
+def content_coding(fields: Fields) -> str:
+    """What `Content-Encoding` says over all its lines, lower case; '' for a plain body. Several codings are a list, which names none."""
+    value = ", ".join(fields.getall("Content-Encoding", ())).strip().lower()
+    return "" if value == "identity" else value
 
 
 def takes(weights: Mapping[str, float], coding: str) -> float:

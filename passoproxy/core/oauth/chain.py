@@ -60,7 +60,7 @@ class Happening(StrEnum):
     HANDED_OVER = "handed over"
     """The pair was exported: it is somebody else's to renew, and its fate is not known here."""
     ENDED = "ended"
-    """The access token's time is up, or it was refused and nobody knows its time."""
+    """The access token's time is up, or it was refused, and nobody knows its time or nothing can renew it."""
     GIVEN_UP = "given up"
     """After a lost answer nothing is left to try, and the access token has ended."""
     FORGOTTEN = "forgotten"

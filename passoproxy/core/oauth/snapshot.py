@@ -21,7 +21,8 @@ class TokenSnapshot:
     needed, or where nobody can know. `served_until` is when clients stop being served with the token in use unless it is renewed before.
     `saved` is False while the pair lives in memory only. `role` is owner, or following where another process renews the pair;
     `login_until` is when a login that is open now ends at the latest, `as_of` the moment of the snapshot by the clock of all the others.
-    `handed_over_at` is when the pair was exported and so became somebody else's to renew, null while it is ours.
+    `handed_over_at` is when the pair was exported and so became somebody else's to renew, null while it is ours. `alone`: it follows, and the
+    owner has not been heard for so long that whoever follows must speak for itself.
     """
 
     access: str
@@ -42,6 +43,7 @@ class TokenSnapshot:
     login_until: float | None = None
     as_of: float = 0.0
     handed_over_at: float | None = None
+    alone: bool = False
 
 
 def snapshot(
@@ -103,7 +105,7 @@ UNTOLD = TokenSnapshot(
 def told(document: Mapping[str, object]) -> TokenSnapshot:
     """The snapshot that the pair's owner told, as one who follows shows it. Members that are missing or of another kind are as in `UNTOLD`."""
     known = {name: _of_kind(document.get(name), getattr(UNTOLD, name)) for name in TokenSnapshot.__slots__}
-    return replace(UNTOLD, **{**known, "role": UNTOLD.role})
+    return replace(UNTOLD, **{**known, "role": UNTOLD.role, "alone": False})
 
 
 def aged(shown: TokenSnapshot, passed: float, now: float) -> TokenSnapshot:
@@ -112,6 +114,22 @@ def aged(shown: TokenSnapshot, passed: float, now: float) -> TokenSnapshot:
     if shown.access == Access.VALID and shown.access_until is not None and shown.access_until <= now:
         return replace(shown, runway_seconds=left, as_of=now, access=Access.EXPIRED.value, served_until=None)
     return replace(shown, runway_seconds=left, as_of=now)
+
+
+def left_alone(shown: TokenSnapshot) -> TokenSnapshot:
+    """What was told last, by an owner who has been gone for long: nobody renews the pair, whatever he said of it."""
+    if shown.generation == 0:
+        return replace(shown, alone=True, reason=_NEVER_HEARD, remedy=_BRING_BACK)
+    due = shown.next_refresh_at is None or shown.next_refresh_at <= shown.as_of
+    if not due or shown.chain not in {Chain.HEALTHY, Chain.RETRYING}:
+        return replace(shown, alone=True)
+    remedy = f"{_BRING_BACK} before the access token ends" if shown.access == Access.VALID else _BRING_BACK
+    return replace(shown, alone=True, chain=Chain.RETRYING.value, reason=_ALONE, remedy=remedy)
+
+
+_ALONE = "nobody renews the pair: the process that owns it cannot be reached"
+_NEVER_HEARD = "nothing is known of the pair: the process that owns it cannot be reached"
+_BRING_BACK = "bring back what the last error names"
 
 
 def _of_kind(value: object, default: Any) -> Any:

@@ -21,7 +21,7 @@ SHORTEST_PAUSE = 1.0
 LONGEST_PAUSE = 900.0
 LONGEST_RETRY_AFTER = 3600.0
 LONGEST_PAUSE_WITHOUT_TOKEN = 10.0
-"""While clients wait and the chain can still be saved."""
+"""While clients wait and the chain can still be saved, or client credentials be asked for."""
 LONGEST_PAUSE_OVERDUE = 60.0
 """When the time is up as far as anybody knows: the refresh token may live longer than was thought."""
 SLOW_PAUSE = 30.0
@@ -94,7 +94,9 @@ def pause(
     left = time_left(pair, now)
     grown = min((SLOW_PAUSE if slow else 1.0) * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE)
     if left is None or left <= 0:
-        wait = min(grown, LONGEST_PAUSE_OVERDUE)
+        # without a refresh token it is client credentials that are asked for, and they are as good as ever
+        is_overdue = pair is not None and pair.refresh_token is not None
+        wait = min(grown, LONGEST_PAUSE_OVERDUE if is_overdue or slow else LONGEST_PAUSE_WITHOUT_TOKEN)
     else:
         wait = min(grown, left / 12)
         if pair is not None and pair.access_until is not None and now >= pair.access_until:

@@ -25,13 +25,16 @@ async function refresh() {
   const live = document.getElementById("live");
   try {
     const answer = await fetch("/", { headers: { Accept: "text/html" }, credentials: "same-origin", signal: AbortSignal.timeout(4000) });
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
-    if (!answer.ok || !fresh) {
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (!answer.ok || !page.getElementById("live")) {
       location.reload();
       return;
     }
     const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
-    live.replaceWith(document.adoptNode(fresh));
+    document.title = page.title;
+    for (const part of ["header", "#live", "footer"]) {
+      document.querySelector(part).replaceWith(document.adoptNode(page.querySelector(part)));
+    }
     renderedAt = Date.now();
     if (focused) document.getElementById(focused)?.focus();
     document.body.classList.remove("gone");
@@ -41,6 +44,8 @@ async function refresh() {
 }
 
 if (document.getElementById("live")) {
+  // What was just done is said until the page is fetched anew, and not again after a reload.
+  if (location.search) history.replaceState(null, "", "/");
   setInterval(tick, 1000);
   setInterval(() => { if (!document.hidden) refresh(); }, EVERY_SECONDS * 1000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });

@@ -67,7 +67,8 @@ class Syncing(Background):
 def _sync(path: Path) -> None:
     """Flushes one file or folder; never the database itself, whose locks a second descriptor would drop."""
     assert path.name != DATABASE
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # without waiting: a pipe in the place of a body would not open before its other end does
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         os.fsync(file)
     finally:

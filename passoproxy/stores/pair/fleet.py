@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +20,7 @@ from passoproxy.ports import Followed
 from passoproxy.stores.pair.redis import RedisPairStore
 from passoproxy.stores.pair.redis_link import Keys, RedisLink, heed_cancellation, let_go
 from passoproxy.stores.pair.redis_records import FleetCover
-from passoproxy.tokens.passing import fault_of, followed_of
+from passoproxy.tokens.passing import fault_of, followed_of, in_our_time
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -44,13 +45,20 @@ REFUSED = "refused"
 
 
 class FleetOwner:
-    """A PairOwner: the lease's holder, wherever it runs. `before` gives what is served where nothing was ever heard (the store is away)."""
+    """A PairOwner: the lease's holder, wherever it runs. `before` gives what is served where nothing was ever heard (the store is away); `wall`
+    is this machine's clock, by which everything is told whatever the holder's says."""
 
     def __init__(
-        self, link: RedisLink, keys: Keys, store: RedisPairStore, before: Callable[[], Followed | None] = lambda: None
+        self,
+        link: RedisLink,
+        keys: Keys,
+        store: RedisPairStore,
+        before: Callable[[], Followed | None] = lambda: None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._link, self._keys, self._store, self._before = link, keys, store, before
+        self._link, self._keys, self._store, self._before, self._wall = link, keys, store, before, wall
         self._heard = False
+        """Whether there is nothing to tell of before: something was heard, or that was told already."""
 
     async def changes(self) -> AsyncIterator[Followed]:
         """See PairOwner; a new token is there as soon as the store tells, and within half a second in any case."""
@@ -64,7 +72,10 @@ class FleetOwner:
                             yield followed
         except PairStoreFailure:
             if not self._heard and (known := await asyncio.to_thread(self._before)) is not None:
-                yield known
+                try:
+                    yield known
+                finally:
+                    self._heard = True  # said again and again it would sound like an owner who is there
             raise
         finally:
             await let_go(client)
@@ -80,7 +91,8 @@ class FleetOwner:
                 generation = followed.snapshot.get("generation")
                 await asyncio.to_thread(self._store.hear, generation if isinstance(generation, int) else 0)
                 self._heard = True
-                yield followed
+                # a holder who lives tells it every second; what one who is gone left may be of any time
+                yield followed if held is None else in_our_time(followed, self._wall())
             if held is None:
                 raise PairStoreFailure(f"{self._link.shown}: nobody holds the lease on the pair")
             await news.get_message(timeout=LOOK_EVERY)

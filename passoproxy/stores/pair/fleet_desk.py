@@ -78,15 +78,14 @@ class FleetDesk:
             self._pulse.tick()
             if self._store.lost and holder.role == "owner":
                 holder.step_down()
-            self._tell_away(self._store.away)
+            self._tell_away(self._store.away, holder.current() is not None)
             await self._clock.sleep(TICK)
 
-    def _tell_away(self, away: str) -> None:
+    def _tell_away(self, away: str, serves: bool) -> None:
         """Says that the store is away once, and once that it is back."""
         if away and not self._said:
-            self._observe(
-                Warned("store_away", f"{away}; the access token serves on, and nobody renews the pair until it is back")
-            )
+            rest = "the access token serves on" if serves else "there is no access token to serve with"
+            self._observe(Warned("store_away", f"{away}; {rest}, and nobody renews the pair until it is back"))
         elif not away and self._said:
             self._observe(Warned("store_away", f"store.url {self._link.shown} is back", over=True))
         self._said = away

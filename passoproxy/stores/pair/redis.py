@@ -33,8 +33,10 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.errors import (
     ConfigurationError,
     Fault,
+    OwnerUnknown,
     PairDamaged,
     PairRolledBack,
+    PairStoreAway,
     PairStoreFailure,
     PairStoreOwned,
     PairStoreUnproven,
@@ -57,7 +59,7 @@ T = TypeVar("T")
 class RedisPairStore:
     """A PairStore over `link`, with `local` as this instance's own copy. `pulse` tells whether the loop lives.
 
-    `acquire` raises PairStoreOwned also while the store is away: then nobody may own, and what is known is served. `away` says why.
+    `acquire` raises OwnerUnknown while the store is away: then nobody may own, and what is known is served. `away` says why.
     """
 
     def __init__(
@@ -104,7 +106,8 @@ class RedisPairStore:
             self._settle(here)
         except PairStoreFailure as fault:
             self.lease.give_back()
-            raise PairStoreOwned(f"{fault}; until then nobody renews the pair, and what is known is served") from fault
+            kind = OwnerUnknown if isinstance(fault, PairStoreAway) else PairStoreOwned
+            raise kind(f"{fault}; until then nobody renews the pair, and what is known is served") from fault
         except PairStoreOwned:
             raise
         except BaseException:

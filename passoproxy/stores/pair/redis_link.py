@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from passoproxy.errors import ConfigurationError, Fault, PairStoreFailure, PassoproxyError
+from passoproxy.errors import ConfigurationError, Fault, PairStoreAway, PairStoreFailure, PassoproxyError
 
 if TYPE_CHECKING:
     import redis
@@ -82,19 +82,19 @@ class RedisLink:
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
-        """The library's errors as PairStoreFailure."""
+        """The library's errors as PairStoreAway."""
         try:
             yield
         except PairStoreFailure:
             raise
         except PassoproxyError as fault:  # the password cannot be read now
-            raise PairStoreFailure(f"store.url {self.shown}: cannot be used: {fault}") from fault
+            raise PairStoreAway(f"store.url {self.shown}: cannot be used: {fault}") from fault
         except (self._library.exceptions.RedisError, OSError, TimeoutError) as fault:
             # the library's text may repeat what was sent, so only its kind is told, and the server's own word for it
             text = str(fault)
             word = text.split(" ", 1)[0] if text[:1].isupper() and text.split(" ", 1)[0].isupper() else ""
             why = word or type(fault).__name__
-            raise PairStoreFailure(
+            raise PairStoreAway(
                 f"store.url {self.shown}: cannot be used ({why}); check that it runs, and store.password_file and store.ca_file"
             ) from fault
 

@@ -27,6 +27,9 @@ IDENTITY = "seal"
 class Cover(Protocol):
     """What a store's bytes pass on their way to the disk and back. `kind` is pair, record or answer; `number` tells those of a kind apart."""
 
+    previous_key: str
+    """What a person is to know of `state.previous_key_file` since the last `begin`: whether it may go; '' without one."""
+
     def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
         """Takes a folder over whose files are `files`, the ones that count most first. Raises ConfigurationError where the key does not fit,
         and nothing has been touched then. `stamp` names what is kept aside (epoch seconds)."""
@@ -56,6 +59,8 @@ class Cover(Protocol):
 class Plain:
     """No cover. Refuses a folder that is sealed, so that nothing in it is taken for damage or written over."""
 
+    previous_key = ""
+
     def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
         for path in (folder / IDENTITY, *files):
             if (data := _readable(path)) is not None and is_sealed(data):
@@ -83,7 +88,8 @@ class Sealed:
     """A seal by `key`; `previous` is still read. `mark_file` lies outside of the folder and remembers how far it had come."""
 
     def __init__(self, key: Key, previous: Key | None = None, mark_file: Path | None = None) -> None:
-        self._key = key
+        self.previous_key = ""
+        self._key, self._previous = key, previous
         self._keys = {each.name: each for each in (previous, key) if each is not None}
         self._mark_file = mark_file
         self._store = secrets.token_hex(16)
@@ -113,6 +119,7 @@ class Sealed:
         self._identify(identity)
         if self._mark_file is not None and (data := _readable(self._mark_file)) is not None and is_sealed(data):
             self._take_up(self._mark_file, data)
+        self.previous_key = self._said_of_previous(folder, [identity, *there])
 
     def close(self, kind: str, number: int, content: bytes) -> bytes:
         number = self._mark + 1 if kind == "record" else number
@@ -197,6 +204,16 @@ class Sealed:
             return self._key.close(Label(self._store, kind, number, self._mark), data) if self._takes_plain else None
         name, label = label_of(data)
         return None if name == self._key.name else self._key.close(label, self._opened(data)[1])
+
+    def _said_of_previous(self, folder: Path, paths: Iterable[Path]) -> str:
+        if self._previous is None:
+            return ""
+        for path in (*paths, *([self._mark_file] if self._mark_file is not None and self._mark_file.exists() else [])):
+            data = _readable(path)
+            with contextlib.suppress(SealBroken):
+                if data is None or (is_sealed(data) and label_of(data)[0] == self._previous.name):
+                    return f"is still needed: {path} could not be written anew under state.key_file; the next start tries again"
+        return f"is not needed for {folder} any more: everything in it is sealed with state.key_file now"
 
     def _identify(self, identity: Path) -> None:
         """Writes the identity where it is not so yet; one that cannot be written now is found again in the files, at the next start."""

@@ -62,6 +62,12 @@ def test_equal_requests(one, other):
     assert key(**one) == key(**other)
 
 
+def test_a_query_of_which_nothing_counts_is_none():
+    policy = KeyPolicy(ignore_query=("utm", "ref"))
+    assert key("/x?utm=1", policy=policy) == key("/x?ref=2&utm=3", policy=policy) == key("/x", policy=policy)
+    assert key("/x?", policy=policy) != key("/x", policy=policy)
+
+
 def test_named_fields_are_keyed_as_lists():
     policy = KeyPolicy(headers=("X-B", "x-a"))
     same = KeyPolicy(headers=("X-A", "X-b"))

@@ -67,13 +67,15 @@ def test_if_none_match_takes_precedence_13_2_2():
     assert not not_modified(fields_of([("If-None-Match", '"x"'), ("If-Modified-Since", newer)]), answer, NOW)
 
 
-def test_a_304_describes_no_content_15_4_5():
+def test_a_304_describes_no_content_15_4_5_but_what_encoding_has_to_know():
     head = unchanged(
         ResponseHead(
             200,
             fields_of(
                 [
                     ("Content-Type", "a/b"),
+                    ("Content-Language", "de"),
+                    ("Content-Range", "bytes 0-2/3"),
                     ("Content-Length", "3"),
                     ("ETag", '"a"'),
                     ("Vary", "x"),
@@ -83,7 +85,7 @@ def test_a_304_describes_no_content_15_4_5():
         )
     )
     assert head.status == 304
-    assert set(head.fields) == {"ETag", "Vary", "Content-Location"}
+    assert set(head.fields) == {"ETag", "Vary", "Content-Location", "Content-Type", "Content-Length"}
 
 
 def test_tags():

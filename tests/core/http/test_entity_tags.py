@@ -41,6 +41,11 @@ def test_forms() -> None:
     assert tags.opaque('W/"a"') == '"a"'
 
 
+def test_a_tag_without_quotation_marks_gets_them_in_every_form() -> None:
+    assert tags.suffixed("abc", "gzip") == '"abc-gzip"'
+    assert tags.weak("abc") == 'W/"abc"'
+
+
 def test_conditions_carry_both_forms() -> None:
     assert tags.with_inner_forms('"a-gzip", W/"b"') == '"a-gzip", "a", W/"b"'
     assert tags.with_inner_forms("*") == "*"
@@ -53,6 +58,7 @@ def test_conditions_carry_both_forms() -> None:
         ('"a"', '"x", W/"a"', 'W/"a"'),
         ('"a"', '"a"', '"a"'),
         ('"a"', '"x"', '"a"'),
+        ("a", '"a-gzip"', '"a-gzip"'),
         ('"a"', None, '"a"'),
         ('"a"', "*", '"a"'),
     ],

@@ -86,9 +86,9 @@ def test_what_is_joined_is_split_again(members: list[str]) -> None:
 
 @pytest.mark.parametrize("hostile", ['"\\' * 16000, '"a' * 16001, '\\"' * 16000, '"' * 32001, ',"' * 16000])
 def test_splitting_takes_time_in_proportion(hostile: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     split_list(hostile)
-    assert time.process_time() - began < 0.5
+    assert time.thread_time() - began < 2
 
 
 def test_members_over_several_lines_9110_5_3() -> None:

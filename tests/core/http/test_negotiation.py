@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from passoproxy.core.http.negotiation import accepted_codings, chosen, compressible, takes
+from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.negotiation import accepted_codings, chosen, compressible, content_coding, takes
 
 MAKEABLE = ("zstd", "br", "gzip")
 
@@ -33,6 +34,21 @@ MAKEABLE = ("zstd", "br", "gzip")
 )
 def test_choice(value: str | None, coding: str) -> None:
     assert chosen(accepted_codings(value), MAKEABLE) == coding
+
+
+@pytest.mark.parametrize(
+    ("lines", "coding"),
+    [
+        ([], ""),
+        (["identity"], ""),
+        ([""], ""),
+        ([" GZip "], "gzip"),
+        (["gzip", "br"], "gzip, br"),
+        (["gzip, br"], "gzip, br"),
+    ],
+)
+def test_the_coding_of_a_body_is_said_over_all_lines(lines: list[str], coding: str) -> None:
+    assert content_coding(fields_of([("Content-Encoding", line) for line in lines])) == coding
 
 
 def test_weights() -> None:

@@ -56,9 +56,9 @@ def test_a_pattern_begins_with_a_slash() -> None:
     ],
 )
 def test_hostile_paths_take_time_in_proportion(text: str, path: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     assert not compile_pattern(text).matches(path)
-    assert time.process_time() - began < 0.5
+    assert time.thread_time() - began < 2
 
 
 def _reference(pattern: list[str], path: list[str]) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from passoproxy.core.oauth.chain import Access, Chain, Standing
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.snapshot import snapshot
+from passoproxy.core.oauth.snapshot import UNTOLD, left_alone, snapshot, told
 from passoproxy.core.oauth.terms import Terms
 
 PAIR = Pair("access-secret", "def-secret", 0, 100.0, 100.0, 100, generation=2)
@@ -63,3 +63,41 @@ def test_moments():
         shown.next_refresh_at,
     ) == (60, 100, 100, 0, 2, 45)
     assert snapshot(PAIR, Standing(Access.EXPIRED, Chain.DEAD), Terms(), 140).served_until is None
+
+
+@pytest.mark.parametrize(
+    ("standing", "now", "due", "chain", "reason", "remedy"),
+    [
+        (Standing(Access.VALID, Chain.HEALTHY), 50, 60.0, "healthy", "renews itself", ""),
+        (
+            Standing(Access.VALID, Chain.HEALTHY),
+            50,
+            40.0,
+            "retrying",
+            "nobody renews the pair",
+            "before the access token",
+        ),
+        (
+            Standing(Access.VALID, Chain.RETRYING),
+            50,
+            None,
+            "retrying",
+            "nobody renews the pair",
+            "before the access token",
+        ),
+        (Standing(Access.EXPIRED, Chain.HEALTHY), 200, 40.0, "retrying", "nobody renews the pair", "bring back"),
+        (Standing(Access.VALID, Chain.DEAD), 50, None, "dead", "refuses", "passoproxy login"),
+    ],
+)
+def test_an_owner_who_is_gone_for_long(standing, now, due, chain, reason, remedy):
+    shown = left_alone(snapshot(PAIR, standing, LINKED, now, next_refresh_at=due))
+    assert (shown.chain, shown.alone) == (chain, True)
+    assert reason in shown.reason
+    assert remedy in shown.remedy
+    assert not told({"alone": True}).alone  # one who follows him has him to listen to
+
+
+def test_an_owner_who_was_never_heard():
+    shown = left_alone(UNTOLD)
+    assert (shown.access, shown.chain, shown.alone) == ("none", "none", True)
+    assert shown.reason.startswith("nothing is known of the pair")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -136,7 +137,15 @@ def test_retry_after_is_respected_but_not_beyond_half_of_what_is_left():
 
 
 @pytest.mark.parametrize(
-    ("of", "cap"), [(pair(3e7, 3e7), 900), (None, 60), (pair(-5, -5), 60), (pair(-5, 3e7), 10), (pair(None, 3e7), 900)]
+    ("of", "cap"),
+    [
+        (pair(3e7, 3e7), 900),
+        (None, 10),
+        (pair(-5, -5), 60),
+        (pair(-5, 3e7), 10),
+        (pair(None, 3e7), 900),
+        (replace(pair(-5, None), refresh_token=None), 10),
+    ],
 )
 def test_pauses_grow_to_a_cap(of, cap):
     pauses = [pause(of, NOW, failures, 1.0) for failures in range(1, 60)]
@@ -147,6 +156,7 @@ def test_pauses_grow_to_a_cap(of, cap):
 
 def test_faults_of_the_configuration_are_retried_slowly():
     assert pause(pair(3e7, 3e7), NOW, 1, 1.0, slow=True) == 30
+    assert pause(None, NOW, 9, 1.0, slow=True) == 60
 
 
 @pytest.mark.parametrize(

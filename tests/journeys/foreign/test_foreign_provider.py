@@ -23,7 +23,7 @@ import pytest
 from tests.conftest import program
 from tests.journeys.conftest import Stand, ask, free_port, until
 
-LIFETIME = 8
+LIFETIME = 16
 VERSION = "^9"
 HERE = Path(__file__).parent
 

@@ -141,7 +141,7 @@ async def test_damaged_soft_purges_mean_everything(joined: Joined, redis_server:
 
 
 async def test_a_soft_purge_is_refused_while_the_store_is_away(joined: Joined, redis_server: RedisServer) -> None:
-    store = joined(connect_seconds=0.05, answer_seconds=0.1)
+    store = joined(connect_seconds=1.0, answer_seconds=1.0)
     await put(store, entry())
     redis_server.kill()
     with pytest.raises(RedisAway):
@@ -335,7 +335,7 @@ async def test_everything_has_an_end(joined: Joined, redis_server: RedisServer) 
 
 
 async def test_traces_of_what_ended_are_cleared_away(joined: Joined, redis_server: RedisServer) -> None:
-    store = joined(ends_at=lambda made: time.time() + (1 if made.tags == ("brief",) else 1000))
+    store = joined(ends_at=lambda made: time.time() + (60 if made.tags == ("brief",) else 1000))
     for n in range(6):
         await put(store, entry(n, tags=("brief",), target=f"/{n}\0" if n == 5 else f"/{n}"), b"body")
     with redis_server.client() as client:
@@ -506,7 +506,7 @@ async def test_a_body_that_changes_while_it_is_served_breaks_off(
 async def away(joined: Joined, redis_server: RedisServer) -> AsyncIterator[tuple[RedisStore, RememberingObserver]]:
     """A store that knows its server, which is then killed; quick to notice, and without a pause."""
     told = RememberingObserver()
-    store = joined(observer=told, connect_seconds=0.5, answer_seconds=0.5)
+    store = joined(observer=told, connect_seconds=2.0, answer_seconds=2.0)
     await put(store, entry("before"), b"before")
     redis_server.kill()
     yield store, told
@@ -534,7 +534,7 @@ async def test_while_it_is_away_there_are_misses_and_nothing_is_stored(
 
 
 async def test_a_memory_before_it_works_on_alone(joined: Joined, redis_server: RedisServer) -> None:
-    store = TieredStore(8 << 20, joined(connect_seconds=0.5, answer_seconds=0.5))
+    store = TieredStore(8 << 20, joined(connect_seconds=2.0, answer_seconds=2.0))
     known = await put(store, entry("known"), b"known")
     await store.settled()
     redis_server.kill()
@@ -550,7 +550,7 @@ async def test_a_memory_before_it_works_on_alone(joined: Joined, redis_server: R
 
 async def test_a_pause_is_not_spent_on_asking(joined: Joined, redis_server: RedisServer) -> None:
     moment = 1000.0
-    store = joined(connect_seconds=0.5, answer_seconds=0.5, pause_seconds=5.0, monotonic=lambda: moment)
+    store = joined(connect_seconds=2.0, answer_seconds=2.0, pause_seconds=5.0, monotonic=lambda: moment)
     await store.stats()
     redis_server.kill()
     with pytest.raises(RedisAway, match="cannot be used"):
@@ -563,18 +563,18 @@ async def test_a_pause_is_not_spent_on_asking(joined: Joined, redis_server: Redi
 
 
 async def test_a_store_that_hangs_is_away_and_whoever_waits_goes_on(joined: Joined, redis_server: RedisServer) -> None:
-    store = joined(connect_seconds=0.2, answer_seconds=0.2, pause_seconds=60.0)
+    store = joined(connect_seconds=1.0, answer_seconds=1.0, pause_seconds=60.0)
     await put(store, entry(), b"body")
     redis_server.freeze()
     began = time.monotonic()
     assert await asyncio.gather(*(store.select(entry(n).key) for n in range(200))) == [()] * 200
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # and not a second for each
     redis_server.thaw()
 
 
 async def test_what_was_to_be_purged_is_made_up_for(joined: Joined, redis_server: RedisServer) -> None:
     """A store that was only out of reach still holds it."""
-    store = joined(connect_seconds=0.3, answer_seconds=0.3)
+    store = joined(connect_seconds=1.0, answer_seconds=1.0)
     for n in range(4):
         await put(store, entry(n, target=f"/{n}", tags=(f"t{n}",)), b"body")
     redis_server.freeze()

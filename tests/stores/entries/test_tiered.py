@@ -87,7 +87,7 @@ async def test_an_answer_is_on_disk_soon(opened: Opened) -> None:
     store, disk = TieredStore(MEMORY, opened()), opened()
     stored = await put(store, entry(), b"body")
     assert await found(store, entry()) == b"body"
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         while not await disk.select(stored.key):
             await asyncio.sleep(0.01)
     assert await found(disk, entry()) == b"body"

@@ -16,6 +16,7 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import begun
 from passoproxy.errors import (
     ConfigurationError,
+    OwnerUnknown,
     PairDamaged,
     PairRolledBack,
     PairStoreFailure,
@@ -45,7 +46,7 @@ def pair(generation: int) -> Pair:
     return replace(PAIR, access_token=f"access-{generation}", refresh_token=f"def-{generation}", generation=generation)
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> object:
+def until(condition: Callable[[], object], seconds: float = 20.0) -> object:
     end = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < end:
         time.sleep(0.01)
@@ -216,12 +217,12 @@ def test_of_one_folder_only_one_process_stands_for_it(instance):
 
 def test_a_dead_holders_lease_ends_by_itself(instance):
     a, b = instance("a"), instance("b")
+    began = time.monotonic()
     a.acquire()
     a.commit(PAIR)
     dies(a)
-    began = time.monotonic()
     assert until(lambda: owned(b))
-    assert 0.3 < time.monotonic() - began < SHORT + 1
+    assert time.monotonic() - began > 0.9 * SHORT  # not before its time
     assert b.load() == PAIR
 
 
@@ -238,10 +239,10 @@ def test_a_loop_that_hangs_lets_go(instance, monkeypatch):
     pulse.tick()
     a, b = instance("a", pulse=pulse), instance("b")
     a.acquire()
-    assert until(lambda: owned(b), 5)
+    assert until(lambda: owned(b))
     assert not a.may_present()
     pulse.tick()  # it goes on
-    assert until(lambda: a.lost, 5)
+    assert until(lambda: a.lost)
 
 
 def test_eight_take_it_at_once_and_one_has_it(instance):
@@ -302,7 +303,7 @@ def test_the_loser_discards_nothing_and_brings_its_newer_pair_along(instance):
     with pytest.raises(PairStoreFailure):
         a.commit(pair(2))
     assert DirectoryPairStore(instance.folder / "a").load() == pair(2)
-    assert until(lambda: owned(a), 5)
+    assert until(lambda: owned(a))
     assert "newer pair" in b.lost
     assert a.load() == pair(2)
     assert instance.raw()[b"generation"] == b"2"
@@ -312,7 +313,7 @@ def test_an_answer_that_only_the_loser_has_comes_back_too(instance):
     a, b = frozen(instance)
     a.keep_answer(ANSWER)
     a.release()
-    assert until(lambda: owned(a), 5)
+    assert until(lambda: owned(a))
     assert "newer pair" in b.lost
     assert (a.load(), a.pending_answer()) == (PAIR, ANSWER)
 
@@ -338,7 +339,7 @@ def test_nobody_takes_the_lease_before_one_with_a_claim(instance):
         a.commit(pair(2))
     a.lease._still()
     b.release()
-    assert until(lambda: _claims(a, instance), 5)
+    assert until(lambda: _claims(a, instance))
     with pytest.raises(PairStoreOwned, match="newer pair"):
         c.acquire()
 
@@ -356,8 +357,9 @@ def _claims(store: RedisPairStore, instance: Instances) -> bool:
 def test_while_the_store_is_away_nobody_owns(instance, server):
     a = instance("a")
     server.kill()
-    with pytest.raises(PairStoreOwned, match="nobody renews"):
+    with pytest.raises(OwnerUnknown, match="nobody renews") as away:
         a.acquire()
+    assert away.value.exit_code == 69
     assert (a.has_folder, a.may_present(), "cannot be used" in a.away) == (True, False, True)
     server.start()
     a.acquire()

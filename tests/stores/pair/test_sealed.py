@@ -156,7 +156,10 @@ def test_with_another_key_nothing_is_touched(folder, gone, cover):
 
 def test_a_new_key_writes_everything_anew(folder):
     filled(folder, sealed(1), 2)
-    store = opened(folder, sealed(2, previous=1))
+    cover = sealed(2, previous=1)
+    assert cover.previous_key == ""
+    store = opened(folder, cover)
+    assert cover.previous_key.startswith(f"is not needed for {folder} any more")
     assert (store.load(), store.load_record()) == (replace(PAIR, generation=2), RECORD)
     store.release()
     for name, data in contents(folder).items():
@@ -176,7 +179,9 @@ def test_what_cannot_be_written_anew_stays_readable_under_the_previous_key(folde
         raise PairStoreFailure(f"{path}: cannot be written")
 
     monkeypatch.setattr(module, "write_secret", full)
-    store = opened(folder, sealed(2, previous=1))
+    cover = sealed(2, previous=1)
+    store = opened(folder, cover)
+    assert cover.previous_key.startswith(f"is still needed: {folder / 'seal'} could not be written anew")
     assert (store.load(), store.load_record()) == (PAIR, RECORD)
     store.release()
     monkeypatch.undo()
@@ -184,6 +189,19 @@ def test_what_cannot_be_written_anew_stays_readable_under_the_previous_key(folde
     store = opened(folder, sealed(2))
     assert store.load() == PAIR
     store.release()
+
+
+def test_the_previous_key_is_still_needed_for_what_cannot_be_read_now(folder, tmp_path):
+    mark = tmp_path / "mark"
+    filled(folder, sealed(1, mark=mark))
+    mark.chmod(0o644)
+    cover = sealed(2, previous=1, mark=mark)
+    opened(folder, cover).release()
+    assert cover.previous_key.startswith(f"is still needed: {mark} ")
+    mark.chmod(0o600)
+    (folder / "record.json").write_bytes(b"torn")
+    opened(folder, cover).release()
+    assert cover.previous_key.startswith("is not needed")  # no key reads what is damaged
 
 
 # ---- plain files -----------------------------------------------------------------------------------------------------
