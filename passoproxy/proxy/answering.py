@@ -71,9 +71,7 @@ async def _answered(
 def _tell_age(fields: CIMultiDict[str], age: float) -> None:
     if age >= 1.0:
         fields["Age"] = str(int(age))
-    elif (
-        "Age" in fields and fields["Age"] != "0"
-    ):  # what the origin wrote there is no number of seconds (RFC 9111 §5.1)
+    elif fields.get("Age", "0") != "0":  # what the origin wrote there is no number of seconds (RFC 9111 §5.1)
         del fields["Age"]
 
 

@@ -252,9 +252,8 @@ class EncodedBody:
                     return self._encoder.finish()
             step, self._rest = self._rest[:STEP], self._rest[STEP:]
             made = self._encoder.feed(step)
-            if (
-                len(step) < STEP
-            ):  # all that is there now: a stream that trickles must not wait for an encoder to be full
+            # less than a step is all that is there now: a stream that trickles must not wait for an encoder to be full
+            if len(step) < STEP:
                 made += self._encoder.flush()
             if made:
                 return made

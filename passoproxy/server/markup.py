@@ -101,11 +101,11 @@ def size(amount: float) -> str:
 
 
 def took(seconds: float) -> str:
-    """How long an exchange lasted: `<1 ms`, `12 ms`, `1.5 s`. The event loop's clock counts whole milliseconds."""
-    milliseconds = round(1000 * seconds)
-    if milliseconds < 1:
-        return "<1 ms"
-    return f"{milliseconds} ms" if milliseconds < 1000 else f"{seconds:.1f} s"
+    """How long an exchange lasted: `0.4 ms`, `12 ms`, `1.5 s`."""
+    milliseconds = 1000 * seconds
+    if milliseconds < 9.95:
+        return f"{milliseconds:.1f} ms"
+    return f"{milliseconds:.0f} ms" if milliseconds < 999.5 else f"{seconds:.1f} s"
 
 
 def sentence(text: object) -> str:

@@ -63,9 +63,8 @@ def test_a_thousand_at_once(stand: Stand, capsys: pytest.CaptureFixture[str]) ->
     assert arrived(stand, PATH) == 1
 
     with_cache, without = [], []
-    for number in range(
-        ROUNDS
-    ):  # another key each time, of which nothing is known yet; in turns, as the machine is not always the same
+    # another key each time, of which nothing is known yet; in turns, as the machine is not always the same
+    for number in range(ROUNDS):
         for seconds, fields, word in (
             (with_cache, "", b"fwd=uri-miss"),
             (without, "Cache-Control: no-store\r\n", b"fwd=request"),

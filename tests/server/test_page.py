@@ -209,7 +209,15 @@ def test_sizes(amount: int, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.0, "<1 ms"), (0.001, "1 ms"), (0.1834, "183 ms"), (0.9999, "1.0 s"), (20.02, "20.0 s")]
+    ("seconds", "words"),
+    [
+        (0.0, "0.0 ms"),
+        (0.00042, "0.4 ms"),
+        (0.00996, "10 ms"),
+        (0.1834, "183 ms"),
+        (0.9999, "1.0 s"),
+        (20.02, "20.0 s"),
+    ],
 )
 def test_how_long_it_took(seconds: float, words: str) -> None:
     assert took(seconds) == words

@@ -78,9 +78,8 @@ class Database:
             if self.is_current(rows):
                 with self._alone(), translated(self._folder):
                     self._remove()
-            with contextlib.suppress(
-                EntryStoreFailure
-            ):  # what cannot be made now is made by whoever asks for it when it can be
+            # what cannot be made now is made by whoever asks for it when it can be
+            with contextlib.suppress(EntryStoreFailure):
                 self._opened(rows)
         self._on_new()
 

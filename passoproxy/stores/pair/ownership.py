@@ -65,9 +65,8 @@ class Ownership:
 
     def _sign(self, descriptor: int) -> None:
         name = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(time.time())}
-        with contextlib.suppress(
-            OSError
-        ):  # the name is for people only: a full disk must not keep the lock from being held
+        # the name is for people only: a full disk must not keep the lock from being held
+        with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(name).encode(), 0)
 
