@@ -272,6 +272,7 @@ def explored(wanted: int, steps: int) -> int:
     return PairsLife.steps
 
 
+@pytest.mark.timeout(600)
 def test_ten_thousand_steps_break_no_invariant() -> None:
     count = explored(10_000, 50)
     print(f"{count} steps")
