@@ -360,14 +360,19 @@ class Control:
         target = self.target_of(url)
         method = "GET" if method == "HEAD" else method
         key = self._key(method, target, data) if data is not None else None
-        found = [
-            entry async for entry in self._store.entries(Selector(target=target, key=key)) if entry.method == method
-        ]
+        found = await self._of_method(method, Selector(target=target, key=key))
+        if not found and data is None and (key := self._reading.key(method, target, None)) is not None:
+            found = await self._of_method(
+                method, Selector(key=key)
+            )  # stored under another spelling, and what answers this one
         if not found:
             return None
         found.sort(key=lambda entry: entry.response_time, reverse=True)
         shown = self._shown(found[0])
         return shown | {"variants": len(found), "fields": [list(pair) for pair in found[0].fields.items()]}
+
+    async def _of_method(self, method: str, selector: Selector) -> list[Entry]:
+        return [entry async for entry in self._store.entries(selector) if entry.method == method]
 
     async def purge(self, what: Mapping[str, object]) -> int:
         """Removes what is meant, or with `soft` ends its freshness; has taken effect when it answers, with how many entries are meant.
@@ -376,21 +381,30 @@ class Control:
         """
         if not any(what.get(name) for name in (*KINDS, "all")):
             raise UsageFailure(f"say what to purge: one of {', '.join(KINDS)}, or all: true")
-        selector = self.selector(what)
-        return await self._softened(selector) if what.get("soft") else await self._purged(selector)
+        meant = [selector := self.selector(what)]
+        if selector.target is not None and selector.key is None:
+            # what answers this URL may be stored under another spelling of it
+            key = self._reading.key("GET", selector.target, None)
+            meant += [] if key is None else [Selector(key=key)]
+        return await self._softened(*meant) if what.get("soft") else await self._purged(*meant)
 
-    async def _softened(self, selector: Selector) -> int:
-        await self._operating.soften(selector)
-        self._tell_purged(selector)
-        if selector == Selector():
-            count = (await self.look_at_store()).entries
-        else:
-            count = 0
-            async for _ in self._store.entries(selector):
-                count += 1
-                if count % SLICE == 0:
-                    await asyncio.sleep(0)
+    async def _softened(self, *meant: Selector) -> int:
+        for each in meant:
+            await self._operating.soften(each)
+            self._tell_purged(each)
+        count = (await self.look_at_store()).entries if meant == (Selector(),) else await self._count(meant)
         self._observer(EntriesPurged(count, "soft purge"))
+        return count
+
+    async def _count(self, meant: Sequence[Selector]) -> int:
+        """How many entries that is; a target comes first, and what has it is not counted again."""
+        seen = count = 0
+        for each in meant:
+            async for entry in self._store.entries(each):
+                seen += 1
+                count += each is meant[0] or entry.target != meant[0].target
+                if seen % SLICE == 0:
+                    await asyncio.sleep(0)
         return count
 
     async def explain(self, described: object) -> Data:
@@ -424,12 +438,14 @@ class Control:
         assert self._operations is not None  # every daemon has them
         return self._operations
 
-    async def _purged(self, selector: Selector) -> int:
-        try:
-            count = await self._store.purge(selector)
-        finally:
-            # Whoever asks from here on must not be given an answer that was asked for before (contract §7).
-            self._tell_purged(selector)
+    async def _purged(self, *meant: Selector) -> int:
+        count = 0
+        for each in meant:
+            try:
+                count += await self._store.purge(each)
+            finally:
+                # Whoever asks from here on must not be given an answer that was asked for before (contract §7).
+                self._tell_purged(each)
         self._observer(EntriesPurged(count, "command"))
         await self.look_at_store()
         return count

@@ -439,7 +439,18 @@ async def test_purging(stand: Stand) -> None:
     assert stand.facts.store_stats.entries == 1
     assert await stand.control.purge({"all": True}) == 1
     assert stand.observer.events == [EntriesPurged(1, "command")] * 2
-    assert stand.told_purged == [Selector(target="/a"), Selector()]
+    assert stand.told_purged == [Selector(target="/a"), Selector(key="GET /a None"), Selector()]
+
+
+async def test_what_answers_a_url_is_found_and_purged_under_whatever_spelling_it_was_stored(stand: Stand) -> None:
+    stand.entry("/a?y=1&x=2")
+    stand.store.held[0] = replace(stand.store.held[0], key="GET /a?x=2&y=1 None")
+    shown = await stand.control.show("/a?x=2&y=1", "GET", None)
+    assert shown is not None
+    assert shown["url"] == "/a?y=1&x=2"
+    assert await stand.control.show("/a?x=2&y=1", "GET", b"{}") is None
+    assert await stand.control.purge({"url": "/a?x=2&y=1"}) == 1
+    assert stand.observer.events == [EntriesPurged(1, "command")]
 
 
 async def test_whoever_asks_after_a_purge_that_failed_gets_no_older_answer_either(stand: Stand) -> None:

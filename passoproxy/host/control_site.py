@@ -63,7 +63,9 @@ class ControlSite:
         """Takes the owner's name as soon as it is ours, and leaves it to the new owner when it is not any more, until it is cancelled."""
         while True:
             await self._holder.news(TRY_EVERY)
-            if asyncio.get_running_loop().time() < self._called_until:
+            if self._called_until > float("-inf"):
+                if asyncio.get_running_loop().time() >= self._called_until:
+                    self._called_until = float("-inf")  # and once more, for those who came since the last time
                 await self._send_away()
             name = control_socket.NAME if self._holder.role == "owner" else control_socket.follower_name()
             if self.name and self.name != name:

@@ -76,6 +76,8 @@ class Alerts:
         self._speaks = False
         """Whether it is ours to tell: one pair has one voice, its owner's, and whoever follows has one while there is no owner to be heard."""
         self._alone = False
+        self._is_over = False
+        """Whether what was told here, and remembered, is over, and the voice another's again."""
         self._remembered = (Level.NONE, 0.0)
         self._to_remember = asyncio.Event()
         self._couriers = {name: Courier(name, self._hook, observe) for name in WAYS}
@@ -124,6 +126,8 @@ class Alerts:
         if not _has_voice(shown):
             if self._alone and seen.telling is not None and seen.telling.kind is Kind.RECOVERED:
                 self._tell(seen.telling, shown)  # the owner that came back knows nothing of what was told here
+                self._is_over = True
+                self._to_remember.set()
             self._watch, self._speaks, self._alone = replace(seen.watch, worst=Level.NONE), False, False
         else:
             self._alone = shown.alone
@@ -141,7 +145,8 @@ class Alerts:
             self._to_remember.clear()
             for courier in self._couriers.values():
                 await courier.idle.wait()
-            if self._speaks:
+            if self._speaks or self._is_over:
+                self._is_over = False
                 told = alarmed(self._watch, self._clock.monotonic(), self._clock.wall())
                 await self._blocking(lambda told=told: self._memory.save(told))  # type: ignore[misc]
 

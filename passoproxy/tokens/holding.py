@@ -146,7 +146,7 @@ class Holding:
         """The origin refuses the access token, and nothing can renew it: shown as over, and tried on, for one path may be refused alone."""
         if self.standing.access is Access.VALID:
             self._refused_at = self.now()
-            self.happened(Happening.ENDED, reason=f"{self.snapshot().reason}; the origin refuses the access token too")
+            self.happened(Happening.ENDED)
 
     def happened(self, *happenings: Happening, reason: str | None = None) -> None:
         """Moves both machines, and tells where they moved. `reason` None keeps the one that was given last."""
@@ -174,7 +174,7 @@ class Holding:
             standing = moved(standing, Happening.ENDED)  # the keeper's task is about to notice
         if pair is not None and self._refused_at is not None and not has_ended(pair, self._refused_at):
             pair = replace(pair, access_until=self._refused_at)
-        return snapshot(
+        shown = snapshot(
             pair,
             standing,
             self._terms,
@@ -186,6 +186,10 @@ class Holding:
             login_until=self.logins.until if self.login_open else None,
             handed_over_at=self.away.at if self.away else None,
         )
+        if self._refused_at is None:
+            return shown
+        # said and not kept: after a restart it would be old news, and be said twice
+        return replace(shown, reason=f"{shown.reason}; the origin refuses the access token too")
 
     def refusal(self) -> Refusal:
         """Why there is no bearer, for a client."""

@@ -107,6 +107,20 @@ async def test_a_purge_is_in_force_in_whoever_shares_the_folder(tmp_path: Path) 
             await other.wired.store.settled()
 
 
+async def test_a_purge_of_a_url_ends_what_was_stored_under_another_spelling_of_it(tmp_path: Path) -> None:
+    path, _, query = CONTENT.partition("?")
+    other = f"{path}?{'&'.join(reversed(query.split('&')))}"
+    assert other != CONTENT
+    async with sandboxed(tmp_path) as place, running(place, authorised=True) as it:
+        await got(it, other)
+        assert "; hit" in (await got(it, CONTENT))[1]
+        shown = await it.wired.control.show(CONTENT, "GET", None)
+        assert shown is not None
+        assert shown["url"] == other
+        assert await it.wired.control.purge({"url": CONTENT}) == 1
+        assert "uri-miss" in (await got(it, CONTENT))[1]
+
+
 async def test_a_route_of_one_s_own_switches_it_off(tmp_path: Path) -> None:
     routes = [{"name": "no-probe", "match": UPDATES}]
     async with sandboxed(tmp_path) as place, running(place, authorised=True, routes=routes) as it:

@@ -76,6 +76,7 @@ WRONG: list[tuple[str, str, str]] = [
     (LEAST + "store: {url: 'mysql://x'}\n", "store.url", "redis://"),
     (LEAST + "store: {url: 'redis://[x'}\n", "store.url", "redis://"),
     (LEAST + "store: {url: 'redis://u:planted@h'}\n", "store.url", "holds a password"),
+    (LEAST + "store: {url: 'redis://h/0?password=planted'}\n", "store.url", "holds a password"),
     (LEAST + "state: {previous_key_file: key}\n", "state.previous_key_file", "without a key"),
     (LEAST + "alerts: {runway: {log: 10%}}\n", "alerts.runway", "does not fall"),
     (LEAST + "alerts: {repeat: 0}\n", "alerts.repeat", "without a pause"),

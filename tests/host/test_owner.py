@@ -13,7 +13,7 @@ from aiohttp import web
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired, CommandFailure, PairStoreFailure, PersonNeeded
-from passoproxy.host import control_socket
+from passoproxy.host import control_site, control_socket
 from passoproxy.host.control_site import ControlSite
 from passoproxy.host.owner import ControlOwner
 from passoproxy.ports import Followed
@@ -234,6 +234,36 @@ async def test_a_call_that_comes_to_be_heard_after_the_change_is_sent_away_too(t
         daemon.words.put_nowait(document_of(followed(1)))
         async with asyncio.timeout(20):
             heard = await reader.read()  # to its end: else this process would follow its own word
+        assert heard.startswith(b"HTTP/1.1 200")
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        naming.cancel()
+
+
+async def test_a_call_that_is_heard_after_the_last_look_within_the_time_is_sent_away_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_site, "LATE_CALLS", 0.0)
+    daemon, role = Following(), Role("owner")
+    looks = asyncio.Semaphore(0)
+
+    async def news(seconds: float) -> None:
+        await looks.acquire()
+
+    role.news = news  # type: ignore[method-assign]
+    async with serving(tmp_path, daemon, role) as site:
+        naming = asyncio.create_task(site.keep_named())
+        reader, writer = await asyncio.open_unix_connection(tmp_path / control_socket.NAME)
+        role.role = "following"
+        looks.release()
+        await named(site, control_socket.follower_name())
+        writer.write(b"GET /api/token/follow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        daemon.words.put_nowait(document_of(followed(1)))
+        async with asyncio.timeout(20):
+            heard = await reader.readuntil(b"snapshot")
+            looks.release()
+            heard += await reader.read()
         assert heard.startswith(b"HTTP/1.1 200")
         writer.close()
         with contextlib.suppress(ConnectionError):

@@ -350,9 +350,11 @@ async def test_one_who_follows_nobody_speaks_until_the_owner_is_back(stand: Stan
     stand.pair.becomes(role="following", alone=True, chain="dead")
     await settle()
     assert stand.command.levels == ["page"]
+    assert stand.memory.kept is not None
     stand.pair.becomes(role="following", chain="healthy", runway_seconds=3600.0)
     await settle()
     assert stand.command.levels == ["page", "recovered"]
+    assert stand.memory.kept is None  # else the next owner would tell of the recovery once more
     stand.pair.becomes(role="following", chain="dead")
     await settle()
     stand.pair.becomes(role="following", chain="healthy", runway_seconds=3600.0)

@@ -113,3 +113,19 @@ async def test_a_refusal_after_the_time_was_up_moves_no_moment(life):
     with pytest.raises(AuthorizationRequired):
         await keeper.renewed(bearer)
     assert keeper.snapshot().access_until == until
+
+
+async def test_what_the_origin_refused_is_said_once_however_often_it_is_found_out(life):
+    keeper = await life.started_with_pair()
+    life.rotating.faults = [REFUSED]
+    await refused(keeper)
+    said = keeper.snapshot().reason
+    for _ in range(2):
+        life.clock.step(30)  # the record is saved
+        await life.clock.advance(20)
+        await life.stop()
+        keeper = await life.start()
+        shown = keeper.snapshot()
+        assert (shown.access, "the origin refuses" in shown.reason) == ("valid", False)
+        await refused(keeper)
+        assert keeper.snapshot().reason == said

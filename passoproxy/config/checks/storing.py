@@ -101,7 +101,7 @@ def shared_store(facts: Facts) -> Iterator[Finding]:
         valid, parts = False, urllib.parse.urlsplit("")
     if not valid:
         yield Finding("store.url", "is not a redis:// or rediss:// URL with a host", example)
-    elif parts.password is not None:
+    elif parts.password is not None or "password" in urllib.parse.parse_qs(parts.query, keep_blank_values=True):
         yield Finding("store.url", "holds a password", "put it into a file and name it in store.password_file")
     # whoever only talks to a running daemon may live in another environment than it
     if facts.check_files and importlib.util.find_spec("redis") is None:

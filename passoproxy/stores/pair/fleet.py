@@ -59,6 +59,8 @@ class FleetOwner:
         self._link, self._keys, self._store, self._before, self._wall = link, keys, store, before, wall
         self._heard = False
         """Whether there is nothing to tell of before: something was heard, or that was told already."""
+        self._newest: bytes | None = None
+        """What was told last, as it lies in the store."""
 
     async def changes(self) -> AsyncIterator[Followed]:
         """See PairOwner; a new token is there as soon as the store tells, and within half a second in any case."""
@@ -85,14 +87,17 @@ class FleetOwner:
         while True:
             heed_cancellation()
             held, shown = cast("list[bytes | None]", await client.mget(self._keys.lease, self._keys.shown))
-            if shown is not None and shown != last:
-                last = shown
-                followed = followed_of(opened(self._store.cover, "shown", shown))
+            # what one who is gone left is told once: again and again it would sound like an owner who is there
+            if shown is not None and shown != (self._newest if held is None else last):
+                last = self._newest = shown
+                document = opened(self._store.cover, "shown", shown)
+                followed = followed_of(document)
                 generation = followed.snapshot.get("generation")
                 await asyncio.to_thread(self._store.hear, generation if isinstance(generation, int) else 0)
                 self._heard = True
-                # a holder who lives tells it every second; what one who is gone left may be of any time
-                yield followed if held is None else in_our_time(followed, self._wall())
+                # a holder who lives tells it every second; what one before it left may be of any time
+                is_holders = held is not None and held.partition(b"|")[0] == str(document.get("fence")).encode()
+                yield in_our_time(followed, self._wall()) if is_holders else followed
             if held is None:
                 raise PairStoreFailure(f"{self._link.shown}: nobody holds the lease on the pair")
             await news.get_message(timeout=LOOK_EVERY)

@@ -100,9 +100,10 @@ class FleetDesk:
                 async for followed in changes:
                     heed_cancellation()
                     if holder.role == "owner" and not self._store.lost:
-                        shown = closed(self._store.cover, "shown", document_of(followed))
+                        fence = str(self._store.lease.fence)
+                        shown = closed(self._store.cover, "shown", {**document_of(followed), "fence": fence})
                         with contextlib.suppress(PairStoreFailure), self._link.told():  # the tick tells of it
-                            await client.eval(SHOW, len(names), *names, str(self._store.lease.fence), shown)
+                            await client.eval(SHOW, len(names), *names, fence, shown)
         finally:
             await let_go(client)
 

@@ -187,6 +187,39 @@ async def test_a_machine_whose_clock_is_a_day_off_knows_what_is_left(sides, monk
     assert followed.bearer.until == pytest.approx(now + 86400 + 3600, abs=20)
 
 
+async def test_what_the_holder_before_left_is_of_its_own_time(sides, monkeypatch):
+    a, b = sides
+    now = time.time()
+    monkeypatch.setattr(FakeHolder, "snapshot", lambda self: replace(UNTOLD, generation=1, as_of=now - 7200))
+    a.holder.bearer = Bearer("access-1", 1, now - 3600)
+    async with a.at_work(), contextlib.aclosing(b.owner.changes()) as changes:
+        while (await first(changes)).bearer is None:
+            pass
+    a.store.release()
+    a.store.acquire()  # and shows nothing yet
+    async with contextlib.aclosing(b.owner.changes()) as changes:
+        followed = await first(changes)
+    assert followed.bearer is not None
+    assert followed.bearer.until == pytest.approx(now - 3600)
+
+
+async def test_what_one_who_is_gone_left_is_told_once(sides):
+    a, b = sides
+    async with a.at_work(), contextlib.aclosing(b.owner.changes()) as changes:
+        while (await first(changes)).bearer is None:
+            pass
+    a.store.release()
+    late: list[Followed] = []
+    for _ in range(2):
+        with pytest.raises(PairStoreFailure, match="nobody holds"):
+            await heard_of(b.owner.changes(), late)
+    assert len(late) <= 1  # the last word may have come after that which was heard
+    other: list[Followed] = []
+    with pytest.raises(PairStoreFailure, match="nobody holds"):
+        await heard_of(FleetOwner(b.link, KEYS, b.store).changes(), other)
+    assert [each.bearer for each in other] == [a.holder.bearer]
+
+
 async def test_a_follower_is_told_when_nobody_holds_the_lease(sides):
     a, b = sides
     async with a.at_work(), contextlib.aclosing(b.owner.changes()) as changes:
