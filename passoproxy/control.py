@@ -360,11 +360,10 @@ class Control:
         target = self.target_of(url)
         method = "GET" if method == "HEAD" else method
         key = self._key(method, target, data) if data is not None else None
-        found = await self._of_method(method, Selector(target=target, key=key))
-        if not found and data is None and (key := self._reading.key(method, target, None)) is not None:
-            found = await self._of_method(
-                method, Selector(key=key)
-            )  # stored under another spelling, and what answers this one
+        named = Selector(target=target, key=key)
+        found = await self._of_method(method, named)
+        if not found and (other := self._otherwise_spelled(method, named)) is not None:
+            found = await self._of_method(method, other)
         if not found:
             return None
         found.sort(key=lambda entry: entry.response_time, reverse=True)
@@ -381,12 +380,17 @@ class Control:
         """
         if not any(what.get(name) for name in (*KINDS, "all")):
             raise UsageFailure(f"say what to purge: one of {', '.join(KINDS)}, or all: true")
-        meant = [selector := self.selector(what)]
-        if selector.target is not None and selector.key is None:
-            # what answers this URL may be stored under another spelling of it
-            key = self._reading.key("GET", selector.target, None)
-            meant += [] if key is None else [Selector(key=key)]
+        named = self.selector(what)
+        other = self._otherwise_spelled("GET", named)
+        meant = (named,) if other is None else (named, other)
         return await self._softened(*meant) if what.get("soft") else await self._purged(*meant)
+
+    def _otherwise_spelled(self, method: str, named: Selector) -> Selector | None:
+        """What answers a URL, under whatever spelling of its query it was stored; None where no URL alone is named, or it is a pass."""
+        if named.target is None or named.key is not None:
+            return None
+        key = self._reading.key(method, named.target, None)
+        return None if key is None else Selector(key=key)
 
     async def _softened(self, *meant: Selector) -> int:
         for each in meant:

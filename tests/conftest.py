@@ -14,9 +14,8 @@ settings.register_profile(
     max_examples=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    derandomize=bool(
-        os.environ.get("PASSOPROXY_CI")
-    ),  # what CI says of a commit it says again; chance explores elsewhere
+    # what CI says of a commit it says again; chance explores elsewhere
+    derandomize=bool(os.environ.get("PASSOPROXY_CI")),
 )
 settings.load_profile("quick")
 

@@ -14,7 +14,6 @@ from passoproxy.host import control_socket
 TRY_EVERY = 1.0
 """Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
 
-
 LATE_CALLS = 3.0
 """Seconds after another process took the pair in which whoever had called us a moment before may still begin to listen."""
 
@@ -35,7 +34,8 @@ class ControlSite:
         self._holder = holder
         self.name = ""
         """The socket's name; '' while there is none."""
-        self._called_until = float("-inf")
+        self._called_until: float | None = None
+        """Until when late callers are sent away, by the loop's time; None where nobody took the pair from us just now."""
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
 
@@ -63,9 +63,9 @@ class ControlSite:
         """Takes the owner's name as soon as it is ours, and leaves it to the new owner when it is not any more, until it is cancelled."""
         while True:
             await self._holder.news(TRY_EVERY)
-            if self._called_until > float("-inf"):
+            if self._called_until is not None:
                 if asyncio.get_running_loop().time() >= self._called_until:
-                    self._called_until = float("-inf")  # and once more, for those who came since the last time
+                    self._called_until = None  # and once more, for those who came since the last time
                 await self._send_away()
             name = control_socket.NAME if self._holder.role == "owner" else control_socket.follower_name()
             if self.name and self.name != name:
@@ -85,7 +85,7 @@ class ControlSite:
         control_socket.remove(self._folder, left)
         await before.stop()
         if name == control_socket.NAME:
-            self._called_until = float("-inf")
+            self._called_until = None
             control_socket.clear_left_over(self._folder)
         else:
             self._called_until = asyncio.get_running_loop().time() + LATE_CALLS

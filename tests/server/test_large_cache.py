@@ -109,9 +109,8 @@ async def operated(folder: Path, count: int, limit: int) -> None:
     cache = {"max_size": 16 << 30}
     async with (
         running(place, cache=cache, admin={"token": "admin"}) as it,
-        collected(
-            it.wired.clock, lambda: not it.wired.handler.in_flight
-        ),  # as `serve` does: the tests' own heap is not the daemon's
+        # as `serve` does: the tests' own heap is not the daemon's
+        collected(it.wired.clock, lambda: not it.wired.handler.in_flight),
     ):
         port = place.admin_port
         rare = len(range(0, count, EVERY))

@@ -239,18 +239,23 @@ async def test_a_clock_that_went_back_between_two_starts_delays_an_attempt_by_a_
 # ---- a store put back from an earlier time -----------------------------------------------------------------------------
 
 
+def put_back(life: Life, *faults: PairDamaged) -> None:
+    """The store gives its first generation, and before that tells these faults, one at each question."""
+    told = list(faults)
+
+    def load():
+        if told:
+            raise told.pop(0)
+        return life.store.generations[1]
+
+    life.store.load = load
+
+
 async def test_the_token_of_a_store_put_back_is_not_presented_but_by_force():
     life = Life()
     keeper = await life.started_with_pair()
     await life.stop()
-    told = [PairRolledBack("/state: was put back from an earlier time")]
-
-    def load():
-        if told:
-            raise told.pop()
-        return life.store.generations[1]
-
-    life.store.load = load
+    put_back(life, PairRolledBack("/state: was put back from an earlier time"))
     life.store.answer = RawAnswer(json.dumps(life.rotating.issue()).encode(), previous_generation=1)
     keeper = await life.start()
     shown = keeper.snapshot()
@@ -268,14 +273,7 @@ async def test_a_damaged_newest_generation_is_the_reason_and_no_backup():
     life = Life()
     await life.started_with_pair()
     await life.stop()
-    told = [PairRolledBack("/state: was put back from an earlier time"), PairDamaged("/state/pair.2.json: torn")]
-
-    def load():
-        if told:
-            raise told.pop()
-        return life.store.generations[1]
-
-    life.store.load = load
+    put_back(life, PairDamaged("/state/pair.2.json: torn"), PairRolledBack("/state: was put back from an earlier time"))
     keeper = await life.start()
     assert (keeper.snapshot().chain, keeper.snapshot().reason) == ("dead", "/state/pair.2.json: torn")
     await life.stop()
@@ -285,14 +283,7 @@ async def test_a_pair_without_refresh_token_has_nothing_to_lose_by_it():
     life = Life()
     await life.started_with_pair(refresh_token=None)
     await life.stop()
-    told = [PairRolledBack("/state: was put back")]
-
-    def load():
-        if told:
-            raise told.pop()
-        return life.store.generations[1]
-
-    life.store.load = load
+    put_back(life, PairRolledBack("/state: was put back"))
     keeper = await life.start()
     assert (keeper.snapshot().chain, keeper.current().token) == ("none", "access-1")
     await life.stop()
