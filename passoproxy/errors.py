@@ -72,6 +72,15 @@ class Overloaded(_Wait):
     proxy_error = "connection_limit_reached"
 
 
+class CoolingDown(_Wait):
+    """The origin asked for a pause (429), and nothing stored may be served: nothing was sent."""
+
+    code = "cooling_down"
+    status = 429
+    title = "The origin asked for a pause"
+    proxy_error = "connection_limit_reached"
+
+
 class OriginUnreachable(Refusal):
     """No connection to the origin could be made, or it broke before an answer."""
 

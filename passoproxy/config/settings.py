@@ -121,6 +121,8 @@ class LimitSettings(Section):
     body_bytes: Size = 16 * 1024 * 1024
     header_timeout: Duration = 10.0
     idle_timeout: Duration = 75.0
+    min_rate: Annotated[int, Field(ge=0)] = 256
+    """Bytes a second, after the first 10 s of a request body."""
     connections: Count = 1024
 
 
