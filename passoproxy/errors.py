@@ -149,6 +149,12 @@ class PathNotAllowed(Refusal):
     code, status, title, proxy_error = "path_not_allowed", 403, "Path not allowed", "http_request_denied"
 
 
+class NotHere(Refusal):
+    """The path is not below `server.base_path`."""
+
+    code, status, title, proxy_error = "not_here", 404, "Nothing at this path", "http_request_denied"
+
+
 class MethodNotAllowed(Refusal):
     """`upstream.allow_methods` does not list the method; carries `Allow`."""
 

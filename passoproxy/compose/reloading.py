@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pydantic import BaseModel
 
 from passoproxy.compose.alerting import alert_policy
-from passoproxy.compose.road import Outward, admin_limits_of, connection_limits, limits_of
+from passoproxy.compose.road import Outward, admin_limits_of, connection_limits, limits_of, upstream_headers
 from passoproxy.compose.telling import authorities
 from passoproxy.compose.wiring import Wired
 from passoproxy.config.reading import Loaded
@@ -42,6 +42,7 @@ LIVE = (
     "upstream.ca_file",
     "upstream.connect_timeout",
     "upstream.deny_paths",
+    "upstream.headers",
     "upstream.max_concurrency",
     "upstream.max_connections",
     "upstream.proxy",
@@ -109,7 +110,7 @@ class Reloading:
             wired.road.queueing.set_timeout(upstream.queue_timeout)
         else:
             wired.road.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
-        wired.road.origin.user_agent = upstream.user_agent
+        wired.road.origin.headers = upstream_headers(loaded)
         wired.connections.limits = limits_of(settings)
         for runner in wired.admin_runners:
             runner.follow(admin_limits_of(settings))

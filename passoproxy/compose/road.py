@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from passoproxy.compose.admission import LiveAdmission
@@ -87,7 +87,7 @@ def build_road(
         max_connections=part.connections(upstream.max_connections),
         limits=connection_limits(settings),
     )
-    origin = Origin(pool, clock=clock, observer=observer, user_agent=upstream.user_agent)
+    origin = Origin(pool, clock=clock, observer=observer, headers=upstream_headers(loaded))
     queueing = Queueing(
         Taping(Authorizing(origin, keeper)),
         max_concurrency=upstream.max_concurrency,
@@ -117,6 +117,17 @@ def build_road(
     )
     routing = Routing(Encoding(rewriting, memory_bytes=kept_bytes), RouteTable(settings.policies(), mode))
     return Road(Admitting(routing, admission), routing, parking, caching, queueing, origin, pool, usage)
+
+
+def upstream_headers(loaded: Loaded) -> Callable[[], Mapping[str, str]]:
+    """`upstream.headers` and `upstream.user_agent` as they are when asked: a value may stand in a file that changes."""
+    agent, given = loaded.settings.upstream.user_agent, loaded.secrets.upstream_headers
+    fixed = {} if agent is None else {"User-Agent": agent}
+
+    def now() -> Mapping[str, str]:
+        return {**fixed, **{name: value() for name, value in given.items()}} if given else fixed
+
+    return now
 
 
 def made_bytes(settings: Settings, part: Part) -> int:

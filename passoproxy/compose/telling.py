@@ -162,6 +162,7 @@ def known_secrets(loaded: Loaded) -> Iterator[str]:
         given.previous_state_key,
         given.store_password,
         given.alerts_webhook,
+        *given.upstream_headers.values(),
     ):
         with contextlib.suppress(ConfigurationError):
             yield from secret().splitlines() if secret is not None else ()

@@ -53,8 +53,11 @@ def _walk(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Key]:
         types = set(_types(field.annotation))
         inner = next((each for each in types if isinstance(each, type) and issubclass(each, BaseModel)), None)
         # the routes are a list, and their keys those of its items
-        section = inner is not None and typing.get_origin(field.annotation) is not tuple
-        yield Key((*path, name), section, type(None) in types, Path in types, SecretStr in types)
+        origin = typing.get_origin(field.annotation)
+        section = inner is not None and origin is not tuple
+        # a mapping with names of the user's own holds files and secrets, and is neither
+        one = origin is not dict
+        yield Key((*path, name), section, type(None) in types, one and Path in types, one and SecretStr in types)
         if inner is not None:
             yield from _walk(inner, (*path, name))
 

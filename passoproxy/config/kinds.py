@@ -88,6 +88,33 @@ OriginEntry = Annotated[str, BeforeValidator(values.origin_entry)]
 Pattern = Annotated[str, BeforeValidator(values.pattern), _schema(["string"], pattern="^/")]
 Method = Annotated[str, BeforeValidator(values.method)]
 FieldName = Annotated[str, BeforeValidator(values.field_name)]
+HeaderFields = Annotated[
+    dict[
+        str,
+        Annotated[
+            SecretStr | Path,
+            PlainSerializer(lambda each: {"file": str(each)} if isinstance(each, Path) else values.MASK),
+        ],
+    ],
+    BeforeValidator(values.request_headers),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": ["string", "integer"]},
+                    {
+                        "type": "object",
+                        "properties": {"file": {"type": "string"}},
+                        "required": ["file"],
+                        "additionalProperties": False,
+                    },
+                ]
+            },
+        }
+    ),
+]
+BasePath = Annotated[str, BeforeValidator(values.base_path), _schema(["string"], pattern="^(/[A-Za-z0-9._~-]+)*$")]
 Label = Annotated[str, BeforeValidator(values.label), _schema(["string"], pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Name = Annotated[str, AfterValidator(values.nonempty)]
 AsTuple = BeforeValidator(values.as_tuple)

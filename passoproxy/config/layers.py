@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from passoproxy.config.keys import KeyPath, catalogue, find, names
+from passoproxy.config.keys import KeyPath, catalogue, find
 
 
 @dataclass(slots=True)
@@ -152,13 +152,19 @@ def secret_pairs() -> list[tuple[str, ...]]:
 def settle_paths(layer: Layer, base: Path, home: str) -> None:
     """Makes relative file names absolute against `base`, and `~/` against `home`."""
     for path, key in catalogue().items():
-        text = layer.get(path)
-        if not key.file or key.section or not isinstance(text, str) or not text.strip() or "\0" in text:
-            continue
+        if key.file and not key.section:
+            _settle_path(layer, path, base, home)
+    headers = layer.get(("upstream", "headers"))
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if isinstance(value, dict):
+            _settle_path(layer, ("upstream", "headers", name, "file"), base, home)
+
+
+def _settle_path(layer: Layer, path: tuple[str, ...], base: Path, home: str) -> None:
+    text = layer.get(path)
+    if isinstance(text, str) and text.strip() and "\0" not in text:
         text = text.strip()
-        if text.startswith("~/") and home:
-            text = f"{home}{text[1:]}"
-        _replace(layer.values, names(path), str(base / text))
+        _replace(layer.values, path, str(base / (f"{home}{text[1:]}" if text.startswith("~/") and home else text)))
 
 
 def _replace(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

@@ -21,7 +21,7 @@ from passoproxy.config.findings import Facts
 from passoproxy.config.keys import dotted, find, nearest, parsed
 from passoproxy.config.layers import Layer
 from passoproxy.config.presets import PRESETS
-from passoproxy.config.secrets import Secret, secret
+from passoproxy.config.secrets import FileSecret, FixedSecret, Secret, secret
 from passoproxy.config.settings import DEFAULT_CLIENT_SECRET_FILE, Settings
 from passoproxy.config.showing import sources_of
 from passoproxy.errors import ConfigurationError, Fault
@@ -53,6 +53,7 @@ class Secrets:
     store_password: Secret | None
     upstream_proxy: Secret | None
     alerts_webhook: Secret | None
+    upstream_headers: Mapping[str, Secret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,4 +270,10 @@ def _secrets(settings: Settings) -> Secrets:
         store_password=secret(settings.store.password, settings.store.password_file, "store.password"),
         upstream_proxy=secret(None, upstream.proxy_file, "upstream.proxy"),
         alerts_webhook=secret(settings.alerts.webhook, settings.alerts.webhook_file, "alerts.webhook"),
+        upstream_headers={
+            name: FileSecret(each, f"upstream.headers.{name}")
+            if isinstance(each, Path)
+            else FixedSecret(each.get_secret_value())
+            for name, each in upstream.headers.items()
+        },
     )

@@ -16,11 +16,13 @@ from passoproxy.config.kinds import (
     AdminListen,
     AsTuple,
     AuthorityUrl,
+    BasePath,
     Command,
     Count,
     Duration,
     FieldName,
     FilePath,
+    HeaderFields,
     HostEntry,
     Label,
     Listen,
@@ -63,6 +65,7 @@ class UpstreamSettings(Section):
     """The origin, and how requests reach it."""
 
     url: AuthorityUrl | None = None
+    headers: HeaderFields = Field(default_factory=dict)
     connect_timeout: Duration = 5.0
     read_timeout: Duration = 30.0
     max_connections: Count = 32
@@ -131,6 +134,7 @@ class ServerSettings(Section):
 
     listen: Listen = DEFAULT_LISTEN
     public_url: AuthorityUrl | None = None
+    base_path: BasePath = ""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     allowed_hosts: Annotated[tuple[HostEntry, ...], AsTuple] = _LOCAL_HOSTS
     allowed_origins: Annotated[tuple[OriginEntry, ...], AsTuple] = ()
@@ -279,6 +283,7 @@ class AlertSettings(Section):
     webhook_file: FilePath | None = None
     runway: RunwayThresholds = Field(default_factory=RunwayThresholds)
     repeat: Duration = 3600.0
+    events: Annotated[tuple[Literal["login", "refresh", "import", "logout", "dead"], ...], AsTuple] = ()
 
 
 class LogSettings(Section):

@@ -10,6 +10,8 @@ from passoproxy.config.settings import Settings
 
 UNUSED_KEYS: tuple[tuple[str, str], ...] = (
     ("upstream.daily_budget", "origin requests are not counted"),
+    ("server.base_path", "paths are taken as they come"),
+    ("alerts.events", "only the runway is told of"),
     ("tracing", "no traces are sent"),
     ("gateway", "nothing is recorded or replayed"),
 )

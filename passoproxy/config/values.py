@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import typing
 import urllib.parse
 from pathlib import Path
 
@@ -203,6 +204,73 @@ def field_name(value: object) -> object:
     if not isinstance(value, str) or not TOKEN.fullmatch(value):
         raise ValueError(f"{units.quoted(value)} is not the name of a header field; write for example Accept-Language")
     return value
+
+
+_NOT_TO_BE_SET = frozenset(
+    {
+        "authorization",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+    }
+)
+
+
+def request_headers(value: object) -> object:
+    """Fields for every request to the origin: each a text, or `{file: PATH}`. No fault shows a value, which may be a credential."""
+    if not isinstance(value, dict):
+        raise ValueError(
+            "is not a mapping of header fields; write for example {X-Api-Key: {file: /etc/passoproxy/api_key}}"
+        )
+    found: dict[str, SecretStr | Path] = {}
+    for name, each in value.items():
+        field_name(name)
+        if name.lower() in _NOT_TO_BE_SET or name.lower().startswith("proxy-"):
+            raise ValueError(f"{units.quoted(name)} is a field that the proxy sets itself; remove it")
+        if name.lower() in {other.lower() for other in found}:
+            raise ValueError(f"{units.quoted(name)} stands twice, in another case; keep one of the two")
+        found[name] = _header_value(name, each)
+    return found
+
+
+def _header_value(name: str, value: object) -> SecretStr | Path:
+    if isinstance(value, SecretStr | Path):
+        return value
+    if isinstance(value, dict):
+        if set(value) != {"file"}:
+            raise ValueError(
+                f"the value of {units.quoted(name)} is a mapping without one key 'file'; write {{file: PATH}}"
+            )
+        return typing.cast(Path, file_path(value["file"]))
+    text = plain_text(value)
+    if not isinstance(text, str) or not is_field_value(text):
+        raise ValueError(
+            f"the value of {units.quoted(name)} cannot stand in a header field; write one line of printable ASCII in quotes"
+        )
+    return SecretStr(text.strip())
+
+
+def is_field_value(text: str) -> bool:
+    """Whether a text, white space at its ends cut, can be sent as the value of a header field (RFC 9110 §5.5, ASCII only)."""
+    return re.fullmatch(r"[\x20-\x7e]+", text.strip()) is not None
+
+
+def base_path(value: object) -> object:
+    """A prefix of paths: empty, or segments that begin with '/', without a '/' at the end."""
+    if value == "" or (isinstance(value, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value)):
+        if "." in str(value).split("/") or ".." in str(value).split("/"):
+            raise ValueError(f"{units.quoted(value)} has a dot segment; write for example /dataservice")
+        return value
+    raise ValueError(
+        f"{units.quoted(value)} is not a prefix of paths; write for example /dataservice, without a '/' at its end"
+    )
 
 
 def label(value: object) -> object:

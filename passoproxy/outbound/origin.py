@@ -5,6 +5,8 @@ Connections are the business of `pool`; what may cross the proxy is listed in `c
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from passoproxy.core.cache.key import side_effects
 from passoproxy.core.events import OriginAnswered, OriginFailed
 from passoproxy.core.http.forwarding import from_origin, toward_origin
@@ -19,20 +21,27 @@ _SENT_TWICE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Origin:
-    """Sends requests to the pool's endpoint. `user_agent` replaces the client's own; None lets that through."""
+    """Sends requests to the pool's endpoint. `headers` gives the fields that are added to each, in the place of the client's."""
 
-    def __init__(self, pool: Pool, *, clock: Clock, observer: Observer = nobody, user_agent: str | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        clock: Clock,
+        observer: Observer = nobody,
+        headers: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._pool = pool
         self._clock = clock
         self._observer = observer
-        self.user_agent = user_agent
+        self.headers = headers
 
     async def send(self, request: Request) -> Response:
         """The origin's answer, its body still arriving. Raises OriginUnreachable, OriginTimeout, OriginInvalid or Overloaded.
 
         A request is sent once; again, once, only where a kept connection ended before a byte of the answer and that cannot do harm.
         """
-        head = toward_origin(request.head, authority=self._pool.endpoint.authority, user_agent=self.user_agent)
+        head = toward_origin(request.head, authority=self._pool.endpoint.authority, own=self.headers())
         message = Message(head.method, encoded(head, request.body), request.body, request.body.length is None)
         began = self._clock.monotonic()
         try:

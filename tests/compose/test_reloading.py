@@ -81,7 +81,7 @@ async def test_what_can_change_live_changes_live(stand: Stand) -> None:
     )
     assert found["needs_restart"] == []
     assert {"routes", "log.query", "cache.offline", "server.limits.connections"} <= set(found["applied"])  # type: ignore[call-overload]
-    assert wired.road.origin.user_agent == "x/1"
+    assert wired.road.origin.headers() == {"User-Agent": "x/1"}
     assert wired.connections.limits.connections == 7
     assert wired.road.routing.table.find("/mine/a").name == "mine"
     assert wired.road.caching.mode.offline
@@ -128,7 +128,7 @@ async def test_a_configuration_that_does_not_do_changes_nothing(stand: Stand, se
     with pytest.raises(ConfigurationError):
         await stand.with_(**sections)
     assert (stand.wired.loaded, stand.wired.admission(), stand.wired.road.routing.table) == before
-    assert stand.wired.road.origin.user_agent is None
+    assert stand.wired.road.origin.headers() == {}
     (told,) = stand.observer.of(Warned)
     assert told.code == "reload_refused"  # type: ignore[attr-defined]
 

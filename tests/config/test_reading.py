@@ -440,3 +440,49 @@ def test_a_text_counts_in_the_place_of_the_file(folder: Folder) -> None:
     folder.write("c.yaml", "nonsense: [")
     again = load(loaded.path, {"HOME": str(folder.path)}, folder.path, text=loaded.text)
     assert (again.settings, again.sources, again.text) == (loaded.settings, loaded.sources, loaded.text)
+
+
+HEADERS = "upstream: {headers: %s}\n"
+
+
+def test_fields_for_the_origin_come_from_texts_and_files(folder: Folder) -> None:
+    folder.write("api_key", " planted-1\n")
+    loaded = folder.load(LEAST + HEADERS % "{X-Api-Key: {file: api_key}, X-Tenant: 7}")
+    assert {name: value() for name, value in loaded.secrets.upstream_headers.items()} == {
+        "X-Api-Key": "planted-1",
+        "X-Tenant": "7",
+    }
+    assert loaded.settings.plain()["upstream"]["headers"] == {
+        "X-Api-Key": {"file": str(folder.path / "api_key")},
+        "X-Tenant": "********",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("planted", "is not a mapping of header fields"),
+        ("{Host: a}", "'Host' is a field that the proxy sets itself"),
+        ("{authorization: planted}", "'authorization' is a field that the proxy sets itself"),
+        ("{Transfer-Encoding: planted}", "'Transfer-Encoding' is a field that the proxy sets itself"),
+        ("{'X Y': planted}", "'X Y' is not the name of a header field"),
+        ('{X-A: "planted\\nX-B: 1"}', "the value of 'X-A' cannot stand in a header field"),
+        ("{X-A: {path: planted}}", "the value of 'X-A' is a mapping without one key 'file'"),
+        ("{X-A: a, x-a: b}", "'x-a' stands twice, in another case"),
+    ],
+)
+def test_fields_for_the_origin_that_do_not_do(folder: Folder, value: str, said: str) -> None:
+    assert f"c.yaml:2: upstream.headers: {said}" in folder.fault(LEAST + HEADERS % value)
+
+
+def test_the_file_of_a_field_is_looked_at(folder: Folder) -> None:
+    folder.write("open", "planted", mode=0o644)
+    folder.write("lines", "planted\nplanted")
+    found = {
+        str(fault)
+        for fault in folder.faults(LEAST + HEADERS % "{A: {file: open}, B: {file: lines}, C: {file: nowhere}}")
+    }
+    assert len(found) == 3
+    assert any("upstream.headers.A" in each and "can be read by others (mode 0644)" in each for each in found)
+    assert any("upstream.headers.B" in each and "one line of printable ASCII" in each for each in found)
+    assert any("upstream.headers.C" in each and "is not there" in each for each in found)

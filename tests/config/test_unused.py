@@ -10,6 +10,8 @@ from tests.config.writing import LEAST, Folder
 
 _VALUES = {
     "upstream.daily_budget": "100",
+    "server.base_path": "/a",
+    "alerts.events": "[dead]",
     "tracing": "{otlp_endpoint: 'http://localhost:4318'}",
     "gateway": "{record: tapes}",
 }

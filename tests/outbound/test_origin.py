@@ -48,10 +48,15 @@ async def test_target_and_fields_travel_byte_for_byte() -> None:
     assert b"\r\nx-odd-CASE: caf\xc3\xa9 \xff\r\nA: 1\r\na: 2\r\nVia: 1.1 passoproxy\r\n\r\n" in head
 
 
-async def test_user_agent_is_replaced_where_one_is_set() -> None:
-    async with origin_that(answering(OK)) as there, caller_of(there.port, user_agent="mine/1") as caller:
-        await caller.origin.send(request(fields=[("User-Agent", "theirs")]))
-    assert b"User-Agent: mine/1" in there.heard[0]
+async def test_own_fields_take_the_place_of_the_clients() -> None:
+    async with (
+        origin_that(answering(OK)) as there,
+        caller_of(there.port, headers={"User-Agent": "mine/1", "X-Api-Key": "k"}) as caller,
+    ):
+        await caller.origin.send(
+            request(fields=[("User-Agent", "theirs"), ("x_api_key", "theirs"), ("X-Api-Key", "theirs")])
+        )
+    assert b"User-Agent: mine/1\r\nX-Api-Key: k\r\n" in there.heard[0]
     assert b"theirs" not in there.heard[0]
 
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -133,14 +133,14 @@ async def caller_of(
     timeout: float = 5.0,
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
-    user_agent: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Caller]:
     """An Origin hop for the server at `port`."""
     endpoint = Endpoint("https" if tls else "http", host, port)
     pool = Pool(Dialer(endpoint, timeout=timeout, tls=tls), max_connections=max_connections, limits=limits or AT_ONCE)
     observer = RememberingObserver()
     try:
-        yield Caller(Origin(pool, clock=FakeClock(), observer=observer, user_agent=user_agent), pool, observer)
+        yield Caller(Origin(pool, clock=FakeClock(), observer=observer, headers=lambda: headers or {}), pool, observer)
     finally:
         await pool.close()
 

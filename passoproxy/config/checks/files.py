@@ -14,7 +14,7 @@ from passoproxy.config.findings import Advice, Facts, Finding
 from passoproxy.config.layers import secret_pairs
 from passoproxy.config.secrets import exposure, inside_container, read_secret
 from passoproxy.config.settings import Settings
-from passoproxy.config.values import proxy_url
+from passoproxy.config.values import is_field_value, proxy_url
 from passoproxy.errors import ConfigurationError
 
 _PLAIN_FILES = (
@@ -37,7 +37,8 @@ def secret_files(settings: Settings) -> dict[str, Path]:
         value, file = _value(settings, ".".join(path)), _value(settings, key)
         if file is not None and key not in unused and (value is None or value == "env"):
             found[key] = file
-    return found
+    headers = settings.upstream.headers.items()
+    return found | {f"upstream.headers.{name}": each for name, each in headers if isinstance(each, Path)}
 
 
 def _value(settings: Settings, key: str) -> Any:
@@ -132,6 +133,13 @@ def _content(key: str, path: Path | None, text: str) -> Iterator[Finding]:
                     key,
                     f"{shown}does not hold the URL of a proxy",
                     "write for example http://user:password@proxy.internal:3128",
+                )
+        case name if name.startswith("upstream.headers."):
+            if not is_field_value(text):
+                yield Finding(
+                    key,
+                    f"{shown}does not hold one line of printable ASCII",
+                    "write the value of the header field and nothing else",
                 )
         case "alerts.webhook":
             if not re.fullmatch(r"https?://[!-~]+", text):

@@ -5,6 +5,7 @@ Framing is not forwarded at all: a body knows its length, and each side of the p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -58,16 +59,17 @@ def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool)
     return head.with_fields(CIMultiDictProxy(CIMultiDict(kept)))
 
 
-def toward_origin(head: RequestHead, *, authority: str, user_agent: str | None = None) -> RequestHead:
-    """An admitted request as the origin gets it: its Host, our member of `Via`, and `user_agent` where one is set.
+def toward_origin(head: RequestHead, *, authority: str, own: Mapping[str, str] | None = None) -> RequestHead:
+    """An admitted request as the origin gets it: its Host, our member of `Via`, and `own` fields in the place of the client's.
 
     The body's framing is still to be added by whoever writes it; `head.authority` is the origin's afterwards.
     """
     fields: CIMultiDict[str] = CIMultiDict((("Host", authority),))
-    gone = {"host", "content-length", "transfer-encoding"} | ({"user-agent"} if user_agent is not None else set())
-    fields.extend([pair for pair in head.fields.items() if pair[0].lower() not in gone])
-    if user_agent is not None:
-        fields.add("User-Agent", user_agent)
+    own = own or {}
+    # a name with `_` for `-` is the same name to CGI and its heirs
+    gone = {"host", "content-length", "transfer-encoding", *(name.lower().replace("_", "-") for name in own)}
+    fields.extend([pair for pair in head.fields.items() if pair[0].lower().replace("_", "-") not in gone])
+    fields.extend(own)
     fields.add("Via", VIA)
     return replace(head, fields=CIMultiDictProxy(fields), authority=authority)
 

@@ -75,8 +75,8 @@ def test_toward_the_origin_host_and_via_are_ours() -> None:
     assert (head.authority, head.target) == ("api.example", "/a?")
 
 
-def test_toward_the_origin_the_user_agent_is_the_configured_one() -> None:
-    head = toward_origin(request(("user-agent", "curl")), authority="a", user_agent="b")
+def test_toward_the_origin_own_fields_take_the_place_of_the_clients() -> None:
+    head = toward_origin(request(("user-agent", "curl")), authority="a", own={"User-Agent": "b"})
     assert head.fields.getall("User-Agent") == ["b"]
 
 
