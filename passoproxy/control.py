@@ -280,13 +280,13 @@ class Control:
         purged = 0 if keep_cache else await self._purged(Selector(partition=partition))
         return {"revocation": revocation, "purged": purged}
 
-    def begin_login(self, bound_to: str, return_to: str = "") -> LoginTicket:
-        """Begins a login; its `url` is where a person approves."""
-        return self._logins.begin(bound_to, return_to)
+    def begin_login(self, cookie: str | None = None) -> LoginTicket:
+        """Begins a login; its `url` is where a person approves. `cookie` is the browser's, None for a command's login (contract §8)."""
+        return self._logins.begin(cookie)
 
-    async def complete_login(self, query: str, bound_to: str | None) -> Data:
-        """Takes the redirect's query; answers when the new pair is in use. `bound_to` None: only `state` guards (contract §8)."""
-        return asdict(await self._logins.complete(query, bound_to))
+    async def complete_login(self, query: str, cookie: str | None = None) -> Data:
+        """Takes the redirect's query, and the cookie that came with it; answers when the new pair is in use."""
+        return asdict(await self._logins.complete(query, cookie))
 
     def release_logins(self) -> None:
         """Lets everybody go who waits for a login, before an end."""

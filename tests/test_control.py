@@ -65,11 +65,11 @@ class FakeLogins:
         self.asked: list[tuple[object, ...]] = []
         self.outcome: TokenSnapshot | None = None
 
-    def begin(self, bound_to: str, return_to: str) -> LoginTicket:
-        return LoginTicket("S", "https://p.example/authorize", 600.0, return_to)
+    def begin(self, cookie: str | None) -> LoginTicket:
+        return LoginTicket("S", "https://p.example/authorize", 600.0)
 
-    async def complete(self, query: str, bound_to: str | None) -> TokenSnapshot:
-        self.asked.append((query, bound_to))
+    async def complete(self, query: str, cookie: str | None) -> TokenSnapshot:
+        self.asked.append((query, cookie))
         return HEALTHY
 
     async def wait(self, state: str, timeout: float) -> TokenSnapshot | None:
@@ -297,8 +297,8 @@ async def test_the_pairs_calls_reach_the_keeper(stand: Stand) -> None:
 
 
 async def test_logins(stand: Stand) -> None:
-    ticket = stand.control.begin_login("cookie", "/")
-    assert (ticket.url, ticket.return_to) == ("https://p.example/authorize", "/")
+    ticket = stand.control.begin_login("cookie")
+    assert ticket.url == "https://p.example/authorize"
     assert (await stand.control.complete_login("code=1", "cookie"))["generation"] == 3
     assert stand.logins.asked == [("code=1", "cookie")]
     assert await stand.control.wait_login("S", 1.0) is None

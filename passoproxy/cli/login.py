@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from passoproxy.cli.handle import Remote
     from passoproxy.config.reading import Loaded
 
-COMMAND = "command"
-"""What a login that a command began is bound to, as the daemon knows it."""
-
 PATIENCE = 600.0
 """Seconds that a person has to approve."""
 
@@ -83,8 +80,8 @@ def _alone_by_paste(loaded: Loaded) -> dict[str, Any]:
         stack = contextlib.AsyncExitStack()
         control = runner.run(stack.enter_async_context(standing_still(loaded, keep=True, observer=tell)))
         try:
-            _point_to(control.begin_login(COMMAND).url, browser=False)
-            return runner.run(control.complete_login(_pasted(), COMMAND))
+            _point_to(control.begin_login().url, browser=False)
+            return runner.run(control.complete_login(_pasted()))
         finally:
             runner.run(stack.aclose())
 
@@ -104,7 +101,7 @@ async def _with_listener(loaded: Loaded, browser: bool) -> dict[str, Any]:
         standing_still(loaded, keep=True, observer=tell) as control,
         lone_listener(control, loaded.settings.oauth.redirect_url),
     ):
-        ticket = control.begin_login(COMMAND)
+        ticket = control.begin_login()
         _point_to(ticket.url, browser)
         outcome = await control.wait_login(ticket.state, PATIENCE)
     if outcome is None:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from passoproxy.errors import BadRequest, BodyTooLarge
 from passoproxy.server.admin_problems import NotFound
-from passoproxy.server.steering import COMMAND, Document, Steering
+from passoproxy.server.steering import Document, Steering
 
 MAX_PAIR_BYTES = 64 * 1024
 """A pair's document, as the token endpoint may answer it at most."""
@@ -49,7 +49,7 @@ class Api:
     # ---- what only commands may ask, over control.sock ---------------------------------------------------------------
 
     async def begin_login(self, request: web.Request) -> web.Response:
-        ticket = self._daemon.begin_login(COMMAND)
+        ticket = self._daemon.begin_login()
         return answer({"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at})
 
     async def await_login(self, request: web.Request) -> web.Response:
@@ -58,7 +58,7 @@ class Api:
         return answer({"pending": True}, status=202) if outcome is None else answer(outcome)
 
     async def complete_login(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.complete_login(query_of(_text(await document_of(request), "url")), COMMAND))
+        return answer(await self._daemon.complete_login(query_of(_text(await document_of(request), "url"))))
 
     async def logout(self, request: web.Request) -> web.Response:
         return answer(await self._daemon.logout(keep_cache=_flag(await document_of(request), "keep_cache")))

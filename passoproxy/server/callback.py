@@ -51,16 +51,16 @@ class Callback:
         return self._begin(request, show=elsewhere or not here)
 
     def _begin(self, request: web.Request, *, show: bool) -> web.Response:
-        bound_to = self._chance()
+        cookie = self._chance()
         try:
-            ticket = self._daemon.begin_login(bound_to)
+            ticket = self._daemon.begin_login(cookie)
         except PassoproxyError as fault:
             return self._failed(fault)
         if show:
             answer = html(small_pages.elsewhere_page(ticket.url, self._guard.page_token))
         else:
             answer = web.Response(status=303, headers={"Location": ticket.url})
-        self._bind(request, answer, ticket, bound_to)
+        self._bind(request, answer, ticket, cookie)
         return answer
 
     async def callback(self, request: web.Request) -> web.Response:
@@ -97,11 +97,11 @@ class Callback:
     def _failed(self, fault: PassoproxyError) -> web.Response:
         return html(small_pages.message_page("Not authorised", str(fault), good=False), status_of(fault)[1])
 
-    def _bind(self, request: web.Request, answer: web.Response, ticket: Ticket, bound_to: str) -> None:
+    def _bind(self, request: web.Request, answer: web.Response, ticket: Ticket, cookie: str) -> None:
         # Lax and not Strict: the provider's redirect is a navigation from another site, and the cookie has to come with it.
         answer.set_cookie(
             _cookie_name(ticket.state),
-            bound_to,
+            cookie,
             max_age=_COOKIE_SECONDS,
             httponly=True,
             samesite="Lax",

@@ -40,7 +40,7 @@ async def lone_listener(daemon: Steering, redirect_url: str) -> AsyncIterator[No
 
     async def take(request: web.Request) -> web.Response:
         try:
-            await daemon.complete_login(request.rel_url.raw_query_string, None)
+            await daemon.complete_login(request.rel_url.raw_query_string)
         except PassoproxyError as fault:
             return web.Response(text=f"Not authorised: {fault}\n", status=status_of(fault)[1], headers=_FIELDS)
         return web.Response(text="Authorised: passoproxy has its pair. You can close this window.\n", headers=_FIELDS)

@@ -48,12 +48,12 @@ class Steering(Protocol):
     async def obey(self, what: str, document: bytes) -> Document: ...
     async def logout(self, keep_cache: bool = False) -> Document: ...
 
-    def begin_login(self, bound_to: str, return_to: str = "") -> Ticket:
-        """`bound_to` is what `complete_login` must bring again: a browser's cookie, or `COMMAND`."""
+    def begin_login(self, cookie: str | None = None) -> Ticket:
+        """`cookie` is what the browser has to bring again; None: a command begins, and `state` alone guards."""
         ...
 
-    async def complete_login(self, query: str, bound_to: str | None) -> Document:
-        """Takes the query of the redirected URL. `bound_to` None: it came without a cookie, which only a command's login allows."""
+    async def complete_login(self, query: str, cookie: str | None = None) -> Document:
+        """Takes the query of the redirected URL. `cookie` None: it came without one, which only a command's login allows."""
         ...
 
     async def wait_login(self, state: str, timeout: float) -> Document | None:
@@ -75,7 +75,3 @@ class Steering(Protocol):
         ...
 
     async def reload(self) -> Document: ...
-
-
-COMMAND = "command"
-"""What a login that a command began is bound to."""

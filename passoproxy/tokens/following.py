@@ -121,7 +121,7 @@ class Follower:
         """No login that was begun here is open any longer than until `until` (epoch seconds): one was denied, or failed; the owner is told."""
         self.set_login_pending(min(self._logins.of(HERE), until), HERE)
 
-    def set_login_pending(self, until: float, by: str) -> None:
+    def set_login_pending(self, until: float, by: str | None) -> None:
         """Those that were begun at `by`, a process that follows this one, are open until `until` and no longer; the owner is told."""
         if until != self._logins.of(by):
             self._logins.put(by, until)

@@ -267,7 +267,7 @@ class Keeper:
         due = holding.next_at is not None and holding.next_at - holding.now() <= within
         return not self._orders.closed and (self._renewing.attempting or holding.held is not None or due)
 
-    def _open_logins(self, until: float, by: str) -> None:
+    def _open_logins(self, until: float, by: str | None) -> None:
         self._holding.logins.put(by, until)
         self._tell()
 

@@ -25,9 +25,6 @@ LIFETIME = 600.0
 MOST_TICKETS = 64
 """So many logins may be open at once; the oldest gives way."""
 
-COMMAND = "command"
-"""Bound to the command that began it: whoever brings its `state` may complete it, because only that command handed it out."""
-
 EXCHANGE_TIMEOUT = 60.0
 REVOCATION_TIMEOUT = 10.0
 
@@ -39,7 +36,6 @@ class LoginTicket:
     state: str = field(repr=False)
     url: str = field(repr=False)
     expires_at: float
-    return_to: str = ""
 
 
 class PairTaker(Protocol):
@@ -55,10 +51,10 @@ class PairTaker(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A ticket on our side."""
+    """A ticket on our side. `cookie` None: a command began it, and nobody else was told its `state`."""
 
     state: str = field(repr=False)
-    bound_to: str = field(repr=False)
+    cookie: str | None = field(repr=False)
     verifier: str | None = field(repr=False)
     expires_at: float
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,11 +74,8 @@ class Logins:
         self._ended: list[_Open] = []
         self._leaving = asyncio.Event()
 
-    def begin(self, bound_to: str = COMMAND, return_to: str = "") -> LoginTicket:
-        """A new ticket, good once and for ten minutes. `bound_to` is a secret of the browser (its cookie) or COMMAND.
-
-        `return_to` comes back in the ticket, for whoever has a page to go back to.
-        """
+    def begin(self, cookie: str | None = None) -> LoginTicket:
+        """A new ticket, good once and for ten minutes. `cookie` is the secret that the browser has to bring again, None for a command's login."""
         provider = self._asking.provider
         if not provider.authorization_url:
             raise CommandFailure("nobody can log in with this oauth.grant: oauth.authorization_url is not set")
@@ -90,20 +83,20 @@ class Logins:
         verifier = self._random_text(48) if provider.pkce else None
         expires_at = self._clock.wall() + LIFETIME
         self._forget_old()
-        self._open.append(_Open(state, bound_to, verifier, self._clock.monotonic() + LIFETIME))
+        self._open.append(_Open(state, cookie, verifier, self._clock.monotonic() + LIFETIME))
         self._keeper.add_login_pending(expires_at)
         return LoginTicket(
-            state, authorization_url(provider, self._asking.client.client_id, state, verifier), expires_at, return_to
+            state, authorization_url(provider, self._asking.client.client_id, state, verifier), expires_at
         )
 
-    async def complete(self, redirect: str, bound_to: str | None = None) -> TokenSnapshot:
+    async def complete(self, redirect: str, cookie: str | None = None) -> TokenSnapshot:
         """Takes a redirect (its query, or the whole URL as pasted) and puts the pair into use.
 
-        `bound_to` is the browser's cookie, None where it sent none, COMMAND where the command itself brings it. Raises PersonNeeded for
-        a login that was denied, other CommandFailures for a redirect of no open login and for what went wrong at the provider.
+        `cookie` is what came with it, None where nothing did. Raises PersonNeeded for a login that was denied, other CommandFailures
+        for a redirect of no open login, or of another browser's, and for what went wrong at the provider.
         """
         callback = read_callback(redirect)
-        ticket = self._taken(callback, bound_to)
+        ticket = self._taken(callback, cookie)
         # a browser that hangs up must not cancel this: the code is spent as soon as the provider reads it
         ticket.work = asyncio.ensure_future(self._finish(callback, ticket))
         outcome = await asyncio.shield(ticket.work)
@@ -195,14 +188,14 @@ class Logins:
         fault = failure_of(answer)
         raise type(fault)(f"the login did not succeed: {answer.reason}; begin it again")
 
-    def _taken(self, callback: Callback, bound_to: str | None) -> _Open:
+    def _taken(self, callback: Callback, cookie: str | None) -> _Open:
         """The open ticket of a redirect, used up by it."""
         ticket = _found(callback.state, self._open)
         if ticket is None or self._clock.monotonic() >= ticket.expires_at:
             raise CommandFailure(
                 "the redirect's state belongs to no open login: it was used already, is older than ten minutes, or was not begun here; begin it again"
             )
-        if ticket.bound_to != COMMAND and bound_to != COMMAND and not equal(ticket.bound_to, bound_to or ""):
+        if ticket.cookie is not None and (cookie is None or not equal(ticket.cookie, cookie)):
             raise CommandFailure(
                 "the redirect's state belongs to a login of another browser; begin it again in this one"
             )

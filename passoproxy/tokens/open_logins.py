@@ -5,8 +5,10 @@ What an open login means to clients is said by `refusing` and `proxy/parking`; w
 
 from __future__ import annotations
 
-HERE = ""
-"""The name of this process's own logins."""
+from typing import Final
+
+HERE: Final = None
+"""This process's own logins, beside the names that other processes give themselves."""
 
 MOST = 1000
 """So many other processes are known at once; those whose logins end first give way."""
@@ -16,18 +18,18 @@ class OpenLogins:
     """Until when logins are open, in seconds of one clock. `of` and `until` give 0 for never."""
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+        self._until: dict[str | None, float] = {}
 
     @property
     def until(self) -> float:
         """When the last of them ends at the latest."""
         return max(self._until.values(), default=0.0)
 
-    def of(self, by: str) -> float:
+    def of(self, by: str | None) -> float:
         """When those that were begun at `by` end."""
         return self._until.get(by, 0.0)
 
-    def put(self, by: str, until: float) -> None:
+    def put(self, by: str | None, until: float) -> None:
         """Those that were begun at `by` end at `until`, whatever was said before."""
         self._until[by] = until
         if len(self._until) > MOST:

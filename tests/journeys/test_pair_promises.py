@@ -72,6 +72,23 @@ def test_a_login_denied_at_the_follower_ends_the_waiting_at_the_owner(stand: Sta
         assert until(lambda: each.get(TARGET).json["code"] == "authorization_required", 20)  # noqa: B023
 
 
+@pytest.mark.parametrize("value", ["command", "None", "", "another login's"])
+def test_a_browsers_login_is_completed_by_its_own_cookie_alone(stand: Stand, value: str) -> None:
+    stand.start_sandbox("--lifetime", "1h")
+    stand.start_daemon()
+    where, issued = begin(stand)
+    back = urllib.parse.urlsplit(stand.approve(where))
+    if value == "another login's":
+        value = begin(stand)[1]["Cookie"].partition("=")[2]
+    redirect, name = f"{back.path}?{back.query}", issued["Cookie"].partition("=")[0]
+    for forged in ({"Cookie": f"{name}={value}"}, {}):
+        assert ask(stand.admin_port, redirect, headers=forged).status == 422
+    assert [each["path"] for each in stand.journal()["requests"]].count("/oauth/token") == 0
+    assert token(stand)["access"] == "none"
+    assert ask(stand.admin_port, redirect, headers=issued).status == 200
+    assert token(stand)["chain"] == "healthy"
+
+
 def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> None:
     told = stand.folder / "told"
     hook = stand.folder / "hook.py"

@@ -157,20 +157,19 @@ class FakeDaemon:
     async def logout(self, keep_cache: bool = False) -> dict[str, Any]:
         return self._did("logout", keep_cache)
 
-    def begin_login(self, bound_to: str, return_to: str = "") -> FakeTicket:
-        self._did("begin_login", bound_to)
-        self.logins["S1"] = bound_to
+    def begin_login(self, cookie: str | None = None) -> FakeTicket:
+        self._did("begin_login", cookie)
+        self.logins["S1"] = cookie
         return FakeTicket()
 
-    async def complete_login(self, query: str, bound_to: str | None) -> dict[str, Any]:
+    async def complete_login(self, query: str, cookie: str | None = None) -> dict[str, Any]:
         """Once for each state, and only for whoever it is bound to, as the daemon's logins do."""
-        self._did("complete_login", query, bound_to)
+        self._did("complete_login", query, cookie)
         if "error=access_denied" in query:
             raise PersonNeeded("the provider says access_denied: the request was denied; start again and approve it")
-        bound = self.logins.get("S1") if "state=S1" in query else None
-        if bound is None:
+        if "S1" not in self.logins or "state=S1" not in query:
             raise UsageFailure("this login is not known, used already or over ten minutes old; start again")
-        if bound not in ("command", bound_to):
+        if self.logins["S1"] not in (None, cookie):
             raise UsageFailure("this login was begun in another browser; start again")
         del self.logins["S1"]
         return {"access": "valid"}

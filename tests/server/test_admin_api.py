@@ -159,9 +159,9 @@ async def test_a_command_logs_in() -> None:
     daemon.outcome = done
     assert (await ask(daemon, "GET", "/api/login/S1"))[:2] == (200, done)
     assert daemon.calls == [
-        ("begin_login", "command"),
+        ("begin_login", None),
         ("wait_login", "S1", 25.0),
-        ("complete_login", "code=c&state=S1", "command"),
+        ("complete_login", "code=c&state=S1", None),
         ("wait_login", "S1", 25.0),
     ]
 

@@ -19,7 +19,7 @@ from passoproxy.errors import (
     TokenRequestUnsent,
 )
 from passoproxy.ports import TokenReply
-from passoproxy.tokens.login import COMMAND, MOST_TICKETS, Logins
+from passoproxy.tokens.login import MOST_TICKETS, Logins
 from tests.fakes import ScriptedTokenEndpoint, settle
 from tests.tokens.life import PROVIDER, Life
 
@@ -55,11 +55,10 @@ class Scene:
 
 async def test_a_login_from_beginning_to_end():
     async with Scene(reply()) as scene:
-        ticket = scene.logins.begin(COMMAND, "/")
+        ticket = scene.logins.begin()
         asked = parse_qs(urlsplit(ticket.url).query)
         assert asked["state"] == [ticket.state]
         assert asked["code_challenge_method"] == ["S256"]
-        assert ticket.return_to == "/"
         assert ticket.state not in repr(ticket)
         waiting = asyncio.create_task(scene.logins.wait(ticket.state, 25))
         await settle()
@@ -79,7 +78,7 @@ async def test_without_pkce_no_verifier_is_sent():
     ) as scene:
         ticket = scene.logins.begin()
         assert "code_challenge" not in ticket.url
-        await scene.logins.complete(f"http://127.0.0.1:8611/oauth/callback?state={ticket.state}&code=c", COMMAND)
+        await scene.logins.complete(f"http://127.0.0.1:8611/oauth/callback?state={ticket.state}&code=c")
         assert "code_verifier" not in scene.sent()
 
 
@@ -118,9 +117,10 @@ async def test_a_wrong_state_is_refused_and_nothing_is_sent(redirect):
         ("cookie", "cookie", True),
         ("cookie", None, False),
         ("cookie", "other", False),
-        ("cookie", COMMAND, True),
-        (COMMAND, None, True),
-        (COMMAND, "cookie", True),
+        ("cookie", "", False),
+        ("cookie", "command", False),
+        (None, None, True),
+        (None, "cookie", True),
     ],
 )
 async def test_a_login_is_bound_to_its_browser_or_to_its_command(began, came, good):
@@ -302,11 +302,11 @@ async def test_a_login_that_came_to_nothing_is_open_no_more():
         first, second = scene.logins.begin(), scene.logins.begin()
         await scene.life.clock.advance(60)
         with pytest.raises(PersonNeeded):
-            await scene.logins.complete(f"error=access_denied&state={first.state}", COMMAND)
+            await scene.logins.complete(f"error=access_denied&state={first.state}")
         shown = scene.life.keeper.snapshot()
         assert shown.login_until == pytest.approx(second.expires_at, abs=0.001)  # the other one still is
         with pytest.raises(PersonNeeded):
-            await scene.logins.complete(f"error=access_denied&state={second.state}", COMMAND)
+            await scene.logins.complete(f"error=access_denied&state={second.state}")
         assert scene.life.keeper.snapshot().login_until is None
 
 
@@ -317,6 +317,6 @@ async def test_a_login_that_is_denied_wakes_whoever_waits_for_it():
         await settle()
         assert not news.done()
         with pytest.raises(PersonNeeded):
-            await scene.logins.complete(f"error=access_denied&state={ticket.state}", COMMAND)
+            await scene.logins.complete(f"error=access_denied&state={ticket.state}")
         await settle()
         assert news.done()
