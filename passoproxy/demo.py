@@ -23,6 +23,7 @@ import aiohttp
 
 from passoproxy.compose import Wired
 from passoproxy.config.reading import load
+from passoproxy.core.durations import duration
 from passoproxy.daemon import Daemon
 from passoproxy.errors import CommandFailure, UsageFailure
 from passoproxy.host.free_ports import free_ports
@@ -38,6 +39,9 @@ SAMPLES = (
     ("Overview", "/api/v2/content/overview/json?lang=de&destinations=JP&nationalities=AT"),
     ("Conditions as PDF", "/api/v2/content/all/pdf?lang=en&countries=TR&nat=DE"),
 )
+
+LIFETIME = 300.0
+"""Seconds that the sandbox's tokens live unless another time is asked for: short enough that a renewal can be watched."""
 
 _CONFIGURATION = """\
 provider: passolution
@@ -80,7 +84,7 @@ class Stage:
     wired: Wired
 
 
-def run(*, lifetime: float = 3600.0, stay: bool = True) -> int:
+def run(*, lifetime: float = LIFETIME, stay: bool = True) -> int:
     """Shows the product; ends on Ctrl-C, or after the sample requests unless `stay`. The exit code."""
     return asyncio.run(_show(lifetime, stay))
 
@@ -139,7 +143,9 @@ async def _show(lifetime: float, stay: bool) -> int:
             raise CommandFailure("not every sample was answered with 200; run the demo again with --debug")
         if stay:
             _say(
-                "\nIt stays until you press Ctrl-C: paste a request, open the status page, watch the pair being renewed."
+                "\nIt stays until you press Ctrl-C: paste a request, open the status page.\n"
+                f"Its tokens live for {duration(lifetime)}: within {duration(0.4 * lifetime)} the page shows the pair being renewed\n"
+                "(other lifetimes: .venv/bin/passoproxy demo --lifetime 1h)."
             )
             await ended.wait()
             _say("\nGone. Nothing was left behind.")

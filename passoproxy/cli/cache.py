@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, bytes_of
-from passoproxy.cli.speaking import facts, note, number, say, say_json, seconds, size, table
+from passoproxy.cli.speaking import facts, note, number, say, say_json, seconds, size
 from passoproxy.cli.warm import warm
 from passoproxy.errors import CommandFailure, UsageFailure
 
@@ -63,19 +63,8 @@ def list_entries(
     if not found and sys.stdout.isatty():
         say("nothing of that is stored" if chosen else "nothing is stored")
         return
-    rows = [
-        (
-            str(e["method"]),
-            str(e["status"]),
-            seconds(number(e, "age")),
-            _left(e),
-            size(number(e, "size")),
-            str(e["route"] or "-"),
-            str(e["url"]),
-        )
-        for e in found
-    ]
-    table(("method", "status", "age", "fresh for", "size", "route", "url"), rows, right=("age", "fresh for", "size"))
+    for entry in found:
+        _list_entry(entry)
     if len(found) == limit:
         note(f"passoproxy: at most {limit} are listed; see --limit")
 
@@ -148,6 +137,22 @@ def purge(
 def _left(entry: dict[str, Any]) -> str:
     left = number(entry, "ttl")
     return "-" if left is None else seconds(left) if left > 0 else "stale"
+
+
+def _list_entry(entry: dict[str, Any]) -> None:
+    """The URL on a line of its own on a terminal, so that it can be copied whole; in a pipe everything in one line."""
+    age, left, taken = seconds(number(entry, "age")), _left(entry), size(number(entry, "size"))
+    method, status, route, url = (
+        str(entry["method"]),
+        str(entry["status"]),
+        str(entry["route"] or "-"),
+        str(entry["url"]),
+    )
+    if sys.stdout.isatty():
+        fresh = left if left in ("-", "stale") else f"fresh for {left}"
+        say(f"{url}\n    {method} {status}, {age} old, {fresh}, {taken}, route {route}")
+    else:
+        say("\t".join((method, status, age, left, taken, route, url)))
 
 
 def _show_entry(found: dict[str, Any]) -> None:

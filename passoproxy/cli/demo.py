@@ -12,8 +12,13 @@ from passoproxy.cli.options import UnreadConfigOption, seconds_of
 def demo(
     config: UnreadConfigOption = None,
     lifetime: Annotated[
-        str, typer.Option("--lifetime", metavar="DURATION", help="How long the sandbox's tokens live.")
-    ] = "1h",
+        str,
+        typer.Option(
+            "--lifetime",
+            metavar="DURATION",
+            help="How long the sandbox's tokens live; the first renewal comes after two fifths of it.",
+        ),
+    ] = "5m",
     once: Annotated[
         bool, typer.Option("--once", help="End after the sample requests instead of staying until Ctrl-C.")
     ] = False,

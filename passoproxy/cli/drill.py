@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -16,9 +17,13 @@ from passoproxy.cli.speaking import note, say, say_json, seconds, table
 from passoproxy.errors import UsageFailure
 
 if TYPE_CHECKING:
-    from passoproxy.drill import Trial, Verdict
+    from passoproxy.drill import Seen, Trial, Verdict
 
-COLUMNS = ("trial", "tried", "pair", "clients", "refreshes", "lowest runway", "runway left")
+COLUMNS = ("trial", "pair", "stored", "new", "refreshes", "lowest", "what is tried")
+
+
+_WIDE = 120
+"""Columns of a terminal from which on there is room for what is tried."""
 
 
 def drill(
@@ -90,12 +95,18 @@ def _progress(trials: Sequence[Trial], fast: bool) -> Iterator[Callable[[Verdict
 
 
 def _show(verdicts: Sequence[Verdict]) -> None:
-    table(COLUMNS, [_row(each) for each in verdicts], right=("refreshes", "lowest runway", "runway left"))
+    narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE
+    shown = len(COLUMNS) - narrow
+    table(COLUMNS[:shown], [_row(each)[:shown] for each in verdicts], right=("lowest",), whole=COLUMNS[:-1])
+    say(
+        "stored: answers for a page that is in the cache; new: for pages that only the origin has; lowest: the shortest runway"
+    )
     for each in verdicts:
         if each.again:
             say(f"{each.name}: played again; the machine was too busy at first to tell anything of the pair")
         if each.why:
-            say(f"{each.name}: {each.why}")
+            must = "" if each.must_keep or each.pair == "kept" else " (nothing could have kept it)"
+            say(f"{each.name}: {each.why}{must}")
     lost = [each.name for each in verdicts if each.failed]
     kept = sum(each.pair == "kept" for each in verdicts)
     say()
@@ -106,19 +117,18 @@ def _show(verdicts: Sequence[Verdict]) -> None:
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
-    pair = verdict.pair if verdict.must_keep or verdict.pair == "kept" else f"{verdict.pair}, as it must be"
     replays = f", {verdict.replays} again" if verdict.replays else ""
-    clients = [f"{verdict.answered} answered"]
-    if verdict.refused:
-        clients.append(f"{verdict.refused} refused")
-    if verdict.away:
-        clients.append(f"{verdict.away} while it was down")
     return (
         verdict.name,
-        verdict.tried,
-        pair,
-        ", ".join(clients),
+        verdict.pair,
+        _share(verdict.stored),
+        _share(verdict.new),
         f"{verdict.refreshes}{replays}",
         seconds(verdict.lowest_runway),
-        seconds(verdict.runway),
+        verdict.tried,
     )
+
+
+def _share(seen: Seen | None) -> str:
+    """`43 of 45`: of those that a daemon was there for."""
+    return "-" if seen is None else f"{seen.answered} of {seen.answered + seen.refused}"

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from passoproxy.core.durations import duration
+
 
 def say(text: str = "") -> None:
     """A plain line on standard output."""
@@ -70,23 +72,17 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def seconds(value: float | None) -> str:
-    """A span for people: `59 min 12 s`, `3 d 4 h`; an unknown one is a dash."""
-    if value is None or math.isnan(value):
-        return "-"
-    rest = int(max(0.0, value))
-    parts = [(rest // 86400, "d"), (rest // 3600 % 24, "h"), (rest // 60 % 60, "min"), (rest % 60, "s")]
-    while len(parts) > 1 and parts[0][0] == 0:
-        parts.pop(0)
-    return " ".join(f"{number} {unit}" for number, unit in parts[:2])
+    """A span for people; an unknown one is a dash."""
+    return "-" if value is None or math.isnan(value) else duration(value)
 
 
 def moment(epoch: float | None) -> str:
-    """A moment in local time, with the date where it is another day."""
+    """A moment in local time with its zone, and with the date where it is another day."""
     if epoch is None:
         return "-"
     then = time.localtime(epoch)
     same_day = time.strftime("%Y-%m-%d", then) == time.strftime("%Y-%m-%d")
-    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
+    return time.strftime("%H:%M:%S %Z" if same_day else "%Y-%m-%d %H:%M:%S %Z", then)
 
 
 def size(count: float | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from passoproxy.config.settings import Settings
+from passoproxy.core.routes import RouteTable
 from passoproxy.errors import CannotCreate
 
 _KEPT = {
@@ -58,6 +59,23 @@ def configuration(
     tree["cache"] |= {"directory": str(folder / "cache")}
     tree["log"] = {"level": "warning", "access": False}
     return tree
+
+
+_SAMPLES = (
+    "/api/v2/infosystem/general?lang=en",
+    "/api/v2/content/entry/json?lang=en&countries=ZA&nat=DE",
+    "/api/v2/content/health/json?lang=en&countries=KE",
+    "/api/v2/countries?limit=10",
+    "/api/v2/account/subscription",
+)
+
+
+def stored_target(settings: Settings) -> str | None:
+    """What the sandbox answers and the user's routes store, of the shortest `ttl` so that its stale windows are rehearsed too; None where nothing is."""
+    table = RouteTable(settings.policies(), settings.cache.as_mode())
+    found = [(table.find(target.partition("?")[0]), target) for target in _SAMPLES]
+    kept = [(route.ttl, target) for route, target in found if route.override and route.ttl and "GET" in route.methods]
+    return min(kept)[1] if kept else None
 
 
 def write(tree: dict[str, Any], path: Path) -> None:

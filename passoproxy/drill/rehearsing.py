@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,8 +32,26 @@ LIFETIME_FAST = 600.0
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What clients got: answers, refusals (broken transfers too), and nothing because no daemon was there."""
+
+    answered: int = 0
+    refused: int = 0
+    away: int = 0
+
+    @classmethod
+    def of(cls, counted: Mapping[str, int]) -> Seen:
+        """From the counts of a stage, by status or by what came in the place of an answer."""
+        answered = sum(count for word, count in counted.items() if word.isdigit() and int(word) < 400)
+        away = counted.get("away", 0)
+        return cls(answered, sum(counted.values()) - answered - away, away)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What one trial came to. Times are seconds as the daemon counted them.
+
+    `stored` is what clients got of a page that was in the cache before (None: the routes store none), `new` of pages that only the origin has.
 
     `pair` is kept, lost or unknown (the trial could not be played; `why` says more). `must_keep`: the protocol allows it to be kept.
     """
@@ -45,9 +63,8 @@ class Verdict:
     why: str
     refreshes: int
     replays: int
-    answered: int
-    refused: int
-    away: int
+    new: Seen
+    stored: Seen | None
     lowest_runway: float | None
     runway: float | None
     lifetime: float
@@ -126,7 +143,7 @@ async def _played(loaded: Loaded, trial: Trial, folder: Path, lifetime: float) -
 
 
 def _judged(loaded: Loaded, trial: Trial, stage: Stage, fault: str) -> Verdict:
-    token, seen = stage.last, stage.seen
+    token = stage.last
     kept = token.get("chain") == "healthy" and not fault
     never = loaded.settings.oauth.lost_answer_replay == "never"
     hopeless = trial.hopeless or ("oauth.lost_answer_replay is never" if trial.lost_answer and never else "")
@@ -140,9 +157,8 @@ def _judged(loaded: Loaded, trial: Trial, stage: Stage, fault: str) -> Verdict:
         why=why,
         refreshes=len(stage.refreshes()),
         replays=sum(int(str(each["replays"])) for each in tokens),
-        answered=sum(count for word, count in seen.items() if word.isdigit() and int(word) < 400),
-        refused=sum(count for word, count in seen.items() if word == "broken" or (word.isdigit() and int(word) >= 400)),
-        away=seen["away"],
+        new=Seen.of(stage.seen),
+        stored=Seen.of(stage.seen_stored) if stage.stored is not None else None,
         lowest_runway=stage.lowest_runway,
         runway=token.get("runway_seconds"),
         lifetime=stage.lifetime,

@@ -18,7 +18,7 @@ import aiohttp
 
 from passoproxy.config.settings import Settings
 from passoproxy.drill.compression import Pace, SharedSeconds
-from passoproxy.drill.rehearsed import configuration, environment, write
+from passoproxy.drill.rehearsed import configuration, environment, stored_target, write
 from passoproxy.drill.relay import Relay
 from passoproxy.errors import ServiceUnreachable
 from passoproxy.host.free_ports import free_ports
@@ -34,7 +34,8 @@ START = 30.0
 USUAL_START = 1.0
 """Real seconds within which a daemon is there on a machine that is not too busy; what it takes beyond that, the machine was late."""
 
-TARGET = "/api/v2/account/subscription"
+NEW = "/api/v2/account/subscription?turn={turn}"
+"""What only the origin can answer: another address each time."""
 
 
 @dataclass(slots=True)
@@ -81,7 +82,12 @@ class Stage:
     """By how many real seconds the daemons, or whoever plays beside them, were late at most: where it is much, a verdict says more of the machine."""
     session: aiohttp.ClientSession
     actors: list[Actor] = field(default_factory=list)
+    stored: str | None = None
+    """What the user's routes store and the client asks for again and again; None where they store nothing of the sandbox's."""
     seen: Counter[str] = field(default_factory=Counter)
+    """Answers to requests that only the origin can answer, by status, or by what came in the place of an answer."""
+    seen_stored: Counter[str] = field(default_factory=Counter)
+    """The same for `stored`."""
     lowest_runway: float | None = None
     last: dict[str, Any] = field(default_factory=dict)
     began: float = 0.0
@@ -132,6 +138,8 @@ class Stage:
             self.began = self.pace.now()
             _leave(document, json.dumps(self.sandbox.issue_pair()))
             up = await self.comes(lambda: self._has_pair(actor), START)
+            if up and self.stored is not None:
+                await self.comes(lambda: self._is_stored(actor), START)
         if not up:
             said = (self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
             raise ServiceUnreachable(
@@ -159,6 +167,14 @@ class Stage:
 
     async def _has_pair(self, actor: Actor) -> bool:
         return bool((await self.status(actor)).get("generation"))
+
+    async def _is_stored(self, actor: Actor) -> bool:
+        url = f"http://127.0.0.1:{actor.proxy_port}{self.stored}"
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with self.session.get(url, timeout=aiohttp.ClientTimeout(START)) as answer:
+                await answer.read()
+                return answer.headers.get("Cache-Status", "").startswith("passoproxy; hit")
+        return False
 
     def limit_files(self, actor: Actor, most: int) -> None:
         """Lets a daemon write no file over `most` bytes: 0 is a full disk, -1 no limit."""
@@ -206,23 +222,26 @@ class Stage:
         return [each for each in self.sandbox.journal.requests() if each.grant_type == "refresh_token"]
 
     async def keep_asking(self) -> None:
-        """A client, until it is cancelled: each request is one that only the origin can answer, at the daemon that came last."""
-        number, loop = 0, asyncio.get_running_loop()
+        """A client, until it is cancelled: it asks the daemon that came last, in turn for what is stored and for what only the origin can answer."""
+        turn, loop = 0, asyncio.get_running_loop()
         while True:
             began = loop.time()
             await asyncio.sleep(ASKED_EVERY)
             self.late.raise_to(loop.time() - began - ASKED_EVERY)
             if not self.opened:
                 continue
-            number += 1
+            turn += 1
             there = [each for each in self.actors if each.up and each.alive]
-            self.seen[await self._asked(there[-1], number) if there else "away"] += 1
+            target, seen = NEW.format(turn=turn), self.seen
+            if self.stored is not None and turn % 2:
+                target, seen = self.stored, self.seen_stored
+            seen[await self._asked(there[-1], target) if there else "away"] += 1
             runway = (await self.status(there[-1])).get("runway_seconds") if there else None
             if isinstance(runway, int | float):
                 self.lowest_runway = runway if self.lowest_runway is None else min(self.lowest_runway, runway)
 
-    async def _asked(self, actor: Actor, number: int) -> str:
-        url = f"http://127.0.0.1:{actor.proxy_port}{TARGET}?turn={number}"
+    async def _asked(self, actor: Actor, target: str) -> str:
+        url = f"http://127.0.0.1:{actor.proxy_port}{target}"
         try:
             async with self.session.get(url, timeout=aiohttp.ClientTimeout(START)) as answer:
                 await answer.read()
@@ -242,7 +261,9 @@ async def set_up(settings: Settings, folder: Path, pace: Pace, options: SandboxO
     await relay.open()
     steps, late = SharedSeconds(folder / "steps"), SharedSeconds(folder / "late")
     session = aiohttp.ClientSession(trust_env=False, connector=aiohttp.TCPConnector(force_close=True))
-    stage = Stage(settings, folder, pace, options.lifetime, sandbox, relay, steps, late, session)
+    stage = Stage(
+        settings, folder, pace, options.lifetime, sandbox, relay, steps, late, session, stored=stored_target(settings)
+    )
     try:
         yield stage
     finally:

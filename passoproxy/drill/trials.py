@@ -38,8 +38,8 @@ def _once(fault: str) -> Play:
     """The fault strikes the first refresh."""
 
     async def play(stage: Stage) -> None:
-        stage.sandbox.faults.arm([f"{fault}:1"])
         first = await stage.enter(pair=True)
+        stage.sandbox.faults.arm([f"{fault}:1"])
         generation = await stage.generation(first)
         await stage.comes(lambda: stage.sandbox.faults.armed()[0].struck, stage.pace.real(1.1 * stage.lifetime))
         await stage.recovers(generation, 1.0)
@@ -51,8 +51,8 @@ def _until(fault: str, share: float) -> Play:
     """The fault lasts until `share` of the lifetime is over."""
 
     async def play(stage: Stage) -> None:
-        stage.sandbox.faults.arm([fault])
         first = await stage.enter(pair=True)
+        stage.sandbox.faults.arm([fault])
         generation = await stage.generation(first)
         await stage.at(share)
         stage.sandbox.faults.arm([])

@@ -10,6 +10,7 @@ import yaml
 
 from passoproxy.cli import main
 from passoproxy.cli.drill import _show
+from passoproxy.drill import Seen
 from tests.drill.test_rehearsed import users
 from tests.drill.test_rehearsing import verdict
 
@@ -44,13 +45,13 @@ def test_where_no_pair_can_be_lost_nothing_is_rehearsed(
 
 def test_what_it_says(capfd: pytest.CaptureFixture[str]) -> None:
     _show([
-        verdict(name="one", refused=2, away=3, replays=1, refreshes=2, lowest_runway=90.0, runway=600.0),
+        verdict(name="one", new=Seen(1, 2, 3), stored=Seen(3), replays=1, refreshes=2, lowest_runway=90.0, runway=600.0),
         verdict(name="two", pair="lost", why="it was refused", again=True),
         verdict(name="three", pair="lost", must_keep=False, why="withdrawn", lowest_runway=None),
     ])  # fmt: skip
     lines = capfd.readouterr().out.splitlines()
-    assert lines[0] == "one\tt\tkept\t1 answered, 2 refused, 3 while it was down\t2, 1 again\t1 min 30 s\t10 min 0 s"
-    assert lines[2].split("\t")[2] == "lost, as it must be"
-    assert lines[3].startswith("two: played again; the machine was too busy")
-    assert lines[4:6] == ["two: it was refused", "three: withdrawn"]
+    assert lines[0] == "one\tkept\t3 of 3\t1 of 3\t2, 1 again\t1 min 30 s\tt"
+    assert lines[2].split("\t")[:3] == ["three", "lost", "-"]
+    assert lines[4].startswith("two: played again; the machine was too busy")
+    assert lines[5:7] == ["two: it was refused", "three: withdrawn (nothing could have kept it)"]
     assert lines[-1] == "1 of 3 kept; not kept, although it could have been: two"

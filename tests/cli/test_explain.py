@@ -21,7 +21,7 @@ def test_a_hit_for_people(run: Run, it: Running) -> None:
         "1. route 'content-health' is the first whose pattern",
         "the origin says no-cache, private",
         "what counts ttl_of_route=3600",
-        "lifetime 1 h 0 min, from ttl of the route",
+        "lifetime 1 h, from ttl of the route",
         "passoproxy; hit; ttl=",
         "varies by",
         "accept-encoding: gzip,br,zstd",

@@ -220,8 +220,8 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: list[str
         (float("nan"), "-"),
         (-5.0, "0 s"),
         (59.9, "59 s"),
-        (60, "1 min 0 s"),
-        (3600, "1 h 0 min"),
+        (60, "1 min"),
+        (3600, "1 h"),
         (3 * 86400 + 4 * 3600 + 59, "3 d 4 h"),
     ],
 )
@@ -247,7 +247,7 @@ def test_sizes(count: float | None, said: str) -> None:
 def test_moments() -> None:
     now = time.time()
     assert speaking.moment(None) == "-"
-    assert speaking.moment(now)[-8:] == time.strftime("%H:%M:%S", time.localtime(now))
+    assert speaking.moment(now) == time.strftime("%H:%M:%S %Z", time.localtime(now))
     assert speaking.moment(0).startswith(("1970-01-01", "1969-12-31"))
 
 
@@ -277,7 +277,7 @@ TOKEN = {"access": "valid", "chain": "healthy", "grant": "authorization_code", "
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        ({}, "1 min 0 s until a person is needed"),
+        ({}, "1 min until a person is needed"),
         ({"runway_seconds": 0.0}, "none: a person is needed now"),
         ({"runway_seconds": None}, "not known"),
         ({"runway_seconds": None, "access": "none"}, "-"),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from passoproxy.config.reading import load
-from passoproxy.drill.rehearsed import configuration, environment, stage_folder, write
+from passoproxy.drill.rehearsed import configuration, environment, stage_folder, stored_target, write
 from passoproxy.errors import CannotCreate
 
 
@@ -47,6 +47,11 @@ def rehearsed(loaded: Any, folder: Path) -> tuple[Any, str]:
     write(tree, path)
     assert path.stat().st_mode & 0o777 == 0o600
     return load(path, {}, folder), path.read_text()
+
+
+def test_the_client_asks_again_for_what_the_routes_store(tmp_path: Path) -> None:
+    assert stored_target(users(tmp_path).settings) == "/api/v2/infosystem/general?lang=en"
+    assert stored_target(users(tmp_path).settings.model_copy(update={"routes": ()})) is None
 
 
 def test_margins_stay_and_everything_that_reaches_out_goes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.cli import main
-from passoproxy.drill import TRIALS, Verdict, rehearsing
+from passoproxy.drill import TRIALS, Seen, Verdict, rehearsing
 from tests.drill.test_rehearsed import users
 from tests.journeys.conftest import until
 
@@ -26,13 +26,14 @@ PLAYED = (
     "clock_step",
     "suspend",
     "kill",
+    "origin_5xx",
 )
 
 
 def verdict(**changes: object) -> Verdict:
     plain = {
-        "name": "n", "tried": "t", "pair": "kept", "must_keep": True, "why": "", "refreshes": 1, "replays": 0, "answered": 1, "refused": 0,
-        "away": 0, "lowest_runway": 1.0, "runway": 1.0, "lifetime": 1.0,
+        "name": "n", "tried": "t", "pair": "kept", "must_keep": True, "why": "", "refreshes": 1, "replays": 0, "new": Seen(1), "stored": None,
+        "lowest_runway": 1.0, "runway": 1.0, "lifetime": 1.0,
     }  # fmt: skip
     return Verdict(**{**plain, **changes})  # type: ignore[arg-type]
 
@@ -70,9 +71,12 @@ def test_trials_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert found["refresh_lost"]["replays"] == 1
     assert found["refresh_lost_for_good"]["must_keep"] is False
     assert "told nobody" in found["refresh_lost_for_good"]["why"]
-    assert all(each["answered"] > 0 for each in found.values())
+    assert all(each["new"]["answered"] > 0 for each in found.values())
+    assert all(each["stored"]["answered"] > 0 for each in found.values())
+    assert found["origin_5xx"]["new"]["refused"] > 0
+    assert found["origin_5xx"]["stored"]["refused"] == 0, "the preset serves stored answers while the origin fails"
     assert found["full_disk"]["lowest_runway"] < 0.11 * 600
-    assert "rehearsing 9 failures" in said.err
+    assert "rehearsing 10 failures" in said.err
     assert sorted(real.rglob("*")) == before, "the real folders were touched"
 
 
@@ -84,7 +88,7 @@ def test_a_user_who_never_replays_loses_what_he_chose_to_lose(
     code = main(["drill", "--fast", "--config", str(tmp_path / "user.yaml"), "--fault", "refresh_garbage"])
     out = capfd.readouterr().out
     assert code == 0, out
-    assert "lost, as it must be" in out
+    assert "(nothing could have kept it)" in out
     assert "refresh_garbage: oauth.lost_answer_replay is never" in out
     assert "0 of 1 kept; nothing was lost that could have been kept" in out
 
