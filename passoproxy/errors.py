@@ -314,10 +314,6 @@ class AlertUndelivered(PassoproxyError):
     """An alert did not get out by one of its ways; the text says how it failed, without the way's secrets."""
 
 
-class PairRolledBack(PairDamaged):
-    """The pair's folder was put back from an earlier time: its refresh token has been spent since. Nothing was moved."""
-
-
 class EntryStoreFailure(PassoproxyError):
     """The cache's folder cannot be read or written now: a miss and a pass, never an error for a client."""
 

@@ -12,9 +12,6 @@ from passoproxy.host.volatile import volatile
 from passoproxy.stores.pair.cipher import Key, key_of
 from passoproxy.stores.pair.sealed import Cover, Plain, Sealed
 
-MARK = "pair.mark"
-"""In the cache's folder, so that a state folder that is put back from an earlier time is noticed."""
-
 LEAST_GRACE = 15.0
 """Seconds that must be left for `oauth.refresh_on_exit: auto` to begin a refresh (contract §3)."""
 
@@ -22,7 +19,7 @@ LEAST_GRACE = 15.0
 def cover_of(loaded: Loaded) -> Cover:
     """The seal by `state.key_file`, none without. Raises ConfigurationError where a key cannot be read or is none."""
     key, before = keys_of(loaded)
-    return Plain() if key is None else Sealed(key, before, loaded.settings.cache.folder / MARK)
+    return Plain() if key is None else Sealed(key, before)
 
 
 def keys_of(loaded: Loaded) -> tuple[Key | None, Key | None]:

@@ -69,10 +69,6 @@ class Recovering:
         if pair is not None and not self._is_ours(pair):
             pair = answer = None
         record = self._seeding.remembered(pair, record)
-        if pair is not None and pair.refresh_token is not None and self._saving.rolled_back:
-            # what was newer came of this pair's token, or of a login; either way presenting it may cost the one that is in use elsewhere
-            spent = remembered(record.spent, digest(pair.refresh_token))
-            record, answer = replace(record, intent=None, spent=spent, reason=self._saving.damage), None
         if pair is not None:
             pair = rooted(pair, holding.now(), self._terms)
         holding.record = record

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from passoproxy.core.events import PairFileDamaged, PairNotSaved
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import PairDamaged, PairRolledBack, PairStoreFailure, PairStoreUnproven
+from passoproxy.errors import PairDamaged, PairStoreFailure, PairStoreUnproven
 from passoproxy.ports import ChainRecord, LeasedPairStore, Observer, PairStore, RawAnswer
 
 T = TypeVar("T")
@@ -42,8 +42,6 @@ class Saving:
         self._record: ChainRecord | None = None
         self.damage = ""
         """What was found damaged or unreadable since the start; '' where nothing was."""
-        self.rolled_back = ""
-        """How the store was found put back from an earlier time; '' where it was not."""
 
     @property
     def unsaved(self) -> bool:
@@ -59,7 +57,7 @@ class Saving:
 
     async def load(self) -> tuple[Pair | None, ChainRecord, RawAnswer | None]:
         """What is stored; damaged files are passed over, told as events, and named in `damage`. Raises PairStoreFailure."""
-        self.damage = self.rolled_back = ""
+        self.damage = ""
         record = await self._readable(self._store.load_record)
         answer = await self._readable(self._store.pending_answer)
         pair = await self._readable(self._store.load)
@@ -152,10 +150,6 @@ class Saving:
             try:
                 return await self._blocking(read)
             except PairDamaged as fault:
-                if isinstance(fault, PairRolledBack):
-                    self.rolled_back = str(fault)
-                    self.damage = self.damage or str(fault)  # a newest generation that is damaged explains it
-                else:
-                    self.damage = str(fault)
+                self.damage = str(fault)
                 self._observe(PairFileDamaged(str(fault)))
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -100,27 +99,6 @@ def test_sealing_changing_the_key_and_losing_it(stand: Stand) -> None:
     stand.configure(state={"key_file": second})
     stand.start_daemon(ready=True)
     assert (token(stand)["generation"], token(stand)["chain"]) == (generation + 1, "healthy")
-    assert max(refreshes(stand).values()) == 1
-
-
-@slow
-def test_a_sealed_folder_that_is_put_back_presents_nothing_twice(stand: Stand) -> None:
-    stand.configure(state={"key_file": key_file(stand, "key")})
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
-    assert stand.stop_daemon() == 0
-    shutil.copytree(stand.folder / "state", stand.folder / "backup")
-    stand.start_daemon(ready=True)
-    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
-    assert stand.stop_daemon() == 0
-    shutil.rmtree(stand.folder / "state")
-    shutil.copytree(stand.folder / "backup", stand.folder / "state")
-    stand.start_daemon(ready=True)
-    shown = token(stand)
-    assert (shown["access"], shown["chain"]) == ("valid", "dead")
-    assert "put back from an earlier time" in shown["reason"]
-    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 77
     assert max(refreshes(stand).values()) == 1
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from itertools import pairwise
 
 import pytest
 
 from passoproxy.core.events import RefreshFailed
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import PairDamaged, PairRolledBack
 from passoproxy.ports import RawAnswer
 from tests.fakes import PowerLoss, settle
 from tests.tokens.life import Life
@@ -233,59 +230,6 @@ async def test_a_clock_that_went_back_between_two_starts_delays_an_attempt_by_a_
     keeper = await life.start()
     await life.clock.advance(1.1)
     assert keeper.current() is not None
-    await life.stop()
-
-
-# ---- a store put back from an earlier time -----------------------------------------------------------------------------
-
-
-def put_back(life: Life, *faults: PairDamaged) -> None:
-    """The store gives its first generation, and before that tells these faults, one at each question."""
-    told = list(faults)
-
-    def load():
-        if told:
-            raise told.pop(0)
-        return life.store.generations[1]
-
-    life.store.load = load
-
-
-async def test_the_token_of_a_store_put_back_is_not_presented_but_by_force():
-    life = Life()
-    keeper = await life.started_with_pair()
-    await life.stop()
-    put_back(life, PairRolledBack("/state: was put back from an earlier time"))
-    life.store.answer = RawAnswer(json.dumps(life.rotating.issue()).encode(), previous_generation=1)
-    keeper = await life.start()
-    shown = keeper.snapshot()
-    assert (shown.access, shown.chain, shown.reason) == ("valid", "dead", "/state: was put back from an earlier time")
-    assert keeper.current().token == "access-1"
-    await life.clock.advance(3000)
-    assert life.rotating.bodies == []
-    forced = asyncio.create_task(keeper.refresh(force=True))
-    await life.clock.advance(2)
-    assert (await forced).chain == "healthy"
-    await life.stop()
-
-
-async def test_a_damaged_newest_generation_is_the_reason_and_no_backup():
-    life = Life()
-    await life.started_with_pair()
-    await life.stop()
-    put_back(life, PairDamaged("/state/pair.2.json: torn"), PairRolledBack("/state: was put back from an earlier time"))
-    keeper = await life.start()
-    assert (keeper.snapshot().chain, keeper.snapshot().reason) == ("dead", "/state/pair.2.json: torn")
-    await life.stop()
-
-
-async def test_a_pair_without_refresh_token_has_nothing_to_lose_by_it():
-    life = Life()
-    await life.started_with_pair(refresh_token=None)
-    await life.stop()
-    put_back(life, PairRolledBack("/state: was put back"))
-    keeper = await life.start()
-    assert (keeper.snapshot().chain, keeper.current().token) == ("none", "access-1")
     await life.stop()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import CannotCreate, PairDamaged, PairRolledBack, PairStoreFailure
+from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import coding
 from passoproxy.stores.pair.cipher import SealBroken
@@ -55,7 +55,6 @@ class DirectoryPairStore:
         self.folder = directory
         self._wall = wall
         self._cover = cover or Plain()
-        self._said_behind = False
         self._ownership: Ownership | None = None
         self._known: set[int] = set()
         """Generations that were read or written here since the folder is ours: no other one is written over."""
@@ -85,10 +84,7 @@ class DirectoryPairStore:
             self._knows_record = False
 
     def load(self) -> Pair | None:
-        """A damaged newest generation is moved aside and named by PairDamaged; asked again, the one before it is given.
-
-        PairRolledBack, once, where a newer generation was here before; asked again, the newest one that is here now is given.
-        """
+        """A damaged newest generation is moved aside and named by PairDamaged; asked again, the one before it is given."""
         numbers = self._generations()
         if not numbers:
             return None
@@ -97,11 +93,6 @@ class DirectoryPairStore:
         if pair is not None and pair.generation != numbers[-1]:
             aside = set_aside(path, int(self._wall()))
             raise PairDamaged(f"{path}: holds another generation than its name says; kept as {aside.name}")
-        if not self._said_behind and self._cover.is_behind(numbers[-1]):
-            self._said_behind = True
-            raise PairRolledBack(
-                f"{self.folder}: was put back from an earlier time: generation {numbers[-1]} is the newest one here, and there was a newer one"
-            )
         self._known.add(numbers[-1])
         return pair
 
@@ -132,7 +123,6 @@ class DirectoryPairStore:
         data = self._cover.close("pair", pair.generation, coding.encode_pair(pair))
         write_secret(self._generation(pair.generation), data)
         self._known.add(pair.generation)
-        self._cover.reached(pair.generation)
         remove(self.folder / "answer.json")
         for number in self._generations()[:-2]:
             remove(self._generation(number))
@@ -150,7 +140,6 @@ class DirectoryPairStore:
             remove(self._generation(number))
         for name in ("answer.json", "reserve"):
             remove(self.folder / name)
-        self._cover.reached(0)
         with _told(self.folder):
             sync_folder(self.folder)
 

@@ -35,7 +35,6 @@ from passoproxy.errors import (
     Fault,
     OwnerUnknown,
     PairDamaged,
-    PairRolledBack,
     PairStoreAway,
     PairStoreFailure,
     PairStoreOwned,
@@ -266,9 +265,6 @@ class RedisPairStore:
         found = self._link.fields(self._keys.pair)
         there = self._held_there(found)
         self._now = now = settle(here, there, self._memory)
-        if now.pair is not None and there.pair is not None and now.pair.generation == there.pair.generation:
-            # the folder may have been put back from an earlier time; what counts is not
-            self._damage = [fault for fault in self._damage if not isinstance(fault, PairRolledBack)]
         if now.forgotten:
             with contextlib.suppress(PairStoreFailure):
                 self._local.erase()

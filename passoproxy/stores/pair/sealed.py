@@ -47,14 +47,6 @@ class Cover(Protocol):
         """The record that was closed last is on the disk."""
         ...
 
-    def reached(self, generation: int) -> None:
-        """`generation` is the newest one now, 0 for none; remembered outside of the folder where there is a place for it."""
-        ...
-
-    def is_behind(self, generation: int) -> bool:
-        """Whether this folder had a newer generation than `generation` once: then it was put back from an earlier time."""
-        ...
-
 
 class Plain:
     """No cover. Refuses a folder that is sealed, so that nothing in it is taken for damage or written over."""
@@ -77,21 +69,14 @@ class Plain:
     def recorded(self) -> None:
         pass
 
-    def reached(self, generation: int) -> None:
-        pass
-
-    def is_behind(self, generation: int) -> bool:
-        return False
-
 
 class Sealed:
-    """A seal by `key`; `previous` is still read. `mark_file` lies outside of the folder and remembers how far it had come."""
+    """A seal by `key`; `previous` is still read."""
 
-    def __init__(self, key: Key, previous: Key | None = None, mark_file: Path | None = None) -> None:
+    def __init__(self, key: Key, previous: Key | None = None) -> None:
         self.previous_key = ""
         self._key, self._previous = key, previous
         self._keys = {each.name: each for each in (previous, key) if each is not None}
-        self._mark_file = mark_file
         self._store = secrets.token_hex(16)
         self._takes_plain = False
         self._mark = 0
@@ -117,8 +102,6 @@ class Sealed:
         if self._takes_plain and all((data := _readable(path)) is not None and is_sealed(data) for path in there):
             self._takes_plain = False
         self._identify(identity)
-        if self._mark_file is not None and (data := _readable(self._mark_file)) is not None and is_sealed(data):
-            self._take_up(self._mark_file, data)
         self.previous_key = self._said_of_previous(folder, [identity, *there])
 
     def close(self, kind: str, number: int, content: bytes) -> bytes:
@@ -143,22 +126,6 @@ class Sealed:
         if kind == "record" and label.number < self._mark:
             raise SealBroken("it was written before the files beside it were", "rolled-back")
         return content
-
-    def reached(self, generation: int) -> None:
-        if self._mark_file is not None:
-            # a mark that cannot be written makes a restored folder harder to notice, and must not keep a pair from being saved
-            with contextlib.suppress(PairStoreFailure):
-                write_secret(self._mark_file, self._key.close(Label(self._store, "mark", generation, self._mark), b""))
-
-    def is_behind(self, generation: int) -> bool:
-        data = _readable(self._mark_file) if self._mark_file is not None else None
-        if data is None:
-            return False
-        try:
-            label, _ = self._opened(data)
-        except SealBroken:
-            return False  # of a key that is gone: it tells nothing
-        return (label.store, label.kind) == (self._store, "mark") and generation < label.number
 
     def _refuse_unknown_keys(self, found: Iterable[tuple[Path, bytes]]) -> None:
         """Before anything is written: every file that counts must be of a key that is here."""
@@ -208,7 +175,7 @@ class Sealed:
     def _said_of_previous(self, folder: Path, paths: Iterable[Path]) -> str:
         if self._previous is None:
             return ""
-        for path in (*paths, *([self._mark_file] if self._mark_file is not None and self._mark_file.exists() else [])):
+        for path in paths:
             data = _readable(path)
             with contextlib.suppress(SealBroken):
                 if data is None or (is_sealed(data) and label_of(data)[0] == self._previous.name):

@@ -18,7 +18,6 @@ from passoproxy.errors import (
     ConfigurationError,
     OwnerUnknown,
     PairDamaged,
-    PairRolledBack,
     PairStoreFailure,
     PairStoreOwned,
     PairStoreUnproven,
@@ -668,24 +667,6 @@ def test_a_loser_with_an_answer_of_another_chain_keeps_it_aside(instance):
     a.acquire()
     assert (a.load(), a.pending_answer()) == (pair(3), None)
     assert [path.name for path in (instance.folder / "a").glob("answer*")] == ["answer.json.superseded-1000"]
-
-
-def test_a_folder_that_was_put_back_is_no_matter_where_the_store_knows_more(instance, monkeypatch):
-    a = instance("a")
-    a.acquire()
-    a.commit(pair(3))
-    a.release()
-    behind = [PairRolledBack("put back")]
-    real = a._local.load
-
-    def load() -> Pair | None:
-        if behind:
-            raise behind.pop()
-        return real()
-
-    monkeypatch.setattr(a._local, "load", load)
-    a.acquire()
-    assert a.load() == pair(3)
 
 
 def test_a_store_that_goes_away_in_the_last_step_is_not_taken_over(instance, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import begun
-from passoproxy.errors import ConfigurationError, PairDamaged, PairRolledBack, PairStoreFailure
+from passoproxy.errors import ConfigurationError, PairDamaged, PairStoreFailure
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import sealed as module
 from passoproxy.stores.pair.cipher import key_of
@@ -29,8 +29,8 @@ def key(number: int):
     return key_of(base64.b64encode(bytes([number]) * 32).decode())
 
 
-def sealed(number: int = 1, previous: int | None = None, mark: Path | None = None) -> Sealed:
-    return Sealed(key(number), None if previous is None else key(previous), mark)
+def sealed(number: int = 1, previous: int | None = None) -> Sealed:
+    return Sealed(key(number), None if previous is None else key(previous))
 
 
 def opened(folder: Path, cover=None) -> DirectoryPairStore:
@@ -191,14 +191,13 @@ def test_what_cannot_be_written_anew_stays_readable_under_the_previous_key(folde
     store.release()
 
 
-def test_the_previous_key_is_still_needed_for_what_cannot_be_read_now(folder, tmp_path):
-    mark = tmp_path / "mark"
-    filled(folder, sealed(1, mark=mark))
-    mark.chmod(0o644)
-    cover = sealed(2, previous=1, mark=mark)
+def test_the_previous_key_is_still_needed_for_what_cannot_be_read_now(folder):
+    filled(folder, sealed(1))
+    (folder / "answer.json").chmod(0o644)
+    cover = sealed(2, previous=1)
     opened(folder, cover).release()
-    assert cover.previous_key.startswith(f"is still needed: {mark} ")
-    mark.chmod(0o600)
+    assert cover.previous_key.startswith(f"is still needed: {folder / 'answer.json'} ")
+    (folder / "answer.json").chmod(0o600)
     (folder / "record.json").write_bytes(b"torn")
     opened(folder, cover).release()
     assert cover.previous_key.startswith("is not needed")  # no key reads what is damaged
@@ -334,65 +333,6 @@ def test_a_file_of_another_folder_or_kind(folder, tmp_path):
     with pytest.raises(PairDamaged, match=r"a sealed record in the place of a answer.*foreign-1000"):
         store.pending_answer()
     assert store.load() == PAIR
-    store.release()
-
-
-def test_a_folder_put_back_is_noticed_once_and_its_pair_is_still_given(folder, tmp_path):
-    mark = tmp_path / "cache.mark"
-    filled(folder, sealed(mark=mark), 2)
-    shutil.copytree(folder, tmp_path / "backup")
-    filled(folder, sealed(mark=mark), 5)
-    shutil.rmtree(folder)
-    shutil.copytree(tmp_path / "backup", folder)
-    store = opened(folder, sealed(mark=mark))
-    with pytest.raises(PairRolledBack, match="put back from an earlier time: generation 2 is the newest one here"):
-        store.load()
-    assert store.load() == replace(PAIR, generation=2)
-    store.commit(replace(PAIR, generation=3))
-    store.release()
-    store = opened(folder, sealed(mark=mark))
-    assert store.load().generation == 3
-    store.release()
-
-
-@pytest.mark.parametrize("what", ["erased", "other folder", "other key", "torn", "gone", "plain"])
-def test_what_is_no_roll_back(folder, tmp_path, what):
-    mark = tmp_path / "cache.mark"
-    filled(folder, sealed(mark=mark), 5)
-    again, number = folder, 1
-    match what:
-        case "erased":
-            store = opened(folder, sealed(mark=mark))
-            store.erase()
-            store.release()
-            filled(folder, sealed(), 1)
-        case "other folder":
-            again = tmp_path / "new"
-            filled(again, sealed(), 1)
-        case "other key":
-            again, number = tmp_path / "new", 2
-            filled(again, sealed(2), 1)
-        case "torn":
-            flipped(mark)
-        case "gone":
-            mark.unlink()
-        case "plain":
-            mark.write_bytes(b"{}")
-    if what in ("torn", "gone", "plain"):
-        (folder / "pair.5.json").unlink()
-    store = opened(again, sealed(number, mark=mark))
-    assert store.load() is not None
-    store.release()
-
-
-def test_a_mark_follows_a_new_key_and_one_that_cannot_be_written_stops_nothing(folder, tmp_path):
-    mark = tmp_path / "cache.mark"
-    filled(folder, sealed(1, mark=mark), 2)
-    opened(folder, sealed(2, previous=1, mark=mark)).release()
-    assert key(2).name.encode() in mark.read_bytes()[:40]
-    store = opened(folder, sealed(2, mark=tmp_path / "nowhere" / "mark"))
-    store.commit(replace(PAIR, generation=3))
-    assert store.load().generation == 3
     store.release()
 
 
