@@ -7,7 +7,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from passoproxy.core.cache import status
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.freshness import initial_age
-from passoproxy.core.http.conditional import not_modified, unchanged
+from passoproxy.core.http.conditional import not_modified
 from passoproxy.core.http.forwarding import reason_for
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE
@@ -59,9 +59,10 @@ async def _answered(
     head = ResponseHead(code, CIMultiDictProxy(fields), reason_for(code))
     if _holds_already(request, code, head.fields, now):
         await body.aclose()
-        if entry.size and "Content-Length" not in fields:  # the outer hop looks at it before it goes
+        # What describes content that is not sent is taken off by the outer hop, which looks at it first.
+        if entry.size and "Content-Length" not in fields:
             head = head.with_fields(changed(head.fields, having=[("Content-Length", str(entry.size))]))
-        return Response(unchanged(head), BytesBody())
+        return Response(ResponseHead(304, head.fields, reason_for(304)), BytesBody())
     if request.method == "HEAD":
         await body.aclose()
         return Response(head, BytesBody(), entry.digest)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-from passoproxy.core.http.conditional import TELLING_OF_ENCODING
-from passoproxy.core.http.entity_tags import merged_vary, not_modified_for, suffixed, with_inner_forms
+from passoproxy.core.http.entity_tags import merged_vary, not_modified_for, with_inner_forms
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.negotiation import accepted_codings, chosen, compressible, content_coding, takes
 from passoproxy.core.http.ranges import read_content_range
+from passoproxy.core.http.representation import OF_ANY_BYTES, in_coding
 from passoproxy.errors import Refusal
 from passoproxy.ports import Body, BytesBody, Hop, Request, Response
 from passoproxy.proxy.codings import KNOWN, DecodedBody, EncodedBody, encoded, known
@@ -25,7 +25,6 @@ OWN = "gzip, br, zstd"
 _WORTH_IT = 1024  # bytes under which nothing is encoded (contract §5)
 _AT_ONCE = 256 * 1024  # bytes that are encoded in one go; more is done in steps while it is sent
 _BODILESS = frozenset((204, 205, 304))
-_OF_THE_BYTES = ("Content-Length", "Content-MD5", "Digest", "Content-Digest", "Accept-Ranges")
 
 _accepted = functools.lru_cache(maxsize=256)(
     accepted_codings
@@ -88,13 +87,13 @@ class Encoding:
         if coding == stored:
             return response.with_head(_with_vary(response.head))
         if request.head.method == "HEAD":
-            return response.with_head(_for_other_bytes(response.head, coding, None))
+            return response.with_head(in_coding(response.head, coding, None))
         if coding == "identity":
-            return Response(_for_other_bytes(response.head, coding, None), DecodedBody(response.body, stored))
+            return Response(in_coding(response.head, coding, None), DecodedBody(response.body, stored))
         if isinstance(response.body, BytesBody) and len(response.body.data) <= _AT_ONCE:
             data = self._encoded(response.body.data, coding, response.content_id)
-            return Response(_for_other_bytes(response.head, coding, len(data)), BytesBody(data))
-        return Response(_for_other_bytes(response.head, coding, None), EncodedBody(response.body, coding))
+            return Response(in_coding(response.head, coding, len(data)), BytesBody(data))
+        return Response(in_coding(response.head, coding, None), EncodedBody(response.body, coding))
 
     def _encoded(self, data: bytes, coding: str, content_id: str) -> bytes:
         if not content_id:
@@ -140,25 +139,14 @@ def _length(fields: Fields, body: Body) -> int | None:
 
 
 def _unchanged(response: Response) -> ResponseHead:
-    """The head of a 304, with the `Vary` that its 200 would have (RFC 9110 §15.4.5)."""
+    """The head of a 304: with the `Vary` that its 200 would have, and without what describes content (RFC 9110 §15.4.5)."""
     fields = response.head.fields
     coding = None if _must_stay(fields) else _coding(fields)
     varies = _worth_it(response) if coding == "identity" else coding is not None
     head = _with_vary(response.head) if varies else response.head
-    return head.with_fields(changed(head.fields, without=TELLING_OF_ENCODING))
+    return head.with_fields(changed(head.fields, without=OF_ANY_BYTES))
 
 
 def _with_vary(head: ResponseHead) -> ResponseHead:
     vary = merged_vary(head.fields.getall("Vary", ()), "Accept-Encoding")
     return head if head.fields.get("Vary") == vary else head.with_fields(changed(head.fields, having=(("Vary", vary),)))
-
-
-def _for_other_bytes(head: ResponseHead, coding: str, length: int | None) -> ResponseHead:
-    having = [("Vary", merged_vary(head.fields.getall("Vary", ()), "Accept-Encoding"))]
-    if coding != "identity":
-        having.append(("Content-Encoding", coding))
-    if (tag := head.fields.get("ETag")) is not None:
-        having.append(("ETag", suffixed(tag, coding)))
-    if length is not None:
-        having.append(("Content-Length", str(length)))
-    return head.with_fields(changed(head.fields, without=(*_OF_THE_BYTES, "Content-Encoding"), having=having))

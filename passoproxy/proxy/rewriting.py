@@ -6,9 +6,10 @@ encoded again for the client in `encoding`, which stands further out.
 
 from __future__ import annotations
 
-from passoproxy.core.http.entity_tags import not_modified_for, weak
-from passoproxy.core.http.messages import Fields, ResponseHead, changed
+from passoproxy.core.http.entity_tags import not_modified_for
+from passoproxy.core.http.messages import Fields, changed
 from passoproxy.core.http.negotiation import content_coding
+from passoproxy.core.http.representation import rewritten
 from passoproxy.core.http.rewriting import LinkRewriter, StreamRewriting
 from passoproxy.errors import BodyBroken
 from passoproxy.ports import Body, BytesBody, Hop, Request, Response
@@ -16,15 +17,6 @@ from passoproxy.proxy.codings import DecodedBody, decoded, known
 from passoproxy.proxy.remembering import Remembered
 
 _REFERENCES = ("Location", "Content-Location")
-_OF_THE_BYTES = (
-    "Content-Encoding",
-    "Content-Length",
-    "Content-MD5",
-    "Digest",
-    "Content-Digest",
-    "Repr-Digest",
-    "Accept-Ranges",
-)
 _AT_ONCE = 1024 * 1024  # bytes of content that are rewritten in memory; more is streamed
 
 Form = tuple[bytes | None]
@@ -82,7 +74,7 @@ class Rewriting:
         if coding is None:
             return response  # in a coding that cannot be undone: nothing can be rewritten
         if request.head.method == "HEAD":
-            return response.with_head(_for_other_bytes(response.head, length=None))
+            return response.with_head(rewritten(response.head, None))
         key = (response.content_id, base) if response.content_id else None
         if key is not None and (found := self._remembered.get(key)) is not None:
             return await _with_form(response, found, base)
@@ -92,9 +84,7 @@ class Rewriting:
                 self._remembered.keep(key, form, len(form[0] or b""))
             return await _with_form(response, form, base)
         body: Body = DecodedBody(response.body, coding) if coding else response.body
-        return Response(
-            _for_other_bytes(response.head, length=None), _RewrittenBody(body, self._rewriter.streaming(base))
-        )
+        return Response(rewritten(response.head, None), _RewrittenBody(body, self._rewriter.streaming(base)))
 
 
 class _RewrittenBody:
@@ -130,7 +120,7 @@ async def _with_form(response: Response, form: Form, base: str) -> Response:
         return response
     await response.body.aclose()
     # Only the bytes are remembered: Age, Cache-Status and Date are those of this answer.
-    head = _for_other_bytes(response.head, length=len(form[0]))
+    head = rewritten(response.head, len(form[0]))
     return Response(head, BytesBody(form[0]), f"{response.content_id} {base}" if response.content_id else "")
 
 
@@ -152,12 +142,3 @@ def _content(data: bytes, coding: str) -> bytes | None:
         return decoded(data, coding, _AT_ONCE)
     except BodyBroken:
         return None  # told while it is streamed, as a broken transfer
-
-
-def _for_other_bytes(head: ResponseHead, *, length: int | None) -> ResponseHead:
-    having = []
-    if (tag := head.fields.get("ETag")) is not None:
-        having.append(("ETag", weak(tag)))
-    if length is not None:
-        having.append(("Content-Length", str(length)))
-    return head.with_fields(changed(head.fields, without=_OF_THE_BYTES, having=having))

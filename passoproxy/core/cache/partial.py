@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.http.messages import Fields, RequestHead, changed
 from passoproxy.core.http.ranges import Span, content_range, if_range_holds, resolved, strong_validator, wanted
+from passoproxy.core.http.representation import OF_CONTENT
 
 LARGEST_COMBINED = 4 * 1024 * 1024
 """Parts of more bytes in all are not combined: that is done in memory."""
@@ -70,17 +71,13 @@ def as_part(entry: Entry, holding: Holding) -> Entry:
     extra = tuple(pair for pair in entry.extra if pair[0] != _REMEMBERED)
     if holding.is_whole:
         having = [("Content-Length", str(holding.size))]
-        return replace(
-            entry, status=200, extra=extra, fields=changed(entry.fields, without=("Content-Range",), having=having)
-        )
+        return replace(entry, status=200, extra=extra, fields=changed(entry.fields, without=OF_CONTENT, having=having))
     spans = ",".join(f"{span.first}-{span.last}" for span in holding.spans)
-    fields = changed(
-        entry.fields,
-        having=[
-            ("Content-Range", content_range(holding.spans[0], holding.size)),
-            ("Content-Length", str(holding.bytes_held)),
-        ],
-    )
+    having = [
+        ("Content-Range", content_range(holding.spans[0], holding.size)),
+        ("Content-Length", str(holding.bytes_held)),
+    ]
+    fields = changed(entry.fields, without=OF_CONTENT, having=having)
     return replace(entry, status=206, fields=fields, extra=(*extra, (_REMEMBERED, f"{spans}/{holding.size}")))
 
 

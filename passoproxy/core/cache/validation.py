@@ -12,9 +12,7 @@ from passoproxy.core.cache.variants import nominated, varies
 from passoproxy.core.http.conditional import CONDITIONS, bare, is_weak, readable_tag, readable_tags
 from passoproxy.core.http.grammar import parse_date, print_date
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
-
-KEPT_FROM_BODY = frozenset({"content-length", "content-encoding", "content-range", "transfer-encoding"})
-"""What describes the stored bytes and no 304 may change (RFC 9111 §3.2)."""
+from passoproxy.core.http.representation import OF_STORED_BYTES
 
 MOST_NAMED = 16
 """How many other variants a validation names: the head of a request has to stay within what origins take."""
@@ -142,7 +140,7 @@ def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Fre
 
 def freshened(entry: Entry, fields: Fields, exchange: Exchange) -> Entry:
     """The entry with its fields replaced by their namesakes in `fields` (RFC 9111 §3.2), counted anew from now."""
-    news = [(name, value) for name, value in fields.items() if name.lower() not in KEPT_FROM_BODY]
+    news = list(changed(fields, without=OF_STORED_BYTES).items())
     if "Date" not in fields:
         news.append(("Date", print_date(exchange.response_time)))
     merged = changed(entry.fields, without=() if "Age" in fields else ("Age",), having=news)

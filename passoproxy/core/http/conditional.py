@@ -8,24 +8,12 @@ from __future__ import annotations
 import re
 
 from passoproxy.core.http.grammar import parse_date, split_list
-from passoproxy.core.http.messages import Fields, ResponseHead, changed
+from passoproxy.core.http.messages import Fields
 
 CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range")
 """Every field that makes a request conditional (RFC 9110 §13.1)."""
 
 _TAG = re.compile(r'(?:[Ww]/)?"[^"]*"')
-TELLING_OF_ENCODING = frozenset({"content-type", "content-length", "content-encoding"})
-"""What the hop that encodes has to know of an answer, a 304 included: whether another client would get it in another coding."""
-
-_DESCRIBING_CONTENT = frozenset(
-    {
-        "content-language",
-        "content-range",
-        "content-md5",
-        "digest",
-        "repr-digest",
-    }
-)
 
 
 def bare(tag: str) -> str:
@@ -64,13 +52,6 @@ def not_modified(request: Fields, fields: Fields, now: float) -> bool:
     since = parse_date(request["If-Modified-Since"], now)
     modified = parse_date(fields.get("Last-Modified", fields.get("Date", "")), now)
     return since is not None and modified is not None and modified <= since
-
-
-def unchanged(head: ResponseHead) -> ResponseHead:
-    """The 304 in place of a 200: without what describes content that is not sent (RFC 9110 §15.4.5), TELLING_OF_ENCODING excepted, which
-    is taken off where it has been read.
-    """
-    return ResponseHead(304, changed(head.fields, without=_DESCRIBING_CONTENT), "Not Modified")
 
 
 def _matches_any(value: str, tag: str) -> bool:

@@ -14,6 +14,7 @@ from multidict import istr
 from passoproxy.core.http.conditional import is_weak, readable_tag
 from passoproxy.core.http.grammar import parse_date
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
+from passoproxy.core.http.representation import OF_ANY_BYTES, OF_CONTENT
 
 RANGE = istr("Range")
 """The field's name in the form that is found fastest: every hit looks for it."""
@@ -24,8 +25,6 @@ MOST_RANGES = 16
 _UNIT = re.compile(r"[ \t]*bytes=", re.IGNORECASE)
 _SPEC = re.compile(r"(\d{1,18})-(\d{0,18})|-(\d{1,18})")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
-_OF_THE_WHOLE = ("Content-MD5", "Content-Digest", "Content-Range", "Content-Length")
-_DESCRIBING_CONTENT = (*_OF_THE_WHOLE, "Content-Type", "Content-Encoding", "Content-Language", "Repr-Digest", "Digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ def read_content_range(fields: Fields) -> tuple[Span, int] | None:
 def partial(head: ResponseHead, span: Span, size: int) -> ResponseHead:
     """The 206 of one part in place of a 200 (RFC 9110 §15.3.7.1)."""
     having = (("Content-Range", content_range(span, size)), ("Content-Length", str(span.size)))
-    return ResponseHead(206, changed(head.fields, without=_OF_THE_WHOLE, having=having), "Partial Content")
+    return ResponseHead(206, changed(head.fields, without=OF_CONTENT, having=having), "Partial Content")
 
 
 def several(head: ResponseHead, spans: Sequence[Span], size: int, boundary: str) -> tuple[ResponseHead, list[bytes]]:
@@ -143,14 +142,15 @@ def several(head: ResponseHead, spans: Sequence[Span], size: int, boundary: str)
     between.append(f"\r\n--{boundary}--\r\n".encode("ascii"))
     length = sum(map(len, between)) + sum(span.size for span in spans)
     having = (("Content-Type", f"multipart/byteranges; boundary={boundary}"), ("Content-Length", str(length)))
-    fields = changed(head.fields, without=_OF_THE_WHOLE, having=having)
+    fields = changed(head.fields, without=OF_CONTENT, having=having)
     return ResponseHead(206, fields, "Partial Content"), between
 
 
 def unsatisfiable(head: ResponseHead, size: int) -> ResponseHead:
     """The 416 in place of a 200 of `size` bytes (RFC 9110 §15.5.17)."""
     having = (("Content-Range", f"bytes */{size}"), ("Content-Length", "0"))
-    return ResponseHead(416, changed(head.fields, without=_DESCRIBING_CONTENT, having=having), "Range Not Satisfiable")
+    fields = changed(head.fields, without=OF_ANY_BYTES - {"Accept-Ranges"}, having=having)
+    return ResponseHead(416, fields, "Range Not Satisfiable")
 
 
 def _spec(member: str) -> Spec | None:

@@ -1,0 +1,102 @@
+"""The cache's rules as a client of the whole daemon meets them, before an origin that says what each rule is about (contract §5, §7)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.scripted_origin import Asked, Says, scene
+
+FRESH = ("Cache-Control", "max-age=60")
+JSON = ("Content-Type", "application/json")
+TEXT = ("Content-Type", "text/plain")
+LONG = b"one line as good as another\n" * 200
+ENCODED = ("Accept-Encoding", "gzip")
+
+# ---- fields that describe bytes (RFC 9110 §8, RFC 9530) ------------------------------------------------------------------
+
+OF_THE_BYTES = (
+    ("Repr-Digest", "sha-256=:AAAA:"),
+    ("Content-Digest", "sha-256=:AAAA:"),
+    ("Digest", "sha-256=AAAA"),
+    ("Content-MD5", "AAAA"),
+    ("Accept-Ranges", "bytes"),
+)
+NAMES = {name for name, _ in OF_THE_BYTES}
+OF_A_PART = {"Repr-Digest", "Digest", "Accept-Ranges"}
+
+DESCRIBED: dict[str, tuple[list[tuple[str, str]], set[str]]] = {
+    "as it is": ([], NAMES),
+    "encoded": ([ENCODED], set()),
+    "a part": ([("Range", "bytes=0-9")], OF_A_PART),
+    "several parts": ([("Range", "bytes=0-9,20-29")], OF_A_PART),
+    "no such part": ([("Range", "bytes=9999-")], {"Accept-Ranges"}),
+    "not modified": ([("If-None-Match", '"v1"')], set()),
+    "not modified, encoded": ([("If-None-Match", '"v1-gzip"'), ENCODED], set()),
+}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_no_answer_carries_what_describes_other_bytes(tmp_path: Path, stored: bool) -> None:
+    def answer(asked: Asked) -> Says:
+        return Says(200, [FRESH, TEXT, ("ETag", '"v1"'), *OF_THE_BYTES], LONG)
+
+    async with scene(tmp_path, answer) as it:
+        for number, (what, (fields, left)) in enumerate(DESCRIBED.items()):
+            if stored:
+                await it.ask(f"/{number}")
+            only_get = "part" in what or (not stored and "modified" in what)  # it is the origin that answers a HEAD
+            for method in ("GET",) if only_get else ("HEAD", "GET"):
+                found = await it.ask(f"/{number}", method, fields)
+                assert {name for name in NAMES if found[name]} == left, (what, method)
+                assert ("hit" in found.cache) is stored or method == "GET"
+                if method == "GET" and found["Content-Length"]:
+                    assert int(found["Content-Length"]) == len(found.body)
+
+
+async def test_rewritten_links_leave_nothing_that_describes_the_origins_bytes(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Says:
+        body = json.dumps({"next": f"{it.origin.url}/y"}).encode()
+        return Says(200, [FRESH, JSON, ("ETag", '"v1"'), ("Unencoded-Digest", "sha-256=:AAAA:"), *OF_THE_BYTES], body)
+
+    async with scene(tmp_path, answer) as it:
+        for _ in range(2):
+            found = await it.ask()
+            assert found.body == json.dumps({"next": f"{it.daemon.proxy}/y"}).encode()
+            assert not {name for name in {*NAMES, "Unencoded-Digest"} if found[name]}
+            assert found["ETag"] == 'W/"v1"'
+
+
+async def test_what_describes_a_part_does_not_describe_the_whole(tmp_path: Path) -> None:
+    whole = bytes(range(100))
+
+    def answer(asked: Asked) -> Says:
+        first, last = (asked["Range"] or "bytes=0-99").removeprefix("bytes=").split("-")
+        part = whole[int(first) : int(last or 99) + 1]
+        fields = [FRESH, ("ETag", '"v1"'), ("Content-Range", f"bytes {first}-{last or 99}/100"), *OF_THE_BYTES]
+        return Says(206, fields, part)
+
+    async with scene(tmp_path, answer) as it:
+        assert (await it.ask(fields=[("Range", "bytes=0-49")])).status == 206
+        found = await it.ask()
+        assert (found.status, found.body) == (200, whole)
+        assert {name for name in NAMES if found[name]} == OF_A_PART
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_answer_without_the_content_does_not_describe_the_stored_one(tmp_path: Path, method: str) -> None:
+    said = iter([200, 304 if method == "GET" else 200])
+
+    def answer(asked: Asked) -> Says:
+        status = next(said)
+        digest = "sha-256=:AAAA:" if len(it.origin.asked) == 1 else "sha-256=:bm90aGluZw==:"  # of nothing (RFC 9530 §2)
+        fields = [FRESH, TEXT, ("ETag", '"v1"'), ("Content-Digest", digest), ("Content-Length", str(len(LONG)))]
+        return Says(status, fields, LONG)
+
+    async with scene(tmp_path, answer) as it:
+        await it.ask()
+        await it.ask(method=method, fields=[("Cache-Control", "no-cache")])
+        assert (await it.ask())["Content-Digest"] == "sha-256=:AAAA:"
+        assert len(it.origin.asked) == 2
