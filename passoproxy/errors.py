@@ -215,6 +215,12 @@ class NotRunning(CommandFailure):
     exit_code = 3
 
 
+class AccessDenied(CommandFailure):
+    """A daemon or its folder belongs to another user, and this one may not talk to it."""
+
+    exit_code = 77
+
+
 class ServiceUnreachable(CommandFailure):
     """A needed service cannot be reached, or a port is in use."""
 

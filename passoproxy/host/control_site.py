@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +38,7 @@ class ControlSite:
         self._called_until: float | None = None
         """Until when late callers are sent away, by the loop's time; None where nobody took the pair from us just now."""
         self._runner: web.AppRunner | None = None
-        self._site: web.SockSite | None = None
+        self._server: asyncio.Server | None = None
 
     def open(self) -> None:
         """Makes the socket; it is served from `start` on. Raises CannotCreate."""
@@ -56,8 +57,13 @@ class ControlSite:
         """Serves `app`."""
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
         await self._runner.setup()
-        self._site = web.SockSite(self._runner, self._socket)
-        await self._site.start()
+        self._server = await self._served(self._socket)
+
+    async def _served(self, sock: socket.socket) -> asyncio.Server:
+        assert self._runner is not None
+        serve = self._runner.server
+        assert serve is not None  # it was set up
+        return await asyncio.get_running_loop().create_unix_server(lambda: _Gate(serve()), sock=sock)
 
     async def keep_named(self) -> None:
         """Takes the owner's name as soon as it is ours, and leaves it to the new owner when it is not any more, until it is cancelled."""
@@ -72,18 +78,15 @@ class ControlSite:
                 await self._be_named(name)
 
     async def _be_named(self, name: str) -> None:
-        assert self._runner is not None
-        assert self._site is not None
+        assert self._server is not None
         try:
             made = control_socket.listen(self._folder, name)
         except PassoproxyError:
             return  # it is tried again
-        site = web.SockSite(self._runner, made)
-        await site.start()
-        before, self._site = self._site, site
+        before, self._server = self._server, await self._served(made)
         left, self.name = self.name, name
         control_socket.remove(self._folder, left)
-        await before.stop()
+        before.close()
         if name == control_socket.NAME:
             self._called_until = None
             control_socket.clear_left_over(self._folder)
@@ -106,6 +109,23 @@ class ControlSite:
     async def close(self) -> None:
         """Ends what is served; to be called whether or not it was."""
         self.hide()
+        if self._server is not None:
+            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
         self._socket.close()
+
+
+class _Gate(asyncio.Protocol):
+    """Hands a connection on to `inner` if its peer may be heard; before a byte is read."""
+
+    def __init__(self, inner: asyncio.Protocol) -> None:
+        self._inner = inner
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if not control_socket.is_own(transport.get_extra_info("socket")):
+            transport.abort()
+            return
+        transport.set_protocol(self._inner)
+        self._inner.connection_made(transport)

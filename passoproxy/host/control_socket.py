@@ -3,6 +3,8 @@
 It is that of the daemon that owns the pair. Others on the same folder, which follow it, have `control-PID.sock`; a command takes theirs
 only where no owner answers.
 
+Before anything is sent, the peer must be this user or root, as the kernel tells it; root also takes the folder's owner (contract §2).
+
 A socket's path may have some 100 bytes only. Where a folder's name is longer, the socket is reached through an open
 descriptor of its folder (`/proc/self/fd/N/control.sock`), so that no state folder is too deep.
 """
@@ -18,11 +20,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from passoproxy.errors import CannotCreate, CommandFailure, NotRunning, PairStoreOwned
+from passoproxy.errors import AccessDenied, CannotCreate, CommandFailure, NotRunning, PairStoreOwned
+from passoproxy.peer_credentials import peer_credentials
 
 NAME = "control.sock"
 _LONGEST = 100
 _FOLLOWER = re.compile(r"control-[0-9]+\.sock")
+_INNER = re.compile(r"passoproxy-([0-9]+)")
+"""The folder of its own that a daemon makes in one that belongs to someone else; the number is its user's."""
 _NOBODY = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED))
 """What connecting to a socket says where nobody listens on it any more."""
 
@@ -56,15 +61,31 @@ def listen(folder: Path, name: str = NAME) -> socket.socket:
 def connect(folder: Path, timeout: float) -> socket.socket:
     """A connection to the daemon that serves `folder`, the owner of the pair before one that follows, made within `timeout` seconds.
 
-    Raises NotRunning where none serves it, CommandFailure where one may and cannot be reached.
+    Raises NotRunning where none serves it, AccessDenied where it is not ours to talk to, CommandFailure where it cannot be reached.
     """
-    try:
-        return _connected(folder, NAME, timeout)
-    except NotRunning:
-        for name in _followers(folder):
-            with suppress(NotRunning):
-                return _connected(folder, name, timeout)
-        raise
+    nobody: NotRunning | None = None
+    for place in _places(folder):
+        for name in (NAME, *_followers(place)):
+            try:
+                return _connected(place, name, timeout)
+            except NotRunning as fault:
+                nobody = nobody or fault
+    assert nobody is not None  # there is one place at least, and it has this name
+    raise nobody
+
+
+def check_peer(connected: socket.socket, folder: Path) -> None:
+    """Makes sure, before anything is sent, that the socket in `folder` is served by one whom this user may believe. Raises AccessDenied."""
+    user, _ = peer_credentials(connected)
+    own = os.geteuid()
+    if user in (0, own) or (own == 0 and user == os.stat(folder).st_uid):
+        return
+    raise AccessDenied(f"{folder}: user {user} answers there, and neither this user nor root: nothing was sent")
+
+
+def is_own(connected: socket.socket) -> bool:
+    """Whether a peer that connected to our socket is of our own user, or root."""
+    return peer_credentials(connected)[0] in (0, os.geteuid())
 
 
 def clear_left_over(folder: Path) -> None:
@@ -104,12 +125,32 @@ def _connected(folder: Path, name: str, timeout: float) -> socket.socket:
     made.settimeout(timeout)
     path = folder / name
     try:
-        path = _found(folder) if name == NAME else path
         _through_folder(path, made.connect)
+        check_peer(made, folder)
     except OSError as error:
         made.close()
         raise _unreached(path, folder, error) from error
+    except BaseException:
+        made.close()
+        raise
     return made
+
+
+def _places(folder: Path) -> list[Path]:
+    """Where a daemon of `folder` has its socket: in a folder of its own in that one, ours first, or in that one itself."""
+    own = os.geteuid()
+    inner: list[tuple[bool, Path]] = []
+    with suppress(OSError), os.scandir(folder) as listed:
+        for each in listed:
+            named = _INNER.fullmatch(each.name)
+            if (
+                named
+                and each.is_dir(follow_symlinks=False)
+                and each.stat(follow_symlinks=False).st_uid == int(named[1])
+            ):
+                inner.append((int(named[1]) != own, folder / each.name))
+    ours = [path for is_other, path in inner if not is_other]
+    return [*ours, folder, *(path for is_other, path in inner if is_other and own == 0)]
 
 
 def _followers(folder: Path) -> list[str]:
@@ -124,15 +165,9 @@ def _unreached(path: Path, folder: Path, error: OSError) -> CommandFailure:
             f"no daemon is running on {folder} (control.sock: {error.strerror}); start one with 'passoproxy serve'"
         )
     if isinstance(error, PermissionError):
-        return CommandFailure(f"{path}: not allowed to talk to the daemon; run the command as the daemon's user")
+        return AccessDenied(f"{path}: permission denied")
     why = error.strerror or "it does not answer"
     return CommandFailure(f"{path}: the daemon cannot be reached ({why}); see its log")
-
-
-def _found(folder: Path) -> Path:
-    """Where the socket is: in `folder`, or in the folder of its own that a daemon makes in one that belongs to someone else."""
-    inner = folder / f"passoproxy-{os.geteuid()}" / NAME
-    return inner if not (folder / NAME).exists() and inner.exists() else folder / NAME
 
 
 def _clear(path: Path) -> None:

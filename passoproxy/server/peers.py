@@ -6,12 +6,11 @@ import asyncio
 import grp
 import os
 import pwd
-import socket
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from passoproxy.core.peers import NetworkRule, UserRule
+from passoproxy.peer_credentials import peer_credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +61,6 @@ def user_rule(unix_peers: Sequence[str], own_user: int | None = None) -> UserRul
         users.update(() if found is None else (found,))
         groups.update(() if group is None else (group,))
     return UserRule(frozenset(users), frozenset(groups))
-
-
-def peer_credentials(sock: socket.socket) -> tuple[int, int]:
-    """User and primary group of a unix peer, as the kernel noted them when it connected."""
-    if hasattr(socket, "SO_PEERCRED"):
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, user, group = struct.unpack("3i", raw)
-        return user, group
-    # macOS: LOCAL_PEERCRED at level SOL_LOCAL gives struct xucred (version, uid, count, groups).
-    raw = sock.getsockopt(0, 1, struct.calcsize("2Ih16I"))
-    _, user, _, group, *_ = struct.unpack("2Ih16I", raw)
-    return user, group
 
 
 def _user_number(name: str) -> int | None:

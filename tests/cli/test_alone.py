@@ -11,6 +11,7 @@ import pytest
 from passoproxy.cli.handle import tell
 from passoproxy.core.events import EntriesPurged, PairNotSaved
 from tests.cli.conftest import Beside, Run
+from tests.other_users import needs_root, planted_socket, what_came
 from tests.whole import CONTENT, NOWHERE, Place, running
 
 PAIR = json.dumps({"access_token": "A" * 20, "refresh_token": "R" * 20, "expires_in": 3600})
@@ -136,5 +137,16 @@ def test_folders_of_somebody_else(run: Run, alone: Place, beside: Beside) -> Non
         said = run("status", "--config", str(alone.config))
     finally:
         os.seteuid(0)
-    assert said.code == 1
-    assert "not allowed to talk to the daemon; run the command as the daemon's user" in said.err
+    assert (said.code, len(said.err.splitlines())) == (77, 1)
+    assert "control.sock: permission denied" in said.err
+
+
+@needs_root
+def test_an_import_says_nothing_to_a_socket_that_another_user_planted(run: Run, alone: Place) -> None:
+    state = alone.folder / "state"
+    state.mkdir(mode=0o700)
+    with planted_socket(state) as listener:
+        said = run("token", "import", "--config", str(alone.config), text=PAIR)
+        assert (said.code, said.out, len(said.err.splitlines())) == (77, "", 1)
+        assert "user 65534 answers there" in said.err
+        assert what_came(listener) == b""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.errors import CannotCreate, CommandFailure, NotRunning, PairStoreOwned
+from passoproxy.errors import AccessDenied, CannotCreate, CommandFailure, NotRunning, PairStoreOwned
 from passoproxy.host import control_socket
+from tests.other_users import OTHER, acting_as, needs_root, opened_to_all, planted_socket, what_came
 
 
 def answers(listener: socket.socket, folder: Path) -> bool:
@@ -127,9 +128,8 @@ def closed_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_who_may_not_is_told_so(closed_folder: Path) -> None:
-    with pytest.raises(CommandFailure, match="not allowed to talk to the daemon; run the command as") as caught:
+    with pytest.raises(AccessDenied, match=r"control\.sock: permission denied"):
         control_socket.connect(closed_folder, 1.0)
-    assert not isinstance(caught.value, NotRunning)
 
 
 def test_who_may_not_cannot_put_a_socket_there_either(tmp_path: Path) -> None:
@@ -167,3 +167,66 @@ def test_two_at_once_leave_one(tmp_path: Path) -> None:
         thread.join()
     assert (len(made), len(refused)) == (1, 3)
     made[0].close()
+
+
+# ---- the peer (contract §2) ------------------------------------------------------------------------------------------
+
+
+@needs_root
+def test_nothing_is_sent_to_a_socket_that_another_user_planted(tmp_path: Path) -> None:
+    for name in ("control.sock", "control-7.sock"):
+        with planted_socket(tmp_path, name) as listener:
+            with pytest.raises(AccessDenied, match=r"user 65534 .*answers there.* nothing was sent"):
+                control_socket.connect(tmp_path, 2.0)
+            assert what_came(listener) == b""
+        (tmp_path / name).unlink()
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("folder_of", "peer", "command", "taken"),
+    [
+        (0, 0, 0, True),
+        (OTHER, OTHER, OTHER, True),
+        (OTHER, OTHER, 0, True),  # root takes the folder's owner
+        (0, OTHER, 0, False),
+        (OTHER, 1234, 0, False),
+        (OTHER, 0, OTHER, True),  # root answers everybody
+        (OTHER, 1234, OTHER, False),
+        (1234, 1234, OTHER, False),  # the folder's owner is nobody's daemon but root's to take
+    ],
+)
+def test_whose_daemon_a_command_talks_to(tmp_path: Path, folder_of: int, peer: int, command: int, taken: bool) -> None:
+    with planted_socket(tmp_path, user=peer):
+        os.chown(tmp_path, folder_of, -1)
+        with acting_as(command):
+            if taken:
+                control_socket.connect(tmp_path, 2.0).close()
+            else:
+                with pytest.raises(AccessDenied):
+                    control_socket.connect(tmp_path, 2.0)
+
+
+@needs_root
+def test_a_daemons_own_folder_comes_before_what_the_owner_of_the_outer_one_planted(tmp_path: Path) -> None:
+    opened_to_all(tmp_path)
+    inner = tmp_path / "passoproxy-0"
+    inner.mkdir(mode=0o700)
+    with planted_socket(tmp_path) as planted, control_socket.listen(inner) as listener:
+        os.chown(tmp_path, OTHER, -1)
+        assert answers(listener, tmp_path)
+        assert what_came(planted) == b""
+
+
+@needs_root
+def test_root_finds_the_daemon_of_another_user_in_a_third_ones_folder(tmp_path: Path) -> None:
+    opened_to_all(tmp_path)
+    inner = tmp_path / "passoproxy-1234"
+    inner.mkdir()
+    with planted_socket(inner, user=1234) as listener:
+        os.chown(inner, 1234, -1)
+        os.chown(tmp_path, OTHER, -1)
+        assert answers(listener, tmp_path)
+        os.chown(inner, OTHER, -1)  # not the folder that a daemon makes
+        with pytest.raises(NotRunning):
+            control_socket.connect(tmp_path, 2.0)

@@ -20,6 +20,7 @@ from passoproxy.ports import Followed
 from passoproxy.server.admin import control_application
 from passoproxy.tokens.passing import document_of
 from tests.fakes import settle
+from tests.other_users import OTHER, acting_as, needs_root, opened_to_all, planted_socket, what_came
 from tests.server.fake_daemon import FakeDaemon
 
 
@@ -286,3 +287,38 @@ async def test_commands_prefer_the_owner_and_left_overs_go(tmp_path: Path) -> No
         assert {path.name for path in tmp_path.iterdir()} == {"control-2.sock", "control-4.txt"}
         (tmp_path / "control-3.sock").mkdir()
         control_socket.clear_left_over(tmp_path)
+
+
+# ---- peers (contract §2) ---------------------------------------------------------------------------------------------
+
+
+@needs_root
+async def test_a_follower_says_nothing_to_a_socket_that_another_user_planted(tmp_path: Path) -> None:
+    with planted_socket(tmp_path) as listener:
+        with pytest.raises(PairStoreFailure, match="65534"):
+            await ControlOwner(tmp_path).order("import", b'{"access_token": "secret"}')
+        with pytest.raises(PairStoreFailure, match="65534"):
+            async for _ in ControlOwner(tmp_path).changes():
+                pass
+        assert await asyncio.to_thread(what_came, listener) == b""
+
+
+@needs_root
+async def test_the_daemon_hears_nobody_but_its_own_user_and_root(tmp_path: Path) -> None:
+    """The file's mode decides that on most file systems; on some it says nothing."""
+    daemon = Following()
+    request = b"POST /api/token/orders/import HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+    async with serving(tmp_path, daemon):
+        opened_to_all(tmp_path)
+        (tmp_path / "control.sock").chmod(0o666)
+        for user, heard in ((OTHER, b""), (0, b"HTTP/1.1 200 OK")):
+            with acting_as(user):
+                reader, writer = await asyncio.open_unix_connection(tmp_path / "control.sock")
+            writer.write(request)
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read(15) == heard
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        assert daemon.orders == [("import", b"{}")]

@@ -15,10 +15,11 @@ import trustme
 
 from passoproxy.core.peers import network_rule
 from passoproxy.errors import CannotCreate, ServiceUnreachable
+from passoproxy.peer_credentials import peer_credentials
 from passoproxy.server.connections import Connections
 from passoproxy.server.handler import Handler
 from passoproxy.server.listeners import TlsFiles, inherit, open_tcp, open_unix, serve, tls_context
-from passoproxy.server.peers import PeerCheck, network_check, peer_credentials, user_check, user_rule
+from passoproxy.server.peers import PeerCheck, network_check, user_check, user_rule
 from passoproxy.server.protocol import ProxyConnection
 from tests.fakes import FakeClock
 from tests.server.raw import Client, EchoHop, parse_answers
