@@ -398,6 +398,14 @@ class Followed:
     snapshot: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """A pair that was erased. `revocation` says in words what became of it at the provider, `partition` names the identity that it had."""
+
+    revocation: str
+    partition: str
+
+
 class PairOwner(Protocol):
     """The pair's owner as another process sees it: over its control socket on one machine, through a shared store among machines."""
 
@@ -414,10 +422,10 @@ class PairOwner(Protocol):
         ...
 
     async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        """Passes an order on and gives what came of it, a token's snapshot but for `export`; raises as the owner does.
+        """Passes an order on and gives what came of it, a token's snapshot but for `hand_over` and `logout`; raises as the owner does.
 
         The words: `refresh`, `refresh_force`, `import` (a pair's document), `answer` (a login's answer, see `tokens.passing`),
-        `export`, `hand_over`, `forget`, `forget_revoked`, `login_pending` (`{"until": epoch seconds, "by": who speaks}`).
+        `hand_over`, `logout`, `login_pending` (`{"until": epoch seconds, "by": who speaks}`).
         Raises PairStoreFailure where the owner is gone.
         """
         ...

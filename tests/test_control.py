@@ -14,8 +14,8 @@ from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.messages import fields_of
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.warnings import Level
-from passoproxy.errors import CommandFailure, EntryStoreFailure, PersonNeeded, UsageFailure
-from passoproxy.ports import StoreStats
+from passoproxy.errors import CommandFailure, EntryStoreFailure, UsageFailure
+from passoproxy.ports import LoggedOut, StoreStats
 from passoproxy.tokens.login import LoginTicket
 from tests.fakes import FakeClock, RememberingObserver, settle
 
@@ -59,6 +59,9 @@ class Keeper:
     async def hand_over(self) -> Mapping[str, object]:
         return {"access_token": "A"}
 
+    async def logout(self) -> LoggedOut:
+        return LoggedOut("erased here", self.partition)
+
 
 class FakeLogins:
     def __init__(self) -> None:
@@ -74,10 +77,6 @@ class FakeLogins:
 
     async def wait(self, state: str, timeout: float) -> TokenSnapshot | None:
         return self.outcome
-
-    async def logout(self) -> str:
-        self.asked.append(("logout",))
-        return "erased here"
 
 
 class Store:
@@ -314,21 +313,6 @@ async def test_logout_ends_the_partition(stand: Stand, keep: bool, left: list[st
     assert await stand.control.logout(keep) == {"revocation": "erased here", "purged": 0 if keep else 1}
     assert [entry.target for entry in stand.store.held] == left
     assert [event.count for event in stand.observer.of(EntriesPurged)] == ([] if keep else [1])  # type: ignore[attr-defined]
-
-
-async def test_logout_without_a_pair_is_no_call_for_a_person(stand: Stand) -> None:
-    stand.keeper.shown = replace(HEALTHY, generation=0, access="none", chain="none", reason="nobody yet")
-    with pytest.raises(CommandFailure, match="nothing to log out from: nobody yet") as caught:
-        await stand.control.logout()
-    assert not isinstance(caught.value, PersonNeeded)
-    assert caught.value.exit_code == 1
-
-
-async def test_logout_revokes_no_static_token(stand: Stand) -> None:
-    stand.keeper.shown = replace(HEALTHY, grant="static")
-    with pytest.raises(CommandFailure, match=r"oauth\.grant is static"):
-        await stand.control.logout()
-    assert stand.logins.asked == []
 
 
 # ---- what is chosen --------------------------------------------------------------------------------------------------

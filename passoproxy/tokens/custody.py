@@ -15,7 +15,7 @@ from passoproxy.core.events import OwnershipChanged, Warned
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import PairStoreOwned, PassoproxyError, Refusal
-from passoproxy.ports import Clock, Followed, Observer, PairOwner, RawAnswer, nobody
+from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
 from passoproxy.tokens.fixed import FixedKeeper
 from passoproxy.tokens.following import HEARTBEAT, Follower
 from passoproxy.tokens.keeper import Keeper
@@ -148,22 +148,19 @@ class Custody:
         """Takes over what a login's token answer holds. CommandFailure where it holds no pair."""
         return await self._held.install_answer(answer)
 
-    async def export(self) -> dict[str, object]:
-        """The pair as the token endpoint would answer it. Holds secrets. PersonNeeded where there is none."""
-        return await self._held.export()
-
     async def refill(self, within: float) -> bool:
         """Before a stop: renews the pair where it is ours and much of its life is used, within so many seconds; whether it did."""
         return await self._held.refill(within)
 
     async def hand_over(self) -> dict[str, object]:
-        """As `export`, and the pair is somebody else's to renew from then on. CannotCreate where that cannot be recorded."""
+        """The pair, which is somebody else's to renew from then on. Holds secrets. CannotCreate where that cannot be recorded."""
         return await self._held.hand_over()
 
-    async def forget(self, *, revoked: bool = False) -> None:
-        """Erases the pair."""
-        await self._held.forget(revoked=revoked)
+    async def logout(self) -> LoggedOut:
+        """Revokes the pair where the provider can, and erases it. CommandFailure where there is none."""
+        done = await self._held.logout()
         self._spare = None
+        return done
 
     def step_down(self) -> None:
         """The ownership is lost: what is known serves on, and the new owner is followed. For stores whose ownership can end; in the loop's thread."""

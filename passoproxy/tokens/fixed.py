@@ -14,7 +14,7 @@ from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
 from passoproxy.core.oauth.terms import Provider, Terms
 from passoproxy.errors import CommandFailure, PassoproxyError, TokenUnavailable
-from passoproxy.ports import Clock, Followed, Observer, RawAnswer, nobody
+from passoproxy.ports import Clock, Followed, LoggedOut, Observer, RawAnswer, nobody
 from passoproxy.tokens.orders import first_of
 
 READ_INTERVAL = 20.0
@@ -111,19 +111,15 @@ class FixedKeeper:
         """Refuses likewise."""
         raise CommandFailure("oauth.grant is static: nobody can log in; set oauth.grant to authorization_code")
 
-    async def export(self) -> dict[str, object]:
-        """The token as a pair without anything to renew it by. Holds a secret."""
-        return {"access_token": (await self.bearer()).token, "token_type": "Bearer"}
-
     async def refill(self, within: float) -> bool:
         """There is nothing to renew."""
         return False
 
     async def hand_over(self) -> dict[str, object]:
-        """The same: nothing is lost by giving it away, for nobody can renew it."""
-        return await self.export()
+        """The token as a pair without anything to renew it by: nothing is lost by giving it away. Holds a secret."""
+        return {"access_token": (await self.bearer()).token, "token_type": "Bearer"}
 
-    async def forget(self, *, revoked: bool = False) -> None:
+    async def logout(self) -> LoggedOut:
         """Refuses: the file belongs to who wrote it."""
         raise CommandFailure(
             "oauth.grant is static: there is no pair to erase; remove the token from oauth.static_token_file"

@@ -18,7 +18,7 @@ from passoproxy.core.oauth.importing import document_of
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, told
 from passoproxy.errors import PairStoreFailure, PassoproxyError, ServiceUnreachable, TokenUnavailable
-from passoproxy.ports import Clock, Followed, Observer, PairOwner, RawAnswer, nobody
+from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
 from passoproxy.tokens.keeper import CALLER_PATIENCE
 from passoproxy.tokens.open_logins import HERE, OpenLogins
 from passoproxy.tokens.orders import first_of
@@ -177,10 +177,6 @@ class Follower:
         self._logins.clear()
         return shown
 
-    async def export(self) -> dict[str, object]:
-        """The owner's pair. Holds secrets, and is passed on without being kept."""
-        return dict(await self._order("export"))
-
     async def refill(self, within: float) -> bool:
         """The owner sees to its own tank."""
         return False
@@ -189,9 +185,10 @@ class Follower:
         """Has the owner hand the pair over. Holds secrets, and is passed on without being kept."""
         return dict(await self._order("hand_over"))
 
-    async def forget(self, *, revoked: bool = False) -> None:
-        """Has the owner erase the pair."""
-        await self._order("forget_revoked" if revoked else "forget")
+    async def logout(self) -> LoggedOut:
+        """Has the owner revoke and erase the pair."""
+        done = await self._order("logout")
+        return LoggedOut(str(done.get("revocation")), str(done.get("partition")))
 
     # ---- its life --------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The keeper: the one task that owns the pair, renews it in time whether or not anybody asks, and saves before it publishes.
 
-Everybody else looks (`current`, `snapshot`) or places an order (`refresh`, `install`, `forget`, `renewed`) and waits; a caller that leaves
+Everybody else looks (`current`, `snapshot`) or places an order (`refresh`, `install`, `logout`, `renewed`) and waits; a caller that leaves
 cancels nothing. What attempts come to is `renewing`, what a crash left `recovering`, what orders come to `obeying`, what is held `holding`.
 """
 
@@ -17,8 +17,8 @@ from passoproxy.core.oauth.importing import document_of, read_import
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
-from passoproxy.errors import AnswerUnusable, CommandFailure, PairStoreOwned, PersonNeeded
-from passoproxy.ports import Clock, Followed, Observer, PairStore, RawAnswer, nobody
+from passoproxy.errors import AnswerUnusable, CommandFailure, PairStoreOwned
+from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairStore, RawAnswer, nobody
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.holding import Holding
 from passoproxy.tokens.obeying import Obeying, Withdrawn, nothing_to_do
@@ -77,7 +77,7 @@ class Keeper:
             self._holding, self._saving, self._refreshing, self._renewing, terms, seeding, asking.issued_to, observe
         )
         self._obeying = Obeying(
-            self._holding, self._saving, self._refreshing, self._renewing, terms, clock, observe, withdrawn
+            asking, self._holding, self._saving, self._refreshing, self._renewing, terms, clock, observe, withdrawn
         )
         self._orders = Orders(clock)
         self.turn = asyncio.Event()
@@ -161,14 +161,9 @@ class Keeper:
         """Takes over what a login's token answer holds: kept first, interpreted second. CommandFailure where it holds no pair."""
         return await self._orders.place(lambda: self._obeying.install_answer(answer))
 
-    async def export(self) -> dict[str, object]:
-        """The pair as the token endpoint would answer it, with `obtained_at`. Holds secrets. PersonNeeded where there is none."""
-        if (pair := self._holding.newest) is None:
-            raise PersonNeeded(f"there is no pair to export: {self.snapshot().reason}")
-        return document_of(pair)
-
     async def hand_over(self) -> dict[str, object]:
-        """As `export`, and from then on the pair is somebody else's to renew: it serves here to its last second. Durable before it answers.
+        """The pair as the token endpoint would answer it, with `obtained_at`. Holds secrets. From then on it is somebody else's to renew, and
+        serves here to its last second; that is durable before it answers.
 
         It comes back by `install` of the same pair, or by `refresh` with `force`. PersonNeeded where there is no pair, CannotCreate where
         the mark cannot be written.
@@ -180,9 +175,9 @@ class Keeper:
         deadline = self._clock.monotonic() + within
         return await self._orders.place(lambda: self._obeying.refill(deadline))
 
-    async def forget(self, *, revoked: bool = False) -> None:
-        """Erases the pair. `revoked`: its refresh token is remembered as dead. Raises PairStoreFailure where it cannot be erased."""
-        await self._orders.place(lambda: self._obeying.forget(revoked))
+    async def logout(self) -> LoggedOut:
+        """Revokes the pair where the provider can, and erases it. CommandFailure where there is none, PairStoreFailure where it cannot be erased."""
+        return await self._orders.place(self._obeying.logout)
 
     # ---- its life --------------------------------------------------------------------------------------------------------
 

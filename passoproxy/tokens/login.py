@@ -1,4 +1,4 @@
-"""A person authorises passoproxy: the ticket that sends them to the provider, the redirect that comes back, and giving it all up.
+"""A person authorises passoproxy: the ticket that sends them to the provider, and the redirect that comes back.
 
 The pair that comes of it goes to the keeper, which alone writes it. Cookies and pages are the admin listener's business.
 """
@@ -13,7 +13,7 @@ from typing import Protocol
 from passoproxy.core.oauth.grants import Callback, authorization_url, equal, read_callback, spoken
 from passoproxy.core.oauth.replies import Misconfigured
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.errors import CommandFailure, PairStoreFailure, PassoproxyError, PersonNeeded, ServiceUnreachable
+from passoproxy.errors import CommandFailure, PassoproxyError, PersonNeeded, ServiceUnreachable
 from passoproxy.ports import Clock, RawAnswer
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.orders import first_of
@@ -26,7 +26,6 @@ MOST_TICKETS = 64
 """So many logins may be open at once; the oldest gives way."""
 
 EXCHANGE_TIMEOUT = 60.0
-REVOCATION_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,6 @@ class PairTaker(Protocol):
     def limit_login_pending(self, until: float) -> None: ...
     def snapshot(self) -> TokenSnapshot: ...
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
-    async def export(self) -> dict[str, object]: ...
-    async def forget(self, *, revoked: bool = False) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -140,37 +137,6 @@ class Logins:
     def release(self) -> None:
         """Lets everybody go who waits for a login: the process ends, and they would hold it up."""
         self._leaving.set()
-
-    async def logout(self) -> str:
-        """Revokes the pair where the provider can, and has it erased in any case; says what came of it.
-
-        PersonNeeded where there is none; PairStoreFailure, which says whether it is revoked, where it cannot be erased.
-        """
-        document = await self._keeper.export()
-        if self._keeper.snapshot().handed_over_at is not None:
-            await self._keeper.forget()
-            return "erased here, and not revoked: it was handed over, and whoever has it goes on with it"
-        revoked, said = await self._revoked(document)
-        try:
-            await self._keeper.forget(revoked=revoked)
-        except PairStoreFailure as fault:
-            done = "revoked at the provider, but not erased here" if revoked else "neither revoked nor erased here"
-            raise PairStoreFailure(f"the pair is {done}: {fault}; then run 'passoproxy logout' again") from fault
-        return said
-
-    async def _revoked(self, document: dict[str, object]) -> tuple[bool, str]:
-        if not self._asking.provider.revocation_url:
-            return (
-                False,
-                "erased here; the provider has no revocation endpoint (oauth.revocation_url) and may go on accepting it",
-            )
-        said, revoked = "revoked at the provider and erased here", True
-        for name in ("refresh_token", "access_token"):
-            token = document.get(name)
-            failure = await self._asking.revoke(token, name, REVOCATION_TIMEOUT) if isinstance(token, str) else None
-            if failure is not None:
-                said, revoked = f"erased here, but not revoked at the provider: {failure.reason}", False
-        return revoked, said
 
     async def _exchanged(self, callback: Callback, ticket: _Open) -> TokenSnapshot:
         if callback.error:

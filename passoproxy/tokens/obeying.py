@@ -1,4 +1,4 @@
-"""What the orders come to that others place with the keeper: refresh, install, forget, and the 401 of the origin.
+"""What the orders come to that others place with the keeper: refresh, install, hand over, log out, and the 401 of the origin.
 
 Done one after the other by the keeper's task only.
 """
@@ -12,13 +12,14 @@ from passoproxy.core.events import Warned
 from passoproxy.core.oauth.chain import Chain, Happening, has_ended
 from passoproxy.core.oauth.notes import hand_over, handed_over, lasting, not_handed_over, taken_back, was_refused
 from passoproxy.core.oauth.pair import Bearer, Pair
-from passoproxy.core.oauth.replies import Dead, Misconfigured
+from passoproxy.core.oauth.replies import Dead, Lost, Misconfigured, Unsent
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import is_worth_filling
 from passoproxy.core.oauth.transaction import Intent, digest, remembered
 from passoproxy.errors import CannotCreate, CommandFailure, PairStoreFailure, PersonNeeded
-from passoproxy.ports import ChainRecord, Clock, Observer, RawAnswer
+from passoproxy.ports import ChainRecord, Clock, LoggedOut, Observer, RawAnswer
+from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.holding import Holding
 from passoproxy.tokens.refreshing import Granted, Refreshing
 from passoproxy.tokens.renewing import Renewing
@@ -30,6 +31,11 @@ REFUSAL_SPACING = 300.0
 
 LEAST_TIME = 3.0
 """With fewer seconds left before a stop no refresh is begun: an answer that comes too late is a lost one."""
+
+REVOCATION_TIMEOUT = 10.0
+"""Seconds that the provider has to revoke one token."""
+
+REVOKED = "revoked at the provider and erased here"
 
 AGAIN = "this pair was here before: a refresh with it was sent, and its answer was lost"
 
@@ -46,6 +52,7 @@ class Obeying:
 
     def __init__(
         self,
+        asking: Asking,
         holding: Holding,
         saving: Saving,
         refreshing: Refreshing,
@@ -55,6 +62,7 @@ class Obeying:
         observe: Observer,
         withdrawn: Withdrawn,
     ) -> None:
+        self._asking = asking
         self._holding = holding
         self._saving = saving
         self._refreshing = refreshing
@@ -200,17 +208,49 @@ class Obeying:
             shown = self._holding.snapshot()
         return shown
 
-    async def forget(self, revoked: bool) -> None:
-        """The pair is erased; a revoked refresh token is remembered as dead."""
+    async def logout(self) -> LoggedOut:
+        """The newest pair is revoked where the provider can, and erased in any case; a revoked refresh token is remembered as dead.
+
+        CommandFailure where there is no pair; PairStoreFailure, which says whether it is revoked, where it cannot be erased.
+        """
         holding, pair = self._holding, self._holding.newest
+        if pair is None:
+            raise CommandFailure(f"there is nothing to log out from: {holding.snapshot().reason}")
+        done = LoggedOut(await self._revoked(pair), holding.partition)
         spent = holding.record.spent
-        if revoked and pair and pair.refresh_token:
+        if done.revocation.startswith(REVOKED) and pair.refresh_token:
             spent = remembered(spent, digest(pair.refresh_token))
         record = ChainRecord(spent=spent, extra=lasting(holding.record.extra))
-        await self._saving.erase(record)
+        try:
+            await self._saving.erase(record)
+        except PairStoreFailure as fault:
+            what = "revoked at the provider, but not" if done.revocation.startswith(REVOKED) else "neither revoked nor"
+            text = f"the pair is {what} erased here: {fault}; then run 'passoproxy logout' again"
+            raise PairStoreFailure(text) from fault
         holding.record = record
         holding.drop()
         self._renewing.plan()
+        return done
+
+    async def _revoked(self, pair: Pair) -> str:
+        """What became of `pair` at the provider: REVOKED, or why not."""
+        if self._holding.away is not None:
+            return "erased here, and not revoked: it was handed over, and whoever has it goes on with it"
+        if not self._asking.provider.revocation_url:
+            return (
+                "erased here; the provider has no revocation endpoint (oauth.revocation_url) and may go on accepting it"
+            )
+        failed = None
+        for name, token in (("refresh_token", pair.refresh_token), ("access_token", pair.access_token)):
+            failure = await self._asking.revoke(token, name, REVOCATION_TIMEOUT) if token is not None else None
+            failed = failed or failure
+            if isinstance(failure, Unsent | Lost):
+                break  # the provider is away, and would be for the other one too
+        if failed is not None:
+            return f"erased here, but not revoked at the provider: {failed.reason}"
+        if self._holding.record.intent is not None:
+            return f"{REVOKED}; a refresh's answer was lost before, and a pair that nobody has seen may live on there"
+        return REVOKED
 
     def newer_than(self, refused: Bearer) -> Bearer | None:
         """The bearer in use, where it is newer than `refused`."""

@@ -25,7 +25,7 @@ from passoproxy.errors import (
     TokenUnavailable,
     UsageFailure,
 )
-from passoproxy.ports import Followed, RawAnswer
+from passoproxy.ports import Followed, LoggedOut, RawAnswer
 
 TOLERATED_SKEW = 10.0
 """Seconds that two machines' clocks may be apart, the time on the way included, before that counts."""
@@ -41,9 +41,8 @@ class Obedient(Protocol):
     async def refresh(self, force: bool = False) -> TokenSnapshot: ...
     async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot: ...
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
-    async def export(self) -> dict[str, object]: ...
     async def hand_over(self) -> dict[str, object]: ...
-    async def forget(self, *, revoked: bool = False) -> None: ...
+    async def logout(self) -> LoggedOut: ...
 
 
 async def obey(keeper: Obedient, what: str, document: bytes) -> dict[str, object]:
@@ -55,12 +54,10 @@ async def obey(keeper: Obedient, what: str, document: bytes) -> dict[str, object
             return asdict(await keeper.install(document, "import"))
         case "answer":
             return asdict(await keeper.install_answer(unpacked(document)))
-        case "export":
-            return await keeper.export()
         case "hand_over":
             return await keeper.hand_over()
-        case "forget" | "forget_revoked":
-            await keeper.forget(revoked=what == "forget_revoked")
+        case "logout":
+            return asdict(await keeper.logout())
         case "login_pending":
             keeper.set_login_pending(*_login(document))
         case _:

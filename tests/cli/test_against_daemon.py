@@ -11,6 +11,7 @@ import pytest
 from passoproxy.cli.handle import Remote
 from passoproxy.cli.status import _processes
 from passoproxy.core.events import OriginFailed, Warned
+from passoproxy.core.oauth.importing import document_of
 from passoproxy.errors import CommandFailure
 from tests.cli.conftest import Beside, Run
 from tests.whole import CONTENT, Running
@@ -138,7 +139,7 @@ def test_token_export_and_import(run: Run, at: list[str], it: Running, shared: B
     assert (kept.code, "takes this one back" in kept.err) == (77, True)
     assert run("token", "import", *at, text=pair.out).out.startswith("imported; ")
     assert run("token", "refresh", *at, "--json").json["chain"] == "healthy"
-    own = json.dumps(shared.do(it.wired.keeper.export()))
+    own = json.dumps(document_of(it.wired.keeper._held._holding.newest))
     file = tmp_path / "pair.json"
     file.write_text(own)
     assert run("token", "import", str(file), *at, "--json").json["access"] == "valid"

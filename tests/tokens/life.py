@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from passoproxy.core.oauth.importing import document_of
 from passoproxy.core.oauth.terms import Client, Provider, Terms
 from passoproxy.ports import TokenEndpoint
 from passoproxy.tokens.asking import Asking
@@ -103,6 +104,12 @@ class Life:
     def document(self, **words: object) -> bytes:
         issued = {**self.rotating.issue(), "obtained_at": self.clock.wall(), **words}
         return json.dumps({name: value for name, value in issued.items() if value is not None}).encode()
+
+    def held(self) -> dict[str, object]:
+        """The newest pair, as a document of `token import`."""
+        pair = self.keeper._holding.newest
+        assert pair is not None
+        return document_of(pair)
 
     def having(self, **changes: object) -> Life:
         """Other terms from the next start on."""

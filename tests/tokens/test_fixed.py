@@ -49,7 +49,7 @@ async def test_a_static_token_is_used_as_it_is():
         "static",
         "",
     )
-    assert await keeper.export() == {"access_token": "token-1", "token_type": "Bearer"}
+    assert await keeper.hand_over() == {"access_token": "token-1", "token_type": "Bearer"}
     assert len(observer.of(ChainChanged)) == 1
     assert "token-1" not in repr(observer.events)
     keeper.add_login_pending(1e12)
@@ -97,7 +97,7 @@ async def test_a_token_that_cannot_be_used_is_told_and_the_last_one_serves_on(te
 
 async def test_nothing_can_be_done_to_it():
     keeper, _, _, _ = await opened("x")
-    for order in (keeper.refresh(True), keeper.install(b"{}"), keeper.install_answer(RawAnswer(b"")), keeper.forget()):
+    for order in (keeper.refresh(True), keeper.install(b"{}"), keeper.install_answer(RawAnswer(b"")), keeper.logout()):
         with pytest.raises(CommandFailure, match="static"):
             await order
 

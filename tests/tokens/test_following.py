@@ -21,7 +21,7 @@ from passoproxy.errors import (
     ServiceUnreachable,
     TokenUnavailable,
 )
-from passoproxy.ports import Followed, RawAnswer
+from passoproxy.ports import Followed, LoggedOut, RawAnswer
 from passoproxy.tokens.following import ALONE, ARRIVAL, FIRST_WORD, Follower
 from passoproxy.tokens.keeper import CALLER_PATIENCE
 from tests.fakes import FakeClock, RememberingObserver, settle
@@ -256,14 +256,12 @@ async def test_orders_are_passed_on_and_answered_when_they_are_in_use_here() -> 
         await it.follower.refresh(force=True)
         await it.follower.install(b"{}")
         await it.follower.install_answer(RawAnswer(b"{}"))
-        it.owner.answers = [{"access_token": "a"}, {}, {}, {"access_token": "b"}]
-        assert await it.follower.export() == {"access_token": "a"}
-        await it.follower.forget()
-        await it.follower.forget(revoked=True)
+        it.owner.answers = [{"revocation": "erased here", "partition": "p"}, {"access_token": "b"}]
+        assert await it.follower.logout() == LoggedOut("erased here", "p")
         assert await it.follower.hand_over() == {"access_token": "b"}
         assert await it.follower.refill(10) is False  # whoever owns the pair goes on with it
         assert [what for what, _ in it.owner.orders] == [
-            "refresh", "refresh_force", "import", "answer", "export", "forget", "forget_revoked", "hand_over",
+            "refresh", "refresh_force", "import", "answer", "logout", "hand_over",
         ]  # fmt: skip
         it.owner.answers = [PersonNeeded("log in"), GONE]
         with pytest.raises(PersonNeeded):

@@ -23,7 +23,6 @@ from passoproxy.errors import (
     CannotCreate,
     CommandFailure,
     ConfigurationError,
-    PairStoreFailure,
     PairStoreOwned,
     PassoproxyError,
     PersonNeeded,
@@ -419,17 +418,17 @@ async def test_nothing_to_refresh_or_export(life):
     with pytest.raises(PersonNeeded, match="login"):
         await keeper.refresh()
     with pytest.raises(PersonNeeded, match="no pair"):
-        await keeper.export()
+        await keeper.hand_over()
 
 
 async def test_export_and_import_give_the_same_pair(life):
     keeper = await life.started_with_pair(scope="a b")
-    document = await keeper.export()
+    document = life.held()
     assert set(document) == {"access_token", "token_type", "expires_in", "refresh_token", "scope", "obtained_at"}
     await life.clock.advance(100)
     shown = await keeper.install(json.dumps(document).encode())
     assert shown.access_until == document["obtained_at"] + 3600
-    assert (await keeper.export()) == document
+    assert life.held() == document
 
 
 @pytest.mark.parametrize("document", [b"", b"no json", b"[]", b"{}", b'{"access_token": ""}', b'{"access_token": 1}'])
@@ -443,7 +442,7 @@ async def test_an_import_that_is_no_pair_is_refused_and_changes_nothing(life, do
 
 async def test_an_imported_pair_that_is_known_to_be_spent_is_dead_at_once(life):
     keeper = await life.started_with_pair()
-    old = await keeper.export()
+    old = life.held()
     await keeper.refresh()
     shown = await keeper.install(json.dumps(old).encode())
     assert (shown.access, shown.chain) == ("valid", "dead")
@@ -457,7 +456,7 @@ async def test_importing_the_same_pair_again_gives_no_further_replay(life, polic
     life.having(lost_answer_replay=policy)
     life.rotating.faults, life.rotating.replays = ["lost"] * 2, 3
     keeper = await life.started_with_pair()
-    same = json.dumps(await keeper.export()).encode()
+    same = json.dumps(life.held()).encode()
     await life.clock.advance(1442)
     await life.clock.advance(9)
     assert len(life.rotating.bodies) == presented
@@ -470,21 +469,6 @@ async def test_importing_the_same_pair_again_gives_no_further_replay(life, polic
     await life.clock.advance(2100)
     assert len(life.rotating.bodies) == presented
     assert (await keeper.install(life.document())).chain == "healthy"  # another pair has nothing to do with it
-
-
-async def test_forgetting_erases_and_a_revoked_token_is_remembered(life):
-    keeper = await life.started_with_pair()
-    document = json.dumps(await keeper.export()).encode()
-    await keeper.forget(revoked=True)
-    assert keeper.current() is None
-    assert life.store.generations == {}
-    assert (keeper.snapshot().access, keeper.snapshot().chain, keeper.snapshot().runway_seconds) == ("none", "none", 0)
-    assert (await keeper.install(document)).chain == "dead"
-    await keeper.forget()
-    await keeper.forget()
-    life.store.failing = {"erase"}
-    with pytest.raises(PairStoreFailure):
-        await keeper.forget()
 
 
 async def test_the_partition_survives_rotation_and_restart_but_no_unknown_login(life):
@@ -774,7 +758,7 @@ async def test_client_credentials_are_asked_for_again_until_they_come(life):
         await keeper.bearer()
     await life.clock.advance(200)
     assert keeper.current() is not None
-    await keeper.forget()
+    await keeper.logout()
     await life.clock.advance(2)
     assert keeper.current() is not None
 

@@ -1,4 +1,4 @@
-"""Logins: state once, ten minutes, bound; the exchange; what goes wrong in a person's words; logout."""
+"""Logins: state once, ten minutes, bound; the exchange; what goes wrong in a person's words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from passoproxy.core.oauth.terms import Provider
 from passoproxy.errors import (
     CommandFailure,
     ConfigurationError,
-    PairStoreFailure,
     PersonNeeded,
     ServiceUnreachable,
     TokenAnswerLost,
@@ -248,53 +247,6 @@ async def test_nobody_can_log_in_without_an_authorization_url():
     async with Scene(provider=Provider(token_url="https://p/t")) as scene:
         with pytest.raises(CommandFailure, match="authorization_url"):
             scene.logins.begin()
-
-
-REVOKING = Provider(token_url="https://p/t", authorization_url="https://p/a", revocation_url="https://p/revoke")
-
-
-async def test_logout_revokes_both_tokens_and_erases():
-    async with Scene(reply(200, b""), reply(200, b""), provider=REVOKING) as scene:
-        await scene.life.keeper.install(json.dumps(GOOD).encode())
-        assert "revoked" in await scene.logins.logout()
-        assert [request.url for request in scene.endpoint.seen] == ["https://p/revoke"] * 2
-        assert b"token=def-a&token_type_hint=refresh_token" in scene.endpoint.seen[0].body
-        assert scene.life.keeper.current() is None
-        assert (await scene.life.keeper.install(json.dumps(GOOD).encode())).chain == "dead"
-
-
-async def test_logout_erases_even_where_the_provider_is_away():
-    async with Scene(reply(503), provider=REVOKING) as scene:
-        await scene.life.keeper.install(json.dumps({"access_token": "a"}).encode())
-        assert "not revoked" in await scene.logins.logout()
-        assert scene.life.keeper.current() is None
-
-
-@pytest.mark.parametrize(
-    ("answers", "said"),
-    [
-        ([reply(200, b"")] * 4, "revoked at the provider, but not erased here"),
-        ([reply(503)] * 4, "neither revoked nor"),
-    ],
-)
-async def test_logout_says_what_is_done_where_the_pair_cannot_be_erased(answers: list[TokenReply], said: str):
-    async with Scene(*answers, provider=REVOKING) as scene:
-        await scene.life.keeper.install(json.dumps(GOOD).encode())
-        scene.life.store.failing = {"save_record", "erase"}
-        with pytest.raises(PairStoreFailure, match=f"{said}.*then run 'passoproxy logout' again"):
-            await scene.logins.logout()
-        assert scene.life.keeper.current() is not None
-        scene.life.store.failing = set()
-        await scene.logins.logout()
-        assert scene.life.keeper.current() is None
-
-
-async def test_logout_without_a_revocation_endpoint_and_without_a_pair():
-    async with Scene() as scene:
-        with pytest.raises(PersonNeeded):
-            await scene.logins.logout()
-        await scene.life.keeper.install(json.dumps(GOOD).encode())
-        assert "no revocation endpoint" in await scene.logins.logout()
 
 
 async def test_a_login_that_came_to_nothing_is_open_no_more():

@@ -182,7 +182,7 @@ async def test_an_odd_answer_loses_nothing_that_can_be_kept(odd: Odd) -> None:
     async with scripted() as provider:
         life = life_with(provider)
         keeper = await life.started_with_pair()
-        old = (await keeper.export())["refresh_token"]
+        old = life.held()["refresh_token"]
         provider.script.append(odd.raw.replace(b"{date}", _date(life.clock.wall() + 40)))
         await refreshed(life)
         assert len(provider.seen) == 1
@@ -190,7 +190,7 @@ async def test_an_odd_answer_loses_nothing_that_can_be_kept(odd: Odd) -> None:
         bearer = keeper.current()
         assert bearer is not None, "a valid access token is never taken away"
         if odd.end == "renewed":
-            pair = await keeper.export()
+            pair = life.held()
             assert bearer.token == "access-new"
             assert pair["refresh_token"] == (old if odd.refresh == "old" else odd.refresh)
             assert pair["expires_in"] == odd.lifetime
@@ -198,7 +198,7 @@ async def test_an_odd_answer_loses_nothing_that_can_be_kept(odd: Odd) -> None:
             assert (digest(str(old)) in holding.record.spent) == (odd.refresh != "old")
         else:
             assert bearer.token == "access-1"
-            assert (await keeper.export())["refresh_token"] == old
+            assert life.held()["refresh_token"] == old
             assert shown.chain == {"kept": "retrying", "lost": "unknown", "dead": "dead"}[odd.end]
             assert odd.said in shown.last_error, shown.last_error
             assert str(old) not in shown.last_error

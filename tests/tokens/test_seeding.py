@@ -56,7 +56,7 @@ async def test_a_spent_seed_is_named_and_never_presented_again(life, renewed):
     keeper = await life.start()
     if renewed:
         await life.clock.advance(1450)
-    await keeper.forget()
+    await keeper.logout()
     await life.stop()
     sent = len(life.rotating.bodies)
     keeper = await life.start()
@@ -76,7 +76,7 @@ async def test_a_pair_that_was_imported_and_renewed_is_known_as_a_seed_too(life)
     keeper = await life.start()
     await keeper.install(life.document_read)
     await life.clock.advance(1450)
-    await keeper.forget()
+    await keeper.logout()
     await life.stop()
     life.seed = seed
     assert (await life.start()).current() is None
@@ -92,7 +92,7 @@ async def test_a_crash_between_pair_and_record_forgets_nothing(life):
     assert life.store.generations[1].source == "seed"
     assert life.store.record.extra == ()
     keeper = await life.start()
-    await keeper.forget()
+    await keeper.logout()
     await life.stop()
     assert (await life.start()).current() is None
     assert codes(life) == ["seed_spent"]
@@ -125,7 +125,7 @@ async def test_a_seed_without_a_refresh_token(life):
     life.document_read = life.document(refresh_token=None)
     keeper = await life.start()
     assert keeper.snapshot().chain == "none"
-    await keeper.forget()
+    await keeper.logout()
     await life.stop()
     assert (await life.start()).current() is None
     assert codes(life) == ["seed_spent"]

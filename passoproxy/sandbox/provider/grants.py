@@ -167,9 +167,9 @@ class Grants:
             chain.revoked_at = self._clock()
 
     def revoke(self, text: str) -> None:
-        """RFC 7009: a refresh token takes its chain with it, an access token only itself; what is unknown is ignored."""
+        """RFC 7009: a refresh token takes its chain with it, an access token only itself; what is unknown or counts no more is ignored."""
         token = self._shelf.of_any_kind(fingerprint(text))
-        if token is None:
+        if token is None or not token.usable(self._clock()):
             return
         if token.kind == "refresh":
             self.withdraw(token.chain)

@@ -18,7 +18,7 @@ from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import AuthorizationRequired, PairStoreFailure, PairStoreOwned, PersonNeeded, UsageFailure
 from passoproxy.host.clock import SystemClock
-from passoproxy.ports import Followed, RawAnswer
+from passoproxy.ports import Followed, LoggedOut, RawAnswer
 from passoproxy.stores.pair import fleet as fleets
 from passoproxy.stores.pair.cipher import key_of
 from passoproxy.stores.pair.directory import DirectoryPairStore
@@ -90,14 +90,11 @@ class FakeHolder:
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
         return self.snapshot()
 
-    async def export(self) -> dict[str, object]:
-        return {"refresh_token": "def-1"}
-
     async def hand_over(self) -> dict[str, object]:
         return {"refresh_token": "def-1"}
 
-    async def forget(self, *, revoked: bool = False) -> None:
-        self.taken.append(revoked)
+    async def logout(self) -> LoggedOut:
+        return LoggedOut("erased here", "p")
 
 
 class Side:
@@ -237,7 +234,7 @@ async def test_a_401_and_orders_go_to_the_holder(sides):
         assert await b.owner.renewed(1) == 2
         told = await b.owner.order("refresh_force")
         assert (told["generation"], holder.taken) == (2, [True])
-        assert (await b.owner.order("export"))["refresh_token"] == "def-1"
+        assert (await b.owner.order("logout")) == {"revocation": "erased here", "partition": "p"}
         await b.owner.order("import", b"\x00document")
         assert holder.taken[-1] == b"\x00document"
         await b.owner.order("login_pending", json.dumps({"until": 5.0, "by": "b"}).encode())
