@@ -16,10 +16,11 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import RequestHead
+from passoproxy.core.http.targets import parse_target
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.warnings import Level, deadline, outlook
-from passoproxy.errors import CommandFailure, PassoproxyError, UsageFailure
+from passoproxy.errors import BadRequest, CommandFailure, PassoproxyError, UsageFailure
 from passoproxy.ports import Clock, EntryStore, Followed, LoggedOut, Observer, RawAnswer, StoreStats
 from passoproxy.proxy.explanation import Explanation
 from passoproxy.tokens import passing
@@ -314,12 +315,22 @@ class Control:
             data = chosen.get("data")
             return Selector(target=target, key=None if data is None else self._key("POST", target, str(data).encode()))
         if "prefix" in named:
-            return Selector(prefix=self.target_of(str(named["prefix"])))
+            return Selector(prefix=self._target_like(str(named["prefix"])))
         given = {name: str(value) for name, value in named.items()}
         return Selector(route=given.get("route"), tag=given.get("tag"))
 
     def target_of(self, url: str) -> str:
-        """Path and query of a URL with the proxy's or the origin's authority, or of a path. Raises UsageFailure for another's."""
+        """Path and query of a URL with the proxy's or the origin's authority, or of a path. Raises UsageFailure for another's, and for
+        what the proxy takes for no target."""
+        target = self._target_like(url)
+        try:
+            parse_target("GET", target)
+        except BadRequest as fault:
+            raise UsageFailure(f"{url!r}: {fault.detail}") from fault
+        return target
+
+    def _target_like(self, url: str) -> str:
+        """The same of a URL that may end anywhere."""
         if url.startswith("/") and not url.startswith("//"):
             return url.partition("#")[0]
         try:

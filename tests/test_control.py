@@ -338,6 +338,12 @@ def test_targets(stand: Stand, url: str, target: str) -> None:
     assert stand.control.target_of(url) == target
 
 
+@pytest.mark.parametrize(("url", "named"), [("/a b", "a space"), ("/a\r\nX: y", "0x0D"), (f"{ORIGIN}/ä", "%C3%A4")])
+def test_what_may_not_stand_in_a_target_is_named(stand: Stand, url: str, named: str) -> None:
+    with pytest.raises(UsageFailure, match=f"{named} may not stand in the path|write {named} for it"):
+        stand.control.target_of(url)
+
+
 @pytest.mark.parametrize("url", ["", "a/b", "//api.example.com/a", "https:///a", "http://[::1", "mailto:x"])
 def test_what_is_no_url(stand: Stand, url: str) -> None:
     with pytest.raises(UsageFailure, match="neither a path"):

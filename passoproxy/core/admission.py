@@ -66,14 +66,26 @@ class KeyHolder:
 class Admission:
     """A policy made ready for asking; immutable, apart from verdicts on paths that it remembers. `pages` is what `cross_origin` asks for."""
 
-    __slots__ = ("_allowed", "_allowed_hosts", "_denied", "_methods", "_remembered_path", "pages", "policy")
+    __slots__ = (
+        "_allowed",
+        "_allowed_hosts",
+        "_allowed_once",
+        "_allows_all",
+        "_denied",
+        "_methods",
+        "_remembered_path",
+        "pages",
+        "policy",
+    )
 
     def __init__(self, policy: AdmissionPolicy) -> None:
         """Raises ValueError where a path pattern does not begin with a slash or a host is none."""
         self.policy = policy
         self._allowed_hosts = frozenset(_listed_host(entry) for entry in policy.allowed_hosts)
-        self._denied = tuple(compile_pattern(text, ignore_case=True) for text in policy.deny_paths)
-        self._allowed = tuple(compile_pattern(text) for text in policy.allow_paths)
+        self._denied = _patterns_for_readings(policy.deny_paths)
+        self._allowed = _patterns_for_readings(policy.allow_paths)
+        self._allowed_once = tuple(compile_pattern(text) for text in policy.allow_paths)
+        self._allows_all = "/**" in policy.allow_paths
         self._methods = frozenset(policy.allow_methods) - {"CONNECT"}
         self.pages = CrossOriginPolicy(
             frozenset(origin.lower().rstrip("/") for origin in policy.allowed_origins), policy.allow_methods
@@ -129,22 +141,24 @@ class Admission:
             self.method(method.strip().upper())
 
     def path(self, head: RequestHead) -> None:
-        """Raises PathNotAllowed where deny_paths forbid a reading of the path, or no allow_paths matches it."""
+        """Raises PathNotAllowed where deny_paths forbid a reading of the path, or one of its readings is in no allow_paths."""
         path = head.path
         fault = self._remembered_path(path) if len(path) <= _LONGEST_REMEMBERED else self._path_fault(path)
         if fault:
             raise PathNotAllowed(fault)
 
     def _path_fault(self, path: str) -> str:
-        if not _any_matches(self._allowed, decoded_once(path)):
+        if not _any_matches(self._allowed_once, decoded_once(path)):
             return "no pattern of upstream.allow_paths matches this path"
-        if not self._denied:
+        if self._allows_all and not self._denied:
             return ""
         found = readings(path)
         if found is None:
-            return "this path can be read in so many ways that upstream.deny_paths cannot be held against it"
+            return "this path can be read in so many ways that upstream.allow_paths and deny_paths cannot be held against it"
         if any(_any_matches(self._denied, reading) for reading in found):
             return "upstream.deny_paths forbids this path"
+        if not self._allows_all and not all(_any_matches(self._allowed, reading) for reading in found):
+            return "this path can be read as one that no pattern of upstream.allow_paths matches"
         return ""
 
 
@@ -154,6 +168,18 @@ def _listed_host(entry: str) -> Authority:
     if authority is None:
         raise ValueError(f"server.allowed_hosts: {entry!r} is neither a host nor host:port")
     return authority
+
+
+def _patterns_for_readings(texts: Iterable[str]) -> tuple[Pattern, ...]:
+    """The patterns as `readings` writes paths, so that one with a slash at its end, or with an escape, still matches."""
+    patterns: list[Pattern] = []
+    for text in texts:
+        compile_pattern(text)  # names one that does not begin with a slash
+        found = readings(text, scripts=False)
+        if found is None:
+            raise ValueError(f"path pattern {text!r} can be read in too many ways; write it without escapes")
+        patterns += [compile_pattern(reading, ignore_case=True) for reading in found]
+    return tuple(patterns)
 
 
 def _any_matches(patterns: tuple[Pattern, ...], path: str) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 
 from passoproxy.core.http.grammar import is_token
 from passoproxy.core.http.messages import RequestHead, fields_of
-from passoproxy.core.http.targets import parse_target
-from passoproxy.errors import BadRequest, UsageFailure
+from passoproxy.errors import UsageFailure
 from passoproxy.upkeep.filling import Order
 
 _MEMBERS = frozenset({"url", "method", "headers", "data", "body", "number"})
@@ -17,7 +16,7 @@ _MEMBERS = frozenset({"url", "method", "headers", "data", "body", "number"})
 def order_of(described: object, target_of: Callable[[str], str], authority: str, number: int = 0) -> Order:
     """The request that is described: a URL or a path, or `{url, method, headers, body}` (`data` is another word for `body`).
 
-    `target_of` gives path and query of a URL. A `body` that is no text is sent as JSON. Raises UsageFailure saying what is wrong.
+    `target_of` gives path and query of a URL, or raises UsageFailure. A `body` that is no text is sent as JSON. Raises UsageFailure saying what is wrong.
     """
     described = {"url": described} if isinstance(described, str) else described
     if not isinstance(described, Mapping):
@@ -34,12 +33,7 @@ def order_of(described: object, target_of: Callable[[str], str], authority: str,
     fields = _fields_of(described.get("headers"))
     if is_json and not any(name.lower() == "content-type" for name, _ in fields):
         fields.append(("Content-Type", "application/json"))
-    target = target_of(url)
-    try:
-        parse_target(method.upper(), target)
-    except BadRequest as fault:
-        raise UsageFailure(f"{url!r}: {fault.detail}") from fault
-    head = RequestHead(method.upper(), target, fields_of(fields), authority)
+    head = RequestHead(method.upper(), target_of(url), fields_of(fields), authority)
     return Order(number, url, head, body or b"")
 
 

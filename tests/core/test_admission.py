@@ -200,6 +200,7 @@ DENIED = [
     "/__internal%00", "/__internal%00.png", "/__int%00ernal", "/__internal%23x", "/__internal%3fx", "/__internal%20", "/__internal%09/x",
     "/%c0%af__internal", "/a/%c0%ae%c0%ae/__internal", "/a%c1%9c..%c1%9c__internal", "/%e0%80%af__internal", "/%25u005f_internal", "/a%3f/../__internal",
     "/a%23/../__internal/x", "/%" + "25" * 200 + "5f_internal", "/__internal/../__internal", "/__internal/%2e%2e/../__internal",
+    "/__internal/../a", "/index.php/__internal", "/x/index%2ephp/__internal/x", "/index.php__internal/x",
 ]  # fmt: skip
 
 
@@ -223,8 +224,9 @@ def test_there_are_as_many_spellings_as_promised() -> None:
         "/a__internal",
         "/a/__internal",
         "/__internal_",
-        "/__internal/../a",
         "/a%2fb",
+        "/__internal.php",
+        "/index.php",
         "/%5f",
         "/a;b=__internal",
         "/ä%c3%a4",
@@ -237,20 +239,44 @@ def test_other_paths_are_not(path: str) -> None:
     OPEN.path(asking(target=path))
 
 
-def test_a_path_of_too_many_readings_is_denied_only_where_something_is_denied() -> None:
+def test_a_path_of_too_many_readings_is_refused_only_where_some_path_is() -> None:
     tangled = asking(target="/" + "%2e%2e/a/" * 100)
-    with pytest.raises(PathNotAllowed, match="so many ways"):
-        OPEN.path(tangled)
+    for policy in (AdmissionPolicy(), AdmissionPolicy(deny_paths=(), allow_paths=("/**/a/**",))):
+        with pytest.raises(PathNotAllowed, match="so many ways"):
+            Admission(policy).path(tangled)
     Admission(AdmissionPolicy(deny_paths=())).path(tangled)
 
 
-def test_allowed_paths_are_read_decoded_once() -> None:
+def test_allowed_paths_match_decoded_once_and_in_every_reading() -> None:
     admission = Admission(AdmissionPolicy(allow_paths=("/api/**",), deny_paths=()))
-    for target in ("/api", "/api/x", "/%61pi/x", "/api%2Fx?y"):
+    for target in ("/api", "/api/x", "/%61pi/x", "/api%2Fx?y", "/api/X", "/api//x", "/api/a/../x", "/api/;a"):
         admission.path(asking(target=target))
-    for target in ("/", "/API", "/%2561pi", "/apis", "/x/../api", "*"):
+    for target in (
+        "/",
+        "/API",
+        "/%2561pi",
+        "/apis",
+        "/x/../api",
+        "*",
+        "/api/../x",
+        "/api/a/%252e%252e/..",
+        "/api/a.php/x",
+    ):
         with pytest.raises(PathNotAllowed):
             admission.path(asking(target=target))
+
+
+def test_a_pattern_is_read_as_the_path_is() -> None:
+    admission = Admission(
+        AdmissionPolicy(allow_paths=("/a/", "/b//c", "/index.php/**"), deny_paths=("/D%65/", "/x.php/y"))
+    )
+    for target in ("/a/", "/b//c", "/index.php"):
+        admission.path(asking(target=target))
+    for target in ("/a", "/b/c", "/de", "/de/", "/index.php/x"):
+        with pytest.raises(PathNotAllowed):
+            admission.path(asking(target=target))
+    with pytest.raises(ValueError, match="too many ways"):
+        Admission(AdmissionPolicy(deny_paths=("/a%2fb" * 300,)))
 
 
 def test_a_verdict_on_a_long_path_is_the_same() -> None:

@@ -1,74 +1,99 @@
-"""Every path that someone behind the proxy could take a path for, so that a denial holds under each disguise.
+"""Every path that a server behind the proxy could take a path for, so that a rule holds under each disguise.
 
-Servers differ in what they decode, how often, and when they resolve dot segments; a filter that knows one reading is passed by
-in another. Which paths are denied is left to `core.admission`.
+Servers differ in what they decode, how often, when they resolve dot segments, and where a script's path ends; a filter that knows one
+reading is passed by in another. Which paths are allowed or denied is left to `core.admission`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import chain
 
 from passoproxy.core.http.patterns import decoded_once
 
 # Escapes nested deeper, or dot segments that can be read in more ways, are nobody's honest path.
 _MOST_ROUNDS = 16
-_MOST_READINGS = 64
-
+_MOST_READINGS = 16
 _MOST_SEGMENTS = 256
+_MOST_SCRIPTS = 4
 
-_UNUSUAL = re.compile(r"[%;\\\s]|\.\.")
+_UNUSUAL = re.compile(r"[%;\\\s]|\.\.|\.php", re.IGNORECASE)
 _ESCAPE = re.compile("%(?:[0-9A-Fa-f]{2}|[uU][0-9A-Fa-f]{4})")
 _UNICODE_ESCAPE = re.compile("%[uU]([0-9A-Fa-f]{4})")
 _NESTED = re.compile("%(?:25)+(?=[0-9A-Fa-f]{2})")
 _OVERLONG = re.compile(rb"[\xc0\xc1]([\x80-\xbf])|\xe0[\x80\x81]([\x80-\xbf])|\xf0\x80[\x80\x81]([\x80-\xbf])")
 _OVERLONG_BASES = {0xC0: 0x00, 0xC1: 0x40, 0x80: 0x00, 0x81: 0x40}
 _CUT = re.compile("[?#\0]")
+_SCRIPT = re.compile(r"\.php", re.IGNORECASE)
 
 _Stacks = frozenset[tuple[str, ...]]
 
 
-def readings(path: str) -> frozenset[str] | None:
+def readings(path: str, *, scripts: bool = True) -> frozenset[str] | None:
     """The readings of `path` (without its query), lower case; None where it has too many to be meant.
 
     All are decoded again and again (over-long UTF-8 too), with `\\` as `/` and without `;parameters`, NUL, empty and dot segments. They
-    differ where a `..` was disguised (it goes up for one server and is a name for the next) and at an encoded `?`, `#` or NUL.
+    differ at a `..` (it goes up for one server and is a name for the next), at an encoded `?`, `#` or NUL, and behind `.php`, where the
+    path that a front controller sees may begin; without `scripts` the last kind is left out.
     """
     if not _UNUSUAL.search(path):
         return frozenset(("/" + "/".join(part for part in path.lower().split("/") if part not in ("", ".")),))
     segments = path.split("/")
-    return _all_readings(segments) if len(segments) <= _MOST_SEGMENTS else None
+    return _all_readings(segments, scripts) if len(segments) <= _MOST_SEGMENTS else None
 
 
-def _all_readings(segments: list[str]) -> frozenset[str] | None:
-    found: set[str] = set()
-    stacks: _Stacks = frozenset({()})
+def _all_readings(segments: list[str], scripts: bool) -> frozenset[str] | None:
+    parts: list[str] = []
     for segment in segments:
         plain = _plain(segment)
         if plain is None:
             return None
-        for part in plain.split("/"):
-            if cut := _CUT.search(part):
-                found |= _joined(_step(stacks, part[: cut.start()], disguised=True))
-            stacks = _step(stacks, part.replace("\0", ""), disguised=part != segment)
+        parts += plain.split("/")
+        if len(parts) > _MOST_SEGMENTS:
+            return None
+    found: frozenset[str] = frozenset()
+    for number, each in enumerate(chain((parts,), _behind_scripts(parts) if scripts else ())):
+        walked = _walked(each) if number <= _MOST_SCRIPTS else None
+        if walked is None:
+            return None
+        found |= walked
+    return found
+
+
+def _behind_scripts(parts: list[str]) -> Iterator[list[str]]:
+    """What is left behind each `.php`: its PATH_INFO, for a front controller that takes what stands before for its own address."""
+    for at, part in enumerate(parts):
+        for script in _SCRIPT.finditer(part):
+            rest = [part[script.end() :], *parts[at + 1 :]]
+            if any(rest):
+                yield rest
+
+
+def _walked(parts: list[str]) -> frozenset[str] | None:
+    found: frozenset[str] = frozenset()
+    stacks: _Stacks = frozenset({()})
+    for part in parts:
+        if cut := _CUT.search(part):
+            found |= _joined(_step(stacks, part[: cut.start()]))
+        stacks = _step(stacks, part.replace("\0", ""))
         if len(stacks) > _MOST_READINGS or len(found) > _MOST_READINGS:
             return None
-    return frozenset(found | _joined(stacks))
+    return found | _joined(stacks)
 
 
-def _step(stacks: _Stacks, part: str, *, disguised: bool) -> _Stacks:
-    name = part.partition(";")[0]
-    stripped = name.strip()
-    if stripped == "..":
-        up = frozenset(stack[:-1] for stack in stacks)
-        # A disguised `..` may be a name to the next server; dropping it there is enough to see what lies below.
-        return up | stacks if disguised or part != ".." else up
-    if stripped in ("", "."):
+def _step(stacks: _Stacks, part: str) -> _Stacks:
+    name = part.partition(";")[0].strip()
+    if name == "..":
+        # A server that does not go up takes it for a name; left out, it shows what lies below that name.
+        return stacks | frozenset(stack[:-1] for stack in stacks)
+    if name in ("", "."):
         return stacks
-    return frozenset((*stack, stripped.lower()) for stack in stacks)
+    return frozenset((*stack, name.lower()) for stack in stacks)
 
 
-def _joined(stacks: _Stacks) -> set[str]:
-    return {"/" + "/".join(stack) for stack in stacks}
+def _joined(stacks: _Stacks) -> frozenset[str]:
+    return frozenset("/" + "/".join(stack) for stack in stacks)
 
 
 def _plain(segment: str) -> str | None:

@@ -17,6 +17,8 @@ HEAD_END = b"\r\n\r\n"
 
 _WORD = WORD_CHARACTERS.encode()
 _REQUEST_LINE = re.compile(rb"([%b]++) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n" % _WORD)
+# The same, with whatever else may stand between the spaces: so that the byte at fault is named.
+_FAULTY_REQUEST_LINE = re.compile(rb"([%b]++) ([^\r\n]+) HTTP/[0-9]\.[0-9]\r\n" % _WORD)
 _FIELD_LINE = rb"[%b]++:[\t\x20-\x7e\x80-\xff]*+\r\n" % _WORD
 _FIELDS = re.compile(rb"(?:%b)*+\r\n" % _FIELD_LINE)
 _FIELD_LINES = re.compile(rb"(?:%b)*+" % _FIELD_LINE)
@@ -46,6 +48,8 @@ def scan_request_line(head: bytes) -> RequestLine:
     """Checks the request line that `head` begins with. Raises BadRequest."""
     found = _REQUEST_LINE.match(head)
     if found is None:
+        if faulty := _FAULTY_REQUEST_LINE.match(head):
+            parse_target(faulty[1].decode("ascii"), faulty[2].decode("utf-8", "surrogateescape"))
         raise BadRequest("the first line is not a request line as RFC 9112 §3 has it (METHOD target HTTP/1.1)")
     method, target, major, minor = found.groups()
     version = (int(major), int(minor))

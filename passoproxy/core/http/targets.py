@@ -1,4 +1,5 @@
-"""Request targets and authorities as they may stand on the wire (RFC 9112 §3.2, RFC 3986); nothing here is re-encoded.
+"""Request targets and authorities as they may stand on the wire (RFC 9112 §3.2, RFC 3986, and what browsers leave as it is in a URL);
+nothing here is re-encoded.
 
 Whether an authority or a path is welcome is `core.admission`'s question; this module only knows whether it is one.
 """
@@ -15,9 +16,9 @@ from passoproxy.errors import BadRequest
 
 _UNRESERVED_AND_SUB = r"A-Za-z0-9\-._~!$&'()*+,;="
 _ESCAPED = "%[0-9A-Fa-f]{2}"
-_PATH_AND_QUERY = re.compile(
-    rf"/(?:[{_UNRESERVED_AND_SUB}:@/]|{_ESCAPED})*+(?:\?(?:[{_UNRESERVED_AND_SUB}:@/?]|{_ESCAPED})*+)?"
-)
+_IN_PATH = rf"(?:[{_UNRESERVED_AND_SUB}:@/\[\]|]|{_ESCAPED})*+"
+_IN_QUERY = rf"(?:[{_UNRESERVED_AND_SUB}:@/?\[\]|{{}}\\^`]|{_ESCAPED})*+"
+_PATH_AND_QUERY = re.compile(rf"/{_IN_PATH}(?:\?{_IN_QUERY})?")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _REGISTERED_NAME = re.compile(rf"(?:[{_UNRESERVED_AND_SUB}]|{_ESCAPED})*+")
 _FUTURE_ADDRESS = re.compile(rf"v[0-9A-Fa-f]+\.[{_UNRESERVED_AND_SUB}:]+", re.IGNORECASE)
@@ -71,7 +72,7 @@ def _remembered_authority(text: str) -> Authority | None:
 
 
 def parse_target(method: str, text: str) -> Target:
-    """The target of a request line. Raises BadRequest for what RFC 9112 §3.2 and RFC 3986 do not allow, a fragment included."""
+    """The target of a request line. Raises BadRequest, which names the first byte that may not stand there, a fragment's `#` included."""
     if text.startswith("/"):
         return Target(_checked(text))
     if method == "CONNECT":
@@ -92,8 +93,26 @@ def parse_target(method: str, text: str) -> Target:
 
 def _checked(path_and_query: str) -> str:
     if _PATH_AND_QUERY.fullmatch(path_and_query) is None:
-        raise BadRequest("the request target holds a character that RFC 3986 does not allow there; percent-encode it")
+        valid = _PATH_AND_QUERY.match(path_and_query)
+        at = valid.end() if valid else 0
+        raise BadRequest(_fault(path_and_query[at], "query" if "?" in path_and_query[:at] else "path"))
     return path_and_query
+
+
+def _fault(character: str, place: str) -> str:
+    raw = character.encode("utf-8", "surrogateescape")
+    named = f"'{character}'" if re.fullmatch("[!-~]", character) else " ".join(f"0x{byte:02X}" for byte in raw)
+    named = "a space" if character == " " else named
+    escaped = "".join(f"%{byte:02X}" for byte in raw)
+    match character:
+        case "#":
+            return (
+                f"{named} begins a fragment, which no server gets; leave it out, or write {escaped} for the character"
+            )
+        case "%":
+            return f"{named} without two hexadecimal digits in the {place} of the request target; write {escaped} for the character"
+        case _:
+            return f"{named} may not stand in the {place} of the request target; write {escaped} for it"
 
 
 def _literal(text: str) -> str | None:

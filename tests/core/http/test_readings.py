@@ -17,7 +17,7 @@ from passoproxy.core.http.readings import readings
         ("/", {"/"}),
         ("/a/B", {"/a/b"}),
         ("//a/./b/", {"/a/b"}),
-        ("/a/../b", {"/b"}),
+        ("/a/../b", {"/b", "/a/b"}),
         ("/../../b", {"/b"}),
         ("/a/%2e%2e/b", {"/b", "/a/b"}),
         ("/a/..;x/b", {"/b", "/a/b"}),
@@ -36,6 +36,12 @@ from passoproxy.core.http.readings import readings
         ("/a%25u002fb", {"/a/b"}),
         ("/%c3%a4", {"/ä"}),
         ("/100%25", {"/100%"}),
+        ("/index.php", {"/index.php"}),
+        ("/index.php/", {"/index.php"}),
+        ("/index.php/a", {"/index.php/a", "/a"}),
+        ("/x/Index%2EPHP/a", {"/x/index.php/a", "/a"}),
+        ("/index.phpa/b", {"/index.phpa/b", "/a/b"}),
+        ("/a.php/b.php/c", {"/a.php/b.php/c", "/b.php/c", "/c"}),
     ],
 )
 def test_readings(path: str, expected: set[str]) -> None:
@@ -50,10 +56,17 @@ def test_readings(path: str, expected: set[str]) -> None:
         "/" + "a%2f/" * 300,
         "/" + "".join(f"{n}%3f/" for n in range(100)),
         "/" + "".join(f"{n}/..;/" for n in range(64)),
+        "/" + "%2fa" * 300,
+        "/" + "a.php/" * 5 + "a",
+        "/a.php/" + "".join(f"{n}/../" for n in range(64)),
     ],
 )
 def test_what_can_be_read_in_too_many_ways_is_not_read(path: str) -> None:
     assert readings(path) is None
+
+
+def test_without_scripts_nothing_begins_behind_them() -> None:
+    assert readings("/index.php/a", scripts=False) == {"/index.php/a"}
 
 
 def test_nesting_below_the_bound_is_read() -> None:
