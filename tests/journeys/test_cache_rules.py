@@ -100,3 +100,37 @@ async def test_an_answer_without_the_content_does_not_describe_the_stored_one(tm
         await it.ask(method=method, fields=[("Cache-Control", "no-cache")])
         assert (await it.ask())["Content-Digest"] == "sha-256=:AAAA:"
         assert len(it.origin.asked) == 2
+
+
+# ---- keys ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_query_that_php_reads_otherwise_is_another_key(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Says:
+        return Says(200, [FRESH, TEXT], asked.target.encode())
+
+    async with scene(tmp_path, answer) as it:
+        for one, other in (("a.b=1", "a_b=2"), ("a+b=1", "a_b=2"), ("a%5Bb=1", "a_b=2"), ("a%5B%5D=1", "a%5B0%5D=2")):
+            for target in (f"/x?{one}&{other}", f"/x?{other}&{one}"):
+                assert (await it.ask(target)).body == target.encode()
+        assert "hit" in (await it.ask("/x?a_b=2&a.b=1")).cache
+        assert (await it.ask("/x?c=1&a.b=2")).body == (await it.ask("/x?a.b=2&c=1")).body
+
+
+async def test_names_of_a_route_count_as_php_reads_them(tmp_path: Path) -> None:
+    route = {
+        "name": "all",
+        "match": "/**",
+        "methods": ["GET", "POST"],
+        "key": {"ignore_query": ["utm_source"]},
+        "bypass_when": {"query_has": ["mark.visited"], "body_has": ["größe"]},
+    }
+    form = [("Content-Type", "application/x-www-form-urlencoded")]
+    async with scene(tmp_path, lambda _: Says(200, [FRESH, TEXT]), routes=[route]) as it:
+        await it.ask("/x?a=1")
+        for target in ("/x?a=1&utm.source=2", "/x?utm%5Bsource=3&a=1"):
+            assert "hit" in (await it.ask(target)).cache
+        for target in ("/x?mark_visited=1", "/x?mark%20visited=1", "/x?mark.visited%5B%5D=1"):
+            assert "fwd=bypass" in (await it.ask(target)).cache
+        for body in ("größe=1", "gr%C3%B6%C3%9Fe=1"):
+            assert "fwd=bypass" in (await it.ask("/x", "POST", form, body.encode())).cache

@@ -58,7 +58,7 @@ def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
         raise Unreadable("the body is coded")
     essence, parameters = _media_type(fields.get("Content-Type", ""))
     if essence == "application/x-www-form-urlencoded":
-        return Content(_full(essence, parameters), body, query.form_names(body.decode("latin-1")))
+        return Content(_full(essence, parameters), body, query.form_names(body.decode("utf-8", "replace")))
     if essence in ("application/json", "text/json") or essence.endswith("+json"):
         return _json(essence, parameters, body, policy)
     if not body:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from passoproxy.core.http.php_names import variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,13 @@ class BypassPolicy:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name of both lists."""
-        return frozenset(self.query_has) | frozenset(self.body_has)
+        """Every name of both lists, and as PHP reads it."""
+        return _as_read(self.query_has, self.body_has)
+
+
+@lru_cache(maxsize=1024)
+def _as_read(*lists: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(read for names in lists for name in names for read in (name, variable(name)[0]))
 
 
 @dataclass(frozen=True, slots=True)

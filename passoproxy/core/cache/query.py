@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from passoproxy.core.cache.policy import KeyPolicy
+from passoproxy.core.http.php_names import variable
 
 _LONGEST_REMEMBERED = 1024
 _MOST_REMEMBERED = 2048
@@ -24,7 +24,9 @@ def name_of(piece: str) -> str:
 
 
 def normalised(query: str, policy: KeyPolicy) -> str:
-    """The query as it stands in a key: without ignored names, sorted by name where the policy says so, values in their order."""
+    """The query as it stands in a key: without ignored names, sorted by name where the policy says so. Names that PHP reads as equal count
+    as equal: they keep their order, since the last of them may be the one that counts.
+    """
     if not policy.ignore_query and (not policy.sort_query or "&" not in query):
         return query
     judge = _remembered_normal if len(query) <= _LONGEST_REMEMBERED else _normal
@@ -32,12 +34,14 @@ def normalised(query: str, policy: KeyPolicy) -> str:
 
 
 def _normal(query: str, ignored: tuple[str, ...], sorts: bool) -> str:
-    named = [(name_of(piece), piece) for piece in pieces(query)]
-    kept = [pair for pair in named if pair[0] not in ignored] if ignored else named
+    named = [(variable(name_of(piece)), piece) for piece in pieces(query)]
+    if ignored:
+        gone = {variable(name) for name in ignored}
+        named = [pair for pair in named if pair[0] not in gone]
     if sorts:
-        # Sorted by the name before `[`: `a[]=1&a[0]=2` and its reverse are different lists to many frameworks.
-        kept.sort(key=lambda pair: pair[0].partition("[")[0])
-    return "&".join([piece for _, piece in kept])
+        # By the variable alone: `a[]=1&a[0]=2` and its reverse are different lists.
+        named.sort(key=lambda pair: pair[0][0])
+    return "&".join([piece for _, piece in named])
 
 
 def field_names(query: str) -> frozenset[str]:
@@ -46,17 +50,14 @@ def field_names(query: str) -> frozenset[str]:
 
 
 def form_names(encoded: str) -> frozenset[str]:
-    """The names in a form as frameworks see them: decoded, without `[…]`, and `.`, blank or a lone `[` read as `_` (PHP)."""
-    return frozenset(alias for piece in pieces(encoded) for alias in _aliases(name_of(piece)))
+    """The names in a form as frameworks see them: decoded, without `[…]`, and as PHP reads them."""
+    return frozenset(alias for piece in pieces(encoded) for alias in aliases(name_of(piece)))
 
 
-def _aliases(name: str) -> Iterable[str]:
-    name = name.lstrip(" ").partition("\0")[0]
-    base, bracket, rest = name.partition("[")
-    plain = base.replace(".", "_").replace(" ", "_")
-    if bracket and "]" not in rest:
-        return base, plain, f"{plain}_{rest.replace('.', '_').replace(' ', '_')}"
-    return base, plain
+def aliases(name: str) -> tuple[str, ...]:
+    """What a decoded name may be read as: itself without its index, and PHP's variable."""
+    base = name.lstrip(" ").partition("\0")[0].partition("[")[0]
+    return base, variable(base)[0], variable(name)[0]
 
 
 # Pure functions of short texts, and hits ask for the same few targets: remembering them spares a hit most of its key.
