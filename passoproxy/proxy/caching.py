@@ -24,7 +24,7 @@ from passoproxy.core.cache.terms import terms
 from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, unconditional
 from passoproxy.core.cache.variants import signature
 from passoproxy.core.events import EntriesPurged, StoreFailed
-from passoproxy.core.http.messages import NO_FIELDS, changed
+from passoproxy.core.http.messages import NO_FIELDS, RequestHead, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import EntryStoreFailure, InternalError, Offline, Refusal
@@ -197,6 +197,8 @@ class Caching:
                 return response
             if isinstance(plan, Refuse):
                 raise Offline(_not_stored(request, plan.why))
+            if for_origin_alone(request.head):
+                return await self._pass(request, policy, asked, "bypass")
             if not is_last and self.flights.ended_since(mark, key):
                 continue  # a flight came to its end while the store was asked: its entry is there now
             errand = Errand(request, policy, asked, key, partition, stored, plan, keeps=request.head.method != "HEAD")
@@ -292,11 +294,14 @@ def sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
         return "bypass"
     if method != "POST" and request.body.length != 0:
         return "bypass"
-    if method == "GET" and RANGE in fields and not in_bytes(fields):
-        return "bypass"
     if asked.no_store or "If-Match" in fields or "If-Unmodified-Since" in fields:
         return "request"
     return ""
+
+
+def for_origin_alone(head: RequestHead) -> bool:
+    """Whether a request that no stored answer serves can be answered by the origin alone: it asks for a range in a unit not known here."""
+    return head.method == "GET" and RANGE in head.fields and not in_bytes(head.fields)
 
 
 def _in_no_coding(request: Request) -> Request:

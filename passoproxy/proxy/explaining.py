@@ -19,13 +19,13 @@ from passoproxy.core.cache.overriding import with_policy
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Circumstances, Refuse, Serve
 from passoproxy.core.cache.said import said_by
-from passoproxy.core.cache.terms import Terms
+from passoproxy.core.cache.terms import Terms, outdated_at
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.messages import RequestHead, changed
 from passoproxy.core.routes import UNLISTED, RouteTable
 from passoproxy.errors import Refusal
 from passoproxy.ports import BytesBody, Clock, EntryStore, Request
-from passoproxy.proxy.caching import LARGEST_KEYED_BODY, sent_on
+from passoproxy.proxy.caching import LARGEST_KEYED_BODY, for_origin_alone, sent_on
 from passoproxy.proxy.encoding import OWN
 from passoproxy.proxy.explanation import (
     PASS,
@@ -174,6 +174,10 @@ class Explaining:
         )
         if chosen is not None:
             found = self._of_chosen(found, chosen, judges.terms(chosen, policy, mode), policy, mode)
+        if not isinstance(plan, Serve | Refuse) and for_origin_alone(head):
+            return self._passed(
+                found, asked, "bypass", f"{plan.why}, and its Range is in a unit that only the origin knows"
+            )
         return decided(found, plan, now)
 
     def _variant(
@@ -205,6 +209,8 @@ class Explaining:
         )
         if ended is not None and ended <= agreed.fresh_until:
             found = having(found, "a soft purge ended its freshness, since it was asked for before that")
+        if outdated_at(entry) is not None:
+            found = having(found, "an answer of the origin ended its freshness (RFC 9111 §4.3.5)")
         return found
 
 

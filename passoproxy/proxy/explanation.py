@@ -136,7 +136,7 @@ def why_passed(head: RequestHead, policy: RoutePolicy, asked: Asked) -> str:
         )
     if asked.no_store:
         return "the request says no-store (RFC 9111 §5.2.1.5)"
-    for name in ("If-Match", "If-Unmodified-Since", "Range"):
+    for name in ("If-Match", "If-Unmodified-Since"):
         if name in fields:
             return f"{name} is for the origin to judge here (RFC 9110 §13, §14)"
     return f"a {head.method} with a body is sent on"

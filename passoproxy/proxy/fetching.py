@@ -18,7 +18,8 @@ from passoproxy.core.cache.partial import Holding, as_part, is_partial, whole_st
 from passoproxy.core.cache.policy import CacheMode
 from passoproxy.core.cache.reuse import Revalidate
 from passoproxy.core.cache.said import FAILURE_STATUSES, Said, said_by
-from passoproxy.core.cache.validation import Exchange, Freshened
+from passoproxy.core.cache.terms import outdated
+from passoproxy.core.cache.validation import Exchange, Freshened, Outdated
 from passoproxy.core.cache.variants import crowded_out, nominated, varies
 from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.core.http.ranges import read_content_range
@@ -200,13 +201,12 @@ class Fetching:
 
     async def _headed(self, errand: Errand, response: Response, exchange: Exchange) -> Entry | None:
         """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
-        entry = errand.plan.entry
-        if entry is None or response.head.status != 200:
-            return None
-        outcome = validation.settled_by_head(entry, response.head, exchange)
+        entry = errand.plan.entry or errand.part
+        outcome = validation.settled_by_head(entry, response.head, exchange) if entry is not None else None
         if isinstance(outcome, Freshened):
             return await self._freshened(errand, outcome.entry)
-        await self.keeping.guarded(self._store.discard(entry), None)
+        if entry is not None and isinstance(outcome, Outdated):
+            await self.keeping.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
         return None
 
     def _judged(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.cache.soft_purges import SoftPurge, SoftPurges, cut
-from passoproxy.core.cache.terms import Terms, terms
+from passoproxy.core.cache.soft_purges import SoftPurge, SoftPurges
+from passoproxy.core.cache.terms import Terms, cut, terms
 from passoproxy.ports import Clock
 
 

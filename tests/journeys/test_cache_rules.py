@@ -134,3 +134,69 @@ async def test_names_of_a_route_count_as_php_reads_them(tmp_path: Path) -> None:
             assert "fwd=bypass" in (await it.ask(target)).cache
         for body in ("größe=1", "gr%C3%B6%C3%9Fe=1"):
             assert "fwd=bypass" in (await it.ask("/x", "POST", form, body.encode())).cache
+
+
+# ---- ranges, HEAD --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", ["pages=0-1", "items=0-24", "0-24"])
+async def test_a_range_in_an_unknown_unit_gets_the_whole_of_what_is_stored_and_else_what_the_origin_says(
+    tmp_path: Path, unit: str
+) -> None:
+    """RFC 9110 §14.2."""
+
+    def answer(asked: Asked) -> Says:
+        if asked["Range"] == unit:
+            return Says(206, [FRESH, JSON, ("Content-Range", f"{unit}/99")], b'["some"]')
+        return Says(200, [FRESH, JSON], b'["all"]')
+
+    ranged = [("Range", unit)]
+    async with scene(tmp_path, answer) as it:
+        for _ in range(2):
+            found = await it.ask(fields=ranged)
+            assert (found.status, found.body) == (206, b'["some"]')
+            assert "fwd=bypass" in found.cache
+        await it.ask()
+        found = await it.ask(fields=ranged)
+        assert (found.status, found.body) == (200, b'["all"]')
+        assert "hit" in found.cache
+        assert (await it.ask(fields=[*ranged, ("Cache-Control", "only-if-cached")])).body == b'["all"]'
+        assert (await it.ask("/y", fields=[*ranged, ("Cache-Control", "only-if-cached")])).status == 504
+        assert len(it.origin.asked) == 3
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("ranged", [False, True])
+async def test_what_a_head_finds_gone_is_stale(tmp_path: Path, status: int, ranged: bool) -> None:
+    """RFC 9111 §4.3.5."""
+
+    def answer(asked: Asked) -> Says:
+        if asked.method == "HEAD":
+            return Says(status)
+        if asked["If-None-Match"] == '"v1"':
+            return Says(304, [FRESH, ("ETag", '"v1"')])
+        part = [("Content-Range", "bytes 0-3/5600")] if asked["Range"] else []
+        return Says(206 if part else 200, [FRESH, TEXT, ("ETag", '"v1"'), *part], LONG[:4] if part else LONG)
+
+    fields = [("Range", "bytes=0-3")] if ranged else []
+    async with scene(tmp_path, answer) as it:
+        for _ in range(2):
+            first = await it.ask(fields=fields)
+            assert "hit" in (await it.ask(fields=fields)).cache
+            assert (await it.ask(method="HEAD", fields=[("Cache-Control", "no-cache")])).status == status
+            asked = len(it.origin.asked)
+            again = await it.ask(fields=fields)
+            assert (again.status, again.body) == (first.status, first.body)
+            assert len(it.origin.asked) == asked + 1
+            assert "hit" in (await it.ask(fields=fields)).cache
+
+
+@pytest.mark.parametrize("status", [412, 416])
+async def test_what_answers_a_range_or_a_condition_answers_no_other_request(tmp_path: Path, status: int) -> None:
+    def answer(asked: Asked) -> Says:
+        return Says(status if asked["Range"] or asked["If-None-Match"] else 200, [FRESH, TEXT], LONG)
+
+    async with scene(tmp_path, answer) as it:
+        for target, fields in (("/x", ("Range", "bytes=99999-")), ("/y", ("If-None-Match", '"x"'))):
+            assert (await it.ask(target, fields=[fields])).status == status
+            assert (await it.ask(target)).status == 200

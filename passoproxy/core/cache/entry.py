@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from passoproxy.core.http.messages import NO_FIELDS, Fields, ResponseHead
 
@@ -38,12 +38,21 @@ class Entry:
     made_etag: str = ""
     size: int = 0
     extra: tuple[tuple[str, str], ...] = field(default=())
-    """Room for what later rules must remember (ranges, groups), as pairs of text; unknown names are kept."""
+    """Notes of single rules, as pairs of text; unknown names are kept."""
 
     @property
     def head(self) -> ResponseHead:
         """The stored response's head."""
         return ResponseHead(self.status, self.fields)
+
+    def note(self, name: str) -> str | None:
+        """What a rule noted under `name`."""
+        return next((value for noted, value in self.extra if noted == name), None)
+
+    def noting(self, name: str, value: str | None) -> Entry:
+        """The entry with that note in place of the one before; None takes it away."""
+        kept = tuple(pair for pair in self.extra if pair[0] != name)
+        return replace(self, extra=kept if value is None else (*kept, (name, value)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ LARGEST_COMBINED = 4 * 1024 * 1024
 """Parts of more bytes in all are not combined: that is done in memory."""
 
 MOST_SPANS = 16
-_REMEMBERED = "spans"
+_SPANS = "spans"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def whole_status(status: int) -> int:
 
 def holding_of(entry: Entry) -> Holding:
     """What a partial entry holds. An entry that does not say holds nothing."""
-    text = dict(entry.extra).get(_REMEMBERED, "/0")
+    text = entry.note(_SPANS) or "/0"
     spans, _, size = text.rpartition("/")
     pairs = [span.split("-") for span in spans.split(",") if span]
     return Holding(tuple(Span(int(first), int(last)) for first, last in pairs), int(size))
@@ -68,17 +68,17 @@ def holding_of(entry: Entry) -> Holding:
 
 def as_part(entry: Entry, holding: Holding) -> Entry:
     """The entry as it is stored with what `holding` says; a whole one becomes an ordinary 200."""
-    extra = tuple(pair for pair in entry.extra if pair[0] != _REMEMBERED)
     if holding.is_whole:
         having = [("Content-Length", str(holding.size))]
-        return replace(entry, status=200, extra=extra, fields=changed(entry.fields, without=OF_CONTENT, having=having))
+        fields = changed(entry.fields, without=OF_CONTENT, having=having)
+        return replace(entry.noting(_SPANS, None), status=200, fields=fields)
     spans = ",".join(f"{span.first}-{span.last}" for span in holding.spans)
     having = [
         ("Content-Range", content_range(holding.spans[0], holding.size)),
         ("Content-Length", str(holding.bytes_held)),
     ]
     fields = changed(entry.fields, without=OF_CONTENT, having=having)
-    return replace(entry, status=206, fields=fields, extra=(*extra, (_REMEMBERED, f"{spans}/{holding.size}")))
+    return replace(entry.noting(_SPANS, f"{spans}/{holding.size}"), status=206, fields=fields)
 
 
 def covers(entry: Entry, request: Fields) -> bool:

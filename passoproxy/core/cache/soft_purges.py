@@ -7,10 +7,9 @@ million entries go stale at the cost of one. Where they are kept is the business
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.core.cache.terms import Terms
 
 MOST_KEPT = 1000
 """Beyond it the older half becomes one that means everything: what was purged stays so, and some more has to be validated."""
@@ -84,21 +83,6 @@ class SoftPurges:
             self._of_all.append(purge)
         else:
             self._prefixed.append(purge)
-
-
-def cut(terms: Terms, ended_at: float | None) -> Terms:
-    """The terms once freshness was ended at that moment: the windows of stale use count from there. None changes nothing."""
-    if ended_at is None or ended_at >= terms.fresh_until:
-        return terms
-    sooner = terms.fresh_until - ended_at
-    return replace(
-        terms,
-        fresh_until=ended_at,
-        revalidate_until=terms.revalidate_until - sooner,
-        error_until=terms.error_until - sooner,
-        unauthorized_until=terms.unauthorized_until - sooner,
-        refresh_from=float("inf"),
-    )
 
 
 def _start(selector: Selector) -> str:

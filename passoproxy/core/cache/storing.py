@@ -16,7 +16,8 @@ from passoproxy.core.cache.variants import nominated
 from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
 
-_PARTS = frozenset({206, 304})
+_PARTS = frozenset({206, 304, 412, 416})
+"""Answers that only a request with a range or a condition gets."""
 
 UNDERSTOOD_STATUSES = frozenset(status.value for status in HTTPStatus if status >= 200) - _PARTS
 """Final status codes whose caching requirements are implemented (RFC 9111 §5.2.2.3)."""

@@ -6,7 +6,7 @@ moments. What a request wants is weighed against them in `reuse`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.freshness import Lifetime, initial_age, lifetime
@@ -18,6 +18,8 @@ from passoproxy.core.cache.storing import objection
 
 CLOCK_TOLERANCE = 60.0
 """An answer that came from further ahead than this many seconds was stored under another clock: its age is unknown."""
+
+_OUTDATED = "outdated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def terms(entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
     fresh_until = (entry.stored_at if said.counts_from_storing else born_at) + span.seconds
     prohibited = float("-inf") if said.never_stale else 0.0
     renewed_ahead = policy.refresh_ahead > 0.0 and "immutable" not in said.directives  # RFC 8246 §2
-    return Terms(
+    found = Terms(
         lifetime=span,
         born_at=born_at,
         not_before=entry.response_time - CLOCK_TOLERANCE,
@@ -76,4 +78,31 @@ def terms(entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
         overridden=said.overridden,
         objection=objection(said),
         fresh_from=entry.response_time - CLOCK_TOLERANCE if span.seconds > 0.0 else float("inf"),
+    )
+    return cut(found, outdated_at(entry))
+
+
+def outdated(entry: Entry, at: float | None) -> Entry:
+    """The entry as one that the origin's word of that moment has made stale (RFC 9111 §4.3.5); None takes it back."""
+    return entry.noting(_OUTDATED, None if at is None else repr(at))
+
+
+def outdated_at(entry: Entry) -> float | None:
+    """When the origin's word made it stale; None where it did not."""
+    noted = entry.note(_OUTDATED)
+    return None if noted is None else float(noted)
+
+
+def cut(terms: Terms, ended_at: float | None) -> Terms:
+    """The terms once freshness was ended at that moment: the windows of stale use count from there. None changes nothing."""
+    if ended_at is None or ended_at >= terms.fresh_until:
+        return terms
+    sooner = terms.fresh_until - ended_at
+    return replace(
+        terms,
+        fresh_until=ended_at,
+        revalidate_until=terms.revalidate_until - sooner,
+        error_until=terms.error_until - sooner,
+        unauthorized_until=terms.unauthorized_until - sooner,
+        refresh_from=float("inf"),
     )

@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from passoproxy.core.cache.content import is_made
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.partial import is_partial
+from passoproxy.core.cache.terms import outdated
 from passoproxy.core.cache.variants import nominated, varies
 from passoproxy.core.http.conditional import CONDITIONS, bare, is_weak, readable_tag, readable_tags
 from passoproxy.core.http.grammar import parse_date, print_date
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.representation import OF_STORED_BYTES
+
+_GONE = frozenset({404, 410})
+_TELLING = ("Content-Length", "ETag", "Last-Modified")
 
 MOST_NAMED = 16
 """How many other variants a validation names: the head of a request has to stay within what origins take."""
@@ -32,7 +36,7 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """A HEAD shows that the stored answer is not what a GET would give now (RFC 9111 §4.3.5)."""
+    """A HEAD shows that the stored answer is not what a GET would give now: it is stale (RFC 9111 §4.3.5)."""
 
 
 def validator_of(entry: Entry) -> str:
@@ -128,13 +132,16 @@ def settled(
     return Freshened(entry if chosen is selected else replace(entry, varies=chosen.varies))
 
 
-def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Freshened | Outdated:
-    """What a 200 to a HEAD means for the stored answer to GET (RFC 9111 §4.3.5)."""
-    if head.status != entry.status:
+def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Freshened | Outdated | None:
+    """What an answer to HEAD means for the stored answer to GET (RFC 9111 §4.3.5); None where it says nothing of it."""
+    if head.status in _GONE and head.status != entry.status:
         return Outdated()
-    for name in ("Content-Length", "ETag", "Last-Modified"):
-        if name in head.fields and head.fields[name] != entry.fields.get(name):
-            return Outdated()
+    if head.status != 200 or is_partial(entry):
+        return None
+    if entry.status != 200 or any(
+        name in head.fields and head.fields[name] != entry.fields.get(name) for name in _TELLING
+    ):
+        return Outdated()
     return Freshened(freshened(entry, head.fields, exchange))
 
 
@@ -145,7 +152,7 @@ def freshened(entry: Entry, fields: Fields, exchange: Exchange) -> Entry:
         news.append(("Date", print_date(exchange.response_time)))
     merged = changed(entry.fields, without=() if "Age" in fields else ("Age",), having=news)
     return replace(
-        entry,
+        outdated(entry, None),
         fields=merged,
         varies=varies(nominated(merged) or (), exchange.request),
         request_time=exchange.request_time,

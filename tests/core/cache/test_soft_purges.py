@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.freshness import Lifetime
-from passoproxy.core.cache.soft_purges import MOST_KEPT, SoftPurge, SoftPurges, cut
-from passoproxy.core.cache.terms import Terms
+from passoproxy.core.cache.soft_purges import MOST_KEPT, SoftPurge, SoftPurges
+from passoproxy.core.cache.terms import Terms, cut
 
 NEVER = float("-inf")
 
