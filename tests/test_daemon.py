@@ -550,6 +550,15 @@ async def test_a_daemon_that_needs_nobody_says_so(tmp_path: Path) -> None:
         assert it.daemon._status_line(it.wired).endswith("no person needed")
 
 
+async def test_a_refresh_token_that_ends_early_is_renewed_in_time(tmp_path: Path) -> None:
+    async with running(Place(tmp_path)) as here:
+        document = b'{"access_token": "a", "refresh_token": "r", "expires_in": 3600, "refresh_expires_in": 100}'
+        await here.wired.control.import_pair(document)
+        token: Any = here.wired.control.status()["token"]
+    assert 0 < token["runway_seconds"] <= 100
+    assert 0 < token["next_refresh_at"] - token["obtained_at"] < 45
+
+
 async def test_a_volatile_state_folder_is_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_module, "volatile", lambda folder: "is in memory (tmpfs)")
     async with running(Place(tmp_path), upstream={"daily_budget": 5}) as it:

@@ -10,17 +10,15 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-import aiohttp
-from yarl import URL
-
-from passoproxy import __version__
-from passoproxy.errors import AlertUndelivered, ConfigurationError
+from passoproxy.errors import AlertUndelivered, BadRequest, ConfigurationError
 from passoproxy.outbound.dialing import Dialer, DialFailed
 from passoproxy.outbound.endpoint import Endpoint, ForwardProxy, endpoint_of
-from passoproxy.outbound.provider import OneConnection
+from passoproxy.outbound.post import Exchange, request_bytes
 
 LIMIT: Final = 10.0
 """Seconds that the whole exchange may take."""
+
+_FIELDS = (("Content-Type", "application/json"),)
 
 
 class Webhook:
@@ -48,35 +46,28 @@ class Webhook:
             proxy = self._proxy_for(endpoint)
         except ConfigurationError as error:
             raise AlertUndelivered(str(error)) from error
-        connector = OneConnection(Dialer(endpoint, timeout=self._connect_timeout, tls=self._tls, proxy=proxy))
+        where = endpoint.authority
+        dialer = Dialer(endpoint, timeout=self._connect_timeout, tls=self._tls, proxy=proxy)
+        exchange: Exchange | None = None
         try:
             async with asyncio.timeout(self._limit):
-                status = await _post(connector, url, document)
+                # the status tells all: a chatty or endless body is not read
+                exchange = await dialer.dial(lambda: Exchange(lambda status, body: status > 0, linger=0.0))
+                exchange.send(request_bytes(url, endpoint, _FIELDS, document))
+                await exchange.over()
         except DialFailed as failure:
             raise AlertUndelivered(f"alerts.webhook: {failure}") from failure
         except TimeoutError as error:
-            where = endpoint.authority
             raise AlertUndelivered(f"alerts.webhook: {where} did not answer within {self._limit:g} s") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # the library's text may repeat the URL
-            text = f"alerts.webhook: the exchange with {endpoint.authority} broke ({type(error).__name__})"
-            raise AlertUndelivered(text) from None
+        except BadRequest:
+            raise AlertUndelivered("alerts.webhook: the URL has characters that no request can carry") from None
+        finally:
+            if exchange is not None:
+                exchange.abort()
+        if (answer := exchange.answer()) is None:
+            raise AlertUndelivered(f"alerts.webhook: the exchange with {where} broke")
+        status = answer.status
         if not 200 <= status < 300:
             more = ", and redirects are not followed" if 300 <= status < 400 else ""
-            raise AlertUndelivered(f"alerts.webhook: {endpoint.authority} answered {status}{more}")
-        return f"{endpoint.authority} answered {status}"
-
-
-async def _post(connector: OneConnection, url: str, document: bytes) -> int:
-    fields = {"Content-Type": "application/json", "User-Agent": f"passoproxy/{__version__}", "Connection": "close"}
-    async with (
-        aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            requote_redirect_url=False,
-        ) as session,
-        session.post(URL(url, encoded=True), data=document, headers=fields, allow_redirects=False) as answer,
-    ):
-        return answer.status  # the body is nobody's business: a chatty or endless one is not read
+            raise AlertUndelivered(f"alerts.webhook: {where} answered {status}{more}")
+        return f"{where} answered {status}"

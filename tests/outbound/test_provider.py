@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 
@@ -9,12 +10,16 @@ import pytest
 import trustme
 
 from passoproxy import __version__
+from passoproxy.core.oauth.answers import read_answer
+from passoproxy.core.oauth.replies import Answer, Dead, classify
+from passoproxy.core.oauth.terms import Terms
 from passoproxy.errors import TokenAnswerLost, TokenRequestUnsent
 from passoproxy.outbound.dialing import tls_context
 from passoproxy.outbound.endpoint import ForwardProxy
-from passoproxy.outbound.provider import MAX_ANSWER_BYTES, ProviderEndpoint
+from passoproxy.outbound.post import MAX_BODY_BYTES
+from passoproxy.outbound.provider import ProviderEndpoint
 from passoproxy.ports import TokenReply, TokenRequest
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, settle
 from tests.outbound.wire import AMPLE, SHORT, Line, answering, closing, origin_that
 
 JSON = b'{"access_token": "planted-token"}'
@@ -85,8 +90,8 @@ async def test_cookies_are_not_kept() -> None:
         (b"deflate", zlib.compress(JSON), JSON),
         (b"br", JSON, JSON),
         (b"gzip", JSON, JSON),
-        (b"gzip", ZIPPED[:-9], ZIPPED[:-9]),
-        (b"gzip", gzip.compress(b"x" * 10_000_000, mtime=0), b"x" * MAX_ANSWER_BYTES),
+        (b"gzip", ZIPPED[:-20], ZIPPED[:-20]),
+        (b"gzip", gzip.compress(b"x" * 10_000_000, mtime=0), b"x" * MAX_BODY_BYTES),
     ],
 )
 async def test_content_codings(coding: bytes, sent: bytes, got: bytes) -> None:
@@ -94,10 +99,10 @@ async def test_content_codings(coding: bytes, sent: bytes, got: bytes) -> None:
         assert (await posted(there.port)).body == got
 
 
-@pytest.mark.parametrize("size", [MAX_ANSWER_BYTES - 1, MAX_ANSWER_BYTES, MAX_ANSWER_BYTES + 1, 3_000_000])
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES - 1, MAX_BODY_BYTES, MAX_BODY_BYTES + 1, 3_000_000])
 async def test_an_oversize_answer_is_cut_where_it_can_be_told(size: int) -> None:
     async with origin_that(answering(answer(b"x" * size))) as there:
-        assert len((await posted(there.port)).body) == min(size, MAX_ANSWER_BYTES)
+        assert len((await posted(there.port)).body) == min(size, MAX_BODY_BYTES)
 
 
 async def test_sloppy_http_does_not_cost_an_answer() -> None:
@@ -111,14 +116,83 @@ async def test_interim_heads_are_passed_over() -> None:
         assert (await posted(there.port)).body == JSON
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+HALF = JSON[:9]
+SLOPPY = {
+    "a head over 8 KiB": answer(JSON, b"200 OK", b"X-Long: " + b"x" * 20_000),
+    "200 fields": answer(JSON, b"200 OK", *(b"X-%d: y" % number for number in range(200))),
+    "a length too long": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + JSON,
+    "a length too short": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(JSON) - 1) + JSON,
+    "a length of nothing": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" + JSON,
+    "two equal lengths": answer(JSON, b"200 OK", b"Content-Length: %d" % len(JSON)),
+    "two unequal lengths": answer(JSON, b"200 OK", b"Content-Length: 5"),
+    "no number for a length": b"HTTP/1.1 200 OK\r\nContent-Length: planted-token\r\n\r\n" + JSON,
+    "a space before a colon": b"HTTP/1.1 200 OK\r\nContent-Length : %d\r\nX-A : b\r\n\r\n%b" % (len(JSON), JSON),
+    "a field that is none": answer(JSON, b"200 OK", b"no colon here", b": no name", b"\x00\x01: \xff"),
+    "a folded field": answer(JSON, b"200 OK", b"X-A: b\r\n  c"),
+    "no reason": answer(JSON, b"200"),
+    "another version": answer().replace(b"HTTP/1.1", b"HTTP/2"),
+    "bare line feeds": answer().replace(b"\r\n", b"\n"),
+    "no head": JSON,
+    "no end of the head": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + JSON,
+    "no last chunk": CHUNKED + b"%x\r\n%b\r\n" % (len(JSON), JSON),
+    "a chunk that is too long": CHUNKED + b"99\r\n" + JSON,
+    "a chunk that is too short": CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(JSON) - 2, JSON),
+    "a chunk without a size": CHUNKED + b"planted-token\r\n" + JSON,
+    "chunks that were not announced": answer(b"%x\r\n%b\r\n0\r\n\r\n" % (len(JSON), JSON)),
+    "chunks of wrong sizes": CHUNKED + b"5\r\n%b\r\n99\r\n%b\r\n0\r\n\r\n" % (HALF, JSON[9:]),
+    "chunks and a length": CHUNKED[:-2] + b"Content-Length: 7\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(JSON), JSON),
+    "announced chunks that are none": CHUNKED + JSON,
+    "gzip without its end": answer(ZIPPED[:-8], b"200 OK", b"Content-Encoding: gzip"),
+    "gzip in a chunk that is too long": CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\nff\r\n" + ZIPPED,
+    "something before and after it": answer(b")]}'\n" + JSON + b"\n<!-- 7 ms -->"),
+}
+
+
+@pytest.mark.parametrize("end", ["closed", "reset", "open"])
+async def test_a_whole_token_answer_is_taken_however_it_is_framed(end: str) -> None:
+    async def token_of(raw: bytes) -> str:
+        async def play(line: Line) -> None:
+            await line.request()
+            for at in range(0, len(raw), 5000):
+                await line.say(raw[at : at + 5000])
+            if end == "open":
+                await line.end()
+            elif end == "reset":
+                await settle()
+                line.reset()
+
+        async with origin_that(play) as there:
+            try:
+                reply = await posted(there.port, 30.0)
+            except TokenAnswerLost as lost:
+                return str(lost)
+            assert there.accepted == 1
+        fate = classify(reply.status, reply.headers, reply.body, reply.received_at)
+        assert isinstance(fate, Answer), fate
+        return read_answer(reply.body, "", 0.0, "refresh_token", None, Terms(), "").access_token
+
+    # at once, because each that stays open is waited for
+    found = await asyncio.gather(*(token_of(raw) for raw in SLOPPY.values()))
+    assert {name: got for name, got in zip(SLOPPY, found, strict=True) if got != "planted-token"} == {}
+
+
+async def test_a_whole_refusal_is_taken_too() -> None:
+    raw = b'HTTP/1.1 400 Bad Request\r\nContent-Length: 99\r\n\r\n{"error": "invalid_grant"}'
+    async with origin_that(closing(raw)) as there:
+        reply = await posted(there.port)
+    assert isinstance(classify(reply.status, reply.headers, reply.body, 0.0), Dead)
+
+
 LOST = {
     "closed at once": b"",
     "half a head": b"HTTP/1.1 200 OK\r\nContent-",
     "no http": b"hello\r\n\r\n",
-    "half a body": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + JSON,
-    "half a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n99\r\n" + JSON,
-    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nplanted-token\r\n" + JSON,
-    "bad length": b"HTTP/1.1 200 OK\r\nContent-Length: planted-token\r\n\r\n" + JSON,
+    "half a body": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + JSON[:-1],
+    "a body that is no token answer": b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"planted-token": {}}',
+    "half a chunk": CHUNKED + b"99\r\n" + JSON[:-1],
+    "bad chunk": CHUNKED + b"planted-token\r\n" + JSON[:-1],
+    "only an interim answer": b"HTTP/1.1 100 Continue\r\n\r\n",
     "half a body of a 503": b"HTTP/1.1 503 No\r\nContent-Length: 99\r\n\r\nx",
 }
 
@@ -158,8 +232,6 @@ async def test_silence_is_a_lost_answer(said: bytes) -> None:
 
 
 async def test_one_byte_at_a_time_is_bounded_as_a_whole() -> None:
-    import asyncio
-
     async def play(line: Line) -> None:
         await line.request()
         for byte in answer(b"x" * 1000):
@@ -222,21 +294,3 @@ async def test_a_refused_tunnel_is_unsent() -> None:
             await endpoint.post(asking(443, "https", "provider.example"), 5)
     assert len(there.heard) == 1
     assert b"planted" not in there.heard[0]
-
-
-async def test_the_connector_gives_one_connection_and_never_another() -> None:
-    import aiohttp
-
-    from passoproxy.outbound.dialing import Dialer
-    from passoproxy.outbound.endpoint import Endpoint
-    from passoproxy.outbound.provider import OneConnection
-
-    async with origin_that(answering(answer())) as there:
-        connector = OneConnection(Dialer(Endpoint("http", "127.0.0.1", there.port), timeout=5))
-        async with aiohttp.ClientSession(connector=connector) as session:
-            url = f"http://127.0.0.1:{there.port}/"
-            async with session.get(url) as first:
-                await first.read()
-            with pytest.raises(aiohttp.ClientConnectionError, match="never sent twice"):
-                await session.get(url)
-        assert there.accepted == 1

@@ -23,6 +23,7 @@ LONGEST_LIFETIME = 100 * 365.25 * 86400
 
 _SOURCES = {"refresh_token": "refresh", "authorization_code": "login"}
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+_LENIENT = json.JSONDecoder(strict=False)
 
 
 def read_answer(
@@ -34,7 +35,7 @@ def read_answer(
     silent, and never changes the identity; a login begins a new one, told apart by `salt` where its subject is not known.
     Raises AnswerUnusable where no access token can be found.
     """
-    words = parsed(body, content_type)
+    words = words_with("access_token", body) or parsed(body, content_type)
     access = words.get("access_token")
     if not isinstance(access, str) or not _TOKEN.fullmatch(access.strip()):
         raise AnswerUnusable("the provider's answer holds no usable access_token")
@@ -49,7 +50,7 @@ def read_answer(
         refresh_token=refresh,
         obtained_at=sent_at,
         access_until=access_until,
-        refresh_until=refresh_until(refresh, sent_at, access_until, terms),
+        refresh_until=_refresh_until(words, refresh, sent_at, access_until, terms),
         lifetime=lifetime,
         scope=before.scope if before else _text(words.get("scope")),
         subject=subject,
@@ -70,11 +71,33 @@ def _successor(words: Mapping[str, object], grant: str, before: Pair | None) -> 
     return before.refresh_token if before else None
 
 
-def refresh_until(refresh: str | None, obtained_at: float, access_until: float | None, terms: Terms) -> float | None:
-    """When a refresh token is taken to end (`oauth.refresh_token_lifetime`); None where there is none or nobody knows."""
-    if refresh is None or terms.refresh_lifetime is None:
+def _refresh_until(
+    words: Mapping[str, object], refresh: str | None, sent_at: float, access_until: float | None, terms: Terms
+) -> float | None:
+    """When a refresh token is taken to end: as the answer says, else by `oauth.refresh_token_lifetime`; None where nobody knows."""
+    if refresh is None:
         return None
-    return access_until if terms.refresh_lifetime == "same" else obtained_at + terms.refresh_lifetime
+    for name in ("refresh_expires_in", "refresh_token_expires_in"):
+        if (told := _seconds(words.get(name))) is not None:
+            return sent_at + told
+    if terms.refresh_lifetime is None:
+        return None
+    return access_until if terms.refresh_lifetime == "same" else sent_at + terms.refresh_lifetime
+
+
+def words_with(name: str, body: bytes) -> Mapping[str, object] | None:
+    """The first whole JSON object in `body` with a text as its member `name`, whatever stands around it; None where there is none."""
+    text = body.decode(json.detect_encoding(body), "replace")
+    at = text.find("{")
+    while at >= 0:
+        try:
+            found, _ = _LENIENT.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict) and isinstance(found.get(name), str):
+            return found
+        at = text.find("{", at + 1)
+    return None
 
 
 def parsed(body: bytes, content_type: str) -> Mapping[str, object]:

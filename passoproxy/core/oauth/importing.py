@@ -43,6 +43,8 @@ def document_of(pair: Pair) -> dict[str, object]:
         document["expires_in"] = pair.access_until - pair.obtained_at
     if pair.refresh_token is not None:
         document["refresh_token"] = pair.refresh_token
+    if pair.refresh_until is not None and pair.refresh_until != pair.access_until:
+        document["refresh_expires_in"] = pair.refresh_until - pair.obtained_at
     if pair.scope is not None:
         document["scope"] = pair.scope
     document["obtained_at"] = pair.obtained_at

@@ -5,13 +5,13 @@ Reading an answer's content is the business of `answers`; waiting and presenting
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from passoproxy.core.http.grammar import parse_date
+from passoproxy.core.oauth.answers import words_with
 from passoproxy.core.oauth.grants import spoken
 
 LARGEST_ANSWER = 64 * 1024
@@ -114,11 +114,8 @@ def _error(body: bytes, secrets: tuple[str, ...]) -> tuple[str, str]:
     """The error code of an OAuth error object (RFC 6749 §5.2) and what it says to people; ('', '') where it is none."""
     if len(body) > LARGEST_ANSWER:
         return "", ""
-    try:
-        found = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return "", ""
-    error = found.get("error") if isinstance(found, dict) else None
+    found = words_with("error", body) or {}
+    error = found.get("error")
     if not isinstance(error, str) or not _ERROR.fullmatch(error):
         return "", ""
     said = [found.get(name) for name in ("error_description", "hint")]

@@ -82,6 +82,11 @@ def test_a_lifetime_that_nobody_tells_stays_known_for_the_next_one():
         (b"access_token=a&expires_in=60\n", ""),
         (b'{"access_token": "a", "expires_in": 60, "error": "none"}', "application/json"),
         (b'{"access_token": "a", "expires_in": 60, "token_type": "BEARER"}', "application/json"),
+        (b'{"access_token": "a", "expires_in": 60, "note": "\xfc\x00"}', "application/json"),
+        ('{"access_token": "a", "expires_in": 60}'.encode("utf-16"), "application/json"),
+        (b'1f\r\n{"access_token": "a", "expires_in": 60}\r\n{', "application/json"),
+        (b'{"data": {"access_token": "a", "expires_in": 60}}', "application/json"),
+        (b'{"access_token": {"access_token": "a", "expires_in": 60}}', "application/json"),
     ],
 )
 def test_forms_of_answers(body, kind):
@@ -112,6 +117,20 @@ def test_a_missing_refresh_token_keeps_the_old_one_and_counts_its_life_anew(refr
 def test_refresh_token_lifetime(setting, until):
     pair = read({"access_token": "a", "refresh_token": "b", "expires_in": 60}, terms=Terms(refresh_lifetime=setting))
     assert pair.refresh_until == until
+
+
+@pytest.mark.parametrize("name", ["refresh_expires_in", "refresh_token_expires_in"])
+@pytest.mark.parametrize("setting", ["same", 7200.0, None])
+def test_what_the_answer_says_of_the_refresh_tokens_life_counts_before_the_setting(name, setting):
+    words = {"access_token": "a", "refresh_token": "b", "expires_in": 60}
+    terms = Terms(refresh_lifetime=setting)
+    assert read({**words, name: 20}, terms=terms).refresh_until == NOW + 20
+    assert read({**words, name: "1800"}, terms=terms).refresh_until == NOW + 1800
+    for none in (0, "0", -1, "never", None, True, 10**13):  # 0 is said of tokens that do not end
+        assert read({**words, name: none}, terms=terms).refresh_until == read(words, terms=terms).refresh_until
+    assert read({"access_token": "a", "expires_in": 60, name: 20}, terms=terms).refresh_until == NOW + 20
+    bare = {"access_token": "a", "expires_in": 60, name: 20}
+    assert read(bare, grant="authorization_code", terms=terms).refresh_until is None
 
 
 def test_a_refresh_never_changes_the_identity():

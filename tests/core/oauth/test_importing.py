@@ -77,8 +77,20 @@ def test_identity():
     assert (read(id_token=jwt(sub="s")).subject, read(id_token=jwt(sub="s")).salt) == ("s", "")
 
 
-@pytest.mark.parametrize("pair", [read(expires_in=600, refresh_token="def", scope="x y", obtained_at=NOW - 7), read()])
+@pytest.mark.parametrize(
+    "pair",
+    [
+        read(expires_in=600, refresh_token="def", scope="x y", obtained_at=NOW - 7),
+        read(expires_in=600, refresh_token="def", refresh_expires_in=20, obtained_at=NOW - 7),
+        read(),
+    ],
+)
 def test_an_export_is_an_import(pair):
     again = read_import(json.dumps(document_of(pair)).encode(), NOW, Terms(), "salt")
     assert again == replace(pair, source="import")
     assert document_of(pair)["token_type"] == "Bearer"
+
+
+def test_a_refresh_token_that_lives_as_long_as_the_access_token_is_exported_without_a_word():
+    """Then the terms of whoever imports it hold."""
+    assert "refresh_expires_in" not in document_of(read(expires_in=600, refresh_token="def"))
