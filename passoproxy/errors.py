@@ -7,6 +7,7 @@ This module imports nothing of passoproxy.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -252,6 +253,12 @@ class Fault:
         return ": ".join(part for part in (self.where, self.key, self.problem) if part) + (
             f"; {self.remedy}" if self.remedy else ""
         )
+
+
+def missing_library(key: str, requirement: str) -> Fault:
+    """A key that needs a library which is not installed. `requirement` is what pip installs, for the interpreter that runs now."""
+    name = requirement.partition(">")[0]
+    return Fault("", key, f"needs the {name} library", f"run: {sys.executable} -m pip install '{requirement}'")
 
 
 class ConfigurationError(CommandFailure):

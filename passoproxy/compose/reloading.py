@@ -64,6 +64,7 @@ class Reloading:
         self._wired, self._read, self._started = wired, read, wired.loaded.settings
         self._environ = os.environ if environ is None else environ
         self._refused = False
+        self._waiting: list[str] = []
 
     async def __call__(self) -> dict[str, object]:
         """What was applied, and all that needs a restart since the start, by key. Raises ConfigurationError where nothing was changed."""
@@ -88,9 +89,12 @@ class Reloading:
         for warning in loaded.warnings:
             wired.observer(Warned(warning.code, str(warning), about=warning.key))
         said = f"changed: {', '.join(live) or 'nothing'}"
-        if waiting:
-            said += f"; needs a restart: {', '.join(waiting)}"
         wired.observer(Lifecycle("reloaded", said))
+        if waiting:
+            wired.observer(Warned("restart_needed", f"needs a restart to take effect: {', '.join(waiting)}"))
+        elif self._waiting:
+            wired.observer(Warned("restart_needed", "no key needs a restart any more", over=True))
+        self._waiting = waiting
         return {"applied": live, "needs_restart": waiting}
 
     def _apply(self, loaded: Loaded) -> None:

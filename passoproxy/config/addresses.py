@@ -73,6 +73,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_metadata_address(host: str) -> bool:
+    """Whether a host is where clouds answer for a machine: any link-local address, AWS's over IPv6, Google's by name."""
+    name = host.lower().rstrip(".")
+    if name == "metadata.google.internal":
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_link_local or address == ipaddress.ip_address("fd00:ec2::254")
+
+
 def is_host(host: str) -> bool:
     """Whether the text is a host name or an IP address (v6 without brackets)."""
     try:

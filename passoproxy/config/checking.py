@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from passoproxy.config.checks import files, listening, reaching, storing
 from passoproxy.config.findings import Advice, Facts, Finding
+from passoproxy.config.settings import RouteSettings
 from passoproxy.config.unused import unused
+
+_WITHOUT_STORING = ("bypass_when", "cookies", "client_authorization", "private", "purges")
+"""What a route may be there for without storing anything."""
 
 PLACEHOLDER = "your-client-id"
 
@@ -15,6 +19,21 @@ def check(facts: Facts) -> Iterator[Finding]:
     """Every fault, in the order of the file; files are looked at only where the facts allow it."""
     for rule in (*reaching.RULES, *listening.RULES, *storing.RULES, *(files.RULES if facts.check_files else ())):
         yield from rule(facts)
+
+
+def _routes_that_store_nothing(facts: Facts) -> Iterator[Advice]:
+    """A route of the user's own without `ttl`, where nothing else in it says what it is for."""
+    settings, plain = facts.settings, RouteSettings(name="plain", match="/")
+    if settings.cache.mode == "http":
+        return
+    for index, route in enumerate(settings.routes):
+        does = any(getattr(route, name) != getattr(plain, name) for name in _WITHOUT_STORING)
+        if route.ttl is None and not does and not facts.layer.place(("routes", index, "name")).startswith("preset"):
+            yield Advice(
+                "route_stores_nothing",
+                f"routes[{index}].ttl",
+                f"is not set, so nothing of route {route.name} is stored; add 'ttl: 1h', or set cache.mode to http",
+            )
 
 
 def warn(facts: Facts) -> Iterator[Advice]:
@@ -40,7 +59,9 @@ def warn(facts: Facts) -> Iterator[Advice]:
         )
     if settings.upstream.allow_http:
         yield Advice("http_allowed", "upstream.allow_http", "lets tokens travel unencrypted")
+    yield from _routes_that_store_nothing(facts)
     if facts.check_files:
         yield from files.exposed(facts)
+        yield from files.alert_command(facts)
     for key, text in unused(settings, facts.layer):
         yield Advice("key_unused", key, text)

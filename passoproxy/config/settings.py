@@ -194,7 +194,10 @@ class CacheSettings(Section):
     def as_mode(self) -> CacheMode:
         """What the core asks of it."""
         return CacheMode(
-            http=self.mode == "http", shared=self.shared, offline=self.offline, max_entry_bytes=self.max_entry_size
+            http=self.mode == "http",
+            shared=self.shared,
+            offline=self.offline,
+            max_entry_bytes=min(self.max_entry_size, self.max_size),
         )
 
 

@@ -66,7 +66,9 @@ def share(value: object) -> float:
     else:
         amount = _amount(value, {}, "", "a share", SHARE_EXAMPLE)
     if amount > 1:
-        raise ValueError(f"{quoted(value)} is more than the whole; {SHARE_EXAMPLE}")
+        percent = isinstance(text, int | float) and amount <= 100
+        meant = f"write {amount:.10g}%, or {amount / 100:.10g}" if percent else SHARE_EXAMPLE
+        raise ValueError(f"{quoted(value)} is more than the whole; {meant}")
     return amount
 
 

@@ -1,4 +1,4 @@
-"""D-Bus by dbus-fast (`pip install 'passoproxy[suspend]'`): as much of it as `logind` needs."""
+"""D-Bus by dbus-fast (`pip install 'dbus-fast>=5'`): as much of it as `logind` needs."""
 
 from __future__ import annotations
 

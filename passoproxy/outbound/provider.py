@@ -52,7 +52,7 @@ class ProviderEndpoint:
                 exchange.send(message)
                 await exchange.over()
         except (BadRequest, DialFailed) as failure:
-            raise TokenRequestUnsent(f"the provider cannot be reached: {failure}") from failure
+            raise TokenRequestUnsent(f"no connection to the provider: {failure}") from failure
         except TimeoutError as error:
             if exchange is None:
                 text = f"no connection to the provider at {where} within {timeout:g} s; check the network"

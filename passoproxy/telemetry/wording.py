@@ -43,7 +43,7 @@ _LIFECYCLE = {
 }
 _OWNERSHIP = {
     "owner": "this process owns the pair and renews it",
-    "following": "another process owns the pair, and this one serves with its access token",
+    "following": "this process does not own the pair: it serves with the owner's access token and renews nothing",
 }
 _FAILED_REFRESH = {
     "unsent": "the refresh could not be sent, the refresh token is unspent",

@@ -11,11 +11,7 @@ from passoproxy.tokens.refreshing import Unrecorded
 def failure_of(outcome: Failure | Unrecorded) -> CommandFailure:
     """`outcome` with the exit code of contract §2."""
     match outcome:
-        case Unsent(reason=reason):
-            return ServiceUnreachable(
-                f"the provider cannot be reached: {reason}; the pair is kept and it is tried again"
-            )
-        case Retryable(reason=reason):
+        case Unsent(reason=reason) | Retryable(reason=reason):
             return ServiceUnreachable(f"{reason}; the pair is kept and it is tried again")
         case Lost(reason=reason):
             return ServiceUnreachable(f"the provider's answer was lost: {reason}; see 'passoproxy token status'")

@@ -106,9 +106,12 @@ async def test_what_needs_a_restart_is_named_until_there_is_one(stand: Stand) ->
     for _ in range(2):
         found = await stand.with_(**changed)
         assert found == {"applied": [], "needs_restart": ["upstream.url", "oauth.client_secret", "state.directory"]}
-        assert "needs a restart: upstream.url, oauth" in stand.observer.of(Lifecycle)[-1].detail  # type: ignore[attr-defined]
+        warned = stand.observer.of(Warned)[-1]
+        assert (warned.code, warned.over) == ("restart_needed", False)  # type: ignore[attr-defined]
+        assert "restart to take effect: upstream.url, oauth.client_secret, state" in warned.detail  # type: ignore[attr-defined]
         assert stand.wired.road.pool.endpoint.port == 9
     assert (await stand.with_())["needs_restart"] == []
+    assert stand.observer.of(Warned)[-1].over  # type: ignore[attr-defined]
     assert "another" not in str(stand.observer.events)
 
 
@@ -135,7 +138,8 @@ async def test_a_configuration_that_does_not_do_changes_nothing(stand: Stand, se
 
 async def test_warnings_come_again_and_go(stand: Stand) -> None:
     def told() -> list[tuple[str, bool]]:
-        return [(event.code, event.over) for event in stand.observer.of(Warned)]  # type: ignore[attr-defined]
+        warned = [(event.code, event.over) for event in stand.observer.of(Warned)]  # type: ignore[attr-defined]
+        return [each for each in warned if each[0] != "restart_needed"]
 
     await stand.with_(tracing={"otlp_endpoint": "http://localhost:4318"})
     assert told() == [("key_unused", False)]

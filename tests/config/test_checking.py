@@ -34,6 +34,15 @@ WRONG: list[tuple[str, str, str]] = [
     (_oauth("refresh_at: 100%"), "oauth.refresh_at", "between 0 and 1"),
     (_oauth("refresh_token_lifetime: 0"), "oauth.refresh_token_lifetime", "end at once"),
     (_oauth('scope: "a \\" b"'), "oauth.scope", "no scope"),
+    (_oauth("refresh_at: 40"), "oauth.refresh_at", "40 is more than the whole; write 40%, or 0.4"),
+    (LEAST + "upstream: {url: 'https://169.254.169.254'}\n", "upstream.url", "credentials of the machine"),
+    (LEAST + "upstream: {url: 'https://[::ffff:169.254.169.254]'}\n", "upstream.url", "credentials of the machine"),
+    (
+        LEAST + "upstream: {url: 'http://metadata.google.internal', allow_http: true}\n",
+        "upstream.url",
+        "credentials of the",
+    ),
+    (_oauth("token_url: 'https://[fe80::1]/t'"), "oauth.token_url", "credentials of the machine"),
     (LEAST + "upstream: {connect_timeout: 0}\n", "upstream.connect_timeout", "no time"),
     (LEAST + 'upstream: {user_agent: "a\\nb"}\n', "upstream.user_agent", "header field"),
     (LEAST + "upstream: {allow_methods: []}\n", "upstream.allow_methods", "is empty"),
@@ -62,7 +71,11 @@ WRONG: list[tuple[str, str, str]] = [
     # storing
     (LEAST + "state: {directory: x}\ncache: {directory: x}\n", "cache.directory", "folder of state.directory"),
     (LEAST + "cache: {max_size: 4MiB}\n", "cache.max_size", "less than 8MiB"),
-    (LEAST + "cache: {max_size: 8MiB}\n", "cache.max_entry_size", "between 1 byte and cache.max_size (8MiB)"),
+    (
+        LEAST + "cache: {max_size: 8MiB, max_entry_size: 9MiB}\n",
+        "cache.max_entry_size",
+        "cache.max_size (8MiB); write 8MiB or less",
+    ),
     (LEAST + "cache: {max_entry_size: 0}\n", "cache.max_entry_size", "between 1 byte"),
     (
         LEAST + "routes: [{name: a, match: /x}, {name: a, match: /y}]\n",
@@ -121,7 +134,7 @@ def test_one_fault_with_its_key_and_remedy(folder: Folder, text: str, key: str, 
     _files(folder)
     (fault,) = folder.faults(text)
     assert fault.key == key
-    assert said in fault.problem
+    assert said in f"{fault.problem}; {fault.remedy}"
     assert fault.remedy
     assert fault.where.startswith("c.yaml")
 
@@ -174,6 +187,34 @@ def test_what_works_and_is_worth_a_look(folder: Folder, text: str, code: str, ke
     assert str(warning).startswith("c.yaml:")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("alerts: {command: /nonexistent/tell}", ("alert_command_missing", "alerts.command")),
+        ("alerts: {command: [nonexistent-tell, --now]}", ("alert_command_missing", "alerts.command")),
+        ("alerts: {command: 'nonexistent-tell --now | cat'}", ("alert_command_missing", "alerts.command")),
+        ("alerts: {command: '/bin/cat > /dev/null'}", None),
+        ("alerts: {command: 'cd / && cat'}", None),
+        ("alerts: {command: '\"$TELL\" now'}", None),
+        ("alerts: {command: [sh, -c, 'cat']}", None),
+        ("routes: [{name: a, match: /a/**}]", ("route_stores_nothing", "routes[0].ttl")),
+        ("routes: [{name: a, match: /a/**, ttl: 1h}]", None),
+        ("routes: [{name: a, match: /a/**, purges: [b]}]", None),
+        ("cache: {mode: http}\nroutes: [{name: a, match: /a/**}]", None),
+        ("cache: {max_size: 8MiB}", None),
+    ],
+)
+def test_commands_and_routes_that_do_nothing_are_told_of(
+    folder: Folder, text: str, told: tuple[str, str] | None
+) -> None:
+    warnings = folder.load(f"{LEAST}{text}\n").warnings
+    assert [(each.code, each.key) for each in warnings] == ([told] if told else [])
+
+
+def test_an_entry_is_never_larger_than_the_whole_cache(folder: Folder) -> None:
+    assert folder.load(LEAST + "cache: {max_size: 8MiB}\n").settings.cache.as_mode().max_entry_bytes == 8 << 20
+
+
 def test_a_secret_in_a_configuration_that_others_can_read_is_warned_about(folder: Folder) -> None:
     folder.write("c.yaml", "oauth: {client_id: a, client_secret: planted}\n", 0o644)
     (warning,) = folder.load(None).warnings
@@ -206,5 +247,7 @@ def test_a_shared_store_needs_its_library(folder: Folder, monkeypatch: pytest.Mo
     text = LEAST + "store: {url: 'redis://h'}\n"
     folder.load(text)
     monkeypatch.setitem(sys.modules, "redis", None)
-    assert folder.fault(text) == "c.yaml:2: store.url: needs the redis library; run: pip install 'passoproxy[redis]'"
+    assert folder.fault(text) == (
+        f"c.yaml:2: store.url: needs the redis library; run: {sys.executable} -m pip install 'redis>=8'"
+    )
     folder.load(text, secrets=False)  # a command that only talks to a daemon

@@ -106,9 +106,21 @@ def test_shares(value: object, share: float) -> None:
     assert units.share(value) == share
 
 
-@pytest.mark.parametrize("value", ["101%", 2, "x", "x%", "%", None, "-1%"])
-def test_what_is_no_share(value: object) -> None:
-    with pytest.raises(ValueError, match="55%"):
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("101%", "55%"),
+        (2, "2%, or 0.02"),
+        (101, "55%"),
+        ("x", "55%"),
+        ("x%", "55%"),
+        ("%", "55%"),
+        (None, "55%"),
+        ("-1%", "55%"),
+    ],
+)
+def test_what_is_no_share(value: object, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"write (for example )?{meant}"):
         units.share(value)
 
 

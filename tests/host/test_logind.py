@@ -117,7 +117,7 @@ async def test_without_the_library_there_is_no_logind(monkeypatch):
 @pytest.fixture
 def bus_address(tmp_path):
     """A private bus that lets everybody do everything."""
-    pytest.importorskip("dbus_fast", reason="dbus-fast is not installed (pip install 'passoproxy[suspend]')")
+    pytest.importorskip("dbus_fast", reason="dbus-fast is not installed (pip install 'dbus-fast>=5')")
     daemon = program("dbus-daemon")
     config = tmp_path / "bus.conf"
     config.write_text(

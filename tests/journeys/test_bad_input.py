@@ -143,7 +143,7 @@ def test_a_second_daemon_on_the_same_state_folder(shared_stand: Stand, stand: St
     stand.start_daemon(ready=True)  # it follows, and says so
     assert stand.status()["token"]["role"] == "following"
     assert stand.daemon is not None
-    assert "another process owns the pair" in stand.daemon.said
+    assert "this process does not own the pair" in stand.daemon.said
     assert str(shared_stand.folder / "state") in stand.daemon.said
     assert shared_stand.status()["token"]["role"] == "owner"
     assert stand.stop_daemon() == 0

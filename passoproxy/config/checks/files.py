@@ -6,6 +6,7 @@ import base64
 import binascii
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,28 @@ _PLAIN_FILES = (
     "server.tls.client_ca_file",
     "store.ca_file",
 )
+
+
+_OF_THE_SHELL = frozenset(
+    {
+        "if",
+        "for",
+        "while",
+        "case",
+        "cd",
+        "eval",
+        "exec",
+        "export",
+        "set",
+        "trap",
+        "umask",
+        "command",
+        "type",
+        "read",
+        ".",
+    }
+)
+"""Words with which a line for the shell may begin, and which are no programs."""
 
 
 def secret_files(settings: Settings) -> dict[str, Path]:
@@ -173,6 +196,23 @@ def _given_by_service_manager(path: Path, facts: Facts) -> bool:
     """Credentials carry an access list that their mode does not show."""
     folder = facts.environ.get("CREDENTIALS_DIRECTORY", "")
     return bool(folder) and path.is_relative_to(folder)
+
+
+def alert_command(facts: Facts) -> Iterator[Advice]:
+    """A program that is not there would be noticed only when an alert is due. What the shell makes of a line is not guessed at."""
+    command = facts.settings.alerts.command
+    if command is None:
+        return
+    words = command[0].split() if len(command) == 1 else command[:1]
+    program = words[0]
+    if re.fullmatch(r"[\w./+-]+", program) and shutil.which(command[0]) is None and shutil.which(program) is None:
+        if len(command) == 1 and program in _OF_THE_SHELL:
+            return
+        yield Advice(
+            "alert_command_missing",
+            "alerts.command",
+            f"{program} is no program that can be run here; check its path and mode, then try: passoproxy alert test",
+        )
 
 
 def exposed(facts: Facts) -> Iterator[Advice]:

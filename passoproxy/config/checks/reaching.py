@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Iterator
 
-from passoproxy.config.addresses import is_loopback
+from passoproxy.config.addresses import is_loopback, is_metadata_address
 from passoproxy.config.findings import Facts, Finding, involving
 from passoproxy.config.units import quoted
 
@@ -92,6 +92,20 @@ def without_tls(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def link_local(facts: Facts) -> Iterator[Finding]:
+    """Where clouds keep the credentials of a machine is no origin and no provider."""
+    settings = facts.settings
+    urls = {"upstream.url": settings.upstream.url}
+    urls |= {f"oauth.{name}": getattr(settings.oauth, name) for name in ("token_url", "refresh_url", "revocation_url")}
+    for key, url in urls.items():
+        if url is not None and is_metadata_address(urllib.parse.urlsplit(url).hostname or ""):
+            yield Finding(
+                key,
+                f"{quoted(url)} is an address at which clouds hand out credentials of the machine",
+                "write the address of the API",
+            )
+
+
 def redirect(facts: Facts) -> Iterator[Finding]:
     """The code must not travel in the clear: https, or this machine alone (RFC 8252 §7.3, §8.3)."""
     oauth = facts.settings.oauth
@@ -139,4 +153,4 @@ def numbers(facts: Facts) -> Iterator[Finding]:
         )
 
 
-RULES = (what_the_grant_needs, credentials_of_the_grant, without_tls, redirect, numbers)
+RULES = (what_the_grant_needs, credentials_of_the_grant, without_tls, link_local, redirect, numbers)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from passoproxy.config.findings import Facts, Finding, involving
 from passoproxy.config.units import quoted, show_share, show_size
+from passoproxy.errors import missing_library
 
 _LEAST_CACHE = 8 * 1024 * 1024
 _NEVER_READS = frozenset({"PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
@@ -38,11 +39,13 @@ def cache_sizes(facts: Facts) -> Iterator[Finding]:
     cache = facts.settings.cache
     if cache.max_size < _LEAST_CACHE:
         yield Finding("cache.max_size", f"{show_size(cache.max_size)} is less than 8MiB", "write 8MiB or more")
-    elif not 0 < cache.max_entry_size <= cache.max_size:
+    elif facts.layer.holds(("cache", "max_entry_size")) and not 0 < cache.max_entry_size <= cache.max_size:
+        # the default of an entry gives way to a smaller cache
+        most = show_size(cache.max_size)
         yield Finding(
             "cache.max_entry_size",
-            f"{show_size(cache.max_entry_size)} is not between 1 byte and cache.max_size ({show_size(cache.max_size)})",
-            "write for example 16MiB, and no more than cache.max_size",
+            f"{show_size(cache.max_entry_size)} is not between 1 byte and cache.max_size ({most})",
+            f"write {most} or less, or make cache.max_size larger",
             involving("cache.max_size"),
         )
 
@@ -105,7 +108,8 @@ def shared_store(facts: Facts) -> Iterator[Finding]:
         yield Finding("store.url", "holds a password", "put it into a file and name it in store.password_file")
     # whoever only talks to a running daemon may live in another environment than it
     if facts.check_files and importlib.util.find_spec("redis") is None:
-        yield Finding("store.url", "needs the redis library", "run: pip install 'passoproxy[redis]'")
+        fault = missing_library("store.url", "redis>=8")
+        yield Finding(fault.key, fault.problem, fault.remedy)
 
 
 def sealing(facts: Facts) -> Iterator[Finding]:

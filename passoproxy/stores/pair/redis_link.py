@@ -11,7 +11,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from passoproxy.errors import ConfigurationError, Fault, PairStoreAway, PairStoreFailure, PassoproxyError
+from passoproxy.errors import (
+    ConfigurationError,
+    Fault,
+    PairStoreAway,
+    PairStoreFailure,
+    PassoproxyError,
+    missing_library,
+)
 
 if TYPE_CHECKING:
     import redis
@@ -169,7 +176,5 @@ def _library() -> ModuleType:
         import redis.credentials
         import redis.exceptions
     except ImportError as fault:
-        raise ConfigurationError(
-            Fault("", "store.url", "needs the redis library", "run 'pip install passoproxy[redis]'")
-        ) from fault
+        raise ConfigurationError(missing_library("store.url", "redis>=8")) from fault
     return redis

@@ -103,7 +103,7 @@ def test_a_url_that_the_library_does_not_take():
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ConfigurationError, match=r"pip install passoproxy\[redis\]") as refused:
+    with pytest.raises(ConfigurationError, match=r"-m pip install 'redis>=8'") as refused:
         RedisLink("redis://127.0.0.1:6379/0")
     assert refused.value.exit_code == 78
 
