@@ -14,13 +14,20 @@ from passoproxy.server.bodies import RequestBody
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _FRAMING_FIELDS = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 _BODILESS = frozenset({204, 304})
+PIECE_BYTES = 64 * 1024
+"""So much of a body is written at once; the next piece waits until the client has taken enough of those before."""
 
 
 class Wire(Protocol):
     """The connection, as an answer sees it."""
 
-    def write(self, data: bytes) -> None: ...
-    def writelines(self, parts: list[bytes]) -> None: ...
+    def write(self, data: bytes | memoryview) -> None: ...
+    def writelines(self, parts: list[bytes | memoryview]) -> None: ...
+    @property
+    def crowded(self) -> bool:
+        """Whether the client has yet to take what was written."""
+        ...
+
     async def room(self) -> None:
         """Returns when the client has taken enough of what was written."""
         ...
@@ -99,6 +106,7 @@ class Exchange:
             self._begin(head, _declared_length(head, body))
         elif isinstance(body, BytesBody):
             self._begin(head, len(body.data), body.data)
+            await self._pour(body.data, begun_with=PIECE_BYTES)
         elif body.length is not None:
             await self._send_sized(head, body, body.length)
         else:
@@ -113,13 +121,13 @@ class Exchange:
         self._begin(head, length, first)
         left = length - len(first)
         try:
+            await self._pour(first, begun_with=PIECE_BYTES)
             # To its very end, also when all bytes are there: that is when those who store it learn that it is whole.
             async for part in body:
                 left -= len(part)
                 if left < 0:
                     break
-                self._write(part)
-                await self._wire.room()
+                await self._pour(part)
         except Exception as fault:
             raise self._broken() from fault
         if left:
@@ -130,14 +138,7 @@ class Exchange:
         self._begin(head, None, chunked=chunked)
         try:
             async for part in body:
-                if not part:
-                    continue
-                if chunked:
-                    self.sent_bytes += len(part)
-                    self._wire.writelines([b"%x\r\n" % len(part), part, b"\r\n"])
-                else:
-                    self._write(part)
-                await self._wire.room()
+                await self._pour(part, chunked=chunked)
         except Exception as fault:
             raise self._broken() from fault
         if chunked:
@@ -157,18 +158,28 @@ class Exchange:
         raw = head_bytes(head, framing, self._wire.date())
         self.begun = True
         self.will_close = not keep
-        self.sent_bytes += len(data)
-        self._wire.write(raw + data if data else raw)
+        first = data[:PIECE_BYTES]
+        self.sent_bytes += len(first)
+        self._wire.write(raw + first if first else raw)
 
     def _ends_with_head(self, head: ResponseHead) -> bool:
         return self.head.method == "HEAD" or head.status in _BODILESS
 
-    def _write(self, part: bytes) -> None:
-        self.sent_bytes += len(part)
-        self._wire.write(part)
+    async def _pour(self, data: bytes, *, begun_with: int = 0, chunked: bool = False) -> None:
+        if len(data) <= begun_with:
+            return
+        whole = memoryview(data)
+        for at in range(begun_with, len(data), PIECE_BYTES):
+            piece = whole[at : at + PIECE_BYTES]
+            if chunked:
+                self._wire.writelines([b"%x\r\n" % len(piece), piece, b"\r\n"])
+            else:
+                self._wire.write(piece)
+            self.sent_bytes += len(piece)
+            await self._wire.room()
 
     def _interim(self, head: ResponseHead) -> None:
-        if not self.begun:
+        if not self.begun and not self._wire.crowded:  # one that nobody takes is of no use
             self._wire.write(head_bytes(head, ()))
 
     def _broken(self) -> BodyBroken:

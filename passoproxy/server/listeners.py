@@ -20,6 +20,9 @@ from passoproxy.errors import CannotCreate, PassoproxyError, ServiceUnreachable
 
 BACKLOG = 1024
 
+_UNSENT_BYTES = 64 * 1024
+"""So much of what is written to a client the kernel holds before it is sent: what a client does not take waits in small amounts."""
+
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
 
@@ -128,6 +131,8 @@ async def serve(
 ) -> asyncio.Server:
     """Takes connections from `listener` for protocols of `factory`. Whoever closes the server closes the socket with it."""
     loop = asyncio.get_running_loop()
+    if listener.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # its connections inherit it
     if tls is None:
         if listener.family == socket.AF_UNIX:
             return await loop.create_unix_server(factory, sock=listener, backlog=BACKLOG)

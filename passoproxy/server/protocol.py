@@ -27,6 +27,8 @@ from passoproxy.server.reading import Received, receive
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _AHEAD_BYTES = 64 * 1024  # of further requests, held while one is handled
+_LANE_BYTES = 256 * 1024  # of an answer that goes out whole; a longer one is written in pieces, as any on the road
+_UNTAKEN_BYTES = 64 * 1024  # written and not taken, beyond which nothing more is written
 _UNREAD_BYTES = 64 * 1024  # of a body that nobody wanted, read on to keep the connection
 _LINGER_BYTES = 4 * 1024 * 1024  # thrown away so that an early answer arrives before the reset that unread bytes cause
 _SILENT_SECONDS = 1.0  # after which a new connection that sent nothing may make room for another
@@ -51,7 +53,6 @@ class ProxyConnection(asyncio.Protocol):
         "_began_at",
         "_body",
         "_client",
-        "_crowded",
         "_deadline",
         "_heads",
         "_input_ended",
@@ -69,6 +70,8 @@ class ProxyConnection(asyncio.Protocol):
         "_shared",
         "_task",
         "_transport",
+        "_untaken",
+        "crowded",
     )
 
     def __init__(self, shared: Connections, peer_check: PeerCheck | None = None) -> None:
@@ -93,7 +96,8 @@ class ProxyConnection(asyncio.Protocol):
         self._input_ended = False
         self._aborted = False
         self._reading = True
-        self._crowded = False
+        self.crowded = False
+        self._untaken = 0
         self._room: asyncio.Future[None] | None = None
         self._lingered = 0
 
@@ -104,6 +108,7 @@ class ProxyConnection(asyncio.Protocol):
         self._began_at = perf_counter()  # of finer grain than a loop's time
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
+            self._transport.set_write_buffer_limits(_UNTAKEN_BYTES)
         if not self._known_peer():
             return
         if self._shared.admit(self):
@@ -170,10 +175,11 @@ class ProxyConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _Phase.WAITING:
-            if self._lane is not None and (answer := self._lane(data)) is not None:
+            answer = None if self._lane is None else self._lane(data)
+            if answer is not None and len(answer) <= _LANE_BYTES:
                 self._served = True
-                self._transport.write(answer)
                 self._deadline.set(self._limits.idle_timeout)
+                self._transport.write(answer)
                 return
             self._began_at = perf_counter()
             self._read_head(data)
@@ -249,6 +255,8 @@ class ProxyConnection(asyncio.Protocol):
     async def _run(self, exchange: Exchange) -> None:
         try:
             await self._shared.handler.handle(exchange)
+            if self._phase is not _Phase.CLOSED:
+                await self.room()  # no further request of a client that does not take its answers
         finally:
             self._task = None
             if self._phase is not _Phase.CLOSED:
@@ -315,25 +323,20 @@ class ProxyConnection(asyncio.Protocol):
     def _close(self) -> None:
         self._phase = _Phase.CLOSED
         self._transport.close()
-        # What is written still has to be taken; a client that does not is not waited for without end.
-        self._deadline.set(self._limits.write_timeout)
+        self._await_taking()
 
     def _expired(self) -> None:
         match self._phase:
             case _Phase.HEAD:
                 self._refuse(RequestTimeout("the request's head did not arrive within server.limits.header_timeout"))
-            case _Phase.HANDLING:
-                self._stalled()
+            case _Phase.HANDLING if self._body is not None and self._body.waiting:
+                self._body.fail(RequestTimeout("the request's body stopped arriving"))
+            case _Phase.WAITING | _Phase.HANDLING if self.crowded:
+                self._look_at_taking()
             case _Phase.CLOSED:
-                self._transport.abort()
+                self._look_at_taking()
             case _:
                 self._close()
-
-    def _stalled(self) -> None:
-        if self._body is not None and self._body.waiting:
-            self._body.fail(RequestTimeout("the request's body stopped arriving"))
-        else:
-            self.drop()
 
     # ---- what a body asks ----------------------------------------------------------------------------------------------
 
@@ -351,16 +354,16 @@ class ProxyConnection(asyncio.Protocol):
 
     # ---- bytes out -----------------------------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._transport.write(data)
 
-    def writelines(self, parts: list[bytes]) -> None:
+    def writelines(self, parts: list[bytes | memoryview]) -> None:
         self._transport.writelines(parts)
 
     async def room(self) -> None:
-        if not self._crowded:
+        if not self.crowded:
             return
-        self._deadline.set(self._limits.write_timeout)
+        self._await_taking()
         self._room = self._loop.create_future()
         try:
             await self._room
@@ -388,17 +391,30 @@ class ProxyConnection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
+    def _await_taking(self) -> None:
+        self._untaken = self._transport.get_write_buffer_size()
+        self._deadline.set(self._limits.write_timeout)
+
+    def _look_at_taking(self) -> None:
+        """Waits on for a client that has taken something since the last look, however little; drops one that has not."""
+        if self._transport.get_write_buffer_size() < self._untaken:
+            self._await_taking()
+        else:
+            self.drop()
+
     def pause_writing(self) -> None:
-        self._crowded = True
+        self.crowded = True
         if self._phase is _Phase.WAITING:  # answers of the fast lane that nobody takes
             self._pause()
+            self._await_taking()
 
     def resume_writing(self) -> None:
-        self._crowded = False
+        self.crowded = False
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         elif self._phase is _Phase.WAITING:
             self._resume()
+            self._deadline.set(self._limits.idle_timeout)
 
     def _pause(self) -> None:
         if self._reading and not self._transport.is_closing():

@@ -32,7 +32,7 @@ def test_every_refusal_is_a_problem_document(kind: type[errors.Refusal]) -> None
     assert fields["Cache-Status"] == f"passoproxy; fwd=bypass; detail={kind.code}"
     assert fields["Proxy-Status"].startswith("passoproxy")
     assert fields["Cache-Control"] == "no-store"
-    assert ("Retry-After" in fields) is (kind.status == 503)
+    assert ("Retry-After" in fields) is (kind.status in (429, 503))
 
 
 def test_the_error_type_and_further_fields_are_told() -> None:

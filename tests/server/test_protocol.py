@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ from tests.server.raw import PATIENCE, EchoHop, Listening, listening, parse_answ
 
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+HALF = 512 * 1024
 POST_HEAD = b"POST /a HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -134,23 +136,82 @@ async def test_what_is_sent_ahead_is_held_up_to_a_bound(listen: Listen) -> None:
     await gone(running)
 
 
-async def test_a_slow_reader_of_a_small_answer_flood_stops_being_read(listen: Listen) -> None:
-    running = await listen(EchoHop(), lane=lambda data: b"x" * 100_000)
+class LargeHop:
+    """Answers with half a mebibyte that is in memory; counts."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def send(self, request: Request) -> Response:
+        self.asked += 1
+        return response(200, body=b"x" * HALF)
+
+
+async def still(count: Callable[[], int]) -> int:
+    """What `count` says once it does not grow any more."""
+    before = -1
+    while before != (now := count()):
+        before = now
+        await asyncio.sleep(0.2)
+    return now
+
+
+async def test_no_request_is_begun_while_answers_are_not_taken(listen: Listen) -> None:
+    hop = LargeHop()
+    running = await listen(hop)
+    client = await running.connect()
+    client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    await client.send(GET * 200)
+
+    asked = await still(lambda: hop.asked)
+    assert 0 < asked < 20  # what the kernel's buffers take, and one more
+
+    client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(200):
+        assert (await client.one()).body == b"x" * HALF
+
+
+async def test_no_request_of_the_lane_is_begun_while_answers_are_not_taken(listen: Listen) -> None:
+    offered = 0
+
+    def lane(data: bytes) -> bytes:
+        nonlocal offered
+        offered += 1
+        return b"x" * 200_000
+
+    running = await listen(EchoHop(), lane=lane)
     client = await running.connect()
     client.reader._transport.pause_reading()  # type: ignore[attr-defined]
 
     async def flood() -> None:
         while True:
-            await client.send(GET * 1000)
+            await client.send(GET)
+            await asyncio.sleep(0)
 
     flooding = asyncio.create_task(flood())
-    done, _ = await asyncio.wait([flooding], timeout=0.3)
-    assert not done
+    assert 0 < await still(lambda: offered) < 60
     flooding.cancel()
     client.reader._transport.resume_reading()  # type: ignore[attr-defined]
     async with asyncio.timeout(PATIENCE):
-        assert len(await client.reader.readexactly(1_000_000)) == 1_000_000
-    await client.send(GET)
+        await client.reader.readexactly(1_000_000)
+    client.leave()
+
+
+async def test_an_answer_too_long_for_the_lane_takes_the_road(listen: Listen) -> None:
+    running = await listen(EchoHop(), lane=lambda data: b"x" * 1_000_000)
+    assert [answer["X-Was"] for answer in await running.ask(LAST)] == ["GET /last localhost"]
+
+
+@pytest.mark.parametrize("by_lane", [False, True])
+async def test_a_client_that_takes_nothing_is_dropped_in_time(listen: Listen, by_lane: bool) -> None:
+    lane = (lambda data: b"x" * 200_000) if by_lane else None
+    running = await listen(LargeHop(), Limits(write_timeout=0.2, idle_timeout=1000), lane)
+    client = await running.connect()
+    client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    async with asyncio.timeout(PATIENCE):
+        while running.connections.count:
+            client.writer.write(GET)
+            await asyncio.sleep(0.001)
     client.leave()
 
 
