@@ -151,6 +151,7 @@ def limits_of(settings: Settings) -> Limits:
         header_timeout=given.header_timeout,
         idle_timeout=given.idle_timeout,
         body_timeout=given.idle_timeout,
+        min_rate=given.min_rate,
         connections=given.connections,
     )
 

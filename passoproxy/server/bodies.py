@@ -8,13 +8,14 @@ from typing import Protocol
 from passoproxy.core.http.chunks import ChunkReader
 from passoproxy.core.http.framing import Chunked, Sized
 from passoproxy.errors import BadRequest, BodyTooLarge, Refusal
+from passoproxy.server.deadline import Pace
 
 
 class BodySource(Protocol):
     """The connection, as a body sees it."""
 
     def body_wanted(self) -> None:
-        """Someone waits for bytes: the connection reads, sends a 100 where the client waits for one, and counts the silence."""
+        """Someone waits for bytes: the connection reads, sends a 100 where the client waits for one, and counts the time."""
         ...
 
     def body_crowded(self) -> None:
@@ -25,7 +26,7 @@ class BodySource(Protocol):
 class RequestBody:
     """The `Body` of a request that did not arrive whole with its head.
 
-    Iteration raises a Refusal: BadRequest for wrong framing and for an early end, BodyTooLarge, RequestTimeout for silence.
+    Iteration raises a Refusal: BadRequest for wrong framing and for an early end, BodyTooLarge, RequestTimeout for silence and sloth.
     """
 
     __slots__ = (
@@ -42,10 +43,14 @@ class RequestBody:
         "complete",
         "fault",
         "length",
+        "pace",
     )
 
-    def __init__(self, framing: Sized | Chunked, source: BodySource, max_bytes: int, max_trailer_bytes: int) -> None:
+    def __init__(
+        self, framing: Sized | Chunked, source: BodySource, max_bytes: int, max_trailer_bytes: int, pace: Pace
+    ) -> None:
         """`max_bytes` bounds a chunked body as it arrives; a sized one was held against it before."""
+        self.pace = pace
         self.length = framing.length if isinstance(framing, Sized) else None
         self.complete = False
         self.fault: Refusal | None = None

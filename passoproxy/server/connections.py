@@ -21,13 +21,17 @@ Lane = Callable[[bytes], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds. `header_timeout` is for a whole head, `body_timeout` and `write_timeout` for silence."""
+    """Sizes in bytes, times in seconds. `header_timeout` is for a whole head, `body_timeout` and `write_timeout` for silence;
+    a request's body comes at `min_rate` bytes a second or faster once it was waited for `rate_grace` seconds.
+    """
 
     header_bytes: int = 32 * 1024
     body_bytes: int = 16 * 1024 * 1024
     header_timeout: float = 10.0
     idle_timeout: float = 75.0
     body_timeout: float = 30.0
+    min_rate: int = 256
+    rate_grace: float = 10.0
     write_timeout: float = 60.0
     linger_timeout: float = 2.0
     connections: int = 1024

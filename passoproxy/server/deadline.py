@@ -1,4 +1,4 @@
-"""One deadline of one connection, cheap to move: setting it later, which every request does, touches no timer."""
+"""How long a connection is waited for: one deadline, cheap to move (setting it later touches no timer), and the pace of a body."""
 
 from __future__ import annotations
 
@@ -50,6 +50,34 @@ class Deadline:
             return
         self._at = math.inf
         self._on_expiry()
+
+
+class Pace:
+    """How long the next bytes of a body may be waited for: `silence` seconds at most, and so that `min_rate` bytes a second come once
+    `grace` seconds were waited (0: no such rate). Time in which nobody waits does not count.
+    """
+
+    __slots__ = ("_arrived", "_grace", "_min_rate", "_silence", "_waited")
+
+    def __init__(self, min_rate: int, silence: float, grace: float) -> None:
+        self._min_rate, self._silence, self._grace = min_rate, silence, grace
+        self._arrived = 0
+        self._waited = 0.0
+
+    def note(self, count: int, waited: float) -> None:
+        """`count` bytes arrived, for which `waited` seconds were waited."""
+        self._arrived += count
+        self._waited += waited
+
+    @property
+    def patience(self) -> float:
+        """Seconds that are left for the next bytes."""
+        if not self._min_rate:
+            return self._silence
+        left = max(self._grace, self._arrived / self._min_rate) - self._waited
+        # What came fast earns a pause, and not an hour of single bytes.
+        self._waited += max(0.0, left - max(self._grace, self._silence))
+        return min(left, self._silence)
 
 
 def _nothing() -> None:

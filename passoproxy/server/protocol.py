@@ -20,7 +20,7 @@ from passoproxy.ports import Body, BytesBody, Client
 from passoproxy.server.answering import Exchange, head_bytes
 from passoproxy.server.bodies import RequestBody
 from passoproxy.server.connections import Connections
-from passoproxy.server.deadline import Deadline
+from passoproxy.server.deadline import Deadline, Pace
 from passoproxy.server.heads import HeadGatherer
 from passoproxy.server.peers import PeerCheck
 from passoproxy.server.reading import Received, receive
@@ -32,6 +32,7 @@ _UNTAKEN_BYTES = 64 * 1024  # written and not taken, beyond which nothing more i
 _UNREAD_BYTES = 64 * 1024  # of a body that nobody wanted, read on to keep the connection
 _LINGER_BYTES = 4 * 1024 * 1024  # thrown away so that an early answer arrives before the reset that unread bytes cause
 _SILENT_SECONDS = 1.0  # after which a new connection that sent nothing may make room for another
+_SLOW_BODY = "the request's body stopped arriving, or came at less than server.limits.min_rate ({} bytes a second)"
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -71,6 +72,7 @@ class ProxyConnection(asyncio.Protocol):
         "_task",
         "_transport",
         "_untaken",
+        "_waiting_since",
         "crowded",
     )
 
@@ -92,6 +94,7 @@ class ProxyConnection(asyncio.Protocol):
         self._ahead = b""
         self._task: asyncio.Task[None] | None = None
         self._body: RequestBody | None = None
+        self._waiting_since = 0.0
         self._owes_continue = False
         self._input_ended = False
         self._aborted = False
@@ -227,7 +230,9 @@ class ProxyConnection(asyncio.Protocol):
             if framing.length <= len(rest):
                 self._ahead = rest[framing.length :]
                 return BytesBody(rest[: framing.length])
-        self._body = RequestBody(framing, self, self._limits.body_bytes, self._limits.header_bytes)
+        limits = self._limits
+        pace = Pace(limits.min_rate, limits.body_timeout, limits.rate_grace)
+        self._body = RequestBody(framing, self, limits.body_bytes, limits.header_bytes, pace)
         self._owes_continue = received.expects_continue
         if rest:
             self._read_on(rest)
@@ -239,10 +244,13 @@ class ProxyConnection(asyncio.Protocol):
             if body.fault is not None:
                 return
             self._owes_continue = False
+            was_awaited = body.waiting or self._phase is _Phase.SKIPPING
+            size = len(data)
             data = body.feed(data)
-            if body.waiting:
-                self._deadline.set(self._limits.body_timeout)
-            elif self._phase is _Phase.HANDLING and self._room is None:
+            body.pace.note(size - len(data), self._loop.time() - self._waiting_since if was_awaited else 0.0)
+            if body.waiting or self._phase is _Phase.SKIPPING:
+                self._await(body)
+            elif was_awaited:
                 self._deadline.lift()
         self._ahead += data
         if self._phase is _Phase.SKIPPING:
@@ -272,7 +280,7 @@ class ProxyConnection(asyncio.Protocol):
         elif body is not None and not body.complete:
             body.discard()
             self._phase = _Phase.SKIPPING
-            self._deadline.set(self._limits.body_timeout)
+            self._await(body)
             self._resume()
         else:
             self._next()
@@ -330,7 +338,7 @@ class ProxyConnection(asyncio.Protocol):
             case _Phase.HEAD:
                 self._refuse(RequestTimeout("the request's head did not arrive within server.limits.header_timeout"))
             case _Phase.HANDLING if self._body is not None and self._body.waiting:
-                self._body.fail(RequestTimeout("the request's body stopped arriving"))
+                self._body.fail(RequestTimeout(_SLOW_BODY.format(self._limits.min_rate)))
             case _Phase.WAITING | _Phase.HANDLING if self.crowded:
                 self._look_at_taking()
             case _Phase.CLOSED:
@@ -346,7 +354,11 @@ class ProxyConnection(asyncio.Protocol):
             self._owes_continue = False
             self._transport.write(_CONTINUE)
         self._resume()
-        self._deadline.set(self._limits.body_timeout)
+        self._await(cast(RequestBody, self._body))
+
+    def _await(self, body: RequestBody) -> None:
+        self._waiting_since = self._loop.time()
+        self._deadline.set(body.pace.patience)
 
     def body_crowded(self) -> None:
         """Stops reading until someone wants more."""
