@@ -68,8 +68,13 @@ def _show(found: Data) -> None:
 def _processes(found: Data) -> list[tuple[str, str]]:
     """What is so only where several processes share the work."""
     token, workers = part(found, "token"), len(_list(found, "workers"))
-    heard = "which has not been heard for a while" if token.get("alone") else "which this one follows"
-    said = [("pair", f"held by another process, {heard}")] if token.get("role") == "following" else []
+    if any(each.get("code") == "store_away" for each in _parts(found, "warnings")):
+        held = "not known who holds it while the shared store is away"
+    elif token.get("alone"):
+        held = "held by another process, which has not been heard for a while"
+    else:
+        held = "held by another process, which this one follows"
+    said = [("pair", held)] if token.get("role") == "following" else []
     return [*said, ("workers", str(workers))] if workers else said
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from aiohttp import web
 
@@ -123,7 +123,7 @@ class _Gate(asyncio.Protocol):
         self._inner = inner
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         if not control_socket.is_own(transport.get_extra_info("socket")):
             transport.abort()
             return

@@ -319,3 +319,5 @@ def test_status_of_several_processes() -> None:
     assert found == [("pair", "held by another process, which this one follows"), ("workers", "2")]
     alone = _processes({"token": {"role": "following", "alone": True}})
     assert alone == [("pair", "held by another process, which has not been heard for a while")]
+    away = _processes({"token": {"role": "following"}, "warnings": [{"code": "store_away"}]})
+    assert away == [("pair", "not known who holds it while the shared store is away")]
