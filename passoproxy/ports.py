@@ -6,7 +6,7 @@ A hop offers `send` and holds the next. Whoever does not pass a Response on clos
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -280,6 +280,11 @@ class PairNews(Protocol):
         ...
 
 
+async def sends() -> bool:
+    """The `about_to_send` of a request before which nothing has to be recorded."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
     """A POST to the token or revocation endpoint. `body` and `headers` hold secrets and are not shown."""
@@ -287,8 +292,8 @@ class TokenRequest:
     url: str
     headers: tuple[tuple[str, str], ...] = field(repr=False, default=())
     body: bytes = field(repr=False, default=b"")
-    may_send: Callable[[], bool] = field(repr=False, compare=False, default=lambda: True)
-    """Asked when the connection stands, before a byte is written: a False leaves the request unsent."""
+    about_to_send: Callable[[], Awaitable[bool]] = field(repr=False, compare=False, default=sends)
+    """Awaited to its end when the connection stands, before the first byte is written: a False leaves the request unsent. Does not raise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ class ScriptedHop:
     async def send(self, request: Request) -> Response:
         self.seen.append(request)
         await asyncio.sleep(0)
+        await request.about_to_send()
         if not self.script:
             raise AssertionError(f"no answer left for {request.head.method} {request.head.target}")
         step = self.script[0] if self.repeat and len(self.script) == 1 else self.script.pop(0)
@@ -314,6 +315,8 @@ class RotatingProvider:
 
     async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
         await asyncio.sleep(0)
+        if self.faults[:1] != ["unsent"] and not await request.about_to_send():
+            raise TokenRequestUnsent("nothing was sent")
         sent_at = self._clock.wall()
         self.times.append(self._clock.monotonic())
         body = json.loads(request.body)

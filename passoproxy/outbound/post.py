@@ -88,6 +88,11 @@ class Exchange(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(request)
 
+    @property
+    def stands(self) -> bool:
+        """Whether the connection is there, and the other side has not ended it."""
+        return self._transport is not None and not self._over.done()
+
     async def over(self) -> None:
         """Waits until nothing more is worth waiting for."""
         await self._over

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from passoproxy.core.oauth.answers import words_with
 from passoproxy.errors import BadRequest, TokenAnswerLost, TokenRequestUnsent
@@ -15,6 +16,8 @@ from passoproxy.outbound.dialing import Dialer, DialFailed
 from passoproxy.outbound.endpoint import Endpoint, ForwardProxy, endpoint_of
 from passoproxy.outbound.post import Exchange, request_bytes
 from passoproxy.ports import Clock, TokenReply, TokenRequest
+
+T = TypeVar("T")
 
 
 class ProviderEndpoint:
@@ -42,19 +45,23 @@ class ProviderEndpoint:
         where = endpoint.authority
         dialer = Dialer(endpoint, timeout=self._connect_timeout, tls=self._tls, proxy=self._proxy_for(endpoint))
         exchange: Exchange | None = None
+        is_sent = False
         sent_at, why = self._clock.wall(), "the connection was closed before its end"
         try:
             message = request_bytes(request.url, endpoint, request.headers, request.body)
             async with asyncio.timeout(timeout):
                 exchange = await dialer.dial(lambda: Exchange(_is_whole))
-                if not request.may_send():
+                if not await _to_its_end(request.about_to_send()):
                     raise TokenRequestUnsent("nothing was sent, because another process may renew the pair by now")
+                if not exchange.stands:
+                    raise TokenRequestUnsent(f"nothing was sent, because {where} ended the connection at once")
+                is_sent = True
                 exchange.send(message)
                 await exchange.over()
         except (BadRequest, DialFailed) as failure:
             raise TokenRequestUnsent(f"no connection to the provider: {failure}") from failure
         except TimeoutError as error:
-            if exchange is None:
+            if exchange is None or not is_sent:
                 text = f"no connection to the provider at {where} within {timeout:g} s; check the network"
                 raise TokenRequestUnsent(text) from error
             why = f"it did not come within {timeout:g} s"
@@ -65,6 +72,16 @@ class ProviderEndpoint:
         if answer is None:
             raise TokenAnswerLost(f"the request reached {where} and its answer is lost ({why})")
         return TokenReply(answer.status, answer.fields, answer.body, sent_at, self._clock.wall())
+
+
+async def _to_its_end(work: Awaitable[T]) -> T:
+    """What `work` gives. It writes the record, and must not do so after what is written about an attempt whose time is over."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _is_whole(status: int, body: bytes) -> bool:

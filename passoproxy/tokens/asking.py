@@ -5,7 +5,7 @@ Words and meaning are the core's (`grants`, `replies`), the wire is the TokenEnd
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from passoproxy.core.oauth import grants
@@ -13,7 +13,7 @@ from passoproxy.core.oauth.identity import issued_to
 from passoproxy.core.oauth.replies import Answer, Dead, Lost, Misconfigured, Retryable, Unsent, classify
 from passoproxy.core.oauth.terms import Client, Provider
 from passoproxy.errors import PassoproxyError, TokenAnswerLost, TokenRequestUnsent
-from passoproxy.ports import Observer, RawAnswer, TokenEndpoint, TokenReply, TokenRequest, nobody
+from passoproxy.ports import Observer, RawAnswer, TokenEndpoint, TokenReply, TokenRequest, nobody, sends
 from passoproxy.tokens.comparing import Comparing
 
 Failure = Unsent | Retryable | Misconfigured | Dead | Lost
@@ -41,9 +41,9 @@ class Asking:
         """The mark of pairs that this provider issues to this client."""
 
     async def refresh(
-        self, refresh_token: str, timeout: float, may_send: Callable[[], bool] = lambda: True
+        self, refresh_token: str, timeout: float, about_to_send: Callable[[], Awaitable[bool]] = sends
     ) -> RawAnswer | Failure:
-        """Presents a refresh token, once. `may_send` has the last word when the connection stands: a False leaves it unsent."""
+        """Presents a refresh token, once. `about_to_send` is that of the TokenRequest."""
         url = self.provider.refresh_url or self.provider.token_url
         return await self._ask(
             url,
@@ -51,7 +51,7 @@ class Asking:
             timeout,
             "refresh_token",
             (refresh_token,),
-            may_send,
+            about_to_send,
         )
 
     async def client_credentials(self, timeout: float) -> RawAnswer | Failure:
@@ -91,7 +91,7 @@ class Asking:
         timeout: float,
         grant: str,
         secrets: tuple[str, ...],
-        may_send: Callable[[], bool] = lambda: True,
+        about_to_send: Callable[[], Awaitable[bool]] = sends,
     ) -> RawAnswer | Failure:
         try:
             client = replace(self.client, client_secret=self._secret())
@@ -99,7 +99,7 @@ class Asking:
             return Misconfigured(str(fault))
         posted = words(client)
         try:
-            reply = await self._endpoint.post(TokenRequest(url, posted.headers, posted.body, may_send), timeout)
+            reply = await self._endpoint.post(TokenRequest(url, posted.headers, posted.body, about_to_send), timeout)
         except TokenRequestUnsent as fault:
             return Unsent(str(fault))
         except TokenAnswerLost as fault:

@@ -60,17 +60,34 @@ class Refreshing:
     async def renew(self, pair: Pair, record: ChainRecord, now: float, timeout: float, insist: bool) -> Attempt:
         """Presents the pair's refresh token. `insist`: also where the record cannot be written (nothing is left to wait for).
 
-        Never where a shared store cannot prove that nobody else presents it.
+        Never where a shared store cannot prove that nobody else presents it. The record is written when the connection stands, so that one
+        on the disk says that the token may have left.
         """
         token = pair.refresh_token or ""
         intent = begun(record.intent, token, pair.generation, now)
         sent = replace(record, intent=intent)
+        faults: list[Exception] = []
+
+        async def about_to_send() -> bool:
+            try:
+                await self._saving.mark(sent)
+            except Exception as fault:
+                if not _is_borne(fault, insist):
+                    faults.append(fault)
+                    return False
+            return self._saving.may_present()
+
         try:
-            await self._saving.prepare(sent, insist)
+            await self._saving.reserve()
         except PairStoreFailure as fault:
-            if not insist or isinstance(fault, PairStoreUnproven):
+            if not _is_borne(fault, insist):
                 return Attempt(Unrecorded(str(fault)), record)
-        asked = await self._asking.refresh(token, timeout, self._saving.may_present)
+        asked = await self._asking.refresh(token, timeout, about_to_send)
+        match faults:
+            case [PairStoreFailure() as unwritten]:
+                return Attempt(Unrecorded(str(unwritten)), record)
+            case [unforeseen]:
+                raise unforeseen
         attempt = await self._read(asked, pair, sent)
         match attempt.outcome:
             case Granted(pair=new):
@@ -107,3 +124,8 @@ class Refreshing:
             return Attempt(Granted(self.read(answer, pair), durable), record)
         except AnswerUnusable as fault:
             return Attempt(Lost(str(fault)), record)
+
+
+def _is_borne(fault: Exception, insist: bool) -> bool:
+    """Whether a token is presented in spite of `fault`: on a last stand, where the disk is at fault and no shared store."""
+    return insist and isinstance(fault, PairStoreFailure) and not isinstance(fault, PairStoreUnproven)

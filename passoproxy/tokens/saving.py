@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from passoproxy.core.events import PairFileDamaged, PairNotSaved
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import PairDamaged, PairStoreFailure, PairStoreUnproven
+from passoproxy.errors import PairDamaged, PairStoreFailure
 from passoproxy.ports import ChainRecord, LeasedPairStore, Observer, PairStore, RawAnswer
 
 T = TypeVar("T")
@@ -74,23 +74,9 @@ class Saving:
         """Whether the store's ownership is certain this very moment."""
         return not isinstance(self._store, LeasedPairStore) or self._store.may_present()
 
-    async def prepare(self, record: ChainRecord, insist: bool = False) -> None:
-        """Before a token is presented: room for the answer, and the record. Raises PairStoreFailure where either cannot be had.
-
-        `insist`: the record is tried without the room too.
-        """
-
-        def both() -> None:
-            try:
-                self._store.reserve()
-            except PairStoreUnproven:
-                raise
-            except PairStoreFailure:
-                if not insist:
-                    raise
-            self._store.save_record(record)
-
-        await self._blocking(both)
+    async def reserve(self) -> None:
+        """Takes room for an answer. Raises PairStoreFailure where there is none."""
+        await self._blocking(self._store.reserve)
 
     async def mark(self, record: ChainRecord) -> None:
         """Makes a record durable now. Raises PairStoreFailure where it cannot be, and then nothing waits to be written."""

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiohttp.client_proto import ResponseHandler
-
 from passoproxy.outbound import provider
 from passoproxy.outbound.dialing import Dialer
 
@@ -125,31 +123,32 @@ _REAL: dict[str, Callable[..., Any]] = {
 
 def _watching(point: Callable[[str], None]) -> type[Dialer]:
     class WatchingDialer(Dialer):
-        """Tells when a connection is asked for, when it stands, and what passes on it."""
+        """Tells when a connection is asked for, and what passes on it."""
 
         async def dial(self, factory: Any) -> Any:
             point("connect to the provider")
-            protocol = await super().dial(lambda: WatchedHandler(asyncio.get_running_loop()))
-            point("send the request")
-            return protocol
+            return await super().dial(lambda: watched(factory()))
 
-    class WatchedHandler(ResponseHandler):
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(_Transport(transport))
+    def watched(protocol: Any) -> Any:
+        stands, takes, answered = protocol.connection_made, protocol.data_received, False
 
-        answered = False
-
-        def data_received(self, data: bytes) -> None:
-            if not self.answered:  # whether it comes in one piece or two is the weather's business
-                self.answered = True
+        def data_received(data: bytes) -> None:
+            nonlocal answered
+            if not answered:  # whether it comes in one piece or two is the weather's business
+                answered = True
                 point("read what the provider answered")
-            super().data_received(data)
+            takes(data)
+
+        protocol.connection_made = lambda transport: stands(_Transport(transport))
+        protocol.data_received = data_received
+        return protocol
 
     class _Transport(asyncio.Transport):
         def __init__(self, real: Any) -> None:
             self._real = real
 
         def write(self, data: Any) -> None:
+            point("send the request")
             self._real.write(data)
             # the loop may put bytes on the wire in its next turn only
             asyncio.get_running_loop().call_soon(point, "wait for the answer")

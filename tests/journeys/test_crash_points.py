@@ -105,6 +105,9 @@ def test_the_pair_survives_a_kill_at(which: str, tmp_path: Path, sandbox: LiveSa
     for needed in ("sync reserve", "sync record.json.new", "connect to the provider", "wait for the answer",
                    "rename reserve to answer.json", "rename pair.2.json.new to pair.2.json", "remove answer.json"):  # fmt: skip
         assert needed in points, (needed, points)
+    # a record says that the token may have left: so it is written when the connection stands
+    assert points.index("connect to the provider") < points.index("create record.json.new")
+    assert points.index("sync record.json.new") < points.index("send the request")
 
     every = range(1, len(points) + 1)
     chosen = [points.index(name) + 1 for name in SIX] if which == "six" else every

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from passoproxy.cli.handle import Local
 from passoproxy.config.reading import load
@@ -12,11 +18,19 @@ from tests.journeys.nursery import Nursery
 from tests.journeys.proving import House, LiveSandbox
 
 
-def test_a_login_by_command_that_knows_no_cache_folder_is_no_roll_back(tmp_path: Path, forking: Nursery) -> None:
+@pytest.fixture
+def sandbox() -> Iterator[LiveSandbox]:
+    made = LiveSandbox()
+    yield made
+    made.close()
+
+
+def test_a_login_by_command_that_knows_no_cache_folder_is_no_roll_back(
+    tmp_path: Path, sandbox: LiveSandbox, forking: Nursery
+) -> None:
     key = tmp_path / "key"
     key.write_text(base64.b64encode(bytes(32)).decode())
     key.chmod(0o600)
-    sandbox = LiveSandbox()
     house = House(tmp_path / "house", sandbox, forking, sections={"state": {"key_file": str(key)}})
     house.move_in()
     child = house.start()
@@ -38,4 +52,24 @@ def test_a_login_by_command_that_knows_no_cache_folder_is_no_roll_back(tmp_path:
     assert house.wait_for()["chain"] == "healthy"
     house.refresh()
     assert [each["presented"] for each in sandbox.chain(document["refresh_token"])] == [1, 0]
-    sandbox.close()
+
+
+def test_a_refresh_that_is_killed_while_it_dials_was_not_sent(
+    tmp_path: Path, sandbox: LiveSandbox, forking: Nursery
+) -> None:
+    """The provider's TLS handshake never ends."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/oauth/token"
+        house = House(tmp_path / "house", sandbox, forking, oauth={"token_url": url})
+        house.move_in()
+        for _ in range(2):
+            child = house.start()
+            house.wait_for()
+            threading.Thread(target=house.refresh, daemon=True).start()
+            dialed, _ = silent.accept()
+            assert dialed.recv(1) == b"\x16"  # the handshake has begun
+            assert child.stop(signal.SIGKILL) == -signal.SIGKILL
+            dialed.close()
+        house.start()
+        assert house.wait_for()["chain"] == "healthy"
