@@ -168,6 +168,12 @@ class BadRequest(Refusal):
     code, status, title, proxy_error = "bad_request", 400, "Bad request", "http_request_error"
 
 
+class PreconditionFailed(Refusal):
+    """A condition of the request cannot hold, whatever the origin has (RFC 9110 §13.1.1)."""
+
+    code, status, title, proxy_error = "precondition_failed", 412, "Precondition failed", "http_request_error"
+
+
 class HeadersTooLarge(Refusal):
     """Request line and fields are over `server.limits.header_bytes`."""
 

@@ -21,13 +21,13 @@ from passoproxy.core.cache.key import METHOD_FIELD
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Circumstances, Fetch, Plan, Refuse, Serve
 from passoproxy.core.cache.terms import terms
-from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, unconditional
+from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, matching, unconditional
 from passoproxy.core.cache.variants import signature
 from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.core.http.messages import NO_FIELDS, RequestHead, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
-from passoproxy.errors import EntryStoreFailure, InternalError, Offline, Refusal
+from passoproxy.errors import EntryStoreFailure, InternalError, Offline, PreconditionFailed, Refusal
 from passoproxy.ports import BytesBody, Clock, EntryStore, Hop, Observer, Request, Response, Trail, nobody
 from passoproxy.proxy import answering
 from passoproxy.proxy.bodies import gathered
@@ -157,8 +157,11 @@ class Caching:
     ) -> Response:
         if asked.only_if_cached or self.mode.offline:
             raise Offline(_not_stored(request, "only-if-cached" if asked.only_if_cached else "cache.offline"))
+        head = forwarded_conditions(_in_no_coding(request.head))
+        if "If-Match" in head.fields:
+            head = await self._matching(head, policy)
         sent_at = self._clock.wall()
-        response = await self._next.send(_in_no_coding(request))
+        response = await self._next.send(request.with_head(head))
         came_at = self._clock.wall()
         if _is_unsafe(request, policy) if is_write is None else is_write and request.head.method not in SAFE_METHODS:
             await self._invalidate(request, policy, response)
@@ -166,10 +169,18 @@ class Caching:
         request.trail.cache = "pass"
         return answering.passed(response, member, sent_at, came_at)
 
+    async def _matching(self, head: RequestHead, policy: RoutePolicy) -> RequestHead:
+        found = matching(head, await self._select(_key_of_get(self._partition(), head, policy)))
+        if found is None:
+            raise PreconditionFailed(
+                "If-Match names only tags that passoproxy made, since the origin gives none: they tell stored answers apart and guard no "
+                "write; send the request without If-Match"
+            )
+        return found
+
     async def _invalidate(self, request: Request, policy: RoutePolicy, response: Response) -> None:
         head = request.head
-        partition = request.trail.authorized_as or self._partition()
-        key = keys.primary_key(partition, replace(head, method="GET", fields=NO_FIELDS), policy.key)
+        key = _key_of_get(request.trail.authorized_as or self._partition(), head, policy)
         gone = 0
         for selector in invalidated(head, key, response.head, self._origin, policy):
             self.purged(selector)
@@ -304,12 +315,15 @@ def for_origin_alone(head: RequestHead) -> bool:
     return head.method == "GET" and RANGE in head.fields and not in_bytes(head.fields)
 
 
-def _in_no_coding(request: Request) -> Request:
+def _key_of_get(partition: str, head: RequestHead, policy: RoutePolicy) -> str:
+    return keys.primary_key(partition, replace(head, method="GET", fields=NO_FIELDS), policy.key)
+
+
+def _in_no_coding(head: RequestHead) -> RequestHead:
     # A part of a coded body could not be decoded for a client that does not take the coding, and the whole is not at hand.
-    fields = request.head.fields
-    if RANGE not in fields:
-        return request
-    return request.with_head(request.head.with_fields(changed(fields, having=[("Accept-Encoding", "identity")])))
+    if RANGE not in head.fields:
+        return head
+    return head.with_fields(changed(head.fields, having=[("Accept-Encoding", "identity")]))
 
 
 def _is_unsafe(request: Request, policy: RoutePolicy) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ JSON = ("Content-Type", "application/json")
 TEXT = ("Content-Type", "text/plain")
 LONG = b"one line as good as another\n" * 200
 ENCODED = ("Accept-Encoding", "gzip")
+PLAIN = ("Accept-Encoding", "identity")
 
 # ---- fields that describe bytes (RFC 9110 §8, RFC 9530) ------------------------------------------------------------------
 
@@ -200,3 +202,88 @@ async def test_what_answers_a_range_or_a_condition_answers_no_other_request(tmp_
         for target, fields in (("/x", ("Range", "bytes=99999-")), ("/y", ("If-None-Match", '"x"'))):
             assert (await it.ask(target, fields=[fields])).status == status
             assert (await it.ask(target)).status == 200
+
+
+# ---- conditions ----------------------------------------------------------------------------------------------------------
+
+
+def guarded(tag: str, *, links: bool = False) -> Callable[[Asked], Says]:
+    """An origin that answers a write only to the right `If-Match`, compared strongly (RFC 9110 §13.1.1)."""
+
+    def answer(asked: Asked) -> Says:
+        given = [each.strip() for each in (asked["If-Match"] or "").split(",")]
+        if asked["If-Match"] is not None and (tag not in given or tag.startswith("W/")):
+            return Says(412)
+        body = LONG.replace(b"one", f'"http://{asked["Host"]}/"'.encode()) if links else LONG
+        kind = JSON if links else TEXT
+        return Says(200, [FRESH, kind, ("ETag", tag)], body if asked.method == "GET" else b"done")
+
+    return answer
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+async def test_forms_of_a_tag_are_turned_back_in_if_match(tmp_path: Path, stored: bool, method: str) -> None:
+    """RFC 9110 §13.1.1; what was turned into another form goes back as the one that the origin gave."""
+    control = [] if stored else [("Cache-Control", "no-store")]
+    for number, (links, accepted) in enumerate(((False, ENCODED), (True, ENCODED), (False, PLAIN), (True, PLAIN))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with scene(folder, guarded('"v1"', links=links)) as it:
+            tag = (await it.ask(fields=[accepted, *control]))["ETag"]
+            assert tag in {'"v1-gzip"', '"v1"', 'W/"v1"'}
+            other = f'"v0", {tag}'
+            for given in (tag, other):
+                assert (await it.ask(method=method, fields=[accepted, ("If-Match", given)])).status == 200, given
+            assert (await it.ask(method=method, fields=[("If-Match", '"v0-gzip"')])).status == 412
+            if stored and method == "GET":  # what is known goes as the one tag that it is
+                assert it.origin.asked[1]["If-Match"] == '"v1"'
+
+
+async def test_an_origins_own_tag_that_looks_like_a_form_is_left_to_it(tmp_path: Path) -> None:
+    for number, tag in enumerate(('"v1-gzip"', '"v1-br"')):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with scene(folder, guarded(tag)) as it:
+            assert (await it.ask(method="PUT", fields=[("If-Match", tag)])).status == 200
+            assert (await it.ask(fields=[PLAIN]))["ETag"] == tag
+            assert (await it.ask(method="PUT", fields=[("If-Match", tag)])).status == 200
+            assert it.origin.asked[-1]["If-Match"] == tag
+            await it.ask("/y", method="PUT", fields=[("If-Match", 'W/"x"')])  # some compare weakly
+            assert 'W/"x"' in (it.origin.asked[-1]["If-Match"] or "")
+
+
+async def test_a_made_tag_never_goes_to_the_origin(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Says:
+        return Says(200, [FRESH, TEXT], LONG)
+
+    async with scene(tmp_path, answer) as it:
+        made = (await it.ask())["ETag"]
+        assert made is not None
+        assert made.startswith('W/"')
+        for method, name, control, status in (
+            ("PUT", "If-Match", "", 412),
+            ("GET", "If-Match", "", 412),
+            ("PUT", "If-None-Match", "", 200),
+            ("GET", "If-None-Match", "no-store", 200),
+            ("GET", "If-Range", "no-store", 200),
+        ):
+            for given, expected in ((made, status), (f'{made}, "own"', 200)):
+                if name == "If-Range" and given != made:
+                    continue
+                fields = [(name, given), ("Range", "bytes=0-3")] if name == "If-Range" else [(name, given)]
+                found = await it.ask("/z", method, [*fields, ("Cache-Control", control)] if control else fields)
+                assert found.status == expected, (method, name, given)
+                if expected == 412:
+                    assert json.loads(found.body)["code"] == "precondition_failed"
+        sent = [value for each in it.origin.asked for value in each.fields.values()]
+        assert not [value for value in sent if "pp-" in value]
+        assert not [each for each in it.origin.asked if each["Range"]]
+        assert [each["If-Match"] for each in it.origin.asked if each["If-Match"]] == ['"own"'] * 2
+
+
+@pytest.mark.parametrize("given", ["*", "v1", '"v1', "", 'W/"x" "y"'])
+async def test_an_if_match_that_is_no_list_of_our_tags_goes_as_it_is(tmp_path: Path, given: str) -> None:
+    async with scene(tmp_path, lambda _: Says(200, [TEXT], LONG)) as it:
+        await it.ask(method="PUT", fields=[("If-Match", given)])
+        assert it.origin.asked[0]["If-Match"] == given

@@ -11,7 +11,8 @@ from passoproxy.core.cache.partial import is_partial
 from passoproxy.core.cache.terms import outdated
 from passoproxy.core.cache.variants import nominated, varies
 from passoproxy.core.http.conditional import CONDITIONS, bare, is_weak, readable_tag, readable_tags
-from passoproxy.core.http.grammar import parse_date, print_date
+from passoproxy.core.http.entity_tags import forms_behind
+from passoproxy.core.http.grammar import members_of, parse_date, print_date
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.representation import OF_STORED_BYTES
 
@@ -91,8 +92,9 @@ def has_conditions(fields: Fields) -> bool:
 
 def forwarded_conditions(head: RequestHead) -> RequestHead:
     """The client's request as it may go to the origin where nothing is stored: tags that were made here are taken out of it."""
-    value = head.fields.get("If-None-Match")
-    if value is None:
+    if is_made(head.fields.get("If-Range", "")):  # weak, so that it never holds: the whole is meant (RFC 9110 §13.1.5)
+        head = whole(head)
+    if "If-None-Match" not in head.fields:
         return head
     tags = readable_tags(", ".join(head.fields.getall("If-None-Match")))
     foreign = [tag for tag in tags if not is_made(tag)]
@@ -102,6 +104,22 @@ def forwarded_conditions(head: RequestHead) -> RequestHead:
     if not foreign:
         return head.with_fields(changed(head.fields, without=("If-None-Match", "If-Modified-Since")))
     return head.with_fields(changed(head.fields, having=[("If-None-Match", ", ".join(foreign))]))
+
+
+def matching(head: RequestHead, stored: Sequence[Entry]) -> RequestHead | None:
+    """The request with the tags in its `If-Match` turned back into the origin's: into those that are stored, or into all of which they may be
+    forms. None where all were made here: these are weak, so that none can match (RFC 9110 §13.1.1).
+    """
+    given = members_of(head.fields, "If-Match")
+    known = {validator_of(entry) for entry in stored}
+    meant: list[str] = []
+    for tag in given:
+        if not is_made(tag):
+            behind = forms_behind(tag) if readable_tag(tag) == tag else (tag,)
+            meant += [each for each in behind if each in known][:1] or behind
+    if given and not meant:
+        return None
+    return head.with_fields(changed(head.fields, having=[("If-Match", ", ".join(dict.fromkeys(meant)))]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,12 @@ def unsuffixed(tag: str) -> str:
     return tag
 
 
+def forms_behind(tag: str) -> tuple[str, ...]:
+    """The tags of which `tag` may be a form, itself first: it may be the origin's own."""
+    strong = opaque(tag)
+    return tuple(dict.fromkeys((tag, strong, unsuffixed(strong))))
+
+
 def with_inner_forms(value: str) -> str:
     """An `If-None-Match` value in which every tag stands beside the form that the inner rooms know; others stay as they are."""
     tags = read_list(value)
