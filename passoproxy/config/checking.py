@@ -60,6 +60,14 @@ def warn(facts: Facts) -> Iterator[Advice]:
     if settings.upstream.allow_http:
         yield Advice("http_allowed", "upstream.allow_http", "lets tokens travel unencrypted")
     yield from _routes_that_store_nothing(facts)
+    for index, route in enumerate(settings.routes):
+        if route.override and route.cookies == "pass":
+            yield Advice(
+                "override_with_cookies",
+                f"routes[{index}].override",
+                "does not count for requests with a Cookie, which this route passes on (cookies: pass): their answers may be one person's; "
+                "remove one of the two where all clients send cookies",
+            )
     if facts.check_files:
         yield from files.exposed(facts)
         yield from files.alert_command(facts)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
-from passoproxy.core.cache.policy import CacheMode, RoutePolicy
+from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
+from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.patterns import compile_pattern, decoded_once
 
 UNLISTED = RoutePolicy(stores=False)
@@ -29,6 +30,11 @@ class RouteTable:
         self._else = BY_RFC_ALONE if mode.http else UNLISTED
         self.find = lru_cache(maxsize=1024)(self._find)
         """The policy for a path (without query, as on the wire)."""
+
+    def policy_of(self, head: RequestHead) -> RoutePolicy:
+        """The policy for a request: that of its path, as it is for a cookie where one is passed on."""
+        policy = self.find(head.path)
+        return for_cookies(policy) if policy.pass_cookies and "Cookie" in head.fields else policy
 
     def _find(self, path: str) -> RoutePolicy:
         decoded = decoded_once(path)

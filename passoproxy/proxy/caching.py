@@ -146,7 +146,7 @@ class Caching:
         partition = self._partition()
         key = keys.primary_key(partition, request.head, policy.key, content)
         request.trail.key = key
-        if self._usage is not None and not request.background:
+        if self._usage is not None and not request.background and not policy.origin_decides:
             self._usage.count(key, request)
         return await self._answer(request, policy, asked, partition, key)
 
@@ -249,7 +249,7 @@ class Caching:
     async def _asked(self, errand: Errand, *, alone: bool) -> Response | Again:
         """The answer after asking, or how to go on where there is none for this request."""
         flights = self.flights
-        flight_key = (errand.key, signature(errand.stored, errand.request.head.fields))
+        flight_key = _flight_key(errand.key, errand.stored, errand.request, errand.policy)
         shares = not alone and not errand.as_asked and flights.may_share(errand.key)
         if shares and (flight := flights.of(flight_key)) is not None:
             landing = await flights.followed(flight)
@@ -283,7 +283,7 @@ class Caching:
         self, request: Request, policy: RoutePolicy, partition: str, key: str, stored: Sequence[Entry], plan: Serve
     ) -> None:
         """Renews what was just served, in the background and for nobody in particular."""
-        flight_key = (key, signature(stored, request.head.fields))
+        flight_key = _flight_key(key, stored, request, policy)
         if not self.flights.may_renew(flight_key) or self.mode.offline:
             return
         head = unconditional(replace(request.head, method=plan.entry.method))
@@ -313,6 +313,12 @@ def sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
 def for_origin_alone(head: RequestHead) -> bool:
     """Whether a request that no stored answer serves can be answered by the origin alone: it asks for a range in a unit not known here."""
     return head.method == "GET" and RANGE in head.fields and not in_bytes(head.fields)
+
+
+def _flight_key(key: str, stored: Sequence[Entry], request: Request, policy: RoutePolicy) -> object:
+    """What requests have in common that may wait for one another: before it came, nobody knows whether an answer is one cookie's alone."""
+    fields = request.head.fields
+    return key, signature(stored, fields), tuple(fields.getall("Cookie", ())) if policy.origin_decides else ()
 
 
 def _key_of_get(partition: str, head: RequestHead, policy: RoutePolicy) -> str:

@@ -91,7 +91,7 @@ class Explaining:
 
     def _inward(self, head: RequestHead, body: bytes) -> Request:
         """The request as the hops before the cache make it."""
-        policy = self._judges.table().find(head.path)
+        policy = self._judges.table().policy_of(head)
         leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
         own = changed(leaving.fields, having=[("Accept-Encoding", OWN)])
         return Request(leaving.with_fields(own), BytesBody(body), policy=policy)
@@ -112,6 +112,11 @@ class Explaining:
             policy=of_policy(policy),
             now=self._clock.wall(),
         )
+        if policy.origin_decides:
+            so_far = having(
+                so_far,
+                "it has a Cookie, which goes through: the origin's own word on freshness counts, and not the route's (contract §7)",
+            )
         if gone := taken_away(head, leaving):
             so_far = having(so_far, f"taken away before anything is judged (contract §5): {', '.join(gone)}")
         try:

@@ -18,7 +18,7 @@ from passoproxy.core.cache.partial import Holding, as_part, is_partial, whole_st
 from passoproxy.core.cache.policy import CacheMode
 from passoproxy.core.cache.reuse import Revalidate
 from passoproxy.core.cache.said import FAILURE_STATUSES, Said, said_by
-from passoproxy.core.cache.terms import outdated
+from passoproxy.core.cache.terms import WITH_COOKIE, outdated
 from passoproxy.core.cache.validation import Exchange, Freshened, Outdated
 from passoproxy.core.cache.variants import crowded_out, nominated, varies
 from passoproxy.core.http.messages import RequestHead, ResponseHead
@@ -49,6 +49,11 @@ def is_anothers(errand: Errand) -> bool:
     """Whether someone else had logged in when the question went out: the answer is not one of the identity that it was asked for."""
     identity = errand.request.trail.authorized_as
     return identity is not None and identity != errand.partition
+
+
+def noted(entry: Entry, errand: Errand) -> Entry:
+    """The entry with the note whether a cookie went with the question that it answers."""
+    return entry.noting(WITH_COOKIE, "" if errand.policy.origin_decides else None)
 
 
 def new_identifier() -> str:
@@ -123,7 +128,7 @@ class Fetching:
     async def _freshened(self, errand: Errand, entry: Entry) -> Entry:
         said = self._said(errand, entry.head, entry.response_time)
         kept = replace(
-            entry,
+            noted(entry, errand),
             fields=storing.storable_fields(entry.fields, said, entry.response_time),
             tags=tagged(errand.policy.tags, entry.fields),
             overridden=said.overridden,
@@ -296,7 +301,7 @@ class Fetching:
     def _provisional(self, errand: Errand) -> Entry:
         head, policy = errand.request.head, errand.policy
         now = self._clock.wall()
-        return Entry(
+        made = Entry(
             key=errand.key,
             identifier=self._identify(),
             partition=errand.partition,
@@ -310,3 +315,4 @@ class Fetching:
             response_time=now,
             stored_at=now,
         )
+        return noted(made, errand)

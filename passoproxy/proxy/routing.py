@@ -17,7 +17,7 @@ class Routing:
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind."""
         head = request.head
-        policy = self.table.find(head.path)
+        policy = self.table.policy_of(head)
         request.trail.route = policy.name
         leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
         return await self._next.send(request.under(leaving, policy))

@@ -179,6 +179,11 @@ def test_what_is_right_is_accepted(folder: Folder, text: str) -> None:
         (LEAST + "upstream: {max_connections: 2}\n", "fewer_connections", "upstream.max_connections"),
         (LEAST + "server: {listen: '0.0.0.0:1', trust_network: true}\n", "network_trusted", "server.trust_network"),
         (LEAST + "upstream: {allow_http: true, url: 'http://a.example'}\n", "http_allowed", "upstream.allow_http"),
+        (
+            LEAST + "routes: [{name: a, match: /x, ttl: 1h, override: true, cookies: pass}]\n",
+            "override_with_cookies",
+            "routes[0].override",
+        ),
     ],
 )
 def test_what_works_and_is_worth_a_look(folder: Folder, text: str, code: str, key: str) -> None:

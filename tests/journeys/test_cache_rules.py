@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -287,3 +288,90 @@ async def test_an_if_match_that_is_no_list_of_our_tags_goes_as_it_is(tmp_path: P
     async with scene(tmp_path, lambda _: Says(200, [TEXT], LONG)) as it:
         await it.ask(method="PUT", fields=[("If-Match", given)])
         assert it.origin.asked[0]["If-Match"] == given
+
+
+# ---- cookies: pass -------------------------------------------------------------------------------------------------------
+
+WITH_COOKIES = {
+    "name": "all",
+    "match": "/**",
+    "cookies": "pass",
+    "ttl": "1h",
+    "override": True,
+    "stale_while_revalidate": "1h",
+    "stale_if_error": "1h",
+}
+OWN_WORDS = {
+    "private": [("Cache-Control", "private, max-age=60")],
+    "nothing": [],
+    "tag": [("ETag", '"of {}"')],
+    "no-cache": [("Cache-Control", "no-cache"), ("ETag", '"of {}"')],
+    "stale": [("Cache-Control", "max-age=0"), ("ETag", '"of {}"')],
+    "no-store": [("Cache-Control", "no-store")],
+}
+
+
+def personal(fields: list[tuple[str, str]]) -> Callable[[Asked], Says]:
+    """An origin that answers each cookie with something of its own."""
+
+    def answer(asked: Asked) -> Says:
+        who = asked["Cookie"] or "nobody"
+        own = [(name, value.format(who)) for name, value in fields]
+        if asked["If-None-Match"] and dict(own).get("ETag") in asked["If-None-Match"].split(", "):
+            return Says(304, own)
+        return Says(200, [TEXT, *own], f"for {who}".encode())
+
+    return answer
+
+
+@pytest.mark.parametrize("mode", ["routes", "http"])
+@pytest.mark.parametrize("override", [True, False])
+async def test_a_cookie_is_served_nothing_by_the_routes_word(tmp_path: Path, mode: str, override: bool) -> None:
+    def answer(asked: Asked) -> Says:
+        return personal(OWN_WORDS[asked.target[1:]])(asked)
+
+    route = {**WITH_COOKIES, "override": override}
+    async with scene(tmp_path, answer, cache={"mode": mode}, routes=[route]) as it:
+        for word in OWN_WORDS:
+            for who in ("a", None, "b", "a", None, "b"):
+                found = await it.ask(f"/{word}", fields=[("Cookie", who)] if who else [])
+                assert found.body == f"for {who or 'nobody'}".encode(), word
+                assert "detail=OVERRIDE" not in found.cache or who is None
+        it.origin.answer = lambda _: Says(503)
+        for word in OWN_WORDS:
+            assert (await it.ask(f"/{word}", fields=[("Cookie", "a")])).status == 503
+
+
+async def test_without_a_cookie_the_routes_word_counts(tmp_path: Path) -> None:
+    async with scene(tmp_path, personal(OWN_WORDS["private"]), routes=[WITH_COOKIES]) as it:
+        for _ in range(3):
+            await it.ask()
+            await it.ask(fields=[("Cookie", "a")])
+        assert [each["Cookie"] for each in it.origin.asked] == [None, "a", "a", "a"]
+
+
+async def test_a_cookie_is_served_by_the_origins_own_freshness(tmp_path: Path) -> None:
+    async with scene(tmp_path, personal([FRESH]), cache={"mode": "routes"}, routes=[WITH_COOKIES]) as it:
+        assert "stored" in (await it.ask(fields=[("Cookie", "a")])).cache
+        for who in ("b", "a"):
+            found = await it.ask(fields=[("Cookie", who)])
+            assert (found.body, "hit" in found.cache) == (b"for a", True)  # the origin says that it is for all
+        it.origin.answer = personal([FRESH, ("Vary", "Cookie")])
+        for _ in range(2):
+            for who in ("a", "b"):
+                assert (await it.ask("/y", fields=[("Cookie", who)])).body == f"for {who}".encode()
+        assert len(it.origin.of("/y")) == 2
+
+
+async def test_requests_of_other_cookies_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    both, later = asyncio.Event(), personal([("Cache-Control", "no-cache"), ("ETag", '"of {}"')])
+
+    async def answer(asked: Asked) -> Says:
+        if len({each["Cookie"] for each in it.origin.asked}) == 2:
+            both.set()
+        await asyncio.wait_for(both.wait(), 20)
+        return later(asked)
+
+    async with scene(tmp_path, answer, routes=[WITH_COOKIES]) as it:
+        found = await asyncio.gather(*(it.ask(fields=[("Cookie", who)]) for who in "abab"))
+        assert [each.body for each in found] == [b"for a", b"for b", b"for a", b"for b"]

@@ -214,7 +214,7 @@ async def test_variants_with_what_tells_them_apart(house: House) -> None:
 
 
 async def test_credentials_that_a_variant_depends_on_are_not_shown(house: House) -> None:
-    house.stand.origin.script = [house.stand.says(("Vary", "Cookie"))]
+    house.stand.origin.script = [house.stand.says(("Vary", "Cookie"), ("Cache-Control", "max-age=9"))]
     await house.ask("/open", fields=[("Cookie", "planted=1")])
     found = await house.explain("/open", fields=[("Cookie", "planted=2")])
     assert found.variants[0].varies == (("cookie", "(not shown)", "(not shown)"),)
@@ -352,6 +352,8 @@ FIELDS = st.lists(
             ("Accept-Language", "de"),
             ("Accept-Language", "en"),
             ("Authorization", "Bearer x"),
+            ("Cookie", "a"),
+            ("Range", "lines=1"),
             ("If-Match", '"a"'),
         ]
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from passoproxy.core.cache.directives import NONE_SAID, Directives
+from passoproxy.core.cache.freshness import lifetime
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.cache.said import Said
 
@@ -25,6 +26,8 @@ NEVER_OVERRIDDEN = frozenset({401, 403, 429})
 
 def with_policy(said: Said, policy: RoutePolicy) -> Said:
     """What counts under `policy`: the origin's word with the route's."""
+    if policy.origin_decides:
+        return _with_windows(said, policy) if lifetime(said, heuristics=False).seconds > 0.0 else said
     if policy.override and policy.ttl is not None:
         return _overridden(said, policy, policy.ttl)
     return _with_windows(_filled_in(said, policy), policy)

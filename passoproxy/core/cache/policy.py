@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from passoproxy.core.http.php_names import variable
@@ -40,7 +40,8 @@ def _as_read(*lists: tuple[str, ...]) -> frozenset[str]:
 class RoutePolicy:
     """One route. Windows and `ttl` are seconds; `ttl` None leaves freshness to the origin (mode `http`) or stores nothing.
 
-    `stores` is False for a request that no route matched in mode `routes`: it is forwarded and never stored.
+    `stores` is False for a request that no route matched in mode `routes`: it is forwarded and never stored. `origin_decides` is set for a
+    request with a cookie that is passed on, and for what is stored of its answer: the route's word on freshness does not count.
     """
 
     name: str = ""
@@ -61,6 +62,13 @@ class RoutePolicy:
     tags: tuple[str, ...] = ()
     purges: tuple[str, ...] = ()
     stores: bool = True
+    origin_decides: bool = False
+
+
+@lru_cache(maxsize=256)
+def for_cookies(policy: RoutePolicy) -> RoutePolicy:
+    """The same route for a request with a cookie that it passes on (contract §7)."""
+    return replace(policy, origin_decides=True)
 
 
 @dataclass(frozen=True, slots=True)

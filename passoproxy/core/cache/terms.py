@@ -12,12 +12,15 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.freshness import Lifetime, initial_age, lifetime
 from passoproxy.core.cache.overriding import with_policy
 from passoproxy.core.cache.partial import whole_status
-from passoproxy.core.cache.policy import CacheMode, RoutePolicy
+from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
 from passoproxy.core.cache.said import said_by
 from passoproxy.core.cache.storing import objection
 
 CLOCK_TOLERANCE = 60.0
 """An answer that came from further ahead than this many seconds was stored under another clock: its age is unknown."""
+
+WITH_COOKIE = "with-cookie"
+"""The note of an entry that came, or was validated, with a cookie that is passed on: what it holds may be one person's."""
 
 _OUTDATED = "outdated"
 
@@ -57,6 +60,8 @@ class Terms:
 
 def terms(entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
     """The terms of `entry` under `policy`."""
+    if entry.note(WITH_COOKIE) is not None:
+        policy = for_cookies(policy)
     own = said_by(whole_status(entry.status), entry.fields, response_time=entry.response_time, shared=mode.shared)
     said = with_policy(own, policy)
     span = lifetime(said, heuristics=mode.http)
