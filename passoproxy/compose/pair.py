@@ -118,4 +118,4 @@ def page_url(settings: Settings) -> str:
     if settings.admin.public_url:
         return settings.admin.public_url
     first = next((each for each in settings.admin.listen if isinstance(each, TcpAddress)), None)
-    return f"http://{first}/" if first is not None else ""
+    return f"http://{first.reached_at}/" if first is not None else ""

@@ -24,6 +24,12 @@ class TcpAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def reached_at(self) -> TcpAddress:
+        """Where a person at this machine reaches it: the wildcard address is none to go to."""
+        every = self.host.strip("0.:") == ""
+        return TcpAddress("::1" if ":" in self.host else "127.0.0.1", self.port) if every else self
+
+    @property
     def beyond_loopback(self) -> bool:
         """Whether other machines may reach it; a name that is not `localhost` counts as if."""
         return not is_loopback(self.host)

@@ -282,6 +282,8 @@ def test_where_the_status_page_is(tmp_path: Path) -> None:
     assert page_url(place.load().settings) == "http://127.0.0.1:8611/"
     assert page_url(place.load(admin={"public_url": "https://a.example/x"}).settings) == "https://a.example/x"
     assert page_url(place.load(admin={"listen": False}).settings) == ""
+    everywhere = place.load(admin={"listen": ["[::]:8611", "0.0.0.0:8611"], "token": "t"})
+    assert page_url(everywhere.settings) == "http://[::1]:8611/"
 
 
 async def test_the_admin_token_is_read_where_there_is_one(tmp_path: Path) -> None:
