@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -21,9 +22,11 @@ from passoproxy.compose.road import admin_limits_of
 from passoproxy.compose.serving import Served, certificate_of, serve_proxy
 from passoproxy.compose.telling import authorities
 from passoproxy.config.reading import Loaded, load
+from passoproxy.config.secrets import inside_container
 from passoproxy.control import keep_looking
 from passoproxy.core.events import Lifecycle, TaskFailed, Warned
 from passoproxy.errors import CommandFailure, ConfigurationError, Fault, PassoproxyError
+from passoproxy.folders import weak_step
 from passoproxy.host import logind, systemd
 from passoproxy.host.collecting import collected
 from passoproxy.host.control_site import ControlSite
@@ -151,6 +154,11 @@ class Daemon:
         if self.loaded.settings.oauth.grant == "authorization_code" and (why := volatile(folder)):
             text = f"state.directory {folder} {why}: the pair is gone with a restart of the machine or container; give it a durable folder"
             wired.observer(Warned("state_volatile", text))
+        if not inside_container(os.environ):  # where other users are none, and owners odd
+            for key, each in (("state.directory", folder), ("cache.directory", wired.cache_folder)):
+                if each is not None and (why := weak_step(each)):
+                    text = f"{key} {each}: {why}, who could exchange the folders in it; choose a place that only root or this user may change"
+                    wired.observer(Warned("folder_exposed", text, about=key))
         if why := wired.cover.previous_key:
             everywhere = "" if wired.fleet is None else "; remove it when every instance of the fleet says so"
             wired.observer(Warned("previous_key", f"state.previous_key_file {why}{everywhere}"))

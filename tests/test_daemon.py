@@ -29,6 +29,7 @@ from passoproxy.daemon import Daemon, run
 from passoproxy.errors import CannotCreate, ConfigurationError, ServiceUnreachable
 from passoproxy.host import control_socket
 from tests.fakes import settle
+from tests.other_users import OTHER, acting_as, needs_root, opened_to_all
 from tests.whole import CONTENT, Place, Running, free_port, running, sandboxed
 
 
@@ -350,7 +351,7 @@ async def test_unix_listeners(tmp_path: Path) -> None:
     assert not admin.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs_root
 @pytest.mark.parametrize(("listed", "wanted"), [([], b""), (["nobody"], b"HTTP/1.1 ")])
 async def test_unix_peers_say_who_may_connect(tmp_path: Path, listed: list[str], wanted: bytes) -> None:
     path = Path(f"/tmp/passoproxy-test-{os.getpid()}.sock")
@@ -565,6 +566,47 @@ async def test_a_volatile_state_folder_is_warned_about(tmp_path: Path, monkeypat
         warned = {each["code"]: each["detail"] for each in it.wired.control.status()["warnings"]}
     assert "is in memory (tmpfs)" in warned["state_volatile"]
     assert "upstream.daily_budget" in warned["key_unused"]
+
+
+@needs_root
+async def test_folders_of_another_user_get_a_private_one_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "inside_container", lambda environ: False)
+    for name in ("state", "cache"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o777)
+        os.chown(tmp_path / name, OTHER, -1)
+    async with sandboxed(tmp_path) as place, running(place, authorised=True) as it:
+        assert (await get(it.proxy + CONTENT))[0] == 200
+        await it.wired.store.settled()
+        found = it.wired.control.status()
+        for name in ("state", "cache"):
+            inner = tmp_path / name / "passoproxy-0"
+            assert os.listdir(tmp_path / name) == ["passoproxy-0"]
+            assert (stat.S_IMODE(inner.stat().st_mode), inner.stat().st_uid) == (0o700, 0)
+        assert found["cache"]["directory"] == str(tmp_path / "cache" / "passoproxy-0")
+        told = [each["detail"] for each in found["warnings"] if each["code"] == "folder_exposed"]
+        assert [each.partition(",")[0] for each in told] == [
+            f"{name}.directory {tmp_path / name}/passoproxy-0: {tmp_path / name} belongs to user id {OTHER}"
+            for name in ("state", "cache")
+        ]
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["state", "cache"])
+async def test_a_link_of_another_user_in_place_of_a_folder_ends_the_start(tmp_path: Path, name: str) -> None:
+    target = opened_to_all(tmp_path) / "target"
+    target.mkdir(mode=0o755)
+    tmp_path.chmod(0o1777)
+    with acting_as(OTHER):
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(
+        CannotCreate, match=rf"the symbolic link .*/{name} could be another user's.*set {name}\.directory"
+    ):
+        async with running(Place(tmp_path)):
+            pass
+    assert (os.listdir(target), stat.S_IMODE(target.stat().st_mode)) == ([], 0o755)
 
 
 async def test_whether_the_previous_key_may_go_is_told(tmp_path: Path) -> None:

@@ -50,22 +50,20 @@ class Ends:
 
 
 def entry_store(
-    loaded: Loaded, state_folder: Path, observer: Observer, ends: Ends, part: Part = ALONE
+    loaded: Loaded, state_folder: Path, cache_folder: Path | None, observer: Observer, ends: Ends, part: Part = ALONE
 ) -> tuple[TieredStore, Keeping]:
-    """The store of this process, and what keeps its soft purges.
+    """The store of this process, and what keeps its soft purges. `cache_folder` is None with `store.url`: a copy on disk would not know what
+    others purged while it was down (decision 13).
 
     Raises CannotCreate naming the folder, and ConfigurationError where the redis library is missing.
-
-    With `store.url` the folder is not used: a copy on disk would not know what others purged while it was down (decision 13).
     """
     settings = loaded.settings
     memory_bytes = part.memory(settings.cache.memory_size) - 2 * made_bytes(settings, part)
-    if settings.store.url is not None:
+    if cache_folder is None:
+        assert settings.store.url is not None
         shared = _shared(loaded, settings.store.url, observer, ends)
         return TieredStore(memory_bytes, shared), shared
-    disk = DiskStore(
-        settings.cache.folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer
-    )
+    disk = DiskStore(cache_folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer)
     store = TieredStore(memory_bytes, disk)
     return store, SoftPurgeFile(state_folder, store)
 

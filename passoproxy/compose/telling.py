@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from passoproxy import __version__
@@ -95,7 +96,7 @@ class Judging:
         return primary_key(self._partition(), head, policy.key, content)
 
 
-def facts_of(loaded: Loaded, clock: Clock) -> Facts:
+def facts_of(loaded: Loaded, clock: Clock, cache_folder: Path | None) -> Facts:
     """What is known before a listener is open."""
     settings = loaded.settings
     return Facts(
@@ -104,7 +105,7 @@ def facts_of(loaded: Loaded, clock: Clock) -> Facts:
         config=str(loaded.path) if loaded.path else "",
         origin=settings.upstream.url or "",
         max_cache_bytes=settings.cache.max_size,
-        cache_folder="" if settings.store.url else str(settings.cache.folder),
+        cache_folder=str(cache_folder or ""),
         store=settings.store.url or "",
         cache_mode=settings.cache.mode,
         offline=settings.cache.offline,

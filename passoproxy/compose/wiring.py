@@ -25,6 +25,7 @@ from passoproxy.compose.road import Outward, Road, build_road, limits_of
 from passoproxy.compose.telling import Judging, Telemetry, facts_of, reading_of, telemetry, traffic_of
 from passoproxy.config.reading import Loaded
 from passoproxy.control import Control
+from passoproxy.folders import own_folder
 from passoproxy.host.clock import SystemClock
 from passoproxy.host.owner import ControlOwner
 from passoproxy.outbound.endpoint import endpoint_of
@@ -37,7 +38,6 @@ from passoproxy.server.handler import Handler
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.pair.alarm import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.stores.pair.folder import own_folder
 from passoproxy.stores.pair.sealed import Cover
 from passoproxy.telemetry.alerts import Alerts
 from passoproxy.telemetry.metrics import Metrics
@@ -57,6 +57,7 @@ class Wired:
     heed: Observer
     """Hears what other processes stored, so that its changes are asked for too."""
     state_folder: Path
+    cache_folder: Path | None
     cover: Cover
     clock: Clock
     telemetry: Telemetry
@@ -105,7 +106,8 @@ def wire(
     admission = LiveAdmission(loaded, observer)
     provider = LiveProvider(loaded, clock, outward)
     asking = build_asking(loaded, provider, outward, observer)
-    folder = own_folder(settings.state.folder)
+    folder = own_folder(settings.state.folder, "state.directory")
+    cache_folder = None if settings.store.url else own_folder(settings.cache.folder, "cache.directory")
     cover = cover_of(loaded)
     local = DirectoryPairStore(folder, clock.wall, cover)
     fleet = None if part.is_worker else build_fleet(loaded, asking, local, clock, observer)
@@ -117,7 +119,7 @@ def wire(
     )
     logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
     ends = Ends()
-    store, kept = entry_store(loaded, folder, observer, ends, part)
+    store, kept = entry_store(loaded, folder, cache_folder, observer, ends, part)
     revoking = Revoking(store, settings.cache.on_revoked, observer)
     watched = watched_by(loaded)
     observer = hearing(observer, watched)
@@ -128,7 +130,7 @@ def wire(
     alarm = AlarmFile(folder) if fleet is None else fleet.alarm
     alerts = build_alerts(loaded, outward, environ, keeper, clock, observer, alarm)
     control = Control(
-        facts=facts_of(loaded, clock),
+        facts=facts_of(loaded, clock, cache_folder),
         keeper=keeper,
         logins=logins,
         store=store,
@@ -152,6 +154,7 @@ def wire(
         crew=crew,
         heed=nobody if watched is None else watched.heed,
         state_folder=folder,
+        cache_folder=cache_folder,
         cover=cover,
         clock=clock,
         telemetry=told,

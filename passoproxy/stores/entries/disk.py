@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesEvicted, Event, StoreFailed, TaskFailed
 from passoproxy.errors import CannotCreate, EntryStoreFailure
+from passoproxy.folders import own_folder
 from passoproxy.ports import Body, Observer, StoreStats, nobody
-from passoproxy.stores.entries.disk_bodies import Bodies, Incoming, make_private
+from passoproxy.stores.entries.disk_bodies import Bodies, Incoming
 from passoproxy.stores.entries.disk_clearing import Clearing
 from passoproxy.stores.entries.disk_committing import Committing
 from passoproxy.stores.entries.disk_database import Database
@@ -71,11 +72,10 @@ class DiskStore:
         patience: float = 2.0,
         few: int = FEW,
     ) -> None:
-        self._folder, self._observer, self._monotonic = directory, observer, monotonic
+        self._folder = directory = own_folder(directory, "cache.directory")
+        self._observer, self._monotonic = observer, monotonic
         seal, bodies = Seal(secret), Bodies(directory)
         try:
-            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            make_private(directory)
             bodies.make_folders()
             self._page = SharedPage(directory / PAGE)
         except OSError as error:
@@ -255,8 +255,13 @@ class DiskStore:
 
     def _make_folders(self) -> None:
         """Before a database is opened: the folder may have been taken away under us."""
-        self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_private(self._folder)
+        try:
+            if own_folder(self._folder, "cache.directory") != self._folder:
+                raise EntryStoreFailure(
+                    f"{self._folder}: belongs to another user now; see who may change the folder above it"
+                )
+        except CannotCreate as fault:
+            raise EntryStoreFailure(str(fault)) from fault
         self._premises.bodies.make_folders()
         self._page.renew_if_lost()
 

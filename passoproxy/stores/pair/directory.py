@@ -20,13 +20,13 @@ from typing import TypeVar
 
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure
+from passoproxy.folders import own_folder
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import coding
 from passoproxy.stores.pair.cipher import SealBroken
 from passoproxy.stores.pair.folder import (
     TEMPORARY,
     is_refused,
-    own_folder,
     read_secret,
     remove,
     set_aside,
@@ -63,7 +63,7 @@ class DirectoryPairStore:
 
     def acquire(self) -> None:
         if self._ownership is None:
-            self.folder = own_folder(self.folder)
+            self.folder = own_folder(self.folder, "state.directory")
             ownership = Ownership(self.folder / "lock")
             ownership.take()
             try:

@@ -1,4 +1,4 @@
-"""A folder that holds secrets: made 0700, its files 0600 and written so that a crash leaves the old or the new, never a mixture.
+"""Files that hold secrets: 0600, and written so that a crash leaves the old or the new, never a mixture.
 
 What the files mean is the business of `coding` and `directory`. Errors name the path, what is wrong with it, and what to do.
 """
@@ -10,35 +10,10 @@ import os
 import stat
 from pathlib import Path
 
-from passoproxy.errors import CannotCreate, PairStoreFailure
+from passoproxy.errors import PairStoreFailure
 
 TEMPORARY = ".new"
 """Ending of a file that is being written; what is found with it at start is a left-over."""
-
-
-def own_folder(path: Path) -> Path:
-    """`path`, made where it is missing and closed to others; where it belongs to someone else, a folder of our own inside it.
-
-    Raises CannotCreate where that cannot be had.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-        if found.st_uid != os.geteuid():
-            path = path / f"passoproxy-{os.geteuid()}"
-            path.mkdir(mode=0o700, exist_ok=True)
-            found = path.stat()
-            if found.st_uid != os.geteuid():
-                raise CannotCreate(
-                    f"{path}: belongs to user id {found.st_uid}; remove it or set state.directory elsewhere"
-                )
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            path.chmod(0o700)
-    except OSError as fault:
-        raise CannotCreate(
-            f"{path}: cannot be used as a folder for the pair ({_why(fault)}); set state.directory to one that can"
-        ) from fault
-    return path
 
 
 def read_secret(path: Path) -> bytes | None:

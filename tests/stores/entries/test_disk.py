@@ -24,6 +24,7 @@ from passoproxy.stores.entries.disk_bodies import INCOMING
 from passoproxy.stores.entries.guarded_disk import BODIES
 from passoproxy.stores.entries.names import body_name, row_name
 from tests.fakes import FakeClock, RememberingObserver
+from tests.other_users import OTHER, needs_root
 from tests.stores.entries.making import body_of, entry, found, open_below, put, whole, write_much
 
 Opened = Callable[..., DiskStore]
@@ -98,11 +99,26 @@ async def test_a_folder_that_cannot_be_made_is_told(opened: Opened, tmp_path: Pa
         opened()
 
 
-async def test_a_link_in_place_of_the_folder_is_refused(opened: Opened, tmp_path: Path) -> None:
+async def test_a_link_of_our_own_in_place_of_the_folder_is_followed(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "cache").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(CannotCreate):
-        opened()
+    store = opened()
+    made = await put(store, entry())
+    assert list(await store.select(made.key)) == [made]
+    assert await body_of(store, made) is not None
+    assert (tmp_path / "elsewhere" / "cache.db").exists()
+
+
+@needs_root
+async def test_a_folder_that_became_another_users_is_written_no_more(opened: Opened, tmp_path: Path) -> None:
+    store = opened()
+    await put(store, entry(1))
+    (tmp_path / "cache").rename(tmp_path / "away")
+    (tmp_path / "cache").mkdir()
+    os.chown(tmp_path / "cache", OTHER, -1)
+    with pytest.raises(EntryStoreFailure, match="belongs to another user now"):
+        await put(store, entry(2))
+    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
 # ---- restarts and other processes ---------------------------------------------------------------------------------------
