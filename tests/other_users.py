@@ -28,8 +28,9 @@ def acting_as(user: int = OTHER) -> Iterator[None]:
 
 def opened_to_all(folder: Path) -> Path:
     """`folder`, which every user can reach now, though not change."""
-    for each in (folder, *folder.parents[:3]):
-        each.chmod(0o755)
+    for each in (folder, *folder.parents):
+        if each.stat().st_mode & 0o005 != 0o005:
+            each.chmod(0o755)
     return folder
 
 
