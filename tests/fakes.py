@@ -151,7 +151,6 @@ class ScriptedHop:
     async def send(self, request: Request) -> Response:
         self.seen.append(request)
         await asyncio.sleep(0)
-        await request.about_to_send()
         if not self.script:
             raise AssertionError(f"no answer left for {request.head.method} {request.head.target}")
         step = self.script[0] if self.repeat and len(self.script) == 1 else self.script.pop(0)
@@ -186,6 +185,7 @@ class ScriptedTokenEndpoint:
     async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
         self.seen.append(request)
         await asyncio.sleep(0)
+        await request.about_to_send()
         step = self.script.pop(0)
         if isinstance(step, BaseException):
             raise step
