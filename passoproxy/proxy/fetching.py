@@ -291,7 +291,7 @@ class Fetching:
         try:
             sink = self.keeping.sink(writer, self.mode.max_entry_bytes)
             if await shared.pump(sink) and is_all(entry, sink.taken):
-                kept = await self.keeping.committed(writer, finished(entry, errand.policy, shared.whole))
+                kept = await self.keeping.committed(writer, await finished(entry, errand.policy, shared.whole))
         finally:
             shared.stored.set_result(kept)
         if kept is not None:

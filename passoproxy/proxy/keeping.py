@@ -5,9 +5,10 @@ Stored parts are joined here, in memory and within bounds; whether two belong to
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Generator
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from passoproxy.core.cache.content import content_digest, made_etag
 from passoproxy.core.cache.entry import Entry
@@ -27,7 +28,7 @@ from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginInvalid, Orig
 from passoproxy.ports import Body, EntryStore, EntryWriter, Observer, Response, read_whole
 
 LARGEST_TAGGED = 256 * 1024
-"""An answer of more bytes gets no made tag: reading it for what is volatile would hold up the loop."""
+"""An answer of more bytes gets no made tag."""
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class Keeping:
         merged = as_part(replace(entry, fields=changed(part.fields, having=entry.fields.items())), holding)
         if not await self.sink(writer, len(whole))(whole):
             return None
-        return await self.committed(writer, finished(merged, policy, whole))
+        return await self.committed(writer, await finished(merged, policy, whole))
 
 
 class Sink:
@@ -127,7 +128,7 @@ def is_all(entry: Entry, size: int) -> bool:
     return not is_partial(entry) or holding_of(entry).bytes_held == size
 
 
-def finished(entry: Entry, policy: RoutePolicy, body: bytes | None) -> Entry:
+async def finished(entry: Entry, policy: RoutePolicy, body: bytes | None) -> Entry:
     """The entry with a tag of ours (contract §7) where the origin gave none and all of a whole answer is at hand."""
     if (
         body is None
@@ -137,5 +138,15 @@ def finished(entry: Entry, policy: RoutePolicy, body: bytes | None) -> Entry:
         or "ETag" in entry.fields
     ):
         return entry
-    digest = content_digest(body, entry.fields, policy.volatile_fields)
+    digest = await _in_steps(content_digest(body, entry.fields, policy.volatile_fields))
     return replace(entry, content_digest=digest, made_etag=made_etag(digest))
+
+
+async def _in_steps(work: Generator[None, None, T]) -> T:
+    """What `work` comes to; the loop has a turn after each of its steps."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return cast(T, done.value)
+        await asyncio.sleep(0)

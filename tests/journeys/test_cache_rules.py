@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -375,3 +377,37 @@ async def test_requests_of_other_cookies_do_not_wait_for_one_another(tmp_path: P
     async with scene(tmp_path, answer, routes=[WITH_COOKIES]) as it:
         found = await asyncio.gather(*(it.ask(fields=[("Cookie", who)]) for who in "abab"))
         assert [each.body for each in found] == [b"for a", b"for b", b"for a", b"for b"]
+
+
+# ---- content hashes ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_small_answer_that_becomes_a_huge_json_costs_no_memory(tmp_path: Path) -> None:
+    bomb = gzip.compress(b'{"requestid": 1, "a": [' + b"[]," * 2_700_000 + b"1]}", 9)
+    assert len(bomb) < 16 * 1024
+    route = {"name": "all", "match": "/**", "volatile_fields": ["requestid"]}
+    async with scene(
+        tmp_path, lambda _: Says(200, [FRESH, JSON, ("Content-Encoding", "gzip")], bomb), routes=[route]
+    ) as it:
+        tracemalloc.start()
+        try:
+            found = await it.ask(fields=[ENCODED])
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert found["ETag"]
+        assert peak < 32 * 1024 * 1024
+
+
+async def test_what_changes_on_every_call_does_not_change_a_made_tag(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Says:
+        number = len(it.origin.asked)
+        return Says(200, [FRESH, JSON], json.dumps({"requestid": number, "data": [{"took": number}]}).encode())
+
+    route = {"name": "all", "match": "/**", "volatile_fields": ["requestid", "data.took"]}
+    async with scene(tmp_path, answer, routes=[route]) as it:
+        first = await it.ask()
+        again = await it.ask(fields=[("Cache-Control", "no-cache")])
+        assert first.body != again.body
+        assert first["ETag"]
+        assert first["ETag"] == again["ETag"]

@@ -101,5 +101,5 @@ def test_a_part_is_stored_only_if_all_of_it_came():
         (PART, b"x", False),
     ],
 )
-def test_who_gets_a_made_tag(entry, body, tagged):
-    assert bool(finished(entry, RoutePolicy(), body).made_etag) is tagged
+async def test_who_gets_a_made_tag(entry, body, tagged):
+    assert bool((await finished(entry, RoutePolicy(), body)).made_etag) is tagged
