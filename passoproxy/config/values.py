@@ -188,13 +188,16 @@ def pattern(value: object) -> object:
     return value
 
 
-_STANDARD = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT"})
+_STANDARD = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_NEVER_FORWARDED = frozenset({"TRACE", "CONNECT"})
 
 
 def method(value: object) -> object:
     text = value.strip() if isinstance(value, str) else ""
     if not TOKEN.fullmatch(text):
         raise ValueError(f"{units.quoted(value)} is not an HTTP method; write for example GET")
+    if text.upper() in _NEVER_FORWARDED:
+        raise ValueError(f"{units.quoted(value)} is never forwarded; remove it from the list")
     if text not in _STANDARD and text.upper() in _STANDARD:
         raise ValueError(f"{units.quoted(value)} is not a method, which are told apart by case; write {text.upper()}")
     return text

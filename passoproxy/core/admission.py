@@ -17,14 +17,28 @@ from functools import lru_cache
 from passoproxy.core.cross_origin import CrossOriginPolicy
 from passoproxy.core.http.grammar import is_token
 from passoproxy.core.http.messages import Fields, RequestHead
+from passoproxy.core.http.negotiation import content_coding
 from passoproxy.core.http.patterns import Pattern, compile_pattern, decoded_once
 from passoproxy.core.http.readings import readings
 from passoproxy.core.http.targets import Authority, parse_authority
-from passoproxy.errors import BadRequest, ClientNotAllowed, HostNotAllowed, MethodNotAllowed, PathNotAllowed
+from passoproxy.core.method_overrides import UnclearOverride, may_hold_method, methods_in_body, methods_in_query
+from passoproxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ClientNotAllowed,
+    HostNotAllowed,
+    MethodNotAllowed,
+    PathNotAllowed,
+)
 
 KEY_FIELD = "X-Passoproxy-Key"
+
+SEARCHED_BYTES = 1024 * 1024
+"""The body of a POST is searched for a `_method` field up to this length."""
+
 _CHALLENGE = ("WWW-Authenticate", 'Basic realm="passoproxy", charset="UTF-8"')
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_NEVER_FORWARDED = frozenset({"TRACE", "CONNECT"})
 _OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})
 # Verdicts on longer paths are made anew each time, so that hostile ones cannot fill the memory.
 _LONGEST_REMEMBERED = 512
@@ -74,6 +88,7 @@ class Admission:
         "_denied",
         "_methods",
         "_remembered_path",
+        "_restricts",
         "pages",
         "policy",
     )
@@ -86,7 +101,8 @@ class Admission:
         self._allowed = _patterns_for_readings(policy.allow_paths)
         self._allowed_once = tuple(compile_pattern(text) for text in policy.allow_paths)
         self._allows_all = "/**" in policy.allow_paths
-        self._methods = frozenset(policy.allow_methods) - {"CONNECT"}
+        self._methods = frozenset(policy.allow_methods) - _NEVER_FORWARDED
+        self._restricts = not self._methods.issuperset(_OVERRIDABLE)
         self.pages = CrossOriginPolicy(
             frozenset(origin.lower().rstrip("/") for origin in policy.allowed_origins), policy.allow_methods
         )
@@ -124,21 +140,47 @@ class Admission:
         return KeyHolder(name, by_basic=not given)
 
     def method(self, method: str) -> None:
-        """Raises MethodNotAllowed with `Allow` for a method that is not listed; CONNECT never is."""
+        """Raises MethodNotAllowed with `Allow` for a method that is not listed; CONNECT and TRACE never are."""
         if method not in self._methods:
-            listed = ", ".join(name for name in self.policy.allow_methods if name in self._methods)
-            named = method if is_token(method) and len(method) <= 32 else "the method"
-            raise MethodNotAllowed(f"{named} is not in upstream.allow_methods", (("Allow", listed),))
+            raise self._method_refused(f"{_spoken(method)} is not in upstream.allow_methods")
 
-    @property
-    def restricts_methods(self) -> bool:
-        """Whether a `_method` field could turn an allowed POST into something that is not allowed."""
-        return not self._methods.issuperset(_OVERRIDABLE)
+    def query(self, query: str | None) -> None:
+        """Raises MethodNotAllowed for a `_method` field in a query that asks for a method that is not listed, or may."""
+        self._overriding("the query", lambda: methods_in_query(query))
 
-    def overriding_methods(self, methods: Iterable[str]) -> None:
-        """Judges what a `_method` field would make of the request, as frameworks do: without regard to case."""
-        for method in methods:
-            self.method(method.strip().upper())
+    def post(self, fields: Fields, data: bytes | None) -> None:
+        """The same for the body of a POST; None stands for one that is too long to be read first. Raises BodyTooLarge too."""
+        content_type = fields.get("Content-Type", "")
+        # Where no usual method is forbidden, a body that cannot be searched does no harm.
+        if self._restricts and content_coding(fields):
+            raise self._method_refused(
+                "the body is coded (Content-Encoding), and a _method field in it could ask for a method that is not in upstream.allow_methods; send it plain"
+            )
+        if self._restricts and data is None and may_hold_method(content_type):
+            raise BodyTooLarge(
+                "a _method field in a form or in JSON can ask for a method that is not in upstream.allow_methods, so such a body is read first, "
+                f"up to {SEARCHED_BYTES} bytes"
+            )
+        if data:
+            self._overriding("the body", lambda: methods_in_body(content_type, data))
+
+    def _overriding(self, place: str, search: Callable[[], list[str]]) -> None:
+        try:
+            methods = search()
+        except UnclearOverride as fault:
+            raise self._method_refused(
+                f"which method a _method field in {place} asks for cannot be told: {fault}"
+            ) from fault
+        # Frameworks read such a method without regard to case.
+        for method in (each.strip().upper() for each in methods):
+            if method not in self._methods:
+                raise self._method_refused(
+                    f"a _method field in {place} asks for {_spoken(method)}, which is not in upstream.allow_methods"
+                )
+
+    def _method_refused(self, detail: str) -> MethodNotAllowed:
+        listed = ", ".join(name for name in self.policy.allow_methods if name in self._methods)
+        return MethodNotAllowed(detail, (("Allow", listed),))
 
     def path(self, head: RequestHead) -> None:
         """Raises PathNotAllowed where deny_paths forbid a reading of the path, or one of its readings is in no allow_paths."""
@@ -168,6 +210,10 @@ def _listed_host(entry: str) -> Authority:
     if authority is None:
         raise ValueError(f"server.allowed_hosts: {entry!r} is neither a host nor host:port")
     return authority
+
+
+def _spoken(method: str) -> str:
+    return method if is_token(method) and len(method) <= 32 else "a method of another kind"
 
 
 def _patterns_for_readings(texts: Iterable[str]) -> tuple[Pattern, ...]:

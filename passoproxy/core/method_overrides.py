@@ -1,75 +1,143 @@
-"""`_method` fields, by which frameworks let a form turn its POST into another method (contract §3): where they stand and what they say.
+"""`_method` fields, by which frameworks let a POST stand for another method (contract §3): where they are and what they say.
 
-Whether the method that comes of it is allowed is left to `core.admission`; fields of the head that do the same never leave
-(`core.http.forwarding`).
+What PHP makes of a body hangs on small things of its `Content-Type` and on parsers with habits of their own (`main/rfc1867.c`,
+`main/php_variables.c`); so a body is searched in every reading that it could be given, and a field is found where one of them has it.
+Whether the method is allowed is left to `core.admission`; fields of the head that do the same never leave (`core.http.forwarding`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from urllib.parse import parse_qsl
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
 
-from passoproxy.core.http.grammar import strip_parameters
-from passoproxy.core.http.patterns import decoded_once
+_LONGEST_METHOD = 64
+_LONGEST_VALUE = 4 * _LONGEST_METHOD
+# PHP splits a line of a part's head that is longer than 5 KiB, and reads what follows as another line.
+_LONGEST_LINE = 4096
+# PHP reads a thousand parts unless it is told otherwise.
+_MOST_PARTS = 2000
 
-_FIELD = "_method"
-# PHP reads these characters in a field's name as underscores.
-_UNDERSCORES = re.compile(r"[._\[ ]")
-_DISPOSITION = re.compile(rb"content-disposition:([^\r\n]*)", re.IGNORECASE)
-_NAME = re.compile(rb"[;\s]name\s*=\s*\"?([^\";]*)", re.IGNORECASE)
+_MOST_FIELDS = 1000
+
+
+class _Spelling:
+    """How a kind of text spells `_method`, in lower case: `mark` and two hexadecimal digits are an escape; `before` ends where `method` begins."""
+
+    def __init__(self, mark: str, before: bytes, after: bytes, looked_back: int) -> None:
+        escapes = [[f"{mark}{code:02x}" for code in (each, each ^ 0x20)] for each in b"method"]
+        escaped = "".join(
+            f"(?:{chr(each)}|{'|'.join(map(re.escape, codes))})" for each, codes in zip(b"method", escapes, strict=True)
+        )
+        self._escapes = [code.encode() for codes in escapes for code in codes]
+        self._mark = mark.encode()
+        self._plain = re.compile(b"method" + after)
+        self._escaped = re.compile(escaped.encode() + after)
+        self._looked_back = looked_back
+        self._before = re.compile(before + rb"\Z")
+
+    def places(self, data: bytes) -> Iterator[int]:
+        """Where each `_method` ends."""
+        lowered = data.lower()
+        # Letters are rarely escaped, and a search for a plain word takes a tenth of the time.
+        is_escaped = self._mark in lowered and any(code in lowered for code in self._escapes)
+        pattern = self._escaped if is_escaped else self._plain
+        for found in pattern.finditer(lowered):
+            if self._before.search(lowered[max(0, found.start() - self._looked_back) : found.start()]) is not None:
+                yield found.end()
+
+
+# PHP skips spaces before a name and ends it at NUL; `.`, a space and a lone `[` in it are `_`. Case and `;` are other frameworks'.
+_FORM = _Spelling(
+    "%",
+    before=rb"(?:\A|[&;])(?:[+ ]|%20)*(?:[_.+ \[]|%5f|%2e|%20|%5b)",
+    after=rb"(?=[=&;\0]|%00|\Z)",
+    looked_back=64,  # a name behind more spaces than that counts wherever it is
+)
+_JSON = _Spelling("\\u00", before=rb'"(?:_|\\u005f)', after=b'"', looked_back=7)
+_FORM_VALUE = re.compile(rb"[^=&;]*=?([^&;]*)")
+
+_DISPOSITION = b"content-disposition:"
+_HEAD_END = re.compile(rb"\n\r?\n")
+# A line that begins with white space, or has no colon, goes on with the line before.
+_FOLD = re.compile(rb"\r?\n(?=[ \t\v\f\r]|[^:\n]*(?:\n|\Z))")
+_IN_DISPOSITION = re.compile(rb"name=+\s*[\"']?\s*[_. \[]method(?=[\s;\"']|\Z)")
+_PLAIN_VALUE = re.compile(rb"([A-Za-z]{1,%d})\r?\n--" % _LONGEST_METHOD)
+
+_MAY_BE_A_FORM = re.compile("form|urlencoded|multipart|json", re.IGNORECASE)
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+[ \t]*(?:;.*)?", re.ASCII)
+
+
+class UnclearOverride(ValueError):
+    """A body in which readers may find different methods; the text says what to write instead."""
 
 
 def methods_in_query(query: str | None) -> list[str]:
     """The values of `_method` in a query string."""
-    if not query or "method" not in decoded_once(query).lower():
-        return []
-    return _methods(query)
+    return _in_form(query.encode("utf-8", "surrogateescape")) if query else []
 
 
 def may_hold_method(content_type: str) -> bool:
-    """Whether a body of this type is a form of some kind, in which a framework would look for `_method`."""
-    kind = strip_parameters(content_type)
-    return kind in ("application/x-www-form-urlencoded", "multipart/form-data") or _is_json(kind)
+    """Whether a body of this type could be read as a form of some kind; only what is plainly of another type could not."""
+    return _MEDIA_TYPE.fullmatch(content_type) is None or _MAY_BE_A_FORM.search(content_type) is not None
 
 
 def methods_in_body(content_type: str, data: bytes) -> list[str]:
-    """The values of `_method` in a form, multipart form or JSON object."""
-    kind = strip_parameters(content_type)
-    if kind == "multipart/form-data":
-        return _methods_in_parts(data)
-    if _is_json(kind):
-        return _methods_in_json(data)
-    return _methods(data.decode("latin-1"))
+    """The values of `_method` in a body, read as a form, as JSON, and (with a type that could name a boundary) in parts.
 
-
-def _is_json(kind: str) -> bool:
-    return kind == "application/json" or kind.endswith("+json")
-
-
-def _methods(form: str) -> list[str]:
-    return [value for name, value in parse_qsl(form, keep_blank_values=True) if _names_method(name)]
-
-
-def _names_method(name: str) -> bool:
-    return _UNDERSCORES.sub("_", name.strip().lower()) == _FIELD
-
-
-def _methods_in_json(data: bytes) -> list[str]:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return []
-    members = document.items() if isinstance(document, dict) else ()
-    return [value for name, value in members if _names_method(name) and isinstance(value, str)]
-
-
-def _methods_in_parts(data: bytes) -> list[str]:
-    found: list[str] = []
-    for line in _DISPOSITION.finditer(data):
-        name = _NAME.search(line[1])
-        if name is not None and _names_method(name[1].decode("latin-1")):
-            # The content begins after the part's empty line; a method is not long.
-            _, _, content = data[line.end() : line.end() + 1024].replace(b"\r\n", b"\n").partition(b"\n\n")
-            found.append(content.partition(b"\n")[0].decode("latin-1"))
+    Raises UnclearOverride where one may be there and its value cannot be told for sure.
+    """
+    found = _in_form(data)
+    if next(_JSON.places(data), None) is not None:
+        found += _in_json(data)
+    if "multipart" in content_type.lower():
+        found += _in_parts(data)
     return found
+
+
+def _in_form(form: bytes) -> list[str]:
+    values: set[bytes] = set()
+    for number, at in enumerate(_FORM.places(form)):
+        if number == _MOST_FIELDS:
+            raise UnclearOverride(f"there are more than {_MOST_FIELDS} of them")
+        values.add(_FORM_VALUE.findall(form, at, at + _LONGEST_VALUE)[0])
+    return sorted(unquote_to_bytes(value.replace(b"+", b" ")).decode("latin-1") for value in values)
+
+
+def _in_json(data: bytes) -> list[str]:
+    try:
+        # Numbers stay texts: one of 5,000 digits is a number to PHP, and a ValueError here.
+        document = json.loads(data.decode("utf-8", "replace"), parse_int=str, strict=False)
+    except ValueError:
+        return []
+    except RecursionError:
+        raise UnclearOverride("the JSON is nested too deeply to be read") from None
+    members = document.items() if isinstance(document, dict) else ()
+    return [value for name, value in members if name.lower() == "_method" and isinstance(value, str)]
+
+
+def _in_parts(data: bytes) -> list[str]:
+    methods: list[str] = []
+    for number, (head, content_at) in enumerate(_heads_of_parts(data)):
+        if number == _MOST_PARTS:
+            raise UnclearOverride(f"there are more than {_MOST_PARTS} parts")
+        if b"\0" in head or any(len(line) > _LONGEST_LINE for line in head.split(b"\n")):
+            raise UnclearOverride(f"the head of a part has a NUL or a line of more than {_LONGEST_LINE} bytes")
+        if _IN_DISPOSITION.search(_FOLD.sub(b"", head)) is not None:
+            value = _PLAIN_VALUE.match(data, content_at)
+            if value is None:
+                raise UnclearOverride(
+                    "its part is not plainly written (a head, an empty line, the name of a method, the next boundary)"
+                )
+            methods.append(value[1].decode("ascii"))
+    return methods
+
+
+def _heads_of_parts(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Whatever could be the head of a part, wherever the boundaries are: in lower case, each with where its content begins."""
+    lowered, at = data.lower(), 0
+    while (begun := lowered.find(_DISPOSITION, at)) >= 0:
+        end = _HEAD_END.search(lowered, begun)
+        stop, at = (end.start(), end.end()) if end else (len(data), len(data))
+        yield lowered[lowered.rfind(b"\n", 0, begun) + 1 : stop], at

@@ -9,14 +9,12 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 
-from passoproxy.core.admission import Admission
+from passoproxy.core.admission import SEARCHED_BYTES, Admission
 from passoproxy.core.cross_origin import cross_origin_fields, is_preflight, listed_origin, preflight_answer, readable_by
 from passoproxy.core.http.messages import RequestHead, changed
-from passoproxy.core.method_overrides import may_hold_method, methods_in_body, methods_in_query
-from passoproxy.errors import BodyTooLarge, Refusal
-from passoproxy.ports import BytesBody, Hop, Request, Response, read_whole
-
-_SEARCHED_BYTES = 1024 * 1024
+from passoproxy.errors import Refusal
+from passoproxy.ports import BytesBody, Hop, Request, Response
+from passoproxy.proxy.bodies import gathered
 
 
 class Admitting:
@@ -56,29 +54,18 @@ async def _judged(admission: Admission, request: Request) -> Request:
     head = request.head
     holder = admission.key_holder(head.fields)
     admission.method(head.method)
-    admission.overriding_methods(methods_in_query(head.query))
+    admission.query(head.query)
     admission.path(head)
-    if head.method == "POST" and admission.restricts_methods:
-        request = await _searched(admission, request)
+    if head.method.upper() == "POST":
+        # It is read before it goes on, because a field in it can make it another method; one that is too long streams.
+        body = await gathered(request.body, SEARCHED_BYTES)
+        admission.post(head.fields, body.data if isinstance(body, BytesBody) else None)
+        request = replace(request, body=body)
     if not holder.name:
         return request
     request.trail.client = holder.name
     client = replace(request.client, name=holder.name)
     return replace(request, head=_without_key(head) if holder.by_basic else head, client=client)
-
-
-async def _searched(admission: Admission, request: Request) -> Request:
-    # Only where some method is forbidden: then a form is read before it goes on, because it could ask for that method.
-    content_type = request.head.fields.get("Content-Type", "")
-    if not may_hold_method(content_type):
-        return request
-    data = await read_whole(request.body, _SEARCHED_BYTES)
-    if data is None:
-        raise BodyTooLarge(
-            f"upstream.allow_methods forbids methods that a _method field can ask for, so forms are read first, up to {_SEARCHED_BYTES} bytes"
-        )
-    admission.overriding_methods(methods_in_body(content_type, data))
-    return replace(request, body=BytesBody(data))
 
 
 def _without_key(head: RequestHead) -> RequestHead:

@@ -108,6 +108,8 @@ def test_right_ones(read: Callable[[object], object], value: object, found: obje
         (values.pattern, "/a?b", "query"),
         (values.pattern, "/a*", "one whole path segment"),
         (values.method, "get", "write GET"),
+        (values.method, "TRACE", "never forwarded; remove it"),
+        (values.method, "connect", "never forwarded; remove it"),
         (values.method, "G T", "not an HTTP method"),
         (values.method, False, "not an HTTP method"),
         (values.field_name, "a b", "header field"),

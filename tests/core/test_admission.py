@@ -169,23 +169,24 @@ def test_other_methods_are_refused_with_allow(method: str) -> None:
     assert refused.value.fields == (("Allow", "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"),)
 
 
-def test_any_token_may_be_listed_but_connect_is_never_allowed() -> None:
-    admission = Admission(AdmissionPolicy(allow_methods=("FROB", "CONNECT")))
+def test_any_token_may_be_listed_but_connect_and_trace_are_never_allowed() -> None:
+    admission = Admission(AdmissionPolicy(allow_methods=("FROB", "CONNECT", "TRACE")))
     admission.method("FROB")
-    with pytest.raises(MethodNotAllowed) as refused:
-        admission.method("CONNECT")
-    assert refused.value.fields == (("Allow", "FROB"),)
+    for method in ("CONNECT", "TRACE"):
+        with pytest.raises(MethodNotAllowed) as refused:
+            admission.method(method)
+        assert refused.value.fields == (("Allow", "FROB"),)
+        with pytest.raises(MethodNotAllowed):
+            admission.query(f"_method={method}")
 
 
-def test_methods_are_restricted_where_one_that_a_form_can_ask_for_is_not_listed() -> None:
-    assert not OPEN.restricts_methods
-    assert Admission(AdmissionPolicy(allow_methods=("GET", "POST", "PUT", "PATCH"))).restricts_methods
-
-
-def test_overriding_methods_are_judged_without_regard_to_case() -> None:
-    OPEN.overriding_methods(["delete", " Put "])
-    with pytest.raises(MethodNotAllowed):
-        OPEN.overriding_methods(["get", "trace"])
+def test_a_method_in_the_query_is_judged_without_regard_to_case() -> None:
+    OPEN.query(None)
+    OPEN.query("_method=delete&_method=+Put+")
+    with pytest.raises(MethodNotAllowed, match="a _method field in the query"):
+        OPEN.query("_method=get&_method=trace")
+    with pytest.raises(MethodNotAllowed, match="cannot be told: there are more than 1000"):
+        OPEN.query("&_method=GET" * 1001)
 
 
 # ---- paths -------------------------------------------------------------------------------------------------------------

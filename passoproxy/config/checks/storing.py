@@ -11,7 +11,7 @@ from passoproxy.config.units import quoted, show_share, show_size
 from passoproxy.errors import missing_library
 
 _LEAST_CACHE = 8 * 1024 * 1024
-_NEVER_READS = frozenset({"PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_NEVER_READS = frozenset({"PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def folders(facts: Facts) -> Iterator[Finding]:

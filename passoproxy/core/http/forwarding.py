@@ -5,6 +5,7 @@ Framing is not forwarded at all: a body knows its length, and each side of the p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -28,12 +29,17 @@ METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-meth
 _NEVER_TO_ORIGIN = (
     HOP_BY_HOP
     | METHOD_OVERRIDES
-    | frozenset({"content-length", "expect", "forwarded", "x-original-url", "x-passoproxy-key", "x-rewrite-url"})
+    | frozenset(
+        {"content-length", "expect", "forwarded", "proxy", "x-original-url", "x-passoproxy-key", "x-rewrite-url"}
+    )
 )
 _NEVER_TO_ORIGIN_PREFIXES = ("proxy-", "x-forwarded-")
 _NEVER_TO_CLIENT = HOP_BY_HOP | {"proxy-authenticate", "proxy-authentication-info"}
 _COOKIES_TO_CLIENT = frozenset({"set-cookie", "set-cookie2"})
 _COOKIES_TO_ORIGIN = frozenset({"cookie", "cookie2"})
+_READ_BY_ITS_NAME = frozenset({"authorization", "content-encoding", "content-type", "cookie", "host"})
+"""Fields that this side judges; under a name that only CGI takes for theirs they would pass unseen."""
+_NOT_CGI = re.compile("[^a-z0-9]")
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -46,14 +52,14 @@ def reason_for(status: int) -> str:
 def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool) -> RequestHead:
     """The request as it may leave: without hop-by-hop fields, framing, credentials and what could steer the origin another way.
 
-    A name with `_` for `-` counts as the same name, because CGI and its heirs cannot tell the two apart.
+    A name with other characters for `-` counts as the same name, because CGI and its heirs cannot tell them apart.
     """
     gone = _NEVER_TO_ORIGIN | _named_by_connection(head.fields)
     if not pass_cookies:
         gone |= _COOKIES_TO_ORIGIN
     if not pass_authorization:
         gone |= {"authorization"}
-    kept = [pair for pair in head.fields.items() if not _is_gone(pair[0].lower().replace("_", "-"), gone)]
+    kept = [pair for pair in head.fields.items() if not _is_gone(pair[0].lower(), gone)]
     if len(kept) == len(head.fields):
         return head
     return head.with_fields(CIMultiDictProxy(CIMultiDict(kept)))
@@ -66,9 +72,8 @@ def toward_origin(head: RequestHead, *, authority: str, own: Mapping[str, str] |
     """
     fields: CIMultiDict[str] = CIMultiDict((("Host", authority),))
     own = own or {}
-    # a name with `_` for `-` is the same name to CGI and its heirs
-    gone = {"host", "content-length", "transfer-encoding", *(name.lower().replace("_", "-") for name in own)}
-    fields.extend([pair for pair in head.fields.items() if pair[0].lower().replace("_", "-") not in gone])
+    gone = {"host", "content-length", "transfer-encoding", *(_cgi_name(name.lower()) for name in own)}
+    fields.extend([pair for pair in head.fields.items() if _cgi_name(pair[0].lower()) not in gone])
     fields.extend(own)
     fields.add("Via", VIA)
     return replace(head, fields=CIMultiDictProxy(fields), authority=authority)
@@ -92,8 +97,18 @@ def _named_by_connection(fields: Fields) -> frozenset[str]:
     if "Connection" not in fields:
         return frozenset()
     names = [name.lower() for name in members_of(fields, "Connection")]
-    return frozenset(names) | frozenset(name.replace("_", "-") for name in names)
+    return frozenset(names) | frozenset(_cgi_name(name) for name in names)
 
 
 def _is_gone(name: str, gone: frozenset[str]) -> bool:
-    return name in gone or name.startswith(_NEVER_TO_ORIGIN_PREFIXES)
+    read_as = _cgi_name(name)
+    return (
+        read_as in gone
+        or read_as.startswith(_NEVER_TO_ORIGIN_PREFIXES)
+        or (read_as != name and read_as in _READ_BY_ITS_NAME)
+    )
+
+
+def _cgi_name(name: str) -> str:
+    """What a name in lower case is to CGI and its heirs, which write every character but letters and digits alike."""
+    return name if name.replace("-", "").isalnum() else _NOT_CGI.sub("-", name)

@@ -10,7 +10,7 @@ from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
 NEVER = [
     "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Proxy-Anything", "TE", "Trailer", "Transfer-Encoding",
     "Upgrade", "HTTP2-Settings", "Content-Length", "Expect", "Forwarded", "X-Forwarded-For", "X-Forwarded-Whatever", "X-Original-URL",
-    "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Method", "X-Passoproxy-Key",
+    "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Method", "X-Passoproxy-Key", "Proxy",
 ]  # fmt: skip
 
 
@@ -19,11 +19,23 @@ def request(*pairs: tuple[str, str]) -> RequestHead:
 
 
 @pytest.mark.parametrize(
-    "name", [*NEVER, *(name.replace("-", "_") for name in NEVER), *(name.upper() for name in NEVER)]
+    "name",
+    [
+        *NEVER,
+        *(name.replace("-", "_") for name in NEVER),
+        *(name.upper().replace("-", ".") for name in NEVER),
+        "Content_Type",
+        "content.encoding",
+    ],
 )
 def test_what_never_leaves(name: str) -> None:
     head = admitted(request(("X-A", "1"), (name, "value")), pass_cookies=True, pass_authorization=True)
     assert list(head.fields.items()) == [("X-A", "1")]
+
+
+def test_a_name_that_is_like_no_other_leaves_as_it_is() -> None:
+    pairs = [("X_A", "1"), ("Content-Type", "a/b"), ("x.y~z", "2"), ("Content_Type_2", "3")]
+    assert list(admitted(request(*pairs), pass_cookies=False, pass_authorization=False).fields.items()) == pairs
 
 
 def test_what_connection_names_never_leaves_9110_7_6_1() -> None:

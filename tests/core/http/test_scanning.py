@@ -46,6 +46,22 @@ def test_what_is_no_request_line(head: bytes) -> None:
         scan_head(head)
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"GET /a b HTTP/1.1", "a space may not stand in the path of the request target; write %20"),
+        (b"GET / /HTTP/1.1 HTTP/1.1", "a space"),
+        (b"GET /\xc3\xa4 HTTP/1.0", "0xC3 0xA4 may not"),
+        (b"GET /?\xff HTTP/1.0", "0xFF may not stand in the query"),
+        (b"GET /a\x01 HTTP/1.0", "0x01 may not"),
+        (b"CONNECT a b HTTP/1.1", "not a request line"),
+    ],
+)
+def test_the_byte_at_fault_in_a_target_is_named(line: bytes, fault: str) -> None:
+    with pytest.raises(BadRequest, match=fault):
+        scan_head(line + b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("begun", [b"G", b"GET /", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX: a\r\n\r"])  # fmt: skip
 def test_a_beginning_may_go_on(begun: bytes) -> None:
     for seen in range(len(begun)):
