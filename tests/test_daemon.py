@@ -25,6 +25,7 @@ import trustme
 
 from passoproxy import daemon as daemon_module
 from passoproxy.compose import binding
+from passoproxy.compose.serving import certificate_of
 from passoproxy.daemon import Daemon, run
 from passoproxy.errors import CannotCreate, ConfigurationError, ServiceUnreachable
 from passoproxy.host import control_socket
@@ -385,6 +386,10 @@ async def test_a_listener_that_speaks_tls(tmp_path: Path) -> None:
         status, body = await get(f"https://127.0.0.1:{port}{CONTENT}", ssl=trusting)
         assert status == 503
         assert "authorization_required" in body
+        key.chmod(0o644)
+        with pytest.raises(CannotCreate, match=r"server\.tls\.key_file: can be read by others"):
+            certificate_of(it.wired.loaded.settings)
+        key.chmod(0o600)
     key.write_text("no key")
     with pytest.raises(CannotCreate, match=r"server\.tls"):
         async with running(Place(tmp_path), server={"tls": {"cert_file": str(cert), "key_file": str(key)}}):

@@ -128,11 +128,15 @@ class Reloading:
 
 
 async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
-    """Follows, for as long as it is let, the secrets that nobody reads anew before use: those that are masked, and the proxy's URL."""
+    """Follows, for as long as it is let, the secrets that nobody reads anew before use: those that are masked, and the proxy's URL. Tells of
+    files that cannot be read any more, or that others can read too."""
     proxy, said = wired.outward.proxy_for(wired.road.pool.endpoint), ""
+    refused: dict[str, str] = {}
     while True:
         await wired.clock.sleep(every)
         wired.telemetry.mask(wired.loaded)
+        if not wired.part.is_worker:  # whose parent tells
+            refused = _tell_refused(wired, refused)
         try:
             now = wired.outward.proxy_for(wired.road.pool.endpoint)
             if now != proxy:
@@ -143,6 +147,17 @@ async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
         if fault and fault != said:
             wired.observer(Warned("proxy_refused", f"{fault}; the way that was gone before is kept"))
         said = fault
+
+
+def _tell_refused(wired: Wired, before: Mapping[str, str]) -> dict[str, str]:
+    """Tells what changed since `before`; the faults of now, by key."""
+    now = {each.key: str(each.fault) for each in wired.loaded.secrets.files() if each.fault is not None}
+    for key, fault in now.items():
+        if before.get(key) != fault:
+            wired.observer(Warned("secret_refused", f"{fault}; what was read before is used until then", about=key))
+    for key in before.keys() - now.keys():
+        wired.observer(Warned("secret_refused", f"{key} can be used as it is again", over=True, about=key))
+    return now
 
 
 def _dialer(wired: Wired, settings: Settings, outward: Outward) -> Dialer:

@@ -6,11 +6,13 @@ import asyncio
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from passoproxy.compose.wiring import Wired
+from passoproxy.config.secrets import refuse_exposed
 from passoproxy.config.settings import Settings
 from passoproxy.core.peers import NetworkRule
-from passoproxy.errors import ConfigurationError, Fault
+from passoproxy.errors import CannotCreate, ConfigurationError, Fault
 from passoproxy.server.certificates import Certificate
 from passoproxy.server.listeners import TlsFiles, serve
 from passoproxy.server.peers import network_check, user_check, user_rule
@@ -35,7 +37,14 @@ def certificate_of(settings: Settings) -> Certificate | None:
     tls = settings.server.tls
     if tls.cert_file is None or tls.key_file is None:
         return None
-    return Certificate(TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file, tls.min_version))
+    return Certificate(TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file, tls.min_version), _check_key)
+
+
+def _check_key(path: Path) -> None:
+    try:
+        refuse_exposed(path, "server.tls.key_file")
+    except ConfigurationError as error:
+        raise CannotCreate(str(error)) from error
 
 
 async def serve_proxy(wired: Wired, sockets: Iterable[socket.socket]) -> Served:

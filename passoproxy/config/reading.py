@@ -8,12 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from passoproxy.config import checking, document, environment, layers
 from passoproxy.config.explaining import explain, without
@@ -54,6 +54,13 @@ class Secrets:
     upstream_proxy: Secret | None
     alerts_webhook: Secret | None
     upstream_headers: Mapping[str, Secret] = field(default_factory=dict)
+
+    def files(self) -> Iterator[FileSecret]:
+        """Those that are in files."""
+        named = (getattr(self, each.name) for each in fields(self))
+        for given in (*named, *self.upstream_headers.values()):
+            if isinstance(given, FileSecret):
+                yield given
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ def load(
         ConfigurationWarning(each.code, each.key, each.text, merged.place(parsed(each.key)))
         for each in checking.warn(facts)
     )
-    return Loaded(settings, sources_of(settings, merged), chosen, warnings, _secrets(settings), raw)
+    return Loaded(settings, sources_of(settings, merged), chosen, warnings, _secrets(settings, environ), raw)
 
 
 def _judged(facts: Facts, refused: set[str]) -> list[Fault]:
@@ -255,23 +262,27 @@ def _validated(merged: Layer, faults: list[Fault]) -> tuple[Settings | None, set
         return None, refused
 
 
-def _secrets(settings: Settings) -> Secrets:
+def _secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     oauth, server, admin, state = settings.oauth, settings.server, settings.admin, settings.state
     upstream = settings.upstream
+
+    def of(value: SecretStr | None, file: Path | None, key: str) -> Secret | None:
+        return secret(value, file, key, environ)
+
     return Secrets(
         client_secret=None
         if oauth.client_auth == "none" or oauth.grant == "static"
-        else secret(oauth.client_secret, oauth.client_secret_file, "oauth.client_secret"),
-        static_token=secret(oauth.static_token, oauth.static_token_file, "oauth.static_token"),
-        client_keys=secret(server.client_keys, server.client_keys_file, "server.client_keys"),
-        admin_token=secret(admin.token, admin.token_file, "admin.token"),
-        state_key=secret(state.key, state.key_file, "state.key"),
-        previous_state_key=secret(state.previous_key, state.previous_key_file, "state.previous_key"),
-        store_password=secret(settings.store.password, settings.store.password_file, "store.password"),
-        upstream_proxy=secret(None, upstream.proxy_file, "upstream.proxy"),
-        alerts_webhook=secret(settings.alerts.webhook, settings.alerts.webhook_file, "alerts.webhook"),
+        else of(oauth.client_secret, oauth.client_secret_file, "oauth.client_secret"),
+        static_token=of(oauth.static_token, oauth.static_token_file, "oauth.static_token"),
+        client_keys=of(server.client_keys, server.client_keys_file, "server.client_keys"),
+        admin_token=of(admin.token, admin.token_file, "admin.token"),
+        state_key=of(state.key, state.key_file, "state.key"),
+        previous_state_key=of(state.previous_key, state.previous_key_file, "state.previous_key"),
+        store_password=of(settings.store.password, settings.store.password_file, "store.password"),
+        upstream_proxy=of(None, upstream.proxy_file, "upstream.proxy"),
+        alerts_webhook=of(settings.alerts.webhook, settings.alerts.webhook_file, "alerts.webhook"),
         upstream_headers={
-            name: FileSecret(each, f"upstream.headers.{name}")
+            name: FileSecret(each, f"upstream.headers.{name}", environ)
             if isinstance(each, Path)
             else FixedSecret(each.get_secret_value())
             for name, each in upstream.headers.items()

@@ -43,21 +43,22 @@ class FileSecret:
     """A secret in a file, its surrounding white space cut; call it for the text.
 
     The file is looked at again at most every `recheck_after` seconds, and read again where it was changed or replaced. The first call
-    raises ConfigurationError where it cannot be read. Later the last good text is kept (someone may be writing it just now), and
-    `fault` says what is wrong.
+    raises ConfigurationError where it cannot be read, or others can read it too. Later the last good text is kept (someone may be writing
+    it just now), and `fault` says what is wrong.
     """
 
-    __slots__ = ("_checked", "_monotonic", "_recheck_after", "_stamp", "_value", "fault", "key", "path")
+    __slots__ = ("_checked", "_environ", "_monotonic", "_recheck_after", "_stamp", "_value", "fault", "key", "path")
 
     def __init__(
         self,
         path: Path,
         key: str = "",
+        environ: Mapping[str, str] | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         recheck_after: float = RECHECK_AFTER,
     ) -> None:
-        self.path, self.key = path, key
+        self.path, self.key, self._environ = path, key, environ
         self.fault: Fault | None = None
         self._monotonic, self._recheck_after = monotonic, recheck_after
         self._value: str | None = None
@@ -90,12 +91,15 @@ class FileSecret:
             stamp = ()
         if stamp and stamp == self._stamp:
             return
-        self._value = read_secret(self.path, self.key)
+        self._value = read_secret(self.path, self.key, self._environ)
         self._stamp = stamp
 
 
-def read_secret(path: Path, key: str = "") -> str:
-    """The text of a secret's file, surrounding white space cut. Raises ConfigurationError with one fault that names file and remedy."""
+def read_secret(path: Path, key: str = "", environ: Mapping[str, str] | None = None) -> str:
+    """The text of a secret's file, surrounding white space cut.
+
+    Raises ConfigurationError with one fault that names file and remedy, also where users other than owner and group can read or write it.
+    """
     try:
         # a FIFO would make us wait for ever
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -103,6 +107,7 @@ def read_secret(path: Path, key: str = "") -> str:
                 raise _unusable(
                     path, key, "is not a regular file", "name a file that holds the secret and nothing else"
                 )
+            refuse_exposed(path, key, environ, file.fileno())
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise _unusable(
@@ -144,28 +149,46 @@ class Exposure:
     excused: str = ""
 
 
-def on_read_only_mount(path: Path) -> bool:
+def on_read_only_mount(path: Path | int) -> bool:
     """Whether nobody can change the file where it is mounted."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def exposure(
-    path: Path, *, in_container: bool, read_only: Callable[[Path], bool] = on_read_only_mount
+    path: Path,
+    environ: Mapping[str, str] | None = None,
+    opened: int | None = None,
+    *,
+    read_only: Callable[[Path | int], bool] = on_read_only_mount,
 ) -> Exposure | None:
-    """Whether users other than owner and group can read or write a file; None where they cannot, or where it is not there."""
+    """Whether users other than owner and group can read or write a file; None where they cannot, or where it is not there.
+
+    `opened` is its descriptor, where it is open. A credential of the service manager has an access list that its mode does not show.
+    """
+    environ = os.environ if environ is None else environ
+    given = environ.get("CREDENTIALS_DIRECTORY", "")
+    if given and path.is_relative_to(given):
+        return None
     try:
-        found = path.stat()
+        found = os.stat(path if opened is None else opened)
         # the group is a way of giving a daemon without root its secret; writing by the group is not
         if not found.st_mode & 0o026 or not stat.S_ISREG(found.st_mode):
             return None
-        excused = read_only(path)
+        excused = read_only(path if opened is None else opened)
     except OSError:
         return None
     if excused:
         return Exposure(stat.S_IMODE(found.st_mode), "its mount is read-only")
-    if in_container and found.st_uid == 0:
+    if found.st_uid == 0 and inside_container(environ):
         return Exposure(stat.S_IMODE(found.st_mode), "it belongs to root in a container")
     return Exposure(stat.S_IMODE(found.st_mode))
+
+
+def refuse_exposed(path: Path, key: str, environ: Mapping[str, str] | None = None, opened: int | None = None) -> None:
+    """Raises ConfigurationError where others can read or write a secret's file, and nothing excuses that."""
+    seen = exposure(path, environ, opened)
+    if seen is not None and not seen.excused:
+        raise _unusable(path, key, f"can be read by others (mode {seen.mode:04o})", f"run: chmod 600 {path}")
 
 
 def inside_container(environ: Mapping[str, str]) -> bool:
@@ -174,8 +197,10 @@ def inside_container(environ: Mapping[str, str]) -> bool:
     return bool(told) or Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
 
 
-def secret(value: SecretStr | None, file: Path | None, key: str) -> Secret | None:
+def secret(
+    value: SecretStr | None, file: Path | None, key: str, environ: Mapping[str, str] | None = None
+) -> Secret | None:
     """What gives a secret of the settings: the value itself, else its file; None where there is neither."""
     if value is not None:
         return FixedSecret(value.get_secret_value())
-    return FileSecret(file, f"{key}_file") if file is not None else None
+    return FileSecret(file, f"{key}_file", environ) if file is not None else None

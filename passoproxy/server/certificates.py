@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from passoproxy.core.events import Warned
@@ -21,10 +22,14 @@ _Stamp = tuple[tuple[int, ...], ...]
 
 
 class Certificate:
-    """`context` is for the listener, for good; each connection gets what the files held at the last look. Raises CannotCreate."""
+    """`context` is for the listener, for good; each connection gets what the files held at the last look. Raises CannotCreate.
 
-    def __init__(self, files: TlsFiles) -> None:
-        self._files, self._stamp = files, _stamp(files)
+    `check` looks at the private key's file each time before it is read; it raises CannotCreate where that may not be used.
+    """
+
+    def __init__(self, files: TlsFiles, check: Callable[[Path], None] = lambda key_file: None) -> None:
+        self._files, self._stamp, self._check = files, _stamp(files), check
+        check(files.key_file)
         self._current = tls_context(files)
         self.context = tls_context(files)
         # Swapped for each connection at its ClientHello: loading into a context in use would leave half a pair where the
@@ -37,6 +42,7 @@ class Certificate:
         if stamp == self._stamp:
             return False
         self._stamp = stamp
+        self._check(self._files.key_file)
         self._current = tls_context(self._files)
         return True
 

@@ -195,6 +195,33 @@ async def test_a_proxys_file_is_followed(tmp_path: Path) -> None:
         await stand.close()
 
 
+async def test_a_secrets_file_that_others_can_read_is_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "admin-token"
+    file.touch(mode=0o600)
+    file.write_text("one")
+    stand = Stand(tmp_path, admin={"listen": "127.0.0.1:0", "token_file": str(file)})
+    secret = stand.wired.loaded.secrets.admin_token
+    assert isinstance(secret, FileSecret)
+    secret._monotonic, secret._checked = stand.clock.monotonic, 0.0
+    task = asyncio.create_task(keep_following(stand.wired))
+    try:
+        file.write_text("planted")
+        file.chmod(0o644)
+        await stand.clock.advance(60)
+        (told,) = stand.observer.of(Warned)
+        assert (told.code, told.over, told.about) == ("secret_refused", False, "admin.token_file")  # type: ignore[attr-defined]
+        assert f"{file}: admin.token_file: can be read by others (mode 0644); run: chmod 600" in told.detail  # type: ignore[attr-defined]
+        assert secret() == "one"
+        file.chmod(0o600)
+        await stand.clock.advance(30)
+        assert [each.over for each in stand.observer.of(Warned)] == [False, True]  # type: ignore[attr-defined]
+        assert secret() == "planted"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await stand.close()
+
+
 async def test_alerts_change_live(stand: Stand) -> None:
     assert stand.wired.alerts.policy.hooks == ()
     found = await stand.with_(alerts={"command": "/bin/true", "repeat": "5m", "runway": {"log": "90%"}})

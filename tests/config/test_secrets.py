@@ -141,25 +141,50 @@ def test_a_byte_order_mark_is_no_part_of_a_secret(folder: Folder) -> None:
     ],
 )
 def test_files_that_others_can_read_or_change(folder: Folder, mode: int, seen: Exposure | None) -> None:
-    assert exposure(folder.write("s", "x", mode), in_container=False) == seen
+    assert exposure(folder.write("s", "x", mode), {}) == seen
 
 
 def test_in_a_container_files_of_root_are_excused(folder: Folder) -> None:
     path = folder.write("s", "x", 0o444)
-    seen = exposure(path, in_container=True)
+    seen = exposure(path, {"container": "podman"})
     assert seen is not None
     assert bool(seen.excused) == (path.stat().st_uid == 0)
 
 
 def test_on_a_read_only_mount_they_are_excused(folder: Folder) -> None:
-    seen = exposure(folder.write("s", "x", 0o444), in_container=False, read_only=lambda path: True)
+    seen = exposure(folder.write("s", "x", 0o444), {}, read_only=lambda path: True)
     assert seen == Exposure(0o444, "its mount is read-only")
     assert not on_read_only_mount(folder.path)
 
 
+def test_a_credential_of_the_service_manager_exposes_nothing(folder: Folder) -> None:
+    path = folder.write("s", "x", 0o444)
+    assert exposure(path, {"CREDENTIALS_DIRECTORY": str(folder.path)}) is None
+    assert exposure(path, {"CREDENTIALS_DIRECTORY": "/run/credentials"}) is not None
+    assert read_secret(path, environ={"CREDENTIALS_DIRECTORY": str(folder.path)}) == "x"
+
+
+def test_a_file_that_becomes_open_to_others_is_refused_and_the_last_text_serves(folder: Folder) -> None:
+    ticks = Ticks()
+    path = folder.write("token", "good")
+    found = FileSecret(path, "admin.token_file", {}, monotonic=ticks)
+    assert found() == "good"
+    folder.write("token", "planted", 0o644)
+    ticks.now += 20
+    assert found() == "good"
+    assert found.fault is not None
+    assert str(found.fault) == f"{path}: admin.token_file: can be read by others (mode 0644); run: chmod 600 {path}"
+    path.chmod(0o600)
+    ticks.now += 20
+    assert found() == "planted"
+    assert found.fault is None
+    with pytest.raises(ConfigurationError, match="mode 0602"):
+        read_secret(folder.write("token", "planted", 0o602), environ={})
+
+
 def test_folders_and_what_is_not_there_expose_nothing(folder: Folder) -> None:
-    assert exposure(folder.path, in_container=False) is None
-    assert exposure(folder.path / "nope", in_container=False) is None
+    assert exposure(folder.path, {}) is None
+    assert exposure(folder.path / "nope", {}) is None
 
 
 def test_containers_tell_themselves() -> None:

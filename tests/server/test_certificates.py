@@ -108,6 +108,25 @@ async def test_half_a_renewal_changes_nothing_and_is_told_once(stand: Stand) -> 
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_key_that_may_not_be_used_is_refused_at_each_reading(stand: Stand) -> None:
+    def check(key_file: Path) -> None:
+        if key_file.stat().st_mode & 0o004:
+            raise CannotCreate(f"{key_file}: open to all")
+
+    stand.key.chmod(0o600)
+    certificate = Certificate(TlsFiles(stand.cert, stand.key), check)
+    stand.renew(stand.second)
+    stand.key.chmod(0o644)
+    with pytest.raises(CannotCreate, match="open to all"):
+        certificate.look()
+    assert not certificate.look()
+    stand.key.chmod(0o600)
+    assert certificate.look()
+    stand.key.chmod(0o644)
+    with pytest.raises(CannotCreate, match="open to all"):
+        Certificate(TlsFiles(stand.cert, stand.key), check)
+
+
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(CannotCreate, match=r"server\.tls"):
         Certificate(TlsFiles(tmp_path / "none", tmp_path / "none"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from passoproxy.config.findings import Advice, Facts, Finding
 from passoproxy.config.layers import secret_pairs
-from passoproxy.config.secrets import exposure, inside_container, read_secret
+from passoproxy.config.secrets import exposure, read_secret, refuse_exposed
 from passoproxy.config.settings import Settings
 from passoproxy.config.values import is_field_value, proxy_url
 from passoproxy.errors import ConfigurationError
@@ -73,16 +73,11 @@ def _value(settings: Settings, key: str) -> Any:
 
 def secrets(facts: Facts) -> Iterator[Finding]:
     """Every secret's file in use can be read now, holds what it should, and is not open to others."""
-    in_container = inside_container(facts.environ)
     for key, path in secret_files(facts.settings).items():
-        seen = exposure(path, in_container=in_container)
-        if seen is not None and not seen.excused and not _given_by_service_manager(path, facts):
-            yield Finding(key, f"{path} can be read by others (mode {seen.mode:04o})", f"run: chmod 600 {path}")
         try:
-            text = read_secret(path, key)
+            text = read_secret(path, key, facts.environ)
         except ConfigurationError as error:
-            fault = error.faults[0]
-            yield Finding(key, f"{path} {fault.problem}", fault.remedy)
+            yield _told(error)
             continue
         yield from _content(key, path, text)
     for key in ("state.key", "state.previous_key", "server.client_keys"):
@@ -94,24 +89,29 @@ def secrets(facts: Facts) -> Iterator[Finding]:
 def private_key(facts: Facts) -> Iterator[Finding]:
     """The private key of the listener is a secret as well, whatever its name."""
     path = facts.settings.server.tls.key_file
-    if path is None:
-        return
-    seen = exposure(path, in_container=inside_container(facts.environ))
-    if seen is not None and not seen.excused and not _given_by_service_manager(path, facts):
-        yield Finding(
-            "server.tls.key_file", f"{path} can be read by others (mode {seen.mode:04o})", f"run: chmod 600 {path}"
-        )
-    yield from _readable("server.tls.key_file", path)
+    if path is not None:
+        yield from _exposed("server.tls.key_file", path, facts)
+        yield from _readable("server.tls.key_file", path)
 
 
 def seed(facts: Facts) -> Iterator[Finding]:
     """The seed is a credential. It may be gone: it is read only where no pair is stored, and told of then."""
     path = facts.settings.oauth.seed_file
-    seen = exposure(path, in_container=inside_container(facts.environ)) if path is not None else None
-    if path is not None and seen is not None and not seen.excused and not _given_by_service_manager(path, facts):
-        yield Finding(
-            "oauth.seed_file", f"{path} can be read by others (mode {seen.mode:04o})", f"run: chmod 600 {path}"
-        )
+    if path is not None:
+        yield from _exposed("oauth.seed_file", path, facts)
+
+
+def _exposed(key: str, path: Path, facts: Facts) -> Iterator[Finding]:
+    try:
+        refuse_exposed(path, key, facts.environ)
+    except ConfigurationError as error:
+        yield _told(error)
+
+
+def _told(error: ConfigurationError) -> Finding:
+    """What is wrong with one file, as a finding of its key."""
+    fault = error.faults[0]
+    return Finding(fault.key, f"{fault.where} {fault.problem}", fault.remedy)
 
 
 def plain_files(facts: Facts) -> Iterator[Finding]:
@@ -192,12 +192,6 @@ def _client_keys(key: str, shown: str, text: str) -> Iterator[Finding]:
         yield Finding(key, f"{shown}holds no 'name:key' line", "write one name and key a line")
 
 
-def _given_by_service_manager(path: Path, facts: Facts) -> bool:
-    """Credentials carry an access list that their mode does not show."""
-    folder = facts.environ.get("CREDENTIALS_DIRECTORY", "")
-    return bool(folder) and path.is_relative_to(folder)
-
-
 def alert_command(facts: Facts) -> Iterator[Advice]:
     """A program that is not there would be noticed only when an alert is due. What the shell makes of a line is not guessed at."""
     command = facts.settings.alerts.command
@@ -217,17 +211,16 @@ def alert_command(facts: Facts) -> Iterator[Advice]:
 
 def exposed(facts: Facts) -> Iterator[Advice]:
     """Secrets that others can read, where that is excused, and those that stand in a configuration that others can read."""
-    in_container = inside_container(facts.environ)
     for key, path in secret_files(facts.settings).items():
-        seen = exposure(path, in_container=in_container)
-        if seen is not None and seen.excused and not _given_by_service_manager(path, facts):
+        seen = exposure(path, facts.environ)
+        if seen is not None and seen.excused:
             yield Advice(
                 "secret_readable",
                 key,
                 f"{path} can be read by others (mode {seen.mode:04o}), accepted because {seen.excused}",
             )
     file = facts.config_file
-    if facts.config_path is not None and (seen := exposure(facts.config_path, in_container=in_container)) is not None:
+    if facts.config_path is not None and (seen := exposure(facts.config_path, facts.environ)) is not None:
         for pair in secret_pairs():
             key = ".".join(pair)
             if facts.layer.place(pair).startswith(f"{file}:") and _value(facts.settings, key) not in (
