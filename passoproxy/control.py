@@ -97,7 +97,9 @@ class Facts:
 
     version: str
     started_at: float
+    pid: int = 0
     config: str = ""
+    state_folder: str = ""
     origin: str = ""
     max_cache_bytes: int = 0
     cache_folder: str = ""
@@ -147,6 +149,11 @@ class Control:
         self._followers = 0
 
     # ---- standing ----------------------------------------------------------------------------------------------------
+
+    def identity(self) -> Data:
+        """Which daemon this is, for the commands that name it."""
+        facts = self.facts
+        return {"pid": facts.pid, "config": facts.config or None, "state_directory": facts.state_folder}
 
     def status(self) -> Data:
         """Everything for people and dashboards, as `/api/status` shows it; without secrets."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -223,9 +224,16 @@ class NotRunning(CommandFailure):
 
 
 class AccessDenied(CommandFailure):
-    """A daemon or its folder belongs to another user, and this one may not talk to it."""
+    """A daemon or its folder belongs to another user, and this one may not talk to it.
+
+    `user` is the number of one who may, None where nobody is known to; `state` the folder that the command has to name then.
+    """
 
     exit_code = 77
+
+    def __init__(self, text: str, *, user: int | None = None, state: Path | None = None) -> None:
+        super().__init__(text)
+        self.user, self.state = user, state
 
 
 class ServiceUnreachable(CommandFailure):

@@ -33,12 +33,13 @@ def own_folder(path: Path, key: str) -> Path:
         ) from fault
 
 
-def weak_step(path: Path) -> str:
+def weak_step(path: Path, user: int | None = None) -> str:
     """The first step on the way to `path` that another user could exchange for something else, in words; '' where there is none.
 
-    Raises OSError where the way does not lead there, PermissionError for a link as in `own_folder`.
+    `user` is no other user, beside root and this process's. Raises OSError where the way does not lead there, and with EPERM for a link
+    as in `own_folder`.
     """
-    walk = _Walk(make=False)
+    walk = _Walk(make=False, user=os.geteuid() if user is None else user)
     try:
         walk.go(path)
         return walk.weak
@@ -47,7 +48,7 @@ def weak_step(path: Path) -> str:
 
 
 def _made(path: Path) -> Path:
-    walk = _Walk(make=True)
+    walk = _Walk(make=True, user=os.geteuid())
     try:
         walk.go(path)
         found = os.fstat(walk.at)
@@ -69,6 +70,7 @@ class _Walk:
     """A way through the file system, from its root. `at` is the descriptor of where it has come to."""
 
     make: bool
+    user: int
     at: int = -1
     weak: str = ""
     _shown: str = ""

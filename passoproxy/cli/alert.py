@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
 from passoproxy.cli.speaking import say, say_json
 from passoproxy.errors import CommandFailure
 
@@ -17,11 +17,11 @@ def _group() -> None:
 
 
 @commands.command("test")
-def send_test(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def send_test(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Send one test alert through alerts.command and alerts.webhook, and say what came back. Exit 1 if one failed."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle
 
-    results = handle(config).test_alerts()
+    results = handle(config, state).test_alerts()
     if as_json:
         say_json({"results": results})
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, bytes_of
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, bytes_of
 from passoproxy.cli.speaking import facts, note, number, say, say_json, seconds, size
 from passoproxy.cli.warm import warm
 from passoproxy.errors import CommandFailure, UsageFailure
@@ -22,11 +22,11 @@ DataOption = Annotated[str | None, typer.Option("--data", metavar="BODY", help="
 
 
 @commands.command("stats")
-def stats(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def stats(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """How many entries there are and what they take."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle
 
-    found = handle(config).cache_stats()
+    found = handle(config, state).cache_stats()
     if as_json:
         say_json(found)
         return
@@ -44,6 +44,7 @@ def stats(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @commands.command("list")
 def list_entries(
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
     prefix: Annotated[str | None, typer.Option("--prefix", metavar="URL", help="Only URLs that begin so.")] = None,
     route: Annotated[str | None, typer.Option("--route", metavar="NAME", help="Only entries of this route.")] = None,
@@ -51,12 +52,12 @@ def list_entries(
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=100_000, help="At most so many.")] = 1000,
 ) -> None:
     """List what is stored."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle
 
     chosen = {name: value for name, value in (("prefix", prefix), ("route", route), ("tag", tag)) if value is not None}
     if len(chosen) > 1:
         raise UsageFailure(f"choose one of {', '.join(f'--{name}' for name in chosen)}")
-    found = handle(config).entries(chosen, limit)
+    found = handle(config, state).entries(chosen, limit)
     if as_json:
         say_json(found)
         return
@@ -75,15 +76,16 @@ def show(
         str, typer.Argument(metavar="URL", help="With the proxy's or the origin's authority, or as a path.")
     ],
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
     method: MethodOption = "",
     data: DataOption = None,
 ) -> None:
     """Show one stored entry with its fields. Exit 1 if it is not stored."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle
 
     asked = method.upper() or ("POST" if data is not None else "GET")
-    found = handle(config).show(url, asked, bytes_of(data))
+    found = handle(config, state).show(url, asked, bytes_of(data))
     if found is None:
         raise CommandFailure(f"{asked} {url} is not stored; 'passoproxy cache list' shows what is")
     say_json(found) if as_json else _show_entry(found)
@@ -92,6 +94,7 @@ def show(
 @commands.command("purge")
 def purge(
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL", help="This exact path and query, all methods and variants.")
@@ -108,7 +111,7 @@ def purge(
     data: DataOption = None,
 ) -> None:
     """Purge stored entries; answers that were asked for before the purge count too."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle, say_who
 
     chosen: dict[str, object] = {
         n: v for n, v in (("url", url), ("prefix", prefix), ("route", route), ("tag", tag)) if v is not None
@@ -126,12 +129,14 @@ def purge(
         chosen["data"] = data
     if soft:
         chosen["soft"] = True
-    count = handle(config).purge(chosen)
+    held = handle(config, state)
+    count = held.purge(chosen)
     if as_json:
-        say_json({"purged": count, **({"soft": True} if soft else {})})
+        say_json({"purged": count, **({"soft": True} if soft else {}), "daemon": held.daemon})
     else:
         hint = "" if count else "; 'passoproxy cache list' shows what is stored"
         say(f"{count} {'entry' if count == 1 else 'entries'} {'made stale' if soft else 'purged'}{hint}")
+        say_who(held)
 
 
 def _left(entry: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, bytes_of
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, bytes_of
 from passoproxy.cli.speaking import facts, headline, moment, number, part, say, say_json, seconds, size, table
 
 COLOURS = {"hit": "green", "miss": "yellow", "pass": "cyan"}
@@ -19,6 +19,7 @@ def explain(
         str, typer.Argument(metavar="URL", help="With the proxy's or the origin's authority, or as a path.")
     ],
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
     header: Annotated[
         list[str] | None, typer.Option("-H", "--header", metavar="NAME: VALUE", help="A request header; repeatable.")
@@ -26,13 +27,13 @@ def explain(
     data: Annotated[str | None, typer.Option("--data", metavar="BODY", help="The body of a POST.")] = None,
 ) -> None:
     """Say why a request would be a hit, a miss or a pass. Asks the origin nothing, and changes nothing."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle
 
     bytes_of(data)
     described: dict[str, object] = {"method": method.upper(), "url": url, "headers": header or []}
     if data is not None:
         described["data"] = data
-    found = handle(config).explain(described)
+    found = handle(config, state).explain(described)
     say_json(found) if as_json else _show(found)
 
 

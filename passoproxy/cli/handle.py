@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
-from passoproxy.cli.options import load
 from passoproxy.cli.speaking import note
-from passoproxy.errors import CommandFailure, NotRunning
+from passoproxy.errors import CommandFailure
 from passoproxy.host import control_socket
 
 if TYPE_CHECKING:
@@ -23,10 +22,22 @@ if TYPE_CHECKING:
     from passoproxy.core.events import Event
 
 Data = dict[str, Any]
+MEETING = 10.0
+"""Seconds that a daemon has to say who it is."""
 
 
 class Handle(Protocol):
     """What a command can ask, wherever it is answered."""
+
+    @property
+    def daemon(self) -> Data:
+        """Who answers, for `--json`: `pid` (None where no daemon runs), `config`, `state_directory`."""
+        ...
+
+    @property
+    def in_words(self) -> str:
+        """The same for people."""
+        ...
 
     def status(self) -> Data: ...
     def refresh(self, force: bool) -> Data: ...
@@ -39,12 +50,6 @@ class Handle(Protocol):
     def show(self, url: str, method: str, data: bytes | None) -> Data | None: ...
     def purge(self, chosen: Mapping[str, object]) -> int: ...
     def explain(self, described: Mapping[str, object]) -> Data: ...
-
-
-def handle(config: Path | None) -> Handle:
-    """The running daemon's handle, or one on its folders where none runs; only that one needs the secrets."""
-    remote = Remote(load(config, secrets=False).settings.state.folder)
-    return remote if remote.is_running() else Local(load(config))
 
 
 class Refused(CommandFailure):
@@ -71,19 +76,31 @@ class Remote:
     def __init__(self, folder: Path, timeout: float = 120.0) -> None:
         """`timeout` in seconds; a login's exchange with the provider may take a minute."""
         self._folder, self._timeout = folder, timeout
+        self._daemon: Data | None = None
 
-    def is_running(self) -> bool:
-        """Whether a daemon serves the folder. Raises CommandFailure where one may and cannot be reached."""
-        try:
-            control_socket.connect(self._folder, 5.0).close()
-        except NotRunning:
-            return False
-        return True
+    @property
+    def daemon(self) -> Data:
+        if self._daemon is None:
+            self._daemon = dict(self.ask("GET", "/api/daemon", timeout=MEETING))
+        return self._daemon
 
-    def ask(self, method: str, path: str, body: bytes | Mapping[str, object] | None = None) -> Any:
+    @property
+    def in_words(self) -> str:
+        said = self.daemon
+        config = f"configuration {said['config']}" if said.get("config") else "no configuration file"
+        return f"pid {said.get('pid')}, {config}, state {said.get('state_directory')}"
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Mapping[str, object] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """One call of the control API; its JSON. Raises NotRunning, or the daemon's own refusal with its exit code."""
         content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        connection = _UnixConnection(self._folder, self._timeout)
+        timeout = timeout or self._timeout
+        connection = _UnixConnection(self._folder, timeout)
         try:
             connection.request(
                 method, path, content, {"Content-Type": "application/json"} if content is not None else {}
@@ -91,7 +108,7 @@ class Remote:
             answer = connection.getresponse()
             text = answer.read()
         except TimeoutError as error:
-            raise CommandFailure(f"the daemon did not answer within {self._timeout:g} s; see its log") from error
+            raise CommandFailure(f"the daemon did not answer within {timeout:g} s; see its log") from error
         except (OSError, http.client.HTTPException) as error:
             raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
         finally:
@@ -180,7 +197,23 @@ class Local:
     """The same calls on the folders of a daemon that does not run: opened for one call, closed after it."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
+        self.loaded = loaded
+
+    @property
+    def daemon(self) -> Data:
+        settings, path = self.loaded.settings, self.loaded.path
+        return {
+            "pid": None,
+            "config": str(path.absolute()) if path else None,
+            "state_directory": str(settings.state.folder),
+            "cache_directory": None if settings.store.url else str(settings.cache.folder),
+        }
+
+    @property
+    def in_words(self) -> str:
+        settings = self.loaded.settings
+        cache = f"folders {settings.state.folder} and {settings.cache.folder}"
+        return cache if settings.store.url is None else f"folder {settings.state.folder} and on store.url"
 
     def _with(self, work: Callable[[Control], Awaitable[Any]], *, keep: bool = False) -> Any:
         import asyncio
@@ -188,7 +221,7 @@ class Local:
         from passoproxy.compose import standing_still
 
         async def whole() -> Any:
-            async with standing_still(self._loaded, keep=keep, observer=tell) as control:
+            async with standing_still(self.loaded, keep=keep, observer=tell) as control:
                 return await work(control)
 
         return asyncio.run(whole())
@@ -217,7 +250,7 @@ class Local:
 
         from passoproxy.compose.alerting import tried_alone
 
-        return asyncio.run(tried_alone(self._loaded, os.environ))
+        return asyncio.run(tried_alone(self.loaded, os.environ))
 
     def cache_stats(self) -> Data:
         return dict(self._with(lambda control: control.cache_stats()))

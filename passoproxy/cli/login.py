@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
 from passoproxy.cli.speaking import note, say, say_json
 from passoproxy.cli.wording import runway
 from passoproxy.errors import PersonNeeded, UsageFailure
@@ -28,6 +28,7 @@ PATIENCE = 600.0
 
 def login(
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address instead of opening a browser.")
@@ -37,24 +38,25 @@ def login(
     ] = False,
 ) -> None:
     """Approve in a browser; the pair is kept and renewed from then on."""
-    from passoproxy.cli.handle import Remote
+    from passoproxy.cli.daemons import handle, say_who
+    from passoproxy.cli.handle import Local
 
-    loaded = load(config, secrets=False)
-    grant = loaded.settings.oauth.grant
+    held = handle(config, state)
+    grant = held.loaded.settings.oauth.grant if isinstance(held, Local) else held.status()["token"]["grant"]
     if grant != "authorization_code":
         raise UsageFailure(f"oauth.grant is {grant}, which needs no person; there is nothing to log in to")
-    remote = Remote(loaded.settings.state.folder)
     browser = not no_browser and not paste
-    if remote.is_running():
-        token = _through_daemon(remote, browser, paste)
+    if not isinstance(held, Local):
+        token = _through_daemon(held, browser, paste)
     elif paste:
-        token = _alone_by_paste(load(config))
+        token = _alone_by_paste(held.loaded)
     else:
-        token = _alone(load(config), browser)
+        token = _alone(held.loaded, browser)
     if as_json:
-        say_json(token)
+        say_json({**token, "daemon": held.daemon})
     else:
         say(f"authorised; {runway(token)}, were it not renewed")
+        say_who(held)
 
 
 def _through_daemon(remote: Remote, browser: bool, paste: bool) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,17 +36,31 @@ UnreadConfigOption = Annotated[
 ]
 """For commands that work without a configuration, and are called by the same scripts as the others."""
 
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        metavar="DIR",
+        readable=False,
+        help="The state folder of the daemon that is meant, where several run or none is found.",
+        show_default=False,
+    ),
+]
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def load(config: Path | None, *, secrets: bool = True) -> Loaded:
-    """The configuration that a command works with. Raises ConfigurationError with every fault.
+def load(config: Path | None, *, secrets: bool = True, state: Path | None = None) -> Loaded:
+    """The configuration that a command works with, with `state` for its state folder. Raises ConfigurationError with every fault.
 
     `secrets=False` is for commands that only talk to a running daemon, and may not be allowed to read its secrets.
     """
     from passoproxy.config.reading import load as read
 
-    return read(config, secrets=secrets)
+    environ = dict(os.environ)
+    if state is not None:
+        environ["PASSOPROXY__STATE__DIRECTORY"] = json.dumps(str(state.absolute()))
+    return read(config, environ, secrets=secrets)
 
 
 def seconds_of(option: str, text: str, least: float = 0.0) -> float:

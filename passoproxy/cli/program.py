@@ -6,9 +6,11 @@ import contextlib
 import errno
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +19,7 @@ from typer.exceptions import TyperException
 from passoproxy import __version__
 from passoproxy.cli import alert, cache, config, demo, drill, explain, login, logout, sandbox, serve, status, token
 from passoproxy.cli.speaking import say
-from passoproxy.errors import PassoproxyError
+from passoproxy.errors import AccessDenied, PassoproxyError
 
 NAME = "passoproxy"
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -80,7 +82,7 @@ def _done(given: list[str], debug: bool) -> int:
     except TyperException as error:
         return _usage(error, given)
     except PassoproxyError as error:
-        return _failed(error, debug)
+        return _failed(error, debug, given)
     except typer.Abort:
         return _say("stopped", 130)
     except KeyboardInterrupt:
@@ -146,12 +148,21 @@ _FAULTS = {f"{NAME} drill": drill.names, f"{NAME} sandbox": sandbox.names}
 """What can be given to `--fault`."""
 
 
-def _failed(error: PassoproxyError, debug: bool) -> int:
+def _failed(error: PassoproxyError, debug: bool, given: Sequence[str]) -> int:
     if debug:
         traceback.print_exception(error)
-    for line in str(error).splitlines() or [type(error).__name__]:
+    text = str(error)
+    if isinstance(error, AccessDenied) and error.user is not None:
+        text += f"; run: {_by(error.user, error.state, given)}"
+    for line in text.splitlines() or [type(error).__name__]:
         _say(line, error.exit_code)
     return error.exit_code
+
+
+def _by(user: int, state: Path | None, given: Sequence[str]) -> str:
+    """The same command, by a user who may; sudo keeps the folder that it is run in, and few of the variables."""
+    named = ["--state", str(state)] if state is not None and "--state" not in given else []
+    return shlex.join(["sudo", *(["-u", f"#{user}"] if user else []), NAME, *given, *named])
 
 
 def _say(line: str, code: int) -> int:

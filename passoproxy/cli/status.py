@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
 from passoproxy.cli.speaking import facts, headline, moment, number, part, say, say_json, seconds, size
 from passoproxy.cli.wording import access, chain, runway
 from passoproxy.errors import NotRunning
@@ -15,25 +15,25 @@ MOST_ERRORS = 5
 COLOURS = {"ready": "green", "degraded": "yellow", "unready": "red"}
 
 
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Show the daemon's state: runway, cache, origin, recent errors. Exit 0 ready, 1 degraded, 3 not running."""
-    from passoproxy.cli.handle import Remote
+    from passoproxy.cli.daemons import running
 
-    remote = Remote(load(config, secrets=False).settings.state.folder)
     try:
+        remote = running(config, state)
         found = remote.status()
     except NotRunning:
         if as_json:
             say_json({"state": "not running"})
         raise
     if as_json:
-        say_json(found)
+        say_json({**found, "daemon": remote.daemon})
     else:
-        _show(found)
+        _show(found, remote.in_words)
     raise typer.Exit(CODES.get(str(found.get("state")), 1))
 
 
-def _show(found: Data) -> None:
+def _show(found: Data, daemon: str) -> None:
     state, token = str(found["state"]), part(found, "token")
     headline(state, COLOURS.get(state, "white"), str(found.get("reason") or ""))
     say()
@@ -51,6 +51,7 @@ def _show(found: Data) -> None:
             *_processes(found),
             ("running", f"{seconds(number(found, 'uptime_seconds'))}, version {found.get('version')}"),
             ("listening", ", ".join(map(str, _list(found, "listeners"))) or "-"),
+            ("daemon", daemon),
         )
     )
     if token.get("remedy"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
 from passoproxy.cli.speaking import facts, moment, note, number, say, say_json
 from passoproxy.cli.wording import access, chain, in_short, runway
 from passoproxy.errors import CommandFailure, UsageFailure
@@ -21,30 +21,33 @@ commands = typer.Typer(no_args_is_help=True, help="Show, refresh, import and exp
 
 
 @commands.command("status")
-def token_status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def token_status(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Show the pair's state, never a token."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle
 
-    token = handle(config).status()["token"]
+    token = handle(config, state).status()["token"]
     say_json(token) if as_json else _show(token)
 
 
 @commands.command("refresh")
 def refresh(
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Even with a token remembered as dead or handed over, once.")
     ] = False,
 ) -> None:
     """Refresh the pair now and wait until the new one is in use."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle, say_who
 
-    token = handle(config).refresh(force)
+    held = handle(config, state)
+    token = held.refresh(force)
     if as_json:
-        say_json(token)
+        say_json({**token, "daemon": held.daemon})
     else:
         say(f"refreshed; {in_short(token)}")
+        say_who(held)
 
 
 @commands.command("import")
@@ -53,21 +56,25 @@ def import_pair(
         str, typer.Argument(metavar="[FILE or -]", help="The pair as JSON, as the token endpoint answers it.")
     ] = "-",
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Import a pair that was issued elsewhere. Exactly one place may refresh it from now on: this one."""
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle, say_who
 
-    token = handle(config).import_pair(_read(file))
+    held = handle(config, state)
+    token = held.import_pair(_read(file))
     if as_json:
-        say_json(token)
+        say_json({**token, "daemon": held.daemon})
     else:
         say(f"imported; {in_short(token)}")
+        say_who(held)
 
 
 @commands.command("export")
 def export_pair(
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Acknowledges that the tokens are printed in clear.")
@@ -78,11 +85,11 @@ def export_pair(
     From then on it is renewed elsewhere, and serves here to its last second. 'token refresh --force', or importing the same pair here again,
     takes it back while nobody has renewed it.
     """
-    from passoproxy.cli.handle import handle
+    from passoproxy.cli.daemons import handle, say_who
 
     if not reveal:
         raise UsageFailure("export prints the tokens in clear and hands the pair over; say so with --reveal")
-    held = handle(config)
+    held = handle(config, state)
     pair = held.export_pair()
     try:
         say_json(pair)
@@ -94,6 +101,7 @@ def export_pair(
             "passoproxy: handed over: this pair is not renewed here any more; "
             "'passoproxy token refresh --force' takes it back while nobody else has renewed it"
         )
+    say_who(held)
 
 
 def _kept(held: Handle, error: OSError) -> CommandFailure:

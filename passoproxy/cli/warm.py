@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, load
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
 from passoproxy.cli.speaking import note, say, say_json
-from passoproxy.errors import CommandFailure, NotRunning, UsageFailure
+from passoproxy.errors import CommandFailure, UsageFailure
 
 MOST_AT_ONCE = 500
 """Requests in one call of the daemon's."""
@@ -27,18 +27,17 @@ def warm(
         typer.Argument(metavar="FILE", help="A URL or path a line, # comments, or JSON lines; - for standard input."),
     ],
     config: ConfigOption = None,
+    state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch what a file lists into the cache of the running daemon.
 
     What is fresh is left alone, so a run that was stopped goes on when it is started again. Exit 1 if any failed.
     """
-    from passoproxy.cli.handle import Remote
+    from passoproxy.cli.daemons import running, say_who
 
     lines = _read(file)
-    remote = Remote(load(config, secrets=False).settings.state.folder)
-    if not remote.is_running():
-        raise NotRunning("no daemon is running, and only a running one can fetch; start one with 'passoproxy serve'")
+    remote = running(config, state)
     orders, faults = _orders(lines)
     counts = {"fetched": 0, "fresh": 0, "failed": len(faults)}
     for number, why in faults:
@@ -57,7 +56,11 @@ def warm(
     except KeyboardInterrupt:
         note(f"passoproxy: stopped; {_said(counts)}. Run it again to go on: what is fresh is left alone")
         raise
-    say_json({**counts, "failures": failures}) if as_json else say(_said(counts))
+    if as_json:
+        say_json({**counts, "failures": failures, "daemon": remote.daemon})
+    else:
+        say(_said(counts))
+        say_who(remote)
     if counts["failed"]:
         raise typer.Exit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +97,15 @@ class Judging:
         return primary_key(self._partition(), head, policy.key, content)
 
 
-def facts_of(loaded: Loaded, clock: Clock, cache_folder: Path | None) -> Facts:
+def facts_of(loaded: Loaded, clock: Clock, state_folder: Path, cache_folder: Path | None) -> Facts:
     """What is known before a listener is open."""
     settings = loaded.settings
     return Facts(
         version=__version__,
         started_at=clock.wall(),
-        config=str(loaded.path) if loaded.path else "",
+        pid=os.getpid(),
+        config=str(loaded.path.absolute()) if loaded.path else "",
+        state_folder=str(state_folder),
         origin=settings.upstream.url or "",
         max_cache_bytes=settings.cache.max_size,
         cache_folder=str(cache_folder or ""),

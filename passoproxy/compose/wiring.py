@@ -130,7 +130,7 @@ def wire(
     alarm = AlarmFile(folder) if fleet is None else fleet.alarm
     alerts = build_alerts(loaded, outward, environ, keeper, clock, observer, alarm)
     control = Control(
-        facts=facts_of(loaded, clock, cache_folder),
+        facts=facts_of(loaded, clock, folder, cache_folder),
         keeper=keeper,
         logins=logins,
         store=store,

@@ -103,6 +103,21 @@ def configuration_files(environ: Mapping[str, str], cwd: Path) -> list[Path]:
     ]
 
 
+UNIT_STATE = Path("/var/lib/passoproxy")
+"""What systemd/passoproxy.service has for a state folder."""
+
+
+def state_folders(environ: Mapping[str, str]) -> list[Path]:
+    """Where a daemon may have its state when none is configured: the service manager's folder, the unit's, and the user's."""
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    base = _xdg(environ, "XDG_STATE_HOME", ".local/state")
+    return [
+        *([Path(given)] if given.startswith("/") else []),
+        UNIT_STATE,
+        *([base / "passoproxy"] if base else []),
+    ]
+
+
 def folder(environ: Mapping[str, str], service: str, xdg: str, under_home: str) -> tuple[Path, str] | None:
     """The folder for state or cache, and where it comes from: the service manager's, else the user's; None where neither is known."""
     given = environ.get(service, "").partition(":")[0]

@@ -97,7 +97,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
-    chosen = _choose(path, environ, cwd)
+    chosen = chosen_file(path, environ, cwd)
     raw, unread = (_raw(cwd / chosen, str(chosen)) if text is None else (text, [])) if chosen else (b"", [])
     file, faults = (None, unread) if unread else _from_text(raw, str(chosen)) if chosen else (Layer(), [])
     if file is None:
@@ -140,7 +140,7 @@ def _nowhere(chosen: Path | None) -> str:
     return str(chosen) if chosen else "no configuration file found"
 
 
-def _choose(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+def chosen_file(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
     """The file to read: a named one whether it is there or not, else the first that is there."""
     if path is not None:
         return path

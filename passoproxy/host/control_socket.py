@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from passoproxy.errors import AccessDenied, CannotCreate, CommandFailure, NotRunning, PairStoreOwned
+from passoproxy.folders import weak_step
 from passoproxy.peer_credentials import peer_credentials
 
 NAME = "control.sock"
@@ -78,9 +79,13 @@ def check_peer(connected: socket.socket, folder: Path) -> None:
     """Makes sure, before anything is sent, that the socket in `folder` is served by one whom this user may believe. Raises AccessDenied."""
     user, _ = peer_credentials(connected)
     own = os.geteuid()
-    if user in (0, own) or (own == 0 and user == os.stat(folder).st_uid):
+    if user in (0, own):
         return
-    raise AccessDenied(f"{folder}: user {user} answers there, and neither this user nor root: nothing was sent")
+    said = f"{folder}: user {user} answers there"
+    if own != 0 or user != os.stat(folder).st_uid:
+        raise AccessDenied(f"{said}, and neither this user nor root: nothing was sent")
+    if weak := weak_step(folder, user):
+        raise AccessDenied(f"{said}, and {weak}: nothing was sent", user=user, state=folder)
 
 
 def is_own(connected: socket.socket) -> bool:
@@ -165,7 +170,7 @@ def _unreached(path: Path, folder: Path, error: OSError) -> CommandFailure:
             f"no daemon is running on {folder} (control.sock: {error.strerror}); start one with 'passoproxy serve'"
         )
     if isinstance(error, PermissionError):
-        return AccessDenied(f"{path}: permission denied")
+        return AccessDenied(f"{path}: permission denied", user=0, state=folder)
     why = error.strerror or "it does not answer"
     return CommandFailure(f"{path}: the daemon cannot be reached ({why}); see its log")
 

@@ -86,6 +86,7 @@ def control_application(daemon: Steering, metrics: Exposition, observer: Observe
         ("/metrics", _metrics(metrics)),
         ("/api/status", api.status),
         ("/api/cache/entries", cache.entries),
+        ("/api/daemon", api.daemon),
         ("/api/cache/stats", api.cache_stats),
         ("/api/token/export", api.export_pair),
         ("/api/login/{state}", api.await_login),

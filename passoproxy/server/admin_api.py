@@ -48,6 +48,9 @@ class Api:
 
     # ---- what only commands may ask, over control.sock ---------------------------------------------------------------
 
+    async def daemon(self, request: web.Request) -> web.Response:
+        return answer(self._daemon.identity())
+
     async def begin_login(self, request: web.Request) -> web.Response:
         ticket = self._daemon.begin_login()
         return answer({"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at})

@@ -25,6 +25,10 @@ class Ticket(Protocol):
 class Steering(Protocol):
     """A running daemon's handle. What cannot be done is raised as a PassoproxyError whose text is for a person."""
 
+    def identity(self) -> Document:
+        """Which daemon this is: `pid`, `config`, `state_directory`."""
+        ...
+
     def status(self) -> Document: ...
 
     def readiness(self, strict: bool) -> tuple[bool, str, str]:

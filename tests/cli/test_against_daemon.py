@@ -144,7 +144,7 @@ def test_token_export_and_import(run: Run, at: list[str], it: Running, shared: B
     file.write_text(own)
     assert run("token", "import", str(file), *at, "--json").json["access"] == "valid"
     typed = run("token", "import", *at, typed=own)
-    assert (typed.code, typed.err) == (0, "paste the pair's JSON, then press Ctrl-D:\n")
+    assert (typed.code, typed.err.splitlines()[0]) == (0, "paste the pair's JSON, then press Ctrl-D:")
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[]", '{"refresh_token": "x"}'])
@@ -236,7 +236,7 @@ def test_cache_purge(run: Run, at: list[str], it: Running, shared: Beside) -> No
     assert run("cache", "purge", *at, "--url", OTHER).out == NOTHING_PURGED
     assert run("cache", "purge", *at, "--url", OTHER.partition("?")[0], "--data", "{}").out == NOTHING_PURGED
     assert shared.fetched(it.proxy + OTHER)[0] == 200
-    assert run("cache", "purge", *at, "--all", "--json").json == {"purged": 2}
+    assert run("cache", "purge", *at, "--all", "--json").json["purged"] == 2
     for target in (CONTENT, OTHER):
         assert shared.fetched(it.proxy + target)[0] == 200
 

@@ -97,7 +97,11 @@ def test_by_redirect(run: Run, person: Person, beside: Beside, place: Place, at:
     seen: list[tuple[int, str]] = []
     said = person.at("--no-browser", *at, act=lambda url: seen.append(answered(beside, url)))
     assert said.code == 0
-    assert said.err == "Open this address in a browser and approve:\n"
+    first, last = said.err.splitlines()
+    assert first == "Open this address in a browser and approve:"
+    assert last.startswith(
+        f"passoproxy: {'done by the daemon' if running else 'no daemon is running; worked on the folders'} "
+    )
     lines = said.out.splitlines()
     assert URL.fullmatch(lines[0])
     assert re.fullmatch(r"authorised; .* until a person is needed, were it not renewed", lines[1])

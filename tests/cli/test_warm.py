@@ -32,9 +32,11 @@ def test_a_file_is_fetched_and_left_alone_the_second_time(run: Run, own: Running
     at = ("--config", str(own.place.config))
     file = wanted(tmp_path, "# what is asked for most", "", CONTENT, own.proxy + CONTENT.replace("ZA", "TR"), VISA)
     said = run("cache", "warm", file, *at)
-    assert (said.code, said.out, said.err) == (0, "3 fetched, 0 fresh already, 0 failed\n", "")
-    again = run("cache", "warm", file, *at, "--json")
-    assert again.json == {"fetched": 0, "fresh": 3, "failed": 0, "failures": []}
+    assert (said.code, said.out) == (0, "3 fetched, 0 fresh already, 0 failed\n")
+    assert said.err.startswith("passoproxy: done by the daemon with pid ")
+    again = run("cache", "warm", file, *at, "--json").json
+    assert again.pop("daemon")["config"] == str(own.place.config)
+    assert again == {"fetched": 0, "fresh": 3, "failed": 0, "failures": []}
     assert run("explain", "GET", CONTENT, *at, "--json").json["outcome"] == "hit"
 
 
@@ -43,7 +45,7 @@ def test_bad_lines_are_told_by_number_and_the_rest_is_done(run: Run, own: Runnin
     file = wanted(tmp_path, *lines)
     said = run("cache", "warm", file, "--config", str(own.place.config))
     assert (said.code, said.out) == (1, "1 fetched, 0 fresh already, 5 failed\n")
-    told = sorted(said.err.splitlines())
+    told = sorted(line for line in said.err.splitlines() if "done by the daemon" not in line)
     assert [line.split(":")[2] for line in told] == ["1", "3", "4", "5", "6"]
     assert "is no JSON object" in told[0]
     assert "would not be stored" in told[3]
@@ -126,7 +128,7 @@ def test_a_soft_purge(run: Run, own: Running, tmp_path: Path) -> None:
     at = ("--config", str(own.place.config))
     run("cache", "warm", wanted(tmp_path, CONTENT), *at)
     assert run("cache", "purge", "--route", "content-health", "--soft", *at).out == "1 entry made stale\n"
-    assert run("cache", "purge", "--all", "--soft", *at, "--json").json == {"purged": 1, "soft": True}
+    assert run("cache", "purge", "--all", "--soft", *at, "--json").json.items() >= {"purged": 1, "soft": True}.items()
     assert "stale" in run("cache", "list", *at).out
     assert run("cache", "purge", "--soft", *at).code == 2
     assert run("cache", "warm", wanted(tmp_path, CONTENT), *at).out.startswith("1 fetched")

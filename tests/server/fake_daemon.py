@@ -126,6 +126,9 @@ class FakeDaemon:
     filling: asyncio.Event = field(default_factory=_set)
     outlook_line: str = ""
 
+    def identity(self) -> dict[str, Any]:
+        return {"pid": 4711, "config": None, "state_directory": "/state"}
+
     def status(self) -> dict[str, Any]:
         return self.document
 
