@@ -78,6 +78,37 @@ async def read_whole(body: Body, max_bytes: int) -> bytes | None:
     return b"".join(parts)
 
 
+class SpillFile(Protocol):
+    """Part of one body on disk, by offsets in the body: `write` adds at its end, `trim` gives up its start."""
+
+    async def write(self, at: int, data: bytes) -> bool:
+        """Takes `data`, which begins at offset `at`: where the file's part ends, or anywhere beyond if it holds none.
+
+        False where there is no room, or no disk: then nothing was taken.
+        """
+        ...
+
+    async def read(self, at: int, most: int) -> bytes:
+        """At most so many of the bytes from offset `at` on, at least one. Raises BodyBroken where the disk fails."""
+        ...
+
+    def trim(self, at: int) -> None:
+        """Nobody asks for bytes before offset `at` any more."""
+        ...
+
+    def close(self) -> None:
+        """Gives its room back. May be called at any time, more than once."""
+        ...
+
+
+class Spill(Protocol):
+    """Disk for what memory has no room for: request bodies and answers that go on more slowly than they come."""
+
+    def open(self) -> SpillFile:
+        """A file that holds nothing; it exists once something is written."""
+        ...
+
+
 # ---- the road --------------------------------------------------------------------------------------------------------
 
 

@@ -75,6 +75,7 @@ class Door:
 
     async def send(self, request: Request) -> Response:
         self.arrived += 1
+        request.trail.origin_requests += 1
         await self.opened.wait()
         self.bodies.append(b"".join([part async for part in request.body]))
         return await self.behind.send(request)

@@ -39,6 +39,10 @@ class Part:
         """Its part of `cache.memory_size`, in bytes."""
         return whole // self.workers if self.serves else min(whole, PARENTS_MEMORY)
 
+    def spill(self, whole: int) -> int:
+        """Its part of what spilled bodies may take of the disk, in bytes."""
+        return whole // self.workers
+
     def connections(self, whole: int) -> int:
         """Its part of `upstream.max_connections`: the workers' together are no fewer."""
         return -(-whole // self.workers)

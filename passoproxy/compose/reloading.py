@@ -110,6 +110,7 @@ class Reloading:
         wired.road.routing.table, wired.road.caching.mode = table, settings.cache.as_mode()
         upstream = settings.upstream
         _lead(wired, settings, dialer)
+        wired.road.caching.flights.linger = upstream.read_timeout
         if wired.part.workers > 1:  # places are lent from one pool
             wired.road.queueing.set_timeout(upstream.queue_timeout)
         else:

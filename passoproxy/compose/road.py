@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from passoproxy.compose.admission import LiveAdmission
 from passoproxy.compose.crew import ALONE, Part
 from passoproxy.config.reading import Loaded
 from passoproxy.config.settings import Settings
 from passoproxy.core.routes import RouteTable
+from passoproxy.host.volatile import in_memory
 from passoproxy.outbound.dialing import Dialer, tls_context
 from passoproxy.outbound.endpoint import Endpoint, ForwardProxy, forward_proxy
 from passoproxy.outbound.exchanges import Limits as ConnectionLimits
@@ -20,15 +22,18 @@ from passoproxy.proxy.admitting import Admitting
 from passoproxy.proxy.authorizing import Authorizing
 from passoproxy.proxy.caching import Caching
 from passoproxy.proxy.encoding import Encoding
+from passoproxy.proxy.flights import Flights
 from passoproxy.proxy.parking import Parking
 from passoproxy.proxy.queueing import Queueing
 from passoproxy.proxy.rewriting import Rewriting
 from passoproxy.proxy.routing import Routing
+from passoproxy.proxy.spool import Spools
 from passoproxy.proxy.taping import Taping
 from passoproxy.proxy.usage import Usage
 from passoproxy.server.admin_runner import AdminLimits
 from passoproxy.server.connections import Limits
 from passoproxy.stores.entries.tiered import TieredStore
+from passoproxy.stores.spill import MOST_BYTES, DiskSpill
 from passoproxy.tokens.custody import Holder
 
 _MADE_FORMS_SHARE = 4
@@ -96,6 +101,8 @@ def build_road(
         observer=observer,
     )
     usage = Usage()
+    flights = Flights(clock, observer, linger=upstream.read_timeout)
+    spools = Spools(DiskSpill(spill_folders(settings.cache.folder), most_bytes=part.spill(MOST_BYTES)))
     caching = Caching(
         queueing,
         store,
@@ -105,6 +112,8 @@ def build_road(
         origin=url,
         cooling=lambda: queueing.snapshot().cool_down_until is not None,
         observer=observer,
+        flights=flights,
+        spools=spools,
         usage=usage,
     )
     parking = Parking(caching, keeper, clock)
@@ -128,6 +137,11 @@ def upstream_headers(loaded: Loaded) -> Callable[[], Mapping[str, str]]:
         return {**fixed, **{name: value() for name, value in given.items()}} if given else fixed
 
     return now
+
+
+def spill_folders(cache: Path) -> tuple[Path, ...]:
+    """Where parts of bodies may go that memory has no room for: folders that are not in memory themselves."""
+    return tuple(folder for folder in (cache, Path("/var/tmp")) if not in_memory(folder))  # noqa: S108 (files without a name)
 
 
 def made_bytes(settings: Settings, part: Part) -> int:

@@ -6,15 +6,25 @@ import re
 from pathlib import Path
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
-_VOLATILE = {
-    "tmpfs": "is in memory (tmpfs)",
-    "ramfs": "is in memory (ramfs)",
-    "overlay": "is a container's own layer (overlay)",
-}
+_MOUNTS = Path("/proc/self/mountinfo")
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
-def volatile(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+def volatile(folder: Path, mounts: Path = _MOUNTS) -> str:
     """Why `folder` is gone with a restart, '' where it is durable or nobody can tell."""
+    kind = _file_system(folder, mounts)
+    if kind in _IN_MEMORY:
+        return f"is in memory ({kind})"
+    return "is a container's own layer (overlay)" if kind == "overlay" else ""
+
+
+def in_memory(folder: Path, mounts: Path = _MOUNTS) -> bool:
+    """Whether what is written to `folder` takes memory instead of disk."""
+    return _file_system(folder, mounts) in _IN_MEMORY
+
+
+def _file_system(folder: Path, mounts: Path) -> str:
+    """The type of the file system that `folder` is on, '' where nobody can tell."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
         place = folder.resolve()
@@ -30,4 +40,4 @@ def volatile(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
         point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), parts[4]))
         if (place == point or point in place.parents) and len(point.parts) >= best:
             best, kind = len(point.parts), rest.split()[0]
-    return _VOLATILE.get(kind, "")
+    return kind

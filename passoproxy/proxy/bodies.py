@@ -8,10 +8,10 @@ from passoproxy.ports import Body, BytesBody
 class BegunBody:
     """A body of which a beginning was read already: gives that, then the rest as it comes."""
 
-    __slots__ = ("_parts", "_rest", "length")
+    __slots__ = ("_begun", "_rest", "length")
 
-    def __init__(self, parts: list[bytes], rest: Body) -> None:
-        self._parts = parts[::-1]
+    def __init__(self, begun: Body, rest: Body) -> None:
+        self._begun: Body | None = begun
         self._rest = rest
         self.length = rest.length
 
@@ -19,10 +19,16 @@ class BegunBody:
         return self
 
     async def __anext__(self) -> bytes:
-        return self._parts.pop() if self._parts else await self._rest.__anext__()
+        if self._begun is not None:
+            try:
+                return await anext(self._begun)
+            except StopAsyncIteration:
+                self._begun = None
+        return await anext(self._rest)
 
     async def aclose(self) -> None:
-        self._parts.clear()
+        if self._begun is not None:
+            await self._begun.aclose()
         await self._rest.aclose()
 
 
@@ -36,6 +42,6 @@ async def gathered(body: Body, max_bytes: int) -> BytesBody | Body:
         parts.append(part)
         size += len(part)
         if size > max_bytes:
-            return BegunBody(parts, body)
+            return BegunBody(BytesBody(b"".join(parts)), body)
     await body.aclose()
     return BytesBody(b"".join(parts))

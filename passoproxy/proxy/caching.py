@@ -6,7 +6,6 @@ What may be done is decided in `core.cache`; how the origin is asked and its ans
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -33,9 +32,10 @@ from passoproxy.proxy import answering
 from passoproxy.proxy.bodies import gathered
 from passoproxy.proxy.errands import Errand
 from passoproxy.proxy.fetching import Fetching, new_identifier
-from passoproxy.proxy.flights import Failed, Flight, Flights, Landing
+from passoproxy.proxy.flights import Failed, Flights, Handed
 from passoproxy.proxy.parts import is_ranged
 from passoproxy.proxy.settling import Again, Judge, RememberedTerms, Settling
+from passoproxy.proxy.spool import Spools
 from passoproxy.proxy.usage import Usage
 
 LARGEST_KEYED_BODY = 64 * 1024
@@ -53,7 +53,8 @@ class Caching:
     """The cache on the road. Close it to end what it fetches on its own account.
 
     `partition` gives the identity whose answers these are; `origin` is `scheme://authority` of the origin; `cooling` tells whether the
-    origin asked for a pause (429). `flights` may be given to set how long a request waits for another's, `usage` to count what is asked for.
+    origin asked for a pause (429). `flights` may be given to set how long a request waits for another's, `spools` to spill to disk what waits for
+    slow clients, `usage` to count what is asked for.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class Caching:
         cooling: Callable[[], bool] = never,
         observer: Observer = nobody,
         flights: Flights | None = None,
+        spools: Spools | None = None,
         usage: Usage | None = None,
         identify: Callable[[], str] = new_identifier,
     ) -> None:
-        self._next = next
         self._store = store
         self._clock = clock
         self._partition = partition
@@ -81,7 +82,7 @@ class Caching:
         self.flights = Flights(clock, observer) if flights is None else flights
         self._usage = usage
         self._judge: Judge = terms
-        self._fetching = Fetching(next, store, self.flights, clock, mode, observer, identify)
+        self._fetching = Fetching(next, store, self.flights, clock, mode, spools or Spools(), observer, identify)
         self._settling = Settling(self._fetching, self.flights, clock, RememberedTerms(mode), partition)
 
     @property
@@ -160,14 +161,23 @@ class Caching:
         head = forwarded_conditions(_in_no_coding(request.head))
         if "If-Match" in head.fields:
             head = await self._matching(head, policy)
-        sent_at = self._clock.wall()
-        response = await self._next.send(request.with_head(head))
-        came_at = self._clock.wall()
-        if _is_unsafe(request, policy) if is_write is None else is_write and request.head.method not in SAFE_METHODS:
-            await self._invalidate(request, policy, response)
-        member = status.forwarded(why, status=response.head.status)
+        writes = (
+            _is_unsafe(request, policy) if is_write is None else is_write and request.head.method not in SAFE_METHODS
+        )
+
+        async def answered(response: Response) -> None:
+            if writes:  # also where the client has left meanwhile
+                await self._invalidate(request, policy, response)
+
+        sent = request.with_head(head)
+        flight = self.flights.launch(None, lambda own: self._fetching.forward(sent, own, answered), request.trail)
+        landing = await self.flights.led(flight)
+        if isinstance(landing, Failed):
+            raise landing.fault.with_traceback(None)
+        assert isinstance(landing, Handed)
+        member = status.forwarded(why, status=landing.response.head.status)
         request.trail.cache = "pass"
-        return answering.passed(response, member, sent_at, came_at)
+        return answering.passed(landing.response, member, landing.request_time, landing.response_time)
 
     async def _matching(self, head: RequestHead, policy: RoutePolicy) -> RequestHead:
         found = matching(head, await self._select(_key_of_get(self._partition(), head, policy)))
@@ -265,19 +275,10 @@ class Caching:
         elif not flights.may_share(errand.key):
             errand = replace(errand, keeps=False)
         shares = shares and errand.keeps
-        landing = await self._led(
-            flights.launch(flight_key if shares else None, lambda own: self._fetching.carry(errand, own))
+        flight = flights.launch(
+            flight_key if shares else None, lambda own: self._fetching.carry(errand, own), errand.request.trail
         )
-        return await self._settling.settled(errand, landing, collapsed=False)
-
-    async def _led(self, flight: Flight) -> Landing:
-        try:
-            landing = await asyncio.shield(flight.landing)
-        except asyncio.CancelledError:
-            flight.leave()
-            raise
-        flight.take()
-        return landing
+        return await self._settling.settled(errand, await flights.led(flight), collapsed=False)
 
     def _renew(
         self, request: Request, policy: RoutePolicy, partition: str, key: str, stored: Sequence[Entry], plan: Serve
@@ -290,7 +291,7 @@ class Caching:
         own = replace(request, head=head, trail=Trail(route=policy.name), on_interim=None, background=True)
         question = reuse.renewal(plan, stored)
         errand = Errand(own, policy, directives.NOTHING_ASKED, key, partition, stored, question)
-        self.flights.launch(flight_key, lambda flight: self._fetching.carry(errand, flight), background=True)
+        self.flights.launch(flight_key, lambda flight: self._fetching.carry(errand, flight), own.trail, background=True)
 
 
 def sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:

@@ -6,8 +6,11 @@ business of `caching`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import cast
 from uuid import uuid4
 
 from passoproxy.core.cache import storing, validation
@@ -25,21 +28,24 @@ from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.core.http.ranges import read_content_range
 from passoproxy.errors import BodyBroken, OriginUnreachable
 from passoproxy.ports import (
+    Body,
     BytesBody,
     Clock,
     EntryStore,
     EntryWriter,
     Hop,
     Observer,
+    Request,
     Response,
     nobody,
 )
-from passoproxy.proxy.bodies import gathered
+from passoproxy.proxy.bodies import BegunBody, gathered
 from passoproxy.proxy.errands import Errand, question
 from passoproxy.proxy.flights import Flight, Flights, Handed, Landed, Shared, Told
 from passoproxy.proxy.keeping import Keeping, finished, is_all, joinable
 from passoproxy.proxy.parts import is_ranged
 from passoproxy.proxy.sharing import SharedBody
+from passoproxy.proxy.spool import Reader, Spools
 
 LARGEST_TOLD = 64 * 1024
 """The body of a failure that all who waited are told, in bytes; a longer one goes to the asker alone."""
@@ -71,6 +77,7 @@ class Fetching:
         flights: Flights,
         clock: Clock,
         mode: CacheMode,
+        spools: Spools,
         observer: Observer = nobody,
         identify: Callable[[], str] = new_identifier,
     ) -> None:
@@ -78,9 +85,27 @@ class Fetching:
         self._store = store
         self._flights = flights
         self._clock = clock
+        self._spools = spools
+        self._one_by_one = asyncio.Lock()
         self.mode = mode
         self.keeping = Keeping(store, observer)
         self._identify = identify
+
+    async def forward(self, request: Request, flight: Flight, answered: Callable[[Response], Awaitable[None]]) -> None:
+        """Flies with a request that the cache has no part in; `answered` is told of its answer. Raises what the road raises."""
+        body = await self._spools.buffered(request.body)
+        try:
+            # What there was no room for comes as slowly as its client sends it: one such at a time, so that they never hold all places.
+            async with self._one_by_one if isinstance(body, BegunBody) else nullcontext():
+                response, exchange = await self._sent(replace(request, body=body))
+        finally:
+            await body.aclose()
+        try:
+            await answered(response)
+        except BaseException:
+            await response.body.aclose()
+            raise
+        await self._handed(flight, response, exchange)
 
     async def carry(self, errand: Errand, flight: Flight) -> None:
         """Flies: lands the flight and stays until what is stored is stored. Raises what the road raises."""
@@ -144,13 +169,26 @@ class Fetching:
         return with_policy(own, errand.policy)
 
     async def _exchanged(self, errand: Errand, head: RequestHead) -> tuple[Response, Exchange]:
-        request_time = self._clock.wall()
         body = errand.request.body
         sent = (
             BytesBody(body.data) if isinstance(body, BytesBody) else body
         )  # may be sent once more, so never the same one
-        response = await self._next.send(replace(errand.request, head=head, body=sent))
-        return response, Exchange(request_time, self._clock.wall(), errand.request.head.fields)
+        response, exchange = await self._sent(replace(errand.request, head=head, body=sent))
+        return response, replace(exchange, request=errand.request.head.fields)
+
+    async def _sent(self, request: Request) -> tuple[Response, Exchange]:
+        request_time = self._clock.wall()
+        response = await self._next.send(request)
+        return response, Exchange(request_time, self._clock.wall(), request.head.fields)
+
+    def _shared(self, source: Body, flight: Flight) -> SharedBody:
+        return SharedBody(
+            source,
+            self._clock,
+            self._spools,
+            self.keeping.read,
+            lambda readers: self._flights.read_by(flight, readers),
+        )
 
     async def _received(
         self,
@@ -189,7 +227,16 @@ class Fetching:
 
     async def _handed(self, flight: Flight, response: Response, exchange: Exchange) -> None:
         self._flights.release(flight)
-        await flight.hand_over(Handed(response, exchange.request_time, exchange.response_time))
+        times = exchange.request_time, exchange.response_time
+        if isinstance(response.body, BytesBody):
+            flight.land(Handed(response, *times))
+            return
+        shared = self._shared(response.body, flight)
+        reader = cast(Reader, shared.reader())
+        if flight.asker_left:
+            reader.leave()
+        flight.land(Handed(replace(response, body=reader), *times))
+        await shared.pump(None)
 
     async def _failing(self, flight: Flight, response: Response, exchange: Exchange) -> None:
         # A fetch that fails is failed for all that waited (contract §7).
@@ -284,7 +331,7 @@ class Fetching:
     async def _stored(
         self, errand: Errand, flight: Flight, response: Response, entry: Entry, writer: EntryWriter
     ) -> None:
-        shared = SharedBody(response.body, self._clock, self.keeping.read)
+        shared = self._shared(response.body, flight)
         first = None if flight.asker_left else shared.reader()
         flight.land(Shared(response.head, shared, first, entry))
         kept: Entry | None = None

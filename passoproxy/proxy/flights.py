@@ -9,19 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import TaskFailed
 from passoproxy.core.http.messages import ResponseHead
 from passoproxy.errors import Overloaded, PassoproxyError
-from passoproxy.ports import Clock, Observer, Response, nobody
-from passoproxy.proxy.sharing import Reader, SharedBody, done_within
+from passoproxy.ports import Clock, Observer, Response, Trail, nobody
+from passoproxy.proxy.sharing import SharedBody, done_within
+from passoproxy.proxy.spool import Reader
 
 MOST_REMEMBERED = 10_000
 UNSHARED_FOR = 60.0
 """Seconds for which a key whose answer could not be shared lets its requests go side by side."""
 PAUSE_AFTER_FAILURE = 10.0
 """Seconds before a background renewal that failed is tried again."""
+LONGEST_RENEWAL = 300.0
+"""Seconds after which a background renewal is given up, whatever still comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,61 +78,64 @@ Landing = Landed | Shared | Told | Handed | Failed
 class Flight:
     """One question under way. `landing` is settled once; `done` when the entry is stored or given up."""
 
-    def __init__(self, key: object, background: bool) -> None:
+    def __init__(self, key: object, background: bool, trail: Trail) -> None:
         loop = asyncio.get_running_loop()
         self.key = key
         self.background = background
+        self.task: asyncio.Task[None] | None = None
         self.subject: Entry | None = None
         """What the answer would be stored as, as far as that is known before it comes."""
         self.landing: asyncio.Future[Landing] = loop.create_future()
         self.done: asyncio.Future[None] = loop.create_future()
-        self._taken: asyncio.Future[bool] = loop.create_future()
+        self.waiting = 0 if background else 1
+        """How many wait for the landing."""
+        self.reading = 0
+        """How many read the answer's body."""
+        self.asker_left = background
+        """Whether nobody is there any more for whom this was begun."""
+        self.ending: asyncio.TimerHandle | None = None
+        self._trail, self._sent_before = trail, trail.origin_requests
 
     def land(self, landing: Landing) -> None:
         """Tells everybody; only the first landing counts."""
         if not self.landing.done():
             self.landing.set_result(landing)
 
-    def take(self) -> None:
-        """Whoever asked has the answer that was handed over."""
-        if not self._taken.done():
-            self._taken.set_result(True)
-
-    def leave(self) -> None:
-        """Whoever asked has gone."""
-        if not self._taken.done():
-            self._taken.set_result(False)
-        if self.landing.done() and isinstance(landing := self.landing.result(), Shared) and landing.first is not None:
-            landing.first.leave()
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for the answer, or reads it."""
+        return bool(self.waiting or self.reading)
 
     @property
-    def asker_left(self) -> bool:
-        """Whether nobody is there any more for whom this was begun."""
-        return self._taken.done() and not self._taken.result()
+    def was_sent(self) -> bool:
+        """Whether anything of the question may have reached the origin."""
+        return self.landing.done() or self._trail.origin_requests > self._sent_before
 
     @property
     def has_broken_off(self) -> bool:
         """Whether the answer broke off on its way: whoever comes now would get nothing but a broken transfer."""
         return self.landing.done() and isinstance(landing := self.landing.result(), Shared) and landing.body.is_broken
 
-    async def hand_over(self, handed: Handed) -> None:
-        """Lands with an answer for the asker alone, and closes it where the asker has gone."""
-        self.land(handed)
-        if not await self._taken:
-            await handed.response.body.aclose()
-
 
 Carry = Callable[[Flight], Awaitable[None]]
 
 
 class Flights:
-    """All flights of one process. `patience` is how many seconds a follower waits for somebody else's flight."""
+    """All flights of one process. `patience` is how many seconds a follower waits for somebody else's flight, `linger` how many a flight
+    that nobody waits for any more may take to its end: the origin works on it, whoever has gone.
+    """
 
     def __init__(
-        self, clock: Clock, observer: Observer = nobody, patience: float = 30.0, most_background: int = 8
+        self,
+        clock: Clock,
+        observer: Observer = nobody,
+        patience: float = 30.0,
+        most_background: int = 8,
+        linger: float = 30.0,
     ) -> None:
         self._clock = clock
         self._observer = observer
+        self.linger = linger
         self._patience = patience
         self._most_background = most_background
         self._aloft: dict[object, Flight] = {}
@@ -167,28 +174,75 @@ class Flights:
         else:
             self._unshared.discard(key)
 
-    def launch(self, key: object | None, carry: Carry, *, background: bool = False) -> Flight:
-        """Starts a flight; with a key it is found by `of` until it is done, without one nobody follows it."""
-        flight = Flight(key, background)
+    def launch(self, key: object | None, carry: Carry, trail: Trail, *, background: bool = False) -> Flight:
+        """Starts a flight, whose questions are counted in `trail`; with a key it is found by `of` until it is done, without one nobody
+        follows it."""
+        flight = Flight(key, background, trail)
         if key is not None:
             self._aloft[key] = flight
         if background:
             self._background += 1
-            flight.leave()
-        task = asyncio.create_task(self._fly(flight, carry), name="flight")
+            self._end_in(flight, LONGEST_RENEWAL)
+        flight.task = task = asyncio.create_task(self._fly(flight, carry), name="flight")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # Not within the task, which may be cancelled before it has begun.
+        task.add_done_callback(lambda _: self._clear(flight))
         return flight
 
     def may_renew(self, key: object) -> bool:
         """Whether a background flight may start: none is under way for the key, none failed just now, and there is room."""
         return key not in self._aloft and key not in self._paused and self._background < self._most_background
 
+    async def led(self, flight: Flight) -> Landing:
+        """How one's own flight landed."""
+        try:
+            return await asyncio.shield(flight.landing)
+        except asyncio.CancelledError:
+            flight.asker_left = True
+            if flight.landing.done():
+                _left_behind(flight.landing.result())
+            raise
+        finally:
+            self._waits_no_more(flight)
+
     async def followed(self, flight: Flight) -> Landing | None:
         """How somebody else's flight landed; None where that takes longer than one may wait."""
-        if not flight.landing.done() and not await done_within(self._clock, flight.landing, self._patience):
-            return None
-        return flight.landing.result()
+        flight.waiting += 1
+        try:
+            if not flight.landing.done() and not await done_within(self._clock, flight.landing, self._patience):
+                return None
+            return flight.landing.result()
+        finally:
+            self._waits_no_more(flight)
+
+    def read_by(self, flight: Flight, readers: int) -> None:
+        """So many read the flight's body now."""
+        flight.reading = readers
+        self._look_at(flight)
+
+    def _waits_no_more(self, flight: Flight) -> None:
+        flight.waiting -= 1
+        self._look_at(flight)
+
+    def _look_at(self, flight: Flight) -> None:
+        """Ends a flight that is for nobody: at once where nothing was sent, else when the origin has had time to end its answer."""
+        if flight.is_wanted or flight.background or flight.done.done():
+            return
+        if not flight.was_sent:
+            self._give_up(flight)
+        elif flight.ending is None:
+            self._end_in(flight, self.linger)
+
+    def _end_in(self, flight: Flight, seconds: float) -> None:
+        flight.ending = asyncio.get_running_loop().call_later(seconds, self._give_up, flight)
+
+    def _give_up(self, flight: Flight) -> None:
+        flight.ending = None
+        if not flight.is_wanted and flight.task is not None:
+            self.release(flight)
+            flight.task.cancel()
+        elif flight.background:
+            self._end_in(flight, self.linger)
 
     async def in_time(self, future: asyncio.Future[Entry | None] | asyncio.Future[None]) -> bool:
         """Whether `future` is done within the time one may wait."""
@@ -206,16 +260,14 @@ class Flights:
             await carry(flight)
         except PassoproxyError as fault:
             flight.land(Failed(fault))
-        except asyncio.CancelledError:
-            flight.land(Failed(Overloaded("passoproxy is shutting down; ask again in a moment")))
-            raise
         except Exception as fault:  # a fault of our own: whoever waits gets it, and it is told even if nobody does
             self._observer(TaskFailed("flight", f"{type(fault).__name__} while an answer was fetched"))
             flight.land(Failed(fault))
-        finally:
-            self._clear(flight)
 
     def _clear(self, flight: Flight) -> None:
+        self._tasks.discard(cast("asyncio.Task[None]", flight.task))
+        if flight.ending is not None:
+            flight.ending.cancel()
         self.release(flight)
         self._note_end(flight)
         flight.land(Failed(Overloaded("the answer was given up; ask again in a moment")))
@@ -243,6 +295,15 @@ class Flights:
         for flight in list(self._aloft.values()):
             if flight.subject is None or selector.matches(flight.subject):
                 self.release(flight)
+
+
+def _left_behind(landing: Landing) -> None:
+    """Nobody will read what was landed for the asker."""
+    reader = landing.first if isinstance(landing, Shared) else None
+    if isinstance(landing, Handed) and isinstance(landing.response.body, Reader):
+        reader = landing.response.body
+    if reader is not None:
+        reader.leave()
 
 
 class _Memory:

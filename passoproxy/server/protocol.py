@@ -236,6 +236,8 @@ class ProxyConnection(asyncio.Protocol):
         self._owes_continue = received.expects_continue
         if rest:
             self._read_on(rest)
+        if self._input_ended and not self._body.complete:  # it ended while an earlier request was answered
+            self._body.end_early()
         return self._body
 
     def _read_on(self, data: bytes) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.host.volatile import volatile
+from passoproxy.host.volatile import in_memory, volatile
 
 MOUNTS = r"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -41,6 +41,7 @@ def test_by_the_mount_that_holds_it(tmp_path: Path, folder: str, why: str) -> No
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS)
     assert volatile(Path(folder), mounts) == why
+    assert in_memory(Path(folder), mounts) is ("memory" in why)
 
 
 def test_where_nobody_can_tell(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ async def test_gathered_loses_nothing(body, kind):
 
 async def test_a_begun_body_closes_what_is_behind_it():
     behind = ChunkedBody(b"b", length=2)
-    begun = BegunBody([b"a"], behind)
+    begun = BegunBody(BytesBody(b"a"), behind)
     assert begun.length == 2
     await begun.aclose()
     assert behind.closed

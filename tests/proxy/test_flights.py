@@ -8,6 +8,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import BodyBroken, OriginUnreachable, Overloaded
+from passoproxy.ports import Trail
 from passoproxy.proxy.flights import MOST_REMEMBERED, Flights
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.caching_stand import JSON, ROUTE, Stand
@@ -357,7 +358,7 @@ async def test_a_flight_of_an_unknown_subject_is_released_by_any_purge():
     async def carry(flight):
         return None
 
-    flights.launch("k", carry)
+    flights.launch("k", carry, Trail())
     flights.release_where(Selector(target="/elsewhere"))
     assert flights.of("k") is None
     await asyncio.sleep(0)
@@ -421,7 +422,7 @@ async def test_the_memory_of_ended_flights_is_bounded():
         flight.subject = Entry(flight.key, "1", "p", "GET", "/", 200)
 
     for number in range(MOST_REMEMBERED + 1):
-        flights.launch(str(number), carry)
+        flights.launch(str(number), carry, Trail())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not flights.ended_since(0, "0")
@@ -556,7 +557,7 @@ async def test_a_fault_of_our_own_reaches_who_waits_and_is_told():
     async def carry(flight):
         raise ZeroDivisionError
 
-    flight = flights.launch("k", carry)
+    flight = flights.launch("k", carry, Trail())
     await asyncio.sleep(0)
     assert isinstance(flight.landing.result().fault, ZeroDivisionError)
     assert observer.of(TaskFailed)
@@ -568,8 +569,8 @@ async def test_a_flight_that_never_landed_fails():
     async def carry(flight):
         return None
 
-    flight = flights.launch("k", carry)
-    await asyncio.sleep(0)
+    flight = flights.launch("k", carry, Trail())
+    await flight.done
     assert isinstance(flight.landing.result().fault, Overloaded)
 
 

@@ -7,7 +7,8 @@ import pytest
 from passoproxy.core.cache.entry import Entry
 from passoproxy.errors import BodyBroken, OriginTimeout
 from passoproxy.ports import BytesBody
-from passoproxy.proxy.sharing import SharedBody, done_within
+from passoproxy.proxy.sharing import MOST_PASSED_BY, SharedBody, done_within
+from passoproxy.proxy.spool import Spools
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, settle
 
 PARTS = [bytes([65 + number]) * 10 for number in range(10)]
@@ -24,7 +25,7 @@ class Scene:
         self.stored = stored
         self.takes = takes
         self.kept = []
-        self.shared = SharedBody(self.source, self.clock, self.read, window_bytes=30, longest_stall=5.0)
+        self.shared = SharedBody(self.source, self.clock, Spools(window_bytes=30), self.read, longest_stall=5.0)
 
     async def read(self, entry):
         assert entry is ENTRY
@@ -164,7 +165,7 @@ async def test_a_reader_that_leaves_makes_room():
         await anext(reader)
 
 
-async def test_where_nobody_is_left_and_nothing_is_stored_the_source_is_closed():
+async def test_where_nobody_is_left_the_source_is_read_to_its_end_all_the_same():
     scene = Scene()
     reader = scene.shared.reader()
     pump = scene.pump(storing=False)
@@ -172,7 +173,27 @@ async def test_where_nobody_is_left_and_nothing_is_stored_the_source_is_closed()
     await reader.aclose()
     assert await pump is False
     assert scene.source.closed
+    assert not scene.source._chunks
+    assert scene.shared.reader() is None
+
+
+async def test_a_source_without_end_is_not_read_for_nobody_for_ever():
+    part = bytes(MOST_PASSED_BY // 4)
+    scene = Scene(*[part] * 10, length=None)
+    assert await scene.pump(storing=False) is False
+    assert scene.source.closed
+    assert len(scene.source._chunks) == 5
     assert scene.shared.is_broken
+
+
+async def test_how_many_read_is_told():
+    told = []
+    shared = SharedBody(ChunkedBody(b"a"), FakeClock(), Spools(), None, told.append)
+    first, second = shared.reader(), shared.reader()
+    await first.aclose()
+    second.leave()
+    second.leave()
+    assert told[:4] == [1, 2, 1, 0]
 
 
 async def test_a_sink_that_gives_up_leaves_the_readers_theirs():
@@ -238,6 +259,7 @@ async def test_the_end_is_kept_back_for_a_tenth_of_a_second_at_most(length):
     reader = scene.shared.reader()
     scene.pump(stored_at_once=False)
     reading = asyncio.ensure_future(rest(reader))
+    await settle(80)
     await scene.clock.advance(0.099)
     assert not reading.done()
     await scene.clock.advance(0.002)

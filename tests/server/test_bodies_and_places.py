@@ -1,0 +1,269 @@
+"""Slow and vanished clients before a whole daemon: a place at the origin is held while the origin works, and never for a client (contract §5)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.outbound.wire import Line, RawOrigin, origin_that, until
+from tests.server.raw import PATIENCE, Answer, Client
+from tests.whole import Place, Running, running
+
+PLACES = 4
+STATIC = {"grant": "static", "static_token": "the-static-token"}
+MIB = 1024 * 1024
+LARGE = bytes(range(256)) * (12 * MIB // 256)
+"""More than the buffers of sockets and the proxy's memory take."""
+
+
+@dataclass
+class Scene:
+    """A daemon with `PLACES` places, and the origin that it asks."""
+
+    it: Running
+    origin: RawOrigin
+    clients: list[Client] = field(default_factory=list)
+    unnamed_before: int = field(default_factory=lambda: unnamed_files())
+
+    @property
+    def port(self) -> int:
+        return int(self.it.proxy.rpartition(":")[2])
+
+    async def connect(self) -> Client:
+        """A client whose socket takes little ahead."""
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        client = Client(*await asyncio.open_connection(sock=sock, limit=65536))
+        self.clients.append(client)
+        return client
+
+    async def sends(self, raw: bytes) -> Client:
+        client = await self.connect()
+        await client.send(raw)
+        return client
+
+    async def ask(self, target: str) -> Answer:
+        """One answer, read to its end at once."""
+        return await whole(await self.sends(get(target)))
+
+    @property
+    def under_way(self) -> int:
+        return self.it.wired.road.queueing.snapshot().in_flight
+
+    @property
+    def spilled(self) -> int:
+        """How many files without a name this process has opened."""
+        return unnamed_files() - self.unnamed_before
+
+    def heard(self, start: str) -> list[bytes]:
+        return [each for each in self.origin.heard if each.startswith(start.encode())]
+
+
+def unnamed_files() -> int:
+    found = 0
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of this very reading
+            found += os.readlink(each).endswith(" (deleted)")
+    return found
+
+
+def get(target: str) -> bytes:
+    return f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def post(target: str, length: int) -> bytes:
+    return f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def answer(body: bytes, *fields: str) -> bytes:
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *(fields or ("Cache-Control: no-store",)), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+async def whole(client: Client) -> Answer:
+    """One answer; a body of known length, however large."""
+    async with asyncio.timeout(PATIENCE):
+        return await client.one()
+
+
+@contextlib.asynccontextmanager
+async def scene(
+    folder: Path, play: Callable[[Line], Awaitable[None]], upstream: dict[str, Any] | None = None, **sections: Any
+) -> AsyncIterator[Scene]:
+    """A daemon before an origin that plays `play`."""
+    async with origin_that(play) as origin:
+        place = Place(folder, f"http://127.0.0.1:{origin.port}")
+        settings = {"max_concurrency": PLACES, "queue_timeout": "2s", **(upstream or {})}
+        settings["url"] = place.origin
+        cache = {"directory": str(folder / "cache"), "mode": "http", **sections.pop("cache", {})}
+        async with running(place, provider="custom", oauth=STATIC, upstream=settings, cache=cache, **sections) as it:
+            made = Scene(it, origin)
+            try:
+                yield made
+            finally:
+                for client in made.clients:
+                    client.leave()
+
+
+def answering_by_path(**answers: bytes) -> Callable[[Line], Awaitable[None]]:
+    """An origin that gives each path its answer, `small` where it has none."""
+
+    async def play(line: Line) -> None:
+        while True:
+            raw = await line.request()
+            name = raw.split(b" ", 2)[1].strip(b"/").decode()
+            await line.say(answers.get(name, answer(b"small")))
+
+    return play
+
+
+async def test_slow_uploads_hold_no_place(tmp_path: Path) -> None:
+    async with scene(tmp_path, answering_by_path()) as it:
+        uploads = [await it.sends(post(f"/up/{number}", 100) + b"x" * 10) for number in range(PLACES)]
+        assert (await it.ask("/a")).body == b"small"
+        assert it.heard("POST") == []
+        for client in uploads:
+            await client.send(b"y" * 90)
+        assert [(await whole(client)).body for client in uploads] == [b"small"] * PLACES
+        assert all(each.endswith(b"x" * 10 + b"y" * 90) for each in it.heard("POST"))
+
+
+async def test_slow_readers_hold_no_place(tmp_path: Path) -> None:
+    async with scene(tmp_path, answering_by_path(large=answer(LARGE))) as it:
+        readers = [await it.sends(get("/large")) for _ in range(PLACES)]
+        await until(lambda: len(it.heard("GET /large")) == PLACES)
+        assert (await it.ask("/a")).body == b"small"
+        await until(lambda: it.under_way == 0)
+        assert it.spilled == PLACES
+        assert [(await whole(client)).body == LARGE for client in readers] == [True] * PLACES
+        await until(lambda: it.spilled == 0)
+        assert len(it.heard("GET /large")) == PLACES
+
+
+async def test_a_large_upload_is_gathered_on_disk(tmp_path: Path) -> None:
+    async with scene(tmp_path, answering_by_path()) as it:
+        uploads = [await it.sends(post("/up", len(LARGE)) + LARGE[:-1]) for _ in range(PLACES)]
+        await until(lambda: it.spilled == PLACES)
+        assert (await it.ask("/a")).body == b"small"
+        assert it.heard("POST") == []
+        for client in uploads:
+            await client.send(LARGE[-1:])
+        assert [(await whole(client)).body for client in uploads] == [b"small"] * PLACES
+        assert [each.endswith(LARGE) for each in it.heard("POST")] == [True] * PLACES
+        await until(lambda: it.spilled == 0)
+
+
+async def test_an_upload_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    async with scene(tmp_path, answering_by_path()) as it:
+        client = await it.sends(post("/up", len(LARGE)) + LARGE[: 2 * MIB])
+        await until(lambda: it.spilled == 1)
+        client.leave()
+        await until(lambda: it.spilled == 0)
+        assert (await it.ask("/a")).body == b"small"
+        assert it.heard("POST") == []
+
+
+async def test_a_slow_reader_of_a_miss_keeps_nobody_from_its_url(tmp_path: Path) -> None:
+    said = 0
+
+    async def play(line: Line) -> None:
+        nonlocal said
+        while True:
+            if not (await line.request()).startswith(b"GET /large"):
+                await line.say(answer(b"small"))
+                continue
+            fresh = answer(LARGE, "Cache-Control: max-age=60", 'ETag: "v1"')
+            for at in range(0, len(fresh), MIB):
+                await line.say(fresh[at : at + MIB])
+                said += MIB
+
+    async with scene(tmp_path, play) as it:
+        slow = [await it.sends(get("/large")) for _ in range(PLACES)]
+        await until(lambda: said > 8 * MIB)
+        assert (await it.ask("/large")).body == LARGE
+        assert (await it.ask("/a")).body == b"small"
+        assert [(await whole(client)).body == LARGE for client in slow] == [True] * PLACES
+        assert len(it.heard("GET /large")) == 1
+
+
+class Slow:
+    """An origin that answers `/slow` once it is told to."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    async def play(self, line: Line) -> None:
+        while True:
+            raw = await line.request()
+            if b" /slow" in raw:
+                await self.told.wait()
+            await line.say(answer(b"small"))
+
+
+async def test_who_leaves_before_anything_was_sent_is_forgotten_at_once(tmp_path: Path) -> None:
+    slow = Slow()
+    async with scene(tmp_path, slow.play, {"max_concurrency": 1, "queue_timeout": "60s"}) as it:
+        first = await it.sends(get("/slow"))
+        await until(lambda: it.under_way == 1)
+        for number in range(3):
+            waiting = await it.sends(get(f"/b/{number}"))
+            await until(lambda: it.it.wired.road.queueing.snapshot().waiting == 1)
+            waiting.leave()
+            await until(lambda: it.it.wired.road.queueing.snapshot().waiting == 0)
+        slow.told.set()
+        assert (await whole(first)).body == b"small"
+        assert (await it.ask("/c")).body == b"small"
+        assert it.heard("GET /b") == []
+
+
+async def test_who_leaves_later_holds_the_place_until_the_origin_is_done(tmp_path: Path) -> None:
+    slow = Slow()
+    async with scene(tmp_path, slow.play, {"max_concurrency": 1, "queue_timeout": "60s"}) as it:
+        gone = await it.sends(post("/slow", 1) + b"x")
+        await until(lambda: len(it.heard("POST /slow")) == 1)
+        gone.leave()
+        after = await it.sends(get("/after"))
+        await until(lambda: it.it.wired.road.queueing.snapshot().waiting == 1)
+        assert it.heard("GET /after") == []
+        slow.told.set()
+        assert (await whole(after)).body == b"small"
+        assert it.origin.accepted <= 2
+
+
+async def test_an_origin_that_never_ends_loses_a_client_that_left_after_read_timeout(tmp_path: Path) -> None:
+    async def drip(line: Line) -> None:
+        await line.request()
+        await line.say(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n\r\n")
+        while True:
+            await line.say(b".")
+            await asyncio.sleep(0.02)
+
+    async with scene(tmp_path, drip, {"max_concurrency": 1, "queue_timeout": "60s", "read_timeout": "500ms"}) as it:
+        gone = await it.sends(get("/events"))
+        await gone.reader.readuntil(b"\r\n\r\n")
+        gone.leave()
+        await until(lambda: it.under_way == 0)
+
+
+async def test_the_start_of_a_request_that_will_not_end_holds_no_place(tmp_path: Path) -> None:
+    slow = Slow()
+    async with scene(tmp_path, slow.play) as it:
+        for _ in range(PLACES):
+            client = await it.sends(get("/slow") + post("/never", 100) + b"x" * 10)
+            client.writer.write_eof()
+        await until(lambda: len(it.heard("GET /slow")) == 1)
+        slow.told.set()
+        first = await whole(it.clients[0])
+        assert (first.status, first.body) == (200, b"small")
+        assert (await it.ask("/a")).body == b"small"
+        refused = [await whole(client) for client in it.clients[:1]]
+        assert [each.status for each in refused] == [400]
+        assert it.heard("POST") == []
