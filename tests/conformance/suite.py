@@ -26,8 +26,10 @@ EXPECTATIONS = HERE / "expectations.txt"
 FOLDER = MAY_BE_MISSING
 UNDICI = "undici@7"
 GOOD = ("pass", "yes")
+ROUTE = {"name": "all", "match": "/**", "cookies": "pass", "stale_if_error": "60s"}
 KINDS = ("required", "optimal", "check")
-MODES = ("shared", "private")
+MODES = ("shared", "private", "shared-bare", "private-bare")
+"""`cache.shared` true or false, with one route for everything, or bare: mode `http` and no route at all."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ def expectations() -> dict[str, Verdicts]:
 
 def written(found: dict[str, Verdicts]) -> str:
     """The file of expectations that fits `found`."""
-    head = "# kind, test, verdict with cache.shared: true, verdict with cache.shared: false. Written by python -m tests.conformance.suite\n"
+    head = f"# kind, test, verdicts: {', '.join(MODES)}. Written by python -m tests.conformance.suite\n"
     lines = [
-        f"{each.kind} {name} {each.verdict} {found['private'][name].verdict}\n"
+        f"{each.kind} {name} {' '.join(found[mode][name].verdict for mode in MODES)}\n"
         for name, each in sorted(found["shared"].items(), key=lambda pair: (KINDS.index(pair[1].kind), pair[0]))
     ]
     return head + "".join(lines)
@@ -101,10 +103,11 @@ def own_copy(folder: Path) -> Path:
 class Suite:
     """The suite's server, a daemon before it, and the suite's client to ask it. Each mode has its own folder and ports."""
 
-    def __init__(self, copy: Path, folder: Path, *, shared: bool) -> None:
+    def __init__(self, copy: Path, folder: Path, mode: str) -> None:
         from tests.journeys.conftest import free_port
 
-        self.copy, self.folder, self.shared = copy, folder, shared
+        self.copy, self.folder = copy, folder
+        self.shared, self.bare = mode.startswith("shared"), mode.endswith("bare")
         self.origin_port, self.port = free_port(), free_port()
         folder.mkdir(mode=0o700)
 
@@ -188,7 +191,7 @@ class Suite:
                     "admin": {"listen": "off"},
                     "state": {"directory": str(self.folder / "state")},
                     "cache": {"directory": str(self.folder / "cache"), "mode": "http", "shared": self.shared},
-                    "routes": [{"name": "all", "match": "/**", "cookies": "pass", "stale_if_error": "60s"}],
+                    "routes": [] if self.bare else [ROUTE],
                 }
             )
         )
@@ -200,7 +203,7 @@ def both(folder: Path) -> dict[str, Verdicts]:
     copy, expected = own_copy(folder), expectations()
     found: dict[str, Verdicts] = {}
     for mode in MODES:
-        with Suite(copy, folder / mode, shared=mode == "shared").standing() as suite:
+        with Suite(copy, folder / mode, mode).standing() as suite:
             found[mode] = suite.run(expected[mode])
     return found
 

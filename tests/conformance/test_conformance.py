@@ -20,11 +20,11 @@ def test_every_verdict_is_the_expected_one(
     mode: str, tmp_path: Path, record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy, expected = own_copy(tmp_path), expectations()[mode]
-    with Suite(copy, tmp_path / mode, shared=mode == "shared").standing() as suite:
+    with Suite(copy, tmp_path / mode, mode).standing() as suite:
         found = suite.run(expected)
     record_property("figures", figures(found))
     with capsys.disabled():
-        print(f"\ncache.shared {mode == 'shared'}: {figures(found)}")
+        print(f"\n{mode}: {figures(found)}")
     told = [f"{name}: {found.get(name)}, expected {expected.get(name)}" for name in differing(found, expected)]
     assert not told, "\n".join(told)
 
@@ -46,9 +46,15 @@ def test_the_document_gives_a_reason_for_every_test_that_is_not_passed() -> None
     expected = expectations()
     named = rows("Not passed, shared cache")
     assert set(named) == {name for name, each in expected["shared"].items() if not each.is_good}
-    private = {name for name, each in expected["private"].items() if not each.is_good}
-    assert set(rows("Not passed by a private cache only")) == private - set(named)
-    assert all(len(reason) > 10 for reason in (*named.values(), *rows("Not passed by a private cache only").values()))
+    reasons = list(named.values())
+    for heading, mode in (
+        ("Not passed by a private cache only", "private"),
+        ("Not passed without a route only", "shared-bare"),
+    ):
+        only = rows(heading)
+        assert set(only) == {name for name, each in expected[mode].items() if not each.is_good} - set(named)
+        reasons += only.values()
+    assert all(len(reason) > 10 for reason in reasons)
 
 
 def test_the_document_shows_the_figures() -> None:
