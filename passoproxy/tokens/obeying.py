@@ -16,7 +16,7 @@ from passoproxy.core.oauth.replies import Dead, Lost, Misconfigured, Unsent
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import is_worth_filling
-from passoproxy.core.oauth.transaction import Intent, digest, remembered
+from passoproxy.core.oauth.transaction import digest, moved_to, remembered
 from passoproxy.errors import CannotCreate, CommandFailure, PairStoreFailure, PersonNeeded
 from passoproxy.ports import ChainRecord, Clock, LoggedOut, Observer, RawAnswer
 from passoproxy.tokens.asking import Asking
@@ -150,7 +150,7 @@ class Obeying:
         returns = given is not None and pair.refresh_token is not None and digest(pair.refresh_token) == given.token
         pair = holding.numbered(pair)
         notes = taken_back(holding.record.extra) if returns else not_handed_over(holding.record.extra)
-        intent = None if returns else _moved_to(holding.record.intent, pair)
+        intent = None if returns else moved_to(holding.record.intent, pair)
         holding.record = replace(holding.record, intent=intent, extra=notes)
         holding.held, holding.last_error, self._renewing.failures = None, "", 0
         holding.logins.clear()
@@ -280,10 +280,3 @@ class Obeying:
         if self._withdrawn_generation:
             self._withdrawn_generation = 0
             self._observe(Warned("grant_withdrawn", "another pair is in use: the grant was given again", over=True))
-
-
-def _moved_to(intent: Intent | None, pair: Pair) -> Intent | None:
-    """What is known of a token whose answer was lost is known of it also where the same pair is imported again."""
-    if intent is None or pair.refresh_token is None or intent.token != digest(pair.refresh_token):
-        return None
-    return replace(intent, generation=pair.generation)

@@ -10,7 +10,16 @@ from passoproxy.core.oauth.notes import floor
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import rooted
-from passoproxy.core.oauth.transaction import AnswerUnknown, NotCommitted, digest, remembered, spent_since, way_out
+from passoproxy.core.oauth.transaction import (
+    AnswerUnknown,
+    NotCommitted,
+    digest,
+    moved_to,
+    remembered,
+    spent_since,
+    unrecorded,
+    way_out,
+)
 from passoproxy.errors import AnswerUnusable, PairStoreFailure
 from passoproxy.ports import ChainRecord, Observer, RawAnswer
 from passoproxy.tokens.holding import Holding
@@ -77,23 +86,34 @@ class Recovering:
             record = holding.record = replace(record, reason=self._saving.damage)
         self._renewing.count_before(record.asked_at)
         new = self._readable(answer, pair)
-        match way_out(pair, record.intent, answer.previous_generation if new and answer else None):
-            case NotCommitted() if new and answer:
-                await self._adopt(new, pair, answer)
+        if new and answer and way_out(pair, record.intent, answer.previous_generation) == NotCommitted():
+            pair = new = self._adopted(new, pair, answer)
+        else:
+            new = None
+        if self._saving.unrecorded:
+            intent = unrecorded(pair, holding.now())
+            holding.record = replace(holding.record, state=Chain.UNKNOWN, reason=self._saving.unrecorded, intent=intent)
+        mark = ""
+        match way_out(pair, holding.record.intent, None):
             case AnswerUnknown(intent=intent) if pair:
-                holding.record = replace(record, intent=intent)
+                was_unknown = holding.record.state == Chain.UNKNOWN
+                reason = (holding.record.reason if was_unknown else "") or INTERRUPTED
+                holding.record = replace(holding.record, intent=intent)
                 renewable = arrival(pair, holding.is_spent(pair), self._terms) is Happening.OBTAINED
                 lost = (Happening.LOST,) if renewable else ()
-                holding.use(pair, loaded=True, then=lost, reason=INTERRUPTED if lost else "")
-                await self._renewing.follow_time()
+                holding.use(pair, loaded=new is None, then=lost, reason=reason if lost else "")
             case _:
-                if mark := spent_since(record.intent, pair):
-                    record = replace(record, spent=remembered(record.spent, mark))
-                holding.record = replace(record, intent=None)
+                if mark := spent_since(holding.record.intent, pair):
+                    spent = remembered(holding.record.spent, mark)
+                    holding.record = replace(holding.record, spent=spent)
+                holding.record = replace(holding.record, intent=None)
                 if pair is not None:
-                    holding.use(pair, loaded=True)
-                if mark:
-                    await self._saving.note(holding.record)
+                    holding.use(pair, loaded=new is None)
+        if new is not None:
+            await self._renewing.save(new)
+        elif mark or (pair and self._saving.unrecorded):
+            await self._saving.note(holding.record)
+        await self._renewing.follow_time()
         if holding.pair is None and self._saving.damage:
             holding.reason = holding.last_error = self._saving.damage
 
@@ -111,14 +131,18 @@ class Recovering:
         except AnswerUnusable:
             return None
 
-    async def _adopt(self, new: Pair, pair: Pair | None, answer: RawAnswer) -> None:
-        """A kept answer that was not committed becomes the pair. It is durable already, so it is used even if it cannot be committed."""
-        holding, spent = self._holding, self._holding.record.spent
-        old = pair.refresh_token if pair and answer.grant == "refresh_token" else None
-        if old is not None and old != new.refresh_token:
-            spent = remembered(spent, digest(old))
-        holding.record = replace(holding.record, intent=None, spent=spent)
+    def _adopted(self, new: Pair, pair: Pair | None, answer: RawAnswer) -> Pair:
+        """A kept answer that was not committed becomes the pair. It is durable already, so it is used even if it cannot be committed.
+
+        Where that could not be done before either, its token may have been presented since: what the record says of that is kept.
+        """
+        holding, record = self._holding, self._holding.record
         holding.generation = max(holding.generation, answer.previous_generation)
         new = holding.numbered(new)
-        await self._renewing.save(new)
-        self._renewing.use(new)
+        old = pair.refresh_token if pair and answer.grant == "refresh_token" else None
+        if old is not None and old != new.refresh_token:
+            record = replace(record, spent=remembered(record.spent, digest(old)))
+        if record.intent is not None and record.intent.generation > answer.previous_generation:
+            record = replace(record, intent=moved_to(record.intent, new))
+        holding.record = record
+        return new

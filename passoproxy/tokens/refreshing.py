@@ -77,6 +77,9 @@ class Refreshing:
                     return False
             return self._saving.may_present()
 
+        if not await self._saving.retry() and not insist:
+            # an answer to this one would be written over that of the newest pair, which is all that is on the disk of it
+            return Attempt(Unrecorded(self._saving.fault), record)
         try:
             await self._saving.reserve()
         except PairStoreFailure as fault:

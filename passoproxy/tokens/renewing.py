@@ -169,7 +169,10 @@ class Renewing:
             outcome = self._refused(outcome)
         self.failures += 1
         holding.last_error = outcome.reason
-        holding.happened(self._meaning(outcome), reason=outcome.reason)
+        meaning = self._meaning(outcome)
+        # why the token's fate is not known is not answered by a replay that told nothing of it
+        keeps_reason = holding.standing.chain is Chain.UNKNOWN and meaning is Happening.FAILED
+        holding.happened(meaning, reason=None if keeps_reason else outcome.reason)
         self._give_up_where_nothing_is_left()
         self.plan(outcome)
         word = "unsent" if isinstance(outcome, Unrecorded) else outcome.word

@@ -42,6 +42,11 @@ class Saving:
         self._record: ChainRecord | None = None
         self.damage = ""
         """What was found damaged or unreadable since the start; '' where nothing was."""
+        self.unrecorded = ""
+        """Why nobody can tell which tokens were spent; '' where the record can."""
+
+        self.fault = ""
+        """Why what waits to be written could not be written when that was tried last."""
 
     @property
     def unsaved(self) -> bool:
@@ -57,11 +62,14 @@ class Saving:
 
     async def load(self) -> tuple[Pair | None, ChainRecord, RawAnswer | None]:
         """What is stored; damaged files are passed over, told as events, and named in `damage`. Raises PairStoreFailure."""
-        self.damage = ""
-        record = await self._readable(self._store.load_record)
+        self.damage = self.unrecorded = ""
+        try:
+            record = await self._blocking(self._store.load_record)
+        except PairDamaged as fault:
+            record, self.unrecorded = ChainRecord(), self._told(fault)
         answer = await self._readable(self._store.pending_answer)
         pair = await self._readable(self._store.load)
-        return pair, record or ChainRecord(), answer
+        return pair, record, answer
 
     async def reread(self) -> Pair | None:
         """The newest stored generation now; None where it cannot be read."""
@@ -115,7 +123,8 @@ class Saving:
         try:
             await self._blocking(both)
         except PairStoreFailure as fault:
-            self._observe(PairNotSaved(str(fault)))
+            self.fault = str(fault)
+            self._observe(PairNotSaved(self.fault))
             return False
         self._pair = self._record = None
         return True
@@ -136,6 +145,10 @@ class Saving:
             try:
                 return await self._blocking(read)
             except PairDamaged as fault:
-                self.damage = str(fault)
-                self._observe(PairFileDamaged(str(fault)))
+                self._told(fault)
         return None
+
+    def _told(self, fault: PairDamaged) -> str:
+        self.damage = str(fault)
+        self._observe(PairFileDamaged(self.damage))
+        return self.damage

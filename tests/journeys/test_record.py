@@ -14,6 +14,7 @@ import pytest
 
 from passoproxy.cli.handle import Local
 from passoproxy.config.reading import load
+from tests.journeys.conftest import ask
 from tests.journeys.nursery import Nursery
 from tests.journeys.proving import House, LiveSandbox
 
@@ -73,3 +74,48 @@ def test_a_refresh_that_is_killed_while_it_dials_was_not_sent(
             dialed.close()
         house.start()
         assert house.wait_for()["chain"] == "healthy"
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("policy", "files", "more"),
+    [("once", ["pair.3.json", "record.json"], 1), ("never", ["pair.3.json", "record.json"], 0), ("once", ["record.json"], 1)],
+)  # fmt: skip
+def test_a_damaged_record_counts_as_one_lost_answer(
+    policy: str, files: list[str], more: int, tmp_path: Path, forking: Nursery
+) -> None:
+    """Nobody can tell which tokens were spent: what is sent is what `lost_answer_replay` allows, over restarts, and it is said."""
+    sandbox = LiveSandbox(punish_reuse=True)
+    house = House(tmp_path / "house", sandbox, forking, oauth={"lost_answer_replay": policy})
+    house.move_in()
+    child = house.start()
+    house.wait_for()
+    for _ in range(2):
+        house.refresh()
+    if len(files) == 1:
+        sandbox.fault("revoked")
+        house.refresh()
+        assert house.token()["chain"] == "dead"
+    assert child.stop() == 0
+    for name in files:
+        torn(house.state / name)
+    before = sum(each["presented"] for each in sandbox.chain(house.first))
+
+    sandbox.fault("refresh_5xx")
+    for _ in range(2):
+        child = house.start()
+        shown = house.wait_for("unknown")
+        assert "record.json" in shown["reason"]
+        strict = ask(house.admin_port, "/readyz?strict=1")
+        assert (strict.status, b"record.json" in strict.body) == (503, True)
+        assert ask(house.admin_port, "/readyz").status == 200
+        child.stop(signal.SIGKILL)
+    sandbox.fault()
+    house.start()
+    if more:
+        house.wait_for("dead")
+    assert sum(each["presented"] for each in sandbox.chain(house.first)) == before + more
+    sandbox.close()

@@ -8,6 +8,8 @@ import pytest
 
 from passoproxy.core.events import RefreshFailed
 from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.transaction import digest
+from passoproxy.errors import PairDamaged
 from passoproxy.ports import RawAnswer
 from tests.fakes import PowerLoss, settle
 from tests.tokens.life import Life
@@ -282,4 +284,128 @@ async def test_an_answer_outlives_the_generation_that_it_follows():
     sent = len(life.rotating.bodies)
     assert sent == 2
     await keeper.refresh()  # and its refresh token is the newest one
+    await life.stop()
+
+
+@pytest.mark.parametrize(("policy", "allowed"), [("never", 1), ("once", 2)])
+async def test_a_token_that_was_presented_before_its_generation_could_be_written(policy, allowed):
+    """Its raw answer is durable, its generation is not: what the record says of its own presentation counts at the next start."""
+    life = Life().having(lost_answer_replay=policy)
+    await life.started_with_pair()
+    await crashed_at(life, "keep_answer", "after", 1)
+    life.store.failing = {"commit"}
+    await life.start()
+    life.rotating.faults = ["lost"]
+    await life.clock.advance(3000)
+    assert "def-refresh-2" not in life.rotating.presented, "it can wait until the generation is written"
+    while "def-refresh-2" not in life.rotating.presented:
+        await life.clock.advance(1)
+    assert life.rotating.presented == {"def-refresh-1": 1, "def-refresh-2": 1}
+    life.store.failing = set()
+    for _ in range(3):
+        await life.crash()
+        life.rotating.faults = [lambda: (200, b"garbage")]
+        keeper = await life.start()
+        assert (keeper.current().token, keeper.snapshot().chain) == ("access-2", "unknown")
+        await life.clock.advance(20)
+    assert life.rotating.presented["def-refresh-2"] == allowed
+    await life.stop()
+
+
+# ---- a damaged record --------------------------------------------------------------------------------------------------
+
+
+def damages(life: Life) -> None:
+    """The record was torn: it is moved aside when it is read, and is missing until one is saved."""
+    life.store.record = None
+
+    def load_record():
+        if life.store.record is None:
+            raise PairDamaged("/state/record.json: torn")
+        return life.store.record
+
+    life.store.load_record = load_record
+
+
+@pytest.mark.parametrize(("policy", "more"), [("never", 0), ("once", 1), (60.0, 7)])
+@pytest.mark.parametrize("came_before", ["healthy", "lost twice", "dead"])
+async def test_a_damaged_record_counts_as_one_lost_answer_whatever_came_before(policy, more, came_before):
+    life = Life().having(lost_answer_replay="once")
+    keeper = await life.started_with_pair()
+    if came_before == "lost twice":
+        life.rotating.faults = ["lost", lambda: (200, b"garbage")]
+        await life.clock.advance(1460)
+    elif came_before == "dead":
+        life.rotating.spend("def-refresh-1")
+        await life.clock.advance(1460)
+    await life.crash()
+    life.having(lost_answer_replay=policy)
+    damages(life)
+    before = life.rotating.presented.get("def-refresh-1", 0)
+    for _ in range(3):
+        keeper = await life.start()
+        shown = keeper.snapshot()
+        assert (shown.access, shown.chain, shown.reason) == ("valid", "unknown", "/state/record.json: torn")
+        await life.crash()
+    life.rotating.faults = [lambda: (200, b"garbage")] * 20
+    keeper = await life.start()
+    await life.clock.advance(100)
+    assert keeper.snapshot().chain == "unknown"
+    assert life.rotating.presented.get("def-refresh-1", 0) - before == more
+    await life.stop()
+
+
+async def test_success_or_a_person_ends_the_doubt_of_a_damaged_record():
+    for by_person in (False, True):
+        life = Life()
+        await life.started_with_pair()
+        await life.stop()
+        damages(life)
+        keeper = await life.start()
+        assert keeper.snapshot().chain == "unknown"
+        if by_person:
+            await keeper.install(life.document())
+        else:
+            await life.clock.advance(10)
+        assert keeper.snapshot().chain == "healthy"
+        await life.stop()
+        assert (await life.start()).snapshot().chain == "healthy"
+        await life.stop()
+
+
+async def test_a_damaged_record_beside_an_answer_that_was_not_committed():
+    """The answer's token may have been presented since, where its generation could not be written."""
+    life = Life().having(lost_answer_replay="never")
+    await life.started_with_pair()
+    await crashed_at(life, "keep_answer", "after", 1)
+    damages(life)
+    keeper = await life.start()
+    assert (keeper.current().token, keeper.snapshot().chain) == ("access-2", "unknown")
+    assert life.store.generations[2].access_token == "access-2"
+    await life.stop()
+
+
+async def test_an_answer_whose_generation_is_gone_is_the_pair():
+    life = Life()
+    await life.started_with_pair()
+    await crashed_at(life, "keep_answer", "after", 1)
+    life.store.generations.clear()
+    keeper = await life.start()
+    assert (keeper.current().token, keeper.snapshot().chain) == ("access-2", "healthy")
+    await life.stop()
+    assert digest("def-refresh-1") in life.store.record.spent
+
+
+async def test_a_replay_that_tells_nothing_leaves_the_reason_of_the_doubt():
+    life = Life()
+    await life.started_with_pair()
+    await life.stop()
+    damages(life)
+    life.rotating.faults = [503] * 9
+    keeper = await life.start()
+    await life.clock.advance(2)
+    assert (keeper.snapshot().reason, keeper.snapshot().last_error) == (
+        "/state/record.json: torn",
+        "the provider answered 503",
+    )
     await life.stop()

@@ -8,9 +8,10 @@ on disk after a crash, and the way out (`way_out`):
     no intent                                           nothing was sent                   NotSent: go on as before
     intent, no answer kept                              sent or not, nobody knows          AnswerUnknown: a lost answer
     intent, an answer kept that cannot be read          answered, the token may be spent   AnswerUnknown: a lost answer
-    answer kept that follows the newest generation,     answered, the token is spent       NotCommitted: interpret and commit it
-      or one that is not here any more
+    answer kept that follows the newest generation,     answered, the token is spent       NotCommitted: interpret and commit it,
+      or one that is not here any more                                                       then look again: the new token has a record too
     intent or answer of an older generation             done with                          NotSent: both are left-overs
+    a record that is damaged                            nobody knows                       AnswerUnknown, by an intent of its own (`unrecorded`)
 
 Sending belongs to `tokens/refreshing.py`, files to `stores/pair`. Here are no tokens, only their digests.
 """
@@ -80,6 +81,23 @@ def lost(intent: Intent) -> Intent:
     return replace(intent, lost=True)
 
 
+def moved_to(intent: Intent | None, pair: Pair) -> Intent | None:
+    """What is known of the token that `pair` holds, under the pair's own generation; None where nothing is.
+
+    So it is known also where the same pair is imported again, or is committed after it was presented.
+    """
+    if intent is None or pair.refresh_token is None or intent.token != digest(pair.refresh_token):
+        return None
+    return replace(intent, generation=pair.generation)
+
+
+def unrecorded(pair: Pair | None, now: float) -> Intent | None:
+    """What stands for a record that is damaged: one answer to the pair's token is lost, whatever came before. None without a token."""
+    if pair is None or pair.refresh_token is None:
+        return None
+    return Intent(digest(pair.refresh_token), pair.generation, now, lost=True)
+
+
 def may_present(intent: Intent | None, policy: Replay, now: float, access_until: float | None) -> bool:
     """Whether a token may be presented, again where its answer was lost (`oauth.lost_answer_replay`).
 
@@ -123,8 +141,7 @@ WayOut = NotSent | AnswerUnknown | NotCommitted
 
 def way_out(pair: Pair | None, intent: Intent | None, answer_follows: int | None) -> WayOut:
     """What a crash left behind. `answer_follows` is the generation that a kept and readable answer follows, None without one."""
-    newest = pair.generation if pair else 0
-    if answer_follows == newest or (pair is not None and answer_follows is not None and answer_follows > newest):
+    if answer_follows is not None and answer_follows >= (pair.generation if pair else 0):
         return NotCommitted()
     if intent is not None and concerns(intent, pair):
         return AnswerUnknown(lost(intent))

@@ -97,9 +97,17 @@ class DirectoryPairStore:
         return pair
 
     def load_record(self) -> ChainRecord:
-        record = self._read(self.folder / "record.json", "record", None, coding.decode_record) or ChainRecord()
+        """A damaged record is moved aside and named by PairDamaged; from then on, until one is saved, it is missing, which is named too."""
+        path = self.folder / "record.json"
+        record = self._read(path, "record", None, coding.decode_record)
+        if record is None and self._had_record():
+            raise PairDamaged(f"{path}: is missing, and nobody can tell which tokens were spent")
         self._knows_record = True
-        return record
+        return record or ChainRecord()
+
+    def _had_record(self) -> bool:
+        """Whether there was a record before: it is written with the first pair, and at the latest before a token is presented."""
+        return any(number > 1 for number in self._generations()) or any(self.folder.glob("record.json.*-*"))
 
     def reserve(self) -> None:
         """PairStoreOwned where the lock's file was removed and another process has made it anew: a token is never presented by two."""
@@ -136,10 +144,13 @@ class DirectoryPairStore:
         self._knows_record = True
 
     def erase(self) -> None:
-        for number in self._generations():
-            remove(self._generation(number))
+        """What was not committed goes first: found without the generation that it follows, it would count for a pair."""
         for name in ("answer.json", "reserve"):
             remove(self.folder / name)
+        with _told(self.folder):
+            sync_folder(self.folder)
+        for number in self._generations():
+            remove(self._generation(number))
         with _told(self.folder):
             sync_folder(self.folder)
 

@@ -264,7 +264,7 @@ class RedisPairStore:
         """Makes one truth of the folder and the store, and gives it to both."""
         found = self._link.fields(self._keys.pair)
         there = self._held_there(found)
-        self._now = now = settle(here, there, self._memory)
+        self._now = now = settle(here, there, self._memory, self._wall())
         if now.forgotten:
             with contextlib.suppress(PairStoreFailure):
                 self._local.erase()
@@ -299,18 +299,28 @@ class RedisPairStore:
     def _held_here(self) -> Held:
         """What the folder holds. Raises PairStoreFailure."""
         pair, answer = self._own(self._local.load), self._own(self._local.pending_answer)
-        record = self._own(self._local.load_record) or ChainRecord()
-        return Held(pair, answer, record, pair.generation if pair is not None else 0)
+        record, unrecorded = None, ""
+        try:
+            record = self._local.load_record()
+        except PairDamaged as fault:
+            self._damage.append(fault)
+            unrecorded = str(fault)
+        return Held(pair, answer, record, pair.generation if pair is not None else 0, unrecorded=unrecorded)
 
     def _held_there(self, found: dict[bytes, bytes]) -> Held:
         """What the store holds. Raises ConfigurationError where the key is not here."""
         pair = self._stored(found, "pair", "pair", coding.decode_pair)
+        record = self._stored(found, "record", "record", coding.decode_record)
+        missing = (
+            f"{self._link.shown}: the record there is missing or damaged, and nobody can tell which tokens were spent"
+        )
         return Held(
             pair or self._stored(found, "previous", "pair", coding.decode_pair),
             self._stored(found, "answer", "answer", coding.decode_answer),
-            self._stored(found, "record", "record", coding.decode_record) or ChainRecord(),
+            record,
             int(found.get(b"generation", b"0")),
             bool(found.get(b"erased")),
+            missing if found.get(b"pair") and record is None else "",
         )
 
     def _own(self, read: Callable[[], T | None]) -> T | None:

@@ -5,9 +5,11 @@ Only a decision; reading and writing are `redis`'s. Nothing is discarded by it: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from passoproxy.core.oauth.chain import Chain
 from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.transaction import unrecorded
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair.fleet_memory import Memory
 from passoproxy.stores.pair.redis_records import merged
@@ -15,13 +17,17 @@ from passoproxy.stores.pair.redis_records import merged
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one place holds. `generation` is the highest that it ever had, `erased` that its pair was forgotten on purpose."""
+    """What one place holds. `generation` is the highest that it ever had, `erased` that its pair was forgotten on purpose.
+
+    `unrecorded` is why it cannot tell which tokens were spent; '' where it can, and where no pair was ever there.
+    """
 
     pair: Pair | None = None
     answer: RawAnswer | None = None
-    record: ChainRecord = field(default_factory=ChainRecord)
+    record: ChainRecord | None = None
     generation: int = 0
     erased: bool = False
+    unrecorded: str = ""
 
     @property
     def reach(self) -> int:
@@ -54,8 +60,8 @@ def follows(answer: RawAnswer | None, pair: Pair | None) -> bool:
     return answer is not None and answer.previous_generation == (pair.generation if pair is not None else 0)
 
 
-def settle(here: Held, there: Held, memory: Memory) -> Settled:
-    """One truth of the folder (`here`) and the shared store (`there`)."""
+def settle(here: Held, there: Held, memory: Memory, now: float) -> Settled:
+    """One truth of the folder (`here`) and the shared store (`there`) at `now` (epoch seconds)."""
     forgotten = here.pair is not None and there.erased and here.pair.generation < there.generation
     if forgotten:
         here = replace(here, pair=None, answer=None)
@@ -67,13 +73,20 @@ def settle(here: Held, there: Held, memory: Memory) -> Settled:
     beside = here.answer if pair is not None and here.pair is not None and _same(here.pair, pair) else None
     kept = there.answer if follows(there.answer, pair) else beside
     answer = kept if follows(kept, pair) else None
-    record = merged(here.record, there.record)
     seen = max(memory.seen, there.generation)
     reach = 0 if pair is None else pair.generation + (answer is not None)
     outdated = pair is not None and reach < seen
     generation = there.generation if pair is None or outdated else pair.generation
+    if pair is not None and outdated:
+        pair = replace(pair, refresh_token=None, refresh_until=None)
+    record = merged(here.record, there.record) if here.record and there.record else here.record or there.record
+    record = record or ChainRecord()
+    # the folder's record may be older than others' presentations, so it does not stand in for the store's
+    why = there.unrecorded or ("" if there.record is not None else here.unrecorded)
+    if why and pair is not None:
+        record = replace(record, state=Chain.UNKNOWN, reason=why, intent=unrecorded(pair, now))
     return Settled(
-        pair=replace(pair, refresh_token=None, refresh_until=None) if pair is not None and outdated else pair,
+        pair=pair,
         answer=None if outdated else answer,
         record=record,
         generation=generation,

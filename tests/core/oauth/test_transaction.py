@@ -73,7 +73,7 @@ def test_replays(policy, presented, now, access_until, may):
         (PAIR, None, 3, NotCommitted()),
         (None, None, 0, NotCommitted()),
         (PAIR, INTENT, 5, NotCommitted()),  # the generation that it follows was lost since
-        (None, None, 5, NotSent()),  # the pair was erased
+        (None, None, 5, NotCommitted()),
         (PAIR, None, 2, NotSent()),
         (PAIR, INTENT, 2, AnswerUnknown(lost(INTENT))),
         (Pair("a", "def-1", generation=4), INTENT, None, NotSent()),

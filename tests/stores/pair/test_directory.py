@@ -18,6 +18,7 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import begun
 from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure, PairStoreOwned
 from passoproxy.ports import ChainRecord, RawAnswer
+from passoproxy.stores.pair import directory
 from passoproxy.stores.pair.directory import ROOM, DirectoryPairStore
 
 PROGRAM = Path(__file__).with_name("store_at.py")
@@ -90,6 +91,43 @@ def test_erasing_forgets_pairs_and_answers_and_keeps_the_record(store, folder):
     store.erase()
     assert sorted(path.name for path in folder.iterdir()) == ["lock", "record.json"]
     assert store.load() is None
+
+
+def test_a_crash_within_erasing_leaves_no_answer_that_would_count_for_a_pair(store, folder, monkeypatch):
+    store.commit(replace(PAIR, generation=1))
+    store.keep_answer(ANSWER)
+    removed: list[str] = []
+    monkeypatch.setattr(directory, "remove", lambda path: removed.append(path.name))
+    monkeypatch.setattr(directory, "sync_folder", lambda path: removed.append("synced"))
+    store.erase()
+    assert removed == ["answer.json", "reserve", "synced", "pair.1.json", "synced"]
+
+
+# ---- the record ------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_record_is_missing_until_one_is_saved(store, folder):
+    store.commit(PAIR)
+    store.save_record(ChainRecord("healthy"))
+    (folder / "record.json").write_bytes(b"{")
+    with pytest.raises(PairDamaged, match=r"record.json: cannot be understood .*kept as record.json.damaged-1000"):
+        store.load_record()
+    store.release()
+    again = DirectoryPairStore(folder)
+    again.acquire()
+    with pytest.raises(PairDamaged, match=r"record.json: is missing"):
+        again.load_record()
+    again.save_record(ChainRecord("unknown"))
+    assert again.load_record() == ChainRecord("unknown")
+    again.release()
+
+
+def test_a_record_that_was_removed_is_missing_where_a_token_has_been_spent(store, folder):
+    store.commit(PAIR)
+    assert store.load_record() == ChainRecord()  # a crash between the first pair and its record
+    store.commit(replace(PAIR, generation=2))
+    with pytest.raises(PairDamaged, match=r"record.json: is missing"):
+        store.load_record()
 
 
 # ---- modes -----------------------------------------------------------------------------------------------------------

@@ -490,6 +490,7 @@ def test_a_pair_from_before_the_fleet_seeds_it_or_gives_way(instance):
         alone = DirectoryPairStore(instance.folder / name)
         alone.acquire()
         alone.commit(pair(generation))
+        alone.save_record(ChainRecord("healthy"))
         alone.release()
     a, b = instance("a"), instance("b")
     a.acquire()
@@ -543,6 +544,23 @@ def test_a_damaged_pair_in_the_store_is_kept_and_the_folders_own_counts(instance
     assert a.load() == PAIR
     assert instance.raw()[b"pair.damaged-1000"] == b"rubbish"
     assert instance.raw()[b"pair"] != b"rubbish"
+
+
+@pytest.mark.parametrize("data", [b"rubbish", b""])
+def test_a_damaged_record_in_the_store_is_one_lost_answer_whatever_the_folder_says(instance, data):
+    a = instance("a")
+    a.acquire()
+    a.commit(pair(2))
+    a.save_record(ChainRecord("healthy", spent=("a",)))
+    a.release()
+    spoil(instance, "record", data)
+    a.acquire()
+    record = a.load_record()
+    assert (record.state, record.intent.presented, record.intent.lost, record.spent) == ("unknown", 1, True, ("a",))
+    assert "the record there is missing or damaged" in record.reason
+    a.release()
+    a.acquire()
+    assert a.load_record().intent == record.intent
 
 
 def test_a_damaged_folder_is_told_and_the_stores_counts(instance):

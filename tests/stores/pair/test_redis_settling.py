@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.transaction import Intent
+from passoproxy.core.oauth.transaction import Intent, digest
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair.fleet_memory import Memory
 from passoproxy.stores.pair.redis_records import Stamp, merged, stamp_of, stamped
@@ -57,7 +57,7 @@ def bare(generation: int) -> Pair:
     ],
 )
 def test_what_counts(here, there, memory, counts, outdated, taken_in):
-    now = settle(here, there, memory)
+    now = settle(here, there, memory, 9.0)
     assert (now.pair, now.outdated, now.taken_in, now.forgotten) == (counts, outdated, taken_in, False)
     assert now.floor == max(memory.seen, there.generation, now.generation)
 
@@ -76,16 +76,38 @@ def test_what_counts(here, there, memory, counts, outdated, taken_in):
     ],
 )
 def test_which_answer_counts(here, there, memory, kept):
-    now = settle(here, there, memory)
+    now = settle(here, there, memory, 9.0)
     assert (None if now.answer is None else now.answer.previous_generation) == kept
     assert now.outdated == (memory.seen > (now.pair.generation if now.pair else 0) + (now.answer is not None))
 
 
 def test_a_pair_that_was_forgotten_on_purpose_is_forgotten_by_all():
-    now = settle(held(4), Held(generation=5, erased=True), SHARED)
+    now = settle(held(4), Held(generation=5, erased=True), SHARED, 9.0)
     assert (now.pair, now.forgotten, now.floor, now.outdated) == (None, True, 5, False)
-    newer = settle(held(6), Held(generation=5, erased=True), SHARED)
+    newer = settle(held(6), Held(generation=5, erased=True), SHARED, 9.0)
     assert (newer.pair, newer.forgotten) == (pair(6), False)
+
+
+LOST = Intent(digest("def-4"), 4, 9.0, lost=True)
+DOUBT = ChainRecord("unknown", "torn", intent=LOST)
+KNOWN = ChainRecord("healthy", spent=("a",))
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "record"),
+    [
+        (held(4, record=KNOWN), held(4, record=KNOWN), KNOWN),
+        # what the store knows is whole without the folder, and not the other way round: others may have presented since
+        (held(4, unrecorded="torn"), held(4, record=KNOWN), KNOWN),
+        (held(4, record=KNOWN), held(4, unrecorded="torn"), replace(DOUBT, spent=("a",))),
+        (held(4, record=KNOWN), Held(), KNOWN),
+        (held(4, unrecorded="torn"), Held(), DOUBT),
+        (held(4, unrecorded="torn"), held(4, unrecorded="torn"), DOUBT),
+        (Held(unrecorded="torn"), Held(), ChainRecord()),
+    ],
+)
+def test_a_damaged_record_is_one_lost_answer(here, there, record):
+    assert settle(here, there, SHARED, 9.0).record == record
 
 
 def test_how_far_a_place_reaches():
