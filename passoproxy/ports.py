@@ -282,9 +282,10 @@ class BearerSource(Protocol):
         """A usable bearer, waiting for a bounded time where one is on its way. Raises AuthorizationRequired or TokenUnavailable."""
         ...
 
-    async def renewed(self, refused: Bearer) -> Bearer | None:
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
         """After a 401 for `refused`: a newer bearer, from one refresh shared by all who ask; None where none can be had (no second refresh).
 
+        `path` is a text that tells the path from others; `again`: it had refused an older bearer before, so that no refresh is started.
         Raises AuthorizationRequired while the chain is dead: the grant was withdrawn, a person is needed.
         """
         ...
@@ -449,11 +450,11 @@ class PairOwner(Protocol):
         """What is so now, and then every change, within 100 ms on one machine. Ends or raises PairStoreFailure when the owner is gone."""
         ...
 
-    async def renewed(self, generation: int) -> int:
-        """Tells of a 401 for the bearer of `generation`; answers, when the owner has done what it does about it, with the newest generation.
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+        """Tells of a 401 for the bearer of `generation`, as `BearerSource.renewed` is told.
 
-        Where that is newer, `changes` gives it at about the same time. Raises AuthorizationRequired as the owner does while the chain is
-        dead, PairStoreFailure where the owner is gone.
+        Answers, when the owner has done what it does about it, with the newest generation. Where that is newer, `changes` gives it at about
+        the same time. Raises AuthorizationRequired as the owner does while the chain is dead, PairStoreFailure where the owner is gone.
         """
         ...
 

@@ -244,11 +244,11 @@ async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monke
         ):
             told.clear()
 
-            async def renewed(refused: Bearer, fault: Exception = fault) -> Bearer | None:
+            async def renewed(refused: Bearer, path: str, again: bool, fault: Exception = fault) -> Bearer | None:
                 raise fault
 
             monkeypatch.setattr(it.wired.keeper, "renewed", renewed)
-            parent._hear(worker, {"kind": "refused", "id": 3, "generation": 1})
+            parent._hear(worker, {"kind": "refused", "id": 3, "generation": 1, "path": "p", "again": False})
             await until(lambda: told)
             assert told[0]["fault"]["code"] == code
             assert told[0]["id"] == 3

@@ -105,9 +105,9 @@ class _Nearest:
                 if self._nearest is not nearest:
                     return
 
-    async def renewed(self, generation: int) -> int:
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
         """See PairOwner."""
-        return await self._nearest.renewed(generation)
+        return await self._nearest.renewed(generation, path, again)
 
     async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
         """See PairOwner."""

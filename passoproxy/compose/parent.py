@@ -142,7 +142,8 @@ class Parent:
             case "cooling":
                 self._cool(worker, float(document["seconds"]))
             case "refused":
-                task = asyncio.ensure_future(self._renew(worker, int(document["id"]), int(document["generation"])))
+                refused = Bearer("", int(document["generation"])), str(document["path"]), bool(document["again"])
+                task = asyncio.ensure_future(self._renew(worker, int(document["id"]), *refused))
                 self._work.add(task)
                 task.add_done_callback(self._work.discard)
             case "counted":
@@ -171,14 +172,14 @@ class Parent:
         memory = StoreStats(**document["memory"])
         wired.crew.heard(worker.place, Told(document["in_flight"], document["traffic"], memory))
 
-    async def _renew(self, worker: Worker, number: int, generation: int) -> None:
+    async def _renew(self, worker: Worker, number: int, refused: Bearer, path: str, again: bool) -> None:
         """A worker met a 401."""
         keeper = self._wired.keeper
         try:
-            newer = await keeper.renewed(Bearer("", generation)) or keeper.current()
-        except Refusal as refused:
-            after = next((float(value) for name, value in refused.fields if name == "Retry-After"), 5.0)
-            fault = {"code": refused.code, "detail": refused.detail, "retry_after": after}
+            newer = await keeper.renewed(refused, path, again) or keeper.current()
+        except Refusal as refusal:
+            after = next((float(value) for name, value in refusal.fields if name == "Retry-After"), 5.0)
+            fault = {"code": refusal.code, "detail": refusal.detail, "retry_after": after}
             worker.channel.tell("renewed", id=number, fault=fault)
         except PassoproxyError as failure:
             worker.channel.tell("renewed", id=number, fault={"code": failure.code, "detail": str(failure)})

@@ -42,9 +42,10 @@ class ControlOwner:
         except (aiohttp.ClientError, OSError, ValueError) as fault:
             raise self._gone(fault) from fault
 
-    async def renewed(self, generation: int) -> int:
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
         """See PairOwner."""
-        told = await self._ask("/api/token/refused", json.dumps({"generation": generation}).encode())
+        asked = {"generation": generation, "path": path, "again": again}
+        told = await self._ask("/api/token/refused", json.dumps(asked).encode())
         return int(told.get("generation") or 0)
 
     async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:

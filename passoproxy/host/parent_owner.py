@@ -57,14 +57,14 @@ class ParentOwner:
             if self._newest is not None:
                 yield self._newest
 
-    async def renewed(self, generation: int) -> int:
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
         """See PairOwner."""
         if self._ended:
             raise PairStoreFailure(_GONE)
         self._number += 1
         number = self._number
         asked = self._asked[number] = asyncio.get_running_loop().create_future()
-        self._channel.tell("refused", id=number, generation=generation)
+        self._channel.tell("refused", id=number, generation=generation, path=path, again=again)
         try:
             return await asyncio.wait_for(asked, PATIENCE)
         except TimeoutError as fault:

@@ -6,6 +6,7 @@ Which bearer is usable, and whether a refresh is due, is decided by the keeper b
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 
 from passoproxy.core.http.messages import changed
 from passoproxy.core.oauth.pair import Bearer
@@ -45,16 +46,23 @@ class Authorizing:
         return await self._again(request, bearer, sent, answer)
 
     async def _again(self, request: Request, refused: Bearer, sent: BytesBody | KeptBody, answer: Response) -> Response:
-        try:
-            newer = await self._bearers.renewed(refused)
-        except BaseException:
-            await answer.body.aclose()
-            raise
+        path = sha256(request.head.path.encode()).hexdigest()  # it goes to other processes, and may be long
+        newer = await self._renewed(answer, refused, path)
         body = self._replayed(sent)
         if newer is None or body is None:
             return answer
         await _discard(answer)
-        return await self._next.send(self._authorized(request, newer, body))
+        answer = await self._next.send(self._authorized(request, newer, body))
+        if answer.head.status == 401:
+            await self._renewed(answer, newer, path, again=True)
+        return answer
+
+    async def _renewed(self, answer: Response, refused: Bearer, path: str, again: bool = False) -> Bearer | None:
+        try:
+            return await self._bearers.renewed(refused, path, again)
+        except BaseException:
+            await answer.body.aclose()
+            raise
 
     def _replayed(self, sent: BytesBody | KeptBody) -> Body | None:
         if isinstance(sent, KeptBody):

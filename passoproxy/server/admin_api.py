@@ -89,10 +89,12 @@ class Api:
     # ---- what only processes that follow the pair's owner ask ----------------------------------------------------------
 
     async def refused(self, request: web.Request) -> web.Response:
-        generation = (await document_of(request)).get("generation")
+        told = await document_of(request)
+        generation = told.get("generation")
         if not isinstance(generation, int) or isinstance(generation, bool):
             raise BadRequest("generation: a number is expected, that of the access token that the origin refused")
-        return answer(await self._daemon.refused(generation))
+        path, again = str(told.get("path") or ""), bool(told.get("again"))
+        return answer(await self._daemon.refused(generation, path, again))
 
     async def obey(self, request: web.Request) -> web.Response:
         body = await body_of(request, 2 * MAX_PAIR_BYTES)  # a pair's document in base64, where it is a login's answer

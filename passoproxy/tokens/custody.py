@@ -119,7 +119,7 @@ class Custody:
                 if held is self._held:
                     raise
 
-    async def renewed(self, refused: Bearer) -> Bearer | None:
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
         """After a 401: a newer bearer, None where none can be had. Raises AuthorizationRequired while the chain is dead."""
         if self._spare is not None and refused.generation >= self._spare.generation:
             self._spare, other = None, self._held.current()
@@ -128,7 +128,7 @@ class Custody:
         while True:
             held = self._held
             try:
-                newer = await held.renewed(refused)
+                newer = await held.renewed(refused, path, again)
             except Refusal:
                 if held is self._held:
                     raise

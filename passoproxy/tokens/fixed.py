@@ -90,7 +90,7 @@ class FixedKeeper:
             raise TokenUnavailable(f"no static token: {self._fault}", READ_INTERVAL)
         return self._bearer
 
-    async def renewed(self, refused: Bearer) -> Bearer | None:
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
         """After a 401: the token where it was changed meanwhile, else None."""
         self._look()
         return self._bearer if self._bearer is not None and self._bearer.generation > refused.generation else None

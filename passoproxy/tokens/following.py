@@ -149,12 +149,12 @@ class Follower:
             await first_of(self.turn.wait(), self._clock.sleep(left))
         return bearer
 
-    async def renewed(self, refused: Bearer) -> Bearer | None:
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
         """After a 401: a newer bearer, from the owner's one refresh; None where none can be had. AuthorizationRequired while the chain is dead."""
         if newer := self._newer_than(refused):
             return newer
         try:
-            generation = await self._owner.renewed(refused.generation)
+            generation = await self._owner.renewed(refused.generation, path, again)
         except PairStoreFailure:
             await self._succeeded()
             return self._newer_than(refused)

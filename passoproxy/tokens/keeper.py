@@ -137,11 +137,14 @@ class Keeper:
             await first_of(self.turn.wait(), self._clock.sleep(left))
         return bearer
 
-    async def renewed(self, refused: Bearer) -> Bearer | None:
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
         """After a 401: a newer bearer, None where none can be had. Raises AuthorizationRequired while the chain is dead."""
         if newer := self._obeying.newer_than(refused):
             return newer
-        return await self._orders.place(lambda: self._obeying.renew_refused(refused))
+        if again:
+            self._obeying.refused_again(refused, path)
+            return None
+        return await self._orders.place(lambda: self._obeying.renew_refused(refused, path))
 
     async def refresh(self, force: bool = False) -> TokenSnapshot:
         """Renews now, and answers when the new token is in use.

@@ -12,6 +12,7 @@ from passoproxy.core.events import Warned
 from passoproxy.core.oauth.chain import Chain, Happening, has_ended
 from passoproxy.core.oauth.notes import hand_over, handed_over, lasting, not_handed_over, taken_back, was_refused
 from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.rejections import Rejections
 from passoproxy.core.oauth.replies import Dead, Lost, Misconfigured, Unsent
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
@@ -25,9 +26,6 @@ from passoproxy.tokens.refreshing import Granted, Refreshing
 from passoproxy.tokens.renewing import Renewing
 from passoproxy.tokens.saving import Saving
 from passoproxy.tokens.telling import failure_of
-
-REFUSAL_SPACING = 300.0
-"""A bearer that a 401 brought is not renewed by another 401 within this many seconds, or a tenth of its life."""
 
 LEAST_TIME = 3.0
 """With fewer seconds left before a stop no refresh is begun: an answer that comes too late is a lost one."""
@@ -72,8 +70,7 @@ class Obeying:
         self._observe = observe
         self._withdrawn = withdrawn
         self._withdrawn_generation = 0
-        self._refused_generation = 0
-        self._refused_at = float("-inf")
+        self._rejections = Rejections()
 
     async def refresh(self, force: bool, known: int) -> TokenSnapshot:
         """A refresh by command; `known` is the newest generation when it was placed: a newer one answers it."""
@@ -103,8 +100,12 @@ class Obeying:
             )
         return holding.snapshot()
 
-    async def renew_refused(self, refused: Bearer) -> Bearer | None:
-        """A 401 for `refused`: a newer bearer by one refresh, None where none can be had. AuthorizationRequired while the chain is dead."""
+    def refused_again(self, refused: Bearer, path: str) -> None:
+        """A 401 of `path` for `refused`, after one for an older bearer: a newer one would not help."""
+        self._rejections.again(refused.generation, path)
+
+    async def renew_refused(self, refused: Bearer, path: str) -> Bearer | None:
+        """A 401 of `path` for `refused`: a newer bearer by one refresh, None where none can be had. AuthorizationRequired while the chain is dead."""
         holding = self._holding
         if newer := self.newer_than(refused):
             return newer
@@ -113,9 +114,10 @@ class Obeying:
             self._renewing.use(holding.held)
             return holding.current()
         await self._refuse_if_dead()
-        if self._may_renew(refused):
-            self._refused_generation, self._refused_at = refused.generation, self._clock.monotonic()
+        if self._may_renew(refused, path):
+            self._rejections.began(refused.generation, self._clock.monotonic())
             await self._renewing.attempt()
+            self._rejections.ended(holding.newest)
             if newer := self.newer_than(refused):
                 return newer
             if holding.pair and holding.pair.access_until is None:
@@ -123,15 +125,13 @@ class Obeying:
             await self._refuse_if_dead()
         return None
 
-    def _may_renew(self, refused: Bearer) -> bool:
-        """One attempt for each generation that was refused, and none for one that such an attempt has just brought."""
+    def _may_renew(self, refused: Bearer, path: str) -> bool:
         pair = self._holding.newest
-        if pair is None or refused.generation <= self._refused_generation:
+        if pair is None:
             return False
         if self._terms.needs_person and (pair.refresh_token is None or not self._renewing.may_present()):
             return False
-        spacing = min(REFUSAL_SPACING, 0.1 * pair.lifetime) if pair.lifetime else REFUSAL_SPACING
-        return self._clock.monotonic() - self._refused_at >= spacing
+        return self._rejections.may_refresh(refused.generation, path, pair, self._clock.monotonic())
 
     async def refill(self, deadline: float) -> bool:
         """Before a stop: renews where much of the pair's life is used and there is time until `deadline` (of the steady clock); whether it did."""

@@ -110,7 +110,7 @@ class FakeOwner:
         while True:
             yield Followed(None, str(self.number))
 
-    async def renewed(self, generation: int) -> int:
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
         return self.number
 
     async def order(self, what: str, document: bytes = b"") -> dict[str, object]:

@@ -32,14 +32,16 @@ class Following(FakeDaemon):
         self.words: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         self.refusal: Exception | None = None
         self.orders: list[tuple[str, bytes]] = []
+        self.of_401: list[tuple[str, bool]] = []
 
     async def changes(self) -> AsyncIterator[dict[str, object]]:
         while True:
             yield await self.words.get()
 
-    async def refused(self, generation: int) -> dict[str, object]:
+    async def refused(self, generation: int, path: str = "", again: bool = False) -> dict[str, object]:
         if self.refusal is not None:
             raise self.refusal
+        self.of_401.append((path, again))
         return {"generation": generation + 1}
 
     async def obey(self, what: str, document: bytes) -> dict[str, object]:
@@ -120,7 +122,8 @@ async def test_what_is_asked_is_answered_or_raised(tmp_path: Path) -> None:
     daemon = Following()
     async with serving(tmp_path, daemon):
         owner = ControlOwner(tmp_path)
-        assert await owner.renewed(4) == 5
+        assert await owner.renewed(4, "p", again=True) == 5
+        assert daemon.of_401 == [("p", True)]
         assert await owner.order("import", b'{"access_token": "x"}') == {"generation": 7}
         assert daemon.orders == [("import", b'{"access_token": "x"}')]
         daemon.refusal = AuthorizationRequired("the chain is dead", 30)

@@ -60,11 +60,11 @@ async def test_the_newest_word_is_given() -> None:
 
 async def test_a_401_is_answered_with_what_came_of_it() -> None:
     it, channel = owner()
-    asking = [asyncio.create_task(it.renewed(generation)) for generation in (4, 5)]
+    asking = [asyncio.create_task(it.renewed(generation, "p", again=True)) for generation in (4, 5)]
     await settle()
     assert channel.told == [
-        {"kind": "refused", "id": 1, "generation": 4},
-        {"kind": "refused", "id": 2, "generation": 5},
+        {"kind": "refused", "id": 1, "generation": 4, "path": "p", "again": True},
+        {"kind": "refused", "id": 2, "generation": 5, "path": "p", "again": True},
     ]
     it.take(
         {"kind": "renewed", "id": 2, "fault": {"code": "authorization_required", "detail": "dead", "retry_after": 9}}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+
+import pytest
 
 from tests.journeys.conftest import Stand, ask, until
+from tests.journeys.test_following import second
 
 ENTRY = "/api/v2/content/entry/html?lang=en&countries={}&nat=DE"
 
@@ -130,3 +134,27 @@ def test_nothing_of_the_client_reaches_the_origin_that_must_not(shared_stand: St
     assert not {"cookie", "x-forwarded-for", "forwarded", "te"} & set(headers)
     assert sent["token_valid"] is True
     assert headers["via"] == "1.1 passoproxy"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["one process", "workers", "a follower"])
+def test_a_path_that_always_answers_401_costs_one_refresh(stand: Stand, kind: str) -> None:
+    """One in all processes, though three would fit into the time by the bound that holds over all paths."""
+    lifetime = 30.0
+    server = {"listen": f"127.0.0.1:{stand.port}", "workers": 2 if kind == "workers" else 1}
+    stand.configure(server=server, oauth={**stand.settings["oauth"], "refresh_at": 0.9})
+    stand.start_sandbox("--lifetime", f"{lifetime:g}s")
+    stand.start_daemon()
+    ports = [stand.port]
+    if kind == "a follower":
+        other = second(stand)
+        other.start_daemon()
+        ports.append(other.port)
+    stand.login()
+    stand.fault("origin_401")
+    end = time.monotonic() + lifetime / 4
+    while time.monotonic() < end:
+        for port in ports:
+            assert ask(port, ENTRY.format("TR")).status == 401
+        time.sleep(0.05)
+    assert sum(each.get("grant_type") == "refresh_token" for each in stand.journal()["requests"]) == 1

@@ -30,6 +30,7 @@ class FakeBearers:
     ) -> None:
         self._current, self._waited, self._renewed = current, waited, renewed
         self.refused: list[Bearer] = []
+        self.again: list[tuple[Bearer, str]] = []
 
     def current(self) -> Bearer | None:
         return self._current
@@ -37,8 +38,12 @@ class FakeBearers:
     async def bearer(self) -> Bearer:
         return _given(self._waited)
 
-    async def renewed(self, refused: Bearer) -> Bearer | None:
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
+        if again:
+            self.again.append((refused, path))
+            return None
         self.refused.append(refused)
+        self.path = path
         await asyncio.sleep(0)
         return None if self._renewed is None else _given(self._renewed)
 
@@ -129,6 +134,12 @@ async def test_a_second_401_goes_to_the_client_and_renews_nothing() -> None:
     bearers = FakeBearers()
     assert await Authorizing(hop, bearers).send(request()) is second
     assert len(bearers.refused) == 1
+    assert bearers.again == [(NEW, bearers.path)], "the path is known as one that no newer token helps"
+    await Authorizing(ScriptedHop([response(401), response(401)]), bearers).send(request(target="/?other=query"))
+    assert bearers.again[1] == bearers.again[0]
+    await Authorizing(ScriptedHop([response(401), response(200)]), bearers).send(request(target="/other"))
+    assert bearers.path != bearers.again[0][1]
+    assert len(bearers.again) == 2
 
 
 async def test_a_401_passes_where_no_newer_bearer_can_be_had() -> None:

@@ -25,7 +25,7 @@ async def test_stands_before_the_bearer_is_known() -> None:
         async def bearer(self) -> Bearer:
             return self.current()
 
-        async def renewed(self, refused: Bearer) -> None: ...
+        async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> None: ...
 
     seen = []
 

@@ -43,10 +43,10 @@ class Wire:
                 return
             yield followed
 
-    async def renewed(self, generation: int) -> int:
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
         if self.custody is None:
             raise PairStoreFailure("nobody answers")
-        newer = await self.custody.renewed(Bearer("", generation)) or self.custody.current()
+        newer = await self.custody.renewed(Bearer("", generation), path, again) or self.custody.current()
         return newer.generation if newer else 0
 
     async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:

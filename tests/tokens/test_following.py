@@ -51,7 +51,7 @@ class FakeOwner:
                 raise word
             yield word
 
-    async def renewed(self, generation: int) -> int:
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
         self.renewals.append(generation)
         await asyncio.sleep(0)
         if isinstance(self.renewed_to, Exception):

@@ -268,6 +268,29 @@ async def test_a_bearer_that_a_401_brought_is_not_renewed_by_the_next_one(life):
     assert (await keeper.renewed(newer)).token == "access-3"
 
 
+async def test_one_path_that_always_answers_401_costs_no_more_than_one_refresh_for_each_of_the_timer_s(life):
+    keeper = await life.started_with_pair()
+    by_401 = 0
+    for _ in range(3600):  # one request a second, which is what caching and authorizing make of it
+        newer, _ = await asyncio.gather(keeper.renewed(keeper.current(), "/stubborn"), life.clock.advance(1))
+        if newer is not None:
+            by_401 += 1
+            assert await keeper.renewed(newer, "/stubborn", again=True) is None
+    by_timer = len(life.rotating.bodies) - by_401
+    assert by_timer == 2
+    assert by_401 <= by_timer + 1
+
+
+async def test_many_paths_that_answer_401_cost_twelve_refreshes_a_lifetime(life):
+    keeper = await life.started_with_pair()
+    for number in range(1800):
+        path = f"/{number % 100}"
+        newer, _ = await asyncio.gather(keeper.renewed(keeper.current(), path), life.clock.advance(1))
+        if newer is not None:
+            await keeper.renewed(newer, path, again=True)
+    assert len(life.rotating.bodies) <= 6 + 1
+
+
 async def test_a_401_whose_refresh_fails_is_not_tried_again_by_every_401(life):
     keeper = await life.started_with_pair()
     life.rotating.faults = [503]

@@ -102,9 +102,9 @@ class FleetOwner:
                 raise PairStoreFailure(f"{self._link.shown}: nobody holds the lease on the pair")
             await news.get_message(timeout=LOOK_EVERY)
 
-    async def renewed(self, generation: int) -> int:
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
         """See PairOwner."""
-        told = await self._ask(REFUSED, json.dumps({"generation": generation}).encode())
+        told = await self._ask(REFUSED, json.dumps({"generation": generation, "path": path, "again": again}).encode())
         return int(cast("int", told.get("generation") or 0))
 
     async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:

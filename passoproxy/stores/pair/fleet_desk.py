@@ -38,7 +38,7 @@ class Holder(Obedient, Protocol):
     def role(self) -> str: ...
     def changes(self) -> AsyncIterator[Followed]: ...
     def current(self) -> Bearer | None: ...
-    async def renewed(self, refused: Bearer) -> Bearer | None: ...
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None: ...
     def step_down(self) -> None: ...
 
 
@@ -154,7 +154,9 @@ class FleetDesk:
             order = opened(self._store.cover, "order", data)
             what, document = str(order["what"]), base64.b64decode(str(order["document"]))
             if what == REFUSED:
-                newer = await holder.renewed(Bearer("", int(json.loads(document)["generation"])))
+                told = json.loads(document)
+                refused, path = Bearer("", int(told["generation"])), str(told.get("path") or "")
+                newer = await holder.renewed(refused, path, bool(told.get("again")))
                 now = newer or holder.current()
                 return {"generation": now.generation if now is not None else 0}
             return await obey(holder, what, document)

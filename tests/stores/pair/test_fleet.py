@@ -68,9 +68,10 @@ class FakeHolder:
         self.stepped_down.set()
         self.role = "following"
 
-    async def renewed(self, refused: Bearer) -> Bearer | None:
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
         if self.fault is not None:
             raise self.fault
+        self.of_401 = (path, again)
         self.tell(Bearer("access-9", refused.generation + 1, 4e9))
         return self.bearer
 
@@ -231,7 +232,8 @@ async def test_a_follower_is_told_when_nobody_holds_the_lease(sides):
 async def test_a_401_and_orders_go_to_the_holder(sides):
     a, b = sides
     async with a.at_work() as holder:
-        assert await b.owner.renewed(1) == 2
+        assert await b.owner.renewed(1, "p", again=True) == 2
+        assert holder.of_401 == ("p", True)
         told = await b.owner.order("refresh_force")
         assert (told["generation"], holder.taken) == (2, [True])
         assert (await b.owner.order("logout")) == {"revocation": "erased here", "partition": "p"}
