@@ -320,7 +320,10 @@ class Control:
         if "url" in named:
             target = self.target_of(str(named["url"]))
             data = chosen.get("data")
-            return Selector(target=target, key=None if data is None else self._key("POST", target, str(data).encode()))
+            return Selector(
+                target=target,
+                key=None if data is None else self._key("POST", target, str(data).encode("utf-8", "surrogateescape")),
+            )
         if "prefix" in named:
             return Selector(prefix=self._target_like(str(named["prefix"])))
         given = {name: str(value) for name, value in named.items()}

@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pwd
 import socket
 import struct
+from collections.abc import Sequence
+
+_SO_PEERGROUPS = 59
+_MOST_GROUPS = 256
+"""Groups for which Python's getsockopt has room."""
+
+
+def peer_groups(sock: socket.socket) -> Sequence[int]:
+    """The groups of a unix peer, supplementary ones too, as the kernel noted them when it connected. What the kernel does not tell (more
+    than 256, or none of Linux) is what the group database says of the user."""
+    user, group = peer_credentials(sock)
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * struct.calcsize("I"))
+        return group, *(number for (number,) in struct.iter_unpack("I", raw))
+    except OSError as fault:
+        if fault.errno not in (errno.ERANGE, errno.ENOPROTOOPT, errno.EINVAL):
+            raise
+    try:
+        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+    except KeyError:  # a user id without a passwd entry
+        return (group,)
 
 
 def peer_credentials(sock: socket.socket) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from passoproxy.errors import PassoproxyError
 from passoproxy.host.channel import Channel, Document
 from passoproxy.host.clock import SystemClock
 from passoproxy.host.collecting import collected
+from passoproxy.host.dumps import forbid_dumps
 from passoproxy.host.parent_owner import ParentOwner
 from passoproxy.ports import Observer
 from passoproxy.proxy.places import Share
@@ -47,6 +48,7 @@ def main(descriptor: int) -> int:
     """Lives by the channel with this descriptor; the exit code."""
     import uvloop
 
+    forbid_dumps()
     for each in (signal.SIGINT, signal.SIGHUP):  # meant for the parent, and sent by a terminal to all of us
         signal.signal(each, signal.SIG_IGN)
     return uvloop.run(_live(descriptor))

@@ -353,14 +353,31 @@ async def test_unix_listeners(tmp_path: Path) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize(("listed", "wanted"), [([], b""), (["nobody"], b"HTTP/1.1 ")])
-async def test_unix_peers_say_who_may_connect(tmp_path: Path, listed: list[str], wanted: bytes) -> None:
+@pytest.mark.parametrize(
+    ("listed", "groups", "wanted"),
+    [
+        ([], [], b""),
+        (["nobody"], [], b"HTTP/1.1 "),
+        (["nogroup"], [], b"HTTP/1.1 "),
+        (["daemon"], [], b""),
+        (["daemon"], [1], b"HTTP/1.1 "),
+        (["daemon"], [*range(50_000, 50_100), 1], b"HTTP/1.1 "),
+        (
+            ["daemon"],
+            [*range(50_000, 50_600), 1],
+            b"",
+        ),  # more than the kernel tells here, and the database does not know of them
+    ],
+)
+async def test_unix_peers_say_who_may_connect(
+    tmp_path: Path, listed: list[str], groups: list[int], wanted: bytes
+) -> None:
     path = Path(f"/tmp/passoproxy-test-{os.getpid()}.sock")
     async with running(Place(tmp_path), server={"listen": f"unix:{path}", "unix_peers": listed}):
         assert stat.S_IMODE(path.stat().st_mode) == (0o666 if listed else 0o600)
         path.chmod(0o666)  # so that only the kernel's word on the peer decides
         code = (
-            "import os, socket; os.setgroups([]); os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX); "
+            f"import os, socket; os.setgroups({groups}); os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX); "
             f"s.connect({str(path)!r}); s.sendall(b'GET / HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n')\n"
             "try: print(s.recv(9).decode(), end='')\n"
             "except ConnectionError: pass"

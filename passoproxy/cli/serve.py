@@ -20,5 +20,7 @@ def serve(config: ConfigOption = None) -> int:
             )
         )
     from passoproxy.daemon import run
+    from passoproxy.host.dumps import forbid_dumps
 
+    forbid_dumps()
     return run(load(config))

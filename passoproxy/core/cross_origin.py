@@ -28,14 +28,17 @@ class CrossOriginPolicy:
 
 
 def listed_origin(policy: CrossOriginPolicy, head: RequestHead) -> str | None:
-    """The listed page origin that asks; None where no page does, or the proxy's own. Raises OriginNotAllowed for any other page."""
+    """The listed page origin that asks; None where no page does, or one of the proxy's own that a browser sends without `Origin`.
+
+    Raises OriginNotAllowed for any other page, the proxy's own origin included where it is not listed.
+    """
     origins = head.fields.getall("Origin", ())
     sites = head.fields.getall("Sec-Fetch-Site", ())
     if not origins and not sites:
         return None
     if len(origins) == 1 and origins[0].lower() in policy.allowed_origins:
         return origins[0]
-    if all(site in _HARMLESS_SITES for site in sites) and all(_is_own(origin, head) for origin in origins):
+    if not origins and _HARMLESS_SITES.issuperset(sites):
         return None
     raise OriginNotAllowed(_remedy(policy, origins))
 
@@ -74,12 +77,6 @@ def readable_by(head: ResponseHead, origin: str) -> ResponseHead:
     varies = head.fields.getall("Vary", ())
     having = [*cross_origin_fields(origin)[:2], *(("Vary", value) for value in (*varies, "Origin"))]
     return head.with_fields(changed(head.fields, without=own, having=having))
-
-
-def _is_own(origin: str, head: RequestHead) -> bool:
-    scheme, separator, authority = origin.lower().partition("://")
-    # Behind a TLS terminator the page's scheme is not the connection's, so both count.
-    return bool(separator) and scheme in ("http", "https") and authority == head.authority.lower()
 
 
 def _remedy(policy: CrossOriginPolicy, origins: list[str] | tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ MAX_PAIR_BYTES = 64 * 1024
 """A pair's document, as the token endpoint may answer it at most."""
 _BODY_SECONDS = 30.0
 _LOGIN_WAIT_SECONDS = 25.0
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _PURGE_WORDS = ("url", "prefix", "route", "tag")
 
 
@@ -81,7 +83,7 @@ class Api:
         method = order.get("method") or ("GET" if data is None else "POST")
         if not isinstance(method, str):
             raise BadRequest("method: a text is expected")
-        found = await self._daemon.show(url, method, None if data is None else data.encode())
+        found = await self._daemon.show(url, method, None if data is None else data.encode("utf-8", "surrogateescape"))
         if found is None:
             raise NotFound(f"nothing is stored for {method} {url}")
         return answer(found)
@@ -139,10 +141,18 @@ async def document_of(request: web.Request) -> Document:
         return {}
     try:
         found = json.loads(body)
+        if _HALF_CHARACTER.search(body) is not None:
+            json.dumps(found, ensure_ascii=False).encode(
+                "utf-8", "surrogateescape"
+            )  # as bytes of the command line come
     except json.JSONDecodeError as fault:
         raise BadRequest(f"the body is not JSON: {fault.msg} in line {fault.lineno}, column {fault.colno}") from None
-    except (UnicodeDecodeError, RecursionError):
+    except UnicodeDecodeError:
         raise BadRequest("the body is not JSON in UTF-8") from None
+    except UnicodeEncodeError:
+        raise BadRequest("the body is JSON with half of a character (a lone surrogate)") from None
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is JSON with a number of too many digits, or nested too deeply") from None
     if not isinstance(found, dict):
         raise BadRequest("the body has to be a JSON object")
     return found

@@ -123,6 +123,6 @@ def _orders(order: Mapping[str, Any]) -> list[object]:
 
 
 def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= _MOST_LISTED):
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= _MOST_LISTED):
         raise BadRequest(f"limit: a number from 1 to {_MOST_LISTED} is expected")
     return int(text)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from passoproxy.core.peers import NetworkRule, UserRule
-from passoproxy.peer_credentials import peer_credentials
+from passoproxy.peer_credentials import peer_credentials, peer_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,9 @@ def user_check(rule: UserRule) -> PeerCheck:
     """Checks unix peers by what the kernel says of them."""
 
     def check(transport: asyncio.BaseTransport) -> Peer:
-        user, group = peer_credentials(transport.get_extra_info("socket"))
-        return Peer(f"unix:{user}", rule.allows(user, _groups_of(user, group) if rule.groups else (group,)))
+        sock = transport.get_extra_info("socket")
+        user, _ = peer_credentials(sock)
+        return Peer(f"unix:{user}", rule.allows(user, peer_groups(sock) if rule.groups else ()))
 
     return check
 
@@ -77,10 +78,3 @@ def _group_number(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return None
-
-
-def _groups_of(user: int, group: int) -> Sequence[int]:
-    try:
-        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
-    except KeyError:  # a user id without a passwd entry
-        return (group,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 
@@ -153,7 +154,9 @@ class FixedKeeper:
         if self._bearer is not None and self._bearer.token == token:
             return
         ends = claims_of(token).get("exp")
-        until = float(ends) if isinstance(ends, int | float) and not isinstance(ends, bool) else None
+        until = None
+        if isinstance(ends, int | float) and not isinstance(ends, bool) and math.isfinite(ends):
+            until = float(ends)
         self._bearer = Bearer(token, self._bearer.generation + 1 if self._bearer else 1, until)
         self._partition = static_partition(self._issuer, token)
         shown = self.snapshot()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from dataclasses import asdict, replace
 from typing import Protocol
 
@@ -116,7 +117,7 @@ def unpacked(document: bytes) -> RawAnswer:
         found = json.loads(document)
         body = base64.b64decode(str(found["body"]), validate=True)
         return RawAnswer(body, str(found["content_type"]), float(found["sent_at"]), str(found["grant"]))
-    except (ValueError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError, TypeError, RecursionError) as fault:
         raise UsageFailure("what was passed on is no token answer") from fault
 
 
@@ -144,6 +145,9 @@ def fault_of(code: str, exit_code: int, detail: str, retry_after: float = 5.0) -
 def _login(document: bytes) -> tuple[float, str]:
     try:
         found = json.loads(document)
-        return float(found["until"]), str(found["by"])
-    except (ValueError, KeyError, TypeError) as fault:
+        until, by = float(found["until"]), str(found["by"])
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as fault:
         raise UsageFailure("a moment is expected as 'until', and who speaks as 'by'") from fault
+    if not math.isfinite(until):
+        raise UsageFailure("a moment is expected as 'until'")
+    return until, by

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import socketserver
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.journeys.conftest import Answer, Stand, environment
+from tests.conftest import program
+from tests.journeys.conftest import PROGRAM, Answer, Stand, ask, environment, until
 
 FRESH = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: max-age=600\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
@@ -140,7 +143,7 @@ def test_no_path_leads_out_of_what_is_allowed_or_into_what_is_denied(guarded: St
 
 @pytest.mark.parametrize(
     "path",
-    ["/api", "/api/", "/api/v2/x", "/api//x", "/api/./x", "/api/v2/../v3/x", "/api/a%2Fb", "/api/A;b=c/x", "/open/", "/api/x.php"],
+    ["/api", "/api/", "/api/v2/x", "/api//x", "/api/./x", "/api/v2/../v3/x", "/api/a%2Fb", "/api/A;b=c/x", "/open/", "/api/x.php", "/api/%25ud800"],
 )  # fmt: skip
 def test_what_stays_within_passes_byte_for_byte(guarded: Stand, origin: Origin, path: str) -> None:
     assert get(guarded, f"{path}?a=/../b").status == 200
@@ -206,3 +209,66 @@ def test_commands_refuse_the_targets_that_the_proxy_refuses(guarded: Stand) -> N
         done = guarded.run(*command, "/api/<", *config)
         assert done.returncode == 2, (command, done.stdout, done.stderr)
         assert "%3C" in done.stderr
+
+
+# ---- pages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("Origin: http://localhost",),
+        ("Origin: http://localhost", "Sec-Fetch-Site: same-origin"),
+        ("Origin: https://localhost",),
+        ("Origin: null",),
+        ("Sec-Fetch-Site: same-site",),
+        ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"),
+    ],
+)
+def test_no_page_passes_that_is_not_listed_the_proxys_own_included(
+    guarded: Stand, origin: Origin, fields: tuple[str, ...]
+) -> None:
+    before = len(origin.seen)
+    answer = get(guarded, "/api/page", *fields)
+    assert (answer.status, answer.json["code"]) == (403, "origin_not_allowed")
+    assert origin.seen[before:] == []
+
+
+def test_what_a_person_types_and_what_has_no_origin_passes(guarded: Stand) -> None:
+    for site in ("none", "same-origin"):
+        assert get(guarded, "/api/page", f"Sec-Fetch-Site: {site}").status == 200
+
+
+# ---- the process -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_another_process_of_the_same_user_sees_nothing_of_it(stand: Stand, workers: int) -> None:
+    """No core dump, no ptrace; root may look."""
+    is_root = os.geteuid() == 0
+    # of one user, and root no more than others: without capabilities
+    as_a_user = [program("setpriv"), "--bounding-set=-all", "--inh-caps=-all"] if is_root else []
+    stand.configure(server={"listen": "127.0.0.1:0", "workers": workers})
+    daemon = subprocess.Popen(
+        [*as_a_user, *PROGRAM, "serve", "--config", str(stand.config)], env=stand.environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert until(lambda: ask(stand.admin_port, "/healthz").status == 200 or daemon.poll() is not None)
+        assert daemon.poll() is None
+        assert until(lambda: stand.status()["reason"] != "starting")
+        children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        assert len(children) == (workers if workers > 1 else 0)
+        for pid in (str(daemon.pid), *children):
+            limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+            assert next(line for line in limits if line.startswith("Max core file size")).split()[4] == "0"
+            for name in ("environ", "mem", "maps"):
+                seen = subprocess.run(
+                    [*as_a_user, "head", "-c1", f"/proc/{pid}/{name}"], capture_output=True, text=True
+                )
+                assert "Permission denied" in seen.stderr, (pid, name, seen)
+            assert not is_root or Path(f"/proc/{pid}/environ").read_bytes()
+    finally:
+        daemon.terminate()
+        assert daemon.wait(40) == 0
+    script = 'sleep 60 & head -c1 "/proc/$!/environ"; kill $!'  # the probe may look at a process of another program
+    assert subprocess.run([*as_a_user, "sh", "-c", script], capture_output=True).stdout

@@ -70,6 +70,12 @@ async def test_a_changed_token_is_noticed_and_keeps_its_partition_only_with_its_
     assert await keeper.renewed(keeper.current()) is None
 
 
+@pytest.mark.parametrize("exp", [10**400, float("inf"), True, "soon", None])
+async def test_an_end_that_is_no_moment_is_none(exp):
+    keeper, _, _, _ = await opened(jwt(sub="s", exp=exp))
+    assert keeper.current().until is None
+
+
 async def test_it_is_read_again_within_thirty_seconds():
     keeper, file, clock, _ = await opened("one")
     task = asyncio.create_task(keeper.run())

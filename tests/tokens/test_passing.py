@@ -99,7 +99,14 @@ async def test_orders_reach_the_keeper() -> None:
     assert (await obey(keeper, "hand_over", b""))["refresh_token"]
     assert "erased here" in str((await obey(keeper, "logout", b""))["revocation"])
     assert keeper.snapshot().access == "none"
-    for what, document in (("dance", b""), ("login_pending", b"soon"), ("login_pending", b'{"until": 5}')):
+    for what, document in (
+        ("dance", b""),
+        ("login_pending", b"soon"),
+        ("login_pending", b'{"until": 5}'),
+        ("login_pending", b'{"until": 1e999, "by": "x"}'),
+        ("login_pending", b"[" * 100_000),
+        ("answer", b"[" * 100_000),
+    ):
         with pytest.raises(UsageFailure):
             await obey(keeper, what, document)
     await life.stop()

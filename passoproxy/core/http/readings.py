@@ -101,11 +101,16 @@ def _plain(segment: str) -> str | None:
         for _ in range(_MOST_ROUNDS):
             if not _ESCAPE.search(segment):
                 break
-            segment = _UNICODE_ESCAPE.sub(lambda found: chr(int(found[1], 16)), decoded_once(_NESTED.sub("%", segment)))
+            segment = _UNICODE_ESCAPE.sub(_character, decoded_once(_NESTED.sub("%", segment)))
         else:
             return None
         segment = _without_overlong(segment)
     return segment.replace("\\", "/")
+
+
+def _character(escape: re.Match[str]) -> str:
+    # Half a character has bytes too, which are read as any that are not UTF-8.
+    return chr(int(escape[1], 16)).encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
 
 
 def _without_overlong(text: str) -> str:

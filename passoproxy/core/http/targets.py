@@ -100,7 +100,8 @@ def _checked(path_and_query: str) -> str:
 
 
 def _fault(character: str, place: str) -> str:
-    raw = character.encode("utf-8", "surrogateescape")
+    # what stands for a byte of the wire is that byte; other halves of a character come from JSON alone
+    raw = character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass")
     named = f"'{character}'" if re.fullmatch("[!-~]", character) else " ".join(f"0x{byte:02X}" for byte in raw)
     named = "a space" if character == " " else named
     escaped = "".join(f"%{byte:02X}" for byte in raw)

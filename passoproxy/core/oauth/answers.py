@@ -23,7 +23,15 @@ LONGEST_LIFETIME = 100 * 365.25 * 86400
 
 _SOURCES = {"refresh_token": "refresh", "authorization_code": "login"}
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-_LENIENT = json.JSONDecoder(strict=False)
+_MOST_DIGITS = 30
+
+
+def _integer(digits: str) -> float:
+    # One of thousands of digits is a ValueError to int(), and must not cost the tokens beside it.
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+_LENIENT = json.JSONDecoder(strict=False, parse_int=_integer)
 
 
 def read_answer(
@@ -107,7 +115,7 @@ def parsed(body: bytes, content_type: str) -> Mapping[str, object]:
     except UnicodeDecodeError:
         raise AnswerUnusable("the provider's answer is not UTF-8") from None
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_int=_integer)
     except (ValueError, RecursionError):
         found = dict(parse_qsl(text.strip())) if "access_token=" in text else None
     if not isinstance(found, dict):
@@ -133,7 +141,7 @@ def claims_of(token: object) -> Mapping[str, object]:
         return {}
     middle = token.split(".")[1]
     try:
-        found = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+        found = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)), parse_int=_integer)
     except (ValueError, binascii.Error, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

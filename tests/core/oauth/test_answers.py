@@ -48,6 +48,15 @@ def test_usable_lifetimes(expires_in, lifetime):
     assert read({"access_token": "a", "expires_in": expires_in}).access_until == NOW + lifetime
 
 
+def test_a_number_of_thousands_of_digits_costs_nothing_beside_it():
+    digits = "9" * 5000
+    claims = base64.urlsafe_b64encode(f'{{"sub": 7, "exp": {digits}}}'.encode()).decode().rstrip("=")
+    token = f"eyJh.{claims}.sig"
+    pair = read(f'{{"access_token": "{token}", "refresh_token": "def-b", "expires_in": {digits}}}'.encode())
+    assert (pair.access_token, pair.refresh_token, pair.lifetime) == (token, "def-b", 600.0)
+    assert subject_of({"access_token": token}) == "7"
+
+
 UNUSABLE = [None, 0, "0", -5, "-5", 1e300, 10**400, "1e999", "soon", "", True, [], {}, "nan", "inf", 10**13]
 
 
