@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
@@ -146,12 +147,12 @@ def _forbidden(road: Road, admits: Callable[[RequestHead], None], leads: Callabl
     return ""
 
 
-def _plain(body: bytes, coding: str) -> bytes | None:
+async def _plain(body: bytes, coding: str) -> bytes | None:
     if coding.strip().lower() in ("", "identity"):
         return body
     if (name := codings.known(coding)) is None:
         return None
     try:
-        return codings.decoded(body, name, _LARGEST_PLAIN)
+        return await asyncio.to_thread(codings.decoded, body, name, _LARGEST_PLAIN)
     except BodyBroken:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,14 +118,18 @@ def build_road(
         usage=usage,
     )
     parking = Parking(caching, keeper, clock)
+    threads = ThreadPoolExecutor(2, thread_name_prefix="codings")
     rewriting = Rewriting(
         parking,
         origin=url,
         public_url=settings.server.public_url,
         in_bodies=upstream.rewrite_absolute_urls,
         memory_bytes=kept_bytes,
+        threads=threads,
     )
-    routing = Routing(Encoding(rewriting, memory_bytes=kept_bytes), RouteTable(settings.policies(), mode))
+    routing = Routing(
+        Encoding(rewriting, memory_bytes=kept_bytes, threads=threads), RouteTable(settings.policies(), mode)
+    )
     return Road(Admitting(routing, admission), routing, parking, caching, queueing, origin, pool, usage)
 
 

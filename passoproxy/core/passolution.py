@@ -23,7 +23,7 @@ MOST_IDS = 100
 """Ids in one question. The service's own bound is not published."""
 
 # In JSON a quotation mark within a text stands behind a backslash, so this is a member's name wherever it is found.
-_REQUEST_ID = re.compile(rb'(?<!\\)"requestid"\s*:\s*"([0-9A-Za-z-]{8,64})"')
+_REQUEST_ID = re.compile(rb'"requestid"(?<!\\"requestid")\s*:\s*"([0-9A-Za-z-]{8,64})"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 """Content codings (RFC 9110 §8.4.1): gzip, br and zstd, decoded and encoded in small steps with bounded memory.
 
-Which coding a client gets is decided in `encoding`; this module only turns bytes into bytes.
+Decoding is done in threads, since a few bytes can stand for a long work of which the coding's library gives no part before it is done
+(a br window: 16 MiB). Which coding a client gets is decided in `encoding`; this module only turns bytes into bytes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from typing import Protocol
 
 import brotli
@@ -16,7 +19,14 @@ from passoproxy.errors import BodyBroken
 from passoproxy.ports import Body
 
 STEP = 64 * 1024
-"""Bytes that one step gives at most, or takes at once: what the loop is kept busy with."""
+"""Bytes that one step gives at most, or takes at once: what the loop is kept busy with for less than 5 ms."""
+
+MOST_FREE = 16 * 1024 * 1024
+MOST_RATIO = 1000
+"""A body of more than MOST_FREE bytes that is more than so many times as long as its coded form is a bomb, and is broken off."""
+
+_BATCH = 4 * STEP  # what a thread gives at once
+_INPUT = 4 * 1024  # what a decoder is fed at once, so that it is known how little stands for how much
 
 KNOWN = ("zstd", "br", "gzip")
 """The codings that can be made and undone, in the order of preference among equals."""
@@ -36,7 +46,12 @@ def known(coding: str) -> str | None:
 
 
 class Decoder(Protocol):
-    """Undoes a coding. Both raise BodyBroken for bytes that are not in it; `finish` also for a stream that ended early."""
+    """Undoes a coding. Both raise BodyBroken for bytes that are not in it; `finish` also for a stream that ended early.
+
+    `used` counts the bytes that what was given until now stands for.
+    """
+
+    used: int
 
     def feed(self, data: bytes) -> Iterator[bytes]: ...
     def finish(self) -> None: ...
@@ -46,6 +61,7 @@ class _Gzip:
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)
         self._begun = False
+        self.used = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
@@ -58,7 +74,9 @@ class _Gzip:
                 made = self._inner.decompress(data, STEP)
             except zlib.error as error:
                 raise BodyBroken(f"a gzip body cannot be decoded ({error})") from error
-            data = self._inner.unconsumed_tail or self._inner.unused_data
+            rest = self._inner.unconsumed_tail or self._inner.unused_data
+            self.used += len(data) - len(rest)
+            data = rest
             if made:
                 yield made
 
@@ -71,9 +89,15 @@ class _Brotli:
     def __init__(self) -> None:
         self._inner = brotli.Decompressor()
         self._begun = False
+        self.used = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _INPUT):
+            yield from self._fed(data[start : start + _INPUT])
+
+    def _fed(self, data: bytes) -> Iterator[bytes]:
         self._begun = True
+        self.used += len(data)
         try:
             made = self._inner.process(data, output_buffer_limit=STEP)
             while made or not self._inner.can_accept_more_data():
@@ -92,12 +116,14 @@ class _Zstandard:
     def __init__(self) -> None:
         self._inner = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
         self._begun = False
+        self.used = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), _ZSTD_SLICE):
             yield from self._crumb(data[start : start + _ZSTD_SLICE])
 
     def _crumb(self, data: bytes) -> Iterator[bytes]:
+        self.used += len(data)
         while data:
             if self._inner.eof:  # another frame follows (RFC 8878 §3.1)
                 self._inner = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
@@ -124,7 +150,7 @@ def decoder(coding: str) -> Decoder:
 
 
 def decoded(data: bytes, coding: str, max_bytes: int) -> bytes | None:
-    """The whole content, or None where it is longer than `max_bytes`. Raises BodyBroken."""
+    """The whole content, or None where it is longer than `max_bytes`; to be done in a thread. Raises BodyBroken."""
     undoing, parts, size = decoder(coding), [], 0
     for part in undoing.feed(data):
         size += len(part)
@@ -194,36 +220,52 @@ def encoder(coding: str) -> Encoder:
 
 
 def encoded(data: bytes, coding: str) -> bytes:
-    """The whole of `data` in a coding."""
+    """The whole of `data` in a coding; to be done in a thread where it is more than STEP."""
     making = encoder(coding)
     return making.feed(data) + making.finish()
 
 
 class DecodedBody:
-    """A coded body, decoded as it is read, in steps of at most 64 KiB (4 MiB for a hostile zstd frame)."""
+    """A coded body, decoded as it is read, in `threads` (None: the loop's own). Iteration raises BodyBroken for a bomb, too."""
 
-    __slots__ = ("_body", "_decoder", "_ended", "_pending", "length")
+    __slots__ = ("_body", "_decoder", "_ended", "_given", "_pending", "_threads", "length")
 
-    def __init__(self, body: Body, coding: str) -> None:
-        self._body, self._decoder = body, decoder(coding)
-        self._pending: Iterator[bytes] = iter(())
+    def __init__(self, body: Body, coding: str, threads: Executor | None = None) -> None:
+        self._body, self._decoder, self._threads = body, decoder(coding), threads
+        self._pending: Iterator[bytes] | None = None
         self._ended = False
+        self._given = 0
         self.length: int | None = None
 
     def __aiter__(self) -> DecodedBody:
         return self
 
     async def __anext__(self) -> bytes:
-        while True:
-            for part in self._pending:
-                return part
-            if self._ended:
-                raise StopAsyncIteration
-            try:
-                self._pending = self._decoder.feed(await anext(self._body))
-            except StopAsyncIteration:
-                self._ended = True
-                self._decoder.finish()
+        while not self._ended:
+            if self._pending is None:
+                try:
+                    self._pending = self._decoder.feed(await anext(self._body))
+                except StopAsyncIteration:
+                    self._ended = True
+                    self._decoder.finish()
+                    break
+            if made := await asyncio.get_running_loop().run_in_executor(self._threads, self._batch, self._pending):
+                return made
+        raise StopAsyncIteration
+
+    def _batch(self, pending: Iterator[bytes]) -> bytes:
+        """What comes next of what was fed; notes where that was all."""
+        made, size = [], 0
+        for part in pending:
+            made.append(part)
+            size += len(part)
+            self._given += len(part)
+            if self._given > MOST_FREE and self._given > MOST_RATIO * self._decoder.used:
+                raise BodyBroken("a coded body is more than 1,000 times as long as its coded form")
+            if size >= _BATCH:
+                return b"".join(made)
+        self._pending = None
+        return b"".join(made)
 
     async def aclose(self) -> None:
         await self._body.aclose()
@@ -251,6 +293,7 @@ class EncodedBody:
                     self._ended = True
                     return self._encoder.finish()
             step, self._rest = self._rest[:STEP], self._rest[STEP:]
+            await asyncio.sleep(0)
             made = self._encoder.feed(step)
             # less than a step is all that is there now: a stream that trickles must not wait for an encoder to be full
             if len(step) < STEP:

@@ -6,7 +6,9 @@ is plain, worth it, and the client takes one (contract §5).
 
 from __future__ import annotations
 
+import asyncio
 import functools
+from concurrent.futures import Executor
 from dataclasses import replace
 
 from passoproxy.core.http.entity_tags import merged_vary, not_modified_for, with_inner_forms
@@ -16,14 +18,14 @@ from passoproxy.core.http.ranges import read_content_range
 from passoproxy.core.http.representation import OF_ANY_BYTES, in_coding
 from passoproxy.errors import Refusal
 from passoproxy.ports import Body, BytesBody, Hop, Request, Response
-from passoproxy.proxy.codings import KNOWN, DecodedBody, EncodedBody, encoded, known
+from passoproxy.proxy.codings import KNOWN, STEP, DecodedBody, EncodedBody, encoded, known
 from passoproxy.proxy.remembering import Remembered
 
 OWN = "gzip, br, zstd"
 """What the origin is told that we take."""
 
 _WORTH_IT = 1024  # bytes under which nothing is encoded (contract §5)
-_AT_ONCE = 256 * 1024  # bytes that are encoded in one go; more is done in steps while it is sent
+_AT_ONCE = 256 * 1024  # bytes that are encoded before they are sent; more is encoded while it is sent
 _BODILESS = frozenset((204, 205, 304))
 
 _accepted = functools.lru_cache(maxsize=256)(
@@ -32,10 +34,13 @@ _accepted = functools.lru_cache(maxsize=256)(
 
 
 class Encoding:
-    """Gives each client the coding it takes. `memory_bytes` bounds what is remembered of encoded stored bodies; 0 remembers none."""
+    """Gives each client the coding it takes. `memory_bytes` bounds what is remembered of encoded stored bodies, 0 remembers none; long work
+    is done in `threads` (None: the loop's own).
+    """
 
-    def __init__(self, inner: Hop, *, memory_bytes: int = 0) -> None:
+    def __init__(self, inner: Hop, *, memory_bytes: int = 0, threads: Executor | None = None) -> None:
         self._inner = inner
+        self._threads = threads
         self._remembered: Remembered[bytes] = Remembered(memory_bytes)
 
     async def send(self, request: Request) -> Response:
@@ -89,18 +94,20 @@ class Encoding:
         if request.head.method == "HEAD":
             return response.with_head(in_coding(response.head, coding, None))
         if coding == "identity":
-            return Response(in_coding(response.head, coding, None), DecodedBody(response.body, stored))
+            return Response(in_coding(response.head, coding, None), DecodedBody(response.body, stored, self._threads))
         if isinstance(response.body, BytesBody) and len(response.body.data) <= _AT_ONCE:
-            data = self._encoded(response.body.data, coding, response.content_id)
+            data = await self._encoded(response.body.data, coding, response.content_id)
             return Response(in_coding(response.head, coding, len(data)), BytesBody(data))
         return Response(in_coding(response.head, coding, None), EncodedBody(response.body, coding))
 
-    def _encoded(self, data: bytes, coding: str, content_id: str) -> bytes:
-        if not content_id:
-            return encoded(data, coding)
-        made = self._remembered.get((content_id, coding))
-        if made is None:
+    async def _encoded(self, data: bytes, coding: str, content_id: str) -> bytes:
+        if content_id and (known := self._remembered.get((content_id, coding))) is not None:
+            return known
+        if len(data) <= STEP:
             made = encoded(data, coding)
+        else:
+            made = await asyncio.get_running_loop().run_in_executor(self._threads, encoded, data, coding)
+        if content_id:
             self._remembered.keep((content_id, coding), made, len(made))
         return made
 

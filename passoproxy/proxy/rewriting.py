@@ -6,6 +6,9 @@ encoded again for the client in `encoding`, which stands further out.
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import Executor
+
 from passoproxy.core.http.entity_tags import not_modified_for
 from passoproxy.core.http.messages import Fields, changed
 from passoproxy.core.http.negotiation import content_coding
@@ -13,7 +16,7 @@ from passoproxy.core.http.representation import rewritten
 from passoproxy.core.http.rewriting import LinkRewriter, StreamRewriting
 from passoproxy.errors import BodyBroken
 from passoproxy.ports import Body, BytesBody, Hop, Request, Response
-from passoproxy.proxy.codings import DecodedBody, decoded, known
+from passoproxy.proxy.codings import STEP, DecodedBody, decoded, known
 from passoproxy.proxy.remembering import Remembered
 
 _REFERENCES = ("Location", "Content-Location")
@@ -24,15 +27,24 @@ Form = tuple[bytes | None]
 
 
 class Rewriting:
-    """Rewrites links to `origin` (scheme and authority). `public_url` replaces the scheme and Host of the request as their base."""
+    """Rewrites links to `origin` (scheme and authority). `public_url` replaces the scheme and Host of the request as their base; long work
+    is done in `threads` (None: the loop's own)."""
 
     def __init__(
-        self, inner: Hop, *, origin: str, public_url: str | None = None, in_bodies: bool = True, memory_bytes: int = 0
+        self,
+        inner: Hop,
+        *,
+        origin: str,
+        public_url: str | None = None,
+        in_bodies: bool = True,
+        memory_bytes: int = 0,
+        threads: Executor | None = None,
     ) -> None:
         self._inner, self._rewriter = inner, LinkRewriter(origin)
         self._public_url = public_url.rstrip("/") if public_url else None
         self._in_bodies = in_bodies
         self._remembered: Remembered[Form] = Remembered(memory_bytes)
+        self._threads = threads
 
     async def send(self, request: Request) -> Response:
         response = await self._inner.send(request)
@@ -78,23 +90,39 @@ class Rewriting:
         key = (response.content_id, base) if response.content_id else None
         if key is not None and (found := self._remembered.get(key)) is not None:
             return await _with_form(response, found, base)
-        if isinstance(response.body, BytesBody) and (content := _content(response.body.data, coding)) is not None:
-            form: Form = (self._rewriter.rewritten(content, base) if self._rewriter.mentions_origin(content) else None,)
+        if (
+            isinstance(response.body, BytesBody)
+            and (content := await self._content(response.body.data, coding)) is not None
+        ):
+            form = await self._form(content, base)
             if key is not None:
                 self._remembered.keep(key, form, len(form[0] or b""))
             return await _with_form(response, form, base)
-        body: Body = DecodedBody(response.body, coding) if coding else response.body
+        body: Body = DecodedBody(response.body, coding, self._threads) if coding else response.body
         return Response(rewritten(response.head, None), _RewrittenBody(body, self._rewriter.streaming(base)))
+
+    async def _content(self, data: bytes, coding: str) -> bytes | None:
+        """The plain content, where it is short enough to be rewritten in memory."""
+        if not coding:
+            return data if len(data) <= _AT_ONCE else None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, decoded, data, coding, _AT_ONCE)
+        except BodyBroken:
+            return None  # told while it is streamed, as a broken transfer
+
+    async def _form(self, content: bytes, base: str) -> Form:
+        made = b"".join([part async for part in _RewrittenBody(BytesBody(content), self._rewriter.streaming(base))])
+        return (None if made == content else made,)
 
 
 class _RewrittenBody:
-    """A JSON body whose links are rewritten as it is read."""
+    """A JSON body whose links are rewritten as it is read; large parts are taken in steps so that the loop is not held up."""
 
-    __slots__ = ("_body", "_ended", "_rewriting", "length")
+    __slots__ = ("_body", "_ended", "_rest", "_rewriting", "length")
 
     def __init__(self, body: Body, rewriting: StreamRewriting) -> None:
         self._body, self._rewriting = body, rewriting
-        self._ended = False
+        self._rest, self._ended = b"", False
         self.length: int | None = None
 
     def __aiter__(self) -> _RewrittenBody:
@@ -102,8 +130,12 @@ class _RewrittenBody:
 
     async def __anext__(self) -> bytes:
         while not self._ended:
+            if self._rest:
+                await asyncio.sleep(0)
             try:
-                made = self._rewriting.feed(await anext(self._body))
+                part = self._rest or await anext(self._body)
+                self._rest = part[STEP:]
+                made = self._rewriting.feed(part[:STEP])
             except StopAsyncIteration:
                 self._ended = True
                 made = self._rewriting.finish()
@@ -133,12 +165,3 @@ def _coding(fields: Fields) -> str | None:
     """The one coding to undo, '' for none, None for what cannot be undone."""
     value = content_coding(fields)
     return known(value) if value else ""
-
-
-def _content(data: bytes, coding: str) -> bytes | None:
-    if not coding:
-        return data if len(data) <= _AT_ONCE else None
-    try:
-        return decoded(data, coding, _AT_ONCE)
-    except BodyBroken:
-        return None  # told while it is streamed, as a broken transfer

@@ -6,7 +6,7 @@ What the service's words mean is in `core.passolution`. Its quota is spared: a b
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
@@ -52,7 +52,7 @@ class Surroundings:
 
     forbidden: Callable[[], str]
     partition: Callable[[], str]
-    plain: Callable[[bytes, str], bytes | None]
+    plain: Callable[[bytes, str], Awaitable[bytes | None]]
     dropped: Callable[[Selector], None]
 
 
@@ -203,7 +203,7 @@ class Probing:
                 data = await read_whole(body, LARGEST_READ)
             except BodyBroken:
                 data = None
-            plain = self._around.plain(data, content_coding(entry.fields)) if data is not None else None
+            plain = await self._around.plain(data, content_coding(entry.fields)) if data is not None else None
             found = passolution.request_id(plain) if plain is not None else ""
         self._ids[entry.identifier] = found
         if len(self._ids) > 2 * MOST_WATCHED:

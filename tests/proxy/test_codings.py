@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 
 import brotli
 import pytest
@@ -14,6 +15,9 @@ from passoproxy.errors import BodyBroken
 from passoproxy.ports import BytesBody
 from passoproxy.proxy import codings
 from tests.fakes import BROKEN, ChunkedBody
+from tests.turns import Turns
+
+MIB = 1024 * 1024
 
 TEXT = b'{"records": [' + b'"entry", ' * 5000 + b"0]}"
 OTHERS = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstandard.ZstdCompressor().compress}
@@ -106,6 +110,57 @@ def test_a_bomb_comes_in_bounded_steps(coding: str, most: int) -> None:
     sizes = [len(part) for part in codings.decoder(coding).feed(bomb)]
     assert sum(sizes) == 64 * 1024 * 1024
     assert max(sizes) <= most
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("split", [1 << 30, 1000])
+async def test_a_bomb_is_broken_off(coding: str, split: int) -> None:
+    bomb = codings.encoded(bytes(32 * MIB), coding)
+    body = codings.DecodedBody(ChunkedBody(*(bomb[at : at + split] for at in range(0, len(bomb), split))), coding)
+    sizes: list[int] = []
+
+    async def read() -> None:
+        async for part in body:
+            sizes.append(len(part))
+
+    with pytest.raises(BodyBroken, match="1,000 times"):
+        await read()
+    assert codings.MOST_FREE <= sum(sizes) + MIB <= codings.MOST_FREE + 8 * MIB
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+async def test_what_is_long_and_shrinks_well_is_no_bomb(coding: str) -> None:
+    text = random.Random(1).randbytes(24 * 1024) * 720
+    data = codings.encoded(text, coding)
+    assert len(text) > codings.MOST_FREE
+    assert len(text) > 100 * len(data)
+    size = 0
+    async for part in codings.DecodedBody(BytesBody(data), coding):
+        size += len(part)
+    assert size == len(text)
+
+
+LONG_STEP = 0.02
+"""Seconds of the loop's own work that no step may take, generously: one that is done in one go takes 50 ms and more."""
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+async def test_the_loop_has_turns_while_a_body_is_decoded(coding: str) -> None:
+    zeros = bytes(12 * MIB)
+    data = brotli.compress(zeros, quality=5, lgwin=24) if coding == "br" else codings.encoded(zeros, coding)
+    async with Turns() as turns:
+        async for _ in codings.DecodedBody(BytesBody(data), coding):
+            pass
+    assert max(turns.computed) < LONG_STEP, turns
+
+
+@pytest.mark.parametrize("coding", codings.KNOWN)
+async def test_the_loop_has_turns_while_a_body_is_encoded(coding: str) -> None:
+    large = bytes(random.Random(1).choices(range(32, 127), k=4 * MIB))
+    async with Turns() as turns:
+        made = await gathered(codings.EncodedBody(BytesBody(large), coding))
+    assert max(turns.computed) < LONG_STEP, turns
+    assert UNDO[coding](made) == large
 
 
 def test_a_zstd_frame_with_a_giant_window_is_refused() -> None:

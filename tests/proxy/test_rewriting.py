@@ -11,6 +11,7 @@ from passoproxy.errors import BodyBroken
 from passoproxy.ports import BytesBody, Response, Trail
 from passoproxy.proxy.rewriting import Rewriting
 from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, request, response
+from tests.turns import Turns
 
 ORIGIN = "https://api.passolution.eu"
 PAGE = json.dumps({"links": {"next": f"{ORIGIN}/api/v2/countries?page=2"}}).replace("/", "\\/").encode()
@@ -69,6 +70,20 @@ async def test_a_stream_is_rewritten_as_it_comes(coding: str) -> None:
     assert json.loads(await content(answer))["links"]["next"].startswith("http://localhost:8610/")
     assert "Content-Length" not in answer.head.fields
     assert answer.body.length is None
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_the_loop_has_turns_while_a_body_is_rewritten(coding: str, streamed: bool) -> None:
+    count = 60_000 if streamed else 9_000
+    text = json.dumps([{"url": f"{ORIGIN}/{number}", "text": '"' * 40} for number in range(count)]).encode()
+    data = gzip.compress(text) if coding else text
+    fields = [JSON, *([("Content-Encoding", coding)] if coding else [])]
+    rewriting, _ = hop(response(200, fields, ChunkedBody(data) if streamed else data))
+    async with Turns() as turns:
+        parts = [part async for part in (await rewriting.send(request())).body]
+    assert max(turns.computed) < 0.02, turns
+    assert b"".join(parts) == text.replace(ORIGIN.encode(), b"http://localhost:8610")
 
 
 async def test_a_broken_stream_stays_broken() -> None:

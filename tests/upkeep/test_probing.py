@@ -95,7 +95,7 @@ class Stand:
         return sorted([entry.key async for entry in self.store.entries(Selector())])
 
 
-def plain(body: bytes, coding: str) -> bytes | None:
+async def plain(body: bytes, coding: str) -> bytes | None:
     if coding == "gzip":
         return gzip.decompress(body)
     return None if coding else body

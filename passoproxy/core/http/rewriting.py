@@ -24,21 +24,14 @@ class LinkRewriter:
         # Both schemes: behind a TLS terminator, frameworks write http:// links to an https:// origin.
         spelled = rf"(?:http://{name}(?::80)?|https://{name}(?::443)?)" if port == usual else rf"https?://{name}:{port}"
         escaped = spelled.replace("//", r"(?:\\/\\/|//)")
-        self._in_json = re.compile(rf'(?<!\\)"{escaped}(?=["/?#]|\\/)'.encode(), re.IGNORECASE)
+        # The lookbehind stands after the literal that it is about: a pattern that begins with one is searched three times as fast.
+        self._in_json = re.compile(rf'"(?<!\\"){escaped}(?=["/?#]|\\/)'.encode(), re.IGNORECASE)
         self._reference = re.compile(rf"(?:{spelled}|//{name}(?::{port})?)(?=[/?#]|$)", re.IGNORECASE)
         self._link = re.compile(r"<([^<>]*)>")
         self.longest = len(f'"https:\\/\\/{host}:{port}[]\\/') + 1
 
-    def mentions_origin(self, data: bytes) -> bool:
-        """Whether anything in `data` would be rewritten."""
-        return self._in_json.search(data) is not None
-
-    def rewritten(self, data: bytes, base: str) -> bytes:
-        """A whole JSON text in which strings that begin with the origin begin with `base` (scheme and authority) instead."""
-        return self._in_json.sub(_Replacement(base), data)
-
     def streaming(self, base: str) -> StreamRewriting:
-        """The same for a text that comes in parts."""
+        """Rewrites one JSON text: strings that begin with the origin begin with `base` (scheme and authority) instead."""
         return StreamRewriting(self, _Replacement(base))
 
     def reference(self, value: str, base: str) -> str:
@@ -52,7 +45,7 @@ class LinkRewriter:
 
 
 class StreamRewriting:
-    """One JSON text in parts: gives the same bytes as rewriting it whole, and holds back no more than one possible match."""
+    """One JSON text in parts: gives the same bytes however it is split, and holds back no more than one possible match."""
 
     def __init__(self, rewriter: LinkRewriter, replacement: _Replacement) -> None:
         self._pattern, self._longest, self._replacement = rewriter._in_json, rewriter.longest, replacement
