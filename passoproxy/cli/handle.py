@@ -5,15 +5,18 @@ Calls give plain data (as the admin API's JSON) and raise a CommandFailure with 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import select
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 from passoproxy.cli.speaking import note
-from passoproxy.errors import CommandFailure
+from passoproxy.errors import CommandFailure, NotRunning, ServiceUnreachable
 from passoproxy.host import control_socket
 
 if TYPE_CHECKING:
@@ -22,8 +25,12 @@ if TYPE_CHECKING:
     from passoproxy.core.events import Event
 
 Data = dict[str, Any]
-MEETING = 10.0
-"""Seconds that a daemon has to say who it is."""
+
+DEADLINE = 10.0
+"""Seconds within which a daemon shows that it lives. One that is stopped takes every connection and answers none."""
+
+PATIENCE = 120.0
+"""Seconds that an order may take while the daemon lives: a login's exchange with the provider may take a minute."""
 
 
 class Handle(Protocol):
@@ -62,6 +69,8 @@ class Refused(CommandFailure):
 
 
 class _UnixConnection(http.client.HTTPConnection):
+    """`timeout` bounds each of connecting, sending and reading, in seconds."""
+
     def __init__(self, folder: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._folder, self._seconds = folder, timeout
@@ -69,19 +78,23 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = control_socket.connect(self._folder, self._seconds)
 
+    def has_answer(self, seconds: float) -> bool:
+        """Whether there is something to read within so many seconds."""
+        return bool(select.select([self.sock], [], [], seconds)[0])
+
 
 class Remote:
     """The daemon that serves a state folder, over its control socket."""
 
-    def __init__(self, folder: Path, timeout: float = 120.0) -> None:
-        """`timeout` in seconds; a login's exchange with the provider may take a minute."""
-        self._folder, self._timeout = folder, timeout
+    def __init__(self, folder: Path, deadline: float = DEADLINE) -> None:
+        """`deadline` is how long the daemon may give no sign of life, in seconds."""
+        self._folder, self._deadline = folder, deadline
         self._daemon: Data | None = None
 
     @property
     def daemon(self) -> Data:
         if self._daemon is None:
-            self._daemon = dict(self.ask("GET", "/api/daemon", timeout=MEETING))
+            self._daemon = dict(self.ask("GET", "/api/daemon"))
         return self._daemon
 
     @property
@@ -90,30 +103,52 @@ class Remote:
         config = f"configuration {said['config']}" if said.get("config") else "no configuration file"
         return f"pid {said.get('pid')}, {config}, state {said.get('state_directory')}"
 
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | Mapping[str, object] | None = None,
-        timeout: float | None = None,
-    ) -> Any:
-        """One call of the control API; its JSON. Raises NotRunning, or the daemon's own refusal with its exit code."""
+    def ask(self, method: str, path: str, body: bytes | Mapping[str, object] | None = None) -> Any:
+        """One call of the control API; its JSON. Raises NotRunning, ServiceUnreachable where the daemon gives no sign of life, or its own
+        refusal with its exit code."""
         content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        timeout = timeout or self._timeout
-        connection = _UnixConnection(self._folder, timeout)
-        try:
-            connection.request(
-                method, path, content, {"Content-Type": "application/json"} if content is not None else {}
-            )
-            answer = connection.getresponse()
+        fields = {"Content-Type": "application/json"} if content is not None else {}
+        with self._asked(method, path, content, fields) as answer:
             text = answer.read()
+        return _understood(answer.status, text)
+
+    @contextlib.contextmanager
+    def _asked(
+        self, method: str, path: str, content: bytes | None, fields: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to one request, to be read inside."""
+        connection = _UnixConnection(self._folder, self._deadline)
+        try:
+            connection.request(method, path, content, dict(fields))
+            end = time.monotonic() + PATIENCE
+            while not connection.has_answer(self._deadline / 2):
+                self._look()
+                if time.monotonic() >= end:
+                    raise ServiceUnreachable(f"the daemon was not done within {PATIENCE:g} s; see its log")
+            yield connection.getresponse()
         except TimeoutError as error:
-            raise CommandFailure(f"the daemon did not answer within {timeout:g} s; see its log") from error
+            raise self._silent() from error
         except (OSError, http.client.HTTPException) as error:
             raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
         finally:
             connection.close()
-        return _understood(answer.status, text)
+
+    def _look(self) -> None:
+        """Makes sure that the daemon lives."""
+        connection = _UnixConnection(self._folder, self._deadline / 2)
+        try:
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        except NotRunning:
+            pass  # it has just ended, and so has the conversation
+        finally:
+            connection.close()
+
+    def _silent(self) -> ServiceUnreachable:
+        path = self._folder / control_socket.NAME
+        return ServiceUnreachable(
+            f"{path}: the daemon did not answer within {self._deadline:g} s; it is stopped, or too busy: see its log"
+        )
 
     def status(self) -> Data:
         return dict(self.ask("GET", "/api/status"))
@@ -155,21 +190,22 @@ class Remote:
         return dict(self.ask("POST", "/api/explain", described))
 
     def warm(self, described: Sequence[object]) -> Iterator[Data]:
-        """What came of each request that is described, as it comes. Raises as `ask` does."""
-        connection = _UnixConnection(self._folder, self._timeout)
-        try:
-            fields = {"Content-Type": "application/json", "Accept": "application/jsonl"}
-            connection.request("POST", "/api/cache/warm", json.dumps({"urls": list(described)}).encode(), fields)
-            answer = connection.getresponse()
+        """What came of each request that is described, as it comes; the daemon sends an empty line now and then. Raises as `ask` does."""
+        fields = {"Content-Type": "application/json", "Accept": "application/jsonl"}
+        content = json.dumps({"urls": list(described)}).encode()
+        with self._asked("POST", "/api/cache/warm", content, fields) as answer:
             if answer.status != 200:
                 _understood(answer.status, answer.read())
             while line := answer.readline():
                 if line.strip():
-                    yield json.loads(line)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
-        finally:
-            connection.close()
+                    yield _line(line)
+
+
+def _line(text: bytes) -> Data:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
 
 
 def _understood(status: int, text: bytes) -> Any:

@@ -69,7 +69,13 @@ class Api:
         return answer(await self._daemon.logout(keep_cache=_flag(await document_of(request), "keep_cache")))
 
     async def export_pair(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.export_pair())
+        return await self._given(request, await self._daemon.export_pair())
+
+    async def _given(self, request: web.Request, pair: Document) -> web.Response:
+        """A pair that was handed over, to whoever asked; where they have given up meanwhile nobody has it, and it is taken back."""
+        if request.transport is None or request.transport.is_closing():
+            await self._daemon.refresh(force=True)
+        return answer(pair)
 
     async def cache_stats(self, request: web.Request) -> web.Response:
         return answer(await self._daemon.cache_stats())
@@ -100,7 +106,9 @@ class Api:
 
     async def obey(self, request: web.Request) -> web.Response:
         body = await body_of(request, 2 * MAX_PAIR_BYTES)  # a pair's document in base64, where it is a login's answer
-        return answer(await self._daemon.obey(request.match_info["what"], body))
+        what = request.match_info["what"]
+        done = await self._daemon.obey(what, body)
+        return await self._given(request, done) if what == "hand_over" else answer(done)
 
     async def test_alerts(self, request: web.Request) -> web.Response:
         return answer(await self._daemon.test_alerts())

@@ -24,7 +24,7 @@ MOST_ORDERS = 10_000
 LINES = "application/jsonl"
 """Asked for by `Accept`, what came of each request is told on a line of its own, as it comes; an empty line says that it goes on."""
 
-BEAT_SECONDS = 10.0
+BEAT_SECONDS = 3.0
 _DEFAULT_LISTED, _MOST_LISTED = 1_000, 100_000
 _BLOCK = 64 * 1024
 _OUTCOMES = {"fetched": "warmed", "fresh": "fresh", "failed": "failed"}

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from dataclasses import asdict, replace
+from typing import TypeVar
 
 from passoproxy.core.events import ChainChanged, TaskFailed
 from passoproxy.core.oauth.importing import document_of
@@ -21,9 +22,11 @@ from passoproxy.errors import PairStoreFailure, PassoproxyError, ServiceUnreacha
 from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
 from passoproxy.tokens.keeper import CALLER_PATIENCE
 from passoproxy.tokens.open_logins import HERE, OpenLogins
-from passoproxy.tokens.orders import first_of
+from passoproxy.tokens.orders import ended, first_of
 from passoproxy.tokens.passing import packed
 from passoproxy.tokens.refusing import refusal_of
+
+T = TypeVar("T")
 
 CALL_AGAIN = 0.1
 """An owner that is gone is called again after so many seconds."""
@@ -33,6 +36,9 @@ FIRST_WORD = 2.0
 
 ARRIVAL = 2.0
 """What the owner says it has in use arrives within so many seconds."""
+
+SILENCE = 8.0
+"""An owner speaks once a second; one that has said nothing for so many seconds answers no question either. With ARRIVAL that is ten seconds."""
 
 ALONE = 30.0
 """An owner that is gone for so many seconds has had its successors' time too: nobody renews the pair."""
@@ -154,7 +160,7 @@ class Follower:
         if newer := self._newer_than(refused):
             return newer
         try:
-            generation = await self._owner.renewed(refused.generation, path, again)
+            generation = await self._answered(self._owner.renewed(refused.generation, path, again))
         except PairStoreFailure:
             await self._succeeded()
             return self._newer_than(refused)
@@ -306,9 +312,23 @@ class Follower:
 
     async def _order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
         try:
-            return await self._owner.order(what, document)
+            return await self._answered(self._owner.order(what, document))
         except PairStoreFailure as fault:
             raise ServiceUnreachable(f"the process that owns the pair does not answer ({fault}); ask again") from fault
+
+    async def _answered(self, question: Awaitable[T]) -> T:
+        """The owner's answer, however long it takes. Raises PairStoreFailure where the owner is gone, or is silent."""
+        asked, asked_at = asyncio.ensure_future(question), self._clock.monotonic()
+        try:
+            while not asked.done():
+                # one that was silent before may just have woken
+                left = max(self._told_at + SILENCE, asked_at + ARRIVAL) - self._clock.monotonic()
+                if left <= 0:
+                    raise PairStoreFailure(f"it has said nothing for {self._clock.monotonic() - self._told_at:.0f} s")
+                await first_of(asyncio.wait([asked]), self._clock.sleep(left))
+            return asked.result()
+        finally:
+            await ended(asked)
 
     async def _succeeded(self) -> None:
         """The owner is gone in the midst of something: waits a while for another one, this process itself perhaps."""

@@ -299,10 +299,10 @@ def test_something_else_on_the_socket(tmp_path: Any, answer: bytes | None, told:
                 else:
                     served.sendall(answer)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         with pytest.raises(CommandFailure) as caught:
-            Remote(tmp_path, timeout=0.2 if answer is None else 5).ask("GET", "/api/status")
+            Remote(tmp_path, deadline=0.2 if answer is None else 5.0).ask("GET", "/api/status")
         thread.join()
     assert told in str(caught.value)
 

@@ -158,7 +158,7 @@ class House:
     def refresh(self) -> None:
         """Orders a refresh, and does not mind what comes of it."""
         try:
-            Remote(self.state, 30.0).refresh(False)
+            Remote(self.state).refresh(False)
         except (PassoproxyError, OSError, ValueError):
             pass
 

@@ -215,3 +215,38 @@ def test_three_owners_killed(tmp_path: Path, forking: Nursery) -> None:
 @pytest.mark.slow
 def test_fifty_owners_killed(tmp_path: Path, forking: Nursery) -> None:
     takeovers(50, 6.0, tmp_path, forking, seed=2)
+
+
+@pytest.mark.slow
+def test_a_stopped_owner_keeps_nobody_waiting(stand: Stand) -> None:
+    """SIGSTOP: its sockets take every call, and answer none. Whoever asks is told within ten seconds, and all is well after SIGCONT: also
+    the pair whose export is carried out only then, when nobody waits for it any more."""
+    stand.start_sandbox("--lifetime", "1h")
+    stand.start_daemon()
+    other = second(stand)
+    stand.login()
+    other.start_daemon(ready=True)
+    assert until(lambda: other.status()["token"]["generation"] == 1, 20)
+    assert stand.daemon is not None
+    stand.daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        stand.fault("origin_401")
+        began = time.monotonic()
+        assert other.get(TARGET).status == 401
+        took = {"a 401": time.monotonic() - began}
+        for command in ("status", "token status", "token export --reveal", "token refresh", "cache stats"):
+            began = time.monotonic()
+            done = stand.run(*command.split(), "--config", str(stand.config), timeout=90)
+            took[command] = time.monotonic() - began
+            assert done.returncode == 69, (command, done)
+            assert "did not answer within 10 s" in done.stderr, (command, done)
+        print(", ".join(f"{name} {seconds:.1f} s" for name, seconds in took.items()))
+        assert max(took.values()) < 20, took
+    finally:
+        stand.daemon.process.send_signal(signal.SIGCONT)
+    stand.fault()
+    assert until(lambda: stand.status()["token"]["generation"] > 1, 20)
+    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
+    assert stand.status()["token"]["chain"] == "healthy"
+    assert until(lambda: other.status()["token"]["generation"] == stand.status()["token"]["generation"], 20)
+    assert other.get("/api/v2/version").status == 200

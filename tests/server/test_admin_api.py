@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from passoproxy.core.cache.entry import Selector
@@ -191,3 +193,37 @@ def test_redirected_urls_are_taken_as_people_paste_them(pasted: str, query: str)
 def test_what_is_no_redirected_url(pasted: str) -> None:
     with pytest.raises(BadRequest):
         query_of(pasted)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/token/export"), ("POST", "/api/token/orders/hand_over")])
+async def test_a_pair_that_nobody_waits_for_any_more_is_taken_back(method: str, path: str) -> None:
+    """A command that gave up, perhaps while the daemon was stopped: the pair is handed over by then, and nobody has it."""
+    asked, going_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(FakeDaemon):
+        async def export_pair(self) -> dict[str, Any]:
+            asked.set()
+            await going_on.wait()
+            return await super().export_pair()
+
+        async def obey(self, what: str, document: bytes) -> dict[str, Any]:
+            return await self.export_pair()
+
+    daemon = Slow()
+    runner = web.AppRunner(control_application(daemon, metrics))  # a TestServer would cancel the handler
+    await runner.setup()
+    async with asyncio.timeout(20):
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        _, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
+        await asked.wait()
+        writer.transport.abort()
+        (connection,) = runner.server.connections  # type: ignore[union-attr]
+        while connection.transport is not None:
+            await asyncio.sleep(0.005)
+        going_on.set()
+        while len(daemon.calls) < 2:
+            await asyncio.sleep(0.005)
+    await runner.cleanup()
+    assert daemon.calls == [("export",), ("refresh", True)]

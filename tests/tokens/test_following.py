@@ -458,3 +458,62 @@ async def test_one_who_never_heard_the_owner_says_so_and_keeps_nobody_waiting() 
         assert (shown.access, shown.alone, shown.remedy) == ("none", True, "bring back what the last error names")
         with pytest.raises(TokenUnavailable, match="nothing is known of the pair"):
             await it.follower.bearer()
+
+
+# ---- an owner that is stopped ----------------------------------------------------------------------------------------
+
+
+class StoppedOwner(FakeOwner):
+    """Takes every question and answers none."""
+
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+        self.renewals.append(generation)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        self.orders.append((what, document))
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def stopped() -> Following:
+    it = Following()
+    owner = StoppedOwner(words=it.owner.words)
+    it.owner = it.follower._owner = owner
+    it.owner.say(it.word(1), it.word(1))
+    return it
+
+
+async def test_no_question_waits_longer_than_ten_seconds_for_an_owner_that_says_nothing() -> None:
+    async with stopped() as it:
+        refused = asyncio.create_task(it.follower.renewed(Bearer("", 1)))
+        orders = [
+            asyncio.ensure_future(order)
+            for order in (
+                it.follower.refresh(),
+                it.follower.install(b"{}"),
+                it.follower.install_answer(RawAnswer(b"{}")),
+                it.follower.hand_over(),
+                it.follower.logout(),
+            )
+        ]
+        await it.clock.advance(10)
+        assert await refused is None
+        for order in orders:
+            with pytest.raises(ServiceUnreachable, match=r"owns the pair does not answer \(it has said nothing for"):
+                await order
+        again = asyncio.create_task(it.follower.renewed(Bearer("", 1)))  # it is known by now, and is asked all the same
+        await it.clock.advance(2 * ARRIVAL)
+        assert await again is None
+        assert it.owner.renewals == [1, 1]
+
+
+async def test_an_owner_that_lives_has_the_time_that_an_order_takes() -> None:
+    async with stopped() as it:
+        asking = asyncio.create_task(it.follower.refresh())
+        for _ in range(60):
+            await it.clock.advance(1)
+            it.owner.say(it.word(1))
+        assert not asking.done()
+        asking.cancel()

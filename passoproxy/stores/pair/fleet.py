@@ -131,17 +131,22 @@ class FleetOwner:
         raise fault_of(str(fault["code"]), int(fault["exit_code"]), str(fault["detail"]), float(fault["retry_after"]))
 
     async def _reply(self, client: redis.asyncio.Redis, order: str, reply: str) -> bytes:
+        """The holder's reply. Raises PairStoreFailure where nobody takes the order, or another one holds the lease than when it was taken."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
+        taker: bytes | None = None
         while (waited := loop.time() - asked) < PATIENCE:
             heed_cancellation()
             found = await cast("Awaitable[list[bytes] | None]", client.blpop([reply], 1))
             if found is not None:
                 return found[1]
-            is_held = await client.exists(self._keys.lease)
-            is_withdrawn = waited >= TAKEN_WITHIN and await client.delete(order)
-            if not is_held or is_withdrawn:
+            is_waiting = await client.exists(order)
+            held = cast("bytes | None", await client.get(self._keys.lease))
+            if held is None or (waited >= TAKEN_WITHIN and await client.delete(order)):
                 break
+            if taker is not None and taker != held:
+                break
+            taker = None if is_waiting else held
         raise PairStoreFailure(f"{self._link.shown}: the pair's owner does not answer")
 
 

@@ -9,13 +9,13 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, cast
 
 from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.core.oauth.pair import Bearer
-from passoproxy.errors import PairStoreFailure, PassoproxyError, Refusal
+from passoproxy.errors import PairStoreFailure, PassoproxyError, Refusal, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, nobody
 from passoproxy.stores.pair.fleet import REFUSED, REPLY_LIVES, closed, opened
 from passoproxy.stores.pair.lease import Pulse
@@ -141,8 +141,14 @@ class FleetDesk:
             task.add_done_callback(self._work.discard)
 
     async def _carry_out(self, client: redis.asyncio.Redis, holder: Holder, name: str, data: bytes) -> None:
-        reply = self._keys.prefix + "reply:" + name
-        told = closed(self._store.cover, "reply", await self._done(holder, data))
+        reply, done = self._keys.prefix + "reply:" + name, _LEFT_UNDONE
+        try:
+            done = await self._done(holder, data)
+        finally:
+            await self._reply(client, reply, done)
+
+    async def _reply(self, client: redis.asyncio.Redis, reply: str, done: Mapping[str, object]) -> None:
+        told = closed(self._store.cover, "reply", done)
         with contextlib.suppress(PairStoreFailure), self._link.told():  # whoever asked sees that the store is away
             async with client.pipeline(transaction=True) as both:
                 both.rpush(reply, told)
@@ -161,18 +167,17 @@ class FleetDesk:
                 return {"generation": now.generation if now is not None else 0}
             return await obey(holder, what, document)
         except PassoproxyError as fault:
-            fields = dict(fault.fields) if isinstance(fault, Refusal) else {}
-            wait = float(fields.get("Retry-After", "5"))
-            return {
-                "fault": {"code": fault.code, "exit_code": fault.exit_code, "detail": str(fault), "retry_after": wait}
-            }
+            return _fault(fault)
         except Exception as fault:  # an order that nobody understands must not end the desk
             self._observe(TaskFailed("fleet", f"an order failed: {type(fault).__name__}"))
-            return {
-                "fault": {
-                    "code": "",
-                    "exit_code": 1,
-                    "detail": "a fault inside passoproxy; the log has more",
-                    "retry_after": 5.0,
-                }
-            }
+            return _fault(PassoproxyError("a fault inside passoproxy; the log has more"))
+
+
+def _fault(fault: PassoproxyError) -> dict[str, object]:
+    fields = dict(fault.fields) if isinstance(fault, Refusal) else {}
+    wait = float(fields.get("Retry-After", "5"))
+    return {"fault": {"code": fault.code, "exit_code": fault.exit_code, "detail": str(fault), "retry_after": wait}}
+
+
+_LEFT_UNDONE = _fault(TokenUnavailable("passoproxy is shutting down", 5))
+"""What came of an order that was under way when its holder ended."""

@@ -16,7 +16,14 @@ import pytest
 from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
-from passoproxy.errors import AuthorizationRequired, PairStoreFailure, PairStoreOwned, PersonNeeded, UsageFailure
+from passoproxy.errors import (
+    AuthorizationRequired,
+    PairStoreFailure,
+    PairStoreOwned,
+    PersonNeeded,
+    TokenUnavailable,
+    UsageFailure,
+)
 from passoproxy.host.clock import SystemClock
 from passoproxy.ports import Followed, LoggedOut, RawAnswer
 from passoproxy.stores.pair import fleet as fleets
@@ -241,6 +248,47 @@ async def test_a_401_and_orders_go_to_the_holder(sides):
         assert holder.taken[-1] == b"\x00document"
         await b.owner.order("login_pending", json.dumps({"until": 5.0, "by": "b"}).encode())
         assert holder.taken[-1] == 5.0
+
+
+@contextlib.asynccontextmanager
+async def order_under_way(a: Side, b: Side, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[object]]:
+    """An order of `b` that `a` has taken and is not done with."""
+    taken = asyncio.Event()
+
+    async def refresh(force: bool = False) -> TokenSnapshot:
+        taken.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(a.holder, "refresh", refresh)
+    order = asyncio.create_task(b.owner.order("refresh"))
+    try:
+        await asyncio.wait_for(taken.wait(), 20)
+        yield order
+    finally:
+        order.cancel()
+        await asyncio.wait([order])
+
+
+async def test_an_order_ends_with_the_holder_that_took_it(sides, server, monkeypatch):
+    """It was stopped in the midst of it, and another instance holds the lease by now: no reply will ever come."""
+    a, b = sides
+    async with a.at_work(), order_under_way(a, b, monkeypatch) as order:
+        await asyncio.sleep(1.2)  # it is seen to be taken
+        with server.client() as client:
+            client.set(KEYS.lease, b"99|another|one")
+        with pytest.raises(PairStoreFailure, match="does not answer"):
+            await asyncio.wait_for(asyncio.shield(order), 20)
+
+
+async def test_an_order_that_a_holder_leaves_undone_at_its_end_is_told_so(sides, monkeypatch):
+    a, b = sides
+    async with contextlib.AsyncExitStack() as work:
+        await work.enter_async_context(a.at_work())
+        async with order_under_way(a, b, monkeypatch) as order:
+            await work.aclose()
+            with pytest.raises(TokenUnavailable, match="shutting down"):
+                await asyncio.wait_for(asyncio.shield(order), 20)
 
 
 async def test_the_holders_refusals_come_back_as_they_are(sides):

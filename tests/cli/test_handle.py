@@ -1,0 +1,75 @@
+"""The way to a running daemon: how long a command waits for one that does not answer, and for one that takes its time."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from passoproxy.cli.handle import Remote
+from passoproxy.errors import ServiceUnreachable
+from passoproxy.host import control_socket
+
+DEADLINE = 0.4
+
+
+@contextlib.contextmanager
+def daemon(folder: Path, takes: float) -> Iterator[None]:
+    """A daemon that lives, and whose orders take so many seconds."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(b"ok\n")
+
+        def do_POST(self) -> None:
+            time.sleep(takes)
+            self._answer(b'{"done": true}')
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        daemon_threads = True
+
+        def get_request(self) -> tuple[object, object]:
+            sock, _ = self.socket.accept()
+            return sock, ("unix", 0)
+
+    with Server(str(folder / control_socket.NAME), Answers) as server:  # type: ignore[arg-type]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_stopped_daemon_is_named_when_the_time_is_over(tmp_path: Path) -> None:
+    with control_socket.listen(tmp_path):
+        remote = Remote(tmp_path, deadline=DEADLINE)
+        large = b"x" * 8 * 1024 * 1024  # more than the socket takes
+        for body in (None, b"{}", large):
+            with pytest.raises(
+                ServiceUnreachable, match=rf"control\.sock: .*did not answer within {DEADLINE:g} s"
+            ) as told:
+                remote.ask("POST", "/api/token/refresh", body)
+            assert told.value.exit_code == 69
+        with pytest.raises(ServiceUnreachable, match="did not answer"):
+            list(remote.warm(["/"]))
+
+
+def test_an_order_may_take_longer_while_the_daemon_lives(tmp_path: Path) -> None:
+    with daemon(tmp_path, 3 * DEADLINE):
+        assert Remote(tmp_path, deadline=DEADLINE).ask("POST", "/api/token/refresh", b"") == {"done": True}
