@@ -122,8 +122,7 @@ class Scene:
         return await asyncio.to_thread(self._ask, target, method, tuple(fields), body)
 
     def _ask(self, target: str, method: str, fields: Pairs, body: bytes | None) -> Got:
-        connection = http.client.HTTPConnection(self.daemon.proxy.removeprefix("http://"), timeout=30)
-        try:
+        with contextlib.closing(self.connection()) as connection:
             connection.putrequest(method, target, skip_accept_encoding=True)
             for name, value in fields:
                 connection.putheader(name, value)
@@ -135,21 +134,36 @@ class Scene:
             for name, value in answer.getheaders():
                 found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
             return Got(answer.status, found, answer.read())
-        finally:
-            connection.close()
+
+    def connection(self) -> http.client.HTTPConnection:
+        """A connection to the proxy listener, for a thread of the test's."""
+        return http.client.HTTPConnection(self.daemon.proxy.removeprefix("http://"), timeout=30)
+
+
+@contextlib.asynccontextmanager
+async def origin(answer: Answering) -> AsyncIterator[ScriptedOrigin]:
+    """An origin that listens."""
+    made = ScriptedOrigin(answer)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+
+
+@contextlib.asynccontextmanager
+async def before(behind: ScriptedOrigin, folder: Path, **sections: Any) -> AsyncIterator[Scene]:
+    """A daemon before it with a static token, whose files are in `folder`; in mode `http` unless `sections` say otherwise."""
+    folder.mkdir(exist_ok=True)
+    sections.setdefault("cache", {"mode": "http"})
+    oauth = {"grant": "static", "static_token": "a-static-token"}
+    async with running(Place(folder, behind.url), provider="custom", oauth=oauth, **sections) as daemon:
+        yield Scene(behind, daemon)
 
 
 @contextlib.asynccontextmanager
 async def scene(folder: Path, answer: Answering, **sections: Any) -> AsyncIterator[Scene]:
-    """A daemon with a static token and, unless `sections` say otherwise, in mode `http`."""
-    origin = ScriptedOrigin(answer)
-    server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
-    origin.port = server.sockets[0].getsockname()[1]
-    sections.setdefault("cache", {"mode": "http"})
-    try:
-        place = Place(folder, origin.url)
-        oauth = {"grant": "static", "static_token": "a-static-token"}
-        async with running(place, provider="custom", oauth=oauth, **sections) as daemon:
-            yield Scene(origin, daemon)
-    finally:
-        server.close()
+    """Both."""
+    async with origin(answer) as behind, before(behind, folder, **sections) as made:
+        yield made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -411,3 +412,19 @@ async def test_what_changes_on_every_call_does_not_change_a_made_tag(tmp_path: P
         assert first.body != again.body
         assert first["ETag"]
         assert first["ETag"] == again["ETag"]
+
+
+# ---- eviction ------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_asked_for_again_and_again_outlives_a_flood(tmp_path: Path) -> None:
+    """Though the flood fills the store several times before use is written down."""
+    cache = {"mode": "http", "memory_size": 0, "max_size": "8MiB", "max_entry_size": "1MiB"}
+    async with scene(tmp_path, lambda _: Says(200, [FRESH, TEXT], os.urandom(128 * 1024)), cache=cache) as it:
+        await it.ask("/favourite")
+        for number in range(180):
+            if number % 3 == 0:
+                assert "hit" in (await it.ask("/favourite")).cache, number
+            await it.ask(f"/{number}")
+        stats = await it.daemon.wired.store.stats()
+        assert stats.evictions > 60

@@ -275,7 +275,7 @@ class DiskStore:
     def _correct(self) -> None:
         self._scribe.give(Correcting())
 
-    def _taken_touches(self) -> list[str]:
-        taken = list(self._touched)
+    def _taken_touches(self, most: int) -> list[str]:
+        taken = list(self._touched)[:most]
         self._touched.difference_update(taken)
         return taken

@@ -26,14 +26,14 @@ _JOURNAL_BYTES = 1 << 20
 
 
 class Committing:
-    """Lives in the scribe's thread. `touches` gives the primary keys that were asked for since it was last called."""
+    """Lives in the scribe's thread. `touches` gives so many of the primary keys that were asked for, each once for any number of times."""
 
     def __init__(
         self,
         premises: Premises,
         database: Database,
         max_bytes: int,
-        touches: Callable[[], list[str]],
+        touches: Callable[[int], list[str]],
         on_evicted: Callable[[int], None],
         on_failure: OnFailure,
         on_stored: Callable[[Sequence[str]], None],
@@ -102,6 +102,8 @@ class Committing:
             return
         try:
             with translated(self._premises.folder):
+                if not rows.has_room(need, count):
+                    self._write_touches()  # or what is used would go before what was stored since it was last written down
                 gone, fits = rows.make_room(need, count)
         except Damaged:
             return  # the transaction will find it too, and mend it
@@ -216,7 +218,7 @@ class Committing:
             self._database.leave()  # a file that is larger than it need be is no loss
 
     def _write_touches(self) -> None:
-        keys = [key_name(key) for key in self._touches()[:_MOST_TOUCHES]]
+        keys = [key_name(key) for key in self._touches(_MOST_TOUCHES)]
         moment = time.time()
         try:
             rows = self._database.rows()

@@ -198,9 +198,9 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         gone = list(self.disk.removed)
         return gone, self.volume() + total <= self._most + spare  # large bodies may have grown meanwhile
 
-    def has_room(self, need: int) -> bool:
-        """Whether `need` bytes more fit."""
-        return self.volume() + need <= self._most
+    def has_room(self, need: int, rows: int = 0) -> bool:
+        """Whether `need` bytes and `rows` rows more fit."""
+        return self.volume() + need + rows * _OVERHEAD <= self._most
 
     def correct_size(self) -> None:
         """Sums up the bodies' sizes anew. Reads every row, so it is for when the sum is likely to be wrong."""

@@ -7,7 +7,7 @@ Names, all behind one prefix with a hash tag:
     events                a stream, one message for each change: n, marks, changed, purge, from
     heard, alive          up to which event instances have listened, and when they were last heard of
     EPOCH:k:KEY           a hash for each primary key; for each variant ID `v:ID` (sealed), `h:ID` (hints), `m:ID` (what scripts need)
-    EPOCH:b:KEY.ID.DIGEST a body
+    EPOCH:b:KEY.ID.DIGEST a body, and `EPOCH:read:…` while someone reads it: then it outlives its entry by READ_SECONDS
     EPOCH:i, EPOCH:ends   all rows as `HINTS NUL KEY.ID`: in the order of their hints, and by when they end
     EPOCH:t:TAG, EPOCH:r:ROUTE, EPOCH:vague   sets of KEY.ID, for purges; vague ones are those whose hints do not tell all
     in:TOKEN              a body under way
@@ -26,6 +26,9 @@ OVERHEAD = 3500
 KEPT_PURGES = 1000
 PRUNED = 4
 """Entries past their end whose traces each storing clears away."""
+
+READ_SECONDS = 300
+"""How long whoever has begun to read a body may take to its end, and to say that it is still at it."""
 
 EVICTED = 32
 """Entries that each storing may evict: those that end soonest."""
@@ -64,6 +67,13 @@ local function forget(E, member, row, hints)
   redis.call('ZREM', E .. 'ends', member)
   for _, set in ipairs(sets_of(E, hints)) do redis.call('SREM', set, row) end
 end
+local function let_go(E, body)
+  if redis.call('EXISTS', E .. 'read:' .. body) == 1 then
+    redis.call('EXPIRE', E .. 'b:' .. body, READ_SECONDS)
+  else
+    redis.call('UNLINK', E .. 'b:' .. body)
+  end
+end
 local function drop(E, key, id)
   local k = E .. 'k:' .. key
   local found = redis.call('HMGET', k, 'm:' .. id, 'h:' .. id)
@@ -74,7 +84,7 @@ local function drop(E, key, id)
   end
   local row = key .. '.' .. id
   forget(E, hints .. '\\0' .. row, row, hints)
-  redis.call('UNLINK', E .. 'b:' .. row .. '.' .. field(m, 5))
+  let_go(E, row .. '.' .. field(m, 5))
   redis.call('HDEL', k, 'm:' .. id, 'h:' .. id, 'v:' .. id)
   redis.call('HINCRBY', meta, 'bytes', -tonumber(field(m, 4)))
   return m
@@ -122,7 +132,13 @@ local function make_room(E, most, but)
   return gone
 end
 """
-for _name, _value in (("MOST_EVENTS", MOST_EVENTS), ("PRUNED", PRUNED), ("EVICTED", EVICTED), ("OVERHEAD", OVERHEAD)):
+for _name, _value in (
+    ("MOST_EVENTS", MOST_EVENTS),
+    ("PRUNED", PRUNED),
+    ("EVICTED", EVICTED),
+    ("OVERHEAD", OVERHEAD),
+    ("READ_SECONDS", READ_SECONDS),
+):
     _SHARED = _SHARED.replace(_name, str(_value))
 
 BEGIN = (
@@ -298,7 +314,7 @@ local members = redis.call('ZRANGE', E .. 'ends', 0, ARGV[2] - 1)
 for _, member in ipairs(members) do
   local hints, row, key, id = of_member(member)
   local m = redis.call('HGET', E .. 'k:' .. key, 'm:' .. id)
-  if m then redis.call('UNLINK', E .. 'b:' .. row .. '.' .. field(m, 5)) end
+  if m then let_go(E, row .. '.' .. field(m, 5)) end
   redis.call('HDEL', E .. 'k:' .. key, 'm:' .. id, 'h:' .. id, 'v:' .. id)
   redis.call('ZREM', E .. 'ends', member)
   for _, set in ipairs(sets_of(E, hints)) do redis.call('UNLINK', set) end

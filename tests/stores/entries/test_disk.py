@@ -366,9 +366,6 @@ async def test_what_is_asked_for_stays(opened: Opened) -> None:
         await put(store, entry(n), os.urandom(20_000))
     await store.select(entry(3).key)
     store.touch(entry(4).key)
-    store._committing._touched_at = -1e9  # the touches are due
-    await store.update(entry("nothing"))  # any job lets the scribe look
-    await store.update(entry("nothing"))
     for n in range(200, 500):
         await put(store, entry(n), os.urandom(20_000))
     assert await found(store, entry(3)) is not None

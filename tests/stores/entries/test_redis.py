@@ -17,8 +17,10 @@ from passoproxy.core.events import EntriesEvicted, StoreFailed, TaskFailed
 from passoproxy.errors import BodyBroken, EntryStoreFailure
 from passoproxy.ports import read_whole
 from passoproxy.stores.entries import redis_listening, redis_scripts
+from passoproxy.stores.entries.names import key_name
 from passoproxy.stores.entries.redis import SKEW_SECONDS, RedisStore, for_a_week
 from passoproxy.stores.entries.redis_link import RedisAway
+from passoproxy.stores.entries.redis_scripts import READ_SECONDS
 from passoproxy.stores.entries.redis_view import Known, View
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import RememberingObserver
@@ -414,6 +416,49 @@ async def test_another_secret_s_entries_are_nothing_and_are_removed(joined: Join
     assert names(redis_server, "*:k:*") == []
     await put(store, entry(), b"ours")
     assert await found(store, entry()) == b"ours"
+
+
+@pytest.mark.parametrize("what", ["replaced", "discarded", "purged", "emptied", "evicted"])
+async def test_a_body_that_was_begun_is_finished_though_its_entry_goes(
+    joined: Joined, redis_server: RedisServer, what: str
+) -> None:
+    store, other, data = joined(), joined(max_bytes=1_000_000), os.urandom(900_000)
+    made = await put(store, entry(), data)
+    body = await store.read(made)
+    assert body is not None
+    begun = await anext(body)
+    match what:
+        case "replaced":
+            await put(other, entry(identifier="new"), b"new")
+        case "discarded":
+            await other.discard(made)
+        case "purged":
+            assert await other.purge(Selector(tag="country/de")) == 1
+        case "emptied":
+            assert await other.purge(Selector()) == 1
+        case _:
+            await put(other, entry(1), os.urandom(900_000))
+    await settled(store)
+    await settled(other)
+    assert await found(store, made) != data
+    assert begun + b"".join([piece async for piece in body]) == data
+    with redis_server.client() as client:
+        (left,) = names(redis_server, f"*:b:{key_name(made.key)}.*.{made.digest[:16]}")
+        assert 0 < client.ttl(left) <= READ_SECONDS  # and then it ends by itself
+
+
+async def test_a_body_that_was_begun_waits_for_a_store_that_is_away_for_a_moment(
+    joined: Joined, redis_server: RedisServer
+) -> None:
+    data = os.urandom(900_000)
+    made = await put(joined(), entry(), data)
+    store = joined(answer_seconds=0.1, pause_seconds=0.2)
+    async with asyncio.timeout(20):
+        while (body := await store.read(made)) is None:  # on a busy machine it is away already
+            await asyncio.sleep(0.05)
+    redis_server.freeze()
+    asyncio.get_running_loop().call_later(0.5, redis_server.thaw)
+    assert await read_whole(body, 1 << 20) == data
 
 
 @pytest.mark.parametrize("size", [1000, 700_000])
