@@ -289,9 +289,9 @@ class Control:
         """Takes the redirect's query, and the cookie that came with it; answers when the new pair is in use."""
         return asdict(await self._logins.complete(query, cookie))
 
-    def release_logins(self) -> None:
-        """Lets everybody go who waits for a login, before an end."""
-        self._logins.release()
+    async def leave_logins(self, within: float) -> None:
+        """Lets everybody go who waits for a login, and those end that are at the provider, within so many seconds."""
+        await self._logins.leave(within)
 
     async def wait_login(self, state: str, timeout: float) -> Data | None:
         """The outcome of a login, None after `timeout` seconds without one. Raises what the login ended in."""

@@ -40,6 +40,9 @@ from passoproxy.tokens.orders import first_of
 STATUS_EVERY = 5.0
 """Seconds between two lines for the service manager."""
 
+CLOSING = 2.0
+"""Seconds of `server.shutdown_grace` that are kept for the rest of the end, when nothing is under way any more."""
+
 SLEEP_PATIENCE = 60.0
 """Seconds that a refresh before the machine's sleep may take, as any other may; the sleep waits for as long as logind lets it."""
 
@@ -292,24 +295,29 @@ class Daemon:
         self._may_reload, wired.control.facts.draining = False, True
         wired.observer(Lifecycle("draining"))
         wired.road.parking.release()
-        wired.control.release_logins()
         systemd.stopping("draining")
         self.bound.forget(self.bound.proxy)
         if self._served is not None:
             self._served.close()
         grace = wired.loaded.settings.server.shutdown_grace
-        draining = wired.connections.drain(grace) if self._parent is None else self._parent.drain(grace)
-        await asyncio.gather(draining, self._fill_tank(wired, grace))
+        within = max(grace - CLOSING, grace / 2)
+        draining = wired.connections.drain(within) if self._parent is None else self._parent.drain(within)
+        await asyncio.gather(
+            draining, self._end_pair(wired, grace, within), wired.control.leave_logins(within + CLOSING / 4)
+        )
 
-    async def _fill_tank(self, wired: Wired, grace: float) -> None:
-        """Renews the pair while connections drain, where the settings want that and it is worth it."""
+    async def _end_pair(self, wired: Wired, grace: float, within: float) -> None:
+        """Lets a refresh under way end, then renews the pair where the settings want that and it is worth it, while connections drain."""
+        deadline = wired.clock.monotonic() + within
+        with contextlib.suppress(PassoproxyError):
+            await wired.keeper.leave(within)
         fleet = wired.fleet
         is_followed = wired.control.is_followed or (
             fleet is not None and await asyncio.to_thread(fleet.store.is_followed)
         )
         if leaves_full(wired.loaded, wired.state_folder, grace, is_followed):
             with contextlib.suppress(PassoproxyError):  # told as an event where it went wrong
-                await wired.keeper.refill(grace)
+                await wired.keeper.refill(deadline - wired.clock.monotonic())
 
     async def _end_tasks(self) -> None:
         """All but the keeper's, which ends by itself when nobody can ask it any more, after the step that it is in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from passoproxy.demo import authorise
+from passoproxy.demo import authorise, decide
 from tests.whole import Running, running, sandboxed
 
 SLOW = 1.0
@@ -63,21 +64,31 @@ class Scene:
         before = await self.refreshes()
         await self.fault("refresh_slow:1")
         refresh = asyncio.ensure_future(self.control.refresh())
-        async with asyncio.timeout(10):
-            while await self.refreshes() == before:
-                await asyncio.sleep(0.01)
+        while await self.refreshes() == before:
+            await asyncio.sleep(0.01)
         assert not refresh.done()
         return refresh
+
+    async def log_in(self) -> dict[str, Any]:
+        """What a person does in a browser; the token's status after it."""
+        back = await decide(self.control.begin_login("cookie").url, "approve")
+        return await self.control.complete_login(back, "cookie")
+
+
+@contextlib.asynccontextmanager
+async def scene_of(it: Running) -> AsyncIterator[Scene]:
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        yield Scene(it, session)
 
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with (
-        aiohttp.ClientSession(trust_env=False) as session,
         sandboxed(tmp_path, slow_seconds=SLOW) as place,
         running(place, authorised=True) as it,
+        scene_of(it) as made,
     ):
-        yield Scene(it, session)
+        yield made
 
 
 async def test_logout_revokes_what_the_refresh_under_way_brings(scene: Scene) -> None:

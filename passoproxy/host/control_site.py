@@ -15,6 +15,9 @@ from passoproxy.host import control_socket
 TRY_EVERY = 1.0
 """Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
 
+LAST_ANSWERS = 0.5
+"""Seconds at the end for answers under way; a daemon's stop has given them their time before."""
+
 LATE_CALLS = 3.0
 """Seconds after another process took the pair in which whoever had called us a moment before may still begin to listen."""
 
@@ -55,7 +58,7 @@ class ControlSite:
 
     async def start(self, app: web.Application) -> None:
         """Serves `app`."""
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
         await self._runner.setup()
         self._server = await self._served(self._socket)
 

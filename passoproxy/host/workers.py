@@ -37,8 +37,11 @@ PAUSE = 0.1
 START_PATIENCE = 60.0
 """Seconds in which every worker has to be ready for the first time."""
 
+ENDING = 2.0
+"""Seconds of the grace that a worker has for its own end, when the answers under way have ended or were cut off."""
+
 KILL_AFTER = 5.0
-"""Seconds beyond the grace after which a worker that does not end is killed."""
+"""Seconds after which a worker that has closed its channel and does not end is killed."""
 
 _PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from {module} import main; sys.exit(main(int(sys.argv[1])))"
 
@@ -114,9 +117,9 @@ class Supervisor:
         """Has all end within `grace` seconds; those that do not are killed."""
         self._ending = True
         for worker in self:
-            worker.channel.tell("drain", grace=grace)
+            worker.channel.tell("drain", grace=max(grace - ENDING, grace / 2))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace + KILL_AFTER):
+            async with asyncio.timeout(grace):
                 await self._all_gone()
         for worker in self:
             _kill(worker)

@@ -22,6 +22,9 @@ from passoproxy.errors import BadRequest, HeadersTooLarge, Overloaded, Refusal, 
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin_problems import problem
 
+LAST_ANSWERS = 0.5
+"""Seconds at the end for answers under way; a daemon's stop has given them their time before."""
+
 
 @dataclass(frozen=True, slots=True)
 class AdminLimits:
@@ -49,7 +52,7 @@ class AdminRunner(web.AppRunner):
             max_line_size=self._limits.header_bytes,
             max_field_size=self._limits.header_bytes,
             auto_decompress=False,
-            shutdown_timeout=5.0,
+            shutdown_timeout=LAST_ANSWERS,
         )
 
     async def _make_server(self) -> web.Server:

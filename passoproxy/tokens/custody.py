@@ -53,6 +53,7 @@ class Custody:
         self._spare: Bearer | None = None
         self._lost = asyncio.Event()
         self._closing = asyncio.Event()
+        self._leaving = False
         self._ended = asyncio.Event()
         self._ended.set()
         self._complaint = ""
@@ -152,6 +153,11 @@ class Custody:
         """Before a stop: renews the pair where it is ours and much of its life is used, within so many seconds; whether it did."""
         return await self._held.refill(within)
 
+    async def leave(self, within: float) -> None:
+        """The process ends within so many seconds: nothing is begun any more, the pair is not taken over. Answers when nothing is under way."""
+        self._leaving = True
+        await self._held.leave(within)
+
     async def hand_over(self) -> dict[str, object]:
         """The pair, which is somebody else's to renew from then on. Holds secrets. CannotCreate where that cannot be recorded."""
         return await self._held.hand_over()
@@ -241,7 +247,7 @@ class Custody:
         try:
             while not self._closing.is_set():
                 await first_of(self._closing.wait(), follower.left(), self._clock.sleep(LOOK_EVERY))
-                if self._closing.is_set() or await self._took_over(follower):
+                if self._closing.is_set() or (not self._leaving and await self._took_over(follower)):
                     return
                 if follower.has_left:
                     await first_of(self._closing.wait(), self._clock.sleep(TRY_EVERY))

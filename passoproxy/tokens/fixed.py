@@ -116,6 +116,9 @@ class FixedKeeper:
         """There is nothing to renew."""
         return False
 
+    async def leave(self, within: float) -> None:
+        """Nothing is under way."""
+
     async def hand_over(self) -> dict[str, object]:
         """The token as a pair without anything to renew it by: nothing is lost by giving it away. Holds a secret."""
         return {"access_token": (await self.bearer()).token, "token_type": "Bearer"}

@@ -187,6 +187,9 @@ class Follower:
         """The owner sees to its own tank."""
         return False
 
+    async def leave(self, within: float) -> None:
+        """Nothing is under way here."""
+
     async def hand_over(self) -> dict[str, object]:
         """Has the owner hand the pair over. Holds secrets, and is passed on without being kept."""
         return dict(await self._order("hand_over"))

@@ -29,6 +29,7 @@ from passoproxy.tokens.refreshing import Refreshing
 from passoproxy.tokens.renewing import Renewing
 from passoproxy.tokens.saving import RETRY_INTERVAL, Blocking, Saving, in_thread
 from passoproxy.tokens.seeding import Seeding
+from passoproxy.tokens.shutdown import Shutdown
 
 CALLER_PATIENCE = 10.0
 """Seconds that a request waits for a bearer that is on its way."""
@@ -68,16 +69,26 @@ class Keeper:
         self._observe = observe
         self._saving = Saving(store, observe, blocking)
         self._holding = Holding(asking.provider, asking.client.client_id, terms, clock, observe)
-        self._refreshing = Refreshing(asking, self._saving, terms, salt, self._holding.steady)
+        self._shutdown = Shutdown(clock)
+        self._refreshing = Refreshing(asking, self._saving, terms, salt, self._holding.steady, self._shutdown)
         self._renewing = Renewing(
-            self._holding, self._saving, self._refreshing, terms, clock, chance, observe, self._tell
+            self._holding, self._saving, self._refreshing, self._shutdown, terms, clock, chance, observe, self._tell
         )
         seeding = Seeding(self._holding, self._renewing, terms, salt, observe, seed)
         self._recovering = Recovering(
             self._holding, self._saving, self._refreshing, self._renewing, terms, seeding, asking.issued_to, observe
         )
         self._obeying = Obeying(
-            asking, self._holding, self._saving, self._refreshing, self._renewing, terms, clock, observe, withdrawn
+            asking,
+            self._holding,
+            self._saving,
+            self._refreshing,
+            self._renewing,
+            self._shutdown,
+            terms,
+            clock,
+            observe,
+            withdrawn,
         )
         self._orders = Orders(clock)
         self.turn = asyncio.Event()
@@ -178,6 +189,14 @@ class Keeper:
         deadline = self._clock.monotonic() + within
         return await self._orders.place(lambda: self._obeying.refill(deadline))
 
+    async def leave(self, within: float) -> None:
+        """The process ends within so many seconds: a token request that was not sent is dropped, one that was sent has so long.
+
+        Answers when what was under way, or ordered before, is done. Nothing is begun by itself any more.
+        """
+        self._shutdown.begin(within)
+        await self._orders.place(_nothing)
+
     async def logout(self) -> LoggedOut:
         """Revokes the pair where the provider can, and erases it. CommandFailure where there is none, PairStoreFailure where it cannot be erased."""
         return await self._orders.place(self._obeying.logout)
@@ -273,6 +292,10 @@ class Keeper:
         """Lets everybody who waits look again."""
         self.turn.set()
         self.turn = asyncio.Event()
+
+
+async def _nothing() -> None:
+    """An order that is done when all before it are."""
 
 
 async def _whole(step: Awaitable[None]) -> None:

@@ -134,9 +134,11 @@ class Logins:
             raise ticket.outcome
         return ticket.outcome
 
-    def release(self) -> None:
-        """Lets everybody go who waits for a login: the process ends, and they would hold it up."""
+    async def leave(self, within: float) -> None:
+        """Lets everybody go who waits for a login; answers when those whose code is at the provider have ended, within so many seconds."""
         self._leaving.set()
+        if under_way := [ticket.work for ticket in self._ended if ticket.work is not None and not ticket.work.done()]:
+            await asyncio.wait(under_way, timeout=within)
 
     async def _exchanged(self, callback: Callback, ticket: _Open) -> TokenSnapshot:
         if callback.error:

@@ -25,10 +25,8 @@ from passoproxy.tokens.holding import Holding
 from passoproxy.tokens.refreshing import Granted, Refreshing
 from passoproxy.tokens.renewing import Renewing
 from passoproxy.tokens.saving import Saving
+from passoproxy.tokens.shutdown import LEAST_TIME, Shutdown
 from passoproxy.tokens.telling import failure_of
-
-LEAST_TIME = 3.0
-"""With fewer seconds left before a stop no refresh is begun: an answer that comes too late is a lost one."""
 
 REVOCATION_TIMEOUT = 10.0
 """Seconds that the provider has to revoke one token."""
@@ -55,6 +53,7 @@ class Obeying:
         saving: Saving,
         refreshing: Refreshing,
         renewing: Renewing,
+        shutdown: Shutdown,
         terms: Terms,
         clock: Clock,
         observe: Observer,
@@ -65,6 +64,7 @@ class Obeying:
         self._saving = saving
         self._refreshing = refreshing
         self._renewing = renewing
+        self._shutdown = shutdown
         self._terms = terms
         self._clock = clock
         self._observe = observe
@@ -140,7 +140,9 @@ class Obeying:
             return False
         if holding.standing.chain not in {Chain.HEALTHY, Chain.RETRYING} or not is_worth_filling(pair, holding.now()):
             return False
-        left = deadline - self._clock.monotonic()
+        if self._shutdown.dropped:
+            return False  # the provider could not be reached just now
+        left = min(deadline - self._clock.monotonic(), self._shutdown.left)
         return left >= LEAST_TIME and isinstance(await self._renewing.attempt(left), Granted)
 
     async def install(self, pair: Pair) -> TokenSnapshot:
@@ -242,7 +244,8 @@ class Obeying:
             )
         failed = None
         for name, token in (("refresh_token", pair.refresh_token), ("access_token", pair.access_token)):
-            failure = await self._asking.revoke(token, name, REVOCATION_TIMEOUT) if token is not None else None
+            patience = min(REVOCATION_TIMEOUT, self._shutdown.left)
+            failure = await self._asking.revoke(token, name, patience) if token is not None else None
             failed = failed or failure
             if isinstance(failure, Unsent | Lost):
                 break  # the provider is away, and would be for the other one too

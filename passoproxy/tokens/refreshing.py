@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 
 from passoproxy.core.oauth.answers import read_answer
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.replies import Dead, Lost
+from passoproxy.core.oauth.replies import Dead, Lost, Unsent
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.transaction import begun, digest, lost, remembered, taken_back
 from passoproxy.errors import AnswerUnusable, PairStoreFailure, PairStoreUnproven
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.tokens.asking import Asking, Failure
 from passoproxy.tokens.saving import Saving
+from passoproxy.tokens.shutdown import LEAST_TIME, STOPPING, Shutdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,16 @@ class Refreshing:
     """Carries out attempts. `steady` turns epoch seconds of the wall clock into the keeper's own time, which does not step."""
 
     def __init__(
-        self, asking: Asking, saving: Saving, terms: Terms, salt: Callable[[], str], steady: Callable[[float], float]
+        self,
+        asking: Asking,
+        saving: Saving,
+        terms: Terms,
+        salt: Callable[[], str],
+        steady: Callable[[float], float],
+        shutdown: Shutdown,
     ) -> None:
         self._asking = asking
+        self._shutdown = shutdown
         self._saving = saving
         self._terms = terms
         self._salt = salt
@@ -67,16 +75,21 @@ class Refreshing:
         intent = begun(record.intent, token, pair.generation, now)
         sent = replace(record, intent=intent)
         faults: list[Exception] = []
+        is_sent = False
 
         async def about_to_send() -> bool:
+            nonlocal is_sent
             try:
                 await self._saving.mark(sent)
             except Exception as fault:
                 if not _is_borne(fault, insist):
                     faults.append(fault)
                     return False
-            return self._saving.may_present()
+            is_sent = self._saving.may_present()
+            return is_sent
 
+        if self._shutdown.left < LEAST_TIME:
+            return Attempt(Unsent(STOPPING), record)
         if not await self._saving.retry() and not insist:
             # an answer to this one would be written over that of the newest pair, which is all that is on the disk of it
             return Attempt(Unrecorded(self._saving.fault), record)
@@ -85,7 +98,7 @@ class Refreshing:
         except PairStoreFailure as fault:
             if not _is_borne(fault, insist):
                 return Attempt(Unrecorded(str(fault)), record)
-        asked = await self._asking.refresh(token, timeout, about_to_send)
+        asked = await self._shutdown.bounded(self._asking.refresh(token, timeout, about_to_send), lambda: is_sent)
         match faults:
             case [PairStoreFailure() as unwritten]:
                 return Attempt(Unrecorded(str(unwritten)), record)
@@ -106,7 +119,8 @@ class Refreshing:
 
     async def obtain(self, pair: Pair | None, record: ChainRecord, timeout: float) -> Attempt:
         """Asks for a client's own token: nothing is spent by it, so nothing is recorded before."""
-        return await self._read(await self._asking.client_credentials(timeout), pair, record)
+        asked = await self._shutdown.bounded(self._asking.client_credentials(timeout), lambda: False)
+        return await self._read(asked, pair, record)
 
     async def settle(self, answer: RawAnswer, pair: Pair | None, record: ChainRecord) -> Attempt:
         """The answer of a login: kept, then read."""

@@ -21,6 +21,7 @@ from passoproxy.tokens.asking import Failure
 from passoproxy.tokens.holding import Holding
 from passoproxy.tokens.refreshing import Granted, Outcome, Refreshing, Unrecorded
 from passoproxy.tokens.saving import RETRY_INTERVAL, Saving
+from passoproxy.tokens.shutdown import Shutdown
 
 SPACING = 1.0
 """Never more than one attempt within this many seconds."""
@@ -40,6 +41,7 @@ class Renewing:
         holding: Holding,
         saving: Saving,
         refreshing: Refreshing,
+        shutdown: Shutdown,
         terms: Terms,
         clock: Clock,
         chance: Callable[[], float],
@@ -49,6 +51,7 @@ class Renewing:
         self._holding = holding
         self._saving = saving
         self._refreshing = refreshing
+        self._shutdown = shutdown
         self._terms = terms
         self._clock = clock
         self._chance = chance
@@ -61,8 +64,8 @@ class Renewing:
     # ---- when ----------------------------------------------------------------------------------------------------------
 
     def due_in(self) -> float | None:
-        """Seconds until the next attempt, 0 when it is due, None where there is none."""
-        if self._holding.next_at is None:
+        """Seconds until the next attempt, 0 when it is due, None where there is none: none is begun before a stop but by order."""
+        if self._holding.next_at is None or self._shutdown.begun:
             return None
         return max(0.0, self._holding.next_at - self._holding.now(), self._spacing())
 
@@ -143,7 +146,9 @@ class Renewing:
         if pair is None or not self._terms.needs_person:
             attempt = await self._refreshing.obtain(pair, holding.record, timeout)
         else:
-            insist = within is None and (is_last_stand(pair, now) or holding.current() is None)
+            insist = (
+                within is None and not self._shutdown.begun and (is_last_stand(pair, now) or holding.current() is None)
+            )
             attempt = await self._refreshing.renew(pair, holding.record, now, timeout, insist)
         holding.record = attempt.record
         return attempt.outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 import time
 import urllib.parse
 from pathlib import Path
@@ -139,3 +140,31 @@ def test_two_daemons_of_which_somebody_removed_the_lock_are_one_again_before_a_t
     assert again(stand) == []
     assert other.stop_daemon() == 0
     assert until(lambda: role(stand) == "owner", 10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_whole_end_stays_within_the_grace(stand: Stand, workers: int) -> None:
+    """With a refresh on its way that is not answered, a client whose answer does not come, and a command that waits."""
+    grace = 6.0
+    server = {"listen": f"127.0.0.1:{stand.port}", "workers": workers, "shutdown_grace": f"{grace}s"}
+    stand.configure(server=server, oauth={**stand.settings["oauth"], "lost_answer_replay": "never"})
+    stand.start_sandbox("--lifetime", "1h")
+    stand.start_daemon()
+    stand.login()
+    stand.fault("refresh_slow", "origin_slow")
+    command = stand.start("token", "refresh", "--config", str(stand.config))
+    client = threading.Thread(target=stand.get, args=(TARGET,))
+    client.start()
+    assert until(lambda: len([each for each in stand.journal()["requests"] if each["fault"]]) == 2, 20)
+    assert stand.daemon is not None
+    began = time.monotonic()
+    assert stand.stop_daemon() == 0
+    took = time.monotonic() - began
+    print(f"ended {took:.1f} s after SIGTERM, with {grace:g} s of grace")
+    assert took < grace + 5, stand.daemon.said  # a busy machine
+    assert command.process.wait(20) == 69, command.said
+    assert "shutting down" in command.said
+    client.join(20)
+    stand.fault()
+    stand.start_daemon()
+    assert (token(stand)["access"], token(stand)["chain"]) == ("valid", "unknown")

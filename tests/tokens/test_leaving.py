@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from passoproxy.core.oauth.terms import Terms
-from passoproxy.errors import TokenUnavailable
-from passoproxy.ports import TokenReply
+from passoproxy.errors import PersonNeeded, ServiceUnreachable, TokenUnavailable
+from passoproxy.ports import TokenReply, TokenRequest
 from tests.tokens.life import Life
 
 
@@ -111,3 +111,104 @@ async def test_who_has_left_refuses(life):
     await life.stop()
     with pytest.raises(TokenUnavailable):
         await keeper.refill(20.0)
+
+
+# ---- a refresh that is under way -------------------------------------------------------------------------------------
+
+
+class Hanging:
+    """A provider that does not answer. `stands`: the connection comes about, and the request is sent."""
+
+    def __init__(self, life: Life, stands: bool) -> None:
+        self.life, self.stands, self.asked, self.sent = life, stands, 0, 0
+
+    async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
+        self.asked += 1
+        if self.stands:
+            assert await request.about_to_send()
+            self.sent += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def hanging(life: Life, stands: bool) -> Hanging:
+    """A keeper in the midst of a refresh."""
+    await life.started_with_pair()
+    provider = Hanging(life, stands)
+    life.rotating.post = provider.post  # type: ignore[method-assign]
+    await life.clock.advance(1441)
+    assert provider.asked == 1
+    return provider
+
+
+async def test_a_refresh_that_was_not_sent_is_dropped_at_once(life):
+    provider = await hanging(life, stands=False)
+    leaving = asyncio.create_task(life.keeper.leave(20))
+    await life.clock.advance(0)
+    await leaving
+    assert await life.keeper.refill(20) is False  # the provider could not be reached just now
+    await life.clock.advance(15)
+    assert provider.asked == 1  # and none is begun by the timer
+    await life.stop()
+    del life.rotating.post
+    keeper = await life.start()
+    assert keeper.snapshot().chain == "healthy"
+    assert life.store.record.intent is None
+
+
+async def test_a_refresh_that_was_sent_has_the_time_that_is_left_and_then_its_fate_is_unknown(life):
+    life.having(lost_answer_replay="never")
+    provider = await hanging(life, stands=True)
+    leaving = asyncio.create_task(life.keeper.leave(20))
+    late = asyncio.create_task(life.keeper.refresh())
+    await life.clock.advance(19)
+    assert not leaving.done()
+    await life.clock.advance(1)
+    await leaving
+    with pytest.raises(PersonNeeded):  # nothing more is presented
+        await late
+    await life.stop()
+    assert provider.sent == 1
+    del life.rotating.post
+    keeper = await life.start()
+    assert (keeper.snapshot().chain, keeper.current().token) == ("unknown", "access-1")
+    assert life.store.record.intent.presented == 1
+
+
+async def test_an_answer_that_comes_within_the_time_is_kept(life):
+    await life.started_with_pair()
+    answer, real = asyncio.Event(), life.rotating.post
+
+    async def slowly(request, timeout) -> TokenReply:
+        reply = await real(request, timeout)
+        await answer.wait()
+        return reply
+
+    life.rotating.post = slowly
+    await life.clock.advance(1441)
+    leaving = asyncio.create_task(life.keeper.leave(20))
+    await life.clock.advance(15)
+    answer.set()
+    await leaving
+    await life.stop()
+    assert life.store.generations[2].access_token == "access-2"
+
+
+async def test_with_little_time_left_nothing_is_presented_by_order(life):
+    keeper = await life.started_with_pair()
+    await keeper.leave(2.9)
+    with pytest.raises(ServiceUnreachable, match="shutting down"):
+        await keeper.refresh()
+    assert life.rotating.bodies == []
+
+
+async def test_client_credentials_are_dropped_for_nothing_is_spent_by_them():
+    life = Life(terms=Terms(grant="client_credentials"))
+    await life.start()
+    await life.clock.advance(1)
+    provider = Hanging(life, stands=True)
+    life.rotating.post = provider.post  # type: ignore[method-assign]
+    await life.clock.advance(1441)
+    assert provider.sent == 1
+    await life.keeper.leave(20)
+    await life.stop()

@@ -225,7 +225,7 @@ async def test_an_end_of_the_process_is_not_held_up_by_whoever_waits():
         ticket = scene.logins.begin()
         waiting = asyncio.create_task(scene.logins.wait(ticket.state, 25))
         await settle()
-        scene.logins.release()
+        await scene.logins.leave(5)
         with pytest.raises(ServiceUnreachable, match="being stopped"):
             await waiting
 
