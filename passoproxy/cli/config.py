@@ -58,20 +58,26 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
+    from passoproxy.config.environment import SYSTEM_CONFIGURATION
     from passoproxy.config.example import commented
 
     target = config or path
+    # A service reads what is below /etc as a user of its own; elsewhere a secret may be written into the file.
+    is_for_a_service = SYSTEM_CONFIGURATION.parents[1] in target.absolute().parents
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
         with open(os.open(target, flags, 0o600), "w", encoding="utf-8") as file:
             file.write(commented())
+            if is_for_a_service:
+                os.fchmod(file.fileno(), 0o644)
     except FileExistsError as error:
         raise CommandFailure(
             f"{target}: is there already and was left as it is; name another path, or use --force"
         ) from error
     except OSError as error:
         raise CannotCreate(f"{target}: cannot be written ({error.strerror}); name another path") from error
-    say(f"{target} written; set oauth.client_id and the secret in it, then: passoproxy config check --config {target}")
+    secret = "the secret in a file beside it" if is_for_a_service else "the secret in it"
+    say(f"{target} written; set oauth.client_id and {secret}, then: passoproxy config check --config {target}")
 
 
 @commands.command("schema")

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from passoproxy.config import document
 from passoproxy.config.keys import Key, dotted, find, remedy_for_unknown
-from passoproxy.config.layers import Layer
+from passoproxy.config.layers import Layer, secret_pairs
 from passoproxy.errors import Fault
 
 PREFIX = "PASSOPROXY__"
 
-CREDENTIALS = {
-    "client_secret": ("oauth", "client_secret_file"),
-    "state_key": ("state", "key_file"),
-    "admin_token": ("admin", "token_file"),
-}
-"""Names in $CREDENTIALS_DIRECTORY, and the key that each stands for."""
+SYSTEM_CONFIGURATION = Path("/etc/passoproxy/config.yaml")
+"""The configuration of a service."""
+
+
+@cache
+def credential_names() -> Mapping[str, tuple[str, ...]]:
+    """Names in $CREDENTIALS_DIRECTORY, and the `_file` key that each stands for: the key's name, with as much before it as makes it the
+    only one (`client_secret`, `state_key`, `tls_key`), up to the whole (`oauth_client_secret`)."""
+    paths = [*secret_pairs(), ("oauth", "seed"), ("server", "tls", "key")]
+    named = [("_".join(path[at:]), (*path[:-1], f"{path[-1]}_file")) for path in paths for at in range(len(path))]
+    counts = Counter(name for name, _ in named)
+    return {name: key for name, key in named if counts[name] == 1}
 
 
 def variables(environ: Mapping[str, str]) -> tuple[Layer, list[Fault]]:
@@ -81,8 +89,8 @@ def credentials(environ: Mapping[str, str]) -> Layer:
     """The layer of systemd credentials that are named like a key."""
     layer = Layer()
     folder = environ.get("CREDENTIALS_DIRECTORY", "")
-    for name, path in CREDENTIALS.items():
-        if folder and (Path(folder) / name).is_file():
+    for name, path in credential_names().items():
+        if folder and not layer.holds(path) and (Path(folder) / name).is_file():
             layer.put(path, str(Path(folder) / name), f"credential {name}")
     return layer
 
@@ -99,7 +107,7 @@ def configuration_files(environ: Mapping[str, str], cwd: Path) -> list[Path]:
     return [
         cwd / "config.yaml",
         *([base / "passoproxy" / "config.yaml"] if base else []),
-        Path("/etc/passoproxy/config.yaml"),
+        SYSTEM_CONFIGURATION,
     ]
 
 

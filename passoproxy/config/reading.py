@@ -22,7 +22,7 @@ from passoproxy.config.keys import dotted, find, nearest, parsed
 from passoproxy.config.layers import Layer
 from passoproxy.config.presets import PRESETS
 from passoproxy.config.secrets import FileSecret, FixedSecret, Secret, secret
-from passoproxy.config.settings import DEFAULT_CLIENT_SECRET_FILE, Settings
+from passoproxy.config.settings import Settings
 from passoproxy.config.showing import sources_of
 from passoproxy.errors import ConfigurationError, Fault
 
@@ -159,10 +159,10 @@ def _layered(file: Layer, base: Path, environ: Mapping[str, str], cwd: Path) -> 
     home = environment.home(environ)
     layers.settle_paths(file, base, home)
     layers.settle_paths(variables, cwd, home)
-    default_secret = ("oauth", "client_secret_file")
-    # the default written out is still the default, which a credential replaces
-    if given.holds(default_secret) and file.get(default_secret) == str(DEFAULT_CLIENT_SECRET_FILE):
-        file.drop(default_secret)
+    for path in environment.credential_names().values():
+        # the file that a credential was made of, which only root can read, or the default written out
+        if given.holds(path) and isinstance(named := file.get(path), str) and not os.access(named, os.R_OK):
+            file.drop(path)
     merged = _preset(variables.get(("provider",)) or file.get(("provider",)) or "passolution")
     for layer in (given, file, variables):
         for twice in layers.settle_siblings(layer, merged):

@@ -121,7 +121,7 @@ def read_secret(path: Path, key: str = "", environ: Mapping[str, str] | None = N
             path,
             key,
             "cannot be read: permission denied",
-            "make it readable for the user that runs passoproxy (owner, mode 0600)",
+            "make it readable for the user that runs passoproxy (owner, mode 0600), or hand it on with LoadCredential= in its unit",
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a valid path"

@@ -1,6 +1,6 @@
-"""What a service manager of the systemd kind is told and gives: readiness, status, watchdog, sockets, credentials. No dependency.
+"""What a service manager of the systemd kind is told and gives: readiness, status, watchdog, sockets. No dependency.
 
-Sockets and credentials are what the environment says (sd_listen_fds(3), systemd.exec(5)); when to tell what is daemon's to decide.
+Sockets are what the environment says (sd_listen_fds(3)); when to tell what is daemon's to decide.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import Mapping, MutableMapping
-from pathlib import Path
 
 _FIRST_FD = 3
 
@@ -81,9 +80,3 @@ def listen_fds(environ: MutableMapping[str, str] | None = None) -> dict[str, lis
         os.set_inheritable(_FIRST_FD + index, False)
         found.setdefault(name, []).append(_FIRST_FD + index)
     return found
-
-
-def credentials_directory(environ: Mapping[str, str] | None = None) -> Path | None:
-    """The folder of the service's credentials; None outside of one."""
-    folder = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY", "")
-    return Path(folder) if folder.startswith("/") else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,19 @@ def test_init(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert run("config", "init", "--config", str(tmp_path / "third.yaml")).code == 0
     assert (tmp_path / "other.yaml").exists()
     assert (tmp_path / "third.yaml").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes below /etc")
+def test_init_below_etc_is_for_a_service_which_reads_it_as_another_user(run: Run) -> None:
+    before = os.umask(0o077)
+    try:
+        with tempfile.TemporaryDirectory(prefix="passoproxy-test-", dir="/etc") as folder:
+            made = Path(folder) / "config.yaml"
+            said = run("config", "init", str(made))
+            assert stat.S_IMODE(made.stat().st_mode) == 0o644
+            assert "the secret in a file beside it" in said.out
+    finally:
+        os.umask(before)
 
 
 def test_init_where_nothing_can_be_written(run: Run) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from passoproxy.config import environment
+from passoproxy.config import environment, layers
 from tests.config.writing import LEAST, Folder
 
 
@@ -87,6 +90,53 @@ def test_credentials_are_found_by_name(tmp_path: Path) -> None:
     layer = environment.credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert layer.values == {"state": {"key_file": str(tmp_path / "state_key")}}
     assert environment.credentials({}).values == {}
+
+
+CONTENT = {
+    "key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "keys": "shop:word",
+    "proxy": "http://proxy.internal:3128",
+    "webhook": "https://hook.example/x",
+}
+"""What a secret looks like, by the last word of its name."""
+
+
+def test_every_secret_has_a_credential_of_its_name() -> None:
+    names = environment.credential_names()
+    for path in layers.secret_pairs():
+        assert names["_".join(path)] == (*path[:-1], f"{path[-1]}_file")
+    assert {"client_secret", "client_keys", "webhook", "tls_key", "seed"} < names.keys()
+    assert "key" not in names  # there are two
+
+
+@pytest.mark.parametrize("name", environment.credential_names())
+def test_each_is_found_by_itself_also_where_a_file_is_named_that_cannot_be_read(folder: Folder, name: str) -> None:
+    credentials = folder.path / "credentials"
+    credentials.mkdir()
+    (credentials / name).write_text(CONTENT.get(name.rpartition("_")[2], "a-secret"))
+    (credentials / name).chmod(0o440)
+    key = environment.credential_names()[name]
+    more: dict[str, dict[str, Any]] = {
+        "oauth": {"client_id": "a", "client_secret": "b"},
+        "server": {"tls": {"cert_file": "cert.pem"}},
+    }
+    if "client_secret" in name:
+        del more["oauth"]["client_secret"]
+    if "static_token" in name:
+        more["oauth"]["grant"] = "static"
+    if "previous" in name:
+        more["state"] = {"key": CONTENT["key"]}
+    if "tls" not in name:
+        del more["server"]
+    folder.write("cert.pem", "")
+    for file in (None, "/etc/passoproxy/nowhere"):
+        text = copy.deepcopy(more)
+        section: dict[str, Any] = text
+        for part in key[:-1]:
+            section = section.setdefault(part, {})
+        section |= {key[-1]: file} if file else {}
+        loaded = folder.load(yaml.safe_dump(text), {"CREDENTIALS_DIRECTORY": str(credentials)})
+        assert loaded.sources[".".join(key)] == f"credential {name}"
 
 
 def test_where_a_configuration_is_looked_for() -> None:

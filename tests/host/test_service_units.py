@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
-from passoproxy.config.environment import CREDENTIALS
+from passoproxy.config.environment import SYSTEM_CONFIGURATION, UNIT_STATE, credential_names
 from passoproxy.config.settings import Settings
-from passoproxy.config.units import duration
+from passoproxy.config.units import duration, size
 from tests.conftest import program
 
 FOLDER = Path(__file__).parents[2] / "systemd"
@@ -35,15 +36,41 @@ def test_systemd_finds_no_fault() -> None:
     assert (done.returncode, [line for line in done.stderr.splitlines() if "passoproxy" in line]) == (0, [])
 
 
+MOST_EXPOSED = 1.2
+"""By systemd's own scale, from 0 to 10; 1.1 would take PrivateUsers, under which server.unix_peers knows nobody."""
+
+
+def test_the_service_is_exposed_no_more_than_it_must_be() -> None:
+    command = [
+        program("systemd-analyze"),
+        "security",
+        "--offline=true",
+        "--no-pager",
+        str(FOLDER / "passoproxy.service"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    told = re.search(r"exposure level for passoproxy\.service: ([0-9.]+)", done.stdout)
+    assert told is not None, done
+    assert float(told[1]) <= MOST_EXPOSED, done.stdout
+
+
 def test_the_service_tells_and_is_told() -> None:
     service = entries("passoproxy.service")["Service"]
     assert service["Type"] == ["notify"]
     assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert service["WatchdogSec"]
     assert service["Restart"] == ["on-failure"]
-    # usage and configuration are not mended by trying again
-    assert set(service["RestartPreventExitStatus"][0].split()) == {"2", "78"}
+    # usage, configuration and a missing program are not mended by trying again
+    assert set(service["RestartPreventExitStatus"][0].split()) == {"2", "78", "127"}
     assert duration(service["TimeoutStopSec"][0]) > Settings().server.shutdown_grace + 15
+
+
+def test_nothing_ends_the_service_for_good_and_it_comes_back_more_and_more_slowly() -> None:
+    units = entries("passoproxy.service")
+    assert units["Unit"]["StartLimitIntervalSec"] == ["0"]
+    first, last = (duration(units["Service"][key][0]) for key in ("RestartSec", "RestartMaxDelaySec"))
+    assert 0 < first < last <= 60
+    assert int(units["Service"]["RestartSteps"][0]) > 1
 
 
 def test_the_service_has_folders_and_secret_of_its_own() -> None:
@@ -52,12 +79,35 @@ def test_the_service_has_folders_and_secret_of_its_own() -> None:
     for kind in ("State", "Cache"):
         assert service[f"{kind}Directory"] == ["passoproxy"]
         assert service[f"{kind}DirectoryMode"] == ["0700"]
+    assert Path("/var/lib") / service["StateDirectory"][0] == UNIT_STATE
     name, _, path = service["LoadCredential"][0].partition(":")
-    assert name in CREDENTIALS
-    assert Path(path) == Settings().oauth.client_secret_file
+    assert (name, Path(path)) == ("client_secret", Settings().oauth.client_secret_file)
     assert service["NoNewPrivileges"] == ["yes"]
     assert service["ProtectSystem"] == ["strict"]
     assert service["CapabilityBoundingSet"] == [""]
+    assert service["MemoryDenyWriteExecute"] == ["yes"]
+    assert service["ProcSubset"] == ["pid"]
+    assert "PrivateUsers" not in service
+    assert size(f"{service['MemoryMax'][0]}iB") > 4 * Settings().cache.memory_size
+
+
+def test_every_secret_has_its_line_that_hands_it_on() -> None:
+    lines = re.findall(
+        r"^#?LoadCredential=(\w+):/etc/passoproxy/(\w+)$", (FOLDER / "passoproxy.service").read_text(), re.M
+    )
+    assert all(name == file for name, file in lines)
+    names = credential_names()
+    assert {names[name] for name, _ in lines} == set(names.values())
+    assert len(lines) == len(set(names.values()))
+
+
+def test_the_service_runs_what_its_first_lines_install() -> None:
+    text = (FOLDER / "passoproxy.service").read_text()
+    command = entries("passoproxy.service")["Service"]["ExecStart"][0]
+    assert command == f"/usr/bin/env passoproxy serve --config {SYSTEM_CONFIGURATION}"
+    for line in (f"passoproxy config init {SYSTEM_CONFIGURATION}", f"passoproxy login --config {SYSTEM_CONFIGURATION}"):
+        assert f"{line}\n" in text
+    assert "ln -s /opt/passoproxy/bin/passoproxy /usr/local/bin/" in text
 
 
 def test_the_socket_opens_the_default_listeners_under_one_name() -> None:

@@ -114,18 +114,11 @@ def test_sockets_for_another_process_are_left(environ: dict[str, str]) -> None:
     assert environ == {}
 
 
-def test_credentials() -> None:
-    assert systemd.credentials_directory({"CREDENTIALS_DIRECTORY": "/run/credentials/x"}) == Path("/run/credentials/x")
-    assert systemd.credentials_directory({"CREDENTIALS_DIRECTORY": "x"}) is None
-    assert systemd.credentials_directory({}) is None
-
-
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CREDENTIALS_DIRECTORY"):
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LISTEN_PID", "1")
     assert not systemd.ready()
     assert systemd.watchdog_interval() is None
-    assert systemd.credentials_directory() is None
     assert systemd.listen_fds() == {}
     assert "LISTEN_PID" not in os.environ
