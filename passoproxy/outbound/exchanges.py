@@ -20,8 +20,8 @@ class Limits:
     """Bytes of an answer that may wait for their reader before reading pauses."""
     interim_heads: int = 32
     settling: float = 0.01
-    """Rest before a connection is used again, while another can be opened instead: an answer sent twice arrives within it, and ends the
-    connection instead of going to the next request."""
+    """Rest before a connection is used again, for which another is opened or, at the pool's limit, waited: an answer sent twice arrives
+    within it, and ends the connection instead of going to the next request."""
     distrust: float = 60.0
     """For so long after anything arrived outside an answer no connection carries a second request: one that arrives later still, after the
     next request was sent, could not be told from its answer."""

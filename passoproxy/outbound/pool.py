@@ -32,6 +32,7 @@ class Pool:
         self._open: set[Connection] = set()
         self._places = 0
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._resting: asyncio.TimerHandle | None = None
         self._closed = False
         self._distrusts_until = -math.inf
 
@@ -71,22 +72,23 @@ class Pool:
         return await self._wait(fresh)
 
     def _kept(self) -> Connection | None:
-        """A connection that may be used again, if there is one that need not rest any longer."""
-        while self._idle:
-            connection = self._idle[0]
-            if connection.rested < self._limits.settling and self._places < self._max:
-                return None
-            self._idle.popleft()
+        """The connection that was idle for longest, if it need not rest any longer."""
+        while self._is_rested():
+            connection = self._idle.popleft()
             if connection.usable:
                 return connection
             connection.close()
         return None
+
+    def _is_rested(self) -> bool:
+        return bool(self._idle) and self._idle[0].rested >= self._limits.settling
 
     async def _wait(self, fresh: bool) -> Connection:
         if self._closed:
             raise self._stopping()
         turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        self._hand_out()
         try:
             async with asyncio.timeout(self._dialer.timeout):
                 connection = await turn
@@ -158,14 +160,10 @@ class Pool:
         if asyncio.get_running_loop().time() < self._distrusts_until and connection.served:
             connection.close()
             return
-        while self._waiting and not self._closed:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(connection)
-                return
         self._idle.append(connection)
         if self._closed:
             connection.close()
+        self._hand_out()
 
     def gone(self, connection: Connection) -> None:
         if connection in self._idle:
@@ -179,11 +177,28 @@ class Pool:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while self._waiting and self._places < self._max and not self._closed:
-            turn = self._waiting.popleft()
-            if not turn.done():
+        """Gives those who wait what there is: a connection that has rested, or a place for a new one."""
+        while self._waiting and not self._closed:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+            elif self._is_rested():
+                connection = self._idle.popleft()
+                if connection.usable:
+                    self._waiting.popleft().set_result(connection)
+                else:
+                    connection.close()  # which hands its place out
+            elif self._places < self._max:
                 self._places += 1
-                turn.set_result(None)
+                self._waiting.popleft().set_result(None)
+            else:
+                break
+        if self._waiting and self._idle and self._resting is None and not self._closed:
+            rest = self._limits.settling - self._idle[0].rested
+            self._resting = asyncio.get_running_loop().call_later(rest, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        self._hand_out()
 
     async def close(self) -> None:
         """Ends every connection; exchanges under way break, those who wait are told."""

@@ -24,7 +24,7 @@ from passoproxy.outbound.exchanges import Limits
 from passoproxy.outbound.pool import Pool
 from passoproxy.ports import read_whole
 from tests.fakes import request
-from tests.outbound.wire import AMPLE, SHORT, Caller, Line, answering, caller_of, closing, origin_that, until
+from tests.outbound.wire import AMPLE, AT_ONCE, SHORT, Caller, Line, answering, caller_of, closing, origin_that, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 RESTED = 0.01
@@ -51,8 +51,28 @@ async def test_a_connection_rests_before_it_is_used_again_while_another_can_be_o
         await asked(caller)
         await asked(caller)
         assert there.accepted == 2
-        await asked(caller)
-        assert there.accepted == 2, "there is no third, so the one that rested longest is used"
+        third = asyncio.ensure_future(asked(caller))
+        await asyncio.sleep(SHORT)
+        assert not third.done(), "there is no third, so the first one to have rested is waited for"
+        caller.pool.reconfigure(caller.pool._dialer, max_connections=2, limits=AT_ONCE)
+        await third
+        assert there.accepted == 2
+
+
+async def test_an_answer_sent_twice_goes_to_nobody_at_the_limit_either() -> None:
+    async def play(line: Line) -> None:
+        await line.request()
+        for _ in range(2):
+            await line.say(OK if line.number == 0 else OK.replace(b"ok", b"no"))
+            await asyncio.sleep(0.01)
+        await line.end()
+
+    async with (
+        origin_that(play) as there,
+        caller_of(there.port, limits=Limits(settling=AMPLE), max_connections=1) as caller,
+    ):
+        assert [await asked(caller), await asked(caller)] == [b"ok", b"no"]
+        assert there.accepted == 2
 
 
 @pytest.mark.parametrize("unasked", [b"x", OK, b"\r\n"])
