@@ -356,17 +356,37 @@ class Control:
         path = url.partition("://")[2].partition("#")[0][len(netloc) :]
         return path if path.startswith("/") else f"/{path}"
 
+    async def exceeds(self, selector: Selector, limit: int) -> bool:
+        """Whether more than `limit` entries are meant."""
+        if (await self._store.stats()).entries <= limit:
+            return False
+        count = 0
+        async with aclosing(self._stored(selector)) as stored:
+            async for _ in stored:
+                count += 1
+                if count > limit:
+                    return True
+        return False
+
     async def entries(self, selector: Selector, limit: int) -> AsyncIterator[Data]:
         """What is stored, at most `limit` of it, in no order."""
         count = 0
-        # every store's listing is a generator; left half read it would hold its cursor until it is collected
-        async with aclosing(cast(AsyncGenerator[Entry, None], self._store.entries(selector))) as listed:
-            async for entry in listed:
+        async with aclosing(self._stored(selector)) as stored:
+            async for entry in stored:
                 if count == limit:
                     return
                 count += 1
                 yield self._shown(entry)
-                if count % SLICE == 0:  # a store gives many at once
+
+    async def _stored(self, selector: Selector) -> AsyncGenerator[Entry, None]:
+        """What is stored, with a turn for others in between: a store gives many at once."""
+        count = 0
+        # every store's listing is a generator; left half read it would hold its cursor until it is collected
+        async with aclosing(cast(AsyncGenerator[Entry, None], self._store.entries(selector))) as listed:
+            async for entry in listed:
+                yield entry
+                count += 1
+                if count % SLICE == 0:
                     await asyncio.sleep(0)
 
     async def show(self, url: str, method: str, data: bytes | None) -> Data | None:
@@ -416,13 +436,10 @@ class Control:
 
     async def _count(self, meant: Sequence[Selector]) -> int:
         """How many entries that is; a target comes first, and what has it is not counted again."""
-        seen = count = 0
+        count = 0
         for each in meant:
-            async for entry in self._store.entries(each):
-                seen += 1
+            async for entry in self._stored(each):
                 count += each is meant[0] or entry.target != meant[0].target
-                if seen % SLICE == 0:
-                    await asyncio.sleep(0)
         return count
 
     async def explain(self, described: object) -> Data:

@@ -410,6 +410,14 @@ async def test_a_listing_ends_at_its_limit_and_lets_the_store_go(stand: Stand) -
     assert len([entry async for entry in stand.control.entries(Selector(), 9)]) == 3
 
 
+async def test_whether_a_listing_would_be_cut_short(stand: Stand) -> None:
+    for name in "abc":
+        stand.entry(f"/{name}", tags=("t",) if name != "c" else ())
+    assert [await stand.control.exceeds(Selector(), limit) for limit in (2, 3)] == [True, False]
+    assert [await stand.control.exceeds(Selector(tag="t"), limit) for limit in (1, 2)] == [True, False]
+    assert stand.store.ended
+
+
 async def test_the_youngest_variant_is_shown(stand: Stand) -> None:
     stand.entry("/a", fields=fields_of([("Age", "1")]))
     stand.entry("/a", fields=fields_of([("Content-Type", "text/plain"), ("X", "1")]))

@@ -125,6 +125,8 @@ def problems(observer: Observer) -> Middleware:
         except TimeoutError:
             told = RequestTimeout("the body of the request did not arrive in time")
         except Exception as fault:  # a fault of ours must neither end the listener nor show its insides
+            if isinstance(fault, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                raise  # the client left while its answer was written
             observer(TaskFailed("the admin listener", f"{type(fault).__name__} at {request.method} {_route(request)}"))
             told = InternalError("see the log of passoproxy")
         code, status = status_of(told)

@@ -1,15 +1,15 @@
 """The calls about the cache that may be long: lists of a hundred thousand entries, and filling it, told while it goes on.
 
-What is short is in `admin_api`. No answer is put together in one go: the loop has its other work to do meanwhile.
+What is short is in `admin_api`. No answer is put together in one go: the loop has its other work to do meanwhile, and a client that does not
+take a list holds no more of it than a block.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from aiohttp import web
@@ -37,23 +37,26 @@ class CacheApi:
         self._daemon = daemon
 
     async def entries(self, request: web.Request) -> web.StreamResponse:
-        """A list of entries; `X-Passoproxy-More: true` where `limit` cut it short."""
+        """A list of entries, read from the store as it is taken; `X-Passoproxy-More: true` where `limit` cuts it short."""
         chosen = dict(request.query)
         limit = _limit(chosen.pop("limit", str(_DEFAULT_LISTED)))
-        blocks, count = await _listed(self._daemon.entries(self._daemon.selector(chosen), limit + 1), limit)
-        fields = {"Content-Type": "application/json"}
-        if count > limit:
+        selector, fields = self._daemon.selector(chosen), {"Content-Type": "application/json"}
+        if await self._daemon.exceeds(selector, limit):
             fields["X-Passoproxy-More"] = "true"
-        if len(blocks) == 1 or request.method == "HEAD":
-            return web.Response(body=b"".join(blocks), headers=fields)
-        reply = web.StreamResponse(headers=fields)
-        reply.content_length = sum(map(len, blocks))
-        await reply.prepare(request)
-        while blocks:  # each is let go of with its turn: tens of megabytes at once are a pause too
-            await reply.write(blocks.popleft())
-            await asyncio.sleep(0)  # a write to one who reads fast waits for nothing
-        await reply.write_eof()
-        return reply
+        async with aclosing(_blocks(self._daemon.entries(selector, limit))) as blocks:
+            first, block = await anext(blocks), await anext(blocks, None)
+            if block is None:
+                return web.Response(body=first, headers=fields)
+            reply = web.StreamResponse(headers=fields)
+            if request.method == "HEAD":
+                return reply
+            async with _unbroken(request, reply):
+                await reply.write(first)
+                while block is not None:
+                    await asyncio.sleep(0)  # a write to a client that reads fast waits for nothing
+                    await reply.write(block)
+                    block = await anext(blocks, None)
+            return reply
 
     async def explain(self, request: web.Request) -> web.Response:
         """Why a request would be a hit, a miss or a pass."""
@@ -73,42 +76,51 @@ class CacheApi:
         return answer({**counts, "failures": failures})
 
 
-async def _listed(entries: AsyncIterator[Document], limit: int) -> tuple[deque[bytes], int]:
-    """A JSON list of at most `limit` entries in blocks, and how many there were."""
-    blocks, block, count = deque[bytes](), bytearray(b"["), 0
+async def _blocks(entries: AsyncIterator[Document]) -> AsyncGenerator[bytes, None]:
+    """A JSON list of `entries`, in blocks."""
+    block, separator = bytearray(b"["), b""
     async with aclosing(entries) as listed:  # type: ignore[type-var]  # a handle's list is a generator
         async for entry in listed:
-            count += 1
-            if count > limit:
-                break
-            block += (b", " if count > 1 else b"") + json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
+            block += separator + json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
+            separator = b", "
             if len(block) >= _BLOCK:
-                blocks.append(bytes(block))
+                yield bytes(block)
                 block.clear()
-    blocks.append(bytes(block + b"]"))
-    return blocks, count
+    yield bytes(block + b"]")
+
+
+@asynccontextmanager
+async def _unbroken(request: web.Request, reply: web.StreamResponse) -> AsyncIterator[None]:
+    """Writes of `reply` are whole at the end of the block; where it raises, the connection ends, so that nothing is taken for the whole."""
+    await reply.prepare(request)
+    try:
+        yield
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+    await reply.write_eof()
 
 
 async def _told(request: web.Request, filling: AsyncGenerator[Document, None]) -> web.StreamResponse:
     reply = web.StreamResponse(headers={"Content-Type": LINES})
-    await reply.prepare(request)
     coming: asyncio.Task[Document | None] | None = None
-    try:
-        while True:
-            coming = coming or asyncio.ensure_future(anext(filling, None))
-            done, _ = await asyncio.wait([coming], timeout=BEAT_SECONDS)
-            if not done:
-                await reply.write(b"\n")
-                continue
-            found, coming = coming.result(), None
-            if found is None:
-                break
-            await reply.write(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-    finally:
-        if coming is not None:  # whoever asked has left
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
-    await reply.write_eof()
+    async with _unbroken(request, reply):
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(anext(filling, None))
+                done, _ = await asyncio.wait([coming], timeout=BEAT_SECONDS)
+                if not done:
+                    await reply.write(b"\n")
+                    continue
+                found, coming = coming.result(), None
+                if found is None:
+                    break
+                await reply.write(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        finally:
+            if coming is not None:  # whoever asked has left
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
     return reply
 
 

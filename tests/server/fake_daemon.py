@@ -119,6 +119,8 @@ class FakeDaemon:
     ready: tuple[bool, str, str] = (True, "ready", "")
     fails: BaseException | None = None
     listed: list[dict[str, Any]] = field(default_factory=list)
+    given: int = 0
+    """Entries of `listed` that were asked for."""
     shown: dict[str, Any] | None = None
     outcome: dict[str, Any] | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -190,7 +192,11 @@ class FakeDaemon:
     async def entries(self, selector: Selector, limit: int) -> AsyncIterator[dict[str, Any]]:
         self._did("entries", selector, limit)
         for entry in self.listed[:limit]:
+            self.given += 1
             yield entry
+
+    async def exceeds(self, selector: Selector, limit: int) -> bool:
+        return len(self.listed) > limit
 
     async def cache_stats(self) -> dict[str, Any]:
         return self._did("cache_stats")
