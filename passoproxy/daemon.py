@@ -10,8 +10,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 
-from aiohttp import web
-
 from passoproxy.compose import Wired, telemetry, wire
 from passoproxy.compose.binding import Bound, bind, name_of, ports_of
 from passoproxy.compose.crew import Part
@@ -27,12 +25,13 @@ from passoproxy.control import keep_looking
 from passoproxy.core.events import Lifecycle, TaskFailed, Warned
 from passoproxy.errors import CommandFailure, ConfigurationError, Fault, PassoproxyError
 from passoproxy.folders import weak_step
-from passoproxy.host import logind, systemd
+from passoproxy.host import descriptors, logind, systemd
 from passoproxy.host.collecting import collected
 from passoproxy.host.control_site import ControlSite
 from passoproxy.host.suspend import BeforeSleep
 from passoproxy.host.volatile import volatile
 from passoproxy.ports import Clock
+from passoproxy.server.acceptor import Acceptor
 from passoproxy.server.admin_runner import AdminRunner
 from passoproxy.tokens.custody import Custody
 from passoproxy.tokens.orders import first_of
@@ -100,6 +99,7 @@ class Daemon:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Wired]:
         """Starts, yields the wired daemon, and ends it in order. Raises PassoproxyError where it cannot start."""
+        descriptors.raise_limit()
         told = telemetry(self.loaded)
         told.logs.open()
         try:
@@ -169,14 +169,15 @@ class Daemon:
     async def _listen(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
         settings = self.loaded.settings
         if wired.part.serves:
-            self._served = await serve_proxy(wired, self.bound.proxy)
+            self._served = serve_proxy(wired, self.bound.proxy)
             stack.callback(self._served.close)
         is_secure = certificate_of(settings) is not None
         for app, sockets in ((wired.admin_app, self.bound.admin), (wired.probe_app, self.bound.probes)):
             if sockets:
                 runner = AdminRunner(app, admin_limits_of(settings), wired.observer)
                 wired.admin_runners.append(runner)
-                await self._site(runner, sockets, stack)
+                wired.descriptors.tables.append(runner.table)
+                await self._site(wired, runner, sockets, stack)
                 stack.callback(self.bound.forget, sockets)
         assert self._control is not None
         await self._control.start(wired.control_app)
@@ -190,12 +191,12 @@ class Daemon:
         facts.authorities = authorities(settings, facts.ports)
 
     async def _site(
-        self, runner: web.AppRunner, sockets: list[socket.socket], stack: contextlib.AsyncExitStack
+        self, wired: Wired, runner: AdminRunner, sockets: list[socket.socket], stack: contextlib.AsyncExitStack
     ) -> None:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         for sock in sockets:
-            await web.SockSite(runner, sock).start()
+            stack.callback(Acceptor(sock, runner.take, wired.descriptors).close)
 
     def _go(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
         """Begins the tasks that live as long as the daemon."""
@@ -299,6 +300,8 @@ class Daemon:
         self.bound.forget(self.bound.proxy)
         if self._served is not None:
             self._served.close()
+        for runner in wired.admin_runners:
+            runner.draining = True
         grace = wired.loaded.settings.server.shutdown_grace
         within = max(grace - CLOSING, grace / 2)
         draining = wired.connections.drain(within) if self._parent is None else self._parent.drain(within)

@@ -83,7 +83,7 @@ class Life:
         self._text = str(begin["text"])
         self._owner = ParentOwner(channel)
         self._stored: list[str] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self._wired: Wired | None = None
 
     @property
@@ -123,7 +123,7 @@ class Life:
         self._share = Share(wired.road.queueing, loaded.settings.upstream.max_concurrency, self._tell_count)
         wired.road.queueing.cooled = lambda seconds: self._channel.tell("cooling", seconds=seconds)
         self._channel.tell("hello")
-        served = await serve_proxy(wired, [socket.socket(fileno=each) for each in self._begin["sockets"]])
+        served = serve_proxy(wired, [socket.socket(fileno=each) for each in self._begin["sockets"]])
         stack.callback(served.close)
         self._go(wired, served, stack)
         self._channel.tell("ready")
@@ -170,22 +170,27 @@ class Life:
     # ---- what the parent says ----------------------------------------------------------------------------------------
 
     async def _heed(self, wired: Wired) -> float:
-        """Does what the parent says, until it wants an end; the seconds that answers under way have then."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop_soon, wired)
-        self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        """Does what the parent says, until it wants an end; the seconds that answers under way have then. It is heard on meanwhile."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: self._stop_within(wired.loaded.settings.server.shutdown_grace))
+        self._stopping: asyncio.Future[float] = loop.create_future()
         hearing = asyncio.ensure_future(self._hear(wired))
-        try:
-            await asyncio.wait([hearing, self._stopping], return_when=asyncio.FIRST_COMPLETED)
-            return self._stopping.result() if self._stopping.done() else hearing.result()
-        finally:
-            hearing.cancel()
-            self._owner.end()
+        self._tasks.append(hearing)
+        await asyncio.wait([hearing, self._stopping], return_when=asyncio.FIRST_COMPLETED)
+        return self._stopping.result() if self._stopping.done() else hearing.result()
 
-    def _stop_soon(self, wired: Wired) -> None:
+    def _stop_within(self, grace: float) -> None:
         if not self._stopping.done():
-            self._stopping.set_result(wired.loaded.settings.server.shutdown_grace)
+            self._stopping.set_result(grace)
 
     async def _hear(self, wired: Wired) -> float:
+        try:
+            await self._hear_all(wired)
+        finally:
+            self._owner.end()
+        return ORPHANED
+
+    async def _hear_all(self, wired: Wired) -> None:
         while (document := await self._channel.hear()) is not None:
             match document.get("kind"):
                 case "followed" | "renewed":
@@ -198,8 +203,7 @@ class Life:
                 case "reload":
                     await self._reload(wired, str(document["text"]))
                 case "drain":
-                    return float(document["grace"])
-        return ORPHANED
+                    self._stop_within(float(document["grace"]))
 
     async def _reload(self, wired: Wired, text: str) -> None:
         before, self._text, fault = self._text, text, ""

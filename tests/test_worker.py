@@ -111,6 +111,23 @@ async def test_it_serves_counts_and_drains(tmp_path: Path) -> None:
             assert await asyncio.wait_for(life, 30) == 0
 
 
+async def test_what_the_parent_says_counts_while_it_drains(tmp_path: Path) -> None:
+    async with sandboxed(tmp_path) as place, running(place, authorised=True) as owner:
+        token = owner.wired.keeper.current()
+        assert token is not None
+        (tmp_path / "worker").mkdir()
+        mine = dataclasses.replace(place, folder=tmp_path / "worker")
+        async with working(mine) as (parent, life):
+            await parent.until("ready")
+            asking = asyncio.create_task(parent.get(CONTENT))
+            asked = await parent.until("refused")
+            parent.channel.tell("drain", grace=20.0)
+            parent.channel.tell("followed", followed=followed(token.token, 2), level=2)
+            parent.channel.tell("renewed", id=asked["id"], generation=2)
+            assert await asking == 200
+            assert await asyncio.wait_for(life, 30) == 0
+
+
 async def test_a_401_whose_renewal_is_refused(tmp_path: Path) -> None:
     async with sandboxed(tmp_path) as place, working(place) as (parent, _):
         await parent.until("ready")

@@ -178,4 +178,10 @@ def limits_of(settings: Settings) -> Limits:
 def admin_limits_of(settings: Settings) -> AdminLimits:
     """`server.limits` for the admin listener."""
     given = settings.server.limits
-    return AdminLimits(given.header_bytes, given.header_timeout, given.idle_timeout, given.connections)
+    return AdminLimits(
+        header_bytes=given.header_bytes,
+        header_timeout=given.header_timeout,
+        idle_timeout=given.idle_timeout,
+        min_rate=given.min_rate,
+        connections=given.connections,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +12,9 @@ from passoproxy.config.secrets import refuse_exposed
 from passoproxy.config.settings import Settings
 from passoproxy.core.peers import NetworkRule
 from passoproxy.errors import CannotCreate, ConfigurationError, Fault
+from passoproxy.server.acceptor import Acceptor
 from passoproxy.server.certificates import Certificate
+from passoproxy.server.connections import Connections
 from passoproxy.server.listeners import TlsFiles, serve
 from passoproxy.server.peers import network_check, user_check, user_rule
 from passoproxy.server.protocol import ProxyConnection
@@ -24,20 +25,21 @@ class Served:
     """What takes connections. `certificate` is to be followed where there is one."""
 
     certificate: Certificate | None
-    servers: list[asyncio.Server] = field(default_factory=list)
+    acceptors: list[Acceptor[ProxyConnection]] = field(default_factory=list)
 
     def close(self) -> None:
         """Takes no more connections; may be called again."""
-        for server in self.servers:
-            server.close()
+        for acceptor in self.acceptors:
+            acceptor.close()
 
 
-def certificate_of(settings: Settings) -> Certificate | None:
-    """That of `server.tls`. Raises CannotCreate."""
+def certificate_of(settings: Settings, shared: Connections | None = None) -> Certificate | None:
+    """That of `server.tls`; the connections of `shared` end when other clients are to be let in. Raises CannotCreate."""
     tls = settings.server.tls
     if tls.cert_file is None or tls.key_file is None:
         return None
-    return Certificate(TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file, tls.min_version), _check_key)
+    files = TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file, tls.min_version)
+    return Certificate(files, _check_key, (lambda: None) if shared is None else shared.finish)
 
 
 def _check_key(path: Path) -> None:
@@ -47,11 +49,12 @@ def _check_key(path: Path) -> None:
         raise CannotCreate(str(error)) from error
 
 
-async def serve_proxy(wired: Wired, sockets: Iterable[socket.socket]) -> Served:
+def serve_proxy(wired: Wired, sockets: Iterable[socket.socket]) -> Served:
     """Takes connections from `sockets`. Raises CannotCreate and ConfigurationError."""
     settings, shared = wired.loaded.settings, wired.connections
-    served = Served(certificate_of(settings))
-    context = None if served.certificate is None else served.certificate.context
+    certificate = certificate_of(settings, shared)
+    served = Served(certificate)
+    tls = None if certificate is None else lambda: certificate.context
     try:
         peers = network_check(NetworkRule(settings.server.allowed_peers))
         users = user_check(user_rule(settings.server.unix_peers))
@@ -59,5 +62,5 @@ async def serve_proxy(wired: Wired, sockets: Iterable[socket.socket]) -> Served:
         raise ConfigurationError(Fault("", "", str(error))) from error
     for sock in sockets:
         check = users if sock.family == socket.AF_UNIX else peers
-        served.servers.append(await serve(sock, lambda check=check: ProxyConnection(shared, check), context))  # type: ignore[misc]
+        served.acceptors.append(serve(sock, shared, wired.descriptors, peers=check, tls=tls))
     return served

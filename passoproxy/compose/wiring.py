@@ -26,10 +26,12 @@ from passoproxy.compose.telling import Judging, Telemetry, facts_of, reading_of,
 from passoproxy.config.reading import Loaded
 from passoproxy.control import Control
 from passoproxy.folders import own_folder
+from passoproxy.host import descriptors
 from passoproxy.host.clock import SystemClock
 from passoproxy.host.owner import ControlOwner
 from passoproxy.outbound.endpoint import endpoint_of
 from passoproxy.ports import Clock, Observer, nobody
+from passoproxy.server.acceptor import Descriptors
 from passoproxy.server.admin import admin_application, control_application, probe_application
 from passoproxy.server.admin_guard import AdminAccess
 from passoproxy.server.admin_runner import AdminRunner
@@ -73,6 +75,7 @@ class Wired:
     road: Road
     handler: Handler
     connections: Connections
+    descriptors: Descriptors
     control: Control
     admission: LiveAdmission
     admin_app: web.Application
@@ -146,6 +149,7 @@ def wire(
         operations=operating,
     )
     handler = Handler(road.first, clock, observer)
+    connections = Connections(handler, limits_of(settings))
     access = _access(loaded)
     metrics = Metrics(told.metrics, lambda: reading_of(control, keeper, handler, crew), __version__)
     return Wired(
@@ -169,7 +173,8 @@ def wire(
         store=store,
         road=road,
         handler=handler,
-        connections=Connections(handler, limits_of(settings)),
+        connections=connections,
+        descriptors=Descriptors(descriptors.most(), (connections,), observer),
         control=control,
         admission=admission,
         admin_app=admin_application(control, access, metrics.exposition, observer, clock.wall),

@@ -26,6 +26,18 @@ class NetworkRule:
         return any(peer in network for network in self.networks)
 
 
+def holder_of(address: str) -> str:
+    """Who holds the connections of `address` (IP text, `unix:UID`, or '' where it is not known): an IPv4 address, an IPv6 network of 64
+    bits, which one customer has whole, or '' on this machine, where one address is many clients."""
+    try:
+        peer = _unmapped(ip_address(address.partition("%")[0]))
+    except ValueError:
+        return ""
+    if peer.is_loopback:
+        return ""
+    return str(peer) if isinstance(peer, IPv4Address) else str(ip_network((peer, 64), strict=False))
+
+
 def network_rule(entries: Iterable[str]) -> NetworkRule:
     """The rule that a list of addresses and networks means. Raises ValueError naming the entry that is neither."""
     return NetworkRule(tuple(_network(entry) for entry in entries))

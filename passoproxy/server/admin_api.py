@@ -8,18 +8,25 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from passoproxy.errors import BadRequest, BodyTooLarge
 from passoproxy.server.admin_problems import NotFound
+from passoproxy.server.deadline import Pace
 from passoproxy.server.steering import Document, Steering
 
 MAX_PAIR_BYTES = 64 * 1024
 """A pair's document, as the token endpoint may answer it at most."""
+MIN_RATE: web.AppKey[Callable[[], int]] = web.AppKey("min_rate")
+"""Where an application has `server.limits.min_rate`."""
+
 _BODY_SECONDS = 30.0
+_RATE_GRACE = 10.0
+_FORM: web.RequestKey[dict[str, str]] = web.RequestKey("form", dict)
 _LOGIN_WAIT_SECONDS = 25.0
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _PURGE_WORDS = ("url", "prefix", "route", "tag")
@@ -127,19 +134,26 @@ def answer(document: object, status: int = 200) -> web.Response:
 
 
 async def body_of(request: web.Request, max_bytes: int) -> bytes:
-    """The whole body. Raises BodyTooLarge, and TimeoutError where it does not arrive within 30 s."""
+    """The whole body. Raises BodyTooLarge, and TimeoutError where it does not arrive within 30 s, or at less than `server.limits.min_rate`."""
+    rate = request.app.get(MIN_RATE)
+    pace, loop = Pace(0 if rate is None else rate(), _BODY_SECONDS, _RATE_GRACE), asyncio.get_running_loop()
+    body, since = bytearray(), loop.time()
     async with asyncio.timeout(_BODY_SECONDS):
-        body = await request.read()
-    if len(body) > max_bytes:
-        raise BodyTooLarge(f"at most {max_bytes} bytes are taken here")
-    return body
+        while part := await asyncio.wait_for(request.content.readany(), pace.patience):
+            pace.note(len(part), loop.time() - since)
+            since = loop.time()
+            body += part
+            if len(body) > max_bytes:
+                raise BodyTooLarge(f"at most {max_bytes} bytes are taken here")
+    return bytes(body)
 
 
 async def form_of(request: web.Request) -> dict[str, str]:
-    """The texts of a form, files left out. Raises as `body_of`; read once, it can be asked for again."""
-    async with asyncio.timeout(_BODY_SECONDS):
-        form = await request.post()
-    return {name: value for name, value in form.items() if isinstance(value, str)}
+    """The fields of a form as a browser sends it. Raises as `body_of`; read once, it can be asked for again."""
+    if _FORM not in request:
+        body = await body_of(request, request.client_max_size)
+        request[_FORM] = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    return request[_FORM]
 
 
 async def document_of(request: web.Request) -> Document:

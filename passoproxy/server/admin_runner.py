@@ -1,26 +1,30 @@
-"""`server.limits` on the admin listener: aiohttp's server, with a deadline for the whole head, bounds, and error answers of our own.
+"""`server.limits` on the admin listener: aiohttp's server, with deadlines for heads and for taking answers, bounds, and error answers of ours.
 
-aiohttp ends neither a half-sent head nor a connection too many, and its own 400 repeats what the client sent. What is used of it
-beyond its documentation (`RequestHandler`, `_messages`, `_request_count`) is held by tests, and its version is pinned.
+aiohttp ends neither a half-sent head, nor a connection too many, nor one whose client takes nothing, and its own 400 repeats what the client
+sent. What is used of it beyond its documentation (`RequestHandler`, `_messages`, `_request_count`, `_waiter`) is held by tests, and its version is
+pinned.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from passoproxy.core.events import RequestRejected
+from passoproxy.core.peers import holder_of
 from passoproxy.errors import BadRequest, HeadersTooLarge, Overloaded, Refusal, RequestTimeout
 from passoproxy.ports import Observer, nobody
+from passoproxy.server.admin_api import MIN_RATE
 from passoproxy.server.admin_problems import problem
+from passoproxy.server.connections import SILENT_SECONDS, Table
 
 LAST_ANSWERS = 0.5
 """Seconds at the end for answers under way; a daemon's stop has given them their time before."""
@@ -33,18 +37,24 @@ class AdminLimits:
     header_bytes: int = 32 * 1024
     header_timeout: float = 10.0
     idle_timeout: float = 75.0
+    write_timeout: float = 60.0
+    min_rate: int = 256
     connections: int = 1024
 
 
 class AdminRunner(web.AppRunner):
     """Runs an application of `admin` under limits; sites are added as to any runner of aiohttp."""
 
-    __slots__ = ("_limits", "_observer")
+    __slots__ = ("_limits", "_observer", "draining", "table")
 
     def __init__(self, app: web.Application, limits: AdminLimits | None = None, observer: Observer = nobody) -> None:
         self._limits = limits or AdminLimits()
         self._observer = observer
-        app.middlewares.append(_bounded_head(lambda: self._limits.header_bytes))
+        self.table = Table[_Connection]()
+        self.draining = False
+        """Whether each answer is the last one of its connection."""
+        app[MIN_RATE] = lambda: self._limits.min_rate
+        app.middlewares.append(self._answer)
         super().__init__(
             app,
             access_log=None,
@@ -58,7 +68,23 @@ class AdminRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         kwargs = {name: value for name, value in self._kwargs.items() if name != "access_log_class"}
-        return _Server(made, self._limits, self._observer, kwargs)
+        return _Server(made, self._limits, self.table, self._observer, kwargs)
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        # A head that came in one read was parsed before it could be measured.
+        size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+        if size > self._limits.header_bytes:
+            raise HeadersTooLarge("the head of the request is larger than server.limits.header_bytes")
+        answer = await handler(request)
+        if self.draining:
+            answer.force_close()
+        return answer
+
+    def take(self, sock: socket.socket, address: str) -> asyncio.Protocol:
+        """For an `Acceptor`, once it was set up."""
+        assert self.server is not None
+        return self.server()
 
     def follow(self, limits: AdminLimits) -> None:
         """New limits, for new connections; that of connections and of a head's size at once."""
@@ -68,9 +94,16 @@ class AdminRunner(web.AppRunner):
 
 
 class _Server(web.Server):
-    def __init__(self, made: web.Server, limits: AdminLimits, observer: Observer, kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        made: web.Server,
+        limits: AdminLimits,
+        table: Table[_Connection],
+        observer: Observer,
+        kwargs: dict[str, Any],
+    ) -> None:
         super().__init__(made.request_handler, request_factory=made.request_factory, **kwargs)
-        self.limits, self.observer = limits, observer
+        self.limits, self.table, self.observer = limits, table, observer
 
     def follow(self, limits: AdminLimits) -> None:
         self.limits = limits
@@ -87,7 +120,7 @@ class _Server(web.Server):
 class _Connection(RequestHandler):
     """One connection. A head is under way from its first byte until aiohttp hands out the request."""
 
-    __slots__ = ("_body", "_head_bytes", "_owner", "_timer")
+    __slots__ = ("_body", "_head_bytes", "_heard_at", "_owner", "_taking", "_timer", "_untaken", "_wire", "holder")
 
     def __init__(self, owner: _Server, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(owner, loop=loop, **kwargs)
@@ -95,15 +128,25 @@ class _Connection(RequestHandler):
         self._body: Any = None
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._heard_at = loop.time()
+        self._wire: asyncio.Transport
+        self._untaken = 0
+        self._taking: asyncio.TimerHandle | None = None
+        self.holder = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
+        self._wire.set_write_buffer_limits(0)  # to know of everything that is written and not taken
         super().connection_made(transport)
-        if len(self._owner.connections) > self._owner.limits.connections:
+        peer = self.peername
+        self.holder = holder_of(str(peer[0])) if isinstance(peer, tuple) else ""
+        if not self._owner.table.admit(self, self._owner.limits.connections):
             self._refuse(Overloaded("the admin listener has as many connections as server.limits.connections allows"))
         else:
             self._arm()
 
     def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
         in_body = self._body is not None and not self._body.is_eof()
         before = self._request_count
         if not in_body:
@@ -119,7 +162,47 @@ class _Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._disarm()
+        if self._taking is not None:
+            self._taking.cancel()
+        self._owner.table.forget(self)
         super().connection_lost(exc)
+
+    @property
+    def silent_since(self) -> float | None:
+        """See `connections.Connection`."""
+        waits = self._waiter is not None and not self._waiter.done()
+        kept = waits and not self._head_bytes and self._request_count
+        if kept or (waits and self._loop.time() - self._heard_at > SILENT_SECONDS):
+            return self._heard_at
+        return None
+
+    def drop(self) -> None:
+        """See `connections.Connection`."""
+        self._wire.abort()
+
+    # ---- answers that are taken, or not ------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+        super().resume_writing()
+
+    def _await_taking(self) -> None:
+        self._untaken = self._wire.get_write_buffer_size()
+        self._taking = self._loop.call_later(self._owner.limits.write_timeout, self._look_at_taking)
+
+    def _look_at_taking(self) -> None:
+        if self._wire.get_write_buffer_size() < self._untaken:
+            self._await_taking()
+        else:
+            self.drop()
+
+    # ---- heads -------------------------------------------------------------------------------------------------------
 
     def handle_error(
         self,
@@ -175,15 +258,3 @@ def _on_the_wire(refusal: Refusal) -> bytes:
     phrase = HTTPStatus(refusal.status).phrase
     head = f"HTTP/1.1 {refusal.status} {phrase}\r\n{fields}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return head.encode("latin-1", "replace") + body
-
-
-def _bounded_head(most: Callable[[], int]) -> Middleware:
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        # A head that came in one read was parsed before it could be measured.
-        size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
-        if size > most():
-            raise HeadersTooLarge("the head of the request is larger than server.limits.header_bytes")
-        return await handler(request)
-
-    return check

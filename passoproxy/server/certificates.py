@@ -6,7 +6,6 @@ How one context is made is `listeners`' business.
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,19 +21,22 @@ _Stamp = tuple[tuple[int, ...], ...]
 
 
 class Certificate:
-    """`context` is for the listener, for good; each connection gets what the files held at the last look. Raises CannotCreate.
+    """`context` is for the next connection: what the files held at the last look. Raises CannotCreate.
 
-    `check` looks at the private key's file each time before it is read; it raises CannotCreate where that may not be used.
+    `check` looks at the private key's file each time before it is read; it raises CannotCreate where that may not be used. `on_new_authority` is
+    called when another authority vouches for clients: those that the one before vouched for have to come again.
     """
 
-    def __init__(self, files: TlsFiles, check: Callable[[Path], None] = lambda key_file: None) -> None:
-        self._files, self._stamp, self._check = files, _stamp(files), check
+    def __init__(
+        self,
+        files: TlsFiles,
+        check: Callable[[Path], None] = lambda key_file: None,
+        on_new_authority: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._files, self._stamp, self._check, self._on_new_authority = files, _stamp(files), check, on_new_authority
         check(files.key_file)
-        self._current = tls_context(files)
         self.context = tls_context(files)
-        # Swapped for each connection at its ClientHello: loading into a context in use would leave half a pair where the
-        # files do not match, and could add an authority but not take one away.
-        self.context.sni_callback = self._swap
+        self._authorities = self.context.get_ca_certs(binary_form=True)
 
     def look(self) -> bool:
         """Whether the files have changed, and are used from now on. Raises CannotCreate once where they cannot be; the last good ones hold."""
@@ -43,7 +45,13 @@ class Certificate:
             return False
         self._stamp = stamp
         self._check(self._files.key_file)
-        self._current = tls_context(self._files)
+        # A new one, and not the files loaded into the one in use: that would leave half a pair where they do not match, keep an authority
+        # that was taken away, and resume sessions that it vouched for.
+        self.context = tls_context(self._files)
+        authorities = self.context.get_ca_certs(binary_form=True)
+        if authorities != self._authorities:
+            self._on_new_authority()
+        self._authorities = authorities
         return True
 
     async def keep_following(self, clock: Clock, observer: Observer, every: float = FOLLOW_EVERY) -> None:
@@ -54,9 +62,6 @@ class Certificate:
                 self.look()
             except CannotCreate as error:
                 observer(Warned("certificate_refused", f"{error}; the one that was read before holds"))
-
-    def _swap(self, connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = self._current
 
 
 def _stamp(files: TlsFiles) -> _Stamp:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from passoproxy.core.http.grammar import print_date
 from passoproxy.errors import Refusal
 from passoproxy.ports import Response
 from passoproxy.server.answering import Exchange
+
+SILENT_SECONDS = 1.0
+"""After which a connection whose request has not come whole may make room for another."""
 
 _MOST_REFUSED = 64
 
@@ -22,7 +26,8 @@ Lane = Callable[[bytes], bytes | None]
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes in bytes, times in seconds. `header_timeout` is for a whole head, `body_timeout` and `write_timeout` for silence;
-    a request's body comes at `min_rate` bytes a second or faster once it was waited for `rate_grace` seconds.
+    a request's body comes at `min_rate` bytes a second or faster once it was waited for `rate_grace` seconds. `drain_timeout`: for the next
+    request of a kept connection when the end has begun.
     """
 
     header_bytes: int = 32 * 1024
@@ -34,6 +39,7 @@ class Limits:
     rate_grace: float = 10.0
     write_timeout: float = 60.0
     linger_timeout: float = 2.0
+    drain_timeout: float = 2.0
     connections: int = 1024
 
 
@@ -48,54 +54,104 @@ class ExchangeHandler(Protocol):
 
 
 class Connection(Protocol):
-    """A connection, as the one who counts them sees it."""
+    """A connection, as those who count see it. `holder` is whom it counts for (`core.peers.holder_of`)."""
 
     @property
-    def spare(self) -> bool:
-        """Whether nobody would miss it: nothing was asked on it that is not answered."""
+    def holder(self) -> str: ...
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when nothing happened on it, by the loop's time; None where it would be missed: something is asked that is not answered,
+        or it has only just begun."""
         ...
 
-    def close_when_idle(self) -> None: ...
-    def drop(self) -> None: ...
+    def drop(self) -> None:
+        """Ends it, and whatever is done for it, at once."""
+        ...
 
 
-class Connections:
-    """All connections of one listener (or of several that share a limit)."""
+C = TypeVar("C", bound=Connection)
+
+
+class Table(Generic[C]):
+    """The connections of one listener (or of several that share a limit)."""
+
+    def __init__(self) -> None:
+        self._open: dict[C, None] = {}
+
+    @property
+    def count(self) -> int:
+        """Connections that are open, those in a TLS handshake included."""
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[C]:
+        return iter(tuple(self._open))
+
+    def admit(self, connection: C, most: int) -> bool:
+        """Counts a new connection; False where there are `most` and none of them can make room."""
+        if len(self._open) >= most and not make_room((self,), connection.holder):
+            return False
+        self._open[connection] = None
+        return True
+
+    def forget(self, connection: C) -> None:
+        """The connection is closed, or as good as closed."""
+        self._open.pop(connection, None)
+
+
+def make_room(tables: Iterable[Table[Any]], newcomer: str) -> bool:
+    """Drops the most silent connection of the holder of most, for a new one whose holder is `newcomer`; False where none may go: those that
+    would be missed, and those of others who hold less. On this machine each connection is a holder of its own.
+    """
+    seen = [(table, connection) for table in tables for connection in table]
+    held = Counter(connection.holder for _, connection in seen)
+    held[""] = 1
+    least = held[newcomer] + 1 if newcomer else 1
+    best, chosen = (0, 0.0), None
+    for table, connection in seen:
+        holder, since = connection.holder, connection.silent_since
+        if since is None or (held[holder] < least and holder != newcomer):
+            continue
+        if chosen is None or (held[holder], -since) > best:
+            best, chosen = (held[holder], -since), (table, connection)
+    if chosen is None:
+        return False
+    chosen[1].drop()
+    chosen[0].forget(chosen[1])
+    return True
+
+
+class ClientConnection(Connection, Protocol):
+    """A connection to the proxy, as those see it who end it."""
+
+    def finish(self, patience: float) -> None:
+        """The next answer is its last one; the request for that is waited for at most `patience` seconds."""
+        ...
+
+
+class Connections(Table[ClientConnection]):
+    """All connections of the proxy's listeners, and what their requests share."""
 
     def __init__(self, handler: ExchangeHandler, limits: Limits | None = None, lane: Lane | None = None) -> None:
+        super().__init__()
         self.handler = handler
         self.limits = limits or Limits()
         self.lane = lane
-        self.draining = False
-        self._open: dict[Connection, None] = {}
-        self._refused: set[Connection] = set()
+        self._refused: set[ClientConnection] = set()
         self._all_gone: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._date = ""
         self._date_until = 0.0
 
-    @property
-    def count(self) -> int:
-        """Connections that are open."""
-        return len(self._open)
-
-    def admit(self, connection: Connection) -> bool:
-        """Counts a new connection; False where the limit is reached and no spare one can make room."""
-        if len(self._open) >= self.limits.connections and not self._make_room():
-            return False
-        self._open[connection] = None
-        return True
-
-    def may_be_told(self, connection: Connection) -> bool:
+    def may_be_told(self, connection: ClientConnection) -> bool:
         """Whether a connection beyond the limit is still told so: only so many are, the others are closed without an answer."""
         if len(self._refused) >= _MOST_REFUSED:
             return False
         self._refused.add(connection)
         return True
 
-    def forget(self, connection: Connection) -> None:
-        """The connection is closed."""
-        self._open.pop(connection, None)
+    def forget(self, connection: ClientConnection) -> None:
+        super().forget(connection)
         self._refused.discard(connection)
         if not self._open and self._all_gone is not None:
             self._all_gone.set()
@@ -105,12 +161,17 @@ class Connections:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def finish(self, patience: float = 0.0) -> None:
+        """Has each connection that is open end with its next answer; where nothing is asked, after `patience` seconds."""
+        for connection in self:
+            connection.finish(patience)
+
     async def drain(self, grace: float) -> None:
-        """Idle connections close now, the others after the answers under way, what is left after `grace` seconds by a reset."""
-        self.draining = True
+        """Each connection has one answer more, whose request is waited for a moment: one on its way when the end began is not lost. What is
+        left after `grace` seconds ends by a reset.
+        """
         self._all_gone = asyncio.Event()
-        for connection in tuple(self._open):
-            connection.close_when_idle()
+        self.finish(min(self.limits.drain_timeout, grace))
         if self._open:
             try:
                 await asyncio.wait_for(self._all_gone.wait(), grace)
@@ -127,12 +188,3 @@ class Connections:
         if not self._date_until - 1 <= now < self._date_until:
             self._date, self._date_until = print_date(now), now // 1 + 1
         return self._date
-
-    def _make_room(self) -> bool:
-        # Insertion order: the one that has been there longest goes first.
-        spare = next((connection for connection in self._open if connection.spare), None)
-        if spare is None:
-            return False
-        spare.drop()
-        self._open.pop(spare, None)
-        return True

@@ -10,17 +10,20 @@ from collections.abc import Callable
 class Deadline:
     """Calls `on_expiry` once the time last set is up."""
 
-    __slots__ = ("_at", "_loop", "_on_expiry", "_timer")
+    __slots__ = ("_at", "_loop", "_on_expiry", "_timer", "set_at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
         self._loop = loop
         self._on_expiry = on_expiry
         self._at = math.inf
+        self.set_at = loop.time()
+        """When it was last set, by the loop's time; when it was made where it never was."""
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, seconds: float) -> None:
         """Expires `seconds` from now, whatever was set before."""
-        self._at = at = self._loop.time() + seconds
+        self.set_at = self._loop.time()
+        self._at = at = self.set_at + seconds
         timer = self._timer
         if timer is not None:
             if timer.when() <= at:

@@ -5,7 +5,6 @@ Which ones are wanted, and how they are checked for safety, is configuration; wh
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
@@ -17,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passoproxy.errors import CannotCreate, PassoproxyError, ServiceUnreachable
+from passoproxy.server.acceptor import Acceptor, Descriptors
+from passoproxy.server.connections import Connections
+from passoproxy.server.peers import Peer, PeerCheck
+from passoproxy.server.protocol import ProxyConnection
 
 BACKLOG = 1024
-
-_UNSENT_BYTES = 64 * 1024
-"""So much of what is written to a client the kernel holds before it is sent: what a client does not take waits in small amounts."""
-
-ProtocolFactory = Callable[[], asyncio.Protocol]
 
 
 def open_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -123,26 +121,30 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-async def serve(
+def serve(
     listener: socket.socket,
-    factory: ProtocolFactory,
-    tls: ssl.SSLContext | None = None,
-    handshake_timeout: float = 10.0,
-) -> asyncio.Server:
-    """Takes connections from `listener` for protocols of `factory`. Whoever closes the server closes the socket with it."""
-    loop = asyncio.get_running_loop()
-    if listener.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # its connections inherit it
-    if tls is None:
-        if listener.family == socket.AF_UNIX:
-            return await loop.create_unix_server(factory, sock=listener, backlog=BACKLOG)
-        return await loop.create_server(factory, sock=listener, backlog=BACKLOG)
-    if listener.family == socket.AF_UNIX:
-        return await loop.create_unix_server(
-            factory, sock=listener, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_timeout
-        )
-    return await loop.create_server(
-        factory, sock=listener, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_timeout
+    shared: Connections,
+    descriptors: Descriptors,
+    *,
+    peers: PeerCheck | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+) -> Acceptor[ProxyConnection]:
+    """Takes connections from `listener`, of peers that `peers` lets in (None: anyone, whose address is not told)."""
+
+    def admitted(sock: socket.socket, address: str) -> ProxyConnection | None:
+        peer = Peer("") if peers is None else peers(sock, address)
+        if peer.allowed:
+            return ProxyConnection.admitted(shared, sock, peer.address)
+        shared.handler.turned_away("the peer is not one that may connect", peer.address)
+        return None
+
+    return Acceptor(
+        listener,
+        admitted,
+        descriptors,
+        begun=ProxyConnection.begun,
+        tls=tls,
+        handshake_timeout=lambda: shared.limits.header_timeout,
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import grp
 import os
 import pwd
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,16 +21,14 @@ class Peer:
     allowed: bool = True
 
 
-PeerCheck = Callable[[asyncio.BaseTransport], Peer]
-"""Asked before a byte of a connection is read."""
+PeerCheck = Callable[[socket.socket, str], Peer]
+"""Asked when a connection was taken, with the address that came with it ('' on unix sockets), before a byte is read or a handshake begins."""
 
 
 def network_check(rule: NetworkRule) -> PeerCheck:
     """Checks TCP peers by their address."""
 
-    def check(transport: asyncio.BaseTransport) -> Peer:
-        name = transport.get_extra_info("peername")
-        address = str(name[0]) if name else ""
+    def check(sock: socket.socket, address: str) -> Peer:
         return Peer(address, rule.allows(address))
 
     return check
@@ -39,8 +37,7 @@ def network_check(rule: NetworkRule) -> PeerCheck:
 def user_check(rule: UserRule) -> PeerCheck:
     """Checks unix peers by what the kernel says of them."""
 
-    def check(transport: asyncio.BaseTransport) -> Peer:
-        sock = transport.get_extra_info("socket")
+    def check(sock: socket.socket, address: str) -> Peer:
         user, _ = peer_credentials(sock)
         return Peer(f"unix:{user}", rule.allows(user, peer_groups(sock) if rule.groups else ()))
 

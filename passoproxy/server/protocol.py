@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from enum import Enum, auto
 from time import perf_counter
 from typing import cast
 
 from passoproxy.core.http.framing import NoBody, Sized
+from passoproxy.core.peers import holder_of
 from passoproxy.errors import BadRequest, BodyTooLarge, Overloaded, Refusal, RequestTimeout
 from passoproxy.ports import Body, BytesBody, Client
 from passoproxy.server.answering import Exchange, head_bytes
 from passoproxy.server.bodies import RequestBody
-from passoproxy.server.connections import Connections
+from passoproxy.server.connections import SILENT_SECONDS, Connections
 from passoproxy.server.deadline import Deadline, Pace
 from passoproxy.server.heads import HeadGatherer
-from passoproxy.server.peers import PeerCheck
 from passoproxy.server.reading import Received, receive
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -31,12 +32,12 @@ _LANE_BYTES = 256 * 1024  # of an answer that goes out whole; a longer one is wr
 _UNTAKEN_BYTES = 64 * 1024  # written and not taken, beyond which nothing more is written
 _UNREAD_BYTES = 64 * 1024  # of a body that nobody wanted, read on to keep the connection
 _LINGER_BYTES = 4 * 1024 * 1024  # thrown away so that an early answer arrives before the reset that unread bytes cause
-_SILENT_SECONDS = 1.0  # after which a new connection that sent nothing may make room for another
 _SLOW_BODY = "the request's body stopped arriving, or came at less than server.limits.min_rate ({} bytes a second)"
 _RESET = struct.pack("ii", 1, 0)
 
 
 class _Phase(Enum):
+    CONNECTING = auto()  # taken, and not yet ours: in a TLS handshake
     WAITING = auto()  # for the first byte of a head
     HEAD = auto()  # a head has begun
     HANDLING = auto()  # a task answers a request; its body may still arrive
@@ -57,38 +58,42 @@ class ProxyConnection(asyncio.Protocol):
         "_deadline",
         "_heads",
         "_input_ended",
+        "_is_overload",
         "_lane",
         "_limits",
         "_lingered",
         "_loop",
         "_owes_continue",
-        "_peer_check",
+        "_patience",
         "_phase",
         "_reading",
         "_room",
         "_scheme",
         "_served",
         "_shared",
+        "_socket",
         "_task",
         "_transport",
         "_untaken",
         "_waiting_since",
         "crowded",
+        "holder",
     )
 
-    def __init__(self, shared: Connections, peer_check: PeerCheck | None = None) -> None:
-        """`peer_check` is asked before a byte is read; None lets anyone in and leaves the client's address empty."""
+    def __init__(self, shared: Connections, sock: socket.socket, address: str) -> None:
         self._shared = shared
         self._limits = shared.limits
         self._lane = shared.lane
-        self._peer_check = peer_check
+        self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._deadline = Deadline(self._loop, self._expired)
         self._heads = HeadGatherer(shared.limits.header_bytes)
         self._transport = cast(asyncio.Transport, None)
-        self._client = Client()
+        self._client = Client(address)
+        self.holder = holder_of(address)
+        self._is_overload = False
         self._scheme = "http"
-        self._phase = _Phase.WAITING
+        self._phase = _Phase.CONNECTING
         self._began_at = 0.0
         self._served = False
         self._ahead = b""
@@ -103,35 +108,37 @@ class ProxyConnection(asyncio.Protocol):
         self._untaken = 0
         self._room: asyncio.Future[None] | None = None
         self._lingered = 0
+        self._patience: float | None = None  # for the last request; None while there may be many
 
     # ---- coming and going ----------------------------------------------------------------------------------------------
 
+    @classmethod
+    def admitted(cls, shared: Connections, sock: socket.socket, address: str) -> ProxyConnection | None:
+        """One for a peer that may connect, counted from now on; None for one beyond the limit that cannot even be told so."""
+        connection = cls(shared, sock, address)
+        connection._is_overload = not shared.admit(connection, shared.limits.connections)
+        return connection if not connection._is_overload or shared.may_be_told(connection) else None
+
+    def begun(self) -> None:
+        """The loop has connected it, or never will: the handshake failed, or the peer left during it."""
+        if self._transport is None:
+            self._phase = _Phase.CLOSED
+            self._shared.forget(self)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._phase is _Phase.CLOSED:  # dropped meanwhile
+            self._transport.abort()
+            return
+        self._phase = _Phase.WAITING
         self._began_at = perf_counter()  # of finer grain than a loop's time
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
             self._transport.set_write_buffer_limits(_UNTAKEN_BYTES)
-        if not self._known_peer():
-            return
-        if self._shared.admit(self):
-            self._deadline.set(self._limits.header_timeout)
-        elif self._shared.may_be_told(self):
+        if self._is_overload:
             self._refuse(Overloaded("server.limits.connections is reached"))
         else:
-            self._phase = _Phase.CLOSED
-            self._transport.abort()
-
-    def _known_peer(self) -> bool:
-        if self._peer_check is None:
-            return True
-        peer = self._peer_check(self._transport)
-        self._client = Client(peer.address)
-        if not peer.allowed:
-            self._phase = _Phase.CLOSED
-            self._shared.handler.turned_away("the peer is not one that may connect", peer.address)
-            self._transport.abort()
-        return peer.allowed
+            self._deadline.set(self._limits.header_timeout if self._patience is None else self._patience)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = _Phase.CLOSED
@@ -161,27 +168,46 @@ class ProxyConnection(asyncio.Protocol):
         return self._scheme != "https"
 
     @property
-    def spare(self) -> bool:
-        """Whether it waits for a request: kept since the last one, or silent since it was opened."""
-        return self._phase is _Phase.WAITING and (self._served or perf_counter() - self._began_at > _SILENT_SECONDS)
+    def silent_since(self) -> float | None:
+        """See `connections.Connection`: kept ones may go at once, others when nothing came for a second."""
+        if self._phase in (_Phase.HANDLING, _Phase.SKIPPING):
+            return None
+        since = self._deadline.set_at
+        kept = self._served and self._phase is _Phase.WAITING
+        return since if kept or self._loop.time() - since > SILENT_SECONDS else None
 
-    def close_when_idle(self) -> None:
-        """Closes now, unless a request has begun; then after its answer."""
-        if self._phase is _Phase.WAITING:
+    def finish(self, patience: float) -> None:
+        """The next answer is the last one; its request is waited for at most `patience` seconds."""
+        self._patience = patience
+        if self._phase is _Phase.WAITING and not self.crowded:
+            self._wait()
+
+    def _wait(self) -> None:
+        """For a request."""
+        if self._patience is None:
+            self._deadline.set(self._limits.idle_timeout)
+        elif self._patience > 0:
+            self._deadline.set(self._patience)
+        else:
             self._close()
 
     def drop(self) -> None:
-        """Ends the connection and whatever is done for it, at once."""
-        self._transport.abort()
+        """See `connections.Connection`."""
+        if self._phase is not _Phase.CONNECTING:
+            self._transport.abort()
+            return
+        self._phase = _Phase.CLOSED
+        with suppress(OSError):  # its peer has left already
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     # ---- bytes in ------------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _Phase.WAITING:
-            answer = None if self._lane is None else self._lane(data)
+            answer = None if self._lane is None or self._patience is not None else self._lane(data)
             if answer is not None and len(answer) <= _LANE_BYTES:
                 self._served = True
-                self._deadline.set(self._limits.idle_timeout)
+                self._wait()
                 self._transport.write(answer)
                 return
             self._began_at = perf_counter()
@@ -302,10 +328,10 @@ class ProxyConnection(asyncio.Protocol):
         if self._phase is _Phase.HEAD and self._input_ended:
             self._refuse(BadRequest("the connection ended within a request's head"))
         elif self._phase is _Phase.WAITING:
-            if self._input_ended or self._shared.draining:
+            if self._input_ended:
                 self._close()
                 return
-            self._deadline.set(self._limits.idle_timeout)
+            self._wait()
         if len(self._ahead) <= _AHEAD_BYTES:
             self._resume()
 
@@ -386,7 +412,7 @@ class ProxyConnection(asyncio.Protocol):
             self._deadline.lift()
 
     def keeps_on(self, wanted: bool) -> bool:
-        if not wanted or self._shared.draining or (self._input_ended and not self._ahead):
+        if not wanted or self._patience is not None or (self._input_ended and not self._ahead):
             return False
         body = self._body
         if body is None or body.complete:
@@ -428,7 +454,7 @@ class ProxyConnection(asyncio.Protocol):
             self._room.set_result(None)
         elif self._phase is _Phase.WAITING:
             self._resume()
-            self._deadline.set(self._limits.idle_timeout)
+            self._wait()
 
     def _pause(self) -> None:
         if self._reading and not self._transport.is_closing():

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,17 @@ def ask(
 class Process:
     """A command of ours in the background, with what it wrote."""
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        program: Sequence[str] = PROGRAM,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.process = subprocess.Popen(
-            [*PROGRAM, *arguments],
+            [*program, *arguments],
+            pass_fds=pass_fds,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -211,8 +219,8 @@ class Stand:
         self.settings = settings
         self.config.write_text(yaml.safe_dump(settings, sort_keys=False))
 
-    def start(self, *arguments: str) -> Process:
-        process = Process(list(arguments), self.environment, self.folder)
+    def start(self, *arguments: str, program: Sequence[str] = PROGRAM, pass_fds: Sequence[int] = ()) -> Process:
+        process = Process(list(arguments), self.environment, self.folder, program, pass_fds)
         self.started.append(process)
         return process
 

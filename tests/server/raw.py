@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from passoproxy.ports import Hop, Request, Response
+from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.connections import Connections, Lane, Limits
 from passoproxy.server.handler import Handler
 from passoproxy.server.listeners import open_tcp, serve
@@ -101,7 +103,7 @@ class Listening:
     connections: Connections
     observer: RememberingObserver
     clock: FakeClock
-    server: asyncio.Server
+    acceptor: Acceptor[ProxyConnection]
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self) -> Client:
@@ -112,7 +114,7 @@ class Listening:
         """Ends the listener and every connection, from both sides."""
         for client in self.clients:
             client.leave()
-        self.server.close()
+        self.acceptor.close()
         await self.connections.drain(0.0)
         await settle()
 
@@ -189,10 +191,14 @@ async def listening(
     lane: Lane | None = None,
     peer_check: PeerCheck | None = None,
     observe: Callable[[object], None] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    most_descriptors: int = 1 << 20,
 ) -> Listening:
     """Starts a listener on a free port."""
     observer, clock = RememberingObserver(), FakeClock()
     connections = Connections(Handler(hop, clock, observe or observer), limits, lane)
     listener = open_tcp("127.0.0.1", 0)
-    server = await serve(listener, lambda: ProxyConnection(connections, peer_check))
-    return Listening(server.sockets[0].getsockname()[1], connections, observer, clock, server)
+    descriptors = Descriptors(most_descriptors, (connections,), observer)
+    acceptor = serve(listener, connections, descriptors, peers=peer_check, tls=None if tls is None else lambda: tls)
+    return Listening(listener.getsockname()[1], connections, observer, clock, acceptor)

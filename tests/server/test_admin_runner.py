@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
 
-from passoproxy.core.events import RequestRejected
+from passoproxy.core.events import RequestRejected, TaskFailed
+from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.admin import admin_application
 from passoproxy.server.admin_guard import AdminAccess
 from passoproxy.server.admin_runner import AdminLimits, AdminRunner
+from passoproxy.server.listeners import open_tcp
 from tests.fakes import RememberingObserver
 from tests.server.fake_daemon import FakeDaemon
 
@@ -197,3 +201,99 @@ async def test_a_head_that_waits_for_the_answer_before_it_is_not_cut_off(observe
     await runner.cleanup()
     assert b"slow\n" in answer
     assert code_of(answer.partition(b"slow\n")[2]) == "request_timeout"
+
+
+# ---- clients that do not take their answers --------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def served(
+    daemon: FakeDaemon, limits: AdminLimits, observer: RememberingObserver, *, draining: bool = False
+) -> AsyncIterator[int]:
+    runner = AdminRunner(admin_application(daemon, AdminAccess(b"x" * 32), no_metrics, observer), limits, observer)
+    runner.draining = draining
+    await runner.setup()
+    listener = open_tcp("127.0.0.1", 0)
+    acceptor = Acceptor(listener, runner.take, Descriptors(1 << 20))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        acceptor.close()
+        await runner.cleanup()
+
+
+def asking(port: int, sent: bytes) -> socket.socket:
+    """A client that asks and takes nothing."""
+    client = socket.create_connection(("127.0.0.1", port))
+    client.setblocking(False)
+    client.sendall(sent)
+    return client
+
+
+LIST = b"GET /api/cache/entries?limit=100000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def test_a_list_that_is_not_taken_is_not_made(observer: RememberingObserver) -> None:
+    daemon = FakeDaemon(listed=[{"url": "/" + "x" * 500}] * 10_000)
+    async with served(daemon, AdminLimits(), observer) as port:
+        clients = [asking(port, LIST * 3) for _ in range(60)]
+        before = -1
+        while before != daemon.given:
+            before = daemon.given
+            await asyncio.sleep(0.3)
+        # 60 lists of 5 MB each: what is made fits the kernel's buffers and one block
+        assert 0 < daemon.given < 60 * 1_500
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize("sent", [LIST, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000], ids=["list", "pipelined"])
+async def test_a_client_that_takes_nothing_is_dropped_in_time(sent: bytes, observer: RememberingObserver) -> None:
+    daemon = FakeDaemon(listed=[{"url": "/" + "x" * 500}] * 10_000)
+    async with served(daemon, AdminLimits(write_timeout=0.3), observer) as port:
+        with asking(port, sent) as client:
+            taken, loop = 0, asyncio.get_running_loop()
+            async with asyncio.timeout(30):
+                await asyncio.sleep(1.0)
+                with contextlib.suppress(ConnectionError):
+                    while part := await loop.sock_recv(client, 1 << 20):
+                        taken += len(part)
+        assert 0 < taken < 4_000_000
+        assert observer.of(TaskFailed) == []
+
+
+@pytest.mark.slow
+async def test_a_body_that_drips_is_refused_at_its_rate(observer: RememberingObserver) -> None:
+    """Within 30 s in any case, and after 10 s by `min_rate`."""
+    head = b"POST /oauth/paste HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
+    async with served(FakeDaemon(), AdminLimits(min_rate=1 << 30), observer) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        async with asyncio.timeout(60):
+            while not reader._buffer:  # type: ignore[attr-defined]
+                writer.write(b"a" * 100)
+                await asyncio.sleep(0.05)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+
+
+async def test_an_idle_connection_makes_room_for_a_new_one(observer: RememberingObserver) -> None:
+    async with served(FakeDaemon(), AdminLimits(connections=1), observer) as port:
+        first = await asyncio.open_connection("127.0.0.1", port)
+        first[1].write(GOOD.replace(b"Connection: close\r\n", b""))
+        assert (await first[0].readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
+        second = await asyncio.open_connection("127.0.0.1", port)
+        second[1].write(GOOD)
+        assert (await second[0].read()).startswith(b"HTTP/1.1 200")
+        assert await first[0].read() == b""
+        for _, writer in (first, second):
+            writer.close()
+
+
+async def test_while_draining_each_answer_is_the_last_of_its_connection(observer: RememberingObserver) -> None:
+    async with served(FakeDaemon(), AdminLimits(), observer, draining=True) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GOOD.replace(b"Connection: close\r\n", b""))
+        async with asyncio.timeout(10):
+            assert b"Connection: close\r\n" in await reader.read()
+        writer.close()

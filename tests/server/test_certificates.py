@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import trustme
 
 from passoproxy.core.events import Warned
 from passoproxy.errors import CannotCreate
+from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.certificates import Certificate
-from passoproxy.server.listeners import TlsFiles, open_tcp, serve
+from passoproxy.server.listeners import TlsFiles, open_tcp
 from tests.fakes import FakeClock, RememberingObserver
 
 
@@ -61,10 +63,11 @@ class Stand:
 @pytest.fixture
 async def stand(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
     made = Stand(tmp_path, getattr(request, "param", False))
-    server = await serve(made.listener, Greeting, made.certificate.context)
+    acceptor = Acceptor(
+        made.listener, lambda sock, address: Greeting(), Descriptors(1 << 20), tls=lambda: made.certificate.context
+    )
     yield made
-    server.close()
-    await server.wait_closed()
+    acceptor.close()
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])  # the second sends no server name
@@ -87,6 +90,54 @@ async def test_an_authority_of_clients_can_be_taken_away(stand: Stand) -> None:
     assert stand.certificate.look()
     assert await stand.greeted(stand.first, shown=stand.second)
     assert not await stand.greeted(stand.first, shown=stand.first)
+
+
+@pytest.mark.parametrize("stand", [True], indirect=True)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_ends_with_the_authority_that_vouched_for_it(stand: Stand, version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context()
+    context.maximum_version = version
+    stand.first.configure_trust(context)
+    stand.first.issue_cert("client@example.com").configure_cert(context)
+
+    def greeted(session: ssl.SSLSession | None) -> tuple[bytes, bool, ssl.SSLSession | None]:
+        """What came, whether the session was resumed, and the one that came of it."""
+        with (
+            socket.create_connection(("127.0.0.1", stand.port)) as sock,
+            context.wrap_socket(sock, server_hostname="localhost", session=session) as secure,
+        ):
+            try:
+                said = secure.recv(5)
+            except (ssl.SSLError, ConnectionError):
+                return b"", False, None
+            return said, bool(secure.session_reused), secure.session
+
+    said, resumed, session = await asyncio.to_thread(greeted, None)
+    assert (said, resumed) == (b"hello", False)
+    said, resumed, session = await asyncio.to_thread(greeted, session)
+    assert (said, resumed) == (b"hello", True)
+    stand.trust(stand.second)
+    assert stand.certificate.look()
+    try:
+        said, *_ = await asyncio.to_thread(greeted, session)
+    except (ssl.SSLError, ConnectionError):
+        said = b""
+    assert said == b""
+
+
+async def test_another_authority_is_told_of_and_another_certificate_is_not(tmp_path: Path) -> None:
+    told: list[str] = []
+    stand = Stand(tmp_path, clients=True)
+    stand.listener.close()
+    certificate = Certificate(
+        TlsFiles(stand.cert, stand.key, stand.clients), on_new_authority=lambda: told.append("new")
+    )
+    stand.renew(stand.second)
+    assert certificate.look()
+    assert told == []
+    stand.trust(stand.second)
+    assert certificate.look()
+    assert told == ["new"]
 
 
 async def test_half_a_renewal_changes_nothing_and_is_told_once(stand: Stand) -> None:

@@ -16,6 +16,7 @@ import trustme
 from passoproxy.core.peers import network_rule
 from passoproxy.errors import CannotCreate, ServiceUnreachable
 from passoproxy.peer_credentials import peer_credentials
+from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.connections import Connections
 from passoproxy.server.handler import Handler
 from passoproxy.server.listeners import TlsFiles, inherit, open_tcp, open_unix, serve, tls_context
@@ -33,16 +34,18 @@ class Served:
     def __init__(self) -> None:
         self.hop = EchoHop()
         self.connections = Connections(Handler(self.hop, FakeClock()))
-        self.servers: list[asyncio.Server] = []
+        self.acceptors: list[Acceptor[ProxyConnection]] = []
 
-    async def __call__(
+    def __call__(
         self, listener: socket.socket, tls: ssl.SSLContext | None = None, check: PeerCheck | None = None
     ) -> None:
-        self.servers.append(await serve(listener, lambda: ProxyConnection(self.connections, check), tls))
+        descriptors = Descriptors(1 << 20, (self.connections,))
+        context = None if tls is None else lambda: tls
+        self.acceptors.append(serve(listener, self.connections, descriptors, peers=check, tls=context))
 
     async def close(self) -> None:
-        for server in self.servers:
-            server.close()
+        for acceptor in self.acceptors:
+            acceptor.close()
         await self.connections.drain(0.0)
 
 
@@ -78,7 +81,7 @@ def closed(listener: socket.socket) -> None:
 
 async def test_tcp(served: Served) -> None:
     listener = open_tcp("127.0.0.1", 0)
-    await served(listener, check=network_check(network_rule(["127.0.0.0/8"])))
+    served(listener, check=network_check(network_rule(["127.0.0.0/8"])))
     assert parse_answers(await asked_tcp(listener.getsockname()[1]))[0].status == 200
     assert served.hop.seen[0].client.address == "127.0.0.1"
     assert served.hop.seen[0].head.scheme == "http"
@@ -86,7 +89,7 @@ async def test_tcp(served: Served) -> None:
 
 async def test_a_network_that_is_not_listed_gets_no_answer(served: Served) -> None:
     listener = open_tcp("127.0.0.1", 0)
-    await served(listener, check=network_check(network_rule(["10.0.0.0/8"])))
+    served(listener, check=network_check(network_rule(["10.0.0.0/8"])))
     assert await asked_tcp(listener.getsockname()[1]) == b""
 
 
@@ -134,7 +137,7 @@ def test_a_port_that_is_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("everyone", "mode"), [(False, 0o600), (True, 0o666)])
 async def test_unix(served: Served, tmp_path: Path, everyone: bool, mode: int) -> None:
     path = tmp_path / "proxy.sock"
-    await served(open_unix(path, everyone=everyone), check=user_check(user_rule(())))
+    served(open_unix(path, everyone=everyone), check=user_check(user_rule(())))
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert parse_answers(await asked_unix(path))[0].status == 200
     assert served.hop.seen[0].client.address == f"unix:{os.getuid()}"
@@ -144,7 +147,7 @@ async def test_a_unix_peer_that_is_not_listed_is_closed_without_an_answer(served
     path = tmp_path / "proxy.sock"
     other = user_rule((), own_user=os.getuid() + 1)
     rule = type(other)(other.users - {os.getuid()}, frozenset({os.getgid() + 4242}))
-    await served(open_unix(path), check=user_check(rule))
+    served(open_unix(path), check=user_check(rule))
     assert await asked_unix(path) == b""
 
 
@@ -196,7 +199,7 @@ async def test_inherited(served: Served) -> None:
     given = open_tcp("127.0.0.1", 0)
     listener = inherit(os.dup(given.fileno()))
     given.close()
-    await served(listener)
+    served(listener)
     assert parse_answers(await asked_tcp(listener.getsockname()[1]))[0].status == 200
 
 
@@ -238,7 +241,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 async def test_tls(served: Served, authority: trustme.CA, files: TlsFiles, version: str) -> None:
     context = tls_context(TlsFiles(files.cert_file, files.key_file, min_version=version))
     listener = open_tcp("127.0.0.1", 0)
-    await served(listener, context)
+    served(listener, context)
     assert parse_answers(await asked_tcp(listener.getsockname()[1], tls=trusting(authority)))[0].status == 200
     assert served.hop.seen[0].head.scheme == "https"
     assert context.minimum_version == (ssl.TLSVersion.TLSv1_3 if version == "1.3" else ssl.TLSVersion.TLSv1_2)
@@ -248,7 +251,7 @@ async def test_plain_http_on_a_tls_listener_and_a_client_that_just_leaves(
     served: Served, authority: trustme.CA, files: TlsFiles
 ) -> None:
     listener = open_tcp("127.0.0.1", 0)
-    await served(listener, tls_context(files))
+    served(listener, tls_context(files))
     port = listener.getsockname()[1]
     await asked_tcp(port)
     client = Client(
@@ -261,7 +264,7 @@ async def test_plain_http_on_a_tls_listener_and_a_client_that_just_leaves(
 
 async def test_tls_on_a_unix_socket(served: Served, authority: trustme.CA, files: TlsFiles, tmp_path: Path) -> None:
     path = tmp_path / "proxy.sock"
-    await served(open_unix(path), tls_context(files))
+    served(open_unix(path), tls_context(files))
     client = Client(*await asyncio.open_unix_connection(path, ssl=trusting(authority), server_hostname="localhost"))
     await client.send(LAST)
     assert parse_answers(await client.rest())[0].status == 200
@@ -270,7 +273,7 @@ async def test_tls_on_a_unix_socket(served: Served, authority: trustme.CA, files
 async def test_client_certificates(served: Served, authority: trustme.CA, files: TlsFiles, tmp_path: Path) -> None:
     context = tls_context(TlsFiles(files.cert_file, files.key_file, tmp_path / "ca.pem"))
     listener = open_tcp("127.0.0.1", 0)
-    await served(listener, context)
+    served(listener, context)
     known = trusting(authority)
     authority.issue_cert("client").configure_cert(known)
     assert parse_answers(await asked_tcp(listener.getsockname()[1], tls=known))[0].status == 200
@@ -305,7 +308,7 @@ def test_users_and_groups_by_name_and_number() -> None:
 async def test_a_peer_of_a_listed_group(served: Served, tmp_path: Path) -> None:
     path = tmp_path / "proxy.sock"
     rule = type(user_rule(()))(frozenset(), frozenset(os.getgroups() or [os.getgid()]) | {os.getgid()})
-    await served(open_unix(path), check=user_check(rule))
+    served(open_unix(path), check=user_check(rule))
     assert parse_answers(await asked_unix(path))[0].status == 200
 
 

@@ -768,7 +768,7 @@ async def test_an_idle_connection_makes_room_for_a_new_one(listen: Listen) -> No
 
 
 async def test_a_peer_that_may_not_connect_gets_no_answer(listen: Listen) -> None:
-    running = await listen(EchoHop(), peer_check=lambda transport: Peer("10.0.0.1", allowed=False))
+    running = await listen(EchoHop(), peer_check=lambda sock, address: Peer("10.0.0.1", allowed=False))
     client = await running.connect()
 
     assert await client.rest() == b""
@@ -778,7 +778,7 @@ async def test_a_peer_that_may_not_connect_gets_no_answer(listen: Listen) -> Non
 
 async def test_a_peers_address_is_the_requests_client(listen: Listen) -> None:
     hop = EchoHop()
-    running = await listen(hop, peer_check=lambda transport: Peer("10.0.0.1"))
+    running = await listen(hop, peer_check=lambda sock, address: Peer("10.0.0.1"))
     await running.ask(GET)
 
     assert [request.client.address for request in hop.seen] == ["10.0.0.1"]
@@ -805,9 +805,9 @@ async def test_the_lane_is_offered_reads_on_idle_connections_only(listen: Listen
     assert offered == [GET, POST_HEAD]
 
 
-async def test_draining_closes_idle_connections_and_lets_answers_finish(listen: Listen) -> None:
+async def test_draining_closes_idle_connections_after_a_moment_and_lets_answers_finish(listen: Listen) -> None:
     hop = GatedHop()
-    running = await listen(hop)
+    running = await listen(hop, Limits(drain_timeout=0.05))
     idle, busy = await running.connect(), await running.connect()
     await busy.send(GET)
     await within(hop.reached)
@@ -819,6 +819,58 @@ async def test_draining_closes_idle_connections_and_lets_answers_finish(listen: 
     assert (answer.body, answer["Connection"]) == (b"/a", "close")
     await draining
     assert running.connections.count == 0
+
+
+async def test_while_draining_a_kept_connection_has_one_answer_more(listen: Listen) -> None:
+    running = await listen(EchoHop(), Limits(drain_timeout=PATIENCE))
+    kept, new = await running.connect(), await running.connect()
+    await kept.send(GET)
+    assert (await kept.one()).status == 200
+    draining = asyncio.create_task(running.connections.drain(PATIENCE))
+    await settle()
+
+    for client in (kept, new):
+        await client.send(GET + GET)  # the second is not read: `close` says so
+        assert [answer["Connection"] for answer in parse_answers(await client.rest())] == ["close"]
+    await draining
+
+
+async def test_while_draining_the_request_after_an_answer_that_promised_to_keep_is_answered(listen: Listen) -> None:
+    gate = asyncio.Event()
+
+    class Slow(ChunkedBody):
+        async def __anext__(self) -> bytes:
+            await gate.wait()
+            return await super().__anext__()
+
+    running = await listen(
+        ScriptedHop([response(200, body=Slow(b"a")), response(200, body=b"b")]), Limits(drain_timeout=PATIENCE)
+    )
+    client = await running.connect()
+    await client.send(GET)
+    async with asyncio.timeout(PATIENCE):
+        assert b"Connection: close" not in await client.reader.readuntil(b"\r\n\r\n")
+    draining = asyncio.create_task(running.connections.drain(PATIENCE))
+    await settle()
+    gate.set()
+    async with asyncio.timeout(PATIENCE):
+        await client.reader.readuntil(b"0\r\n\r\n")
+    await client.send(GET)
+    assert [(answer.body, answer["Connection"]) for answer in parse_answers(await client.rest())] == [(b"b", "close")]
+    await draining
+
+
+async def test_connections_that_are_to_end_do_so_with_their_next_answer(listen: Listen) -> None:
+    hop = GatedHop()
+    running = await listen(hop)
+    idle, busy = await running.connect(), await running.connect()
+    await busy.send(GET)
+    await within(hop.reached)
+    running.connections.finish()
+    assert await idle.rest() == b""
+    hop.gate.set()
+    assert [answer["Connection"] for answer in parse_answers(await busy.rest())] == ["close"]
+    assert len(await running.ask(LAST)) == 1  # new ones are as before
 
 
 async def test_draining_ends_what_outlasts_its_grace(listen: Listen) -> None:
@@ -834,7 +886,7 @@ async def test_draining_ends_what_outlasts_its_grace(listen: Listen) -> None:
 
 
 async def test_a_kept_connection_closes_after_a_body_that_was_read_on_while_draining(listen: Listen) -> None:
-    running = await listen(ScriptedHop([response(200, body=b"1")]))
+    running = await listen(ScriptedHop([response(200, body=b"1")]), Limits(drain_timeout=0.05))
     client = await running.connect()
     await client.send(POST_HEAD + b"Content-Length: 10\r\n\r\n")
     assert (await client.one()).body == b"1"
