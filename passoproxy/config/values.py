@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from passoproxy.config import addresses, units
+from passoproxy.core.http.readings import readings
 
 MASK = "********"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -180,6 +181,10 @@ def pattern(value: object) -> object:
     if re.search(r"[?#\x00-\x20\x7f]", value):
         raise ValueError(
             f"{units.quoted(value)} holds a query, a fragment or white space; a pattern is for the path alone, {example}"
+        )
+    if readings(value, scripts=False) is None:
+        raise ValueError(
+            f"{units.quoted(value)} can be read in too many ways; write it without escapes and dot segments, {example}"
         )
     if any("*" in segment and segment not in ("*", "**") for segment in value.split("/")):
         raise ValueError(

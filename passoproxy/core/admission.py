@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -34,7 +34,10 @@ from passoproxy.errors import (
 KEY_FIELD = "X-Passoproxy-Key"
 
 SEARCHED_BYTES = 1024 * 1024
-"""The body of a POST is searched for a `_method` field up to this length."""
+"""The body of a POST that could ask for a forbidden method is searched for a `_method` field up to this length."""
+
+GLANCED_BYTES = 64 * 1024
+"""Any other is, where it is no longer than this."""
 
 _CHALLENGE = ("WWW-Authenticate", 'Basic realm="passoproxy", charset="UTF-8"')
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -118,26 +121,28 @@ class Admission:
         asked = parse_authority(head.authority)
         if asked is None:
             raise BadRequest("the Host field is not valid (RFC 9112 §3.2)")
-        port = asked.port or _DEFAULT_PORTS.get(head.scheme)
+        port = _DEFAULT_PORTS.get(head.scheme) if asked.port is None else asked.port
         if Authority(asked.host) in self._allowed_hosts or Authority(asked.host, port) in self._allowed_hosts:
             return head.authority
         raise HostNotAllowed(_yaml_line("server", "allowed_hosts", (*self.policy.allowed_hosts, asked.host)))
 
     def key_holder(self, fields: Fields) -> KeyHolder:
-        """Whose client key the request carries: X-Passoproxy-Key where it is there, else Basic. Raises ClientNotAllowed."""
+        """Whose client key the request carries, by X-Passoproxy-Key, by Basic, or by both. Raises ClientNotAllowed."""
         keys = self.policy.client_keys
         if keys is None:
             return KeyHolder()
-        given = fields.getall(KEY_FIELD, ())
-        if given:
-            name = _name_of(keys, given[0]) if len(given) == 1 else None
-        else:
-            name = _name_of_basic(keys, fields.getall("Authorization", ()))
-        if name is None:
+        given, authorizations = fields.getall(KEY_FIELD, ()), fields.getall("Authorization", ())
+        by_basic = any(each.partition(" ")[0].lower() == "basic" for each in authorizations)
+        names = [_name_of(keys, each) for each in given]
+        if by_basic:
+            names.append(_name_of_basic(keys, authorizations))
+        name = names[0] if names else None
+        if name is None or len(given) > 1 or any(each != name for each in names):
             raise ClientNotAllowed(
-                "a valid X-Passoproxy-Key (or Basic user name and key) is required here", (_CHALLENGE,)
+                "a valid X-Passoproxy-Key (or Basic user name and key) is required here; where both are sent, both of one client",
+                (_CHALLENGE,),
             )
-        return KeyHolder(name, by_basic=not given)
+        return KeyHolder(name, by_basic)
 
     def method(self, method: str) -> None:
         """Raises MethodNotAllowed with `Allow` for a method that is not listed; CONNECT and TRACE never are."""
@@ -148,21 +153,27 @@ class Admission:
         """Raises MethodNotAllowed for a `_method` field in a query that asks for a method that is not listed, or may."""
         self._overriding("the query", lambda: methods_in_query(query))
 
+    def read_first(self, fields: Fields) -> int:
+        """How long the body of a POST may be that is read and searched before it goes on."""
+        return SEARCHED_BYTES if self._could_ask(fields) else GLANCED_BYTES
+
     def post(self, fields: Fields, data: bytes | None) -> None:
-        """The same for the body of a POST; None stands for one that is too long to be read first. Raises BodyTooLarge too."""
-        content_type = fields.get("Content-Type", "")
-        # Where no usual method is forbidden, a body that cannot be searched does no harm.
+        """The same for the body of a POST; None stands for one that is longer than `read_first`. Raises BodyTooLarge too."""
         if self._restricts and content_coding(fields):
             raise self._method_refused(
                 "the body is coded (Content-Encoding), and a _method field in it could ask for a method that is not in upstream.allow_methods; send it plain"
             )
-        if self._restricts and data is None and may_hold_method(content_type):
+        if data is None and self._could_ask(fields):
             raise BodyTooLarge(
                 "a _method field in a form or in JSON can ask for a method that is not in upstream.allow_methods, so such a body is read first, "
                 f"up to {SEARCHED_BYTES} bytes"
             )
         if data:
-            self._overriding("the body", lambda: methods_in_body(content_type, data))
+            self._overriding("the body", lambda: methods_in_body(fields.get("Content-Type", ""), data))
+
+    def _could_ask(self, fields: Fields) -> bool:
+        """Whether a `_method` field in the body could do harm: where no usual method is forbidden it could not."""
+        return self._restricts and may_hold_method(fields.get("Content-Type", ""))
 
     def _overriding(self, place: str, search: Callable[[], list[str]]) -> None:
         try:
@@ -249,15 +260,13 @@ def _name_of(keys: tuple[ClientKey, ...], given: str, claimed: str | None = None
     return found
 
 
-def _name_of_basic(keys: tuple[ClientKey, ...], authorizations: Iterable[str]) -> str | None:
-    given = list(authorizations)
-    if len(given) != 1:
-        return None
-    scheme, _, credentials = given[0].partition(" ")
-    if scheme.lower() != "basic":
+def _name_of_basic(keys: tuple[ClientKey, ...], authorizations: Sequence[str]) -> str | None:
+    if len(authorizations) != 1:
         return None
     try:
-        name, colon, key = b64decode(credentials.strip(), validate=True).decode("utf-8").partition(":")
+        name, colon, key = (
+            b64decode(authorizations[0].partition(" ")[2].strip(), validate=True).decode("utf-8").partition(":")
+        )
     except ValueError:  # neither base64 nor UTF-8
         return None
     return _name_of(keys, key, name) if colon else None

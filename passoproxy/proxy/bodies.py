@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from passoproxy.ports import Body, BytesBody
 
 
@@ -10,10 +12,11 @@ class BegunBody:
 
     __slots__ = ("_begun", "_rest", "length")
 
-    def __init__(self, begun: Body, rest: Body) -> None:
+    def __init__(self, begun: Body, rest: Body, length: int | None = None) -> None:
+        """`length` is that of both together, where `rest` does not know of it."""
         self._begun: Body | None = begun
         self._rest = rest
-        self.length = rest.length
+        self.length = rest.length if length is None else length
 
     def __aiter__(self) -> BegunBody:
         return self
@@ -32,13 +35,14 @@ class BegunBody:
         await self._rest.aclose()
 
 
-async def gathered(body: Body, max_bytes: int) -> BytesBody | Body:
-    """The body in memory where it is no longer than `max_bytes`; else the same stream with nothing lost."""
+async def gathered(body: Body, max_bytes: int, taken: Callable[[int], None] = lambda size: None) -> BytesBody | Body:
+    """The body in memory where it is no longer than `max_bytes`; else the same stream with nothing lost. `taken` is told of each part's size."""
     if isinstance(body, BytesBody) or (body.length is not None and body.length > max_bytes):
         return body
     parts: list[bytes] = []
     size = 0
     async for part in body:
+        taken(len(part))
         parts.append(part)
         size += len(part)
         if size > max_bytes:

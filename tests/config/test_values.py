@@ -108,6 +108,7 @@ def test_right_ones(read: Callable[[object], object], value: object, found: obje
         (values.pattern, "/a?b", "query"),
         (values.pattern, "/a*", "one whole path segment"),
         (values.method, "get", "write GET"),
+        (values.pattern, "/a%2fb" * 300, "can be read in too many ways"),
         (values.method, "TRACE", "never forwarded; remove it"),
         (values.method, "connect", "never forwarded; remove it"),
         (values.method, "G T", "not an HTTP method"),

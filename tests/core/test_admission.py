@@ -55,6 +55,7 @@ def test_listed_hosts_are_allowed(allowed: str, authority: str) -> None:
         ("sidecar:8610", "sidecar:8611"),
         ("sidecar:8610", "sidecar"),
         ("sidecar:443", "sidecar"),
+        ("sidecar:80", "sidecar:0"),
     ],
 )
 def test_other_hosts_are_refused_with_the_line_that_would_allow_them(allowed: str, authority: str) -> None:
@@ -108,7 +109,10 @@ def basic(text: str) -> str:
         ([("Authorization", basic("shop:open sesame"))], KeyHolder("shop", by_basic=True)),
         ([("Authorization", "bAsIc  " + basic("crm:näh:doch")[6:])], KeyHolder("crm", by_basic=True)),
         ([("X-Passoproxy-Key", "open sesame"), ("Authorization", "Bearer own")], KeyHolder("shop")),
-        ([("X-Passoproxy-Key", "open sesame"), ("Authorization", basic("a:b"))], KeyHolder("shop")),
+        (
+            [("X-Passoproxy-Key", "open sesame"), ("Authorization", basic("shop:open sesame"))],
+            KeyHolder("shop", by_basic=True),
+        ),
     ],
 )
 def test_a_right_key_names_its_holder(pairs: list[tuple[str, str]], holder: KeyHolder) -> None:
@@ -124,6 +128,13 @@ def test_a_right_key_names_its_holder(pairs: list[tuple[str, str]], holder: KeyH
         [("X-Passoproxy-Key", "shop:open sesame")],
         [("X-Passoproxy-Key", "open sesame"), ("X-Passoproxy-Key", "open sesame")],
         [("X-Passoproxy-Key", "wrong"), ("Authorization", basic("shop:open sesame"))],
+        [("X-Passoproxy-Key", "open sesame"), ("Authorization", basic("a:b"))],
+        [("X-Passoproxy-Key", "open sesame"), ("Authorization", basic("crm:näh:doch"))],
+        [
+            ("X-Passoproxy-Key", "open sesame"),
+            ("Authorization", "Bearer a"),
+            ("Authorization", basic("shop:open sesame")),
+        ],
         [("Authorization", basic("shop:wrong"))],
         [("Authorization", basic("crm:open sesame"))],
         [("Authorization", basic(":open sesame"))],
@@ -202,6 +213,7 @@ DENIED = [
     "/%c0%af__internal", "/a/%c0%ae%c0%ae/__internal", "/a%c1%9c..%c1%9c__internal", "/%e0%80%af__internal", "/%25u005f_internal", "/a%3f/../__internal",
     "/a%23/../__internal/x", "/%" + "25" * 200 + "5f_internal", "/__internal/../__internal", "/__internal/%2e%2e/../__internal",
     "/__internal/../a", "/index.php/__internal", "/x/index%2ephp/__internal/x", "/index.php__internal/x",
+    "//host/__internal", "//host:1//__internal/x",
 ]  # fmt: skip
 
 

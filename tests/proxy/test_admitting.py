@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 
 import pytest
 
-from passoproxy.core.admission import Admission, AdmissionPolicy, client_key
+from passoproxy.core.admission import SEARCHED_BYTES, Admission, AdmissionPolicy, client_key
 from passoproxy.errors import (
     BodyTooLarge,
     ClientNotAllowed,
@@ -14,12 +15,13 @@ from passoproxy.errors import (
     MethodNotAllowed,
     Offline,
     OriginNotAllowed,
+    Overloaded,
     PathNotAllowed,
     Refusal,
 )
 from passoproxy.ports import BytesBody, Client, read_whole
 from passoproxy.proxy.admitting import Admitting
-from tests.fakes import ChunkedBody, ScriptedHop, request, response
+from tests.fakes import ChunkedBody, ScriptedHop, request, response, settle
 
 PAGE = "https://app.example"
 
@@ -139,8 +141,39 @@ async def test_a_form_is_read_first_because_it_could_ask_for_a_forbidden_method(
 
 async def test_a_long_body_streams_where_it_can_do_no_harm() -> None:
     outer, inner = hop(response(), response())
-    await outer.send(request("POST", "/", FORM, ChunkedBody(*[b"a" * 100_000] * 11)))
-    assert await read_whole(inner.seen[0].body, 2_000_000) == b"a" * 1_100_000
+    await outer.send(request("POST", "/", FORM, ChunkedBody(*[b"a" * 50_000] * 2, b"&_method=trace")))
+    assert await read_whole(inner.seen[0].body, 2_000_000) == b"a" * 100_000 + b"&_method=trace"
     body = ChunkedBody(b"_method=trace")
     await outer.send(request("PUT", "/", FORM, body))
     assert inner.seen[1].body is body
+
+
+async def test_a_long_body_that_was_read_comes_as_a_stream_again() -> None:
+    outer, inner = hop(allow_methods=("GET", "POST"))
+    await outer.send(request("POST", "/", FORM, ChunkedBody(*[b"a" * 50_000] * 2)))
+    body = inner.seen[0].body
+    assert not isinstance(body, BytesBody)
+    assert body.length == 100_000
+    assert await read_whole(body, 100_000) == b"a" * 100_000
+
+
+async def test_so_many_long_bodies_are_read_at_once_and_short_ones_always() -> None:
+    outer, inner = hop(*[response()] * 3, allow_methods=("GET", "POST"))
+    gate = asyncio.Event()
+
+    class Slow(ChunkedBody):
+        async def __anext__(self) -> bytes:
+            if not self._chunks:
+                await gate.wait()
+            return await super().__anext__()
+
+    slow = [asyncio.create_task(outer.send(request("POST", "/", FORM, Slow(b"a" * SEARCHED_BYTES)))) for _ in range(64)]
+    await settle()
+    with pytest.raises(Overloaded):
+        await outer.send(request("POST", "/", FORM, ChunkedBody(b"a" * 100_000)))
+    await outer.send(request("POST", "/", FORM, ChunkedBody(b"a" * 1000)))
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    await outer.send(request("POST", "/", FORM, ChunkedBody(b"a" * 100_000)))
+    assert len(inner.seen) == 2

@@ -16,9 +16,9 @@ from passoproxy.core.http.patterns import decoded_once
 _MOST_ROUNDS = 16
 _MOST_READINGS = 16
 _MOST_SEGMENTS = 256
-_MOST_SCRIPTS = 4
+_MOST_BEGINNINGS = 4
 
-_UNUSUAL = re.compile(r"[%;\\\s]|\.\.|\.php", re.IGNORECASE)
+_UNUSUAL = re.compile(r"[%;\\\s]|\.\.|\.php|\A//", re.IGNORECASE)
 _ESCAPE = re.compile("%(?:[0-9A-Fa-f]{2}|[uU][0-9A-Fa-f]{4})")
 _UNICODE_ESCAPE = re.compile("%[uU]([0-9A-Fa-f]{4})")
 _NESTED = re.compile("%(?:25)+(?=[0-9A-Fa-f]{2})")
@@ -34,8 +34,8 @@ def readings(path: str, *, scripts: bool = True) -> frozenset[str] | None:
     """The readings of `path` (without its query), lower case; None where it has too many to be meant.
 
     All are decoded again and again (over-long UTF-8 too), with `\\` as `/` and without `;parameters`, NUL, empty and dot segments. They
-    differ at a `..` (it goes up for one server and is a name for the next), at an encoded `?`, `#` or NUL, and behind `.php`, where the
-    path that a front controller sees may begin; without `scripts` the last kind is left out.
+    differ at a `..` (it goes up for one server and is a name for the next), at an encoded `?`, `#` or NUL, behind `//`, which could begin an
+    authority, and behind `.php`, where the path that a front controller sees may begin; without `scripts` the last two are left out.
     """
     if not _UNUSUAL.search(path):
         return frozenset(("/" + "/".join(part for part in path.lower().split("/") if part not in ("", ".")),))
@@ -53,16 +53,19 @@ def _all_readings(segments: list[str], scripts: bool) -> frozenset[str] | None:
         if len(parts) > _MOST_SEGMENTS:
             return None
     found: frozenset[str] = frozenset()
-    for number, each in enumerate(chain((parts,), _behind_scripts(parts) if scripts else ())):
-        walked = _walked(each) if number <= _MOST_SCRIPTS else None
+    for number, each in enumerate(chain((parts,), _begun_later(parts) if scripts else ())):
+        walked = _walked(each) if number <= _MOST_BEGINNINGS else None
         if walked is None:
             return None
         found |= walked
     return found
 
 
-def _behind_scripts(parts: list[str]) -> Iterator[list[str]]:
-    """What is left behind each `.php`: its PATH_INFO, for a front controller that takes what stands before for its own address."""
+def _begun_later(parts: list[str]) -> Iterator[list[str]]:
+    """What is left behind `//host`, for one who parses a path as a URL; and behind each `.php`: its PATH_INFO, for a front controller that
+    takes what stands before for its own address."""
+    if parts[:2] == ["", ""]:
+        yield parts[3:]
     for at, part in enumerate(parts):
         for script in _SCRIPT.finditer(part):
             rest = [part[script.end() :], *parts[at + 1 :]]
