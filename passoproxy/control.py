@@ -92,7 +92,8 @@ class Facts:
 
     `cache_folder` is empty where entries live in the shared `store`.
     `workers` are the processes that serve, none where this one does.
-    `ports` are those that the proxy listens on, `authorities` the names under which it may stand in a URL.
+    `ports` are those that the proxy listens on, `authorities` the names under which it may stand in a URL; `takes_redirect`: a login's redirect
+    arrives at the admin listener.
     """
 
     version: str
@@ -108,6 +109,7 @@ class Facts:
     offline: bool = False
     listeners: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    takes_redirect: bool = False
     workers: tuple[int, ...] = ()
     authorities: tuple[str, ...] = ()
     starting: bool = True
@@ -284,6 +286,10 @@ class Control:
     def begin_login(self, cookie: str | None = None) -> LoginTicket:
         """Begins a login; its `url` is where a person approves. `cookie` is the browser's, None for a command's login (contract §8)."""
         return self._logins.begin(cookie)
+
+    def takes_redirect(self) -> bool:
+        """Whether the browser that the provider redirects arrives here."""
+        return self.facts.takes_redirect
 
     async def complete_login(self, query: str, cookie: str | None = None) -> Data:
         """Takes the redirect's query, and the cookie that came with it; answers when the new pair is in use."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 
 from passoproxy.compose import Wired, telemetry, wire
-from passoproxy.compose.binding import Bound, bind, name_of, ports_of
+from passoproxy.compose.binding import Bound, bind, name_of, page_address, ports_of, takes_redirect
 from passoproxy.compose.crew import Part
 from passoproxy.compose.custody import leaves_full, rests_full
 from passoproxy.compose.parent import Parent
@@ -46,18 +46,21 @@ SLEEP_PATIENCE = 60.0
 """Seconds that a refresh before the machine's sleep may take, as any other may; the sleep waits for as long as logind lets it."""
 
 
-def run(loaded: Loaded) -> int:
-    """Runs the daemon until SIGTERM or SIGINT; the exit code. Raises PassoproxyError where it cannot start."""
+def run(loaded: Loaded, greet: Callable[[str], None] | None = None) -> int:
+    """Runs the daemon until SIGTERM or SIGINT; the exit code. Raises PassoproxyError where it cannot start.
+
+    `greet` says something to the person at the terminal, where there is one: it is no log.
+    """
     if sys.platform == "win32":  # pragma: no cover - refused before
         raise ConfigurationError(
             Fault("", "", "passoproxy does not run on native Windows", "use WSL2, a container or a Linux host")
         )
     import uvloop
 
-    return uvloop.run(_serve(loaded))
+    return uvloop.run(_serve(loaded, greet))
 
 
-async def _serve(loaded: Loaded) -> int:
+async def _serve(loaded: Loaded, greet: Callable[[str], None] | None) -> int:
     daemon = Daemon(loaded)
     stop = asyncio.Event()
     # Before the start, so that a signal during it ends in order too, and a reload then does not kill.
@@ -66,11 +69,23 @@ async def _serve(loaded: Loaded) -> int:
         loop.add_signal_handler(each, stop.set)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
     async with daemon.running() as wired, collected(wired.clock, lambda: not wired.handler.in_flight):
+        if greet is not None:
+            with contextlib.suppress(CommandFailure):  # there is no page
+                greet(f"status page, by a link that is good once within ten minutes: {wired.pages.link().url}")
         await first_of(stop.wait(), daemon.doomed.wait())
         reason = daemon.doom if daemon.doomed.is_set() else ""
     if reason:
         raise CommandFailure(reason)
     return 0
+
+
+def _started(wired: Wired) -> Lifecycle:
+    """What is said of the start: that requests are answered, or what they wait for."""
+    listening = ", ".join(wired.control.facts.listeners)
+    is_ready, _, reason = wired.control.readiness(strict=False)
+    if is_ready:
+        return Lifecycle("ready", f"{listening}; {reason}" if reason else listening)
+    return Lifecycle("waiting", f"{reason}; listening: {listening}")
 
 
 class Daemon:
@@ -123,7 +138,7 @@ class Daemon:
                 await self._start_workers(wired, stack)
                 wired.control.facts.starting = False
                 await wired.control.look_at_store()
-                wired.observer(Lifecycle("ready", ", ".join(wired.control.facts.listeners)))
+                wired.observer(_started(wired))
                 systemd.ready(self._status_line(wired))
                 self._may_reload = True
                 if self._reload_again:
@@ -188,6 +203,8 @@ class Daemon:
             *(f"probes {name_of(sock, 'http')}" for sock in self.bound.probes),
         )
         facts.ports = ports_of(self.bound.proxy)
+        facts.takes_redirect = takes_redirect(settings, self.bound.admin)
+        wired.pages.address = page_address(settings, self.bound.admin)
         facts.authorities = authorities(settings, facts.ports)
 
     async def _site(

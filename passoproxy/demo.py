@@ -143,7 +143,8 @@ async def _show(lifetime: float, stay: bool) -> int:
             raise CommandFailure("not every sample was answered with 200; run the demo again with --debug")
         if stay:
             _say(
-                "\nIt stays until you press Ctrl-C: paste a request, open the status page.\n"
+                "\nIt stays until you press Ctrl-C: paste a request, open the status page. This link opens\n"
+                f"it with its buttons, once, within ten minutes:\n\n  {at.wired.pages.link().url}\n\n"
                 f"Its tokens live for {duration(lifetime)}: within {duration(0.4 * lifetime)} the page shows the pair being renewed\n"
                 "(other lifetimes: .venv/bin/passoproxy demo --lifetime 1h)."
             )

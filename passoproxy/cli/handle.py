@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from urllib.parse import urlencode
 
 from passoproxy.cli.speaking import note
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Data = dict[str, Any]
 
+T = TypeVar("T")
 DEADLINE = 10.0
 """Seconds within which a daemon shows that it lives. One that is stopped takes every connection and answers none."""
 
@@ -71,12 +72,12 @@ class Refused(CommandFailure):
 class _UnixConnection(http.client.HTTPConnection):
     """`timeout` bounds each of connecting, sending and reading, in seconds."""
 
-    def __init__(self, folder: Path, timeout: float) -> None:
+    def __init__(self, folder: Path, timeout: float, name: str) -> None:
         super().__init__("localhost", timeout=timeout)
-        self._folder, self._seconds = folder, timeout
+        self._folder, self._seconds, self._name = folder, timeout, name
 
     def connect(self) -> None:
-        self.sock = control_socket.connect(self._folder, self._seconds)
+        self.sock = control_socket.connect(self._folder, self._seconds, self._name)
 
     def has_answer(self, seconds: float) -> bool:
         """Whether there is something to read within so many seconds."""
@@ -86,9 +87,9 @@ class _UnixConnection(http.client.HTTPConnection):
 class Remote:
     """The daemon that serves a state folder, over its control socket."""
 
-    def __init__(self, folder: Path, deadline: float = DEADLINE) -> None:
-        """`deadline` is how long the daemon may give no sign of life, in seconds."""
-        self._folder, self._deadline = folder, deadline
+    def __init__(self, folder: Path, deadline: float = DEADLINE, name: str = "") -> None:
+        """`deadline` is how long the daemon may give no sign of life, in seconds; `name` is that of another socket than the owner's."""
+        self._folder, self._deadline, self._name = folder, deadline, name
         self._daemon: Data | None = None
 
     @property
@@ -117,7 +118,7 @@ class Remote:
         self, method: str, path: str, content: bytes | None, fields: Mapping[str, str]
     ) -> Iterator[http.client.HTTPResponse]:
         """The answer to one request, to be read inside."""
-        connection = _UnixConnection(self._folder, self._deadline)
+        connection = _UnixConnection(self._folder, self._deadline, self._name)
         try:
             connection.request(method, path, content, dict(fields))
             end = time.monotonic() + PATIENCE
@@ -135,7 +136,7 @@ class Remote:
 
     def _look(self) -> None:
         """Makes sure that the daemon lives."""
-        connection = _UnixConnection(self._folder, self._deadline / 2)
+        connection = _UnixConnection(self._folder, self._deadline / 2, self._name)
         try:
             connection.request("GET", "/healthz")
             connection.getresponse().read()
@@ -145,10 +146,14 @@ class Remote:
             connection.close()
 
     def _silent(self) -> ServiceUnreachable:
-        path = self._folder / control_socket.NAME
+        path = self._folder / (self._name or control_socket.NAME)
         return ServiceUnreachable(
             f"{path}: the daemon did not answer within {self._deadline:g} s; it is stopped, or too busy: see its log"
         )
+
+    def followers(self) -> list[Remote]:
+        """The daemons that follow this one, on the same folder."""
+        return [Remote(self._folder, self._deadline, name) for name in control_socket.followers(self._folder)]
 
     def status(self) -> Data:
         return dict(self.ask("GET", "/api/status"))
@@ -219,6 +224,31 @@ def _understood(status: int, text: bytes) -> Any:
         return data
     lines = data.get("faults") or [data.get("detail") or data.get("title") or f"the daemon answered {status}"]
     raise Refused("\n".join(map(str, lines)), str(data.get("code", "")), int(data.get("exit_code", 1)))
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """What `work` comes to, in a thread that nobody waits for where the command ends before."""
+    import asyncio
+    import threading
+
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, fault: BaseException | None) -> None:
+        if not done.cancelled():
+            done.set_exception(fault) if fault is not None else done.set_result(cast(T, result))
+
+    def run() -> None:
+        result, fault = None, None
+        try:
+            result = work()
+        except BaseException as error:
+            fault = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, result, fault)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
 
 
 def tell(event: Event) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import parse_qs, urlsplit
 
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import note, say, say_json
+from passoproxy.cli.speaking import note, open_browser, say, say_json
 from passoproxy.cli.wording import runway
-from passoproxy.errors import PersonNeeded, UsageFailure
+from passoproxy.errors import CommandFailure, PersonNeeded, UsageFailure
 
 if TYPE_CHECKING:
     from passoproxy.cli.handle import Remote
@@ -60,15 +62,58 @@ def login(
 
 
 def _through_daemon(remote: Remote, browser: bool, paste: bool) -> dict[str, Any]:
-    ticket = remote.ask("POST", "/api/login/start", {})
+    ticket = dict(remote.ask("POST", "/api/login/start", {}))
+    if not ticket["arrives"] and not paste:
+        import asyncio
+
+        return asyncio.run(_with_redirect_taken(remote, ticket, browser))
     _point_to(str(ticket["url"]), browser)
     if paste:
         return dict(remote.ask("POST", "/api/login/complete", {"url": _pasted()}))
+    return _awaited(remote, ticket)
+
+
+def _awaited(remote: Remote, ticket: Mapping[str, Any]) -> dict[str, Any]:
     while time.time() < float(ticket["expires_at"]):
         outcome = dict(remote.ask("GET", f"/api/login/{ticket['state']}"))
         if not outcome.get("pending"):
             return outcome
     raise _too_late()
+
+
+async def _with_redirect_taken(remote: Remote, ticket: Mapping[str, Any], browser: bool) -> dict[str, Any]:
+    """For a daemon that the redirect does not reach: this command listens for it, or else the status page takes it by paste."""
+    from passoproxy.cli.handle import in_thread
+    from passoproxy.server.lone_callback import lone_listener
+
+    url = str(ticket["url"])
+    redirect = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(lone_listener(_Bridge(remote), redirect))
+        except CommandFailure as fault:
+            try:
+                link = remote.ask("POST", "/api/page", {})
+            except CommandFailure:
+                raise fault from None
+            note(f"The approval ends at {redirect}, which may not be this daemon's. If nothing comes of it, paste the")
+            note("address that the browser ends at into the status page, at 'Approved on another machine?':")
+            say(str(link["url"]))
+            open_browser(str(link["url"]), browser)
+        _point_to(url, browser)
+        return await in_thread(lambda: _awaited(remote, ticket))
+
+
+class _Bridge:
+    """The daemon, as the listener for its redirect sees it."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    async def complete_login(self, query: str) -> object:
+        from passoproxy.cli.handle import in_thread
+
+        return await in_thread(lambda: self._remote.ask("POST", "/api/login/complete", {"url": f"?{query}"}))
 
 
 def _alone_by_paste(loaded: Loaded) -> dict[str, Any]:
@@ -116,9 +161,7 @@ def _too_late() -> PersonNeeded:
 
 
 def _point_to(url: str, browser: bool) -> None:
-    import webbrowser
-
-    if browser and webbrowser.open(url):
+    if open_browser(url, browser):
         note("A browser was opened for the approval. If it shows nothing, open this address yourself:")
     else:
         note("Open this address in a browser and approve:")

@@ -17,7 +17,21 @@ import typer
 from typer.exceptions import TyperException
 
 from passoproxy import __version__
-from passoproxy.cli import alert, cache, config, demo, drill, explain, login, logout, sandbox, serve, status, token
+from passoproxy.cli import (
+    alert,
+    cache,
+    config,
+    demo,
+    drill,
+    explain,
+    login,
+    logout,
+    page,
+    sandbox,
+    serve,
+    status,
+    token,
+)
 from passoproxy.cli.speaking import say
 from passoproxy.errors import AccessDenied, PassoproxyError
 
@@ -49,6 +63,7 @@ def build() -> typer.Typer:
     program.command("serve")(serve.serve)
     program.command("demo")(demo.demo)
     program.command("status")(status.status)
+    program.command("page")(page.page)
     program.command("login")(login.login)
     program.command("logout")(logout.logout)
     program.add_typer(token.commands, name="token")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from passoproxy.cli.options import ConfigOption, load
+from passoproxy.cli.speaking import note
 from passoproxy.errors import ConfigurationError, Fault
 
 
@@ -23,4 +24,4 @@ def serve(config: ConfigOption = None) -> int:
     from passoproxy.host.dumps import forbid_dumps
 
     forbid_dumps()
-    return run(load(config))
+    return run(load(config), note if sys.stderr.isatty() else None)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from passoproxy.config.addresses import Address, FdAddress, TcpAddress, UnixAddress, is_loopback
 from passoproxy.config.reading import Loaded
 from passoproxy.config.settings import Settings
 from passoproxy.errors import ConfigurationError, Fault, PassoproxyError, ServiceUnreachable
+from passoproxy.server.callback import CALLBACK_PATH
 from passoproxy.server.listeners import inherit, open_tcp, open_unix
 
 _SPREADS = sys.platform == "linux"
@@ -111,6 +113,30 @@ def has_ipv6() -> bool:
 def ports_of(sockets: Iterable[socket.socket]) -> tuple[int, ...]:
     """The ports of those that have one."""
     return tuple(int(sock.getsockname()[1]) for sock in sockets if sock.family != socket.AF_UNIX)
+
+
+def page_address(settings: Settings, sockets: Sequence[socket.socket]) -> str:
+    """Where a person's browser finds the status page: a URL, `unix:` with the path where there is only a unix socket, '' where none."""
+    if settings.admin.public_url and sockets:
+        return settings.admin.public_url.rstrip("/")
+    for sock in sockets:
+        if sock.family != socket.AF_UNIX:
+            at, allowed = TcpAddress(*sock.getsockname()[:2]).reached_at, settings.admin.allowed_hosts
+            host = str(TcpAddress(at.host, 0)).removesuffix(":0")
+            return f"http://{at}" if host in allowed else f"http://{allowed[0]}:{at.port}"
+    return name_of(sockets[0], "") if sockets else ""
+
+
+def takes_redirect(settings: Settings, sockets: Iterable[socket.socket]) -> bool:
+    """Whether a browser that the provider sends to `oauth.redirect_url` arrives at these sockets of the admin listener."""
+    target = urlsplit(settings.oauth.redirect_url)
+    if target.path != CALLBACK_PATH:
+        return False
+    if settings.admin.public_url and target.netloc == urlsplit(settings.admin.public_url).netloc:
+        return True
+    host, port = target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
+    bound = [sock.getsockname()[:2] for sock in sockets if sock.family != socket.AF_UNIX]
+    return (host, port) in bound or (is_loopback(host) and port in {each for _, each in bound})
 
 
 def name_of(sock: socket.socket, scheme: str) -> str:

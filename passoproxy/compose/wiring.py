@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shlex
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ from passoproxy.server.admin_guard import AdminAccess
 from passoproxy.server.admin_runner import AdminRunner
 from passoproxy.server.connections import Connections
 from passoproxy.server.handler import Handler
+from passoproxy.server.page_sessions import PageSessions
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.pair.alarm import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
@@ -78,6 +80,7 @@ class Wired:
     descriptors: Descriptors
     control: Control
     admission: LiveAdmission
+    pages: PageSessions
     admin_app: web.Application
     control_app: web.Application
     probe_app: web.Application
@@ -151,6 +154,7 @@ def wire(
     handler = Handler(road.first, clock, observer)
     connections = Connections(handler, limits_of(settings))
     access = _access(loaded)
+    pages = PageSessions(lambda: _page_command(loaded, folder, keeper), clock.wall)
     metrics = Metrics(told.metrics, lambda: reading_of(control, keeper, handler, crew), __version__)
     return Wired(
         loaded=loaded,
@@ -177,8 +181,9 @@ def wire(
         descriptors=Descriptors(descriptors.most(), (connections,), observer),
         control=control,
         admission=admission,
-        admin_app=admin_application(control, access, metrics.exposition, observer, clock.wall),
-        control_app=control_application(control, metrics.exposition, observer),
+        pages=pages,
+        admin_app=admin_application(control, access, pages, metrics.exposition, observer, clock.wall),
+        control_app=control_application(control, pages, metrics.exposition, observer),
         probe_app=probe_application(control, metrics.exposition, observer),
     )
 
@@ -205,6 +210,13 @@ async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observ
 
 def _leads(keeper: Holder) -> bool:
     return keeper.snapshot().role != "following"
+
+
+def _page_command(loaded: Loaded, folder: Path, keeper: Holder) -> str:
+    """The command that gives a page session at this daemon, and at no other of this machine."""
+    # Of those that share a folder, a command speaks to the owner, if it is not told whose configuration is meant.
+    named = ["--config", str(loaded.path.absolute())] if loaded.path and not _leads(keeper) else []
+    return shlex.join(["passoproxy", "page", "--state", str(folder), *named])
 
 
 def _access(loaded: Loaded) -> AdminAccess:

@@ -59,20 +59,27 @@ def listen(folder: Path, name: str = NAME) -> socket.socket:
     return made
 
 
-def connect(folder: Path, timeout: float) -> socket.socket:
+def connect(folder: Path, timeout: float, name: str = "") -> socket.socket:
     """A connection to the daemon that serves `folder`, the owner of the pair before one that follows, made within `timeout` seconds.
+
+    `name` is the socket of one that is meant alone.
 
     Raises NotRunning where none serves it, AccessDenied where it is not ours to talk to, CommandFailure where it cannot be reached.
     """
     nobody: NotRunning | None = None
     for place in _places(folder):
-        for name in (NAME, *_followers(place)):
+        for each in (name,) if name else (NAME, *_followers(place)):
             try:
-                return _connected(place, name, timeout)
+                return _connected(place, each, timeout)
             except NotRunning as fault:
                 nobody = nobody or fault
     assert nobody is not None  # there is one place at least, and it has this name
     raise nobody
+
+
+def followers(folder: Path) -> list[str]:
+    """The names of the sockets of those that follow, or followed once."""
+    return [name for place in _places(folder) for name in _followers(place)]
 
 
 def check_peer(connected: socket.socket, folder: Path) -> None:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from passoproxy.ports import Observer, nobody
-from passoproxy.server.admin_api import Api, form_of
+from passoproxy.server.admin_api import Api, answer, form_of
 from passoproxy.server.admin_guard import PAGE_FIELD, AdminAccess, Guard
-from passoproxy.server.admin_problems import NotFound, problems
+from passoproxy.server.admin_problems import NotFound, SessionRequired, TokenRequired, problems
 from passoproxy.server.cache_api import CacheApi
 from passoproxy.server.callback import CALLBACK_PATH, Callback
 from passoproxy.server.follow_stream import FollowStream
 from passoproxy.server.markup import ASSETS, asset
+from passoproxy.server.page_sessions import SESSION_PATH, PageSessions
 from passoproxy.server.site import Site
 from passoproxy.server.steering import Steering
 
@@ -48,12 +50,13 @@ _NO_HOST_NEEDED: Final = frozenset(("/healthz", "/readyz"))
 def admin_application(
     daemon: Steering,
     access: AdminAccess,
+    sessions: PageSessions,
     metrics: Exposition,
     observer: Observer = nobody,
     wall: Callable[[], float] = time.time,
 ) -> web.Application:
     """The admin listener (contract §8)."""
-    guard = Guard(access, wall)
+    guard = Guard(access, sessions, wall)
     app = _application(observer, _checking_host(guard))
     api, cache, callback, site = Api(daemon), CacheApi(daemon), Callback(daemon, guard), Site(daemon, guard, wall)
     _add_probes(app, daemon)
@@ -66,6 +69,8 @@ def admin_application(
         app.router.add_post(path, _guarded(_by_field(guard), change))
     app.router.add_get("/oauth/start", callback.start, allow_head=False)
     app.router.add_get(CALLBACK_PATH, callback.callback, allow_head=False)
+    app.router.add_get(SESSION_PATH, site.begin_session, allow_head=False)
+    app.router.add_get("/page/purge", site.ask_purge)
     app.router.add_post("/page/token", site.take_token)
     for path, handle in (
         ("/oauth/paste", callback.paste),
@@ -76,9 +81,15 @@ def admin_application(
     return app
 
 
-def control_application(daemon: Steering, metrics: Exposition, observer: Observer = nobody) -> web.Application:
-    """What commands ask over `control.sock`: nothing is checked, because the socket's file mode has decided who may connect."""
+def control_application(
+    daemon: Steering, sessions: PageSessions, metrics: Exposition, observer: Observer = nobody
+) -> web.Application:
+    """What commands ask over `control.sock`: nothing is checked here, because the kernel has said who connects."""
     app, api, cache, stream = _application(observer), Api(daemon), CacheApi(daemon), FollowStream(daemon)
+
+    async def link(request: web.Request) -> web.Response:
+        return answer(asdict(sessions.link()))
+
     app.on_shutdown.append(stream.end)
     _add_probes(app, daemon)
     app.router.add_get("/api/token/follow", stream.handle, allow_head=False)
@@ -100,6 +111,7 @@ def control_application(daemon: Steering, metrics: Exposition, observer: Observe
         ("/api/login/start", api.begin_login),
         ("/api/login/complete", api.complete_login),
         ("/api/logout", api.logout),
+        ("/api/page", link),
         ("/api/reload", api.reload),
         ("/api/alert/test", api.test_alerts),
     ):
@@ -165,7 +177,10 @@ def _guarded(check: Callable[[web.Request], None], handler: Handler) -> Handler:
 
 def _guarded_form(guard: Guard, handler: Handler) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
-        guard.check_change(request, (await form_of(request)).get("page_token", ""))
+        try:
+            guard.check_change(request, (await form_of(request)).get("page_token", ""))
+        except (SessionRequired, TokenRequired):
+            return guard.way_in()  # a person looks at it, whose session has ended
         return await handler(request)
 
     return guarded

@@ -62,7 +62,8 @@ class Api:
 
     async def begin_login(self, request: web.Request) -> web.Response:
         ticket = self._daemon.begin_login()
-        return answer({"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at})
+        named = {"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at}
+        return answer({**named, "arrives": self._daemon.takes_redirect()})
 
     async def await_login(self, request: web.Request) -> web.Response:
         """The outcome of a login; 202 and `pending` where there is none after 25 s, so that the command asks again."""

@@ -1,4 +1,4 @@
-"""Who may ask the admin listener for what (contract §8): Host, the admin token, and the rule for calls that change something.
+"""Who may ask the admin listener for what (contract §8): Host, the admin token, page sessions, and the rule for calls that change something.
 
 It judges and makes tokens; which call needs which is said where the paths are, in `admin`.
 """
@@ -17,7 +17,10 @@ from passoproxy.core.admission import Admission, AdmissionPolicy
 from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.targets import parse_authority
 from passoproxy.errors import BadRequest, HostNotAllowed
-from passoproxy.server.admin_problems import CrossSite, TokenRequired
+from passoproxy.server import small_pages
+from passoproxy.server.admin_problems import CrossSite, SessionRequired, TokenRequired
+from passoproxy.server.markup import html
+from passoproxy.server.page_sessions import SESSION_SECONDS, PageSessions
 
 PAGE_FIELD = "X-Passoproxy-Page"
 """The request field in which the status page's scripts bring the page token; forms bring it as `page_token`."""
@@ -30,7 +33,7 @@ _COOKIE_SECONDS = 30 * 86_400
 class AdminAccess:
     """What the configuration says. `token` reads `admin.token_file` anew, or gives None where there is none.
 
-    `page_secret` makes page tokens: equal in all processes that share the listener, new at every start.
+    `page_secret` makes page tokens and tickets, and is new at every start.
     """
 
     page_secret: bytes
@@ -41,13 +44,12 @@ class AdminAccess:
 
 
 class Guard:
-    """Judges requests by an AdminAccess. `wall` gives epoch seconds."""
+    """Judges requests by an AdminAccess and the page sessions. `wall` gives epoch seconds."""
 
-    def __init__(self, access: AdminAccess, wall: Callable[[], float] = time.time) -> None:
-        self.access = access
+    def __init__(self, access: AdminAccess, sessions: PageSessions, wall: Callable[[], float] = time.time) -> None:
+        self.access, self.sessions = access, sessions
         self._wall = wall
         self._admission = Admission(AdmissionPolicy(allowed_hosts=access.allowed_hosts))
-        self.page_token = self._sealed("page")
 
     # ---- Host --------------------------------------------------------------------------------------------------------
 
@@ -71,13 +73,9 @@ class Guard:
     # ---- the admin token ---------------------------------------------------------------------------------------------
 
     def is_open_to(self, request: web.Request) -> bool:
-        """Whether `request` brings the admin token or the page's cookie, or none is asked for."""
+        """Whether `request` may read: it brings the admin token or a cookie of the page, or no token is asked for."""
         token = self.access.token()
-        if token is None:
-            return True
-        return _brings_bearer(request, token) or _same(
-            request.cookies.get(self.cookie_name(request), ""), _cookie(token)
-        )
+        return token is None or _brings_bearer(request, token) or bool(self._voucher(request))
 
     def check_token(self, request: web.Request) -> None:
         """Raises TokenRequired."""
@@ -92,35 +90,74 @@ class Guard:
     def remember(self, request: web.Request, answer: web.StreamResponse) -> None:
         """Sets the page's cookie. It holds a digest of the admin token, so that it survives restarts, ends when the token is changed,
         and is of no use as a bearer to other listeners of the same host, which browsers send it to as well."""
+        self._set_cookie(request, answer, "admin", _cookie(self.access.token() or ""), _COOKIE_SECONDS)
+
+    def _set_cookie(
+        self, request: web.Request, answer: web.StreamResponse, kind: str, value: str, seconds: float
+    ) -> None:
         answer.set_cookie(
-            self.cookie_name(request),
-            _cookie(self.access.token() or ""),
-            max_age=_COOKIE_SECONDS,
+            _cookie_name(request, kind),
+            value,
+            max_age=int(seconds),
             httponly=True,
             samesite="Strict",
             secure=self.is_secure(request),
         )
 
-    def cookie_name(self, request: web.Request) -> str:
-        """A name of its own for each port: cookies know no ports, and two daemons may live on one host."""
-        authority = parse_authority(request.headers.get("Host", ""))
-        return f"passoproxy_admin_{(authority and authority.port) or 0}"
-
     def is_secure(self, request: web.Request) -> bool:
         """Whether the browser came by https."""
         return request.scheme == "https" or self.access.public_url.startswith("https:")
 
+    # ---- page sessions -----------------------------------------------------------------------------------------------
+
+    def begin_session(self, request: web.Request, answer: web.StreamResponse) -> bool:
+        """Sets the cookie of a new page session for the browser that opens a link; whether the link was good."""
+        cookie = self.sessions.begin(request.query.get("link", ""))
+        if cookie is not None:
+            self._set_cookie(request, answer, "page", cookie, SESSION_SECONDS)
+        return cookie is not None
+
+    def way_in(self, then: str = "/", *, spent: bool = False) -> web.Response:
+        """The page for a browser that may change nothing: it asks for the admin token, and goes on to `then`, or says how to get a session.
+
+        `spent`: it opened a link that is good no more.
+        """
+        if self.access.token() is not None and not spent:
+            return html(small_pages.token_page(then), 401)
+        return html(small_pages.session_page(self.sessions.command(), spent=spent), 403)
+
+    def page_token(self, request: web.Request) -> str:
+        """What the page's forms have to bring, another one for each session; '' for a browser that may change nothing."""
+        voucher = self._voucher(request)
+        return self._sealed(f"page {voucher}") if voucher else ""
+
+    def _voucher(self, request: web.Request) -> str:
+        """The cookie by which a browser may change things: its page session's, or the admin token's; '' where it has none."""
+        session = request.cookies.get(_cookie_name(request, "page"), "")
+        if self.sessions.holds(session):
+            return session
+        token, kept = self.access.token(), request.cookies.get(_cookie_name(request, "admin"), "")
+        return kept if token is not None and _same(kept, _cookie(token)) else ""
+
     # ---- changes -----------------------------------------------------------------------------------------------------
 
+    def may_change(self, request: web.Request) -> bool:
+        """Whether `request` brings what a change needs, wherever it comes from: the admin token, or a cookie of the page."""
+        token = self.access.token()
+        return (token is not None and _brings_bearer(request, token)) or bool(self._voucher(request))
+
     def check_change(self, request: web.Request, page_token: str) -> None:
-        """Lets a change pass that brings the admin token, or comes from the status page of the same origin. Raises CrossSite, TokenRequired."""
+        """Lets a change pass that brings the admin token, or comes from the status page of the same origin, in a browser with a cookie of it.
+
+        Raises CrossSite, TokenRequired, SessionRequired.
+        """
         self.check_same_site(request)
         token = self.access.token()
         if token is not None and _brings_bearer(request, token):
             return
-        if token is not None:
-            self.check_token(request)
-        if not (self.is_same_origin(request) and _same(page_token, self.page_token)):
+        if not self._voucher(request):
+            raise SessionRequired(self.sessions.command()) if token is None else TokenRequired
+        if not (self.is_same_origin(request) and _same(page_token, self.page_token(request))):
             raise CrossSite(
                 "a change needs the admin token (admin.token_file) or has to come from the status page; commands use control.sock"
             )
@@ -153,18 +190,24 @@ class Guard:
 
     # ---- tickets -----------------------------------------------------------------------------------------------------
 
-    def ticket(self, purpose: str) -> str:
-        """A word that vouches, for ten minutes, that this listener sent the browser on for `purpose`."""
+    def ticket(self) -> str:
+        """A word that vouches, for ten minutes, that this listener sent the browser on: to another name of its own, where no cookie is known."""
         until = str(int(self._wall() + _TICKET_SECONDS))
-        return f"{until}.{self._sealed(purpose + until)}"
+        return f"{until}.{self._sealed(f'ticket {until}')}"
 
-    def is_ticket(self, purpose: str, given: str) -> bool:
-        """Whether `given` is a ticket for `purpose` that is still good."""
+    def is_ticket(self, given: str) -> bool:
+        """Whether `given` is a ticket that is still good."""
         until, _, seal = given.partition(".")
-        return _same(seal, self._sealed(purpose + until)) and until.isdecimal() and int(until) >= self._wall()
+        return _same(seal, self._sealed(f"ticket {until}")) and until.isdecimal() and int(until) >= self._wall()
 
     def _sealed(self, text: str) -> str:
         return hmac.new(self.access.page_secret, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def _cookie_name(request: web.Request, kind: str) -> str:
+    """A name of its own for each port: cookies know no ports, and two daemons may live on one host."""
+    authority = parse_authority(request.headers.get("Host", ""))
+    return f"passoproxy_{kind}_{(authority and authority.port) or 0}"
 
 
 def _brings_bearer(request: web.Request, token: str) -> bool:

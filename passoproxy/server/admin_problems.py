@@ -45,6 +45,18 @@ class CrossSite(Refusal):
     code, status, title, proxy_error = "cross_site", 403, "Refused for whom it came from", "http_request_denied"
 
 
+class SessionRequired(Refusal):
+    """A change was asked for without the admin token, and without a page session."""
+
+    code, status, title, proxy_error = "session_required", 403, "A page session is required", "http_request_denied"
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            f"run '{command}', which opens the status page so that it may change things; other commands use control.sock, "
+            "and scripts the token of admin.token_file"
+        )
+
+
 class TokenRequired(Refusal):
     """The admin token is missing or wrong."""
 

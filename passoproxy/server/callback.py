@@ -36,18 +36,17 @@ class Callback:
 
     async def start(self, request: web.Request) -> web.Response:
         """Sends the browser to the provider; asks first where another site sent it here."""
-        hopped = self._guard.is_ticket("hop", request.query.get("hop", ""))
         elsewhere = "elsewhere" in request.query
-        if not hopped and not self._guard.is_open_to(request):
-            return html(small_pages.token_page("/oauth/start?elsewhere=1" if elsewhere else "/oauth/start"), 401)
-        confirmed = hopped or self._guard.is_ticket("confirm", request.query.get("confirm", ""))
-        if not confirmed and self._guard.came_from_elsewhere(request):
-            wanted = "elsewhere=1&" if elsewhere else ""
-            return html(small_pages.confirmation_page(f"/oauth/start?{wanted}confirm={self._guard.ticket('confirm')}"))
+        if not self._guard.is_ticket(request.query.get("hop", "")):
+            then = "/oauth/start?elsewhere=1" if elsewhere else "/oauth/start"
+            if self._guard.came_from_elsewhere(request):
+                return html(small_pages.confirmation_page(then))
+            if not self._guard.may_change(request):
+                return self._guard.way_in(then)
         here = self._leads_here(request)
         if here and not elsewhere and not self._is_at_redirect(request):
             target = urlsplit(self._guard.access.redirect_url)
-            raise web.HTTPSeeOther(f"{target.scheme}://{target.netloc}/oauth/start?hop={self._guard.ticket('hop')}")
+            raise web.HTTPSeeOther(f"{target.scheme}://{target.netloc}/oauth/start?hop={self._guard.ticket()}")
         return self._begin(request, show=elsewhere or not here)
 
     def _begin(self, request: web.Request, *, show: bool) -> web.Response:
@@ -57,7 +56,7 @@ class Callback:
         except PassoproxyError as fault:
             return self._failed(fault)
         if show:
-            answer = html(small_pages.elsewhere_page(ticket.url, self._guard.page_token))
+            answer = html(small_pages.elsewhere_page(ticket.url, self._guard.page_token(request)))
         else:
             answer = web.Response(status=303, headers={"Location": ticket.url})
         self._bind(request, answer, ticket, cookie)

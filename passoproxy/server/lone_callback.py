@@ -1,10 +1,11 @@
-"""A listener for one login's redirect, for the command that logs in where no daemon runs: nothing but the path of `oauth.redirect_url`."""
+"""A listener for one login's redirect, for the command that logs in where no daemon takes it: nothing but the path of `oauth.redirect_url`."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -12,7 +13,6 @@ from aiohttp import web
 from passoproxy.errors import CommandFailure, PassoproxyError
 from passoproxy.server.admin_problems import status_of
 from passoproxy.server.listeners import open_tcp
-from passoproxy.server.steering import Steering
 
 _PORTS = {"http": 80, "https": 443}
 _FIELDS = {
@@ -22,8 +22,14 @@ _FIELDS = {
 }
 
 
+class Completing(Protocol):
+    """What takes the redirect's query."""
+
+    async def complete_login(self, query: str) -> object: ...
+
+
 @contextlib.asynccontextmanager
-async def lone_listener(daemon: Steering, redirect_url: str) -> AsyncIterator[None]:
+async def lone_listener(daemon: Completing, redirect_url: str) -> AsyncIterator[None]:
     """Takes the redirect while the context lasts. CommandFailure where the address is not of this machine, ServiceUnreachable where it is taken."""
     parts = urlsplit(redirect_url)
     host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)

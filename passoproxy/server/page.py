@@ -46,8 +46,11 @@ _SHORT = 0.35
 """The share of its life below which a runway is drawn as short."""
 
 
-def status_page(status: Part, page_token: str, now: float, notice: str = "") -> str:
-    """The whole page. `now` is epoch seconds; `notice` is a sentence about what was just done."""
+def status_page(status: Part, page_token: str, now: float, notice: str = "", way_in: str = "") -> str:
+    """The whole page. `now` is epoch seconds; `notice` is a sentence about what was just done.
+
+    `page_token` is '' for a browser that may change nothing: it is told `way_in`, the command that lets it.
+    """
     token = _part(status, "token")
     by_person = token.get("grant") not in _NO_PERSON
     body = f"""<div class="frame">
@@ -57,12 +60,12 @@ def status_page(status: Part, page_token: str, now: float, notice: str = "") -> 
 <main><div id="live">
 {f'<div class="note good" role="status">{e(notice)}</div>' if notice else ""}
 {_warnings(status)}
-{_hero(status, token, page_token, now)}
-<div class="grid">{_cache(status, page_token)}{_traffic(_part(status, "requests"))}{_origin(_part(status, "origin"), now)}</div>
+{_hero(status, token, page_token, way_in, now)}
+<div class="grid">{_cache(status, bool(page_token))}{_traffic(_part(status, "requests"))}{_origin(_part(status, "origin"), now)}</div>
 {_requests(_part(status, "requests"))}
 {_errors(status)}
 </div>
-{paste_field(page_token) if by_person else ""}
+{paste_field(page_token) if by_person and page_token else ""}
 </main>
 {_footer(status)}
 </div>"""
@@ -72,13 +75,14 @@ def status_page(status: Part, page_token: str, now: float, notice: str = "") -> 
 # ---- the runway ------------------------------------------------------------------------------------------------------
 
 
-def _hero(status: Part, token: Part, page_token: str, now: float) -> str:
+def _hero(status: Part, token: Part, page_token: str, way_in: str, now: float) -> str:
     number, until, share = _runway(token, now)
     access, chain = token.get("access", "none"), token.get("chain", "none")
     return f"""<section class="card hero" aria-labelledby="runway-title"><h2 id="runway-title">Runway: time until a person is needed</h2>
 {number}<p class="until">{until}</p>{bar(share, _runway_mood(token, share)) if share is not None else ""}
 <div class="machines"><div>Access token {pill(str(access), _mood(access))}</div><div>Refresh chain {pill(str(chain), _mood(chain))}</div>
-{_next_refresh(token, now)}{_alert(_part(status, "alert"))}</div>{_why(status, token)}{_actions(token, page_token)}</section>"""
+{_next_refresh(token, now)}{_alert(_part(status, "alert"))}</div>{_why(status, token, bool(page_token))}
+{_actions(token, page_token) if page_token else _way_in(way_in)}</section>"""
 
 
 def _alert(alert: Part) -> str:
@@ -90,14 +94,18 @@ def _alert(alert: Part) -> str:
     return f'<div id="alert">Alert {pill(level, _mood(level))}{needed}</div>'
 
 
-def _why(status: Part, token: Part) -> str:
+def _way_in(command: str) -> str:
+    return f'<p class="why way-in">To authorise or change something here, run <code>{e(command)}</code> where passoproxy runs, as its user or root.</p>'
+
+
+def _why(status: Part, token: Part, may_change: bool) -> str:
     """Reason and remedy; loud only where something is wrong."""
     reason = e(sentence(token.get("reason") or status.get("reason")))
     lines = [
         f"<b>{reason}</b>" if reason and token.get("chain") in ("retrying", "unknown", "dead") else reason,
         "" if token.get("saved", True) else "<b>The pair is held in memory only: its folder cannot be written.</b>",
         _follows(token),
-        e(sentence(_remedy(token))),
+        e(sentence(_remedy(token, may_change))),
     ]
     return "".join(f'<p class="why">{line}</p>' for line in lines if line)
 
@@ -110,9 +118,10 @@ def _follows(token: Part) -> str:
     return "Another process holds the pair and renews it; this one follows."
 
 
-def _remedy(token: Part) -> str:
+def _remedy(token: Part, may_change: bool) -> str:
     """What to do, for somebody who has this page open already."""
-    return str(token.get("remedy") or "").replace(f" or open {token.get('link')}", ", or authorise here")
+    here = ", or authorise here" if may_change else ""
+    return str(token.get("remedy") or "").replace(f" or open {token.get('link')}", here)
 
 
 def _runway(token: Part, now: float) -> tuple[str, str, float | None]:
@@ -176,7 +185,7 @@ def _actions(token: Part, page_token: str) -> str:
 # ---- the cards -------------------------------------------------------------------------------------------------------
 
 
-def _cache(status: Part, page_token: str) -> str:
+def _cache(status: Part, may_change: bool) -> str:
     cache = _part(status, "cache")
     ratio = _part(status, "requests").get("hit_ratio")
     limit = cache.get("max_bytes")
@@ -187,8 +196,8 @@ def _cache(status: Part, page_token: str) -> str:
         ("Stored", e(stored)),
         ("Evicted", f"{cache.get('evictions', 0):,}"),
     ]
-    purge = form("/page/purge", page_token, '<button id="purge">Empty the cache</button>')
-    actions = f'<div class="actions">{purge}</div>' if cache.get("entries") else ""
+    purge = '<a id="purge" class="button" href="/page/purge">Empty the cache …</a>'
+    actions = f'<div class="actions">{purge}</div>' if may_change and cache.get("entries") else ""
     return _card("Cache", f'<div class="figure">{figure}</div>{pairs(rows)}{actions}')
 
 

@@ -1,4 +1,4 @@
-"""The status page's handlers: showing it, taking the admin token, and its two buttons. Guards on the buttons stand in `admin`."""
+"""The status page's handlers: showing it, letting a browser in, and its buttons. Guards on the buttons stand in `admin`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from passoproxy.server.markup import html
 from passoproxy.server.page import status_page
 from passoproxy.server.steering import Steering
 
-_NOTICES = {"refreshed": "The pair was refreshed.", "purged": "The cache was emptied."}
+_NOTICES = {
+    "refreshed": "The pair was refreshed.",
+    "softened": "All that is stored is stale now.",
+    "purged": "The cache was emptied.",
+}
 
 _LOGINS = ("/oauth/start", "/oauth/start?elsewhere=1")
 """Where somebody may have been going who was asked for the admin token, apart from the status page."""
@@ -31,7 +35,20 @@ class Site:
         if not self._guard.is_open_to(request):
             return html(small_pages.token_page("/"))
         notice = _NOTICES.get(request.query.get("done", ""), "")
-        return html(status_page(self._daemon.status(), self._guard.page_token, self._wall(), notice))
+        token = self._guard.page_token(request)
+        way_in = "" if token else self._guard.sessions.command()
+        return html(status_page(self._daemon.status(), token, self._wall(), notice, way_in))
+
+    async def begin_session(self, request: web.Request) -> web.Response:
+        """Lets the browser in that opens a link of `passoproxy page`."""
+        if "prefetch" in request.headers.get("Sec-Purpose", ""):
+            return web.Response(status=503)  # a browser that only looks ahead would use the link up
+        # The page is led to by a navigation of its own: after a redirect from another site a browser would keep the new cookie back.
+        answer = html(small_pages.going_on_page("Status page", "This browser may change things here now.", "/"))
+        answer.headers["Refresh"] = "0; url=/"
+        if not self._guard.begin_session(request, answer):
+            return self._guard.way_in(spent=True)
+        return answer
 
     async def take_token(self, request: web.Request) -> web.Response:
         """Takes the admin token from the page's form. The token itself vouches for who sends it; a browser has to come from here."""
@@ -46,7 +63,7 @@ class Site:
             answer = web.Response(status=303, headers={"Location": then})
         else:
             # A browser would judge the redirects of a form's answer by our form-action, and block the one to the provider.
-            answer = html(small_pages.going_on_page(then))
+            answer = html(small_pages.going_on_page("Admin token", "That is the token.", then))
             answer.headers["Refresh"] = f"0; url={then}"
         self._guard.remember(request, answer)
         return answer
@@ -54,8 +71,22 @@ class Site:
     async def refresh(self, request: web.Request) -> web.Response:
         return await self._done(self._daemon.refresh(), "refreshed", "Not refreshed")
 
+    async def ask_purge(self, request: web.Request) -> web.Response:
+        """Asks what is meant, and says what it means now."""
+        token = self._guard.page_token(request)
+        if not token:
+            return self._guard.way_in()
+        return html(small_pages.purge_page(self._daemon.status(), token))
+
     async def purge(self, request: web.Request) -> web.Response:
-        return await self._done(self._daemon.purge({"all": True}), "purged", "Not emptied")
+        """Does what the person chose there."""
+        match (await form_of(request)).get("what"):
+            case "stale":
+                return await self._done(self._daemon.purge({"all": True, "soft": True}), "softened", "Not done")
+            case "all":
+                return await self._done(self._daemon.purge({"all": True}), "purged", "Not emptied")
+            case _:
+                return await self.ask_purge(request)
 
     async def _done(self, work: Awaitable[object], word: str, failed: str) -> web.Response:
         try:

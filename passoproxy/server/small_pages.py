@@ -1,8 +1,11 @@
-"""The pages around the status page: the admin token's form, questions and results of an authorisation. Each takes plain values."""
+"""The pages around the status page: the ways in, questions, and results of an authorisation. Each takes plain values."""
 
 from __future__ import annotations
 
-from passoproxy.server.markup import document, e, form, sentence
+from collections.abc import Mapping
+from typing import Any
+
+from passoproxy.server.markup import document, e, form, sentence, size
 
 
 def token_page(then: str, wrong: bool = False) -> str:
@@ -17,11 +20,66 @@ def token_page(then: str, wrong: bool = False) -> str:
     )
 
 
-def going_on_page(address: str) -> str:
+def session_page(command: str, *, spent: bool = False) -> str:
+    """Says how a browser gets a page session; `spent`: it came by a link that is good no more."""
+    fault = (
+        "This link was used before, or is older than ten minutes."
+        if spent
+        else "This browser may not change anything here."
+    )
+    return _small(
+        "A page session is needed",
+        f"""<div class="note" role="status">{fault}</div>
+<p>Run this where passoproxy runs, as its user or root. It opens the status page so that it may change things:</p>
+<p><code>{e(command)}</code></p>
+<div class="actions"><a class="button primary" href="/">Status page</a></div>""",
+        wide=True,
+    )
+
+
+def purge_page(status: Mapping[str, Any], page_token: str) -> str:
+    """Asks what of the cache is to go, and says what that means now."""
+    cache, token, origin = (status.get(name) or {} for name in ("cache", "token", "origin"))
+    entries = cache.get("entries", 0)
+    stored = f"{entries:,} stored {'answer' if entries == 1 else 'answers'}, {size(cache.get('bytes', 0))}"
+    return _small(
+        "Empty the cache?",
+        f"""<p>{stored}.</p>{_loss(token, origin)}
+{_choice("stale", page_token, "Mark all as stale", "primary", _STALE)}{_choice("all", page_token, "Empty the cache", "danger", _GONE)}
+<div class="actions"><a class="button" href="/">Leave it as it is</a></div>""",
+        wide=True,
+    )
+
+
+_STALE = "Each is asked for anew at its next use. Where the API or the pair is away, it still serves as far as its route allows."
+_GONE = "Each is gone at once, and cannot be brought back."
+
+
+def _loss(token: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
+    """Why what goes now does not come back, or what it costs."""
+    if token.get("access") != "valid":
+        why = "There is no usable access token: nothing can be fetched now, and stored answers are all that clients get. Without them they get errors."
+    elif token.get("chain") == "dead":
+        why = (
+            "The pair can no longer be renewed: what is emptied can be fetched again only while the access token lasts."
+        )
+    elif origin.get("state") == "failing":
+        why = "The API does not answer at present: what is emptied cannot be fetched again until it does."
+    else:
+        return "<p>What goes is fetched from the API again when it is asked for.</p>"
+    return f'<div class="note bad" role="alert">{why}</div>'
+
+
+def _choice(what: str, page_token: str, words: str, style: str, meaning: str) -> str:
+    inner = f'<input type="hidden" name="what" value="{what}"><button class="{style}">{words}</button>'
+    return f'<div class="choice">{form("/page/purge", page_token, inner)}<p>{meaning}</p></div>'
+
+
+def going_on_page(title: str, said: str, address: str) -> str:
     """Leads on to `address`, for a browser that does not go there by itself."""
     return _small(
-        "Admin token",
-        f"""<div class="note good" role="status">That is the token.</div>
+        title,
+        f"""<div class="note good" role="status">{e(said)}</div>
 <div class="actions"><a class="button primary" href="{e(address)}">Go on</a></div>""",
     )
 

@@ -56,6 +56,10 @@ class Steering(Protocol):
         """`cookie` is what the browser has to bring again; None: a command begins, and `state` alone guards."""
         ...
 
+    def takes_redirect(self) -> bool:
+        """Whether the browser that the provider redirects arrives at the admin listener."""
+        ...
+
     async def complete_login(self, query: str, cookie: str | None = None) -> Document:
         """Takes the query of the redirected URL. `cookie` None: it came without one, which only a command's login allows."""
         ...

@@ -36,6 +36,7 @@ from passoproxy.core.events import (
 _LIFECYCLE = {
     "starting": "starting",
     "ready": "ready to serve",
+    "waiting": "started, and not ready to serve",
     "reloading": "reading the configuration again",
     "reloaded": "the configuration was read again",
     "draining": "finishing what is under way before stopping",

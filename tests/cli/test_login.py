@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import socket
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from passoproxy.cli import login, main
 from passoproxy.server import admin_api
@@ -198,6 +200,59 @@ def test_a_browser_is_opened_where_there_is_one(
     assert ("A browser was opened" in said.err) is opens
 
 
+def test_a_daemon_without_a_page_has_the_command_take_the_redirect(
+    run: Run, person: Person, beside: Beside, place: Place, at: list[str]
+) -> None:
+    beside.daemon(place, admin={"listen": False})
+
+    def act(url: str) -> None:
+        status, text = beside.fetched(f"http://127.0.0.1:{place.admin_port}/oauth/callback?code=x&state=wrong")
+        assert (status, "belongs to no open login" in text) == (422, True)
+        assert answered(beside, url) == (200, "Authorised: passoproxy has its pair. You can close this window.\n")
+
+    said = person.at("--no-browser", *at, act=act)
+    assert (said.code, said.out.splitlines()[-1].startswith("authorised; ")) == (0, True)
+    assert run("token", "status", *at, "--json").json["chain"] == "healthy"
+
+
+def test_denied_at_a_daemon_without_a_page(person: Person, beside: Beside, place: Place, at: list[str]) -> None:
+    beside.daemon(place, admin={"listen": False})
+    said = person.at("--no-browser", *at, act=lambda url: answered(beside, url, "deny"))
+    assert (said.code, "access_denied" in said.err) == (77, True)
+
+
+def test_a_redirect_that_another_program_takes_is_pasted_into_the_page(
+    person: Person, beside: Beside, place: Place, at: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        redirect = f"http://127.0.0.1:{taken.getsockname()[1]}/oauth/callback"
+        oauth = yaml.safe_load(place.config.read_text())["oauth"] | {"redirect_url": redirect}
+        it = beside.daemon(place, oauth=oauth)
+
+        def act(url: str) -> None:
+            back = beside.decided(url)
+            assert back.startswith(f"{redirect}?code=")
+            beside.do(it.wired.control.complete_login(back))  # as the page's form does
+
+        said = person.at(*at, act=act)
+    link, url = said.out.splitlines()[:2]
+    assert link.startswith(f"http://127.0.0.1:{place.admin_port}/page/session?link=")
+    assert opened == [link, url]
+    assert "paste the\naddress that the browser ends at into the status page" in said.err
+    assert (said.code, said.out.splitlines()[-1].startswith("authorised; ")) == (0, True)
+
+
+def test_a_redirect_that_nobody_can_take(run: Run, beside: Beside, place: Place, at: list[str]) -> None:
+    oauth = yaml.safe_load(place.config.read_text())["oauth"] | {"redirect_url": "https://app.example/oauth/callback"}
+    beside.daemon(place, oauth=oauth, admin={"listen": False})
+    said = run("login", "--no-browser", *at)
+    assert (said.code, said.out, len(said.err.splitlines())) == (1, "", 1)
+    assert "use 'passoproxy login --paste'" in said.err
+
+
 def test_a_wrong_redirect_leaves_the_login_open(person: Person, beside: Beside, place: Place, at: list[str]) -> None:
     def act(url: str) -> None:
         base = f"http://127.0.0.1:{place.admin_port}/oauth/callback"
@@ -217,8 +272,6 @@ def test_grants_that_need_nobody(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_redirect_address_that_is_taken_or_elsewhere(run: Run, tmp_path: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = Place(tmp_path, NOWHERE, taken.getsockname()[1])
         place.write()

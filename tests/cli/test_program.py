@@ -37,7 +37,7 @@ def test_on_its_own_it_shows_help(run: Run, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("serve", "login", "logout", "status", "sandbox", "demo", "drill", "explain", "alert test"),
+        *("serve", "login", "logout", "page", "status", "sandbox", "demo", "drill", "explain", "alert test"),
         *("token status", "token refresh", "token import", "token export"),
         *("cache stats", "cache list", "cache show", "cache purge", "cache warm"),
         *("config check", "config show", "config init", "config schema"),

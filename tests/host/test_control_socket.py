@@ -219,14 +219,16 @@ def test_a_daemons_own_folder_comes_before_what_the_owner_of_the_outer_one_plant
 
 
 @needs_root
-def test_root_finds_the_daemon_of_another_user_in_a_third_ones_folder(tmp_path: Path) -> None:
-    opened_to_all(tmp_path)
-    inner = tmp_path / "passoproxy-1234"
+def test_root_finds_the_folder_that_another_users_daemon_made_in_this_one(tmp_path: Path) -> None:
+    inner = opened_to_all(tmp_path) / "passoproxy-1234"
     inner.mkdir()
     with planted_socket(inner, user=1234) as listener:
         os.chown(inner, 1234, -1)
-        os.chown(tmp_path, OTHER, -1)
         assert answers(listener, tmp_path)
+        os.chown(tmp_path, OTHER, -1)  # who could have put anything there
+        with pytest.raises(AccessDenied, match=f"belongs to user id {OTHER}") as refused:
+            control_socket.connect(tmp_path, 2.0)
+        assert refused.value.user == 1234
         os.chown(inner, OTHER, -1)  # not the folder that a daemon makes
         with pytest.raises(NotRunning):
             control_socket.connect(tmp_path, 2.0)

@@ -18,6 +18,7 @@ from passoproxy.host.control_site import ControlSite
 from passoproxy.host.owner import ControlOwner
 from passoproxy.ports import Followed
 from passoproxy.server.admin import control_application
+from passoproxy.server.page_sessions import PageSessions
 from passoproxy.tokens.passing import document_of
 from tests.fakes import settle
 from tests.other_users import OTHER, acting_as, needs_root, opened_to_all, planted_socket, what_came
@@ -70,7 +71,7 @@ async def serving(folder: Path, daemon: Following, role: Role | None = None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     site = ControlSite(folder, role or Role("owner"))
     site.open()
-    await site.start(control_application(daemon, no_metrics))
+    await site.start(control_application(daemon, PageSessions(), no_metrics))
     try:
         yield site
     finally:

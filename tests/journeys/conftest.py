@@ -292,6 +292,22 @@ class Stand:
         assert back.status in (302, 303), back
         return back.headers["location"]
 
+    def page_session(self) -> dict[str, str]:
+        """The cookie of a browser that opened the link of `passoproxy page`."""
+        said = self.run("page", "--print", "--config", str(self.config))
+        assert said.returncode == 0, said.stderr
+        link = urllib.parse.urlsplit(said.stdout.strip())
+        assert link.port == self.admin_port
+        opened = ask(self.admin_port, f"{link.path}?{link.query}")
+        assert opened.status == 200, opened
+        return {"Cookie": opened.headers["set-cookie"].split(";")[0]}
+
+    def from_page(self) -> dict[str, str]:
+        """What such a browser sends along with a change that a person asks for on the page."""
+        cookie = self.page_session()
+        page = Form(ask(self.admin_port, "/", headers=cookie).body.decode())
+        return {**cookie, "Origin": self.admin, "X-Passoproxy-Page": page.fields["page_token"]}
+
     def begin_login(self, *options: str) -> tuple[Process, str]:
         """`login --no-browser` in the background, and the address that it printed."""
         process = self.start("login", "--no-browser", "--config", str(self.config), *options)

@@ -153,7 +153,7 @@ def test_a_login_at_the_follower_reaches_the_owner(stand: Stand) -> None:
         **{**other.settings, "oauth": {**other.settings["oauth"], "redirect_url": f"{other.admin}/oauth/callback"}}
     )
     other.start_daemon()
-    begun = ask(other.admin_port, "/oauth/start", headers={"Sec-Fetch-Site": "none"})
+    begun = ask(other.admin_port, "/oauth/start", headers={"Sec-Fetch-Site": "none", **other.page_session()})
     assert begun.status in (302, 303), begun
     back = urllib.parse.urlsplit(other.approve(begun.headers["location"]))
     assert back.port == other.admin_port

@@ -49,7 +49,7 @@ def again(stand: Stand) -> list[int]:
 
 def begin(stand: Stand) -> tuple[str, dict[str, str]]:
     """A login in a browser at this daemon's page: where it leads, and the browser's cookie."""
-    begun = ask(stand.admin_port, "/oauth/start", headers={"Sec-Fetch-Site": "none"})
+    begun = ask(stand.admin_port, "/oauth/start", headers={"Sec-Fetch-Site": "none", **stand.page_session()})
     assert begun.status in (302, 303), begun
     return begun.headers["location"], {"Cookie": begun.headers["set-cookie"].split(";")[0]}
 

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin import admin_application
 from passoproxy.server.admin_guard import AdminAccess, Guard
+from passoproxy.server.page_sessions import PageSessions
 from tests.server.fake_daemon import NOW, FakeDaemon
 
 SECRET = b"s" * 32
@@ -32,12 +33,14 @@ class AdminListener:
         self.daemon = daemon
         self.now = NOW
         self.access = AdminAccess(SECRET, token=lambda: token, **access)
-        self.guard = Guard(self.access, lambda: self.now)
-        app = admin_application(daemon, self.access, metrics, observer, lambda: self.now)
+        self.sessions = PageSessions(lambda: "passoproxy page --state /state", lambda: self.now)
+        self.guard = Guard(self.access, self.sessions, lambda: self.now)
+        app = admin_application(daemon, self.access, self.sessions, metrics, observer, lambda: self.now)
         self.client: TestClient[web.Request, web.Application] = TestClient(TestServer(app), cookie_jar=DummyCookieJar())
 
     async def __aenter__(self) -> AdminListener:
         await self.client.start_server()
+        self.sessions.address = self.origin
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -54,6 +57,20 @@ class AdminListener:
     async def ask(self, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> ClientResponse:
         return await self.client.request(method, path, headers=headers, allow_redirects=False, **more)
 
-    def from_page(self) -> dict[str, str]:
+    async def let_in(self, host: str = "") -> dict[str, str]:
+        """Opens a link of `passoproxy page`; the cookie that a browser has then."""
+        path = self.sessions.link().url.removeprefix(self.origin)
+        answer = await self.ask("GET", path, {"Host": host or self.authority})
+        assert answer.status == 200
+        return {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
+
+    async def page_token(self, cookie: dict[str, str], page: str = "/") -> str:
+        """What the forms of the page have to bring; '' where there are none."""
+        text = await (await self.ask("GET", page, cookie)).text()
+        return text.partition('name="page_token" value="')[2].partition('"')[0]
+
+    async def from_page(self) -> dict[str, str]:
         """What a browser sends along when the status page's script asks."""
-        return {"Sec-Fetch-Site": "same-origin", "Origin": self.origin, "X-Passoproxy-Page": self.guard.page_token}
+        cookie = await self.let_in()
+        here = {"Sec-Fetch-Site": "same-origin", "Origin": self.origin}
+        return cookie | here | {"X-Passoproxy-Page": await self.page_token(cookie)}

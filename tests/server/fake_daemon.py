@@ -167,6 +167,9 @@ class FakeDaemon:
         self.logins["S1"] = cookie
         return FakeTicket()
 
+    def takes_redirect(self) -> bool:
+        return True
+
     async def complete_login(self, query: str, cookie: str | None = None) -> dict[str, Any]:
         """Once for each state, and only for whoever it is bound to, as the daemon's logins do."""
         self._did("complete_login", query, cookie)

@@ -23,9 +23,10 @@ from passoproxy.errors import (
     UsageFailure,
 )
 from passoproxy.server.admin import control_application, probe_application
+from passoproxy.server.page_sessions import PageSessions
 from tests.fakes import RememberingObserver
 from tests.server.admin_clients import TOKEN, AdminListener, metrics
-from tests.server.fake_daemon import FakeDaemon, OddFault, without_pair
+from tests.server.fake_daemon import FakeDaemon, OddFault, healthy, without_pair
 
 CHANGES = ["/api/token/refresh", "/api/token/import", "/api/cache/purge", "/api/cache/warm", "/api/explain"]
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -170,7 +171,7 @@ async def test_the_page_asks_for_the_token_once_and_keeps_it_in_a_cookie() -> No
     async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
         page = await (await listener.ask("GET", "/")).text()
         assert 'type="password"' in page
-        assert listener.guard.page_token not in page
+        assert "page_token" not in page
         assert "/api/v2/content" not in page
         here = {"Origin": listener.origin}
         wrong = await listener.ask("POST", "/page/token", here, data={"token": "wrong", "then": "/"})
@@ -185,7 +186,7 @@ async def test_the_page_asks_for_the_token_once_and_keeps_it_in_a_cookie() -> No
         assert "Secure" not in cookie
         assert TOKEN not in cookie
         kept = {"Cookie": cookie.partition(";")[0]}
-        assert listener.guard.page_token in await (await listener.ask("GET", "/", kept)).text()
+        assert await listener.page_token(kept)
         assert (await listener.ask("GET", "/api/status", kept)).status == 200
         assert (await listener.ask("GET", "/api/status", {"Cookie": kept["Cookie"] + "0"})).status == 401
 
@@ -228,7 +229,7 @@ async def test_the_token_form_is_taken_from_the_page_alone(headers: dict[str, st
 
 # ---- changes ---------------------------------------------------------------------------------------------------------
 
-PAGE = "the page's token"
+PAGE, SESSION = "the page's token", "the page session's cookie"
 GUARDS: list[tuple[str, bool, dict[str, str], int]] = [
     # what it is, is there an admin token, fields, refused with (0: let through)
     ("bare", False, {}, 403),
@@ -238,20 +239,28 @@ GUARDS: list[tuple[str, bool, dict[str, str], int]] = [
     ("bearer where none is configured", False, BEARER, 403),
     ("bearer from another site", True, BEARER | {"Sec-Fetch-Site": "cross-site"}, 403),
     ("bearer with another origin", True, BEARER | {"Origin": "https://evil.example"}, 403),
-    ("page", False, {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": PAGE}, 0),
-    ("page, by Origin alone", False, {"Origin": "OWN", "X-Passoproxy-Page": PAGE}, 0),
-    ("page, https behind a terminator", False, {"Origin": "OWN-HTTPS", "X-Passoproxy-Page": PAGE}, 0),
-    ("page token, no word of the browser", False, {"X-Passoproxy-Page": PAGE}, 403),
-    ("typed address", False, {"Sec-Fetch-Site": "none", "X-Passoproxy-Page": PAGE}, 403),
-    ("same origin, no page token", False, {"Sec-Fetch-Site": "same-origin"}, 403),
-    ("same origin, wrong page token", False, {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": "wrong"}, 403),
-    ("same origin, empty page token", False, {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": ""}, 403),
-    ("cross-site", False, {"Sec-Fetch-Site": "cross-site", "X-Passoproxy-Page": PAGE}, 403),
-    ("same-site", False, {"Sec-Fetch-Site": "same-site", "X-Passoproxy-Page": PAGE}, 403),
-    ("other origin", False, {"Origin": "https://evil.example", "X-Passoproxy-Page": PAGE}, 403),
-    ("origin null", False, {"Origin": "null", "X-Passoproxy-Page": PAGE}, 403),
-    ("origin with another port", False, {"Origin": "http://127.0.0.1:1", "X-Passoproxy-Page": PAGE}, 403),
-    ("other origin that says same-origin", False, {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": PAGE}, 403),
+    ("page", False, {"Sec-Fetch-Site": "same-origin", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 0),
+    ("page, by Origin alone", False, {"Origin": "OWN", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 0),
+    ("page, https behind a terminator", False, {"Origin": "OWN-HTTPS", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 0),
+    ("page, beside an admin token", True, {"Sec-Fetch-Site": "same-origin", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 0),
+    ("page without a session", False, {"Sec-Fetch-Site": "same-origin", "Origin": "OWN", "X-Passoproxy-Page": PAGE}, 403),
+    ("page token of another session", False, {"Sec-Fetch-Site": "same-origin", "Cookie": "ANOTHER", "X-Passoproxy-Page": PAGE}, 403),
+    ("page token, no word of the browser", False, {"Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 403),
+    ("typed address", False, {"Sec-Fetch-Site": "none", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 403),
+    ("same origin, no page token", False, {"Sec-Fetch-Site": "same-origin", "Cookie": SESSION}, 403),
+    ("same origin, wrong page token", False, {"Sec-Fetch-Site": "same-origin", "Cookie": SESSION, "X-Passoproxy-Page": "wrong"}, 403),
+    ("same origin, empty page token", False, {"Sec-Fetch-Site": "same-origin", "Cookie": SESSION, "X-Passoproxy-Page": ""}, 403),
+    ("cross-site", False, {"Sec-Fetch-Site": "cross-site", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 403),
+    ("same-site", False, {"Sec-Fetch-Site": "same-site", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 403),
+    ("other origin", False, {"Origin": "https://evil.example", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 403),
+    ("origin null", False, {"Origin": "null", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 403),
+    ("origin with another port", False, {"Origin": "http://127.0.0.1:1", "Cookie": SESSION, "X-Passoproxy-Page": PAGE}, 403),
+    (
+        "other origin that says same-origin",
+        False,
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin", "Cookie": SESSION, "X-Passoproxy-Page": PAGE},
+        403,
+    ),
     ("page without the cookie", True, {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": PAGE}, 401),
 ]  # fmt: skip
 
@@ -263,7 +272,14 @@ async def test_who_may_change_something(
 ) -> None:
     observer = RememberingObserver()
     async with AdminListener(FakeDaemon(), token=TOKEN if token else None, observer=observer) as listener:
-        own = {"OWN": listener.origin, "OWN-HTTPS": f"https://{listener.authority}", PAGE: listener.guard.page_token}
+        session, another = await listener.let_in(), await listener.let_in()
+        own = {
+            "OWN": listener.origin,
+            "OWN-HTTPS": f"https://{listener.authority}",
+            PAGE: await listener.page_token(session),
+            SESSION: session["Cookie"],
+            "ANOTHER": another["Cookie"],
+        }
         sent = {name: own.get(value, value) for name, value in headers.items()}
         body = {"urls": ["/fetched"]} if path.endswith("/warm") else {"all": True}
         answer = await listener.ask("POST", path, sent, json=body)
@@ -284,35 +300,44 @@ async def test_the_cookie_alone_changes_nothing_and_with_the_page_token_it_does(
         assert (
             await listener.ask("POST", "/api/token/refresh", cookie | {"Sec-Fetch-Site": "same-origin"})
         ).status == 403
-        assert (await listener.ask("POST", "/api/token/refresh", cookie | listener.from_page())).status == 200
+        page = {"Sec-Fetch-Site": "same-origin", "X-Passoproxy-Page": await listener.page_token(cookie)}
+        assert (await listener.ask("POST", "/api/token/refresh", cookie | page)).status == 200
 
 
 async def test_a_page_token_of_another_daemon_is_worth_nothing() -> None:
     async with AdminListener(FakeDaemon()) as listener:
-        other = {"X-Passoproxy-Page": "0" * 64, "Sec-Fetch-Site": "same-origin"}
+        other = await listener.from_page() | {"X-Passoproxy-Page": "0" * 64}
         assert (await listener.ask("POST", "/api/cache/purge", other, json={"all": True})).status == 403
 
 
 @pytest.mark.parametrize(
-    ("path", "call", "location"),
+    ("path", "fields", "call", "location"),
     [
-        ("/page/refresh", ("refresh", False), "/?done=refreshed"),
-        ("/page/purge", ("purge", {"all": True}), "/?done=purged"),
+        ("/page/refresh", {}, ("refresh", False), "/?done=refreshed"),
+        ("/page/purge", {"what": "all"}, ("purge", {"all": True}), "/?done=purged"),
+        ("/page/purge", {"what": "stale"}, ("purge", {"all": True, "soft": True}), "/?done=softened"),
     ],
 )
-async def test_the_buttons_of_the_page_work_without_scripts(path: str, call: tuple[object, ...], location: str) -> None:
+async def test_the_buttons_of_the_page_work_without_scripts(
+    path: str, fields: dict[str, str], call: tuple[object, ...], location: str
+) -> None:
     async with AdminListener(FakeDaemon()) as listener:
-        here = {"Origin": listener.origin}
+        cookie = await listener.let_in()
+        here = cookie | {"Origin": listener.origin}
         for data in ({}, {"page_token": "wrong"}):
-            assert (await listener.ask("POST", path, here, data=data)).status == 403
-        good = {"page_token": listener.guard.page_token}
-        assert (await listener.ask("POST", path, {"Origin": "https://evil.example"}, data=good)).status == 403
-        assert (await listener.ask("POST", path, data=good)).status == 403
+            assert (await listener.ask("POST", path, here, data=fields | data)).status == 403
+        good = fields | {"page_token": await listener.page_token(cookie)}
+        evil = cookie | {"Origin": "https://evil.example"}
+        assert (await listener.ask("POST", path, evil, data=good)).status == 403
+        assert (await listener.ask("POST", path, cookie, data=good)).status == 403
+        without = await listener.ask("POST", path, {"Origin": listener.origin}, data=good)
+        assert without.status == 403
+        assert "passoproxy page --state /state" in await without.text()
         assert listener.daemon.calls == []
         answer = await listener.ask("POST", path, here, data=good)
         assert (answer.status, answer.headers["Location"]) == (303, location)
         assert listener.daemon.calls == [call]
-        assert "was" in await (await listener.ask("GET", location)).text()
+        assert 'class="note good"' in await (await listener.ask("GET", location)).text()
         listener.daemon.fails = PersonNeeded("a person has to log in")
         failed = await listener.ask("POST", path, here, data=good)
         assert failed.status == 502
@@ -325,6 +350,134 @@ async def test_the_buttons_of_the_page_work_without_scripts(path: str, call: tup
         said = await failed.text()
         assert "The provider is away" in said
         assert "/oauth/start" not in said
+
+
+# ---- page sessions ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_link_lets_one_browser_in_once() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        link = listener.sessions.link()
+        path = link.url.removeprefix(listener.origin)
+        assert link.expires_at == listener.now + 600
+        ahead = await listener.ask("GET", path, {"Sec-Purpose": "prefetch"})
+        assert (ahead.status, "Set-Cookie" in ahead.headers) == (503, False)
+        assert (await listener.ask("HEAD", path)).status == 405
+        # a click in another site's page: the page is led to by a navigation of its own, so that the new cookie goes along
+        answer = await listener.ask("GET", path, {"Sec-Fetch-Site": "cross-site"})
+        assert (answer.status, answer.headers["Refresh"]) == (200, "0; url=/")
+        assert '<a class="button primary" href="/">' in await answer.text()
+        cookie = answer.headers["Set-Cookie"]
+        for attribute in ("HttpOnly", "SameSite=Strict", "Path=/"):
+            assert attribute in cookie
+        for word in (path.partition("link=")[2], listener.guard.access.page_secret.decode()):
+            assert word not in cookie
+        again = await listener.ask("GET", path)
+        assert (again.status, "Set-Cookie" in again.headers) == (403, False)
+        assert "was used before, or is older than ten minutes" in await again.text()
+        assert "passoproxy page --state /state" in await (await listener.ask("GET", "/page/session?link=x")).text()
+
+
+async def test_links_end_after_ten_minutes_and_sessions_after_twelve_hours() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        late = listener.sessions.link().url.removeprefix(listener.origin)
+        page = await listener.from_page()
+        listener.now += 601
+        assert (await listener.ask("GET", late)).status == 403
+        assert (await listener.ask("POST", "/api/token/refresh", page)).status == 200
+        listener.now += 12 * 3600
+        refused = await listener.ask("POST", "/api/token/refresh", page)
+        assert (refused.status, (await refused.json(content_type=None))["code"]) == (403, "session_required")
+        assert "page_token" not in await (await listener.ask("GET", "/", page)).text()
+
+
+async def test_a_restart_ends_sessions_and_links() -> None:
+    async with AdminListener(FakeDaemon()) as before:
+        page, path = await before.from_page(), before.sessions.link().url.removeprefix(before.origin)
+    async with AdminListener(FakeDaemon()) as listener:
+        assert (await listener.ask("GET", path)).status == 403
+        for name in ("passoproxy_page_", "passoproxy_admin_"):
+            kept = f"{name}{listener.client.port}={page['Cookie'].partition('=')[2]}"
+            assert (await listener.ask("POST", "/api/token/refresh", page | {"Cookie": kept})).status == 403
+
+
+async def test_without_a_session_the_page_can_be_read_and_says_how_to_get_one() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        text = await (await listener.ask("GET", "/")).text()
+        assert "<code>passoproxy page --state /state</code>" in text
+        assert "/api/v2/content" in text
+        for nothing in ("<form", "page_token", "/oauth/start", "/page/purge"):
+            assert nothing not in text
+        with_session = await (await listener.ask("GET", "/", await listener.let_in())).text()
+        assert "passoproxy page" not in with_session
+        for path in ("/oauth/start", "/oauth/start?elsewhere=1", "/page/purge"):
+            refused = await listener.ask("GET", path)
+            assert refused.status == 403
+            assert "<code>passoproxy page --state /state</code>" in await refused.text()
+        assert listener.daemon.calls == []
+
+
+async def test_with_an_admin_token_a_link_stands_for_it() -> None:
+    async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
+        page = await listener.from_page()
+        assert (await listener.ask("GET", "/api/status", page)).status == 200
+        assert (await listener.ask("POST", "/api/token/refresh", page)).status == 200
+        assert (await listener.ask("GET", "/page/purge")).status == 401
+
+
+async def test_no_more_than_so_many_links_and_sessions_are_open() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        links = [listener.sessions.link().url.removeprefix(listener.origin) for _ in range(65)]
+        answers = [(await listener.ask("GET", path)).status for path in links]
+        assert (answers[0], answers[1:]) == (403, [200] * 64)
+
+
+def test_a_page_on_a_unix_socket_or_none() -> None:
+    pages = PageSessions(chance=lambda: "word")
+    with pytest.raises(CommandFailure, match=r"admin\.listen is off"):
+        pages.link()
+    pages.address = "unix:/run/admin.sock"
+    link = pages.link()
+    assert (link.url, link.socket) == ("http://localhost/page/session?link=word", "/run/admin.sock")
+
+
+async def test_emptying_the_cache_is_asked_about() -> None:
+    async with AdminListener(FakeDaemon()) as listener:
+        cookie = await listener.let_in()
+        page = await (await listener.ask("GET", "/page/purge", cookie)).text()
+        assert "1,234 stored answers, 45.8 MiB" in page
+        assert (
+            page.index("Mark all as stale")
+            < page.index('class="danger">Empty the cache')
+            < page.index("Leave it as it is")
+        )
+        token = await listener.page_token(cookie, "/page/purge")
+        here = cookie | {"Origin": listener.origin}
+        for odd in ({}, {"what": ""}, {"what": "everything"}):  # a page from before, or nobody's
+            asked = await listener.ask("POST", "/page/purge", here, data={"page_token": token, **odd})
+            assert (asked.status, "Empty the cache?" in await asked.text()) == (200, True)
+        assert listener.daemon.calls == []
+
+
+@pytest.mark.parametrize(
+    ("token", "origin", "said"),
+    [
+        ({}, {}, "What goes is fetched from the API again when it is asked for."),
+        (
+            {"access": "expired", "chain": "dead"},
+            {},
+            "nothing can be fetched now, and stored answers are all that clients get",
+        ),
+        ({"access": "none", "chain": "none"}, {}, "There is no usable access token"),
+        ({"chain": "dead"}, {}, "only while the access token lasts"),
+        ({}, {"state": "failing"}, "The API does not answer at present"),
+    ],
+)
+async def test_what_emptying_the_cache_means_now(token: dict[str, str], origin: dict[str, str], said: str) -> None:
+    document = healthy(**token)
+    document["origin"] |= origin
+    async with AdminListener(FakeDaemon(document)) as listener:
+        assert said in await (await listener.ask("GET", "/page/purge", await listener.let_in())).text()
 
 
 # ---- fields, errors --------------------------------------------------------------------------------------------------
@@ -443,14 +596,14 @@ async def test_assets_are_whole() -> None:
 
 async def test_the_page_of_a_daemon_without_a_pair() -> None:
     async with AdminListener(FakeDaemon(without_pair())) as listener:
-        answer = await listener.ask("GET", "/")
+        answer = await listener.ask("GET", "/", await listener.let_in())
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         assert 'href="/oauth/start"' in await answer.text()
 
 
-async def test_control_sock_checks_nothing_because_its_file_mode_did() -> None:
+async def test_control_sock_checks_nothing_because_the_kernel_did() -> None:
     daemon = FakeDaemon()
-    async with TestClient(TestServer(control_application(daemon, metrics))) as client:
+    async with TestClient(TestServer(control_application(daemon, PageSessions(), metrics))) as client:
         answer = await client.post("/api/cache/purge", json={"all": True}, headers={"Host": "control"})
         assert (answer.status, await answer.json()) == (200, {"purged": 3})
         assert (await client.get("/healthz")).status == 200

@@ -13,12 +13,13 @@ from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import BadRequest, UsageFailure
 from passoproxy.server.admin import control_application
 from passoproxy.server.admin_api import query_of
+from passoproxy.server.page_sessions import PageSessions
 from tests.server.admin_clients import metrics
 from tests.server.fake_daemon import NOW, PROVIDER, FakeDaemon
 
 
 async def ask(daemon: FakeDaemon, method: str, path: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
-    async with TestClient(TestServer(control_application(daemon, metrics))) as client:
+    async with TestClient(TestServer(control_application(daemon, PageSessions(), metrics))) as client:
         answer = await client.request(method, path, **more)
         return answer.status, await answer.json(content_type=None), dict(answer.headers)
 
@@ -154,7 +155,7 @@ async def test_show() -> None:
 async def test_a_command_logs_in() -> None:
     daemon = FakeDaemon()
     _, begun, _ = await ask(daemon, "POST", "/api/login/start")
-    assert begun == {"url": PROVIDER, "state": "S1", "expires_at": NOW + 600}
+    assert begun == {"url": PROVIDER, "state": "S1", "expires_at": NOW + 600, "arrives": True}
     status, pending, _ = await ask(daemon, "GET", "/api/login/S1")
     assert (status, pending) == (202, {"pending": True})
     _, done, _ = await ask(
@@ -210,7 +211,8 @@ async def test_a_pair_that_nobody_waits_for_any_more_is_taken_back(method: str, 
             return await self.export_pair()
 
     daemon = Slow()
-    runner = web.AppRunner(control_application(daemon, metrics))  # a TestServer would cancel the handler
+    app = control_application(daemon, PageSessions(), metrics)
+    runner = web.AppRunner(app)  # a TestServer would cancel the handler
     await runner.setup()
     async with asyncio.timeout(20):
         site = web.TCPSite(runner, "127.0.0.1", 0)

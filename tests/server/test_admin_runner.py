@@ -18,6 +18,7 @@ from passoproxy.server.admin import admin_application
 from passoproxy.server.admin_guard import AdminAccess
 from passoproxy.server.admin_runner import AdminLimits, AdminRunner
 from passoproxy.server.listeners import open_tcp
+from passoproxy.server.page_sessions import PageSessions
 from tests.fakes import RememberingObserver
 from tests.server.fake_daemon import FakeDaemon
 
@@ -33,7 +34,7 @@ async def listener(
     limits: AdminLimits, observer: RememberingObserver
 ) -> AsyncIterator[Callable[..., Awaitable[bytes]]]:
     runner = AdminRunner(
-        admin_application(FakeDaemon(), AdminAccess(b"x" * 32), no_metrics, observer), limits, observer
+        admin_application(FakeDaemon(), AdminAccess(b"x" * 32), PageSessions(), no_metrics, observer), limits, observer
     )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -210,7 +211,9 @@ async def test_a_head_that_waits_for_the_answer_before_it_is_not_cut_off(observe
 async def served(
     daemon: FakeDaemon, limits: AdminLimits, observer: RememberingObserver, *, draining: bool = False
 ) -> AsyncIterator[int]:
-    runner = AdminRunner(admin_application(daemon, AdminAccess(b"x" * 32), no_metrics, observer), limits, observer)
+    runner = AdminRunner(
+        admin_application(daemon, AdminAccess(b"x" * 32), PageSessions(), no_metrics, observer), limits, observer
+    )
     runner.draining = draining
     await runner.setup()
     listener = open_tcp("127.0.0.1", 0)

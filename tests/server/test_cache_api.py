@@ -17,13 +17,14 @@ from passoproxy.errors import UsageFailure
 from passoproxy.server import cache_api
 from passoproxy.server.admin import control_application
 from passoproxy.server.cache_api import LINES, MOST_ORDERS
+from passoproxy.server.page_sessions import PageSessions
 from tests.fakes import settle
 from tests.server.admin_clients import metrics
 from tests.server.fake_daemon import FakeDaemon
 
 
 async def ask(daemon: FakeDaemon, method: str, path: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
-    async with TestClient(TestServer(control_application(daemon, metrics))) as client:
+    async with TestClient(TestServer(control_application(daemon, PageSessions(), metrics))) as client:
         answer = await client.request(method, path, **more)
         text = await answer.text()
         is_json = answer.headers["Content-Type"].endswith("json")
@@ -146,7 +147,7 @@ async def test_a_long_wait_is_bridged_and_a_reader_who_leaves_stops_it(monkeypat
     monkeypatch.setattr(cache_api, "BEAT_SECONDS", 0.01)
     daemon = FakeDaemon()
     daemon.filling.clear()
-    async with TestClient(TestServer(control_application(daemon, metrics))) as client:
+    async with TestClient(TestServer(control_application(daemon, PageSessions(), metrics))) as client:
         answer = await client.post("/api/cache/warm", json={"urls": ["/fetched"] * 3}, headers={"Accept": LINES})
         assert await answer.content.readline() == b"\n"
         answer.close()

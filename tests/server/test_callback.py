@@ -38,7 +38,7 @@ def called(made: AdminListener, name: str) -> list[tuple[object, ...]]:
 async def test_start_goes_to_the_provider_with_a_cookie(headers: dict[str, str]) -> None:
     async with listener() as made:
         lead_here(made)
-        answer = await made.ask("GET", "/oauth/start", headers)
+        answer = await made.ask("GET", "/oauth/start", headers | await made.let_in())
         assert (answer.status, answer.headers["Location"]) == (303, PROVIDER)
         cookie = answer.headers["Set-Cookie"]
         assert "SameSite=Lax" in cookie
@@ -57,40 +57,33 @@ async def test_start_goes_to_the_provider_with_a_cookie(headers: dict[str, str])
 async def test_start_from_another_site_asks_first(headers: dict[str, str]) -> None:
     async with listener() as made:
         lead_here(made)
-        answer = await made.ask("GET", "/oauth/start", headers)
-        page = await answer.text()
-        assert answer.status == 200
-        assert "Set-Cookie" not in answer.headers
+        session = await made.let_in()
+        for cookie in (session, {}):  # a browser keeps the cookie back from another site
+            answer = await made.ask("GET", "/oauth/start", headers | cookie)
+            page = await answer.text()
+            assert answer.status == 200
+            assert "Set-Cookie" not in answer.headers
+            assert "Another site sent you here" in page
         assert made.daemon.calls == []
-        confirmed = page.partition('href="/oauth/start?confirm=')[2].partition('"')[0]
-        for forged in ("", "1", confirmed[:-1] + ("0" if confirmed[-1] != "0" else "1"), f"9{confirmed}"):
-            again = await made.ask("GET", f"/oauth/start?confirm={forged}", headers)
-            assert "Set-Cookie" not in again.headers
-        assert (await made.ask("GET", f"/oauth/start?confirm={confirmed}", headers)).status == 303
-
-
-async def test_a_confirmation_ends_after_ten_minutes_and_is_good_for_nothing_else() -> None:
-    async with listener(token=TOKEN) as made:
-        lead_here(made)
-        ticket = made.guard.ticket("confirm")
-        assert (await made.ask("GET", f"/oauth/start?hop={ticket}")).status == 401
-        bearer = {"Authorization": f"Bearer {TOKEN}", "Sec-Fetch-Site": "cross-site"}
-        assert (await made.ask("GET", f"/oauth/start?confirm={ticket}", bearer)).status == 303
-        made.now += 601
-        assert (await made.ask("GET", f"/oauth/start?confirm={ticket}", bearer)).status == 200
+        going_on = page.partition('class="button primary" href="')[2].partition('"')[0]
+        assert (await made.ask("GET", going_on, HERE)).status == 403
+        assert (await made.ask("GET", going_on, HERE | session)).headers["Location"] == PROVIDER
 
 
 async def test_a_referer_of_our_own_is_no_other_site() -> None:
     async with listener() as made:
         lead_here(made)
-        assert (await made.ask("GET", "/oauth/start", {"Referer": f"{made.origin}/?done=purged"})).status == 303
+        assert (
+            await made.ask("GET", "/oauth/start", {"Referer": f"{made.origin}/?done=purged"} | await made.let_in())
+        ).status == 303
 
 
 async def test_start_goes_first_to_the_authority_that_gets_the_redirect() -> None:
     async with listener() as made:
         lead_here(made)
         host = f"localhost:{made.client.port}"
-        answer = await made.ask("GET", "/oauth/start", HERE | {"Host": host})
+        assert (await made.ask("GET", "/oauth/start", HERE | {"Host": host})).status == 403
+        answer = await made.ask("GET", "/oauth/start", HERE | {"Host": host} | await made.let_in(host))
         location = answer.headers["Location"]
         assert answer.status == 303
         assert location.startswith(f"{made.origin}/oauth/start?hop=")
@@ -98,6 +91,8 @@ async def test_start_goes_first_to_the_authority_that_gets_the_redirect() -> Non
         # From localhost to 127.0.0.1 is cross-site for a browser; the ticket vouches that it was us.
         then = await made.ask("GET", location.removeprefix(made.origin), {"Sec-Fetch-Site": "cross-site"})
         assert (then.status, then.headers["Location"]) == (303, PROVIDER)
+        for forged in ("", "1", location[-1:], f"9{location.partition('hop=')[2]}"):
+            assert (await made.ask("GET", f"/oauth/start?hop={forged}")).status == 403
 
 
 async def test_the_ticket_stands_for_the_token_that_the_other_authority_was_shown() -> None:
@@ -125,7 +120,7 @@ async def test_the_ticket_stands_for_the_token_that_the_other_authority_was_show
 async def test_where_the_redirect_does_not_lead_here_the_page_shows_the_address(redirect: str) -> None:
     async with listener() as made:
         object.__setattr__(made.access, "redirect_url", redirect.replace("PORT", str(made.client.port)))
-        answer = await made.ask("GET", "/oauth/start", HERE)
+        answer = await made.ask("GET", "/oauth/start", HERE | await made.let_in())
         page = await answer.text()
         assert answer.status == 200
         assert PROVIDER.replace("&", "&amp;") in page
@@ -138,10 +133,11 @@ async def test_a_public_url_counts_as_this_listener() -> None:
         public_url="https://admin.example", allowed_hosts=("localhost", "127.0.0.1", "admin.example")
     ) as made:
         object.__setattr__(made.access, "redirect_url", "https://admin.example/oauth/callback")
-        answer = await made.ask("GET", "/oauth/start", HERE | {"Host": "admin.example"})
+        host = {"Host": "admin.example"}
+        answer = await made.ask("GET", "/oauth/start", HERE | host | await made.let_in("admin.example"))
         assert (answer.status, answer.headers["Location"]) == (303, PROVIDER)
         assert "Secure" in answer.headers["Set-Cookie"]
-        other = await made.ask("GET", "/oauth/start", HERE)
+        other = await made.ask("GET", "/oauth/start", HERE | await made.let_in())
         assert other.headers["Location"].startswith("https://admin.example/oauth/start?hop=")
 
 
@@ -149,8 +145,8 @@ async def test_whoever_wanted_the_address_alone_is_asked_first_too() -> None:
     async with listener() as made:
         page = await (await made.ask("GET", "/oauth/start?elsewhere=1", {"Sec-Fetch-Site": "cross-site"})).text()
         going_on = html.unescape(page.partition('class="button primary" href="')[2].partition('"')[0])
-        assert going_on.startswith("/oauth/start?elsewhere=1&confirm=")
-        shown = await made.ask("GET", going_on, {"Sec-Fetch-Site": "same-origin"})
+        assert going_on == "/oauth/start?elsewhere=1"
+        shown = await made.ask("GET", going_on, HERE | await made.let_in())
         assert PROVIDER in html.unescape(await shown.text())
 
 
@@ -158,7 +154,7 @@ async def test_a_login_that_cannot_begin_says_why() -> None:
     async with listener() as made:
         lead_here(made)
         made.daemon.fails = CommandFailure("oauth.grant is static: there is nobody to ask")
-        answer = await made.ask("GET", "/oauth/start", HERE)
+        answer = await made.ask("GET", "/oauth/start", HERE | await made.let_in())
         assert answer.status == 422
         assert "oauth.grant is static" in await answer.text()
 
@@ -169,7 +165,7 @@ async def test_a_login_that_cannot_begin_says_why() -> None:
 async def test_the_browser_that_began_completes_once() -> None:
     async with listener() as made:
         lead_here(made)
-        cookie = cookie_of(await made.ask("GET", "/oauth/start", HERE))
+        cookie = cookie_of(await made.ask("GET", "/oauth/start", HERE | await made.let_in()))
         answer = await made.ask("GET", "/oauth/callback?code=c&state=S1", cookie | {"Sec-Fetch-Site": "cross-site"})
         assert answer.status == 200
         assert "Authorised" in await answer.text()
@@ -195,7 +191,7 @@ async def test_the_browser_that_began_completes_once() -> None:
 async def test_what_is_refused_at_the_callback(query: str, cookie: str, status: int, words: str) -> None:
     async with listener() as made:
         lead_here(made)
-        right = cookie_of(await made.ask("GET", "/oauth/start", HERE))
+        right = cookie_of(await made.ask("GET", "/oauth/start", HERE | await made.let_in()))
         name = right["Cookie"].partition("=")[0]
         sent = {"": {}, "right": right, "wrong value": {"Cookie": f"{name}=wrong"}}[cookie]
         answer = await made.ask("GET", f"/oauth/callback?{query}", sent)
@@ -226,14 +222,20 @@ async def test_nothing_of_the_query_becomes_markup() -> None:
 async def test_the_address_for_another_machine_and_the_field_for_what_comes_back() -> None:
     async with listener() as made:
         lead_here(made)
-        shown = await made.ask("GET", "/oauth/start?elsewhere=1", HERE)
+        session = await made.let_in()
+        shown = await made.ask("GET", "/oauth/start?elsewhere=1", HERE | session)
         assert shown.status == 200
         assert PROVIDER.replace("&", "&amp;") in await shown.text()
-        cookie, here = cookie_of(shown), {"Origin": made.origin}
-        data = {"page_token": made.guard.page_token, "url": "http://127.0.0.1:8611/oauth/callback?code=c&state=S1"}
+        login, here = cookie_of(shown), {"Origin": made.origin}
+        cookie = {"Cookie": f"{session['Cookie']}; {login['Cookie']}"}
+        data = {
+            "page_token": await made.page_token(session),
+            "url": "http://127.0.0.1:8611/oauth/callback?code=c&state=S1",
+        }
         for refused in ({}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
             assert (await made.ask("POST", "/oauth/paste", cookie | refused, data=data)).status == 403
         assert (await made.ask("POST", "/oauth/paste", cookie | here, data={**data, "page_token": ""})).status == 403
+        assert (await made.ask("POST", "/oauth/paste", login | here, data=data)).status == 403
         assert called(made, "complete_login") == []
         odd = await made.ask("POST", "/oauth/paste", cookie | here, data={**data, "url": "nonsense"})
         assert odd.status == 400

@@ -169,7 +169,10 @@ def test_nothing_in_the_document_becomes_markup() -> None:
         status_page(without_pair(), "t", NOW),
         small_pages.token_page("/", wrong=True),
         small_pages.token_page(HOSTILE),
-        small_pages.going_on_page(HOSTILE),
+        small_pages.going_on_page(HOSTILE, HOSTILE, HOSTILE),
+        small_pages.session_page(HOSTILE, spent=True),
+        small_pages.purge_page(healthy(), HOSTILE),
+        status_page(healthy(), "", NOW, way_in=HOSTILE),
         small_pages.confirmation_page(HOSTILE),
         small_pages.elsewhere_page(HOSTILE, HOSTILE),
         small_pages.message_page(HOSTILE, HOSTILE, good=False),
@@ -196,8 +199,8 @@ def test_forms_carry_the_page_token() -> None:
         for tag, attributes in reader.tags
         if tag == "input" and attributes.get("name") == "page_token"
     ]
-    assert forms == ["/page/refresh", "/page/purge", "/oauth/paste"]
-    assert tokens == ["PAGETOKEN"] * 3
+    assert forms == ["/page/refresh", "/oauth/paste"]
+    assert tokens == ["PAGETOKEN"] * 2
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ if (document.getElementById("live")) {
   setInterval(tick, 1000);
   setInterval(() => { if (!document.hidden) refresh(); }, EVERY_SECONDS * 1000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
-} else if (location.pathname === "/oauth/callback") {
-  // The code has been used: it need not stay in the address bar and the history.
-  history.replaceState(null, "", "/oauth/callback");
+} else if (["/oauth/callback", "/page/session"].includes(location.pathname)) {
+  // The code or the link has been used: it need not stay in the address bar and the history.
+  history.replaceState(null, "", location.pathname);
 }

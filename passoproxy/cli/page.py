@@ -1,0 +1,61 @@
+"""`passoproxy page`: the status page, opened by a link that lets it change things."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
+from passoproxy.cli.speaking import note, open_browser, say, say_json
+from passoproxy.errors import CommandFailure
+
+if TYPE_CHECKING:
+    from passoproxy.cli.handle import Remote
+
+
+def page(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the link instead of opening a browser.")] = False,
+) -> None:
+    """Open the status page by a link that lets it change things: good once, within ten minutes."""
+    from passoproxy.cli.daemons import running
+
+    remote = _of_configuration(running(config, state), config)
+    link = remote.ask("POST", "/api/page", {})
+    if as_json:
+        say_json({**link, "daemon": remote.daemon})
+        return
+    if only_print:
+        pass
+    elif open_browser(link["url"]):
+        note(
+            "The status page was opened in a browser. If it shows nothing, open this address yourself, within ten minutes:"
+        )
+    else:
+        note("Open this address in a browser, within ten minutes; it is good once:")
+    say(link["url"])
+    if link["socket"]:
+        note(
+            f"passoproxy: the page is on the socket {link['socket']} alone: put the address that leads your browser there"
+            " in the place of http://localhost, or set admin.public_url"
+        )
+
+
+def _of_configuration(remote: Remote, config: Path | None) -> Remote:
+    """Of the daemons that share a folder the one whose configuration is named, else the one that owns the pair."""
+    from passoproxy.config.reading import chosen_file
+
+    path = chosen_file(config, os.environ, Path.cwd())
+    if path is not None and remote.daemon["config"] != str(path.absolute()):
+        for other in remote.followers():
+            try:
+                if other.daemon["config"] == str(path.absolute()):
+                    return other
+            except CommandFailure:
+                pass  # it has gone
+    return remote
