@@ -82,6 +82,7 @@ def build_road(
     admission: LiveAdmission,
     clock: Clock,
     observer: Observer,
+    cache_folder: Path,
     part: Part = ALONE,
 ) -> Road:
     """The hops, innermost first: admitting > routing > encoding > rewriting > parking > caching > queueing > taping > authorizing > origin."""
@@ -103,7 +104,7 @@ def build_road(
     )
     usage = Usage()
     flights = Flights(clock, observer, linger=upstream.read_timeout)
-    spools = Spools(DiskSpill(spill_folders(settings.cache.folder), most_bytes=part.spill(MOST_BYTES)))
+    spools = Spools(DiskSpill(spill_folders(cache_folder), most_bytes=part.spill(MOST_BYTES)))
     caching = Caching(
         queueing,
         store,
@@ -130,7 +131,7 @@ def build_road(
     routing = Routing(
         Encoding(rewriting, memory_bytes=kept_bytes, threads=threads), RouteTable(settings.policies(), mode)
     )
-    return Road(Admitting(routing, admission), routing, parking, caching, queueing, origin, pool, usage)
+    return Road(Admitting(routing, admission, spools), routing, parking, caching, queueing, origin, pool, usage)
 
 
 def upstream_headers(loaded: Loaded) -> Callable[[], Mapping[str, str]]:

@@ -129,7 +129,9 @@ def wire(
     revoking = Revoking(store, settings.cache.on_revoked, observer)
     watched = watched_by(loaded)
     observer = hearing(observer, watched)
-    road = ends.road = build_road(loaded, dialer, keeper, store, admission, clock, observer, part)
+    road = ends.road = build_road(
+        loaded, dialer, keeper, store, admission, clock, observer, cache_folder or settings.cache.folder, part
+    )
     operating = build_operating(
         road, store, kept, admission, lambda: keeper.partition, clock, observer, watched, lambda: _leads(keeper)
     )

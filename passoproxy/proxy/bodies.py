@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from passoproxy.ports import Body, BytesBody
 
 
@@ -12,11 +10,10 @@ class BegunBody:
 
     __slots__ = ("_begun", "_rest", "length")
 
-    def __init__(self, begun: Body, rest: Body, length: int | None = None) -> None:
-        """`length` is that of both together, where `rest` does not know of it."""
+    def __init__(self, begun: Body, rest: Body) -> None:
         self._begun: Body | None = begun
         self._rest = rest
-        self.length = rest.length if length is None else length
+        self.length = rest.length
 
     def __aiter__(self) -> BegunBody:
         return self
@@ -35,14 +32,13 @@ class BegunBody:
         await self._rest.aclose()
 
 
-async def gathered(body: Body, max_bytes: int, taken: Callable[[int], None] = lambda size: None) -> BytesBody | Body:
-    """The body in memory where it is no longer than `max_bytes`; else the same stream with nothing lost. `taken` is told of each part's size."""
+async def gathered(body: Body, max_bytes: int) -> BytesBody | Body:
+    """The body in memory where it is no longer than `max_bytes`; else the same stream with nothing lost."""
     if isinstance(body, BytesBody) or (body.length is not None and body.length > max_bytes):
         return body
     parts: list[bytes] = []
     size = 0
     async for part in body:
-        taken(len(part))
         parts.append(part)
         size += len(part)
         if size > max_bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import cast
 from uuid import uuid4
@@ -26,7 +25,7 @@ from passoproxy.core.cache.validation import Exchange, Freshened, Outdated
 from passoproxy.core.cache.variants import crowded_out, nominated, varies
 from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.core.http.ranges import read_content_range
-from passoproxy.errors import BodyBroken, OriginUnreachable
+from passoproxy.errors import BodyBroken, OriginUnreachable, Overloaded
 from passoproxy.ports import (
     Body,
     BytesBody,
@@ -49,6 +48,10 @@ from passoproxy.proxy.spool import Reader, Spools
 
 LARGEST_TOLD = 64 * 1024
 """The body of a failure that all who waited are told, in bytes; a longer one goes to the asker alone."""
+
+
+LONGEST_FOR_TURN = 30.0
+"""Seconds that a body which could not be gathered waits for another one that is being sent."""
 
 
 def is_anothers(errand: Errand) -> bool:
@@ -86,17 +89,20 @@ class Fetching:
         self._flights = flights
         self._clock = clock
         self._spools = spools
-        self._one_by_one = asyncio.Lock()
+        self._slow_body = asyncio.Lock()
         self.mode = mode
         self.keeping = Keeping(store, observer)
         self._identify = identify
 
     async def forward(self, request: Request, flight: Flight, answered: Callable[[Response], Awaitable[None]]) -> None:
         """Flies with a request that the cache has no part in; `answered` is told of its answer. Raises what the road raises."""
-        body = await self._spools.buffered(request.body)
+        body = request.body
+        if isinstance(body, Reader):  # the client may leave, and its own reader with it
+            body = body.again()
         try:
-            # What there was no room for comes as slowly as its client sends it: one such at a time, so that they never hold all places.
-            async with self._one_by_one if isinstance(body, BegunBody) else nullcontext():
+            if isinstance(body, BegunBody):
+                response, exchange = await self._sent_slowly(request)
+            else:
                 response, exchange = await self._sent(replace(request, body=body))
         finally:
             await body.aclose()
@@ -175,6 +181,20 @@ class Fetching:
         )  # may be sent once more, so never the same one
         response, exchange = await self._sent(replace(errand.request, head=head, body=sent))
         return response, replace(exchange, request=errand.request.head.fields)
+
+    async def _sent_slowly(self, request: Request) -> tuple[Response, Exchange]:
+        """Sends a body that there was no room for, and that comes as slowly as its client sends it: one at a time, so that such bodies
+        never hold all places."""
+        try:
+            async with asyncio.timeout(LONGEST_FOR_TURN):
+                await self._slow_body.acquire()
+        except TimeoutError as error:
+            text = "the request's body is too long to be kept here now, and another such body is being sent; ask again"
+            raise Overloaded(text) from error
+        try:
+            return await self._sent(request)
+        finally:
+            self._slow_body.release()
 
     async def _sent(self, request: Request) -> tuple[Response, Exchange]:
         request_time = self._clock.wall()

@@ -7,7 +7,9 @@ nothing is copied to disk. Where a body comes from, and what happens when there 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import AsyncIterator
 
 from passoproxy.errors import BodyBroken, PassoproxyError
 from passoproxy.ports import Body, BytesBody, Spill, SpillFile
@@ -38,34 +40,35 @@ class Spools:
         """How much of one body may be in memory now."""
         return min(self._window, max(_LEAST_WINDOW, IN_MEMORY_BYTES // max(1, self.readers)))
 
-    async def buffered(self, body: Body) -> Body:
-        """The whole of `body`, in memory where it is small; as much of it as there is room for, then the rest as it comes, where it is not.
+    @contextlib.asynccontextmanager
+    async def buffered(self, body: Body) -> AsyncIterator[Body]:
+        """The whole of `body`: as bytes where it is small, else as a Reader; where there is no room for it, as much as there is, and then
+        the rest as it comes. Ends what it takes of memory and disk, but for readers that were made with `again`.
 
         Raises what `body` raises, and BodyBroken where it is not as long as it said.
         """
-        if isinstance(body, BytesBody):
-            return body
         spool = Spool(self, None)
         reader = spool.reader()
         assert reader is not None
         try:
-            async for part in body:
-                spool.add(part)
-                if not await spool.has_room():
-                    spool.end(True)
-                    return BegunBody(reader, body)
-        except BaseException:
+            yield await _gathered(body, spool, reader)
+        finally:
             reader.leave()
-            raise
-        if body.length is not None and spool.size != body.length:
-            reader.leave()
-            raise BodyBroken("the request's body is not as long as it said")
-        spool.end(True)
-        if (whole := spool.whole) is not None:
-            reader.leave()
-            return BytesBody(whole)
-        reader.length = spool.size
-        return reader
+
+
+async def _gathered(body: Body, spool: Spool, reader: Reader) -> Body:
+    async for part in body:
+        spool.add(part)
+        if not await spool.has_room():
+            spool.end(True)
+            return BegunBody(reader, body)
+    if body.length is not None and spool.size != body.length:
+        raise BodyBroken("the request's body is not as long as it said")
+    spool.end(True)
+    if spool.size <= _LEAST_WINDOW and (whole := spool.whole) is not None:
+        return BytesBody(whole)
+    reader.length = spool.size
+    return reader
 
 
 class Spool:
@@ -163,9 +166,11 @@ class Spool:
 
     def reader(self) -> Reader | None:
         """The body from its start; None where that is not in memory any more."""
-        if self._start:
-            return None
-        reader = Reader(self)
+        return None if self._start else self.joined(0)
+
+    def joined(self, at: int) -> Reader:
+        """The body from offset `at` on, where another reader is."""
+        reader = Reader(self, at)
         self._readers.append(reader)
         self._spools.readers += 1
         return reader
@@ -217,10 +222,10 @@ class Reader:
 
     __slots__ = ("_closed", "_spool", "_waiting", "at", "length", "rest")
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, at: int) -> None:
         self.length = spool.length
-        self.at = 0
-        """Bytes that were given."""
+        self.at = at
+        """Where in the body it is."""
         self.rest: Body | None = None
         self._spool = spool
         self._waiting: asyncio.Future[None] | None = None
@@ -261,6 +266,12 @@ class Reader:
         """There is something new to see."""
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+
+    def again(self) -> Reader:
+        """Another reader at the same place. Not to be asked for of one that has left."""
+        other = self._spool.joined(self.at)
+        other.length = self.length
+        return other
 
     def leave(self) -> None:
         """Wants nothing more; `aclose` without what needs waiting."""

@@ -199,34 +199,53 @@ def failing(*_):
 
 async def test_a_small_body_is_gathered_in_memory(spill):
     spools = Spools(spill, WINDOW)
-    body = await spools.buffered(ChunkedBody(b"a", b"b"))
-    assert isinstance(body, BytesBody)
-    assert body.data == b"ab"
+    async with spools.buffered(ChunkedBody(b"a", b"b")) as body:
+        assert isinstance(body, BytesBody)
+        assert body.data == b"ab"
     assert spools.readers == 0
-    whole = BytesBody(b"x")
-    assert await spools.buffered(whole) is whole
 
 
 @pytest.mark.parametrize("length", [None, 50 * PART])
 async def test_a_large_body_is_gathered_on_disk(spill, length):
     source = ChunkedBody(*parts(50), length=length)
-    body = await finished(Spools(spill, WINDOW).buffered(source))
-    assert body.length == 50 * PART
-    assert not source._chunks
-    assert await rest(body) == b"".join(parts(50))
-    await body.aclose()
+    async with asyncio.timeout(10), Spools(spill, WINDOW).buffered(source) as body:
+        assert body.length == 50 * PART
+        assert not source._chunks
+        other = body.again()
+        assert await rest(body) == b"".join(parts(50))
+        await body.aclose()
+        assert (other.length, await rest(other)) == (50 * PART, b"".join(parts(50)))
+        other.leave()
+    assert spill.used_bytes == 0
+
+
+async def test_what_is_neither_small_nor_large_stays_in_memory(spill):
+    spools = Spools(spill)
+    async with spools.buffered(ChunkedBody(*parts(50))) as body:
+        assert body.length == 50 * PART
+        assert spools.readers == 1  # it counts for as long as it is there
+        assert await rest(body) == b"".join(parts(50))
+    assert (spools.readers, spill.written) == (0, 0)
+
+
+async def test_a_reader_of_its_own_outlives_the_gathering(spill):
+    async with asyncio.timeout(10):
+        async with Spools(spill, WINDOW).buffered(ChunkedBody(*parts(50))) as body:
+            own = body.again()
+        assert await rest(own) == b"".join(parts(50))
+    own.leave()
     assert spill.used_bytes == 0
 
 
 async def test_where_there_is_no_room_the_rest_comes_as_it_comes():
     source = ChunkedBody(*parts(50), length=50 * PART)
-    body = await finished(Spools(None, WINDOW).buffered(source))
-    assert isinstance(body, BegunBody)
-    assert len(source._chunks) == 45
-    assert body.length == 50 * PART
-    assert await rest(body) == b"".join(parts(50))
-    await body.aclose()
-    assert source.closed
+    async with asyncio.timeout(10), Spools(None, WINDOW).buffered(source) as body:
+        assert isinstance(body, BegunBody)
+        assert len(source._chunks) == 45
+        assert body.length == 50 * PART
+        assert await rest(body) == b"".join(parts(50))
+        await body.aclose()
+        assert source.closed
 
 
 @pytest.mark.parametrize("fault", [BadRequest("broke off"), None])
@@ -234,5 +253,6 @@ async def test_a_body_that_breaks_off_leaves_nothing(spill, fault):
     chunks = [*parts(20), fault] if fault else parts(20)
     spools = Spools(spill, WINDOW)
     with pytest.raises(BadRequest if fault else BodyBroken):
-        await finished(spools.buffered(ChunkedBody(*chunks, length=21 * PART)))
+        async with asyncio.timeout(10), spools.buffered(ChunkedBody(*chunks, length=21 * PART)):
+            pytest.fail("it is not whole")
     assert (spools.readers, spill.used_bytes) == (0, 0)

@@ -14,6 +14,7 @@ _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff
 _SIZE_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*+)" % (_WORD, _WORD, _QUOTED)
 )
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LONGEST_LINE = 1024
 # Overhead beyond what data excuses: a body of empty talk is refused before it costs (as Go's net/http counts it).
@@ -64,11 +65,30 @@ class ChunkReader:
                         raise BadRequest("a chunk is longer than its size says")
                     at = self._take(data, at, 2, _Expecting.SIZE)
                 case _Expecting.SIZE:
-                    at = self._size_line(data, at)
+                    at = self._whole_chunks(data, at, parts)
+                    if at < len(data):
+                        at = self._size_line(data, at)
                 case _:
                     at = self._trailer(data, at)
         self.rest = data[at:] if self.done else b""
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _whole_chunks(self, data: bytes, at: int, parts: list[bytes]) -> int:
+        """Reads chunks that are there whole and have a plain size of up to four digits; the rest is left to the rules below.
+
+        A loop of its own: read one by one, 256 KiB in chunks of a byte would hold up the loop for a fifth of a second.
+        """
+        while True:
+            end = data.find(b"\r\n", at, at + 6)
+            size = data[at:end]
+            if end < 0 or not size or size.strip(_HEX_DIGITS):
+                return at
+            stop = end + 2 + int(size, 16)
+            if stop == end + 2 or not data.startswith(b"\r\n", stop):
+                return at
+            parts.append(data[end + 2 : stop])
+            self._excess = max(0, self._excess + end - at - _FREE_PER_CHUNK - 2 * (stop - end - 2))
+            at = stop + 2
 
     def _take(self, data: bytes, at: int, count: int, then: _Expecting) -> int:
         if len(data) - at < count:
