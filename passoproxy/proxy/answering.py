@@ -78,6 +78,6 @@ def _tell_age(fields: CIMultiDict[str], age: float) -> None:
 
 def _holds_already(request: RequestHead, code: int, fields: Fields, now: float) -> bool:
     asked = request.fields
-    if code != 200 or ("If-None-Match" not in asked and "If-Modified-Since" not in asked):
+    if code not in (200, 203, 206) or ("If-None-Match" not in asked and "If-Modified-Since" not in asked):
         return False
     return request.method != "POST" and not_modified(asked, fields, now)

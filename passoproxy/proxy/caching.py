@@ -251,7 +251,7 @@ class Caching:
         head = errand.request.head
         if "Range" not in head.fields or not isinstance(errand.plan, Fetch) or not is_ranged(head):
             return errand
-        whole = errand.policy.name and not alone and errand.plan.part is None and self.flights.may_share(errand.key)
+        whole = errand.policy.name and not alone and errand.plan.part is None and self.flights.may_share(errand.crowd)
         if whole or is_made(head.fields.get("If-Range", "")):
             return errand
         return replace(errand, as_asked=True)
@@ -260,7 +260,7 @@ class Caching:
         """The answer after asking, or how to go on where there is none for this request."""
         flights = self.flights
         flight_key = _flight_key(errand.key, errand.stored, errand.request, errand.policy)
-        shares = not alone and not errand.as_asked and flights.may_share(errand.key)
+        shares = not alone and not errand.as_asked and flights.may_share(errand.crowd)
         if shares and (flight := flights.of(flight_key)) is not None:
             landing = await flights.followed(flight)
             if landing is None:
@@ -272,7 +272,7 @@ class Caching:
             errand, shares = replace(errand, with_conditions=True), False
         if errand.as_asked:
             shares = False
-        elif not flights.may_share(errand.key):
+        elif not flights.may_share(errand.crowd):
             errand = replace(errand, keeps=False)
         shares = shares and errand.keeps
         flight = flights.launch(

@@ -45,20 +45,22 @@ class Encoding:
 
     async def send(self, request: Request) -> Response:
         fields = request.head.fields
-        weights, sent = _accepted(", ".join(fields.getall("Accept-Encoding", ()))), fields.get("If-None-Match")
+        weights = _accepted(", ".join(fields.getall("Accept-Encoding", ())))
+        sent = ", ".join(fields.getall("If-None-Match")) if "If-None-Match" in fields else None
         response = await self._inner.send(_for_inner_rooms(request, sent))
         head = response.head
         if head.status == 304:
             return response.with_head(not_modified_for(_unchanged(response), sent))
-        if head.status in _BODILESS or _must_stay(head.fields):
+        if head.status in _BODILESS:
             return response
         stored = _coding(head.fields)
         if stored is None:
             return response  # a coding that we cannot undo is passed on untouched
         if stored != "identity":
-            # A coding that is not taken is undone, not made anew: a client that knows neither of the two is rare.
+            # A coding that is not taken is undone, not made anew: a client that knows neither of the two is rare. Whatever the origin says of
+            # transforming, for it was we who told it that we take the coding.
             coding = stored if takes(weights, stored) > 0 else "identity"
-        elif _worth_it(response):
+        elif _worth_it(response) and not _must_stay(head.fields):
             coding = chosen(weights, KNOWN)
         else:
             return response
@@ -120,7 +122,7 @@ def _for_inner_rooms(request: Request, sent: str | None) -> Request:
 
 
 def _must_stay(fields: Fields) -> bool:
-    """RFC 9111 §5.2.2.6: `no-transform` forbids any other coding."""
+    """RFC 9111 §5.2.2.6: `no-transform` forbids to encode."""
     return "Cache-Control" in fields and any("no-transform" in line.lower() for line in fields.getall("Cache-Control"))
 
 
@@ -148,8 +150,8 @@ def _length(fields: Fields, body: Body) -> int | None:
 def _unchanged(response: Response) -> ResponseHead:
     """The head of a 304: with the `Vary` that its 200 would have, and without what describes content (RFC 9110 §15.4.5)."""
     fields = response.head.fields
-    coding = None if _must_stay(fields) else _coding(fields)
-    varies = _worth_it(response) if coding == "identity" else coding is not None
+    coding = _coding(fields)
+    varies = _worth_it(response) and not _must_stay(fields) if coding == "identity" else coding is not None
     head = _with_vary(response.head) if varies else response.head
     return head.with_fields(changed(head.fields, without=OF_ANY_BYTES))
 

@@ -34,6 +34,11 @@ class Errand:
     as_asked: bool = False
 
     @property
+    def crowd(self) -> object:
+        """Those whose answers fare alike as to being shared: requests of one key, apart by whether a cookie goes along."""
+        return self.key, self.policy.origin_decides
+
+    @property
     def part(self) -> Entry | None:
         """A stored part that is not enough for this request."""
         return self.plan.part if isinstance(self.plan, Fetch) else None

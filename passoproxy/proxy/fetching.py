@@ -145,7 +145,7 @@ class Fetching:
             response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
         elif self._is_too_much(errand, response.head):
             await response.body.aclose()
-            self._flights.remember_unshared(errand.key, True)
+            self._flights.remember_unshared(errand.crowd, True)
             errand = replace(errand, as_asked=True)
             response, exchange = await self._exchanged(errand, question(errand))
         await self._received(errand, flight, response, exchange, began, writer)
@@ -236,14 +236,22 @@ class Fetching:
                 await self._stored_part(errand, flight, response, exchange, entry, writer)
                 return
         elif entry := self._judged(errand, response, exchange, began):
-            self._flights.remember_unshared(errand.key, False)
+            self._flights.remember_unshared(errand.crowd, False)
             if writer is not None:
                 await self._stored(errand, flight, response, entry, writer)
                 return
         if failing:
             await self._failing(flight, response, exchange)
             return
+        if errand.request.head.method != "HEAD" and validation.outdates(response.head.status):
+            await self._outdated(errand, exchange)
         await self._handed(flight, response, exchange)
+
+    async def _outdated(self, errand: Errand, exchange: Exchange) -> None:
+        """Has the stored answer be stale, since the origin gives another now. One cookie's answer says nothing of anyone else's."""
+        entry = errand.plan.entry or errand.part
+        if entry is not None and not errand.policy.origin_decides:
+            await self.keeping.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
 
     async def _handed(self, flight: Flight, response: Response, exchange: Exchange) -> None:
         self._flights.release(flight)
@@ -277,8 +285,8 @@ class Fetching:
         outcome = validation.settled_by_head(entry, response.head, exchange) if entry is not None else None
         if isinstance(outcome, Freshened):
             return await self._freshened(errand, outcome.entry)
-        if entry is not None and isinstance(outcome, Outdated):
-            await self.keeping.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
+        if isinstance(outcome, Outdated):
+            await self._outdated(errand, exchange)
         return None
 
     def _judged(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
@@ -289,7 +297,7 @@ class Fetching:
         )
         if isinstance(verdict, storing.Leave):
             if verdict.permanent:
-                self._flights.remember_unshared(errand.key, True)
+                self._flights.remember_unshared(errand.crowd, True)
             return None
         return replace(
             began,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from passoproxy.core.cache.content import is_json
 from passoproxy.core.cache.entry import Entry
-from passoproxy.core.cache.partial import Holding, holding_of, is_partial
+from passoproxy.core.cache.partial import Holding, holding_of, in_one_multipart, is_partial
 from passoproxy.core.http import ranges
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
 from passoproxy.core.http.ranges import Span
@@ -49,7 +49,7 @@ async def cut_out(
     if len(spans) == 1:
         span = spans[0]
         return ranges.partial(head, span, holding.size), _cut(body, [(b"", holding.offset_of(span) or 0, span.size)])
-    if is_json(entry.fields) or "Content-Encoding" in entry.fields:  # within a multipart nobody could undo either
+    if not in_one_multipart(entry.fields):
         return head, body
     parted, between = ranges.several(head, spans, holding.size, f"part-{entry.identifier}")
     cuts = [(before, holding.offset_of(span) or 0, span.size) for before, span in zip(between, spans, strict=False)]

@@ -123,7 +123,7 @@ class Settling:
                 assert_never(landing)
 
     async def _validated(self, errand: Errand, entry: Entry, origin_status: int, collapsed: bool) -> Response | Again:
-        if collapsed and not matches(entry, errand.request.head.fields):
+        if collapsed and not self._may_be_shared(errand, entry):
             return Again.ALONE
         now = self._clock.wall()
         agreed = self.terms.of(entry, errand.policy)
@@ -142,7 +142,7 @@ class Settling:
         reader = shared.reader() if collapsed else landing.first
         if reader is None:  # too late for its start: it will be in the store
             return await self._by_store(landing)
-        if collapsed and not matches(entry, request.head.fields):
+        if collapsed and not self._may_be_shared(errand, entry):
             await reader.aclose()
             return Again.ALONE
         cuts = landing.head.status == 200 and is_ranged(request.head)
@@ -178,6 +178,10 @@ class Settling:
         entry = kept or entry
         response = await answering.streamed(request.head, head, entry, body, agreed.age(now), member, now)
         return await answering.in_parts(request.head, response, entry, shared.length or 0) if cuts else response
+
+    def _may_be_shared(self, errand: Errand, entry: Entry) -> bool:
+        """Whether one who waited may have the answer to another's question (RFC 9111 §4)."""
+        return matches(entry, errand.request.head.fields) and not self.terms.of(entry, errand.policy).must_validate
 
     async def _by_store(self, landing: Shared) -> Again:
         """Waits until the answer is in the store, to be found there."""

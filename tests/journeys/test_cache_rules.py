@@ -428,3 +428,138 @@ async def test_what_is_asked_for_again_and_again_outlives_a_flood(tmp_path: Path
             await it.ask(f"/{number}")
         stats = await it.daemon.wired.store.stats()
         assert stats.evictions > 60
+
+
+# ---- what an answer says of another one ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 302, 404, 410])
+async def test_an_answer_that_may_not_be_stored_ends_the_freshness_of_the_one_before(
+    tmp_path: Path, status: int
+) -> None:
+    """Else who forces a reload would be the only one to see what holds now."""
+
+    def answer(asked: Asked) -> Says:
+        if len(it.origin.asked) == 1:
+            return Says(200, [FRESH, TEXT, ("ETag", '"v1"')], LONG)
+        return Says(status, [("Cache-Control", "no-store"), TEXT], b"changed")
+
+    async with scene(tmp_path, answer) as it:
+        await it.ask()
+        assert (await it.ask(fields=[("Cache-Control", "no-cache")])).status == status
+        found = await it.ask()
+        assert (found.status, found.body) == (status, b"changed")
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+async def test_a_failure_says_nothing_of_what_is_stored(tmp_path: Path, status: int) -> None:
+    def answer(asked: Asked) -> Says:
+        return Says(200, [FRESH, TEXT], LONG) if len(it.origin.asked) == 1 else Says(status, [TEXT])
+
+    async with scene(tmp_path, answer) as it:
+        await it.ask()
+        await it.ask(fields=[("Cache-Control", "no-cache")])
+        assert "hit" in (await it.ask()).cache
+
+
+async def test_an_answer_that_must_be_validated_each_time_is_given_to_nobody_who_waited_for_it(tmp_path: Path) -> None:
+    """RFC 9111 §4 (collapsed requests), §5.2.2.4."""
+    waiting = asyncio.Event()
+
+    async def answer(asked: Asked) -> Says:
+        if asked["If-None-Match"]:
+            return Says(304, [("Cache-Control", "no-cache"), ("ETag", '"v1"')])
+        await asyncio.wait_for(waiting.wait(), 20)
+        return Says(200, [("Cache-Control", "no-cache"), ("ETag", '"v1"'), TEXT], LONG)
+
+    async with scene(tmp_path, answer) as it:
+        asking = [asyncio.ensure_future(it.ask()) for _ in range(3)]
+        async with asyncio.timeout(20):
+            while not it.origin.asked:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # so that the others are waiting; where they come later the same holds
+        waiting.set()
+        found = await asyncio.gather(*asking)
+        assert [each.body for each in found] == [LONG] * 3
+        assert len(it.origin.asked) == 3
+
+
+async def test_an_answer_to_one_cookie_does_not_keep_others_from_being_stored(tmp_path: Path) -> None:
+    async with scene(tmp_path, personal([("Cache-Control", "private")]), routes=[WITH_COOKIES]) as it:
+        await it.ask(fields=[("Cookie", "a")])
+        await it.ask()
+        assert "hit" in (await it.ask()).cache
+
+
+# ---- ranges and conditions together --------------------------------------------------------------------------------------
+
+
+async def test_a_stored_part_answers_a_condition_before_its_range(tmp_path: Path) -> None:
+    """RFC 9110 §13.2.2."""
+
+    def answer(asked: Asked) -> Says:
+        return Says(206, [FRESH, TEXT, ("ETag", '"v1"'), ("Content-Range", "bytes 0-3/5600")], LONG[:4])
+
+    part = ("Range", "bytes=0-3")
+    async with scene(tmp_path, answer) as it:
+        await it.ask(fields=[part])
+        found = await it.ask(fields=[part, ("If-None-Match", '"v1"')])
+        assert (found.status, found.body, len(it.origin.asked)) == (304, b"", 1)
+        assert not found["Content-Range"]
+        assert (await it.ask(fields=[part, ("If-None-Match", '"v0"')])).status == 206
+
+
+@pytest.mark.parametrize("kind", [JSON, TEXT])
+async def test_several_ranges_of_stored_parts_that_cannot_be_put_side_by_side_are_asked_for(
+    tmp_path: Path, kind: tuple[str, str]
+) -> None:
+    whole = bytes(range(100))
+
+    def answer(asked: Asked) -> Says:
+        own = [FRESH, kind, ("ETag", '"v1"'), ("Content-Encoding", "gzip")]
+        if asked["Range"] is None or "," in asked["Range"]:
+            return Says(200, own, whole)
+        first, last = (int(each) for each in asked["Range"].removeprefix("bytes=").split("-"))
+        return Says(206, [*own, ("Content-Range", f"bytes {first}-{last}/100")], whole[first : last + 1])
+
+    async with scene(tmp_path, answer, upstream={"rewrite_absolute_urls": False}) as it:
+        for ranges in ("bytes=0-9", "bytes=20-29"):
+            assert (await it.ask(fields=[ENCODED, ("Range", ranges)])).status == 206
+        found = await it.ask(fields=[ENCODED, ("Range", "bytes=0-4,20-24")])
+        assert (found.status, found.body) == (200, whole)
+
+
+async def test_the_tags_of_if_none_match_count_over_all_lines(tmp_path: Path) -> None:
+    async with scene(tmp_path, lambda _: Says(200, [FRESH, TEXT, ("ETag", '"v1"')], LONG)) as it:
+        await it.ask()
+        for lines in (('"v0-gzip"', '"v1"'), ('"v1-gzip"', '"v0"')):
+            assert (await it.ask(fields=[("If-None-Match", each) for each in lines])).status == 304
+
+
+async def test_no_transform_forbids_to_encode_but_not_to_undo_what_the_client_cannot_read(tmp_path: Path) -> None:
+    """The origin was told that gzip is taken, which the client never said."""
+    body = gzip.compress(LONG)
+
+    def answer(asked: Asked) -> Says:
+        coded = [] if asked.target == "/plain" else [("Content-Encoding", "gzip")]
+        return Says(200, [("Cache-Control", "max-age=60, no-transform"), TEXT, *coded], body if coded else LONG)
+
+    async with scene(tmp_path, answer) as it:
+        assert (await it.ask(fields=[ENCODED])).body == body
+        assert (await it.ask(fields=[PLAIN])).body == LONG
+        found = await it.ask("/plain", fields=[ENCODED])
+        assert (found.body, found["Content-Encoding"]) == (LONG, None)
+
+
+async def test_what_two_readers_could_take_for_two_types_is_no_key(tmp_path: Path) -> None:
+    route = {"name": "all", "match": "/**", "methods": ["GET", "POST"]}
+    kinds = ("application/json;profile=a", "application/json;profile=A", "application/json; Profile=a")
+
+    def answer(asked: Asked) -> Says:
+        return Says(200, [FRESH, TEXT], (asked["Content-Type"] or "").encode())
+
+    async with scene(tmp_path, answer, routes=[route]) as it:
+        found = [(await it.ask("/x", "POST", [("Content-Type", kind)], b"{}")).body.decode() for kind in kinds]
+        assert found == [kinds[0], kinds[1], kinds[0]]
+        twice = [("Content-Type", "application/json"), ("Content-Type", "application/x-www-form-urlencoded")]
+        assert "fwd=bypass" in (await it.ask("/x", "POST", twice, b"{}")).cache

@@ -25,6 +25,7 @@ QUICK, SLOW = 50, 460
 """Sequences; times STEPS that is 2,000 steps in the quick form, and 20,400 with the slow one."""
 
 POLICY = RoutePolicy(name="r", stale_while_revalidate=7.0, stale_if_error=20.0)
+NEVER = float("inf")
 PATHS = {"/a": True, "/b": False}
 """Whether the answers vary on Foo."""
 
@@ -120,6 +121,8 @@ class Record:
     age_then: float
     control: str
     tag: str
+    outdated: float = NEVER
+    """When the origin gave another answer, which could not be stored."""
 
     def age(self, now: float) -> float:
         return max(0.0, now - self.came + self.age_then)
@@ -161,7 +164,11 @@ class Model:
         return record if record is not None and self.may_store(record.control) else None
 
     def fresh(self, record: Record, now: float) -> bool:
-        return not record.of_the_future(now) and record.age(now) < self.life(record)
+        return record.outdated == NEVER and not record.of_the_future(now) and self.over(record, now) < 0.0
+
+    def over(self, record: Record, now: float) -> float:
+        """Seconds since the end of freshness, negative before it."""
+        return max(record.age(now) - self.life(record), now - record.outdated)
 
     def too_old_for_the_wish(self, record: Record, wish: str, now: float) -> bool:
         asked, age = words(wish), record.age(now)
@@ -178,12 +185,14 @@ class Model:
         if record is not None and not self.too_old_for_the_wish(record, move.wish, now):
             if self.fresh(record, now) and "no-cache" not in words(record.control):
                 return "fresh"
-            over = record.age(now) - self.life(record)
+            over = self.over(record, now)
             if not self.never_stale(record) and not record.of_the_future(now):
                 most = float("inf") if asked.get("max-stale", "") is None else number(asked, "max-stale")
                 if most is not None and over <= most:
                     return "stale"
-                if over < self.window(record, "stale-while-revalidate", POLICY.stale_while_revalidate):
+                if record.outdated == NEVER and over < self.window(
+                    record, "stale-while-revalidate", POLICY.stale_while_revalidate
+                ):
                     return "renew"
         return "refuse" if "only-if-cached" in asked else "ask"
 
@@ -194,7 +203,7 @@ class Model:
         if self.fresh(record, now) and "no-cache" not in words(record.control):
             return record
         window = self.window(record, "stale-if-error", POLICY.stale_if_error)
-        over = record.age(now) - self.life(record)
+        over = self.over(record, now)
         return record if not self.never_stale(record) and over < window else None
 
 
@@ -322,6 +331,8 @@ def note(move: Move, answered: tuple[int, bytes, str], model: Model, told: str, 
     if code == 200 and ("stored" in told or (renewed_behind and worth_it(move, model))):
         assert model.may_store(move.control), (move, told)
         model.records[slot] = Record(body, now, move.age, move.control, tag)
+    elif code == 200 and slot in model.records:
+        model.records[slot].outdated = now
 
 
 def renewed(move: Move, old: Record) -> str:

@@ -56,7 +56,10 @@ def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
     """What a POST body means for the key. Raises Unreadable where it cannot be keyed: multipart, coded, of a type nobody reads here."""
     if content_coding(fields):
         raise Unreadable("the body is coded")
-    essence, parameters = _media_type(fields.get("Content-Type", ""))
+    kinds = fields.getall("Content-Type", ("",))
+    if len(kinds) > 1:
+        raise Unreadable("the body has several types")
+    essence, parameters = _media_type(kinds[0])
     if essence == "application/x-www-form-urlencoded":
         return Content(_full(essence, parameters), body, query.form_names(body.decode("utf-8", "replace")))
     if essence in ("application/json", "text/json") or essence.endswith("+json"):
@@ -95,9 +98,14 @@ def _json(essence: str, parameters: tuple[str, ...], body: bytes, policy: KeyPol
 
 
 def _media_type(value: str) -> tuple[str, tuple[str, ...]]:
-    # Case means nothing in what is read here; a parameter whose case would matter (a boundary) is of a type that is refused.
-    essence, *parameters = (part.strip(" \t").lower() for part in value.split(";"))
-    return essence, tuple(sorted(part for part in parameters if part))
+    essence, *rest = value.split(";")
+    return essence.strip(" \t").lower(), tuple(sorted(_parameter(part) for part in rest if part.strip(" \t")))
+
+
+def _parameter(text: str) -> str:
+    # The names know no case (RFC 9110 §5.6.6), the values may; that of a charset does not (§8.3.2).
+    name, mark, value = text.strip(" \t").partition("=")
+    return f"{name.lower()}{mark}{value.lower() if name.lower() == 'charset' else value}"
 
 
 def _full(essence: str, parameters: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from passoproxy.core.cache.content import is_json
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.http.messages import Fields, RequestHead, changed
 from passoproxy.core.http.ranges import Span, content_range, if_range_holds, resolved, strong_validator, wanted
@@ -85,9 +86,18 @@ def covers(entry: Entry, request: Fields) -> bool:
     """Whether a part holds all that the ranges of `request` mean (RFC 9111 §3.3); with `If-Range` only where that holds."""
     holding = holding_of(entry)
     spans = resolved(wanted(request), holding.size)
-    if not spans or not if_range_holds(request, entry.fields):
+    if (
+        not spans
+        or not if_range_holds(request, entry.fields)
+        or (len(spans) > 1 and not in_one_multipart(entry.fields))
+    ):
         return False
     return all(holding.offset_of(span) is not None for span in spans)
+
+
+def in_one_multipart(fields: Fields) -> bool:
+    """Whether parts of a representation with `fields` may be sent in one multipart: within it no coding could be undone, no link rewritten."""
+    return not is_json(fields) and "Content-Encoding" not in fields
 
 
 def may_combine(entry: Entry, fields: Fields, size: int) -> bool:

@@ -84,7 +84,10 @@ def terms(entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
         objection=objection(said),
         fresh_from=entry.response_time - CLOCK_TOLERANCE if span.seconds > 0.0 else float("inf"),
     )
-    return cut(found, outdated_at(entry))
+    if (ended := outdated_at(entry)) is None:
+        return found
+    # What the origin is known to have no more serves in place of a failure, and not instead of asking; also where the clock was set back.
+    return replace(cut(found, ended), revalidate_until=float("-inf"), fresh_from=float("inf"))
 
 
 def outdated(entry: Entry, at: float | None) -> Entry:

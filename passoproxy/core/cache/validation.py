@@ -150,6 +150,11 @@ def settled(
     return Freshened(entry if chosen is selected else replace(entry, varies=chosen.varies))
 
 
+def outdates(status: int) -> bool:
+    """Whether an answer to GET with that status, though it may not be stored, shows that what is stored is not what the origin has now."""
+    return status in _GONE or (200 <= status < 400 and status not in (206, 304))
+
+
 def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Freshened | Outdated | None:
     """What an answer to HEAD means for the stored answer to GET (RFC 9111 §4.3.5); None where it says nothing of it."""
     if head.status in _GONE and head.status != entry.status:
