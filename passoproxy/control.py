@@ -115,6 +115,7 @@ class Facts:
     starting: bool = True
     draining: bool = False
     store_stats: StoreStats = field(default_factory=StoreStats)
+    store_fault: str = ""
     tiers: tuple[StoreStats, ...] = ()
 
 
@@ -136,7 +137,8 @@ class Control:
         clock: Clock,
         observer: Observer,
         recent: Callable[[], Mapping[str, object]],
-        traffic: Callable[[], Mapping[str, object]],
+        origin: Callable[[], Mapping[str, object]],
+        trouble: Callable[[], str] = str,
         tiers: Callable[[], Iterable[StoreStats]] = tuple,
         purged: Callable[[Selector], None] = _nobody_waits,
         reload: Callable[[], Awaitable[Data]],
@@ -145,7 +147,8 @@ class Control:
     ) -> None:
         self.facts = facts
         self._keeper, self._logins, self._store, self._reading = keeper, logins, store, reading
-        self._clock, self._observer, self._recent, self._traffic = clock, observer, recent, traffic
+        self._clock, self._observer, self._recent = clock, observer, recent
+        self._origin, self._trouble = origin, trouble
         self._tiers, self._tell_purged = tiers, purged
         self.reloading, self._alarm, self._operations = reload, alarm, operations
         self._followers = 0
@@ -161,7 +164,6 @@ class Control:
         """Everything for people and dashboards, as `/api/status` shows it; without secrets."""
         facts, lately, now = self.facts, dict(self._recent()), self._clock.wall()
         _, state, reason = self.readiness(strict=False)
-        origin = lately.pop("origin", {})
         return {
             "version": facts.version,
             "state": state,
@@ -172,7 +174,7 @@ class Control:
             "token": asdict(token := self._keeper.snapshot()),
             "alert": {"level": self.level.word, "deadline": deadline(token)},
             "cache": self._cache() | self._probe(),
-            "origin": {"url": facts.origin, **(origin if isinstance(origin, Mapping) else {}), **self._traffic()},
+            "origin": {"url": facts.origin, **self._origin()},
             **lately,
             "listeners": list(facts.listeners),
             "workers": list(facts.workers),
@@ -196,8 +198,16 @@ class Control:
     def readiness(self, strict: bool) -> tuple[bool, str, str]:
         """Whether requests can be answered, the word for it (ready, degraded, unready) and why not, if not whole.
 
-        `strict` asks for a healthy chain too, where there is one.
+        The word is that of the worst of pair, origin and store; `strict` asks for a healthy chain too, where there is one.
         """
+        is_ready, word, reason = self._pairs_readiness(strict)
+        if word == "unready":
+            return is_ready, word, reason
+        troubles = [reason, self._trouble(), self.facts.store_fault]
+        said = "; ".join(each for each in troubles if each)
+        return is_ready, "degraded" if said else word, said
+
+    def _pairs_readiness(self, strict: bool) -> tuple[bool, str, str]:
         facts, token = self.facts, self._keeper.snapshot()
         if facts.starting or facts.draining:
             return False, "unready", "starting" if facts.starting else "draining"
@@ -208,7 +218,8 @@ class Control:
                 return good, "degraded", "offline: only stored answers are served"
             return False, "unready", "offline, and nothing is stored"
         if token.access == "valid":
-            return (True, "ready", "") if whole else (good, "degraded", token.reason)
+            unsaved = "" if token.saved else "the pair lives in memory only"
+            return (True, "ready", unsaved) if whole else (good, "degraded", token.reason)
         if facts.store_stats.entries:
             return good, "degraded", f"{token.reason}; stored answers are served"
         return False, "unready", f"{token.reason}; {token.remedy}".removesuffix("; ")
@@ -234,8 +245,10 @@ class Control:
         """Counts anew what is stored; the numbers of `status` are those of the last look."""
         try:
             self.facts.store_stats = await self._store.stats()
-        except PassoproxyError:
+        except PassoproxyError as fault:
+            self.facts.store_fault = f"the cache's store cannot be used: {fault}"
             return self.facts.store_stats  # a store that is away is a miss, and no reason to show nothing
+        self.facts.store_fault = ""
         self.facts.tiers = tuple(self._tiers())
         return self.facts.store_stats
 

@@ -94,6 +94,10 @@ class OriginUnreachable(Refusal):
     )
 
 
+class ConnectFailed(OriginUnreachable):
+    """No connection to the origin stood, so that nothing was sent."""
+
+
 class OriginTimeout(Refusal):
     """The origin took longer than `upstream.connect_timeout` or `upstream.read_timeout`."""
 
@@ -103,6 +107,12 @@ class OriginTimeout(Refusal):
         "The origin did not answer in time",
         "connection_read_timeout",
     )
+
+
+class ConnectTimeout(OriginTimeout):
+    """No connection to the origin stood within `upstream.connect_timeout`."""
+
+    proxy_error = "connection_timeout"
 
 
 class OriginInvalid(Refusal):

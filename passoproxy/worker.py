@@ -23,6 +23,7 @@ from passoproxy.compose.telling import Telemetry, traffic_of
 from passoproxy.config.reading import Loaded, load
 from passoproxy.core.events import EntryStored, Event, Lifecycle, TaskFailed
 from passoproxy.core.oauth.warnings import Level
+from passoproxy.core.origin import document_of, told_of
 from passoproxy.errors import PassoproxyError
 from passoproxy.host.channel import Channel, Document
 from passoproxy.host.clock import SystemClock
@@ -121,7 +122,7 @@ class Life:
         stack.push_async_callback(wired.road.pool.close)
         self._reloading = Reloading(wired, self._read)
         self._share = Share(wired.road.queueing, loaded.settings.upstream.max_concurrency, self._tell_count)
-        wired.road.queueing.cooled = lambda seconds: self._channel.tell("cooling", seconds=seconds)
+        wired.road.queueing.tell = lambda told: self._channel.tell("origin", told=document_of(told))
         self._channel.tell("hello")
         served = serve_proxy(wired, [socket.socket(fileno=each) for each in self._begin["sockets"]])
         stack.callback(served.close)
@@ -198,8 +199,8 @@ class Life:
                     self._owner.take(document)
                 case "granted":
                     self._share.granted(int(document["count"]))
-                case "cool":
-                    wired.road.queueing.cool(float(document["seconds"]))
+                case "origin":
+                    wired.road.queueing.hear(told_of(document["told"]))
                 case "reload":
                     await self._reload(wired, str(document["text"]))
                 case "drain":

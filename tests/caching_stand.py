@@ -101,7 +101,8 @@ class Stand:
         self.observer = RememberingObserver()
         self.policy = policy or RoutePolicy()
         self.partition = "me"
-        self.cooling = False
+        self.spared = ""
+        self.asks = False
         self.flights = Flights(self.clock, self.observer, patience, most_background)
         self.door = Door(self.origin)
         self.cache = Caching(
@@ -111,7 +112,8 @@ class Stand:
             mode,
             partition=lambda: self.partition,
             origin="https://api.example",
-            cooling=lambda: self.cooling,
+            spared=lambda path: self.spared,
+            is_to_be_asked=lambda path: self.asks,
             observer=self.observer,
             flights=self.flights,
             usage=usage,

@@ -124,6 +124,7 @@ class Stand:
         self.keeper, self.logins, self.store = Keeper(), FakeLogins(), Store()
         self.lately: dict[str, Any] = {"recent_errors": []}
         self.told_purged: list[Selector] = []
+        self.trouble = ""
         facts = Facts("1.2", self.clock.wall() - 10, origin=ORIGIN, starting=False, ports=(8610,))
         facts.authorities = ("127.0.0.1:8610", "localhost", "localhost:8610")
         self.facts = facts
@@ -136,7 +137,8 @@ class Stand:
             clock=self.clock,
             observer=self.observer,
             recent=lambda: self.lately,
-            traffic=lambda: {"in_flight": 1},
+            origin=lambda: {"state": "answering", "in_flight": 1},
+            trouble=lambda: self.trouble,
             tiers=lambda: (StoreStats(1, 40, 0, "memory"),),
             purged=self.told_purged.append,
             reload=self._reload,
@@ -224,12 +226,30 @@ def test_a_reason_without_a_remedy(stand: Stand) -> None:
     assert stand.control.readiness(strict=False)[2] == "why"
 
 
+async def test_the_word_is_that_of_the_worst_of_pair_origin_and_store(stand: Stand) -> None:
+    stand.trouble = "the origin is away: refused"
+    assert ready(stand) == ((True, True), "degraded", "the origin is away: refused")
+    assert ready(stand, chain="dead") == ((True, False), "degraded", "why; the origin is away: refused")
+    assert ready(stand, access="none", chain="dead")[1:] == ("unready", "why; do")
+    assert stand.control.status()["state"] == "unready"
+    stand.trouble = ""
+    stand.store.away = True
+    await stand.control.look_at_store()
+    found = ready(stand)
+    assert found[:2] == ((True, True), "degraded")
+    assert found[2].startswith("the cache's store cannot be used: ")
+    stand.store.away = False
+    await stand.control.look_at_store()
+    assert ready(stand) == ((True, True), "ready", "")
+    assert ready(stand, saved=False) == ((True, True), "degraded", "the pair lives in memory only")
+
+
 # ---- standing --------------------------------------------------------------------------------------------------------
 
 
 async def test_status_shows_everything(stand: Stand) -> None:
     stand.entry("/a")
-    stand.lately = {"origin": {"state": "answering"}, "warnings": [], "recent_errors": [1]}
+    stand.lately = {"warnings": [], "recent_errors": [1]}
     await stand.control.look_at_store()
     shown = stand.control.status()
     assert (shown["state"], shown["version"], shown["uptime_seconds"]) == ("ready", "1.2", 10.0)
@@ -257,11 +277,6 @@ async def test_the_alarm_is_shown_and_tried(stand: Stand) -> None:
     assert stand.control.status()["alert"] == {"level": "notify", "deadline": 3600.0}
     assert stand.control.outlook() == "runway 1 h, alert notify, a person is needed by 1970-01-01T01:00:00Z"
     assert await stand.control.test_alerts() == {"results": [{"hook": "command", "ok": True, "said": "told"}]}
-
-
-def test_status_survives_an_origin_that_is_no_object(stand: Stand) -> None:
-    stand.lately = {"origin": None}
-    assert stand.control.status()["origin"] == {"url": ORIGIN, "in_flight": 1}
 
 
 async def test_a_store_that_is_away_shows_what_was_seen_last(stand: Stand) -> None:

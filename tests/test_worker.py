@@ -19,6 +19,7 @@ from passoproxy.compose import parent as parent_module
 from passoproxy.compose.parent import Parent
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD
+from passoproxy.core.origin import Answered
 from passoproxy.errors import AuthorizationRequired, CommandFailure
 from passoproxy.host.channel import Channel, Document
 from passoproxy.host.workers import Worker
@@ -225,11 +226,9 @@ async def test_a_parent_serves_by_its_workers(tmp_path: Path) -> None:
         parent = it.daemon._parent
         assert parent is not None
         worker = next(iter(parent.supervisor))
-        parent._hear(worker, {"kind": "cooling", "seconds": 0.2})
-        parent._hear(worker, {"kind": "cooling", "seconds": 0.1})
+        parent._hear(worker, {"kind": "origin", "told": {"what": "Refused", "seconds": 0.2}})
         parent._hear(worker, {"kind": "counted"})  # something is missing in it
         parent._hear(worker, {"kind": "refused", "id": 1, "generation": 0})
-        await until(lambda: parent._cooling is None)
         await until(lambda: it.wired.road.queueing.snapshot().cool_down_until is None)
         await it.wired.control.export_pair()
         assert await get(it, f"{CONTENT}&n=9") == 200
@@ -274,11 +273,9 @@ async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monke
         told.clear()
         parent._hear(worker, {"kind": "wants", "count": 4})
         parent._hear(worker, {"kind": "holds", "count": 4})
-        parent._cool(None, 5.0)
-        assert [each["kind"] for each in told] == ["cool", "granted"] or [each["kind"] for each in told][-2:] == [
-            "cool",
-            "granted",
-        ]
+        parent._hear(worker, {"kind": "origin", "told": {"what": "Refused", "seconds": 5.0}})
+        it.wired.road.queueing.tell(Answered("/x"))
+        assert [each["kind"] for each in told][-2:] == ["granted", "origin"]
 
         # a reload that a worker refuses, does not answer, or does not live to see
         reloading = asyncio.create_task(parent.reload())
@@ -296,7 +293,6 @@ async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monke
         await reloading
         assert it.wired.control.facts.workers == ()
         parent._lost(worker)
-        parent._cooling.cancel()  # type: ignore[union-attr]
 
 
 @pytest.mark.timeout(120)

@@ -7,6 +7,7 @@ import typer
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
 from passoproxy.cli.speaking import facts, headline, moment, number, part, say, say_json, seconds, size
 from passoproxy.cli.wording import access, chain, runway
+from passoproxy.core.origin import in_words
 from passoproxy.errors import NotRunning
 
 Data = dict[str, object]
@@ -99,11 +100,14 @@ def _probe(probe: Data) -> list[tuple[str, str]]:
 
 
 def _origin(origin: Data) -> str:
-    state = origin.get("state", "silent")
-    said = f"{origin.get('url')}, {'not asked yet' if state == 'silent' else state}"
+    said = f"{origin.get('url')}, {in_words(str(origin.get('state')), asked=bool(origin.get('answers')))}"
     waiting = f"{origin.get('in_flight', 0)} under way, {origin.get('waiting', 0)} waiting"
-    paused = number(origin, "cool_down_until")
-    return f"{said}; {waiting}" + (f"; paused by a 429 until {moment(paused)}" if paused else "")
+    paused, rests = number(origin, "cool_down_until"), number(origin, "background_rests_until")
+    if paused:
+        waiting += f"; paused by a 429 until {moment(paused)}"
+    elif rests:
+        waiting += f"; little of its quota is left, background work rests until {moment(rests)}"
+    return f"{said}; {waiting}"
 
 
 def _requests(requests: Data) -> str:

@@ -110,14 +110,14 @@ def build_operating(
         mode=lambda: road.caching.mode,
         partition=partition,
         admits=admits,
-        cooling=lambda: road.queueing.snapshot().cool_down_until is not None,
+        spared=road.queueing.spared,
         terms=softening.terms,
         ended=softening.ended,
     )
     explaining = Explaining(store, judges, clock)
     conditions = Conditions(
         at_once=lambda: max(1, road.queueing.max_concurrency - 1),
-        cool_down_until=lambda: road.queueing.snapshot().cool_down_until,
+        rests_until=lambda: road.queueing.snapshot().background_rests_until,
     )
     filling = Filling(road.caching, explaining.outlook, conditions, clock)
     if watched is None:

@@ -12,6 +12,7 @@ from typing import Any
 from passoproxy.compose.binding import Bound
 from passoproxy.compose.crew import Told
 from passoproxy.compose.wiring import Wired
+from passoproxy.core import origin
 from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import CommandFailure, PassoproxyError, Refusal
@@ -38,12 +39,11 @@ class Parent:
         self._wired, self._bound = wired, bound
         self._pool = Pool(settings.upstream.max_concurrency, settings.server.workers)
         self._most = settings.upstream.max_concurrency
-        self._cooling: asyncio.TimerHandle | None = None
         self._by_place: dict[int, Worker] = {}
         self._reloads: dict[Worker, asyncio.Future[str]] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._share = Share(wired.road.queueing, self._most, self._own_words)
-        wired.road.queueing.cooled = lambda seconds: self._cool(None, seconds)
+        wired.road.queueing.tell = lambda told: self._spread(None, told)
         self.supervisor = Supervisor(
             settings.server.workers,
             MODULE,
@@ -74,8 +74,7 @@ class Parent:
         settings = self._wired.loaded.settings.upstream
         self._most = settings.max_concurrency
         self._share.follow(self._most)
-        if self._cooling is None:
-            self._grant(self._pool.set_most(self._most))
+        self._set_most()
         loop = asyncio.get_running_loop()
         waited = {worker: loop.create_future() for worker in self.supervisor}
         self._reloads.update(waited)
@@ -95,8 +94,6 @@ class Parent:
         await self.supervisor.drain(grace)
         for task in tuple(self._work):
             task.cancel()
-        if self._cooling is not None:
-            self._cooling.cancel()
 
     # ---- what they are told ------------------------------------------------------------------------------------------
 
@@ -134,13 +131,15 @@ class Parent:
                 self._by_place[worker.place] = worker
                 self._show_workers()
                 self._tell_of_pair(worker)  # it may have changed since the greeting
+                for told in self._wired.road.queueing.story():
+                    worker.channel.tell("origin", told=origin.document_of(told))
                 self._grant(self._pool.join(worker.place))
             case "wants":
                 self._grant(self._pool.wants(worker.place, int(document["count"])))
             case "holds":
                 self._grant(self._pool.holds(worker.place, int(document["count"])))
-            case "cooling":
-                self._cool(worker, float(document["seconds"]))
+            case "origin":
+                self._spread(worker, origin.told_of(document["told"]))
             case "refused":
                 refused = Bearer("", int(document["generation"])), str(document["path"]), bool(document["again"])
                 task = asyncio.ensure_future(self._renew(worker, int(document["id"]), *refused))
@@ -194,24 +193,17 @@ class Parent:
         asked = self._pool.wants if word == "wants" else self._pool.holds
         self._grant(asked(_OWN, count))
 
-    def _cool(self, by: Worker | None, seconds: float) -> None:
-        """One met a 429: all spare the origin, with one request at a time among them."""
+    def _spread(self, by: Worker | None, told: origin.Told) -> None:
+        """What one learned of the origin all have to know; where it is to be spared, one request at a time goes out among them."""
         for worker in self._by_place.values():
             if worker is not by:
-                worker.channel.tell("cool", seconds=seconds)
+                worker.channel.tell("origin", told=origin.document_of(told))
         if by is not None:
-            self._wired.road.queueing.cool(seconds)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        if self._cooling is not None:
-            until = max(until, self._cooling.when())  # a shorter one does not end a longer one
-            self._cooling.cancel()
-        self._cooling = loop.call_at(until, self._warm_up)
-        self._grant(self._pool.set_most(1))
+            self._wired.road.queueing.hear(told)
+        self._set_most()
 
-    def _warm_up(self) -> None:
-        self._cooling = None
-        self._grant(self._pool.set_most(self._most))
+    def _set_most(self) -> None:
+        self._grant(self._pool.set_most(1 if self._wired.road.queueing.goes_one_at_a_time else self._most))
 
 
 def _text(wired: Wired) -> str:

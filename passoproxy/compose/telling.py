@@ -134,8 +134,34 @@ def traffic_of(road: Road) -> Mapping[str, object]:
         "in_flight": queue.in_flight,
         "waiting": queue.waiting,
         "cool_down_until": queue.cool_down_until,
+        "background_rests_until": queue.background_rests_until,
+        "away": queue.away,
         "connections": road.pool.open,
     }
+
+
+def origin_of(recent: Recent, traffic: Mapping[str, object]) -> dict[str, object]:
+    """The origin as it is shown; `state` is the worst of what the last minutes say and what holds now."""
+    shown = {**recent.origin(), **traffic, "away": recent.redactor.text(str(traffic.get("away") or ""))}
+    if shown["away"]:
+        shown["state"] = "away"
+    elif shown["state"] != "failing" and shown.get("cool_down_until") is not None:
+        shown["state"] = "cooling_down"
+    return shown
+
+
+def trouble_of(origin: Mapping[str, object], recent: Recent) -> str:
+    """What is wrong with the origin, or with the store that instances share, in one line; '' for nothing."""
+    match origin["state"]:
+        case "away":
+            said = f"the origin is away: {origin['away']}"
+        case "failing":
+            said = f"the origin fails: {origin['last_failure']}"
+        case "cooling_down":
+            said = "the origin asked for a pause (429)"
+        case _:
+            said = ""
+    return "; ".join(each for each in (said, recent.warned("store_away")) if each)
 
 
 async def reading_of(control: Control, keeper: Holder, handler: Handler, crew: Crew) -> Reading:

@@ -23,7 +23,16 @@ from passoproxy.compose.fleet import Fleet, build_fleet
 from passoproxy.compose.operating import Operating, build_operating, hearing, watched_by
 from passoproxy.compose.pair import LiveProvider, build_asking, build_keeper
 from passoproxy.compose.road import Outward, Road, build_road, limits_of
-from passoproxy.compose.telling import Judging, Telemetry, facts_of, reading_of, telemetry, traffic_of
+from passoproxy.compose.telling import (
+    Judging,
+    Telemetry,
+    facts_of,
+    origin_of,
+    reading_of,
+    telemetry,
+    traffic_of,
+    trouble_of,
+)
 from passoproxy.config.reading import Loaded
 from passoproxy.control import Control
 from passoproxy.folders import own_folder
@@ -137,6 +146,10 @@ def wire(
     )
     alarm = AlarmFile(folder) if fleet is None else fleet.alarm
     alerts = build_alerts(loaded, outward, environ, keeper, clock, observer, alarm)
+
+    def origin() -> Mapping[str, object]:
+        return origin_of(told.recent, crew.traffic(traffic_of(road)))
+
     control = Control(
         facts=facts_of(loaded, clock, folder, cache_folder),
         keeper=keeper,
@@ -146,7 +159,8 @@ def wire(
         clock=clock,
         observer=observer,
         recent=told.recent.summary,
-        traffic=lambda: crew.traffic(traffic_of(road)),
+        origin=origin,
+        trouble=lambda: trouble_of(origin(), told.recent),
         tiers=lambda: (crew.memory(store.memory_stats()),),
         purged=road.caching.purged,
         reload=_no_reload,

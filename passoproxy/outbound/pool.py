@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import deque
 
-from passoproxy.errors import OriginTimeout, OriginUnreachable, Overloaded
+from passoproxy.errors import ConnectFailed, ConnectTimeout, OriginUnreachable, Overloaded
 from passoproxy.outbound.connection import Connection
 from passoproxy.outbound.dialing import Dialer, DialFailed
 from passoproxy.outbound.endpoint import Endpoint
@@ -130,7 +130,7 @@ class Pool:
             connection = await self._dialer.dial(lambda: Connection(loop, peer, limits, self))
         except DialFailed as failure:
             self._free_place()
-            kind = OriginTimeout if failure.timed_out else OriginUnreachable
+            kind = ConnectTimeout if failure.timed_out else ConnectFailed
             raise kind(str(failure)) from failure
         except BaseException:
             self._free_place()
@@ -142,7 +142,7 @@ class Pool:
             raise self._stopping()
         if connection.ended:  # before it was counted
             self.gone(connection)
-            raise OriginUnreachable(f"{peer} accepted a connection and closed it at once; check what runs there")
+            raise ConnectFailed(f"{peer} accepted a connection and closed it at once; check what runs there")
         return connection
 
     def _stopping(self) -> OriginUnreachable:

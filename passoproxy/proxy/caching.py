@@ -44,17 +44,22 @@ LARGEST_KEYED_BODY = 64 * 1024
 _MOST_ROUNDS = 4
 
 
-def never() -> bool:
-    """No pause is asked for."""
+def always_asked(path: str) -> str:
+    """The origin need not be spared."""
+    return ""
+
+
+def never(path: str) -> bool:
+    """There is nothing to find out."""
     return False
 
 
 class Caching:
     """The cache on the road. Close it to end what it fetches on its own account.
 
-    `partition` gives the identity whose answers these are; `origin` is `scheme://authority` of the origin; `cooling` tells whether the
-    origin asked for a pause (429). `flights` may be given to set how long a request waits for another's, `spools` to spill to disk what waits for
-    slow clients, `usage` to count what is asked for.
+    `partition` gives the identity whose answers these are; `origin` is `scheme://authority` of the origin. `spared` says why the origin is to be
+    spared requests for a path, '' where it is not; `is_to_be_asked`, whether it is time to find out if that still holds. `flights` may be given
+    to set how long a request waits for another's, `spools` to spill to disk what waits for slow clients, `usage` to count what is asked for.
     """
 
     def __init__(
@@ -66,7 +71,8 @@ class Caching:
         *,
         partition: Callable[[], str],
         origin: str = "",
-        cooling: Callable[[], bool] = never,
+        spared: Callable[[str], str] = always_asked,
+        is_to_be_asked: Callable[[str], bool] = never,
         observer: Observer = nobody,
         flights: Flights | None = None,
         spools: Spools | None = None,
@@ -77,7 +83,7 @@ class Caching:
         self._clock = clock
         self._partition = partition
         self._origin = origin
-        self._cooling = cooling
+        self._spared, self._is_to_be_asked = spared, is_to_be_asked
         self._observer = observer
         self.flights = Flights(clock, observer) if flights is None else flights
         self._usage = usage
@@ -233,9 +239,9 @@ class Caching:
         fields, agreed = request.head.fields, self._settling.terms
         around = Circumstances(now, self.mode.offline, ranged=request.head.method == "GET")
         plan = reuse.plan(asked, fields, stored, lambda entry: agreed.of(entry, policy), around)
-        if isinstance(plan, Serve | Refuse) or not self._cooling():
+        if isinstance(plan, Serve | Refuse) or not (why := self._spared(request.head.path)):
             return plan
-        return reuse.plan(asked, fields, stored, lambda entry: agreed.of(entry, policy), replace(around, cooling=True))
+        return reuse.unasked(plan, why, now, asked, renew=self._is_to_be_asked(request.head.path))
 
     async def _select(self, key: str) -> Sequence[Entry]:
         try:
@@ -285,10 +291,14 @@ class Caching:
     ) -> None:
         """Renews what was just served, in the background and for nobody in particular."""
         flight_key = _flight_key(key, stored, request, policy)
-        if not self.flights.may_renew(flight_key) or self.mode.offline:
+        asks = self._is_to_be_asked(
+            request.head.path
+        )  # whether it is back, which a failure of a moment ago says nothing of
+        if not self.flights.may_renew(flight_key, though_failed=asks) or self.mode.offline:
             return
         head = unconditional(replace(request.head, method=plan.entry.method))
-        own = replace(request, head=head, trail=Trail(route=policy.name), on_interim=None, background=True)
+        trail = Trail(route=policy.name, key=key)
+        own = replace(request, head=head, trail=trail, on_interim=None, background=True)
         question = reuse.renewal(plan, stored)
         errand = Errand(own, policy, directives.NOTHING_ASKED, key, partition, stored, question)
         self.flights.launch(flight_key, lambda flight: self._fetching.carry(errand, flight), own.trail, background=True)

@@ -52,14 +52,15 @@ from passoproxy.proxy.parts import is_ranged
 class Judges:
     """What the road decides by at this moment: a reload replaces any of it.
 
-    `admits` raises a Refusal for a method or path that is not let in; `terms` are those with soft purges, `ended` when one ended freshness.
+    `admits` raises a Refusal for a method or path that is not let in; `spared` says why the origin is not to be asked for a path now, '' where
+    it may be; `terms` are those with soft purges, `ended` when one ended freshness.
     """
 
     table: Callable[[], RouteTable]
     mode: Callable[[], CacheMode]
     partition: Callable[[], str]
     admits: Callable[[RequestHead], None]
-    cooling: Callable[[], bool]
+    spared: Callable[[str], str]
     terms: Callable[[Entry, RoutePolicy, CacheMode], Terms]
     ended: Callable[[Entry], float | None]
 
@@ -164,12 +165,9 @@ class Explaining:
         stored.sort(key=lambda entry: entry.response_time, reverse=True)
         around = Circumstances(now, mode.offline, ranged="Range" in head.fields and is_ranged(head))
         plan = reuse.plan(asked, head.fields, stored, lambda entry: judges.terms(entry, policy, mode), around)
-        if not isinstance(plan, Serve | Refuse) and judges.cooling():
-            around = replace(around, cooling=True)
-            plan = reuse.plan(asked, head.fields, stored, lambda entry: judges.terms(entry, policy, mode), around)
-            so_far = having(
-                so_far, "the origin asked for a pause (429), so stored answers serve as after a failure (contract §5)"
-            )
+        if not isinstance(plan, Serve | Refuse) and (why := judges.spared(head.path)):
+            plan = reuse.unasked(plan, why, now, asked)
+            so_far = having(so_far, f"{why}, so stored answers serve as after a failure (contract §5)")
         chosen = getattr(plan, "entry", None)
         found = replace(
             having(so_far, of_key(head, policy, content)),

@@ -189,9 +189,10 @@ class Flights:
         task.add_done_callback(lambda _: self._clear(flight))
         return flight
 
-    def may_renew(self, key: object) -> bool:
-        """Whether a background flight may start: none is under way for the key, none failed just now, and there is room."""
-        return key not in self._aloft and key not in self._paused and self._background < self._most_background
+    def may_renew(self, key: object, *, though_failed: bool = False) -> bool:
+        """Whether a background flight may start: none is under way for the key, none failed just now (or never mind), and there is room."""
+        is_paused = key in self._paused and not though_failed
+        return key not in self._aloft and not is_paused and self._background < self._most_background
 
     async def led(self, flight: Flight) -> Landing:
         """How one's own flight landed."""

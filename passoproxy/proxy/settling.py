@@ -19,6 +19,7 @@ from passoproxy.core.cache.terms import terms as terms_of
 from passoproxy.core.cache.variants import matches
 from passoproxy.errors import (
     AuthorizationRequired,
+    CoolingDown,
     OriginInvalid,
     OriginTimeout,
     OriginUnreachable,
@@ -35,7 +36,7 @@ from passoproxy.proxy.parts import is_ranged, needs_store
 LARGEST_AWAITED = 64 * 1024
 """An answer without a tag, known to be no longer than so many bytes, is read to its end before its head is sent: so it has a made tag."""
 
-_ERRORS = (OriginUnreachable, OriginTimeout, OriginInvalid, Overloaded)
+_ERRORS = (OriginUnreachable, OriginTimeout, OriginInvalid, Overloaded, CoolingDown)
 _UNAUTHORIZED = (AuthorizationRequired, TokenUnavailable)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from passoproxy.core.durations import duration
+from passoproxy.core.origin import in_words
 from passoproxy.server.markup import (
     bar,
     clock_time,
@@ -34,14 +35,11 @@ _MOODS = {
     "ready": "good", "degraded": "warn", "unready": "bad",
     "valid": "good", "expired": "bad",
     "healthy": "good", "retrying": "warn", "unknown": "warn", "dead": "bad",
-    "answering": "good", "failing": "bad",
+    "answering": "good", "failing": "bad", "away": "bad", "cooling_down": "warn",
     "log": "warn", "notify": "warn", "page": "bad",
     "hit": "good", "stale": "warn", "error": "bad",
 }  # fmt: skip
 _NO_PERSON = ("client_credentials", "static")
-_NOT_ASKED = "silent"
-"""The origin's state before its first answer, as the status document has it."""
-
 _SHORT = 0.35
 """The share of its life below which a runway is drawn as short."""
 
@@ -211,8 +209,8 @@ def _traffic(requests: Part) -> str:
 
 
 def _origin(origin: Part, now: float) -> str:
-    state = str(origin.get("state", _NOT_ASKED))
-    said = "not asked yet" if state == _NOT_ASKED else state
+    state = str(origin.get("state", "silent"))
+    said = in_words(state, asked=bool(origin.get("answers")))
     lasted, at = origin.get("last_duration_seconds"), origin.get("last_answer_at")
     rows = [
         ("Last answer", e(f"{origin.get('last_status')}, {duration(now - at)} ago") if at else ""),

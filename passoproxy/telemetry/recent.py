@@ -18,6 +18,11 @@ from passoproxy.telemetry.wording import say
 
 _SECONDS = 60
 """The window of rates, and the number of points in `per_second_lately`."""
+_SLICE = 10.0
+_SLICES = 30
+"""What was heard of the origin is counted for so many slices of so many seconds: five minutes."""
+_LEAST_OUTCOMES = 10
+"""Of fewer nobody can say that the origin fails (contract §5)."""
 _LOUD = frozenset(("warning", "error"))
 _MOST_WARNINGS = 100
 
@@ -96,10 +101,9 @@ class Recent:
             self._warnings[name] = (at, told)
 
     def summary(self) -> dict[str, object]:
-        """`requests`, `origin`, `recent_errors` and `warnings` as `/api/status` shows them; the newest first, moments in epoch seconds."""
+        """`requests`, `recent_errors` and `warnings` as `/api/status` shows them; the newest first, moments in epoch seconds."""
         return {
             "requests": self._traffic(),
-            "origin": self._origin.shown(self.redactor),
             "recent_errors": [self._error(at, event) for at, event in reversed(self._errors)],
             "warnings": [
                 {"code": self.redactor.text(told.code), "detail": self.redactor.text(told.detail), "at": at}
@@ -107,6 +111,15 @@ class Recent:
                 if not told.over
             ],
         }
+
+    def origin(self) -> dict[str, object]:
+        """`origin` of `/api/status`, as far as it was heard of."""
+        return self._origin.shown(self.redactor, self._wall())
+
+    def warned(self, code: str) -> str:
+        """The words of a warning that stands; '' where none of this code does."""
+        stands = (told for _, told in self._warnings.values() if told.code == code and not told.over)
+        return next((self.redactor.text(told.detail) for told in stands), "")
 
     def _traffic(self) -> dict[str, object]:
         total = sum(self._by_cache.values())
@@ -194,12 +207,14 @@ class _Rate:
 
 
 class _Origin:
-    """How the origin does: `silent` before its first answer, `answering`, or `failing`."""
+    """What the last minutes say of the origin: `silent` where it was not asked or never answered, `answering`, or `failing`."""
 
     def __init__(self) -> None:
         self._answers = self._failures = self._failures_in_a_row = 0
         self._last: tuple[float, OriginAnswered] | None = None
         self._last_failure: tuple[float, str] | None = None
+        self._lately: dict[int, tuple[int, int, int]] = {}
+        """By the number of a slice of time: outcomes, heads among them, and troubles."""
 
     def tell(self, now: float, event: OriginAnswered | OriginFailed) -> None:
         if isinstance(event, OriginAnswered):
@@ -214,6 +229,7 @@ class _Origin:
             self._last_failure = (now, trouble)
         else:
             self._failures_in_a_row = 0
+        self._count(int(now // _SLICE), (1, int(isinstance(event, OriginAnswered)), int(bool(trouble))))
 
     def taken(self) -> Lately | None:
         """What was told since the last time; None where nothing was."""
@@ -225,12 +241,14 @@ class _Origin:
             "failures_in_a_row": self._failures_in_a_row,
             "last": self._last and (self._last[0], asdict(self._last[1])),
             "last_failure": self._last_failure,
+            "lately": list(self._lately.items()),
         }
         self._answers = self._failures = 0
+        self._lately.clear()
         return taken
 
     def add(self, taken: Lately | None) -> None:
-        """What another process was told; whether the origin fails is what was heard last."""
+        """What another process was told."""
         if taken is None:
             return
         self._answers += taken["answers"]
@@ -240,12 +258,29 @@ class _Origin:
             self._last = (taken["last"][0], OriginAnswered(**taken["last"][1]))
         if taken["last_failure"] is not None:
             self._last_failure = (taken["last_failure"][0], taken["last_failure"][1])
+        for slice, counts in taken["lately"]:
+            self._count(slice, counts)
 
-    def shown(self, redactor: Redactor) -> dict[str, object]:
+    def _count(self, slice: int, counts: tuple[int, int, int]) -> None:
+        before = self._lately.pop(slice, (0, 0, 0))
+        self._lately[slice] = (before[0] + counts[0], before[1] + counts[1], before[2] + counts[2])
+        if len(self._lately) > 2 * _SLICES:  # a clock that stepped back leaves some that are ahead
+            del self._lately[next(iter(self._lately))]
+
+    def state(self, now: float) -> str:
+        last = int(now // _SLICE) + 1  # clocks of processes are read at different moments
+        counts = [each for slice, each in self._lately.items() if last - _SLICES < slice <= last]
+        outcomes, heads, troubles = (sum(column) for column in zip((0, 0, 0), *counts, strict=True))
+        if not outcomes:
+            return "silent"
+        is_failing = outcomes >= _LEAST_OUTCOMES and 2 * troubles >= outcomes
+        return "failing" if is_failing or not heads else "answering"
+
+    def shown(self, redactor: Redactor, now: float) -> dict[str, object]:
         at, answer = self._last or (None, None)
         failed_at, failure = self._last_failure or (None, "")
         return {
-            "state": "failing" if self._failures_in_a_row else "answering" if answer else "silent",
+            "state": self.state(now),
             "answers": self._answers,
             "failures": self._failures,
             "failures_in_a_row": self._failures_in_a_row,

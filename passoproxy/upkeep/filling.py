@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from passoproxy.core.http.messages import RequestHead, changed
-from passoproxy.errors import BodyBroken, EntryStoreFailure, Overloaded, Refusal
+from passoproxy.errors import BodyBroken, CoolingDown, EntryStoreFailure, Overloaded, Refusal
 from passoproxy.ports import Client, Clock, Hop, Request, Trail
 
 MOST_ATTEMPTS = 5
@@ -63,10 +63,11 @@ class Filled:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What holds at this moment: `at_once` requests may be under way for the sake of filling, `cool_down_until` is epoch seconds or None."""
+    """What holds at this moment: `at_once` requests may be under way for the sake of filling; background work rests until `rests_until`,
+    in epoch seconds, None where it does not."""
 
     at_once: Callable[[], int]
-    cool_down_until: Callable[[], float | None]
+    rests_until: Callable[[], float | None]
 
 
 class Filling:
@@ -132,22 +133,25 @@ class Filling:
             await self._rest()
             try:
                 found = await self._fetched(order, outlook.request)
-            except Overloaded as refusal:
+            except (Overloaded, CoolingDown) as refusal:
                 found = _failed(order, f"{refusal.code}: {refusal.detail}")
-            if found.outcome != "failed" or not (found.detail.startswith(Overloaded.code) or self._is_cooling()):
+                is_busy = True
+            else:
+                is_busy = self._rests()
+            if found.outcome != "failed" or not is_busy:
                 return found
             await self._clock.sleep(_BREATH)
         return found
 
-    def _is_cooling(self) -> bool:
-        return self._conditions.cool_down_until() is not None
+    def _rests(self) -> bool:
+        return self._conditions.rests_until() is not None
 
     async def _rest(self) -> None:
-        """Waits while the origin wants a pause. Raises Overloaded where that is too long to be waited for."""
-        while (until := self._conditions.cool_down_until()) is not None:
+        """Waits while the origin wants a pause. Raises CoolingDown where that is too long to be waited for."""
+        while (until := self._conditions.rests_until()) is not None:
             left = until - self._clock.wall()
             if left > LONGEST_REST:
-                raise Overloaded(f"the origin wants no requests for {left:.0f} s; run it again then", left)
+                raise CoolingDown(f"the origin wants no background work for {left:.0f} s; run it again then", left)
             await self._clock.sleep(max(0.05, left))
 
     async def _fetched(self, order: Order, inward: Request) -> Filled:

@@ -15,7 +15,7 @@ from passoproxy.core.events import EntriesWarmed, TaskFailed
 from passoproxy.core.http.messages import changed
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.warnings import Level
-from passoproxy.errors import AuthorizationRequired, Overloaded, Refusal, TokenUnavailable
+from passoproxy.errors import AuthorizationRequired, CoolingDown, Overloaded, Refusal, TokenUnavailable
 from passoproxy.ports import Clock, Hop, Observer, Request
 
 MOST_WARMED = 64
@@ -35,7 +35,7 @@ _CONDITIONS = (
     "Pragma",
 )
 _FORWARD_STATUS = re.compile("fwd-status=([0-9]{3})")  # RFC 9211 §2.3
-_STAND_BACK = (Overloaded, AuthorizationRequired, TokenUnavailable)
+_STAND_BACK = (CoolingDown, Overloaded, AuthorizationRequired, TokenUnavailable)
 
 
 class Warming:

@@ -80,7 +80,7 @@ def test_the_exit_code_is_the_state(
 ) -> None:
     found = it.wired.control.status() | {"state": state, "reason": "because [/of] it", "requests": None}
     found["token"] = {**found["token"], "remedy": "do this", "last_error": "failed", "runway_seconds": 0}  # type: ignore[dict-item]
-    found["origin"] = {"url": "https://o.example", "cool_down_until": 1_700_000_000.0}
+    found["origin"] = {"url": "https://o.example", "state": "cooling_down", "cool_down_until": 1_700_000_000.0}
     found["cache"] = {"entries": 1, "bytes": 10, "max_bytes": 2048}
     monkeypatch.setattr(it.wired.control, "status", lambda: found)
     for terminal in (False, True):
@@ -91,7 +91,7 @@ def test_the_exit_code_is_the_state(
         assert "none: a person is needed now" in said.out
         assert "; last error: failed" in said.out
         assert "1 entry, 10 B of 2.0 KiB" in said.out
-        assert "https://o.example, not asked yet; " in said.out
+        assert "https://o.example, cooling down; " in said.out
         assert re.search(r"paused by a 429 until 2023-11-1[345] ", said.out)  # in local time
 
 

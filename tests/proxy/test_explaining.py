@@ -55,7 +55,7 @@ class House:
             mode=lambda: self.stand.cache.mode,
             partition=lambda: self.stand.partition,
             admits=self._admits,
-            cooling=lambda: self.stand.cooling,
+            spared=lambda path: self.stand.spared,
             terms=self.softening.terms,
             ended=self.softening.ended,
         )
@@ -244,7 +244,7 @@ async def test_stale_and_asked_again(house: House) -> None:
 async def test_a_pause_of_the_origin_is_said(house: House) -> None:
     await house.ask("/content/a")
     await house.stand.clock.advance(61)
-    house.stand.cooling = True
+    house.stand.spared = "the origin asked for a pause (429)"
     found = await house.explain("/content/a")
     assert (found.outcome, found.cache_status) == ("hit", "passoproxy; hit; ttl=-1; detail=STALE_ERROR")
     assert said(found, "the origin asked for a pause")

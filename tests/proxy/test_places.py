@@ -141,21 +141,3 @@ async def test_a_share_sets_the_queues_limit_and_tells_what_it_could_use() -> No
     await (await sending[2]).body.aclose()
     assert ("wants", 0) in told
     share.follow(1)
-
-
-async def test_a_cool_down_is_told_and_heard() -> None:
-    clock, seconds = FakeClock(), list[float]()
-    queueing = Queueing(
-        ScriptedHop([response(429, [("Retry-After", "7")])]), max_concurrency=3, queue_timeout=1, clock=clock
-    )
-    queueing.cooled = seconds.append
-    await queueing.send(request())
-    assert seconds == [7.0]
-    other = Queueing(ScriptedHop(), max_concurrency=3, queue_timeout=1, clock=clock)
-    other.cool(7.0)
-    assert other.snapshot().cool_down_until == clock.wall() + 7
-    assert other._limit == 1
-    other.set_places(0)
-    assert other._limit == 0
-    other.set_timeout(9)
-    assert (other.max_concurrency, other.use) == (0, (0, 0))

@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from passoproxy.core.cache.policy import BypassPolicy, RoutePolicy
 from passoproxy.core.events import Warned
-from passoproxy.errors import OriginUnreachable, Overloaded
-from passoproxy.ports import Client, Request, Response
+from passoproxy.errors import (
+    AuthorizationRequired,
+    ConnectFailed,
+    ConnectionDropped,
+    ConnectTimeout,
+    CoolingDown,
+    OriginInvalid,
+    OriginTimeout,
+    OriginUnreachable,
+    Overloaded,
+)
+from passoproxy.ports import Client, Request, Response, Trail
 from passoproxy.proxy.queueing import Queueing, QueueSnapshot
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver, ScriptedHop, request, response, settle
 
@@ -321,61 +332,350 @@ async def test_several_under_way_at_once_count_as_one() -> None:
     assert queueing.snapshot().cool_down_until == pytest.approx(clock.wall() + 1)
 
 
-async def test_meanwhile_one_at_a_time_and_background_work_not_at_all() -> None:
-    clock = FakeClock()
-    gate = Gate()
-    queueing = queue(gate, 4, clock=clock)
+async def pass_time(queueing: Queueing, clock: FakeClock, seconds: float) -> None:
+    """Time of the fake clock, after which the queue looks again as its timer would have it."""
+    await clock.advance(seconds)
+    queueing._wake()
+    await settle()
+
+
+async def answered(gate: Gate, answer: Response | BaseException | None = None) -> None:
+    gate.open(answer)
+    await settle()
+
+
+async def test_during_a_pause_nothing_is_sent_and_after_it_one_at_a_time_until_one_succeeds() -> None:
+    clock, gate = FakeClock(), Gate()
+    queueing = queue(gate, 4, timeout=40, clock=clock)
     for _ in range(3):
         ask(queueing)
     await settle()
-    gate.open(response(429, [("Retry-After", "30")]))
-    await settle()
+    await answered(gate, response(429, [("Retry-After", "30")]))
     refused = ask(queueing, background=True)
-    for number in range(3):
+    for number in range(5):
         ask(queueing, f"/{number}")
     await settle()
     error = refused.exception()
-    assert isinstance(error, Overloaded)
+    assert isinstance(error, CoolingDown)
     assert dict(error.fields)["Retry-After"] == "30"
-    assert state(queueing) == (2, 3), "those under way stay"
-    gate.open()
+    assert state(queueing) == (2, 5), "those under way stay"
+    for _ in range(2):
+        await answered(gate)
+    assert state(queueing) == (0, 5), "and their answers do not end the pause"
+    await pass_time(queueing, clock, 31)
+    assert state(queueing) == (1, 4)
+    await answered(gate, response(503))
+    assert state(queueing) == (1, 3), "that was no success"
+    await answered(gate, OriginUnreachable("away"))
+    assert state(queueing) == (1, 2)
+    await answered(gate)
+    assert state(queueing) == (2, 0)
+
+
+async def test_who_cannot_wait_for_the_end_of_the_pause_is_told_at_once() -> None:
+    clock = FakeClock()
+    queueing = queue(ScriptedHop([response(429, [("Retry-After", "30")])]), 4, timeout=10, clock=clock)
+    await queueing.send(request())
+    await clock.advance(5)
+    with pytest.raises(CoolingDown) as caught:
+        await queueing.send(request("POST"))
+    assert (caught.value.status, dict(caught.value.fields)["Retry-After"]) == (429, "25")
+
+
+async def test_a_pause_that_becomes_longer_lets_those_go_who_cannot_wait_for_it() -> None:
+    clock, gate = FakeClock(), Gate()
+    queueing = queue(gate, 4, timeout=10, clock=clock)
+    for _ in range(2):
+        ask(queueing)
     await settle()
-    assert state(queueing) == (1, 3)
-    for left in (2, 1):
-        gate.open()
-        await settle()
-        assert state(queueing) == (1, left)
-    await clock.advance(31)
-    ask(queueing, background=True)
+    await answered(gate, response(429, [("Retry-After", "5")]))
+    waiting = ask(queueing)
     await settle()
-    assert state(queueing) == (3, 0)
+    assert state(queueing) == (1, 1)
+    await answered(gate, response(429, [("Retry-After", "60")]))
+    assert isinstance(waiting.exception(), CoolingDown)
+    assert state(queueing) == (0, 0)
+
+
+async def test_a_streamed_answer_holds_up_nobody_who_waits_for_a_sign() -> None:
+    clock, gate = FakeClock(), Gate()
+    queueing = queue(gate, 2, timeout=40, clock=clock)
+    ask(queueing)
+    await settle()
+    await answered(gate, response(429, [("Retry-After", "5")]))
+    for _ in range(3):
+        ask(queueing)
+    await pass_time(queueing, clock, 6)
+    assert state(queueing) == (1, 2)
+    await answered(gate, response(503, body=ChunkedBody(b"x")))
+    assert state(queueing) == (2, 1), "the next one begins while the body is still on its way"
 
 
 async def test_those_who_wait_enter_when_it_is_over() -> None:
-    """With time as it is: a real timer lets them in."""
+    """With time as it is: a real timer lets the first one in."""
     from passoproxy.host.clock import SystemClock
 
     gate = Gate()
-    queueing = queue(gate, 4, clock=SystemClock(), first_pause=2.0)  # type: ignore[arg-type]
+    clock = SystemClock()
+    queueing = queue(gate, 4, clock=clock, timeout=60.0, first_pause=0.5)  # type: ignore[arg-type]
     ask(queueing)
     await settle()
+    began = clock.monotonic()
     gate.open(response(429))
     await settle()
     for _ in range(3):
         ask(queueing)
-    await settle()
-    assert state(queueing) == (1, 2)
     async with asyncio.timeout(20):
-        while state(queueing) != (3, 0):
+        while state(queueing) != (1, 2):
             await asyncio.sleep(0.005)
+    assert clock.monotonic() - began >= 0.5
+    gate.open()
+    await settle()
+    assert state(queueing) == (2, 0)
 
 
-async def test_it_is_told_once() -> None:
-    clock, observer = FakeClock(), RememberingObserver()
-    queueing = queue(ScriptedHop([response(429)], repeat=True), clock=clock, observer=observer)
+async def test_a_pause_is_told_once_and_its_end_too() -> None:
+    clock, observer, gate = FakeClock(), RememberingObserver(), Gate()
+    queueing = queue(gate, 3, clock=clock, observer=observer)
     for _ in range(3):
-        await queueing.send(request())
-    assert [event.code for event in observer.events if isinstance(event, Warned)] == ["origin_cool_down"]
+        ask(queueing)
+    await settle()
+    for _ in range(3):
+        await answered(gate, response(429))
+    await pass_time(queueing, clock, 2)
+    told = [(event.code, event.over) for event in observer.events if isinstance(event, Warned)]
+    assert told == [("origin_cool_down", False), ("origin_cool_down", True)]
+
+
+async def test_a_low_quota_stops_background_work_alone() -> None:
+    clock = FakeClock()
+    low = [("RateLimit-Policy", '"day";q=100'), ("RateLimit", '"day";r=9;t=30')]
+    queueing = queue(
+        ScriptedHop([response(200, low), response(), response(200, [("RateLimit", '"day";r=0;t=9')]), response()]),
+        clock=clock,
+    )
+    await queueing.send(request())
+    with pytest.raises(CoolingDown) as caught:
+        await queueing.send(request(background=True))
+    assert dict(caught.value.fields)["Retry-After"] == "30"
+    assert (queueing.snapshot().background_rests_until, queueing.snapshot().cool_down_until) == (
+        clock.wall() + 30,
+        None,
+    )
+    await queueing.send(request())
+    await queueing.send(request())
+    await clock.advance(10)
+    await queueing.send(request(background=True))
+
+
+# ---- an origin that is away -----------------------------------------------------------------------------------------------------
+
+REFUSED = ConnectFailed("refused")
+
+
+async def gone(clock: FakeClock, *faults: BaseException, places: int = 4, **more: object) -> tuple[Queueing, Gate]:
+    """A queue whose origin failed so, on another path each time."""
+    gate = Gate()
+    queueing = queue(gate, places, clock=clock, **more)  # type: ignore[arg-type]
+    for number, fault in enumerate(faults):
+        ask(queueing, f"/{number}")
+        await settle()
+        await answered(gate, fault)
+    gate.entered.clear()
+    return queueing, gate
+
+
+@pytest.mark.parametrize(
+    ("faults", "away"),
+    [
+        ([REFUSED] * 3, True),
+        ([REFUSED] * 2, False),
+        ([ConnectTimeout("slow")] * 3, True),
+        ([OriginTimeout("silent")] * 2, True),
+        ([OriginUnreachable("reset"), OriginInvalid("garbage")], True),
+        ([OriginTimeout("silent"), Overloaded("no connection free"), AuthorizationRequired("log in")], False),
+        ([ConnectionDropped("it restarts")] * 3, False),
+    ],
+)
+async def test_when_it_is_taken_for_away(faults: list[BaseException], away: bool) -> None:
+    queueing, _ = await gone(FakeClock(), *faults)
+    assert (bool(queueing.snapshot().away), bool(queueing.spared("/x"))) == (away, away)
+
+
+async def test_one_asks_every_second_and_the_others_share_what_it_gets() -> None:
+    clock = FakeClock()
+    queueing, gate = await gone(clock, *[REFUSED] * 3)
+    tasks = [ask(queueing, f"/{letter}", client) for letter, client in (("a", A), ("b", B), ("c", A))]
+    await settle()
+    assert gate.entered == [], "the last failure is a moment old"
+    await pass_time(queueing, clock, 1)
+    assert gate.entered == ["/a"]
+    late = ask(queueing, "/d")
+    await pass_time(queueing, clock, 5)
+    assert gate.entered == ["/a"]
+    await answered(gate, ConnectTimeout("slow"))
+    assert [str(task.exception()) for task in (*tasks, late)] == ["slow"] * 4
+    assert {type(task.exception()) for task in (*tasks[1:], late)} == {OriginTimeout}
+    assert len({id(task.exception()) for task in (*tasks, late)}) == 4, "each has an exception of its own"
+    next_one = ask(queueing, "/e")
+    await pass_time(queueing, clock, 1)
+    await answered(gate)
+    assert next_one.result().head.status == 200
+    assert gate.entered == ["/a", "/e"]
+    assert not queueing.snapshot().away
+
+
+async def test_who_waits_when_it_is_found_to_be_away_shares_that_failure() -> None:
+    gate = Gate()
+    queueing = queue(gate, 2)
+    tasks = [ask(queueing, f"/{number}") for number in range(6)]
+    await settle()
+    for _ in range(2):
+        await answered(gate, OriginTimeout("silent"))
+    assert [str(task.exception()) for task in tasks[:2]] == ["silent"] * 2
+    await answered(gate, OriginTimeout("more silent"))
+    assert [str(task.exception()) for task in tasks[3:]] == ["silent"] * 3, "the fourth was not begun"
+    assert state(queueing) == (0, 0)
+
+
+async def test_who_waits_longer_than_the_one_that_asks_gets_the_last_failure() -> None:
+    clock = FakeClock()
+    queueing, _ = await gone(clock, *[OriginTimeout("silent")] * 2, timeout=SHORT)
+    await clock.advance(1)
+    asking = ask(queueing, "/a")
+    await settle()
+    with pytest.raises(OriginTimeout, match="silent"):
+        await ask(queueing, "/b")
+    assert not asking.done()
+
+
+async def test_a_safe_request_asks_before_one_that_changes_something() -> None:
+    clock = FakeClock()
+    queueing, gate = await gone(clock, *[REFUSED] * 3)
+    loop = asyncio.get_running_loop()
+    changing = loop.create_task(queueing.send(request("POST", "/post")))
+    marked = loop.create_task(
+        queueing.send(request("GET", "/x?mark=1", policy=RoutePolicy(bypass_when=BypassPolicy(query_has=("mark",)))))
+    )
+    await settle()
+    read = loop.create_task(queueing.send(request("POST", "/read", trail=Trail(key="k"))))
+    await pass_time(queueing, clock, 1)
+    assert gate.entered == ["/read"]
+    await answered(gate)
+    assert sorted(gate.entered) == ["/post", "/read", "/x?mark=1"]
+    for task in (changing, marked, read):
+        task.cancel()
+
+
+async def test_one_that_changes_something_asks_where_no_other_comes() -> None:
+    clock = FakeClock()
+    queueing, gate = await gone(clock, *[REFUSED] * 3)
+    await clock.advance(10)
+    task = asyncio.get_running_loop().create_task(queueing.send(request("POST", "/post")))
+    await settle()
+    assert gate.entered == []
+    await pass_time(queueing, clock, 1)
+    assert gate.entered == ["/post"]
+    await answered(gate)
+    assert task.result().head.status == 200
+
+
+async def test_a_path_alone_is_asked_for_one_at_a_time_and_others_as_always() -> None:
+    clock = FakeClock()
+    gate = Gate()
+    queueing = queue(gate, 4, clock=clock)
+    for _ in range(3):
+        ask(queueing, "/slow?a")
+        await settle()
+        await answered(gate, OriginTimeout("silent"))
+        ask(queueing, "/good")
+        await settle()
+        await answered(gate)
+    assert (queueing.snapshot().away, queueing.spared("/slow"), queueing.spared("/good")) == (
+        "",
+        "the origin is away",
+        "",
+    )
+    await clock.advance(1)
+    gate.entered.clear()
+    first, second = ask(queueing, "/slow?b"), ask(queueing, "/slow?c")
+    others = [ask(queueing, f"/good?{number}") for number in range(3)]
+    await settle()
+    assert gate.entered == ["/slow?b", "/good?0", "/good?1", "/good?2"]
+    await answered(gate, OriginTimeout("still silent"))
+    assert [str(task.exception()) for task in (first, second)] == ["still silent"] * 2
+    for task in others:
+        task.cancel()
+
+
+async def test_background_work_asks_only_where_it_is_time_and_never_waits_in_line() -> None:
+    clock = FakeClock()
+    queueing, gate = await gone(clock, *[REFUSED] * 3)
+    assert not queueing.is_to_be_asked("/x")
+    with pytest.raises(OriginUnreachable):
+        await queueing.send(request(background=True))
+    await clock.advance(1)
+    assert queueing.is_to_be_asked("/x")
+    asking = ask(queueing, "/x", background=True)
+    await settle()
+    assert gate.entered == ["/x"]
+    assert not queueing.is_to_be_asked("/x")
+    with pytest.raises(OriginUnreachable):
+        await queueing.send(request(background=True))
+    await answered(gate)
+    assert asking.result().head.status == 200
+
+
+async def test_one_that_asks_and_leaves_lets_the_next_one_ask_a_second_later() -> None:
+    clock = FakeClock()
+    queueing, gate = await gone(clock, *[REFUSED] * 3)
+    await clock.advance(1)
+    first, second = ask(queueing, "/a"), ask(queueing, "/b")
+    await settle()
+    first.cancel()
+    await settle()
+    assert gate.entered == ["/a"]
+    await pass_time(queueing, clock, 1)
+    assert gate.entered == ["/a", "/b"]
+    second.cancel()
+    await settle()
+    assert state(queueing) == (0, 0)
+
+
+async def test_what_is_away_and_what_is_back_is_told() -> None:
+    clock, observer = FakeClock(), RememberingObserver()
+    queueing, gate = await gone(clock, *[REFUSED] * 3, observer=observer)
+    await clock.advance(1)
+    ask(queueing)
+    await settle()
+    await answered(gate)
+    told = [(event.code, event.over) for event in observer.events if isinstance(event, Warned)]
+    assert told == [("origin_away", False), ("origin_away", True)]
+
+
+async def test_two_queues_that_tell_each_other_know_the_same() -> None:
+    clock, observers = FakeClock(), (RememberingObserver(), RememberingObserver())
+    hop = ScriptedHop([REFUSED], repeat=True)
+    here, there = (queue(hop, clock=clock, observer=each) for each in observers)
+    here.tell, there.tell = there.hear, here.hear
+    waiting = None
+    for _ in range(3):
+        with pytest.raises(ConnectFailed):
+            await here.send(request())
+    assert there.snapshot().away == here.snapshot().away == "refused"
+    waiting = ask(here, "/a")
+    await settle()
+    await clock.advance(1)
+    with pytest.raises(ConnectFailed):
+        await there.send(request())
+    await settle()
+    assert isinstance(waiting.exception(), OriginUnreachable)
+    hop.script = [response()]
+    await clock.advance(1)
+    await there.send(request())
+    assert (here.snapshot().away, there.snapshot().away) == ("", "")
+    told = [[(event.code, event.over) for event in each.events if isinstance(event, Warned)] for each in observers]
+    assert told == [[("origin_away", False)], [("origin_away", True)]]
 
 
 # ---- what must always hold ----------------------------------------------------------------------------------------------------
@@ -445,6 +745,11 @@ async def _played(steps: list[tuple[str, object, bool]]) -> None:
             await task.result().body.aclose()
     assert state(queueing) == (0, 0)
     await clock.advance(100_000)
+    gate.inside.clear()
+    well = ask(queueing)
+    await settle()
+    await answered(gate)
+    assert well.done()
     fresh = [ask(queueing) for _ in range(limit + 1)]
     await settle()
     assert state(queueing) == (limit, 1), "every place can be taken again"

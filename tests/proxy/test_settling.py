@@ -141,7 +141,7 @@ async def test_a_fresh_answer_serves_where_a_fresher_one_cannot_be_had():
 async def test_a_pause_of_the_origin_serves_stale_without_asking():
     stand = await stored()
     await stand.clock.advance(61)
-    stand.cooling = True
+    stand.spared = "the origin is away"
     answer = await stand.ask()
     assert (answer.cache, answer.trail.cache) == ("passoproxy; hit; ttl=-1; detail=STALE_ERROR", "stale")
     assert len(stand.origin.seen) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from passoproxy.core.events import (
     Event,
     Lifecycle,
@@ -47,7 +49,7 @@ def test_nothing_happened_yet() -> None:
         "refused": 0,
         "recent": [],
     }
-    assert part(recent(FakeClock()), "origin")["state"] == "silent"
+    assert recent(FakeClock()).origin()["state"] == "silent"
 
 
 def test_the_last_requests_are_kept_newest_first_with_masked_queries() -> None:
@@ -110,17 +112,75 @@ def test_a_clock_that_steps_back_begins_a_new_minute() -> None:
     assert part(seen, "requests")["per_minute"] == 1
 
 
-def test_the_origin_is_failing_until_it_answers_again() -> None:
+def well(status: int = 200) -> OriginAnswered:
+    return OriginAnswered("GET", "/p", status, 0.2)
+
+
+FAULT = OriginFailed("GET", "/p", "origin_timeout", "no answer within 30 s")
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ([], "silent"),
+        ([well()], "answering"),
+        ([well(503)] * 9, "answering"),
+        ([well(503)] * 10, "failing"),
+        ([*[well(503)] * 48, well(404)], "failing"),
+        ([*[well(503)] * 5, *[well()] * 5], "failing"),
+        ([*[well(503)] * 5, *[well()] * 6], "answering"),
+        ([*[FAULT] * 4, well(500), *[well()] * 5], "failing"),
+        ([*[FAULT] * 4, *[well()] * 5], "answering"),
+        ([well(404)] * 20, "answering"),
+        ([FAULT], "failing"),  # nothing else was ever heard
+    ],
+)
+def test_the_origin_is_what_the_last_minutes_say(told: list[OriginAnswered | OriginFailed], state: str) -> None:
+    clock = FakeClock()
+    seen, worker = recent(clock), recent(clock)
+    for event in told:
+        clock.step(1)
+        seen(event)
+        worker(event)
+    assert seen.origin()["state"] == state
+    parent = recent(clock)
+    parent.add(worker.taken())
+    parent.add(worker.taken())
+    assert parent.origin()["state"] == state
+    clock.step(310)
+    assert seen.origin()["state"] == "silent", "nobody has asked for five minutes"
+
+
+def test_what_was_heard_of_the_origin_last_is_shown() -> None:
     clock = FakeClock()
     seen = recent(clock)
-    seen(OriginFailed("GET", "/p", "origin_timeout", "no answer within 30 s"))
-    seen(OriginAnswered("GET", "/p", 503, 0.1))
-    origin = part(seen, "origin")
-    assert (origin["state"], origin["failures_in_a_row"], origin["last_failure"]) == ("failing", 2, "answered 503")
-    seen(OriginAnswered("GET", "/p", 404, 0.2))
-    origin = part(seen, "origin")
-    assert (origin["state"], origin["failures"], origin["answers"], origin["last_status"]) == ("answering", 2, 2, 404)
+    seen(FAULT)
+    seen(well(503))
+    assert (seen.origin()["failures_in_a_row"], seen.origin()["last_failure"]) == (2, "answered 503")
+    seen(well(404))
+    origin = seen.origin()
+    assert (origin["failures"], origin["answers"], origin["last_status"]) == (2, 2, 404)
     assert (origin["last_answer_at"], origin["last_duration_seconds"]) == (clock.wall(), 0.2)
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_a_clock_that_steps_makes_no_origin_fail_for_ever(step: float) -> None:
+    clock = FakeClock()
+    seen = recent(clock)
+    for _ in range(20):
+        seen(well(503))
+    clock.step(step)
+    seen(well())
+    assert seen.origin()["state"] == "answering"
+
+
+def test_a_warning_is_known_while_it_stands() -> None:
+    seen = recent(FakeClock())
+    assert seen.warned("store_away") == ""
+    seen(Warned("store_away", "the store is away"))
+    assert seen.warned("store_away") == "the store is away"
+    seen(Warned("store_away", "it is back", over=True))
+    assert seen.warned("store_away") == ""
 
 
 def test_errors_are_kept_and_quiet_events_are_not() -> None:

@@ -211,7 +211,7 @@ async def test_a_pause_that_is_too_long_is_not_waited_for() -> None:
     stand = Stand()
     stand.cool_down_until = stand.clock.wall() + LONGEST_REST + 100
     (found,) = await stand.fill("/a")
-    assert found.detail == "overloaded: the origin wants no requests for 1000 s; run it again then"
+    assert found.detail == "cooling_down: the origin wants no background work for 1000 s; run it again then"
 
 
 async def test_nothing_to_do_is_done() -> None:

@@ -7,7 +7,7 @@ of the failures below, and is answered by `on_failure`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from passoproxy.core.cache import status
@@ -75,14 +75,13 @@ TermsOf = Callable[[Entry], Terms]
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """The world at the moment of planning: `now` in epoch seconds, whether the origin is never asked, and whether it asked for a pause.
+    """The world at the moment of planning: `now` in epoch seconds, and whether the origin is never asked.
 
     `ranged` says that a `Range` of the request counts, since it is a GET: a stored part may answer it.
     """
 
     now: float
     offline: bool = False
-    cooling: bool = False
     ranged: bool = False
 
 
@@ -106,6 +105,14 @@ def plan(asked: Asked, request: Fields, stored: Sequence[Entry], terms_of: Terms
     if named:
         return Revalidate(None, None, named, "vary-miss", "other variants are stored, and may be named by their tags")
     return Fetch("vary-miss", "no stored variant matches") if stored else Fetch("uri-miss", "nothing stored")
+
+
+def unasked(plan: Plan, why: str, now: float, asked: Asked, *, renew: bool = False) -> Plan:
+    """`plan` where the origin is to be spared, for a reason `why`: what may serve after a failure serves at once, and is renewed if asked for."""
+    if isinstance(plan, Serve | Refuse):
+        return plan
+    serve = on_failure(plan.entry, plan.terms, Failure.ERROR, now, asked)
+    return plan if serve is None else replace(serve, why=f"{why}: {serve.why}", renew=renew)
 
 
 def on_failure(
@@ -170,9 +177,6 @@ def _stale_without_asking(asked: Asked, entry: Entry, terms: Terms, around: Circ
     if now < terms.revalidate_until:
         why = "stale, within stale-while-revalidate (RFC 5861 §3)"
         return Serve(entry, terms, why, is_stale=True, detail=status.STALE_REVALIDATING, renew=True)
-    if around.cooling and now < terms.error_until:
-        why = "stale, and the origin asked for a pause"
-        return Serve(entry, terms, why, is_stale=True, detail=status.STALE_ERROR)
     return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from passoproxy.core.http.grammar import parse_date
+from passoproxy.core.http import limits
 from passoproxy.core.oauth.answers import words_with
 from passoproxy.core.oauth.grants import spoken
 
@@ -100,14 +100,8 @@ def classify(
 
 def retry_after(headers: Sequence[tuple[str, str]], now: float) -> float | None:
     """Seconds that `Retry-After` asks to wait (RFC 9110 §10.2.3), from seconds or a date; None where it says nothing readable."""
-    for name, value in headers:
-        if name.lower() == "retry-after":
-            text = value.strip()
-            if text.isascii() and text.isdigit() and len(text) <= 9:
-                return float(text)
-            moment = parse_date(text, now)
-            return None if moment is None else max(0.0, moment - now)
-    return None
+    told = next((value for name, value in headers if name.lower() == "retry-after"), None)
+    return limits.retry_after(told, now)
 
 
 def _error(body: bytes, secrets: tuple[str, ...]) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from passoproxy.core.cache.reuse import (
     on_failure,
     plan,
     renewal,
+    unasked,
 )
 from passoproxy.core.cache.terms import terms
 from passoproxy.core.http.grammar import print_date
@@ -38,16 +39,13 @@ def entry(line="max-age=60", *fields, identifier="1", varies=()):
     )
 
 
-def planned(*stored, after=0.0, cc="", policy=None, offline=False, cooling=False, mode=HTTP, request=()):
+def planned(*stored, after=0.0, cc="", policy=None, offline=False, spared=False, mode=HTTP, request=()):
     fields = fields_of([*request, *([("Cache-Control", cc)] if cc else [])])
     policy = policy or RoutePolicy()
-    return plan(
-        asked(fields),
-        fields,
-        stored,
-        lambda each: terms(each, policy, mode),
-        Circumstances(NOW + after, offline, cooling),
+    found = plan(
+        asked(fields), fields, stored, lambda each: terms(each, policy, mode), Circumstances(NOW + after, offline)
     )
+    return unasked(found, "the origin is away", NOW + after, asked(fields), renew=True) if spared else found
 
 
 WINDOWS = RoutePolicy(stale_while_revalidate=10.0, stale_if_error=20.0, stale_if_unauthorized=30.0)
@@ -151,12 +149,21 @@ def test_the_origins_own_window():
     assert isinstance(planned(entry("max-age=1, stale-while-revalidate=4"), after=5), Fetch)
 
 
-def test_a_pause_of_the_origin_serves_as_an_error_would():
-    found = planned(entry(), after=75, policy=WINDOWS, cooling=True)
+def test_where_the_origin_is_spared_what_may_serve_after_an_error_serves_at_once():
+    found = planned(entry(), after=75, policy=WINDOWS, spared=True)
     assert isinstance(found, Serve)
-    assert found.detail == "STALE_ERROR"
+    assert (found.detail, found.renew, found.why[:20]) == ("STALE_ERROR", True, "the origin is away: ")
     assert isinstance(planned(entry(), after=75, policy=WINDOWS), Fetch)
-    assert isinstance(planned(entry(), after=80, policy=WINDOWS, cooling=True), Fetch)
+    assert isinstance(planned(entry(), after=80, policy=WINDOWS, spared=True), Fetch)
+    assert isinstance(planned(entry(), after=75, cc="stale-if-error=20", spared=True), Serve)
+    reloaded = planned(entry(), after=5, cc="no-cache", policy=WINDOWS, spared=True)
+    assert isinstance(reloaded, Serve)
+    assert not reloaded.is_stale
+    assert isinstance(planned(after=5, spared=True), Fetch)
+    assert isinstance(planned(entry("max-age=60, must-revalidate"), after=75, policy=WINDOWS, spared=True), Fetch)
+    fresh = planned(entry(), after=5, policy=WINDOWS, spared=True)
+    assert isinstance(fresh, Serve)
+    assert not fresh.renew
 
 
 def test_refresh_ahead():
@@ -243,20 +250,20 @@ def test_renewal_asks_as_cheaply_as_it_can():
     .map(", ".join),
     after=st.floats(-200, 400),
     window=st.floats(0, 50),
-    cooling=st.booleans(),
+    spared=st.booleans(),
 )  # fmt: skip
-def test_stale_is_served_only_where_something_allows_it(line, cc, after, window, cooling):
+def test_stale_is_served_only_where_something_allows_it(line, cc, after, window, spared):
     stored, policy = entry(line or "x"), RoutePolicy(stale_while_revalidate=window, stale_if_error=window)
     agreed, now = terms(stored, policy, HTTP), NOW + after
-    found = planned(stored, after=after, cc=cc, policy=policy, cooling=cooling)
+    found = planned(stored, after=after, cc=cc, policy=policy, spared=spared)
     if not isinstance(found, Serve):
         return
     wish = asked(fields_of([("Cache-Control", cc)])) if cc else NOTHING_ASKED
     assert not agreed.objection
     assert not agreed.must_validate
-    assert not wish.no_cache
+    assert spared or not wish.no_cache
     assert found.is_stale is not agreed.is_fresh(now)
     if found.is_stale:
-        allowed = [now < agreed.revalidate_until, wish.max_stale is not None, cooling and now < agreed.error_until]
+        allowed = [now < agreed.revalidate_until, wish.max_stale is not None, spared and now < agreed.error_until]
         assert any(allowed)
         assert not agreed.never_stale
