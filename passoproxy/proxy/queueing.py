@@ -118,8 +118,15 @@ class Queueing:
 
     @property
     def use(self) -> tuple[int, int]:
-        """How many are under way, and how many wait."""
-        return self._in_flight, len(self._line) + len(self._background)
+        """How many are under way, and how many would begin at once if there were places for them."""
+        health, waiting = self._health, len(self._line) + len(self._background)
+        if not waiting or health.is_calm:
+            return self._in_flight, waiting
+        now = self._clock.monotonic()
+        ready = sum(
+            self._is_open(turn.path) and self._due_in(turn, now) <= 0 for turn in (*self._line, *self._background)
+        )
+        return self._in_flight, min(1, ready) if health.goes_one_at_a_time else ready
 
     @property
     def goes_one_at_a_time(self) -> bool:
@@ -299,6 +306,7 @@ class Queueing:
     def _wake(self) -> None:
         self._note(here=False, by_time=True)
         self._admit()
+        self.watch()
 
     def _end_trial(self, path: str, is_trial: bool, asks: bool) -> None:
         self._trials -= is_trial

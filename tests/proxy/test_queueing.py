@@ -359,10 +359,15 @@ async def test_during_a_pause_nothing_is_sent_and_after_it_one_at_a_time_until_o
     assert isinstance(error, CoolingDown)
     assert dict(error.fields)["Retry-After"] == "30"
     assert state(queueing) == (2, 5), "those under way stay"
+    assert queueing.use == (2, 0), "who waits for a moment needs no place yet"
     for _ in range(2):
         await answered(gate)
     assert state(queueing) == (0, 5), "and their answers do not end the pause"
+    queueing.set_places(0)
     await pass_time(queueing, clock, 31)
+    assert queueing.use == (0, 1), "and then one"
+    queueing.set_places(4)
+    await settle()
     assert state(queueing) == (1, 4)
     await answered(gate, response(503))
     assert state(queueing) == (1, 3), "that was no success"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.outbound.wire import Line, until
 from tests.server.raw import Answer
 from tests.server.scene import Scene, answer, get, post, scene, whole
@@ -284,6 +286,7 @@ async def test_it_fails_where_most_of_the_last_minutes_answers_were_faults(tmp_p
         assert state(it) == ("ready", "answering", "")
 
 
+@pytest.mark.slow
 async def test_workers_share_what_is_known_of_the_origin(tmp_path: Path) -> None:
     origin = Moody()
     server = {"listen": "127.0.0.1:0", "workers": 2}
