@@ -434,6 +434,7 @@ async def test_those_who_wait_enter_when_it_is_over() -> None:
         while state(queueing) != (1, 2):
             await asyncio.sleep(0.005)
     assert clock.monotonic() - began >= 0.5
+    await settle()
     gate.open()
     await settle()
     assert state(queueing) == (2, 0)
