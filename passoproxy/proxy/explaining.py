@@ -16,10 +16,10 @@ from passoproxy.core.cache.directives import Asked
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.key import Content
 from passoproxy.core.cache.overriding import with_policy
-from passoproxy.core.cache.policy import CacheMode, RoutePolicy
+from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
 from passoproxy.core.cache.reuse import Circumstances, Refuse, Serve
 from passoproxy.core.cache.said import said_by
-from passoproxy.core.cache.terms import Terms, outdated_at
+from passoproxy.core.cache.terms import WITH_COOKIE, Terms, outdated_at
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.messages import RequestHead, changed
 from passoproxy.core.routes import UNLISTED, RouteTable
@@ -201,6 +201,11 @@ class Explaining:
     def _of_chosen(
         self, found: Explanation, entry: Entry, agreed: Terms, policy: RoutePolicy, mode: CacheMode
     ) -> Explanation:
+        if entry.note(WITH_COOKIE) is not None:
+            policy = for_cookies(policy)
+            found = having(
+                found, "it came with a Cookie that the route passes on, so the origin's own word counts for it"
+            )
         own = said_by(entry.status, entry.fields, response_time=entry.response_time, shared=mode.shared)
         said = with_policy(own, policy)
         now, ended = found.now, self._judges.ended(entry)

@@ -20,6 +20,7 @@ from passoproxy.core.cache.said import Said
 from passoproxy.core.cache.terms import Terms
 from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.patterns import decoded_once
+from passoproxy.core.http.php_names import variable
 from passoproxy.core.routes import UNLISTED
 
 _HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "cookie2", "x-passoproxy-key"})
@@ -161,9 +162,11 @@ def key_parts_of(partition: str, head: RequestHead, policy: RoutePolicy, content
         "path": head.path,
     }
     if head.query is not None:
-        named = {name_of(piece) for piece in pieces(head.query)}
+        gone = {variable(name) for name in policy.key.ignore_query}
         parts["query"] = normalised(head.query, policy.key)
-        parts["query_ignored"] = sorted(named.intersection(policy.key.ignore_query))
+        parts["query_ignored"] = sorted(
+            {name for piece in pieces(head.query) if variable(name := name_of(piece)) in gone}
+        )
         parts["query_sorted"] = policy.key.sort_query
     if policy.key.headers:
         parts["headers"] = {

@@ -92,6 +92,7 @@ async def test_a_miss_and_then_a_hit(house: House) -> None:
     await house.ask("/content/a?a=2&b=1")
     await house.stand.clock.advance(10)
     found = await house.explain("/content/a?b=1&a=2&utm=x")
+    assert (await house.explain("/content/a?b=1&a=2&utm%00=x")).key == before.key  # as PHP reads it
     assert (found.outcome, found.key) == ("hit", before.key)
     assert found.cache_status == "passoproxy; hit; ttl=50"
     assert found.key_parts == {
@@ -161,6 +162,18 @@ async def test_why_a_request_is_a_pass(
     answer = await house.ask(target, method, fields, body)
     assert answer.cache.startswith(found.cache_status), (answer.cache, found.cache_status)
     assert "planted" not in str(found)
+
+
+async def test_what_came_with_a_cookie_is_explained_by_the_origins_word(house: House) -> None:
+    house.stand.origin.script = [house.stand.says(("Cache-Control", "max-age=5"))]
+    cookie = [("Cookie", "a")]
+    await house.ask("/open", fields=cookie)
+    for fields in (cookie, []):
+        found = await house.explain("/open", fields=fields)
+        assert found.outcome == "hit"
+        assert said(found, "so the origin's own word counts for it")
+        assert not said(found, "the route's ttl")
+        assert said(found, "it has a Cookie, which goes through") is bool(fields)
 
 
 async def test_a_range_in_an_unknown_unit_is_a_pass_where_nothing_stored_serves(house: House) -> None:
