@@ -110,6 +110,8 @@ class Health:
         self._away: Failed | None = None
         self._asked_at = float("-inf")
         self._paths: dict[str, _Silence] = {}
+        self._away_paths: set[str] = set()
+        """Those of `_paths` that are away alone."""
         self._until = self._refused_at = self._rests_until = float("-inf")
         self._refusals = 0
 
@@ -117,8 +119,8 @@ class Health:
 
     @property
     def is_calm(self) -> bool:
-        """Whether nothing is known against it but, perhaps, a low quota."""
-        return not (self._paths or self._unconnected or self._refusals)
+        """Whether it may be asked for everything, as always."""
+        return not (self._away or self._away_paths or self._refusals)
 
     def pause_left(self, now: float) -> float:
         """Seconds until the pause ends that it asked for; 0 or less where none is."""
@@ -128,8 +130,7 @@ class Health:
         """The last failure, where the origin is away, or `path` alone is; None where it may be asked for."""
         if self._away is not None:
             return self._away
-        silence = self._paths.get(path)
-        return silence.last if silence is not None and silence.count >= MOST_SILENCES else None
+        return self._paths[path].last if path in self._away_paths else None
 
     @property
     def away_because(self) -> str:
@@ -139,7 +140,7 @@ class Health:
     @property
     def away_paths(self) -> dict[str, str]:
         """The paths that alone are away, each with why."""
-        return {path: each.last.detail for path, each in self._paths.items() if each.count >= MOST_SILENCES}
+        return {path: self._paths[path].last.detail for path in self._away_paths}
 
     @property
     def is_cooling(self) -> bool:
@@ -154,7 +155,7 @@ class Health:
     def due_in(self, path: str, now: float) -> float:
         """Seconds until a request for `path` may be sent, as far as this machine knows; 0 or less for now."""
         since = self._asked_at if self._away is not None else float("-inf")
-        if self.away(path) is not None and path in self._paths:
+        if path in self._away_paths:
             since = max(since, self._paths[path].at)
         return max(since + ASK_EVERY - now, self.pause_left(now))
 
@@ -177,7 +178,7 @@ class Health:
                 self._failed(told, now)
                 return told
             case Answered():
-                return replace(told, began=_NOW) if not self.is_calm and self._answered(told) else None
+                return replace(told, began=_NOW) if self._answered(told) else None
             case Refused():
                 return Refused(self.pause_left(now)) if self._refused(told, now) else None
             case QuotaTold(seconds):
@@ -187,7 +188,7 @@ class Health:
     def story(self, now: float) -> Iterator[Told]:
         """What brings a new machine to where this one is, as far as that matters."""
         for silence in self._paths.values():
-            yield from [silence.last] * silence.count
+            yield from [silence.last] * min(silence.count, MOST_SILENCES)
             yield Answered("")  # so that two silent paths do not count as the whole origin
         if self._away is not None:
             yield from [Failed(None, self._away.code, self._away.detail)] * MOST_FAILED_CONNECTIONS
@@ -200,21 +201,30 @@ class Health:
         if told.path is None:
             self._unconnected += 1
         else:
-            self._silent.add(told.path)
+            if len(self._silent) < MOST_SILENT_PATHS:
+                self._silent.add(told.path)
             before = self._paths.pop(told.path, None)
             self._paths[told.path] = _Silence(before.count + 1 if before else 1, told, now)
+            if self._paths[told.path].count >= MOST_SILENCES:
+                self._away_paths.add(told.path)
             if len(self._paths) > MOST_PATHS:
-                del self._paths[next(iter(self._paths))]
+                self._forget(next(iter(self._paths)))
         if self._unconnected >= MOST_FAILED_CONNECTIONS or len(self._silent) >= MOST_SILENT_PATHS:
             self._away, self._asked_at = told, now
 
+    def _forget(self, path: str) -> None:
+        self._paths.pop(path, None)
+        self._away_paths.discard(path)
+
     def _answered(self, told: Answered) -> bool:
+        if not (self._paths or self._unconnected or self._refusals):
+            return False
         # What was under way when the pause began says nothing of what may follow it.
         reopens = told.is_well and self._refusals > 0 and told.began > self._refused_at
         matters = bool(reopens or self._unconnected or self._silent or told.path in self._paths)
         self._unconnected, self._away = 0, None
         self._silent.clear()
-        self._paths.pop(told.path, None)
+        self._forget(told.path)
         if reopens:
             self._refusals = 0
         return matters

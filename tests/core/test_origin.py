@@ -107,6 +107,21 @@ def test_paths_are_bounded() -> None:
     assert health.away("/0") is None
 
 
+def test_a_path_that_was_silent_once_restrains_nobody() -> None:
+    health = after(silent(), OK)
+    assert health.is_calm
+    assert health.hear(silent(), 200.0) is not None
+    assert health.hear(silent(), 300.0) is not None
+    assert not health.is_calm
+
+
+def test_what_lasts_for_days_is_told_in_a_few_words() -> None:
+    health = Health()
+    for number in range(5000):
+        health.hear(silent(f"/{number % 2}"), float(number))
+    assert len(list(health.story(5000.0))) <= 12
+
+
 # ---- pauses ------------------------------------------------------------------------------------------------------------
 
 
