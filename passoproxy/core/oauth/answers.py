@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from itertools import islice
 from urllib.parse import parse_qsl
 
 from passoproxy.core.oauth.pair import Pair
@@ -32,6 +33,9 @@ def _integer(digits: str) -> float:
 
 
 _LENIENT = json.JSONDecoder(strict=False, parse_int=_integer)
+_BRACE = re.compile("{")
+_MOST_STARTS = 200
+"""Places in an answer at which an object is looked for: each costs time, and a pair stands near the start."""
 
 
 def read_answer(
@@ -96,15 +100,15 @@ def _refresh_until(
 def words_with(name: str, body: bytes) -> Mapping[str, object] | None:
     """The first whole JSON object in `body` with a text as its member `name`, whatever stands around it; None where there is none."""
     text = body.decode(json.detect_encoding(body), "replace")
-    at = text.find("{")
-    while at >= 0:
+    if f'"{name}"' not in text:
+        return None
+    for start in islice(_BRACE.finditer(text), _MOST_STARTS):
         try:
-            found, _ = _LENIENT.raw_decode(text, at)
+            found, _ = _LENIENT.raw_decode(text, start.start())
         except (ValueError, RecursionError):
-            found = None
+            continue
         if isinstance(found, dict) and isinstance(found.get(name), str):
             return found
-        at = text.find("{", at + 1)
     return None
 
 

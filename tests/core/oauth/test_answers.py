@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.core.oauth.answers import claims_of, parsed, read_answer, subject_of, told_lifetime
+from passoproxy.core.oauth.answers import claims_of, parsed, read_answer, subject_of, told_lifetime, words_with
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.errors import AnswerUnusable
@@ -190,6 +191,14 @@ def test_subject(words, subject):
 @pytest.mark.parametrize("token", [None, "a.b", "a.b.c.d", "a.%%%.c", "a.W10.c", "a.e.c", "a.bm8.c", "..", "a.ü.c"])
 def test_what_is_no_jwt_has_no_claims(token):
     assert claims_of(token) == {}
+
+
+@pytest.mark.parametrize("part", [b'{"a":', b"{", b'{"a":[', b'{"a":1,', b"["])
+def test_looking_for_a_pair_in_hostile_bytes_ends_soon(part):
+    body = (b'"access_token"' + part * 65536)[:65536]
+    began = time.process_time()
+    assert words_with("access_token", body) is None
+    assert time.process_time() - began < 1
 
 
 @settings(max_examples=200)
