@@ -7,13 +7,14 @@ A hop offers `send` and holds the next. Whoever does not pass a Response on clos
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, ResponseHead
+from passoproxy.core.oauth.notes import lasting
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.transaction import Intent
@@ -356,6 +357,8 @@ class RawAnswer:
     sent_at: float = 0.0
     grant: str = "refresh_token"
     previous_generation: int = 0
+    client: str = ""
+    """Whose it is, as `Pair.client`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +367,8 @@ class ChainRecord:
 
     `state` is the chain's word (healthy, retrying, unknown, dead, none), `spent` are SHA-256 digests (hex) of refresh tokens,
     the youngest last. `intent` is the refresh that was begun and whose end is not known, `asked_at` when the provider was asked last
-    (epoch seconds), so that a restart does not ask again within the same second.
+    (epoch seconds), so that a restart does not ask again within the same second. `client` says whose chain this is, as `Pair.client`;
+    `others` are the records of those whose pairs are kept for another configuration.
     """
 
     state: str = "none"
@@ -373,6 +377,27 @@ class ChainRecord:
     intent: Intent | None = None
     asked_at: float = 0.0
     extra: tuple[tuple[str, str], ...] = ()
+    client: str = ""
+    others: tuple[ChainRecord, ...] = ()
+
+    def of(self, client: str) -> ChainRecord:
+        """The record with the chain of `client` in force, and the one that was so among `others`. What was spent is known to all of them.
+
+        A record of which it is not known whose it is belongs to `client`.
+        """
+        if self.client in ("", client):
+            return replace(self, client=client)
+        shared = lasting(self.extra)
+        own = replace(self, spent=(), others=(), extra=tuple(note for note in self.extra if note not in shared))
+        found = next((each for each in self.others if each.client == client), ChainRecord(client=client))
+        others = tuple(each for each in self.others if each.client != client)
+        return replace(
+            found,
+            spent=self.spent,
+            asked_at=max(self.asked_at, found.asked_at),
+            extra=(*shared, *found.extra),
+            others=(*others, own) if own.state != "none" or own.intent is not None else others,
+        )
 
 
 class PairStore(Protocol):
@@ -393,6 +418,10 @@ class PairStore(Protocol):
         ...
 
     def load_record(self) -> ChainRecord: ...
+
+    def kept(self) -> tuple[Pair, ...]:
+        """The newest pair of each other token endpoint or client whose pairs are kept here, the youngest first. Never raises."""
+        ...
 
     def reserve(self) -> None:
         """Proves that an answer of full size can be kept: its space is taken and synced. PairStoreFailure where it cannot."""

@@ -216,6 +216,8 @@ class MemoryPairStore:
         self.damaged: list[str] = []
         self.owned = False
         self.calls: list[str] = []
+        self.others: tuple[Pair, ...] = ()
+        """The pairs of other clients."""
 
     def _at(self, method: str, when: str) -> None:
         if when == "before":
@@ -241,6 +243,9 @@ class MemoryPairStore:
 
     def load_record(self) -> ChainRecord:
         return self.record
+
+    def kept(self) -> tuple[Pair, ...]:
+        return self.others
 
     def reserve(self) -> None:
         self._at("reserve", "before")

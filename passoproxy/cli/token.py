@@ -140,6 +140,7 @@ def _show(token: dict[str, Any]) -> None:
             ("obtained", moment(number(token, "obtained_at"))),
             ("grant", str(token.get("grant"))),
             ("generation", str(token.get("generation", 0))),
+            *([("kept", str(token["kept"]))] if token.get("kept") else []),
         )
     )
     if token.get("remedy"):

@@ -10,7 +10,7 @@ from typing import cast
 from passoproxy.compose.custody import keys_of
 from passoproxy.config.reading import Loaded
 from passoproxy.core.oauth.chain import Access, Chain, Standing, has_ended
-from passoproxy.core.oauth.identity import partition_of
+from passoproxy.core.oauth.identity import fleet_of, partition_of
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import snapshot
 from passoproxy.core.oauth.terms import Terms
@@ -55,7 +55,7 @@ def build_fleet(
     if settings.store.url is None or settings.oauth.grant == "static":
         return None
     link = RedisLink(settings.store.url, loaded.secrets.store_password, settings.store.ca_file)
-    keys = Keys.of(f"{asking.issued_to[:20]}{settings.oauth.grant[:4]}")
+    keys = Keys.of(fleet_of(asking.provider, asking.client.client_id, settings.oauth.grant))
     pulse = Pulse(clock.monotonic)
     cover = FleetCover(*keys_of(loaded))
     store = RedisPairStore(link, keys, local, monotonic=clock.monotonic, cover=cover, pulse=pulse, wall=clock.wall)

@@ -107,6 +107,7 @@ def build_keeper(
             observe=observer,
             seed=seed_of(loaded),
             withdrawn=withdrawn,
+            upstream=loaded.settings.upstream.url or "",
         )
 
     partition = partition_of(asking.provider, asking.client.client_id, None)

@@ -35,6 +35,7 @@ from passoproxy.compose.telling import (
 )
 from passoproxy.config.reading import Loaded
 from passoproxy.control import Control
+from passoproxy.core.oauth.identity import client_of
 from passoproxy.folders import own_folder
 from passoproxy.host import descriptors
 from passoproxy.host.clock import SystemClock
@@ -124,7 +125,9 @@ def wire(
     folder = own_folder(settings.state.folder, "state.directory")
     cache_folder = None if settings.store.url else own_folder(settings.cache.folder, "cache.directory")
     cover = cover_of(loaded)
-    local = DirectoryPairStore(folder, clock.wall, cover)
+    local = DirectoryPairStore(
+        folder, clock.wall, cover, client_of(asking.provider, asking.client.client_id, settings.oauth.grant)
+    )
     fleet = None if part.is_worker else build_fleet(loaded, asking, local, clock, observer)
     near = ControlOwner(folder)
     owner = None if not follow else near if fleet is None else fleet.nearest(near)

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from passoproxy.core.oauth import grants
-from passoproxy.core.oauth.identity import issued_to
 from passoproxy.core.oauth.replies import Answer, Dead, Lost, Misconfigured, Retryable, Unsent, classify
 from passoproxy.core.oauth.terms import Client, Provider
 from passoproxy.errors import PassoproxyError, TokenAnswerLost, TokenRequestUnsent
@@ -37,8 +36,6 @@ class Asking:
         self._comparing = Comparing(observe)
         self.provider = provider
         self.client = client
-        self.issued_to = issued_to(provider, client.client_id)
-        """The mark of pairs that this provider issues to this client."""
 
     async def refresh(
         self, refresh_token: str, timeout: float, about_to_send: Callable[[], Awaitable[bool]] = sends

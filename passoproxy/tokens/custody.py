@@ -49,7 +49,9 @@ class Custody:
         self._clock = clock
         self._partition = partition
         self._observe = observe
-        self._held: Keeper | Follower = keep()
+        keeper = keep()
+        self._client = keeper.client
+        self._held: Keeper | Follower = keeper
         self._spare: Bearer | None = None
         self._lost = asyncio.Event()
         self._closing = asyncio.Event()
@@ -235,7 +237,12 @@ class Custody:
     async def _begin_following(self, why: str, known: Followed | None) -> None:
         assert self._owner is not None
         follower = Follower(
-            owner=self._owner, clock=self._clock, partition=self._partition, known=known, observe=self._observe
+            owner=self._owner,
+            clock=self._clock,
+            partition=self._partition,
+            known=known,
+            observe=self._observe,
+            client=self._client,
         )
         follower.add_login_pending(self._held.login_until)
         self._held, self._spare = follower, None

@@ -17,8 +17,8 @@ from typing import TypeVar
 from passoproxy.core.events import ChainChanged, TaskFailed
 from passoproxy.core.oauth.importing import document_of
 from passoproxy.core.oauth.pair import Bearer, Pair
-from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, told
-from passoproxy.errors import PairStoreFailure, PassoproxyError, ServiceUnreachable, TokenUnavailable
+from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, of_another, told
+from passoproxy.errors import CommandFailure, PairStoreFailure, PassoproxyError, ServiceUnreachable, TokenUnavailable
 from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
 from passoproxy.tokens.keeper import CALLER_PATIENCE
 from passoproxy.tokens.open_logins import HERE, OpenLogins
@@ -50,7 +50,8 @@ HEARTBEAT = 1.0
 class Follower:
     """Serves with what `owner` tells. `open`, then `run` as a task, then `close`. A BearerSource.
 
-    `known` is what was known of the pair before; `partition` counts until the owner is heard, where nothing was.
+    `known` is what was known of the pair before; `partition` counts until the owner is heard, where nothing was. An owner whose pair is of
+    another `client` than ours (`Pair.client`; '' for any) is heard and not followed: nothing of its pair is used, and no order goes to it.
     """
 
     def __init__(
@@ -61,11 +62,14 @@ class Follower:
         partition: str = "",
         known: Followed | None = None,
         observe: Observer = nobody,
+        client: str = "",
     ) -> None:
         self._owner = owner
+        self._client = client
+        self._nobodys = Followed(None, partition)
         self._clock = clock
         self._observe = observe
-        self._followed = Followed(None, partition)
+        self._followed = self._nobodys
         self._usable_until: float | None = None
         self._shown = UNTOLD
         self._told_at = clock.monotonic()
@@ -157,6 +161,8 @@ class Follower:
 
     async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
         """After a 401: a newer bearer, from the owner's one refresh; None where none can be had. AuthorizationRequired while the chain is dead."""
+        if self._is_anothers:
+            return None
         if newer := self._newer_than(refused):
             return newer
         try:
@@ -255,6 +261,8 @@ class Follower:
         while True:
             await self._to_pass_on.wait()
             self._to_pass_on.clear()
+            if self._is_anothers:
+                continue
             told = {"until": self._logins.until, "by": self._name}
             try:
                 await self._owner.order("login_pending", json.dumps(told).encode())
@@ -266,9 +274,10 @@ class Follower:
     # ---- small steps -----------------------------------------------------------------------------------------------------
 
     def _take(self, followed: Followed) -> None:
-        before, news = self._shown, followed.bearer
-        self._followed = followed
-        self._shown, self._told_at = told(followed.snapshot), self._clock.monotonic()
+        before, self._shown, self._told_at = self._shown, told(followed.snapshot), self._clock.monotonic()
+        if self._is_anothers:
+            followed, self._shown = self._nobodys, of_another(self._shown.client)
+        news, self._followed = followed.bearer, followed
         self._usable_until = None
         if news is not None and news.until is not None:
             self._usable_until = self._told_at + news.until - self._clock.wall()
@@ -313,7 +322,14 @@ class Follower:
         await self._arrived(shown.generation)
         return shown
 
+    @property
+    def _is_anothers(self) -> bool:
+        """Whether the owner's pair is of another client or token endpoint than the configuration here."""
+        return self._client != "" and self._shown.client not in ("", self._client)
+
     async def _order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        if self._is_anothers:
+            raise CommandFailure(f"{self._shown.reason}; {self._shown.remedy}")
         try:
             return await self._answered(self._owner.order(what, document))
         except PairStoreFailure as fault:

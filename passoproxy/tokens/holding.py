@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from passoproxy.core.events import ChainChanged, TokenRefreshed
 from passoproxy.core.oauth.chain import Access, Happening, Standing, arrival, has_ended, moved
-from passoproxy.core.oauth.identity import partition_of
+from passoproxy.core.oauth.identity import client_of, partition_of
 from passoproxy.core.oauth.notes import HandOver, hand_over
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
@@ -28,7 +28,14 @@ TOLERATED_DRIFT = 1.0
 class Holding:
     """The pair in memory. `now` is epoch seconds of a clock that does not step: wall time at the start, and the steady clock since."""
 
-    def __init__(self, provider: Provider, client_id: str, terms: Terms, clock: Clock, observe: Observer) -> None:
+    def __init__(
+        self, provider: Provider, client_id: str, terms: Terms, clock: Clock, observe: Observer, upstream: str = ""
+    ) -> None:
+        self.client = client_of(provider, client_id, terms.grant)
+        """Whose pair is held, as `Pair.client`."""
+        self.upstream = upstream
+        self.kept: tuple[Pair, ...] = ()
+        """The pairs that are kept for other clients and token endpoints (`PairStore.kept`)."""
         self._provider = provider
         self._client_id = client_id
         self._terms = terms
@@ -41,7 +48,7 @@ class Holding:
         self.pair: Pair | None = None
         self.held: Pair | None = None
         """A newer pair that could not be saved yet: unused while the older one lives."""
-        self.record = ChainRecord()
+        self.record = ChainRecord(client=self.client)
         self.standing = Standing()
         self.saved = True
         self.reason = ""
@@ -95,13 +102,18 @@ class Holding:
         return self.held or self.pair
 
     def numbered(self, pair: Pair) -> Pair:
-        """`pair` under a generation that none had before."""
+        """`pair` under a generation that none had before, and for this upstream."""
         self.generation = max(self.generation, pair.generation - 1, self.newest.generation if self.newest else 0) + 1
-        return replace(pair, generation=self.generation)
+        return replace(pair, generation=self.generation, upstream=self.upstream)
 
     def is_spent(self, pair: Pair) -> bool:
         """Whether its refresh token must not be presented any more."""
         return pair.refresh_token is not None and digest(pair.refresh_token) in self.record.spent
+
+    @property
+    def waiting(self) -> tuple[Pair, ...]:
+        """Of those that are kept, the ones that a person would miss: neither spent, nor a client's own."""
+        return tuple(pair for pair in self.kept if pair.source != "client_credentials" and not self.is_spent(pair))
 
     @property
     def away(self) -> HandOver | None:
@@ -185,6 +197,8 @@ class Holding:
             saved=self.saved,
             login_until=self.logins.until if self.login_open else None,
             handed_over_at=self.away.at if self.away else None,
+            client=self.client,
+            kept="; ".join(f"the pair of {pair.client}" for pair in self.waiting),
         )
         if self._refused_at is None:
             return shown

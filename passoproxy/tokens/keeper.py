@@ -57,8 +57,9 @@ class Keeper:
         blocking: Blocking = in_thread,
         seed: Callable[[], bytes] | None = None,
         withdrawn: Withdrawn = nothing_to_do,
+        upstream: str = "",
     ) -> None:
-        """`chance` gives numbers from 0 to 1, `salt` random text that tells identities apart.
+        """`chance` gives numbers from 0 to 1, `salt` random text that tells identities apart, `upstream` is where the access token goes.
 
         `seed` reads the pair that is taken up where nothing is stored (see `seeding`); `withdrawn` is awaited when a grant was withdrawn,
         before anybody is refused for it.
@@ -68,7 +69,7 @@ class Keeper:
         self._salt = salt
         self._observe = observe
         self._saving = Saving(store, observe, blocking)
-        self._holding = Holding(asking.provider, asking.client.client_id, terms, clock, observe)
+        self._holding = Holding(asking.provider, asking.client.client_id, terms, clock, observe, upstream)
         self._shutdown = Shutdown(clock)
         self._refreshing = Refreshing(asking, self._saving, terms, salt, self._holding.steady, self._shutdown)
         self._renewing = Renewing(
@@ -76,7 +77,7 @@ class Keeper:
         )
         seeding = Seeding(self._holding, self._renewing, terms, salt, observe, seed)
         self._recovering = Recovering(
-            self._holding, self._saving, self._refreshing, self._renewing, terms, seeding, asking.issued_to, observe
+            self._holding, self._saving, self._refreshing, self._renewing, terms, seeding, observe
         )
         self._obeying = Obeying(
             asking,
@@ -103,6 +104,11 @@ class Keeper:
     def current(self) -> Bearer | None:
         """The bearer that is usable now, without waiting."""
         return self._holding.current()
+
+    @property
+    def client(self) -> str:
+        """Whose pair it keeps, as `Pair.client`."""
+        return self._holding.client
 
     @property
     def partition(self) -> str:

@@ -78,6 +78,8 @@ class Obeying:
         if holding.generation > known and not force:
             return holding.snapshot()  # somebody else's order brought a newer one meanwhile
         if self._terms.needs_person:
+            if pair is None and force and (waiting := holding.waiting):
+                return await self._refresh_kept(waiting[0])
             if pair is None or pair.refresh_token is None:
                 raise PersonNeeded(f"there is nothing to refresh: {holding.snapshot().reason}; run 'passoproxy login'")
             if force and holding.away:
@@ -99,6 +101,17 @@ class Obeying:
                 f"a new pair was obtained and is held back until it can be saved: {holding.snapshot().remedy}"
             )
         return holding.snapshot()
+
+    async def _refresh_kept(self, pair: Pair) -> TokenSnapshot:
+        """Presents a pair that came from another client or token endpoint here: a person says that only the address has changed."""
+        outcome = await self._renewing.attempt_with(pair)
+        if isinstance(outcome, Granted):
+            return self._holding.snapshot()
+        fault = failure_of(outcome)
+        if isinstance(outcome, Misconfigured):
+            raise fault
+        left = "it is not known whether it is spent" if isinstance(outcome, Lost) else "it is kept as it was"
+        raise type(fault)(f"the pair of {pair.client} was presented to {self._holding.client}, and {left}: {fault}")
 
     def refused_again(self, refused: Bearer, path: str) -> None:
         """A 401 of `path` for `refused`, after one for an older bearer: a newer one would not help."""
@@ -222,7 +235,8 @@ class Obeying:
         spent = holding.record.spent
         if done.revocation.startswith(REVOKED) and pair.refresh_token:
             spent = remembered(spent, digest(pair.refresh_token))
-        record = ChainRecord(spent=spent, extra=lasting(holding.record.extra))
+        extra = lasting(holding.record.extra)
+        record = replace(holding.record, state=Chain.NONE, reason="", intent=None, spent=spent, extra=extra)
         try:
             await self._saving.erase(record)
         except PairStoreFailure as fault:

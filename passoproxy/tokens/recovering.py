@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from passoproxy.core.events import PairFileDamaged
+from passoproxy.core.events import PairFileDamaged, Warned
 from passoproxy.core.oauth.chain import Chain, Happening, arrival
 from passoproxy.core.oauth.notes import floor
 from passoproxy.core.oauth.pair import Pair
@@ -13,6 +13,7 @@ from passoproxy.core.oauth.timing import rooted
 from passoproxy.core.oauth.transaction import (
     AnswerUnknown,
     NotCommitted,
+    concerns,
     digest,
     moved_to,
     remembered,
@@ -29,6 +30,7 @@ from passoproxy.tokens.saving import Saving
 from passoproxy.tokens.seeding import Seeding
 
 INTERRUPTED = "a refresh was sent before the last stop, and its answer is not known"
+SILENT = "the stored record says nothing of the stored pair, so it is not known which tokens were spent"
 
 
 class Recovering:
@@ -42,7 +44,6 @@ class Recovering:
         renewing: Renewing,
         terms: Terms,
         seeding: Seeding,
-        issued_to: str,
         observe: Observer,
     ) -> None:
         self._holding = holding
@@ -51,7 +52,6 @@ class Recovering:
         self._renewing = renewing
         self._terms = terms
         self._seeding = seeding
-        self._issued_to = issued_to
         self._observe = observe
         self.unread = False
 
@@ -68,16 +68,19 @@ class Recovering:
             if self.unread:
                 self._holding.reason = self._holding.last_error = ""
             self.unread = False
+            self._holding.kept = await self._saving.kept()
             await self._take_up(pair, record, answer)
+            self._tell_changes()
             await self._seeding.plant(self._saving.damage)
         self._renewing.plan()
 
     async def _take_up(self, pair: Pair | None, record: ChainRecord, answer: RawAnswer | None) -> None:
         holding = self._holding
         holding.generation = max(holding.generation, pair.generation if pair else 0, floor(record.extra))
-        if pair is not None and not self._is_ours(pair):
-            pair = answer = None
-        record = self._seeding.remembered(pair, record)
+        # a record that was written, and says nothing of the pair beside it
+        is_silent = pair is not None and record.client != "" and record.state == Chain.NONE
+        unknown = self._saving.unrecorded or (SILENT if is_silent else "")
+        record = self._seeding.remembered(pair, record.of(holding.client))
         if pair is not None:
             pair = rooted(pair, holding.now(), self._terms)
         holding.record = record
@@ -85,14 +88,14 @@ class Recovering:
             # nobody was asked: the generation that its token was spent for is the damaged one
             record = holding.record = replace(record, reason=self._saving.damage)
         self._renewing.count_before(record.asked_at)
-        new = self._readable(answer, pair)
+        answered = pair or self._presented(answer)
+        new = self._readable(answer, answered)
         if new and answer and way_out(pair, record.intent, answer.previous_generation) == NotCommitted():
-            pair = new = self._adopted(new, pair, answer)
+            pair = new = self._adopted(new, answered, answer)
         else:
             new = None
-        if self._saving.unrecorded:
-            intent = unrecorded(pair, holding.now())
-            holding.record = replace(holding.record, state=Chain.UNKNOWN, reason=self._saving.unrecorded, intent=intent)
+        if unknown and (intent := unrecorded(pair, holding.now())):
+            holding.record = replace(holding.record, state=Chain.UNKNOWN, reason=unknown, intent=intent)
         mark = ""
         match way_out(pair, holding.record.intent, None):
             case AnswerUnknown(intent=intent) if pair:
@@ -111,18 +114,31 @@ class Recovering:
                     holding.use(pair, loaded=new is None)
         if new is not None:
             await self._renewing.save(new)
-        elif mark or (pair and self._saving.unrecorded):
+        elif mark or (pair and unknown):
             await self._saving.note(holding.record)
         await self._renewing.follow_time()
         if holding.pair is None and self._saving.damage:
             holding.reason = holding.last_error = self._saving.damage
 
-    def _is_ours(self, pair: Pair) -> bool:
-        """Whether a stored pair belongs to the grant that is configured now: a person's and a client's own are not the same identity."""
-        own = pair.source == "client_credentials"
-        if self._terms.grant == "client_credentials":
-            return own and pair.issued_to == self._issued_to
-        return not own
+    def _tell_changes(self) -> None:
+        holding = self._holding
+        if holding.waiting:
+            names = "; ".join(f"the pair of {pair.client}" for pair in holding.waiting)
+            said = f"{names}: kept until its own configuration is back, and sent nowhere; the configuration names {holding.client}"
+            self._observe(Warned("pair_kept", said))
+        before = holding.pair.upstream if holding.pair is not None else ""
+        if before not in ("", holding.upstream) and holding.upstream:
+            said = f"upstream.url was {before} when the pair was obtained: it is kept, and its access token goes to {holding.upstream}"
+            self._observe(Warned("upstream_changed", said))
+
+    def _presented(self, answer: RawAnswer | None) -> Pair | None:
+        """The pair of another client that was presented to this provider by force, and that `answer` is the answer to."""
+        if answer is None:
+            return None
+        followed = [pair for pair in self._holding.kept if pair.generation == answer.previous_generation]
+        intents = {other.client: other.intent for other in self._holding.record.others}
+        begun = (pair for pair in followed if concerns(intents.get(pair.client), pair))
+        return next(begun, followed[0] if followed else None)
 
     def _readable(self, answer: RawAnswer | None, pair: Pair | None) -> Pair | None:
         """The pair of a kept answer; None without one, or where it cannot be read (then it is a lost one)."""

@@ -129,8 +129,7 @@ class Refreshing:
     def read(self, answer: RawAnswer, pair: Pair | None) -> Pair:
         """The pair that a raw answer holds, after `pair`. Raises AnswerUnusable."""
         sent_at = self._steady(answer.sent_at)
-        new = read_answer(answer.body, answer.content_type, sent_at, answer.grant, pair, self._terms, self._salt())
-        return new if new.issued_to else replace(new, issued_to=self._asking.issued_to)
+        return read_answer(answer.body, answer.content_type, sent_at, answer.grant, pair, self._terms, self._salt())
 
     async def _read(self, asked: RawAnswer | Failure, pair: Pair | None, record: ChainRecord) -> Attempt:
         if not isinstance(asked, RawAnswer):

@@ -5,10 +5,11 @@ One attempt is carried out by `refreshing`; only the keeper's task calls what is
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from passoproxy.core.events import RefreshFailed
+from passoproxy.core.events import RefreshFailed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
 from passoproxy.core.oauth.notes import hand_over, refused
 from passoproxy.core.oauth.pair import Pair
@@ -16,6 +17,7 @@ from passoproxy.core.oauth.replies import Dead, Lost, Misconfigured, Retryable
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import is_last_stand, patience, pause, refresh_moment, time_left
 from passoproxy.core.oauth.transaction import digest, may_present, remembered
+from passoproxy.errors import PairStoreFailure
 from passoproxy.ports import Clock, Observer
 from passoproxy.tokens.asking import Failure
 from passoproxy.tokens.holding import Holding
@@ -125,6 +127,42 @@ class Renewing:
             await self._adopt(outcome)
         else:
             outcome = await self._failed(outcome)
+        self._changed()
+        return outcome
+
+    async def attempt_with(self, kept: Pair) -> Outcome:
+        """Presents a pair that is kept for another client or token endpoint to this one, once. Nothing but success changes what is held here.
+
+        The record of its own chain is in force meanwhile, so that a crash or a lost answer counts there; what this provider says against the
+        token is no word of the one that it came from.
+        """
+        holding = self._holding
+        await self._clock.sleep(self._spacing())
+        now, ours = holding.now(), holding.record
+        self.attempting = True
+        try:
+            theirs = replace(ours, asked_at=now).of(kept.client)
+            attempt = await self._refreshing.renew(kept, theirs, now, patience(kept, now), insist=False)
+        finally:
+            self.attempting = False
+            self._asked_at = self._clock.monotonic()
+        outcome, after = attempt.outcome, attempt.record
+        if isinstance(outcome, Granted):
+            spent = replace(after, reason=f"its refresh token has brought a pair of {holding.client}")
+            holding.record = spent.of(ours.client)
+            if outcome.durable:  # before the generation, which is no successor of the other one's
+                with contextlib.suppress(PairStoreFailure):
+                    await self._saving.mark(replace(holding.record, state=Chain.HEALTHY))
+            await self._adopt(outcome)
+            if not holding.waiting:
+                said = f"the pair of {kept.client} has brought one of {holding.client}"
+                self._observe(Warned("pair_kept", said, over=True))
+        else:
+            holding.record = replace(after, spent=ours.spent).of(ours.client)
+            holding.last_error = outcome.reason
+            word = "unsent" if isinstance(outcome, Unrecorded) else outcome.word
+            self._observe(RefreshFailed(word, outcome.reason, self.failures, holding.next_at))
+            await self._saving.note(holding.record)
         self._changed()
         return outcome
 

@@ -71,6 +71,10 @@ class Saving:
         pair = await self._readable(self._store.load)
         return pair, record, answer
 
+    async def kept(self) -> tuple[Pair, ...]:
+        """The pairs that wait for another configuration, the youngest first."""
+        return await self._blocking(self._store.kept)
+
     async def reread(self) -> Pair | None:
         """The newest stored generation now; None where it cannot be read."""
         try:

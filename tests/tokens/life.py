@@ -41,6 +41,7 @@ class Life:
     chance: float = 0.5
     provider: Provider = PROVIDER
     seed: Callable[[], bytes] | None = None
+    upstream: str = ""
     withdrawals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,6 +66,7 @@ class Life:
             blocking=inline,
             seed=self.seed,
             withdrawn=self._withdrawn,
+            upstream=self.upstream,
         )
         return self.keeper
 

@@ -69,10 +69,10 @@ class FakeOwner:
 class Following:
     """A follower, its owner, and time."""
 
-    def __init__(self, known: Followed | None = None) -> None:
+    def __init__(self, known: Followed | None = None, client: str = "") -> None:
         self.clock, self.owner, self.observer = FakeClock(), FakeOwner(), RememberingObserver()
         self.follower = Follower(
-            owner=self.owner, clock=self.clock, partition="nobody", known=known, observe=self.observer
+            owner=self.owner, clock=self.clock, partition="nobody", known=known, observe=self.observer, client=client
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -517,3 +517,33 @@ async def test_an_owner_that_lives_has_the_time_that_an_order_takes() -> None:
             it.owner.say(it.word(1))
         assert not asking.done()
         asking.cancel()
+
+
+async def test_an_owner_for_another_client_is_not_followed() -> None:
+    it = Following(client="client ours at https://p/token")
+    it.owner.say(it.word(client="client ours at https://p/token"))
+    async with it:
+        before = it.follower.current()
+        assert before.token == "token-1"
+        it.owner.say(it.word(7, client="client theirs at https://q/token"))
+        await it.clock.advance(1)
+        shown = it.follower.snapshot()
+        assert (it.follower.current(), it.follower.partition, shown.access, shown.generation) == (
+            None,
+            "nobody",
+            "none",
+            0,
+        )
+        assert shown.reason == "state.directory is served by a daemon for client theirs at https://q/token"
+        it.follower.add_login_pending(it.clock.wall() + 60)
+        await it.clock.advance(1)
+        assert await it.follower.renewed(before) is None
+        for order in (it.follower.refresh(), it.follower.hand_over(), it.follower.logout(), it.follower.install(b"{}")):
+            with pytest.raises(
+                CommandFailure, match=r"daemon for client theirs.*; give this one another state\.directory"
+            ):
+                await order
+        assert (it.owner.orders, it.owner.renewals) == ([], [])
+        it.owner.say(it.word(8, client="client ours at https://p/token"))
+        await it.clock.advance(1)
+        assert it.follower.current().token == "token-8"

@@ -808,19 +808,6 @@ async def test_refused_client_credentials_are_nothing_that_a_login_mends(life):
         await keeper.refresh()
 
 
-async def test_a_pair_of_another_grant_or_client_is_not_taken_for_ours(life):
-    await life.started_with_pair()
-    await life.stop()
-    life.having(grant="client_credentials")
-    keeper = await life.start()
-    await life.clock.advance(1)
-    assert keeper.current().token == "access-2"
-    await life.stop()
-    life.having(grant="authorization_code")
-    keeper = await life.start()
-    assert keeper.snapshot().access == "none"
-
-
 async def test_events_tell_the_story(life):
     keeper = await life.started_with_pair()
     await keeper.refresh()

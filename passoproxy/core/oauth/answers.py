@@ -69,7 +69,6 @@ def read_answer(
         generation=previous.generation + 1 if previous else 1,
         source=_SOURCES.get(grant, grant),
         salt=before.salt if before else salt if grant == "authorization_code" and subject is None else "",
-        issued_to=before.issued_to if before else "",
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from urllib.parse import urlsplit, urlunsplit
 
 from passoproxy.core.oauth.answers import claims_of
 from passoproxy.core.oauth.pair import Pair
@@ -28,9 +29,21 @@ def static_partition(provider_url: str, token: str) -> str:
     return _digest("static", provider_url, str(subject) if subject else f"token {digest(token)}")
 
 
-def issued_to(provider: Provider, client_id: str) -> str:
-    """To which client of which provider a pair was issued, as a digest."""
-    return _digest("client", provider.token_url, client_id)
+def client_of(provider: Provider, client_id: str, grant: str) -> str:
+    """Which client of which token endpoint a pair belongs to, as people are told of it: what may be secret in the URL is a digest there.
+
+    A client's own pair (client credentials) is another one than a person's.
+    """
+    url = urlsplit(provider.token_url)
+    plain = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+    rest = "" if plain == provider.token_url else f" ({digest(provider.token_url)[:8]})"
+    own = " for itself" if grant == "client_credentials" else ""
+    return f"client {client_id}{own} at {plain}{rest}"
+
+
+def fleet_of(provider: Provider, client_id: str, grant: str) -> str:
+    """The name under which instances with the same provider, client and grant find each other in a shared store."""
+    return _digest("client", provider.token_url, client_id)[:20] + grant[:4]
 
 
 def _digest(*parts: str) -> str:

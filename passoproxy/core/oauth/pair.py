@@ -27,8 +27,10 @@ class Pair:
     """How it came: login, refresh, import, client_credentials, static."""
     salt: str = field(default="", repr=False)
     """What tells this identity from others where `subject` is not known; stays the same through every refresh."""
-    issued_to: str = ""
-    """Digest of the provider and client that it was issued to; empty where that is not known (import)."""
+    client: str = ""
+    """Which client of which token endpoint it came from (`identity.client_of`): it is sent to no other one. '' where that was not recorded."""
+    upstream: str = ""
+    """`upstream.url` of the time when it was obtained; '' where that was not recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ class TokenSnapshot:
     `saved` is False while the pair lives in memory only. `role` is owner, or following where another process renews the pair;
     `login_until` is when a login that is open now ends at the latest, `as_of` the moment of the snapshot by the clock of all the others.
     `handed_over_at` is when the pair was exported and so became somebody else's to renew, null while it is ours. `alone`: it follows, and the
-    owner has not been heard for so long that whoever follows must speak for itself.
+    owner has not been heard for so long that whoever follows must speak for itself. `client` is which client of which token endpoint the pair
+    is for, `kept` names the pairs of others that wait for their own configuration.
     """
 
     access: str
@@ -44,6 +45,8 @@ class TokenSnapshot:
     as_of: float = 0.0
     handed_over_at: float | None = None
     alone: bool = False
+    client: str = ""
+    kept: str = ""
 
 
 def snapshot(
@@ -58,18 +61,20 @@ def snapshot(
     saved: bool = True,
     login_until: float | None = None,
     handed_over_at: float | None = None,
+    client: str = "",
+    kept: str = "",
 ) -> TokenSnapshot:
     """The pair as it is shown at `now`."""
     left = runway(pair, standing, terms, now)
     return TokenSnapshot(
         access=standing.access.value,
         chain=standing.chain.value,
-        reason=reason or _reason(standing, terms, handed_over_at),
+        reason=reason or _reason(standing, terms, handed_over_at, client, kept),
         runway_seconds=left,
         access_until=pair.access_until if pair else None,
         served_until=pair.access_until if pair and standing.access is Access.VALID else None,
         next_refresh_at=next_refresh_at,
-        remedy=_remedy(standing, terms, left, login_until is not None, saved, handed_over_at is not None),
+        remedy=_remedy(standing, terms, left, login_until is not None, saved, handed_over_at is not None, bool(kept)),
         link=terms.link if terms.needs_person else "",
         generation=pair.generation if pair else 0,
         grant=terms.grant,
@@ -79,6 +84,8 @@ def snapshot(
         login_until=login_until,
         as_of=now,
         handed_over_at=handed_over_at,
+        client=client,
+        kept=kept,
     )
 
 
@@ -106,6 +113,14 @@ def told(document: Mapping[str, object]) -> TokenSnapshot:
     """The snapshot that the pair's owner told, as one who follows shows it. Members that are missing or of another kind are as in `UNTOLD`."""
     known = {name: _of_kind(document.get(name), getattr(UNTOLD, name)) for name in TokenSnapshot.__slots__}
     return replace(UNTOLD, **{**known, "role": UNTOLD.role, "alone": False})
+
+
+def of_another(client: str) -> TokenSnapshot:
+    """What one who follows shows where the owner's pair is another client's."""
+    return replace(UNTOLD, reason=f"state.directory is served by a daemon for {client}", remedy=_ANOTHER, client=client)
+
+
+_ANOTHER = "give this one another state.directory, or both the same oauth.token_url and oauth.client_id"
 
 
 def aged(shown: TokenSnapshot, passed: float, now: float) -> TokenSnapshot:
@@ -148,18 +163,26 @@ _REASONS = {
 }
 
 
-def _reason(standing: Standing, terms: Terms, handed_over_at: float | None) -> str:
+def _reason(standing: Standing, terms: Terms, handed_over_at: float | None, client: str, kept: str) -> str:
     if handed_over_at is not None:
         return f"handed over by 'token export' on {print_date(handed_over_at)}: it is renewed elsewhere now"
     if standing.chain in _REASONS:
         return _REASONS[standing.chain]
+    if standing.access is Access.NONE and kept and terms.needs_person:
+        return f"there is no pair of {client}; kept until its own configuration is back: {kept}"
     if standing.access is Access.NONE:
         return "nobody has authorised passoproxy yet" if terms.needs_person else "no access token was obtained yet"
     return "a static token is used as it is" if terms.grant == "static" else "there is no refresh token"
 
 
 def _remedy(
-    standing: Standing, terms: Terms, left: float | None, login_open: bool, saved: bool, handed_over: bool
+    standing: Standing,
+    terms: Terms,
+    left: float | None,
+    login_open: bool,
+    saved: bool,
+    handed_over: bool,
+    is_kept: bool,
 ) -> str:
     if not saved:
         return "make room or permissions in state.directory: the pair lives in memory only"
@@ -174,4 +197,10 @@ def _remedy(
     if standing.chain is Chain.RETRYING and left != 0:
         return "none needed if that ends in time; else run 'passoproxy login'"
     where = f" or open {terms.link}" if terms.link else ""
-    return f"run 'passoproxy login'{where}"
+    login = f"run 'passoproxy login'{where}"
+    if standing.access is Access.NONE and is_kept:
+        return (
+            f"set oauth.token_url and oauth.client_id back, or {login}; where the vendor has only moved its address, "
+            "'passoproxy token refresh --force' presents the kept pair there, once"
+        )
+    return login

@@ -33,10 +33,7 @@ def decode_pair(data: bytes) -> Pair:
 
 def encode_record(record: ChainRecord) -> bytes:
     """The chain's file."""
-    intent = record.intent
-    members = {name: getattr(record, name) for name in ("state", "reason", "spent", "asked_at", "extra")}
-    told = {name: getattr(intent, name) for name in Intent.__slots__} if intent else None
-    return _sealed("record", {**members, "intent": told})
+    return _sealed("record", _record_members(record))
 
 
 def decode_record(data: bytes) -> ChainRecord:
@@ -53,6 +50,13 @@ def encode_answer(answer: RawAnswer) -> bytes:
 def decode_answer(data: bytes) -> RawAnswer:
     """The reverse of `encode_answer`. Raises ValueError."""
     return _opened("answer", data, _answer)
+
+
+def _record_members(record: ChainRecord) -> dict[str, object]:
+    intent = record.intent
+    members = {name: getattr(record, name) for name in ("state", "reason", "spent", "asked_at", "extra", "client")}
+    told = {name: getattr(intent, name) for name in Intent.__slots__} if intent else None
+    return {**members, "intent": told, "others": [_record_members(other) for other in record.others]}
 
 
 def _sealed(kind: str, members: Mapping[str, object]) -> bytes:
@@ -95,7 +99,8 @@ def _pair(content: dict[str, object]) -> Pair:
         generation=_whole(content["generation"]),
         source=_text(content["source"]),
         salt=_text(content["salt"]),
-        issued_to=_text(content["issued_to"]),
+        client=_text(content.get("client", "")),
+        upstream=_text(content.get("upstream", "")),
     )
 
 
@@ -108,6 +113,8 @@ def _record(content: dict[str, object]) -> ChainRecord:
         asked_at=_number(content["asked_at"]),
         intent=_intent(intent) if isinstance(intent, dict) else None,
         extra=tuple((_text(name), _text(value)) for name, value in map(_list, _list(content["extra"]))),
+        client=_text(content.get("client", "")),
+        others=tuple(_record(_object(other)) for other in _list(content.get("others", []))),
     )
 
 
@@ -128,6 +135,7 @@ def _answer(content: dict[str, object]) -> RawAnswer:
         sent_at=_number(content["sent_at"]),
         grant=_text(content["grant"]),
         previous_generation=_whole(content["previous_generation"]),
+        client=_text(content.get("client", "")),
     )
 
 
@@ -149,6 +157,12 @@ def _number(value: object) -> float:
 
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
         raise TypeError
     return value
 

@@ -4,6 +4,7 @@
     pair.N.json     generation N; two are kept               reserve        room for the next answer, taken before a refresh is sent
     record.json     chain state, intent, spent tokens        *.damaged-T    what could not be understood, kept aside since T
     seal            which folder this is, where it is sealed (and *.rolled-back-T, *.foreign-T, *.unsealed-T, *.other-key-T)
+    *.kept-CLIENT   what belongs to another client or token endpoint than the configuration's, until that is configured again
 
 All of them pass the store's cover (`sealed`) on their way to the disk and back; only the lock and the empty reserve do not.
 Nothing here decides anything: which generation counts is its number, what to do about a left-over is `core/oauth/transaction`'s word.
@@ -12,9 +13,11 @@ Nothing here decides anything: which generation counts is its number, what to do
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,9 +27,12 @@ from passoproxy.folders import own_folder
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import coding
 from passoproxy.stores.pair.cipher import SealBroken
+from passoproxy.stores.pair.fleet_memory import NAME as FLEET
+from passoproxy.stores.pair.fleet_memory import Memory, remembered
 from passoproxy.stores.pair.folder import (
     TEMPORARY,
     is_refused,
+    move,
     read_secret,
     remove,
     set_aside,
@@ -48,11 +54,16 @@ T = TypeVar("T")
 class DirectoryPairStore:
     """A PairStore in `directory`; `folder` is where it really is once acquired. `wall` names damaged files by their time.
 
+    `client` is whose pair it gives and takes, as `Pair.client`; without one, anybody's.
+
     `acquire` also raises ConfigurationError, where `cover` has not the key of what is there.
     """
 
-    def __init__(self, directory: Path, wall: Callable[[], float] = time.time, cover: Cover | None = None) -> None:
+    def __init__(
+        self, directory: Path, wall: Callable[[], float] = time.time, cover: Cover | None = None, client: str = ""
+    ) -> None:
         self.folder = directory
+        self.client = client
         self._wall = wall
         self._cover = cover or Plain()
         self._ownership: Ownership | None = None
@@ -72,6 +83,8 @@ class DirectoryPairStore:
                 ownership.leave()
                 raise
             self._ownership = ownership
+            with contextlib.suppress(PairStoreFailure):  # what cannot be moved now is found again at the next start
+                self._sort()
             for left_over in self.folder.glob(f"*{TEMPORARY}"):
                 with contextlib.suppress(OSError):
                     left_over.unlink()
@@ -93,6 +106,9 @@ class DirectoryPairStore:
         if pair is not None and pair.generation != numbers[-1]:
             aside = set_aside(path, int(self._wall()))
             raise PairDamaged(f"{path}: holds another generation than its name says; kept as {aside.name}")
+        if pair is not None and not self._is_ours(pair):
+            self._sort()  # it could not be moved at the start
+            return self.load()
         self._known.add(numbers[-1])
         return pair
 
@@ -103,11 +119,19 @@ class DirectoryPairStore:
         if record is None and self._had_record():
             raise PairDamaged(f"{path}: is missing, and nobody can tell which tokens were spent")
         self._knows_record = True
-        return record or ChainRecord()
+        return ChainRecord() if record is None else record.of(self.client) if self.client else record
 
     def _had_record(self) -> bool:
         """Whether there was a record before: it is written with the first pair, and at the latest before a token is presented."""
         return any(number > 1 for number in self._generations()) or any(self.folder.glob("record.json.*-*"))
+
+    def kept(self) -> tuple[Pair, ...]:
+        newest: dict[str, Pair] = {}
+        for path in self._kept():
+            pair = self._understood(path)
+            if isinstance(pair, Pair) and pair.generation >= newest.get(pair.client, pair).generation:
+                newest[pair.client] = pair
+        return tuple(sorted(newest.values(), key=lambda pair: pair.obtained_at, reverse=True))
 
     def reserve(self) -> None:
         """PairStoreOwned where the lock's file was removed and another process has made it anew: a token is never presented by two."""
@@ -115,11 +139,16 @@ class DirectoryPairStore:
         take_room(self.folder / "reserve", ROOM)
 
     def keep_answer(self, answer: RawAnswer) -> None:
+        answer = replace(answer, client=self.client)
         data = self._cover.close("answer", answer.previous_generation, coding.encode_answer(answer))
         write_secret(self.folder / "answer.json", data, room=self.folder / "reserve")
 
     def pending_answer(self) -> RawAnswer | None:
-        return self._read(self.folder / "answer.json", "answer", None, coding.decode_answer)
+        answer = self._read(self.folder / "answer.json", "answer", None, coding.decode_answer)
+        if answer is not None and not self._is_ours(answer):
+            self._sort()
+            return self.pending_answer()
+        return answer
 
     def commit(self, pair: Pair) -> None:
         """Generations that nobody has read, and those with a higher number (from before a loss), are moved aside; older ones than the one before
@@ -128,8 +157,7 @@ class DirectoryPairStore:
             if number > pair.generation or (number == pair.generation and number not in self._known):
                 self._prove()
                 set_aside(self._generation(number), int(self._wall()))
-        data = self._cover.close("pair", pair.generation, coding.encode_pair(pair))
-        write_secret(self._generation(pair.generation), data)
+        self._write_pair(pair)
         self._known.add(pair.generation)
         remove(self.folder / "answer.json")
         for number in self._generations()[:-2]:
@@ -137,6 +165,7 @@ class DirectoryPairStore:
 
     def save_record(self, record: ChainRecord) -> None:
         self._prove()  # else another process's spent tokens would be forgotten
+        record = record if record.client else replace(record, client=self.client)
         if not self._knows_record:
             self._spare(self.folder / "record.json")
         write_secret(self.folder / "record.json", self._cover.close("record", 0, coding.encode_record(record)))
@@ -154,10 +183,64 @@ class DirectoryPairStore:
         with _told(self.folder):
             sync_folder(self.folder)
 
+    # ---- whose files they are
+
+    def _sort(self) -> None:
+        """What is another client's is kept under another name, and what was kept of ours has its own again. A crash within is gone on with.
+
+        A pair of which it is not known whose it is becomes ours, and that is written into it. Files that cannot be understood stay.
+        """
+        if not self.client:
+            return
+        for path in (*map(self._generation, self._generations()), self.folder / "answer.json", self.folder / FLEET):
+            found = self._understood(path)
+            if found is not None and not self._is_ours(found):
+                self._name(path, path.name + _kept_as(found.client))
+        for path in self.folder.glob(f"*{_kept_as(self.client)}"):
+            self._name(path, path.name.removesuffix(_kept_as(self.client)))
+        for number in self._generations():
+            found = self._understood(self._generation(number))
+            if isinstance(found, Pair) and not found.client:
+                self._write_pair(found)
+
+    def _name(self, path: Path, name: str) -> None:
+        """Gives a file another name; one that has it, which is nobody's any more or could not be understood, is moved aside."""
+        target = path.with_name(name)
+        if target.exists():
+            set_aside(target, int(self._wall()), "superseded")
+        move(path, target)
+
+    def _understood(self, path: Path) -> Pair | RawAnswer | Memory | None:
+        """What a file holds; None where there is none, or where it cannot be understood, which is left to whoever loads it."""
+        kind, _, rest = path.name.partition(".")
+        with contextlib.suppress(PairStoreFailure, ValueError):
+            if kind == "fleet":
+                return remembered(path)
+            data = read_secret(path)
+            if data is not None and kind == "pair":
+                return coding.decode_pair(self._cover.open(kind, int(rest.partition(".")[0]), data))
+            if data is not None:
+                return coding.decode_answer(self._cover.open(kind, None, data))
+        return None
+
+    def _kept(self) -> list[Path]:
+        return sorted(self.folder.glob("*.kept-*"))
+
+    def _is_ours(self, found: Pair | RawAnswer | Memory) -> bool:
+        return not self.client or found.client in ("", self.client)
+
+    # ---- files
+
     def _files(self) -> list[Path]:
         """Everything that passes the cover, the newest pair first."""
         pairs = [self._generation(number) for number in reversed(self._generations())]
-        return [*pairs[:1], self.folder / "record.json", self.folder / "answer.json", *pairs[1:]]
+        kept = [path for path in self._kept() if not path.name.startswith(FLEET)]
+        return [*pairs[:1], self.folder / "record.json", self.folder / "answer.json", *pairs[1:], *kept]
+
+    def _write_pair(self, pair: Pair) -> None:
+        """Whatever is written here is ours from then on."""
+        content = coding.encode_pair(replace(pair, client=self.client or pair.client))
+        write_secret(self._generation(pair.generation), self._cover.close("pair", pair.generation, content))
 
     def _prove(self) -> None:
         if self._ownership is not None:
@@ -192,6 +275,11 @@ class DirectoryPairStore:
             raise PairDamaged(
                 f"{path}: {said} ({fault}); kept as {aside.name}, which nothing will overwrite"
             ) from fault
+
+
+def _kept_as(client: str) -> str:
+    """What stands behind the names of another client's files."""
+    return f".kept-{hashlib.sha256(client.encode()).hexdigest()[:12]}"
 
 
 @contextlib.contextmanager

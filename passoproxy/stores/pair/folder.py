@@ -115,12 +115,17 @@ def set_aside(path: Path, stamp: int, word: str = "damaged") -> Path:
         if not aside.exists():
             break
         number += 1
+    move(path, aside)
+    return aside
+
+
+def move(path: Path, target: Path) -> None:
+    """Gives a file another name in its folder, durably. Raises PairStoreFailure."""
     try:
-        os.rename(path, aside)
+        os.rename(path, target)
         sync_folder(path.parent)
     except OSError as fault:
-        raise PairStoreFailure(f"{path}: cannot be moved aside ({_why(fault)})") from fault
-    return aside
+        raise PairStoreFailure(f"{path}: cannot be moved to {target.name} ({_why(fault)})") from fault
 
 
 def remove(path: Path) -> None:

@@ -44,7 +44,7 @@ from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import coding
 from passoproxy.stores.pair.cipher import KeyUnknown
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.stores.pair.fleet_memory import Memory, remember, remembered
+from passoproxy.stores.pair.fleet_memory import NAME, Memory, remember, remembered
 from passoproxy.stores.pair.folder import set_aside
 from passoproxy.stores.pair.lease import LEASE_SECONDS, Known, Lease, Pulse
 from passoproxy.stores.pair.redis_link import Keys, RedisLink
@@ -93,7 +93,8 @@ class RedisPairStore:
         if not self.has_folder:
             self._local.acquire()
             self.has_folder = True
-            self._memory = remembered(self._local.folder)
+            memory = remembered(self._local.folder / NAME)
+            self._memory = memory if memory.client in ("", self._local.client) else Memory()
         if self.lease.proven:
             return
         with self._lock:
@@ -165,6 +166,9 @@ class RedisPairStore:
     def pending_answer(self) -> RawAnswer | None:
         return self._now.answer
 
+    def kept(self) -> tuple[Pair, ...]:
+        return self._local.kept()
+
     def reserve(self) -> None:
         """PairStoreUnproven where the lease cannot be proven, PairStoreOwned where it is lost: nothing may be presented then."""
         if self.lease.lost:
@@ -221,9 +225,12 @@ class RedisPairStore:
 
     def _write_record(self, record: ChainRecord) -> list[PairStoreFailure]:
         self._now = replace(self._now, record=record)
-        written = stamped(record, Stamp(self.lease.fence, self._serial + 1))
-        sealed = self.cover.close("record", 0, coding.encode_record(written))
-        return self._both(lambda: self._local.save_record(written), {"record": sealed})
+        stamp = Stamp(self.lease.fence, self._serial + 1)
+        shared = replace(
+            record.of(self._local.client), others=()
+        )  # what is kept for other clients is this folder's own
+        sealed = self.cover.close("record", 0, coding.encode_record(stamped(shared, stamp)))
+        return self._both(lambda: self._local.save_record(stamped(record, stamp)), {"record": sealed})
 
     def _both(self, here: Callable[[], None], fields: dict[str, bytes]) -> list[PairStoreFailure]:
         """Writes here and there, whatever becomes of either; what failed, the shared store's fault first."""
@@ -353,7 +360,7 @@ class RedisPairStore:
 
     def _remember(self, memory: Memory) -> None:
         self._memory = memory
-        remember(self._local.folder, memory)
+        remember(self._local.folder / NAME, replace(memory, client=self._local.client))
 
 
 def _raise(faults: list[PairStoreFailure]) -> None:

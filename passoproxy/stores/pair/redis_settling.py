@@ -80,7 +80,7 @@ def settle(here: Held, there: Held, memory: Memory, now: float) -> Settled:
     if pair is not None and outdated:
         pair = replace(pair, refresh_token=None, refresh_until=None)
     record = merged(here.record, there.record) if here.record and there.record else here.record or there.record
-    record = record or ChainRecord()
+    record = replace(record or ChainRecord(), others=here.record.others if here.record else ())
     # the folder's record may be older than others' presentations, so it does not stand in for the store's
     why = there.unrecorded or ("" if there.record is not None else here.unrecorded)
     if why and pair is not None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from passoproxy.core.oauth.identity import issued_to, partition_of, static_partition
+from passoproxy.core.oauth.identity import client_of, fleet_of, partition_of, static_partition
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Provider
 from tests.core.oauth.test_answers import jwt
@@ -32,7 +32,24 @@ def test_issuer_and_client_count():
         for client in ("id", "di")
     }
     assert len(found) == 4
-    assert issued_to(PROVIDER, "id") != issued_to(PROVIDER, "di")
+
+
+def test_a_client_is_named_and_what_may_be_secret_in_the_url_is_not():
+    person = "authorization_code"
+    assert client_of(PROVIDER, "id", person) == "client id at https://p/token"
+    spelled = [
+        "https://p/token",
+        "https://q/token",
+        "https://p/token?t=planted",
+        "https://u:planted@p/token",
+        "https://p/token?t=2",
+    ]
+    names = {client_of(Provider(url), client, person) for url in spelled for client in ("id", "di")}
+    names.add(client_of(PROVIDER, "id", "client_credentials"))
+    assert len(names) == 11
+    assert not any("planted" in name for name in names)
+    fleets = {fleet_of(Provider(url), "id", grant) for url in spelled for grant in (person, "client_credentials")}
+    assert len(fleets) == 10
 
 
 def test_an_unknown_scope_is_the_configured_one_and_nobody_is_nobody():

@@ -18,8 +18,10 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import begun
 from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure, PairStoreOwned
 from passoproxy.ports import ChainRecord, RawAnswer
-from passoproxy.stores.pair import directory
+from passoproxy.stores.pair import coding, directory
 from passoproxy.stores.pair.directory import ROOM, DirectoryPairStore
+from passoproxy.stores.pair.fleet_memory import NAME as FLEET
+from passoproxy.stores.pair.fleet_memory import Memory, remember, remembered
 
 PROGRAM = Path(__file__).with_name("store_at.py")
 ROOT = Path(__file__).parents[3]
@@ -101,6 +103,114 @@ def test_a_crash_within_erasing_leaves_no_answer_that_would_count_for_a_pair(sto
     monkeypatch.setattr(directory, "sync_folder", lambda path: removed.append("synced"))
     store.erase()
     assert removed == ["answer.json", "reserve", "synced", "pair.1.json", "synced"]
+
+
+# ---- whose they are --------------------------------------------------------------------------------------------------
+
+
+def of(folder: Path, client: str) -> DirectoryPairStore:
+    """The store under the configuration of `client`."""
+    made = DirectoryPairStore(folder, wall=lambda: 1000.0, client=client)
+    made.acquire()
+    return made
+
+
+def left_by(folder: Path, client: str, *generations: int) -> None:
+    """Generations, a record, an answer that was not committed, and what was remembered of a fleet."""
+    store = of(folder, client)
+    record = store.load_record()
+    for number in generations:
+        store.commit(replace(PAIR, generation=number, access_token=f"{client}-{number}", client=""))
+    intent = begun(None, "def-1", generations[-1], 2.5)
+    store.save_record(replace(record, state="healthy", intent=intent))
+    store.keep_answer(replace(ANSWER, previous_generation=generations[-1], client=""))
+    remember(store.folder / FLEET, Memory(True, generations[-1], client=client))
+    store.release()
+
+
+def holds(folder: Path, client: str) -> tuple[str, int, int, int]:
+    """The access token, and the generations that record, answer and memory speak of."""
+    store = of(folder, client)
+    pair, record, answer = store.load(), store.load_record(), store.pending_answer()
+    memory = remembered(store.folder / FLEET)
+    store.release()
+    intent = record.intent.generation if record.intent else 0
+    return (pair.access_token if pair else "", intent, answer.previous_generation if answer else 0, memory.seen)
+
+
+def test_each_client_has_a_pair_of_its_own(folder):
+    left_by(folder, "a", 6, 7)
+    assert holds(folder, "b") == ("", 0, 0, 0)
+    left_by(folder, "b", 7)
+    assert holds(folder, "a") == ("a-7", 7, 7, 7)
+    assert holds(folder, "b") == ("b-7", 7, 7, 7)
+    store = of(folder, "c")
+    assert [(pair.client, pair.access_token) for pair in store.kept()] == [("a", "a-7"), ("b", "b-7")]
+    store.release()
+    names = [path.name.partition(".kept-")[0] for path in folder.iterdir()]
+    assert sorted(names) == sorted(
+        ["lock", "record.json", *["answer.json", "fleet.json", "pair.7.json"] * 2, "pair.6.json"]
+    )
+
+
+def test_a_crash_within_the_change_of_clients_loses_nothing(folder, monkeypatch):
+    left_by(folder, "a", 6, 7)
+    left_by(folder, "b", 7)
+    real, crashes = os.rename, 0
+    for at in range(1, 9):
+        renamed = 0
+
+        def rename(*given: object) -> None:
+            nonlocal renamed
+            renamed += 1
+            if renamed == at:  # noqa: B023
+                raise KeyboardInterrupt
+            real(*given)
+
+        monkeypatch.setattr(os, "rename", rename)
+        store = DirectoryPairStore(folder, client="a")
+        try:
+            store.acquire()
+        except KeyboardInterrupt:
+            crashes += 1
+        monkeypatch.setattr(os, "rename", real)
+        store.release()
+        assert holds(folder, "a") == ("a-7", 7, 7, 7)
+        assert holds(folder, "b") == ("b-7", 7, 7, 7)
+    assert crashes == 7  # three files that go, and four that come
+
+
+def test_what_cannot_be_moved_is_not_given_to_another_client(folder, monkeypatch):
+    left_by(folder, "a", 7)
+    real = os.rename
+    monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system")))
+    store = of(folder, "b")
+    for read in (store.load, store.pending_answer):
+        with pytest.raises(PairStoreFailure, match=r"cannot be moved to \S+kept-\w+ \(Read-only"):
+            read()
+    monkeypatch.setattr(os, "rename", real)
+    assert (store.load(), store.pending_answer()) == (None, None)
+    store.release()
+    assert holds(folder, "a")[0] == "a-7"
+
+
+def test_a_file_in_the_way_of_one_that_comes_back_is_moved_aside(folder):
+    left_by(folder, "a", 7)
+    assert holds(folder, "b")[0] == ""
+    (folder / "pair.7.json").write_bytes(b"{")
+    assert holds(folder, "a")[0] == "a-7"
+    assert (folder / "pair.7.json.superseded-1000").read_bytes() == b"{"
+
+
+def test_what_belongs_to_nobody_yet_is_claimed(folder):
+    store = DirectoryPairStore(folder)
+    store.acquire()
+    store.commit(PAIR)
+    store.release()
+    for path in folder.glob("pair.*"):
+        path.write_bytes(coding.encode_pair(replace(PAIR, client="")))
+    assert holds(folder, "a")[0] == holds(folder, "a")[0] == "access-1"
+    assert holds(folder, "b")[0] == ""
 
 
 # ---- the record ------------------------------------------------------------------------------------------------------

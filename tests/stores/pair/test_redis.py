@@ -13,7 +13,7 @@ import pytest
 
 from passoproxy.core.oauth.notes import floor
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.transaction import begun
+from passoproxy.core.oauth.transaction import begun, digest
 from passoproxy.errors import (
     ConfigurationError,
     OwnerUnknown,
@@ -23,6 +23,7 @@ from passoproxy.errors import (
     PairStoreUnproven,
 )
 from passoproxy.ports import ChainRecord, LeasedPairStore, RawAnswer
+from passoproxy.stores.pair import coding
 from passoproxy.stores.pair import lease as leasing
 from passoproxy.stores.pair.cipher import key_of
 from passoproxy.stores.pair.directory import DirectoryPairStore
@@ -85,10 +86,12 @@ class Instances:
         self.server, self.folder = server, folder
         self.made: list[RedisPairStore] = []
 
-    def __call__(self, name: str, **more: object) -> RedisPairStore:
+    def __call__(self, name: str, client: str = "", **more: object) -> RedisPairStore:
+        """`client`: under the configuration of another client or token endpoint, which is another fleet."""
         link = RedisLink(self.server.url)
         given = {"monotonic": time.monotonic, "lease_seconds": SHORT, "wall": lambda: 1000.0, **more}
-        store = RedisPairStore(link, Keys.of("x" * 24), DirectoryPairStore(self.folder / name), **given)  # type: ignore[arg-type]
+        local = DirectoryPairStore(self.folder / name, client=client)
+        store = RedisPairStore(link, Keys.of((client or "x") * 24), local, **given)  # type: ignore[arg-type]
         self.made.append(store)
         return store
 
@@ -500,6 +503,30 @@ def test_a_pair_from_before_the_fleet_seeds_it_or_gives_way(instance):
     b.acquire()
     assert b.load() == pair(2)
     assert [path.name for path in (instance.folder / "b").glob("pair.8*superseded*")] == ["pair.8.json.superseded-1000"]
+
+
+def test_each_client_is_a_fleet_of_its_own_on_one_folder(instance):
+    """The pair of one is not given to the other's store, and what was seen of one makes none of the other's old."""
+    a, b = instance("m", "a"), instance("m", "b")
+    a.acquire()
+    a.commit(pair(7))
+    a.save_record(ChainRecord("healthy", spent=("seven",)))
+    a.release()
+    b.acquire()
+    assert (b.load(), [each.generation for each in b.kept()]) == (None, [7])
+    assert floor(b.load_record().extra) == 0
+    b.commit(pair(2))
+    b.save_record(replace(b.load_record(), state="unknown", intent=begun(None, "def-2", 2, 5.0)))
+    with instance.server.client() as client:
+        assert coding.decode_record(client.hget(Keys.of("b" * 24).pair, "record")).others == ()  # type: ignore[arg-type]
+    b.release()
+    a.acquire()
+    assert a.load().generation == 7
+    assert (a.load_record().state, a.load_record().intent) == ("healthy", None)
+    a.commit(pair(8))
+    a.release()
+    b.acquire()
+    assert (b.load().generation, b.load_record().intent.token) == (2, digest("def-2"))
 
 
 def test_a_memory_that_cannot_be_read_does_not_make_a_stranger_of_the_folder(instance):

@@ -172,6 +172,23 @@ def test_a_new_key_writes_everything_anew(folder):
     store.release()
 
 
+def test_what_is_kept_for_another_client_is_written_anew_too(folder):
+    for client in ("a", "b"):
+        store = DirectoryPairStore(folder, cover=sealed(1), client=client)
+        store.acquire()
+        store.commit(replace(PAIR, generation=3))
+        store.release()
+    cover = sealed(2, previous=1)
+    opened(folder, cover).release()
+    assert cover.previous_key.startswith("is not needed")
+    store = DirectoryPairStore(folder, cover=sealed(2), client="a")
+    store.acquire()
+    assert (store.load(), [pair.client for pair in store.kept()]) == (replace(PAIR, generation=3, client="a"), ["b"])
+    store.release()
+    with pytest.raises(ConfigurationError, match="is not the key of"):
+        DirectoryPairStore(folder, cover=sealed(3), client="c").acquire()
+
+
 def test_what_cannot_be_written_anew_stays_readable_under_the_previous_key(folder, monkeypatch):
     filled(folder, sealed(1))
 
