@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from passoproxy.core.events import Warned
 from passoproxy.core.oauth.identity import client_of
+from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import CommandFailure, PersonNeeded, ServiceUnreachable
 from passoproxy.stores.pair import coding
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from tests.fakes import FakeClock, PowerLoss
 from tests.tokens.life import PROVIDER, Life
+
+T = TypeVar("T")
 
 OTHER = "https://moved.example/oauth/token"
 
@@ -45,10 +49,14 @@ class Folder:
         await asyncio.gather(self.life.task, return_exceptions=True)
         self.life.store.release()
 
-    async def forced(self) -> object:
-        order = asyncio.create_task(self.life.keeper.refresh(force=True))
+    async def done(self, order: Awaitable[T]) -> T:
+        """What comes of an order; time passes meanwhile, and not after it."""
+        waiting = asyncio.ensure_future(order)
         await self.clock.advance(2)
-        return await order
+        return await waiting
+
+    async def forced(self) -> TokenSnapshot:
+        return await self.done(self.life.keeper.refresh(force=True))
 
     async def dies_in(self, method: str, order: Awaitable[object], passed: int = 0) -> None:
         """Power is lost when an order calls this method of the store, after `passed` such calls."""
@@ -84,7 +92,7 @@ async def left(folder: Folder) -> None:
     """A pair of the first configuration, refreshed once, and the daemon ended."""
     life = await folder.under()
     await life.keeper.install(life.document())
-    await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+    await folder.done(life.keeper.refresh())
     await life.stop()
 
 
@@ -121,11 +129,11 @@ async def test_a_login_under_the_other_configuration_destroys_nothing(folder):
             await life.keeper.install(life.document())
         assert (life.keeper.snapshot().chain, life.keeper.snapshot().kept != "") == ("healthy", True)
         for _ in range(4):  # only two generations of each are kept
-            await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+            await folder.done(life.keeper.refresh())
         await life.stop()
         life = await folder.under()
         assert life.keeper.snapshot().chain == "healthy"
-        await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+        await folder.done(life.keeper.refresh())
         await life.stop()
     assert folder.first.rotating.told == []
     assert set(folder.presented.values()) == {1}
@@ -137,7 +145,7 @@ async def test_a_logout_erases_only_the_pair_in_use(folder):
     with pytest.raises(CommandFailure):
         await life.keeper.logout()
     await life.keeper.install(life.document())
-    await asyncio.gather(life.keeper.logout(), life.clock.advance(2))
+    await folder.done(life.keeper.logout())
     await life.stop()
     life = await folder.under()
     assert life.keeper.snapshot().chain == "healthy"
@@ -157,7 +165,7 @@ async def test_what_is_known_of_its_chain_is_kept_with_it(folder, policy, more):
     await life.keeper.install(life.document())
     life.rotating.faults = ["lost"]
     with pytest.raises(ServiceUnreachable):
-        await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+        await folder.done(life.keeper.refresh())
     await folder.crash()
     life = await folder.under(terms=replace(folder.life.terms, lost_answer_replay=policy))
     assert life.keeper.snapshot().chain == "unknown"
@@ -187,7 +195,7 @@ async def test_a_dead_pair_stays_dead_and_is_not_waited_for(folder):
     life = await folder.under()
     life.rotating.spend("def-refresh-2")
     with pytest.raises(PersonNeeded):
-        await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+        await folder.done(life.keeper.refresh())
     reason = life.keeper.snapshot().reason
     await life.stop()
     life = await folder.under(OTHER)
@@ -206,7 +214,7 @@ async def test_an_answer_that_was_not_committed_waits_with_it(folder):
     life = await folder.under(OTHER)
     assert life.keeper.current() is None
     await life.keeper.install(life.document())
-    await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+    await folder.done(life.keeper.refresh())
     await life.stop()
     life = await folder.under()
     assert (life.keeper.snapshot().chain, life.keeper.current().token) == ("healthy", "access-3")
@@ -277,7 +285,7 @@ async def test_another_upstream_keeps_the_pair_and_is_told_until_it_is_renewed(f
         assert "https://one.example" in told[-1]
         assert "https://two.example" in told[-1]
         if times == 2:
-            await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+            await folder.done(life.keeper.refresh())
         await life.stop()
     life = await folder.under(upstream="https://two.example")
     assert [each.code for each in life.observer.of(Warned)].count("upstream_changed") == 2
@@ -333,7 +341,7 @@ async def test_what_the_new_endpoint_says_against_it_is_no_word_of_its_own(folde
     asked = len(life.rotating.bodies)
     life = await folder.under()
     assert life.keeper.snapshot().chain == "healthy"
-    await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+    await folder.done(life.keeper.refresh())
     assert life.keeper.current().token == "access-3"
     assert len(life.rotating.bodies) == asked + 1
     await life.stop()
