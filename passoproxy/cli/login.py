@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import note, open_browser, say, say_json
+from passoproxy.cli.speaking import note, say, say_json
 from passoproxy.cli.wording import runway
 from passoproxy.errors import CommandFailure, PersonNeeded, UsageFailure
 
@@ -83,6 +83,7 @@ def _awaited(remote: Remote, ticket: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _with_redirect_taken(remote: Remote, ticket: Mapping[str, Any], browser: bool) -> dict[str, Any]:
     """For a daemon that the redirect does not reach: this command listens for it, or else the status page takes it by paste."""
+    from passoproxy.cli.browser import opened
     from passoproxy.cli.handle import in_thread
     from passoproxy.server.lone_callback import lone_listener
 
@@ -99,7 +100,8 @@ async def _with_redirect_taken(remote: Remote, ticket: Mapping[str, Any], browse
             note(f"The approval ends at {redirect}, which may not be this daemon's. If nothing comes of it, paste the")
             note("address that the browser ends at into the status page, at 'Approved on another machine?':")
             say(str(link["url"]))
-            open_browser(str(link["url"]), browser)
+            if browser:
+                opened(str(link["url"]))
         _point_to(url, browser)
         return await in_thread(lambda: _awaited(remote, ticket))
 
@@ -161,7 +163,9 @@ def _too_late() -> PersonNeeded:
 
 
 def _point_to(url: str, browser: bool) -> None:
-    if open_browser(url, browser):
+    from passoproxy.cli.browser import opened
+
+    if browser and opened(url) is not None:
         note("A browser was opened for the approval. If it shows nothing, open this address yourself:")
     else:
         note("Open this address in a browser and approve:")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import note, open_browser, say, say_json
+from passoproxy.cli.speaking import note, say, say_json
 from passoproxy.errors import CommandFailure
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def page(
     only_print: Annotated[bool, typer.Option("--print", help="Print the link instead of opening a browser.")] = False,
 ) -> None:
     """Open the status page by a link that lets it change things: good once, within ten minutes."""
+    from passoproxy.cli.browser import opened
     from passoproxy.cli.daemons import running
 
     remote = _of_configuration(running(config, state), config)
@@ -30,13 +32,12 @@ def page(
     if as_json:
         say_json({**link, "daemon": remote.daemon})
         return
-    if only_print:
-        pass
-    elif open_browser(link["url"]):
+    opening = None if only_print else opened(link["url"])
+    if opening is not None:
         note(
             "The status page was opened in a browser. If it shows nothing, open this address yourself, within ten minutes:"
         )
-    else:
+    elif not only_print:
         note("Open this address in a browser, within ten minutes; it is good once:")
     say(link["url"])
     if link["socket"]:
@@ -44,6 +45,9 @@ def page(
             f"passoproxy: the page is on the socket {link['socket']} alone: put the address that leads your browser there"
             " in the place of http://localhost, or set admin.public_url"
         )
+    if opening is not None:
+        sys.stdout.flush()
+        opening.wait()
 
 
 def _of_configuration(remote: Remote, config: Path | None) -> Remote:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +19,6 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """A line for the person on standard error, so that standard output stays clean for a pipe."""
     print(text, file=sys.stderr)  # noqa: T201
-
-
-def open_browser(url: str, wanted: bool = True) -> bool:
-    """Opens `url` in the person's browser; whether that could be done. Under sudo it would be root's browser, and so is not."""
-    import webbrowser
-
-    return wanted and "SUDO_UID" not in os.environ and webbrowser.open(url)
 
 
 def say_json(data: object) -> None:

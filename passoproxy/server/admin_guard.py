@@ -17,6 +17,7 @@ from passoproxy.core.admission import Admission, AdmissionPolicy
 from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.targets import parse_authority
 from passoproxy.errors import BadRequest, HostNotAllowed
+from passoproxy.peer_credentials import tcp_owner
 from passoproxy.server import small_pages
 from passoproxy.server.admin_problems import CrossSite, SessionRequired, TokenRequired
 from passoproxy.server.markup import html
@@ -112,7 +113,7 @@ class Guard:
 
     def begin_session(self, request: web.Request, answer: web.StreamResponse) -> bool:
         """Sets the cookie of a new page session for the browser that opens a link; whether the link was good."""
-        cookie = self.sessions.begin(request.query.get("link", ""))
+        cookie = self.sessions.begin(request.query.get("link", ""), _user(request))
         if cookie is not None:
             self._set_cookie(request, answer, "page", cookie, SESSION_SECONDS)
         return cookie is not None
@@ -139,12 +140,19 @@ class Guard:
         token, kept = self.access.token(), request.cookies.get(_cookie_name(request, "admin"), "")
         return kept if token is not None and _same(kept, _cookie(token)) else ""
 
+    def _is_vouched_for(self, request: web.Request) -> bool:
+        """Whether a browser has a cookie, and a session's is in the hands of the user whose browser began it: browsers send a host's cookies
+        to every port of it, also to one on which another user listens."""
+        voucher = self._voucher(request)
+        user = self.sessions.user(voucher)
+        return bool(voucher) and (user is None or user == _user(request))
+
     # ---- changes -----------------------------------------------------------------------------------------------------
 
     def may_change(self, request: web.Request) -> bool:
         """Whether `request` brings what a change needs, wherever it comes from: the admin token, or a cookie of the page."""
         token = self.access.token()
-        return (token is not None and _brings_bearer(request, token)) or bool(self._voucher(request))
+        return (token is not None and _brings_bearer(request, token)) or self._is_vouched_for(request)
 
     def check_change(self, request: web.Request, page_token: str) -> None:
         """Lets a change pass that brings the admin token, or comes from the status page of the same origin, in a browser with a cookie of it.
@@ -155,7 +163,7 @@ class Guard:
         token = self.access.token()
         if token is not None and _brings_bearer(request, token):
             return
-        if not self._voucher(request):
+        if not self._is_vouched_for(request):
             raise SessionRequired(self.sessions.command()) if token is None else TokenRequired
         if not (self.is_same_origin(request) and _same(page_token, self.page_token(request))):
             raise CrossSite(
@@ -202,6 +210,13 @@ class Guard:
 
     def _sealed(self, text: str) -> str:
         return hmac.new(self.access.page_secret, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def _user(request: web.Request) -> int | None:
+    """The user of this machine who asks, None where that cannot be told."""
+    if request.transport is None:
+        return None
+    return tcp_owner(request.transport.get_extra_info("peername"), request.transport.get_extra_info("sockname"))
 
 
 def _cookie_name(request: web.Request, kind: str) -> str:

@@ -10,10 +10,12 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from passoproxy.errors import CommandFailure
 
+T = TypeVar("T")
 SESSION_PATH = "/page/session"
 LINK_SECONDS = 600.0
 SESSION_SECONDS = 12 * 3600.0
@@ -45,39 +47,53 @@ class PageSessions:
         self.command, self._wall, self._chance = command, wall, chance
         self.address = ""
         self._links: dict[bytes, float] = {}
-        self._sessions: dict[bytes, float] = {}
+        self._sessions: dict[bytes, _Session] = {}
 
     def link(self) -> PageLink:
         """A new link. Raises CommandFailure where there is no page."""
         if not self.address:
             raise CommandFailure("there is no status page: admin.listen is off; the commands do all that it does")
-        word = self._chance()
-        until = _put(self._links, word, self._wall() + LINK_SECONDS)
+        word, until = self._chance(), self._wall() + LINK_SECONDS
+        _put(self._links, word, until)
         is_socket = self.address.startswith("unix:")
         base = "http://localhost" if is_socket else self.address
         return PageLink(
             f"{base}{SESSION_PATH}?{urlencode({'link': word})}", until, self.address[5:] if is_socket else ""
         )
 
-    def begin(self, word: str) -> str | None:
-        """The cookie of a new session for the browser that brings a link's word; None for a word that is not good, or not any more."""
+    def begin(self, word: str, user: int | None) -> str | None:
+        """The cookie of a new session for the browser that brings a link's word; None for a word that is not good, or not any more.
+
+        `user` is whose browser it is, None where nobody can tell: another user of this machine cannot use its cookie.
+        """
         until = self._links.pop(_digest(word), 0.0)
         if until <= self._wall():
             return None
         cookie = self._chance()
-        _put(self._sessions, cookie, self._wall() + SESSION_SECONDS)
+        _put(self._sessions, cookie, _Session(self._wall() + SESSION_SECONDS, user))
         return cookie
 
     def holds(self, cookie: str) -> bool:
         """Whether a session with this cookie is open."""
-        return self._sessions.get(_digest(cookie), 0.0) > self._wall()
+        found = self._sessions.get(_digest(cookie))
+        return found is not None and found.until > self._wall()
+
+    def user(self, cookie: str) -> int | None:
+        """Whose browser began a session, None where nobody could tell."""
+        found = self._sessions.get(_digest(cookie))
+        return None if found is None else found.user
 
 
-def _put(known: dict[bytes, float], word: str, until: float) -> float:
+@dataclass(frozen=True, slots=True)
+class _Session:
+    until: float
+    user: int | None
+
+
+def _put(known: dict[bytes, T], word: str, value: T) -> None:
     if len(known) >= _MOST:
         del known[next(iter(known))]
-    known[_digest(word)] = until
-    return until
+    known[_digest(word)] = value
 
 
 def _digest(word: str) -> bytes:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
 import json
 import logging
 import sys
 import threading
+import webbrowser
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -45,6 +48,24 @@ class Terminal(io.StringIO):
 
 
 Run = Callable[..., Said]
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A browser of this user's: every address that it was led to."""
+    found: list[str] = []
+
+    def open_(url: str) -> bool:
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+        connection.request("GET", parts.path)
+        found.append(connection.getresponse().headers["Location"])
+        connection.close()
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", open_)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 
@@ -51,6 +52,31 @@ def test_another_user_of_the_machine_installs_no_pair(stand: Stand) -> None:
         assert asked(*browser, f"{stand.admin}{path}").startswith("HTTP/1.1 403 ")
     assert (stand.status()["token"]["access"], stand.status()["token"]["login_until"]) == ("none", None)
     assert import_pair(stand, stand.from_page()) == 200
+
+
+@needs_root
+def test_a_session_that_another_user_stole_changes_nothing(stand: Stand) -> None:
+    """A browser sends the cookie to every port of the host, also to one on which another user listens."""
+    stand.start_daemon()
+    stolen = stand.from_page()
+    fields = "".join(f"{name}: {value}\r\n" for name, value in stolen.items())
+    request = (
+        f"POST /api/token/import HTTP/1.1\r\nHost: 127.0.0.1:{stand.admin_port}\r\n{fields}"
+        f"Content-Length: {len(PAIR)}\r\n\r\n{PAIR}"
+    )
+    thief = (
+        "import encodings.idna, os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        f"s = socket.create_connection(('127.0.0.1', {stand.admin_port})); s.sendall(sys.argv[1].encode())\n"
+        "how = sys.argv[2]\n"
+        "if how == 'half': s.shutdown(socket.SHUT_WR)\n"
+        "if how != 'gone': print(s.recv(12).decode(), end='')\n"
+    )
+    for how in ("half", "gone", "stays"):
+        done = subprocess.run([sys.executable, "-c", thief, request, how], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "HTTP/1.1 403" or how != "stays"
+    assert stand.status()["token"]["access"] == "none"
+    assert import_pair(stand, stolen) == 200
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -15,7 +15,7 @@ import trustme
 
 from passoproxy.core.peers import network_rule
 from passoproxy.errors import CannotCreate, ServiceUnreachable
-from passoproxy.peer_credentials import peer_credentials
+from passoproxy.peer_credentials import peer_credentials, tcp_owner
 from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.connections import Connections
 from passoproxy.server.handler import Handler
@@ -317,3 +317,19 @@ def test_the_kernel_tells_who_is_at_the_other_end() -> None:
     assert peer_credentials(one) == (os.getuid(), os.getgid())
     one.close()
     other.close()
+
+
+def test_whose_a_connection_is_while_it_stands() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::ffff:127.0.0.1")):
+            with socket.socket(family) as client:
+                client.connect((host, listener.getsockname()[1]))
+                served, name = listener.accept()
+                with served:
+                    assert tcp_owner(name, served.getsockname()) == os.getuid()
+                    assert tcp_owner(served.getsockname(), name) == os.getuid()
+                    client.shutdown(socket.SHUT_WR)
+                    assert served.recv(1) == b""
+                    assert tcp_owner(name, served.getsockname()) is None
+    assert tcp_owner("", ("127.0.0.1", 80)) is None
+    assert tcp_owner(("192.0.2.1", 80), ("127.0.0.1", 80)) is None
