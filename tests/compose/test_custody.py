@@ -65,5 +65,6 @@ def test_the_seed_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
     assert read is not None
     with pytest.raises(ConfigurationError, match=r"oauth.seed_file: is not there"):
         read()
+    file.touch(mode=0o600)
     file.write_text('{"access_token": "x"}\n')
     assert read() == b'{"access_token": "x"}'
