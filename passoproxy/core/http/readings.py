@@ -16,7 +16,7 @@ from passoproxy.core.http.patterns import decoded_once
 _MOST_ROUNDS = 16
 _MOST_READINGS = 16
 _MOST_SEGMENTS = 256
-_MOST_BEGINNINGS = 4
+_MOST_BEGINNINGS = 8
 
 _UNUSUAL = re.compile(r"[%;\\\s]|\.\.|\.php|\A//", re.IGNORECASE)
 _ESCAPE = re.compile("%(?:[0-9A-Fa-f]{2}|[uU][0-9A-Fa-f]{4})")
@@ -26,6 +26,8 @@ _OVERLONG = re.compile(rb"[\xc0\xc1]([\x80-\xbf])|\xe0[\x80\x81]([\x80-\xbf])|\x
 _OVERLONG_BASES = {0xC0: 0x00, 0xC1: 0x40, 0x80: 0x00, 0x81: 0x40}
 _CUT = re.compile("[?#\0]")
 _SCRIPT = re.compile(r"\.php", re.IGNORECASE)
+
+_NO_NAMES = ("", ".", "..")
 
 _Stacks = frozenset[tuple[str, ...]]
 
@@ -53,44 +55,50 @@ def _all_readings(segments: list[str], scripts: bool) -> frozenset[str] | None:
         if len(parts) > _MOST_SEGMENTS:
             return None
     found: frozenset[str] = frozenset()
-    for number, each in enumerate(chain((parts,), _begun_later(parts) if scripts else ())):
-        walked = _walked(each) if number <= _MOST_BEGINNINGS else None
+    for number, each in enumerate(_beginnings(parts) if scripts else (parts,)):
+        walked = _walked(each) if number < _MOST_BEGINNINGS else None
         if walked is None:
             return None
         found |= walked
     return found
 
 
-def _begun_later(parts: list[str]) -> Iterator[list[str]]:
-    """What is left behind `//host`, for one who parses a path as a URL; and behind each `.php`: its PATH_INFO, for a front controller that
-    takes what stands before for its own address."""
-    if parts[:2] == ["", ""]:
-        yield parts[3:]
-    for at, part in enumerate(parts):
-        for script in _SCRIPT.finditer(part):
-            rest = [part[script.end() :], *parts[at + 1 :]]
-            if any(rest):
-                yield rest
+def _beginnings(parts: list[str]) -> Iterator[list[str]]:
+    """Where the path may begin: where it does, behind each `.php` (its PATH_INFO, for a front controller that takes what stands before for its
+    own address), and behind a host after `//` at each of these (for one who parses a path as a URL)."""
+    behind_scripts = (
+        [part[script.end() :], *parts[at + 1 :]] for at, part in enumerate(parts) for script in _SCRIPT.finditer(part)
+    )
+    for begun in chain((parts,), (rest for rest in behind_scripts if any(rest))):
+        yield begun
+        host = next((at for at, part in enumerate(begun) if _name(part) not in _NO_NAMES), None)
+        if host is not None and any(not _name(part) for part in begun[1:host]):
+            yield begun[host + 1 :]
 
 
 def _walked(parts: list[str]) -> frozenset[str] | None:
     found: frozenset[str] = frozenset()
     stacks: _Stacks = frozenset({()})
     for part in parts:
-        if cut := _CUT.search(part):
-            found |= _joined(_step(stacks, part[: cut.start()]))
-        stacks = _step(stacks, part.replace("\0", ""))
+        for text in (part, part.replace("\0", "")):
+            if cut := _CUT.search(text):
+                found |= _joined(_step(stacks, text[: cut.start()]))
+        stacks = _step(stacks, part)
         if len(stacks) > _MOST_READINGS or len(found) > _MOST_READINGS:
             return None
     return found | _joined(stacks)
 
 
+def _name(part: str) -> str:
+    return part.replace("\0", "").partition(";")[0].strip()
+
+
 def _step(stacks: _Stacks, part: str) -> _Stacks:
-    name = part.partition(";")[0].strip()
+    name = _name(part)
     if name == "..":
         # A server that does not go up takes it for a name; left out, it shows what lies below that name.
         return stacks | frozenset(stack[:-1] for stack in stacks)
-    if name in ("", "."):
+    if name in _NO_NAMES:
         return stacks
     return frozenset((*stack, name.lower()) for stack in stacks)
 

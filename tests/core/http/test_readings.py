@@ -19,6 +19,9 @@ from passoproxy.core.http.readings import readings
         ("/a//b/./c/", {"/a/b/c"}),
         ("//a/./b/", {"/a/b", "/b"}),
         ("//a", {"/a", "/"}),
+        ("/;x//a/b", {"/a/b", "/b"}),
+        ("/x.php//a/b", {"/x.php/a/b", "/a/b", "/b"}),
+        ("/a%00b%3f/c", {"/a", "/ab", "/ab?/c"}),
         ("/a/../b", {"/b", "/a/b"}),
         ("/../../b", {"/b"}),
         ("/a/%2e%2e/b", {"/b", "/a/b"}),
@@ -60,7 +63,7 @@ def test_readings(path: str, expected: set[str]) -> None:
         "/" + "".join(f"{n}%3f/" for n in range(100)),
         "/" + "".join(f"{n}/..;/" for n in range(64)),
         "/" + "%2fa" * 300,
-        "/" + "a.php/" * 5 + "a",
+        "/" + "a.php/" * 9 + "a",
         "/a.php/" + "".join(f"{n}/../" for n in range(64)),
     ],
 )
