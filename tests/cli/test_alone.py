@@ -11,7 +11,7 @@ import pytest
 from passoproxy.cli.handle import tell
 from passoproxy.core.events import EntriesPurged, PairNotSaved
 from tests.cli.conftest import Beside, Run
-from tests.other_users import needs_root, planted_socket, what_came
+from tests.other_users import OTHER, acting_as, needs_root, opened_to_all, planted_socket, what_came
 from tests.whole import CONTENT, NOWHERE, Place, running
 
 PAIR = json.dumps({"access_token": "A" * 20, "refresh_token": "R" * 20, "expires_in": 3600})
@@ -123,20 +123,13 @@ def test_a_configuration_that_does_not_do(run: Run, alone: Place) -> None:
         assert "upstream.nonsense" in said.err
 
 
+@needs_root
 def test_folders_of_somebody_else(run: Run, alone: Place, beside: Beside) -> None:
-    import os
-
-    if os.geteuid() != 0:
-        pytest.skip("only root can be somebody else")
     beside.daemon(alone)
     alone.config.chmod(0o644)
-    for folder in (alone.folder, *alone.folder.parents[:3]):
-        folder.chmod(0o755)
-    os.seteuid(65534)
-    try:
+    opened_to_all(alone.folder)
+    with acting_as(OTHER):
         said = run("status", "--config", str(alone.config))
-    finally:
-        os.seteuid(0)
     assert (said.code, len(said.err.splitlines())) == (77, 1)
     assert "control.sock: permission denied" in said.err
 
