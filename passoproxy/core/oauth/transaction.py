@@ -26,8 +26,8 @@ from passoproxy.core.oauth.pair import Pair
 Replay = str | float
 """`oauth.lost_answer_replay`: 'never', 'once', 'always', or a grace period in seconds."""
 
-REMEMBERED = 200
-"""How many spent tokens are remembered; the oldest are forgotten first."""
+REMEMBERED = 1000
+"""How many spent tokens are remembered, two weeks of an hourly pair and more; the oldest are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)

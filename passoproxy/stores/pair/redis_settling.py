@@ -80,7 +80,8 @@ def settle(here: Held, there: Held, memory: Memory, now: float) -> Settled:
     if pair is not None and outdated:
         pair = replace(pair, refresh_token=None, refresh_until=None)
     record = merged(here.record, there.record) if here.record and there.record else here.record or there.record
-    record = replace(record or ChainRecord(), others=here.record.others if here.record else ())
+    record = record or ChainRecord(Chain.HEALTHY if pair is not None else Chain.NONE)
+    record = replace(record, others=here.record.others if here.record else ())
     # the folder's record may be older than others' presentations, so it does not stand in for the store's
     why = there.unrecorded or ("" if there.record is not None else here.unrecorded)
     if why and pair is not None:

@@ -104,6 +104,9 @@ KNOWN = ChainRecord("healthy", spent=("a",))
         (held(4, unrecorded="torn"), Held(), DOUBT),
         (held(4, unrecorded="torn"), held(4, unrecorded="torn"), DOUBT),
         (Held(unrecorded="torn"), Held(), ChainRecord()),
+        # the first pair of all, whose record a crash has cut off: one is written now, and it does speak of the pair
+        (held(1), Held(), ChainRecord("healthy")),
+        (Held(), held(1), ChainRecord("healthy")),
     ],
 )
 def test_a_damaged_record_is_one_lost_answer(here, there, record):
