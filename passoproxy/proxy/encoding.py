@@ -10,6 +10,7 @@ import asyncio
 import functools
 from concurrent.futures import Executor
 from dataclasses import replace
+from weakref import WeakSet
 
 from passoproxy.core.http.entity_tags import merged_vary, not_modified_for, with_inner_forms
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
@@ -26,6 +27,9 @@ OWN = "gzip, br, zstd"
 
 _WORTH_IT = 1024  # bytes under which nothing is encoded (contract §5)
 _AT_ONCE = 256 * 1024  # bytes that are encoded before they are sent; more is encoded while it is sent
+_MOST_STREAMS = 64
+"""Bodies that are being encoded while they are sent; gzip has to do for more: its encoders take a sixth of the memory of others."""
+
 _BODILESS = frozenset((204, 205, 304))
 
 _accepted = functools.lru_cache(maxsize=256)(
@@ -42,6 +46,7 @@ class Encoding:
         self._inner = inner
         self._threads = threads
         self._remembered: Remembered[bytes] = Remembered(memory_bytes)
+        self._streams: WeakSet[EncodedBody] = WeakSet()
 
     async def send(self, request: Request) -> Response:
         fields = request.head.fields
@@ -66,7 +71,7 @@ class Encoding:
             return response
         if head.status == 206 and coding != stored:
             return await self._whole_instead(request, response, stored)
-        return await self._in_coding(request, response, stored, coding)
+        return await self._in_coding(request, response, stored, coding, takes(weights, "gzip") > 0)
 
     async def _whole_instead(self, request: Request, partial: Response, stored: str) -> Response:
         # Part of an encoded body cannot be decoded, nor part of a plain one be a part of the encoded: the whole is right where a part is
@@ -90,7 +95,9 @@ class Encoding:
         except Refusal:
             return None
 
-    async def _in_coding(self, request: Request, response: Response, stored: str, coding: str) -> Response:
+    async def _in_coding(
+        self, request: Request, response: Response, stored: str, coding: str, takes_gzip: bool
+    ) -> Response:
         if coding == stored:
             return response.with_head(_with_vary(response.head))
         if request.head.method == "HEAD":
@@ -100,7 +107,13 @@ class Encoding:
         if isinstance(response.body, BytesBody) and len(response.body.data) <= _AT_ONCE:
             data = await self._encoded(response.body.data, coding, response.content_id)
             return Response(in_coding(response.head, coding, len(data)), BytesBody(data))
-        return Response(in_coding(response.head, coding, None), EncodedBody(response.body, coding))
+        if len(self._streams) >= _MOST_STREAMS and coding != "gzip":
+            if not takes_gzip:
+                return response.with_head(_with_vary(response.head))
+            coding = "gzip"
+        body = EncodedBody(response.body, coding)
+        self._streams.add(body)
+        return Response(in_coding(response.head, coding, None), body)
 
     async def _encoded(self, data: bytes, coding: str, content_id: str) -> bytes:
         if content_id and (known := self._remembered.get((content_id, coding))) is not None:

@@ -24,8 +24,8 @@ UNSHARED_FOR = 60.0
 """Seconds for which a key whose answer could not be shared lets its requests go side by side."""
 PAUSE_AFTER_FAILURE = 10.0
 """Seconds before a background renewal that failed is tried again."""
-LONGEST_RENEWAL = 300.0
-"""Seconds after which a background renewal is given up, whatever still comes."""
+RENEWAL_LINGERS = 3
+"""For so many times as long as a flight that nobody waits for may a renewal take, from its wait for a place to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Flights:
             self._aloft[key] = flight
         if background:
             self._background += 1
-            self._end_in(flight, LONGEST_RENEWAL)
+            self._end_in(flight, RENEWAL_LINGERS * self.linger)
         flight.task = task = asyncio.create_task(self._fly(flight, carry), name="flight")
         self._tasks.add(task)
         # Not within the task, which may be cancelled before it has begun.

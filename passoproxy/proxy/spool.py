@@ -205,7 +205,7 @@ class Spool:
             return b""
         if self._file is None:
             raise BodyBroken("a part of this body was not kept")
-        return await self._file.read(reader.at, _PIECE_BYTES)
+        return await self._file.read(reader.at, min(_PIECE_BYTES, self._spools.window))
 
     def has_ended(self) -> bool:
         """Whether there is an end; raises what the body ended by."""

@@ -107,6 +107,12 @@ class DiskSpillFile:
             self._spill.thread.submit(self._close)
         self._closed = True
 
+    def __del__(self) -> None:
+        # Whoever forgets a body keeps neither a descriptor nor room. Nothing is under way in the thread, which would refer to this; and it
+        # must not be asked: its locks may be held by whoever this interrupts.
+        self._spill.used_bytes -= self._size
+        self._close()
+
     # ---- in the thread ---------------------------------------------------------------------------------------------------
 
     def _write(self, place: int, data: bytes) -> None:

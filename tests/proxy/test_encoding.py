@@ -259,6 +259,21 @@ async def test_a_stored_body_is_encoded_once() -> None:
     assert await content(first) == await content(second)
 
 
+async def test_for_many_at_once_the_small_encoder_has_to_do() -> None:
+    encoding, inner = hop()
+    inner.script = [lambda _: response(200, [JSON], ChunkedBody(TEXT * 100, TEXT))]
+    inner.repeat = True
+    open_streams = [await encoding.send(asking("br, gzip;q=0.5")) for _ in range(64)]
+    assert {answer.head.fields["Content-Encoding"] for answer in open_streams} == {"br"}
+    more, plain = await encoding.send(asking("br, gzip;q=0.5")), await encoding.send(asking("zstd"))
+    assert more.head.fields["Content-Encoding"] == "gzip"
+    assert undone(await content(more), "gzip") == TEXT * 101
+    assert ("Content-Encoding" in plain.head.fields, plain.head.fields["Vary"]) == (False, "Accept-Encoding")
+    assert await content(plain) == TEXT * 101
+    del open_streams, more
+    assert (await encoding.send(asking("br"))).head.fields["Content-Encoding"] == "br"
+
+
 @given(
     stored=st.sampled_from(["identity", "gzip", "br", "zstd"]),
     accepted=st.lists(

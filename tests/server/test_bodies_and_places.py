@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from pathlib import Path
 
 from tests.outbound.wire import Line, until
-from tests.server.scene import LARGE, MIB, PLACES, answer, answering_by_path, get, post, scene, whole
+from tests.server.scene import LARGE, MIB, PLACES, Scene, answer, answering_by_path, get, post, scene, whole
 
 
 async def test_slow_uploads_hold_no_place(tmp_path: Path) -> None:
@@ -151,3 +153,49 @@ async def test_the_start_of_a_request_that_will_not_end_holds_no_place(tmp_path:
         refused = [await whole(client) for client in it.clients[:1]]
         assert [each.status for each in refused] == [400]
         assert it.heard("POST") == []
+
+
+async def test_whatever_clients_and_origin_do_nothing_is_left(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    bodies = [b"small", LARGE[: 2 * MIB], LARGE[: 5 * MIB]]
+
+    async def play(line: Line) -> None:
+        while True:
+            await line.request()
+            await asyncio.sleep(chance.choice((0, 0, 0.01, 0.05)))
+            field = chance.choice(("Cache-Control: no-store", "Cache-Control: max-age=60"))
+            said = answer(chance.choice(bodies), field)
+            match chance.randrange(5):
+                case 0:
+                    await line.say(said[: chance.randrange(len(said))])
+                    return
+                case 1:
+                    for at in range(0, len(said), MIB):
+                        await line.say(said[at : at + MIB])
+                        await asyncio.sleep(0.01)
+                case _:
+                    await line.say(said)
+
+    async def behave(it: Scene, number: int) -> None:
+        client = await it.connect()
+        length = chance.choice((10, 100_000, 2 * MIB))
+        raw = get(f"/{number % 7}") if chance.random() < 0.6 else post(f"/{number}", length) + LARGE[:length]
+        raw = raw.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+        sent = raw[: chance.randrange(len(raw))] if chance.random() < 0.3 else raw
+        with contextlib.suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(chance.choice((0.01, 0.1, 20))):
+                await client.send(sent)
+                if sent == raw and chance.random() < 0.8:
+                    await client.reader.read(chance.choice((1, 100_000)))
+                    if chance.random() < 0.7:
+                        await client.rest()
+        client.leave()
+
+    async with scene(tmp_path, play, {"queue_timeout": "1s", "read_timeout": "1s"}) as it:
+        for _ in range(2):
+            await asyncio.gather(*(behave(it, number) for number in range(60)))
+        road = it.it.wired.road
+        await until(lambda: len(road.caching.flights) == 0)
+        await until(lambda: it.spilled == 0)
+        assert (road.queueing.use, road.first._spools.readers, road.first._spools.spill.used_bytes) == ((0, 0), 0, 0)
+        assert (await it.ask("/last")).status == 200

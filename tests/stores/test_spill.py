@@ -56,6 +56,15 @@ async def test_a_file_is_closed_after_what_was_begun_on_it(tmp_path):
     assert spill.used_bytes == 0
 
 
+async def test_a_forgotten_file_is_closed(tmp_path):
+    spill = DiskSpill([tmp_path])
+    file, number = await descriptor(spill)
+    del file
+    spill.thread.submit(int).result()
+    assert not Path(f"/proc/self/fd/{number}").exists() or "(deleted)" not in os.readlink(f"/proc/self/fd/{number}")
+    assert spill.used_bytes == 0
+
+
 async def test_the_ring_turns(tmp_path):
     file = DiskSpill([tmp_path], most_of_one=10).open()
     assert await file.write(100, b"0123456")
