@@ -17,7 +17,7 @@ from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.targets import parse_target
-from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.warnings import Level, deadline, outlook
 from passoproxy.errors import BadRequest, CommandFailure, PassoproxyError, UsageFailure
@@ -43,7 +43,7 @@ class PairKeeper(Protocol):
 
     def snapshot(self) -> TokenSnapshot: ...
     async def refresh(self, force: bool = False) -> TokenSnapshot: ...
-    async def install(self, document: bytes | Pair, source: str = ...) -> TokenSnapshot: ...
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot: ...
     async def hand_over(self) -> dict[str, object]: ...
     @property
     def partition(self) -> str: ...
@@ -258,9 +258,9 @@ class Control:
         """Refreshes now; answers when the new token is in use."""
         return asdict(await self._keeper.refresh(force))
 
-    async def import_pair(self, document: bytes) -> Data:
-        """Takes a pair over that was issued elsewhere."""
-        return asdict(await self._keeper.install(document, "import"))
+    async def import_pair(self, document: bytes, force: bool = False) -> Data:
+        """Takes a pair over that was issued elsewhere; `force` unproved, also where one lives."""
+        return asdict(await self._keeper.install(document, force))
 
     async def export_pair(self) -> Data:
         """The pair in clear, as the token endpoint answers it. It is somebody else's to renew from then on."""

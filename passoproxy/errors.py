@@ -252,6 +252,12 @@ class ServiceUnreachable(CommandFailure):
     exit_code = 69
 
 
+class ImportRefused(CommandFailure):
+    """An imported pair does not take the place of the one in use, which lives."""
+
+    code = "import_refused"
+
+
 class CannotCreate(CommandFailure):
     """A file or folder cannot be made."""
 

@@ -17,7 +17,7 @@ from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.core.oauth.notes import lasting
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.core.oauth.transaction import Intent
+from passoproxy.core.oauth.transaction import Candidate, Intent
 from passoproxy.core.oauth.warnings import Alarmed
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ class ChainRecord:
     `state` is the chain's word (healthy, retrying, unknown, dead, none), `spent` are SHA-256 digests (hex) of refresh tokens,
     the youngest last. `intent` is the refresh that was begun and whose end is not known, `asked_at` when the provider was asked last
     (epoch seconds), so that a restart does not ask again within the same second. `client` says whose chain this is, as `Pair.client`;
-    `others` are the records of those whose pairs are kept for another configuration.
+    `others` are the records of those whose pairs are kept for another configuration. `candidate` is a second pair that waits for its proof.
     """
 
     state: str = "none"
@@ -379,6 +379,7 @@ class ChainRecord:
     extra: tuple[tuple[str, str], ...] = ()
     client: str = ""
     others: tuple[ChainRecord, ...] = ()
+    candidate: Candidate | None = None
 
     def of(self, client: str) -> ChainRecord:
         """The record with the chain of `client` in force, and the one that was so among `others`. What was spent is known to all of them.
@@ -396,7 +397,7 @@ class ChainRecord:
             spent=self.spent,
             asked_at=max(self.asked_at, found.asked_at),
             extra=(*shared, *found.extra),
-            others=(*others, own) if own.state != "none" or own.intent is not None else others,
+            others=(*others, own) if own.state != "none" or own.intent or own.candidate else others,
         )
 
 
@@ -490,7 +491,7 @@ class PairOwner(Protocol):
     async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
         """Passes an order on and gives what came of it, a token's snapshot but for `hand_over` and `logout`; raises as the owner does.
 
-        The words: `refresh`, `refresh_force`, `import` (a pair's document), `answer` (a login's answer, see `tokens.passing`),
+        The words: `refresh`, `refresh_force`, `import` and `import_force` (a pair's document), `answer` (a login's answer, see `tokens.passing`),
         `hand_over`, `logout`, `login_pending` (`{"until": epoch seconds, "by": who speaks}`).
         Raises PairStoreFailure where the owner is gone.
         """

@@ -52,8 +52,8 @@ class Keeper:
         self.asked.append(("refresh", force))
         return replace(self.shown, generation=self.shown.generation + 1)
 
-    async def install(self, document: bytes, source: str) -> TokenSnapshot:
-        self.asked.append(("install", document, source))
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
+        self.asked.append(("install", document, force))
         return self.shown
 
     async def hand_over(self) -> Mapping[str, object]:
@@ -307,7 +307,7 @@ async def test_the_pairs_calls_reach_the_keeper(stand: Stand) -> None:
     assert (await stand.control.refresh(force=True))["generation"] == 4
     assert (await stand.control.import_pair(b"{}"))["access"] == "valid"
     assert await stand.control.export_pair() == {"access_token": "A"}
-    assert stand.keeper.asked == [("refresh", True), ("install", b"{}", "import")]
+    assert stand.keeper.asked == [("refresh", True), ("install", b"{}", False)]
 
 
 async def test_logins(stand: Stand) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,16 @@ from tests.whole import Running, running, sandboxed
 
 SLOW = 1.0
 """Seconds that the provider's answer to a refresh travels here."""
+
+
+ADMIN_TOKEN = "an-admin-token-of-some-length"
+
+
+def admin_token(folder: Path) -> str:
+    file = folder / "admin_token"
+    file.touch(mode=0o600)
+    file.write_text(ADMIN_TOKEN)
+    return str(file)
 
 
 class Scene:
@@ -69,6 +80,30 @@ class Scene:
         assert not refresh.done()
         return refresh
 
+    async def another_pair(self) -> dict[str, Any]:
+        """One that a person has approved elsewhere, for the same client."""
+        from urllib.parse import parse_qs, urlencode, urlsplit
+
+        origin, redirect = self.it.place.origin, "http://127.0.0.1:1/elsewhere"
+        asked = {"response_type": "code", "client_id": "demo", "redirect_uri": redirect, "scope": "*", "state": "s"}
+        back = await decide(f"{origin}/oauth/authorize?{urlencode(asked)}", "approve")
+        body = {
+            "grant_type": "authorization_code",
+            "code": parse_qs(urlsplit(back).query)["code"][0],
+            "redirect_uri": redirect,
+            "client_id": "demo",
+            "client_secret": "demo",
+        }
+        async with self._session.post(f"{origin}/oauth/token", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+            return dict(await answer.json())
+
+    async def imported(self, document: object, query: str = "") -> tuple[int, dict[str, Any]]:
+        """Over the admin API: the status, and what was said."""
+        url, fields = f"{self.it.admin}/api/token/import{query}", {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        async with self._session.post(url, data=json.dumps(document), headers=fields) as answer:
+            return answer.status, dict(await answer.json(content_type=None))
+
     async def log_in(self) -> dict[str, Any]:
         """What a person does in a browser; the token's status after it."""
         back = await decide(self.control.begin_login("cookie").url, "approve")
@@ -85,7 +120,7 @@ async def scene_of(it: Running) -> AsyncIterator[Scene]:
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with (
         sandboxed(tmp_path, slow_seconds=SLOW) as place,
-        running(place, authorised=True) as it,
+        running(place, authorised=True, admin={"token_file": admin_token(tmp_path)}) as it,
         scene_of(it) as made,
     ):
         yield made
@@ -115,3 +150,59 @@ async def test_a_login_takes_the_place_of_what_the_refresh_under_way_brings(scen
     token = scene.control.status()["token"]
     assert (token["generation"], token["chain"]) == (3, "healthy")  # type: ignore[index]
     assert (await scene.control.refresh())["generation"] == 4
+
+
+# ---- imports over a pair that lives ----------------------------------------------------------------------------------
+
+
+async def test_garbage_costs_nothing(scene: Scene) -> None:
+    before = scene.it.wired.keeper.current()
+    status, said = await scene.imported({"access_token": "garbage"})
+    assert (status, said["code"], said["exit_code"]) == (409, "import_refused", 1)
+    assert "no refresh token" in said["detail"]
+    status, said = await scene.imported({"access_token": "garbage", "refresh_token": "garbage"})
+    assert (status, said["code"]) == (409, "import_refused")
+    assert "invalid_grant" in said["detail"]
+    assert scene.it.wired.keeper.current() == before
+    assert (await scene.control.refresh())["chain"] == "healthy"
+
+
+async def test_a_spent_pair_costs_nothing_and_a_good_one_takes_the_place(scene: Scene) -> None:
+    spent = await scene.another_pair()
+    assert await scene.presented(spent["refresh_token"]) == 200
+    assert (await scene.imported(spent))[0] == 409
+    assert scene.control.status()["token"]["generation"] == 1  # type: ignore[index]
+    good = await scene.another_pair()
+    status, token = await scene.imported(good)
+    assert (status, token["chain"], token["generation"]) == (200, "healthy", 2)
+    assert await scene.presented(good["refresh_token"]) == 400  # it was spent to prove it
+    assert (await scene.control.refresh())["generation"] == 3
+
+
+async def test_a_provider_that_is_away_or_loses_the_answer_leaves_the_pair_in_use(scene: Scene) -> None:
+    good = await scene.another_pair()
+    await scene.fault("refresh_5xx:1")
+    status, said = await scene.imported(good)
+    assert (status, said["exit_code"]) == (503, 69)
+    await scene.fault("refresh_lost:1")
+    status, said = await scene.imported(good)
+    assert (status, said["exit_code"]) == (503, 69)
+    assert "both pairs are kept" in said["detail"]
+    token = scene.control.status()["token"]
+    assert (token["generation"], token["chain"]) == (1, "healthy")  # type: ignore[index]
+    await scene.fault()
+    assert (await scene.control.refresh())["chain"] == "healthy"
+
+
+async def test_force_takes_what_it_is_given(scene: Scene) -> None:
+    status, token = await scene.imported({"access_token": "garbage"}, "?force=1")
+    assert (status, token["access"], token["chain"]) == (200, "valid", "none")
+
+
+async def test_an_import_waits_for_the_refresh_under_way(scene: Scene) -> None:
+    good = await scene.another_pair()
+    refresh = await scene.slow_refresh()
+    order = asyncio.ensure_future(scene.imported(good))
+    assert (await refresh)["generation"] == 2
+    status, token = await order
+    assert (status, token["generation"], token["chain"]) == (200, 3, "healthy")

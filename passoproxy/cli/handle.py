@@ -49,7 +49,7 @@ class Handle(Protocol):
 
     def status(self) -> Data: ...
     def refresh(self, force: bool) -> Data: ...
-    def import_pair(self, document: bytes) -> Data: ...
+    def import_pair(self, document: bytes, force: bool) -> Data: ...
     def export_pair(self) -> Data: ...
     def logout(self, keep_cache: bool) -> Data: ...
     def test_alerts(self) -> list[Data]: ...
@@ -161,8 +161,8 @@ class Remote:
     def refresh(self, force: bool) -> Data:
         return dict(self.ask("POST", "/api/token/refresh", {"force": True} if force else b""))
 
-    def import_pair(self, document: bytes) -> Data:
-        return dict(self.ask("POST", "/api/token/import", document))
+    def import_pair(self, document: bytes, force: bool) -> Data:
+        return dict(self.ask("POST", f"/api/token/import{'?force=1' if force else ''}", document))
 
     def export_pair(self) -> Data:
         return dict(self.ask("GET", "/api/token/export"))
@@ -301,8 +301,8 @@ class Local:
     def refresh(self, force: bool) -> Data:
         return dict(self._with(lambda control: control.refresh(force), keep=True))
 
-    def import_pair(self, document: bytes) -> Data:
-        return dict(self._with(lambda control: control.import_pair(document), keep=True))
+    def import_pair(self, document: bytes, force: bool) -> Data:
+        return dict(self._with(lambda control: control.import_pair(document, force), keep=True))
 
     def export_pair(self) -> Data:
         return dict(self._with(lambda control: control.export_pair(), keep=True))

@@ -58,12 +58,16 @@ def import_pair(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Take it unproved, also where the pair in use lives.")] = False,
 ) -> None:
-    """Import a pair that was issued elsewhere. Exactly one place may refresh it from now on: this one."""
+    """Import a pair that was issued elsewhere. Exactly one place may refresh it from now on: this one.
+
+    Where the pair in use lives, the import is proved by a refresh at once, and takes its place only with its success.
+    """
     from passoproxy.cli.daemons import handle, say_who
 
     held = handle(config, state)
-    token = held.import_pair(_read(file))
+    token = held.import_pair(_read(file), force)
     if as_json:
         say_json({**token, "daemon": held.daemon})
     else:

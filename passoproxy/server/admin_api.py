@@ -45,7 +45,8 @@ class Api:
         return answer(await self._daemon.refresh(force=_flag(await document_of(request), "force")))
 
     async def import_pair(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.import_pair(await body_of(request, MAX_PAIR_BYTES)))
+        force = request.query.get("force", "0") not in ("", "0", "false")
+        return answer(await self._daemon.import_pair(await body_of(request, MAX_PAIR_BYTES), force))
 
     async def purge(self, request: web.Request) -> web.Response:
         """Removes entries, or with `soft` ends their freshness; `purged` is how many are meant."""

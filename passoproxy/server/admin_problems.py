@@ -18,6 +18,7 @@ from passoproxy.errors import (
     CommandFailure,
     ConfigurationError,
     GrantRefused,
+    ImportRefused,
     InternalError,
     MethodNotAllowed,
     PairStoreFailure,
@@ -73,7 +74,8 @@ class TokenRequired(Refusal):
 _STATUS: tuple[tuple[type[PassoproxyError], str, int], ...] = (
     (UsageFailure, "bad_request", 400),
     (PersonNeeded, "authorization_required", 409),
-    (ServiceUnreachable, "service_unreachable", 502),
+    (ServiceUnreachable, "service_unreachable", 503),
+    (ImportRefused, ImportRefused.code, 409),
     (ConfigurationError, "configuration_error", 422),
     (CommandFailure, "failed", 422),
     (TokenRequestUnsent, "provider_unreachable", 502),

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from passoproxy.core.events import OwnershipChanged, Warned
-from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import PairStoreOwned, PassoproxyError, Refusal
 from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
@@ -143,9 +143,9 @@ class Custody:
         """Renews now, and answers when the new token is in use. Raises CommandFailures that say what came of it."""
         return await self._held.refresh(force)
 
-    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
-        """Takes a pair over, and answers when it is in use. CommandFailure where it is none."""
-        return await self._held.install(document, source)
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
+        """Takes a pair over, and answers when it is in use. CommandFailure where it is none, or does not take the place of one that lives."""
+        return await self._held.install(document, force)
 
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
         """Takes over what a login's token answer holds. CommandFailure where it holds no pair."""

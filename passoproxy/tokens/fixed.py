@@ -102,7 +102,7 @@ class FixedKeeper:
             "oauth.grant is static: the token is never refreshed; replace it in oauth.static_token_file"
         )
 
-    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
         """Refuses likewise."""
         raise CommandFailure(
             "oauth.grant is static: no pair can be taken over; replace the token in oauth.static_token_file"

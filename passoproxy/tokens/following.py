@@ -15,8 +15,7 @@ from dataclasses import asdict, replace
 from typing import TypeVar
 
 from passoproxy.core.events import ChainChanged, TaskFailed
-from passoproxy.core.oauth.importing import document_of
-from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, of_another, told
 from passoproxy.errors import CommandFailure, PairStoreFailure, PassoproxyError, ServiceUnreachable, TokenUnavailable
 from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
@@ -178,10 +177,9 @@ class Follower:
         """Has the owner renew; answers when the new token is in use here. Raises as the owner does, ServiceUnreachable where it is gone."""
         return await self._ordered("refresh_force" if force else "refresh")
 
-    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
-        """Has the owner take a pair over. It counts as imported, however it came here."""
-        given = document if isinstance(document, bytes) else json.dumps(document_of(document)).encode()
-        return await self._ordered("import", given)
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
+        """Has the owner take a pair over. Raises as the owner does."""
+        return await self._ordered("import_force" if force else "import", document)
 
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
         """Has the owner take over what a login's token answer holds."""

@@ -86,6 +86,10 @@ class Holding:
         if self.record.intent is not None:
             intent = replace(self.record.intent, begun_at=self.record.intent.begun_at + step)
             self.record = replace(self.record, intent=intent)
+        if (candidate := self.record.candidate) is not None:
+            intent = replace(candidate.intent, begun_at=candidate.intent.begun_at + step)
+            candidate = replace(candidate, pair=moved_in_time(candidate.pair, step), intent=intent)
+            self.record = replace(self.record, candidate=candidate)
         return step
 
     # ---- the pair ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.core.oauth.chain import Access
@@ -21,6 +21,7 @@ from passoproxy.errors import AnswerUnusable, CommandFailure, PairStoreOwned
 from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairStore, RawAnswer, nobody
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.holding import Holding
+from passoproxy.tokens.imports import Imports
 from passoproxy.tokens.obeying import Obeying, Withdrawn, nothing_to_do
 from passoproxy.tokens.open_logins import HERE
 from passoproxy.tokens.orders import Orders, first_of
@@ -75,6 +76,17 @@ class Keeper:
         self._renewing = Renewing(
             self._holding, self._saving, self._refreshing, self._shutdown, terms, clock, chance, observe, self._tell
         )
+        self._imports = Imports(
+            self._holding,
+            self._saving,
+            self._refreshing,
+            self._renewing,
+            self._shutdown,
+            terms,
+            clock,
+            chance,
+            observe,
+        )
         seeding = Seeding(self._holding, self._renewing, terms, salt, observe, seed)
         self._recovering = Recovering(
             self._holding, self._saving, self._refreshing, self._renewing, terms, seeding, observe
@@ -85,6 +97,7 @@ class Keeper:
             self._saving,
             self._refreshing,
             self._renewing,
+            self._imports,
             self._shutdown,
             terms,
             clock,
@@ -171,11 +184,14 @@ class Keeper:
         known = self._holding.generation
         return await self._orders.place(lambda: self._obeying.refresh(force, known))
 
-    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
-        """Takes a pair over (a document of `token import`, or a pair), and answers when it is in use. CommandFailure where it is none."""
-        pair = self._imported(document) if isinstance(document, bytes) else document
-        taken = replace(pair, source=source)
-        return await self._orders.place(lambda: self._obeying.install(taken))
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
+        """Takes the pair of a document over, as `token import` is given it, and answers when it is in use.
+
+        Where the pair in use lives it is proved by a refresh first, unless `force` says not to. CommandFailure where it is none, ImportRefused
+        and others where the pair in use goes on.
+        """
+        pair = self._imported(document)
+        return await self._orders.place(lambda: self._obeying.import_pair(pair, force))
 
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
         """Takes over what a login's token answer holds: kept first, interpreted second. CommandFailure where it holds no pair."""
@@ -217,6 +233,7 @@ class Keeper:
         await self._saving.take()
         self._holding.generation = above
         await self._recovering.load()
+        self._imports.plan()
 
     async def run(self) -> None:
         """The owner's task, until `close`. Being cancelled, it finishes the step that it is in."""
@@ -241,13 +258,17 @@ class Keeper:
             await self._follow_clock()
             if self._recovering.unread and self._holding.newest is None:
                 await self._recovering.load()
+                self._imports.plan()
             await self._renewing.follow_time()
+            await self._imports.follow_time()
             if has_order:
                 fault = await self._orders.carry_out()
                 if fault is not None:
                     self._observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
             elif self._renewing.due_in() == 0.0 and not self._orders.closed:
                 await self._renewing.attempt()
+            elif self._imports.due_in() == 0.0 and not self._orders.closed:
+                await self._imports.repeat()
         except PairStoreOwned:
             raise  # the ownership is lost: whatever was begun here is the new owner's to find
         except Exception as fault:  # the pair must not be lost to a fault of one step
@@ -259,8 +280,9 @@ class Keeper:
         """Seconds until the task has something to do."""
         holding, now = self._holding, self._holding.now()
         moments = [now + CLOCK_LOOK]
-        if (due_in := self._renewing.due_in()) is not None:
-            moments.append(now + due_in)
+        for due_in in (self._renewing.due_in(), self._imports.due_in()):
+            if due_in is not None:
+                moments.append(now + due_in)
         if holding.pair and holding.pair.access_until is not None and holding.standing.access is Access.VALID:
             moments.append(holding.pair.access_until)
         if self._saving.unsaved or (self._recovering.unread and holding.newest is None):

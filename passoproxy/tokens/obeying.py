@@ -18,10 +18,11 @@ from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import is_worth_filling
 from passoproxy.core.oauth.transaction import digest, moved_to, remembered
-from passoproxy.errors import CannotCreate, CommandFailure, PairStoreFailure, PersonNeeded
+from passoproxy.errors import CannotCreate, CommandFailure, ImportRefused, PairStoreFailure, PersonNeeded
 from passoproxy.ports import ChainRecord, Clock, LoggedOut, Observer, RawAnswer
 from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.holding import Holding
+from passoproxy.tokens.imports import AGAIN, LIVING, Imports, without_candidate, without_intent
 from passoproxy.tokens.refreshing import Granted, Refreshing
 from passoproxy.tokens.renewing import Renewing
 from passoproxy.tokens.saving import Saving
@@ -32,8 +33,6 @@ REVOCATION_TIMEOUT = 10.0
 """Seconds that the provider has to revoke one token."""
 
 REVOKED = "revoked at the provider and erased here"
-
-AGAIN = "this pair was here before: a refresh with it was sent, and its answer was lost"
 
 Withdrawn = Callable[[str], Awaitable[None]]
 """Told of a grant that its owner has withdrawn, with its partition."""
@@ -53,6 +52,7 @@ class Obeying:
         saving: Saving,
         refreshing: Refreshing,
         renewing: Renewing,
+        imports: Imports,
         shutdown: Shutdown,
         terms: Terms,
         clock: Clock,
@@ -64,6 +64,7 @@ class Obeying:
         self._saving = saving
         self._refreshing = refreshing
         self._renewing = renewing
+        self._imports = imports
         self._shutdown = shutdown
         self._terms = terms
         self._clock = clock
@@ -158,15 +159,44 @@ class Obeying:
         left = min(deadline - self._clock.monotonic(), self._shutdown.left)
         return left >= LEAST_TIME and isinstance(await self._renewing.attempt(left), Granted)
 
+    async def import_pair(self, pair: Pair, force: bool) -> TokenSnapshot:
+        """An imported pair is used, but never at the cost of one that lives: then it is proved first, unless by `force`.
+
+        Raises ImportRefused where the pair in use goes on, and as `Imports.prove` does.
+        """
+        holding, token = self._holding, pair.refresh_token
+        comes_back = holding.away is not None and self._returns(pair)
+        if force or comes_back or not self._terms.needs_person or holding.standing.chain not in LIVING:
+            return await self.install(pair)
+        present = holding.newest.refresh_token if holding.newest else None
+        if token is not None and token == present:
+            return holding.snapshot()
+        unfit = (
+            "has no refresh token" if token is None else "was spent or refused before" if holding.is_spent(pair) else ""
+        )
+        if unfit:
+            raise ImportRefused(
+                f"the imported pair {unfit}, and the pair in use lives and is kept; 'passoproxy token import --force' takes it all the same"
+            )
+        await self._imports.prove(pair)
+        self._granted_again()
+        return holding.snapshot()
+
+    def _returns(self, pair: Pair) -> bool:
+        """Whether it is the pair that was handed over, which comes back."""
+        given = hand_over(self._holding.record.extra)
+        return given is not None and pair.refresh_token is not None and digest(pair.refresh_token) == given.token
+
     async def install(self, pair: Pair) -> TokenSnapshot:
         """A pair from outside is saved and used, used also where it cannot be saved: a person has just given it."""
         holding = self._holding
-        given = hand_over(holding.record.extra)
-        returns = given is not None and pair.refresh_token is not None and digest(pair.refresh_token) == given.token
+        returns = self._returns(pair)
+        holding.record = without_candidate(holding.record)
         pair = holding.numbered(pair)
         notes = taken_back(holding.record.extra) if returns else not_handed_over(holding.record.extra)
         intent = None if returns else moved_to(holding.record.intent, pair)
-        holding.record = replace(holding.record, intent=intent, extra=notes)
+        record = holding.record if returns or intent is not None else without_intent(holding.record)
+        holding.record = replace(record, intent=intent, extra=notes)
         holding.held, holding.last_error, self._renewing.failures = None, "", 0
         holding.logins.clear()
         saved = await self._renewing.save(pair)
@@ -232,11 +262,10 @@ class Obeying:
         if pair is None:
             raise CommandFailure(f"there is nothing to log out from: {holding.snapshot().reason}")
         done = LoggedOut(await self._revoked(pair), holding.partition)
-        spent = holding.record.spent
+        record = without_intent(without_candidate(holding.record))
         if done.revocation.startswith(REVOKED) and pair.refresh_token:
-            spent = remembered(spent, digest(pair.refresh_token))
-        extra = lasting(holding.record.extra)
-        record = replace(holding.record, state=Chain.NONE, reason="", intent=None, spent=spent, extra=extra)
+            record = replace(record, spent=remembered(record.spent, digest(pair.refresh_token)))
+        record = replace(record, state=Chain.NONE, reason="", extra=lasting(record.extra))
         try:
             await self._saving.erase(record)
         except PairStoreFailure as fault:
@@ -249,23 +278,27 @@ class Obeying:
         return done
 
     async def _revoked(self, pair: Pair) -> str:
-        """What became of `pair` at the provider: REVOKED, or why not."""
-        if self._holding.away is not None:
+        """What became of `pair`, and of one that was imported and not proved, at the provider: REVOKED, or why not."""
+        holding = self._holding
+        if holding.away is not None:
             return "erased here, and not revoked: it was handed over, and whoever has it goes on with it"
         if not self._asking.provider.revocation_url:
             return (
                 "erased here; the provider has no revocation endpoint (oauth.revocation_url) and may go on accepting it"
             )
+        candidate = holding.record.candidate
+        pairs = (pair,) if candidate is None else (pair, candidate.pair)
+        tokens = [(name, getattr(each, name)) for each in pairs for name in ("refresh_token", "access_token")]
         failed = None
-        for name, token in (("refresh_token", pair.refresh_token), ("access_token", pair.access_token)):
+        for name, token in tokens:
             patience = min(REVOCATION_TIMEOUT, self._shutdown.left)
             failure = await self._asking.revoke(token, name, patience) if token is not None else None
             failed = failed or failure
             if isinstance(failure, Unsent | Lost):
-                break  # the provider is away, and would be for the other one too
+                break  # the provider is away, and would be for the others too
         if failed is not None:
             return f"erased here, but not revoked at the provider: {failed.reason}"
-        if self._holding.record.intent is not None:
+        if holding.record.intent is not None or candidate is not None:
             return f"{REVOKED}; a refresh's answer was lost before, and a pair that nobody has seen may live on there"
         return REVOKED
 

@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, replace
 from typing import Protocol
 
-from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import (
     AuthorizationRequired,
@@ -19,6 +19,7 @@ from passoproxy.errors import (
     CommandFailure,
     ConfigurationError,
     Fault,
+    ImportRefused,
     PairStoreFailure,
     PassoproxyError,
     PersonNeeded,
@@ -40,7 +41,7 @@ class Obedient(Protocol):
     def snapshot(self) -> TokenSnapshot: ...
     def set_login_pending(self, until: float, by: str) -> None: ...
     async def refresh(self, force: bool = False) -> TokenSnapshot: ...
-    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot: ...
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot: ...
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
     async def hand_over(self) -> dict[str, object]: ...
     async def logout(self) -> LoggedOut: ...
@@ -51,8 +52,8 @@ async def obey(keeper: Obedient, what: str, document: bytes) -> dict[str, object
     match what:
         case "refresh" | "refresh_force":
             return asdict(await keeper.refresh(force=what == "refresh_force"))
-        case "import":
-            return asdict(await keeper.install(document, "import"))
+        case "import" | "import_force":
+            return asdict(await keeper.install(document, what == "import_force"))
         case "answer":
             return asdict(await keeper.install_answer(unpacked(document)))
         case "hand_over":
@@ -134,6 +135,8 @@ def fault_of(code: str, exit_code: int, detail: str, retry_after: float = 5.0) -
             return ConfigurationError(Fault("", "", detail))
         case _, UsageFailure.exit_code:
             return UsageFailure(detail)
+        case ImportRefused.code, _:
+            return ImportRefused(detail)
         case AuthorizationRequired.code, _:
             return AuthorizationRequired(detail, retry_after)
         case TokenUnavailable.code, _:

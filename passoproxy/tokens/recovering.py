@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from passoproxy.core.events import PairFileDamaged, Warned
+from passoproxy.core.oauth.answers import IMPORT
 from passoproxy.core.oauth.chain import Chain, Happening, arrival
-from passoproxy.core.oauth.notes import floor
+from passoproxy.core.oauth.notes import floor, not_handed_over
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.terms import Terms
 from passoproxy.core.oauth.timing import rooted
@@ -15,7 +16,9 @@ from passoproxy.core.oauth.transaction import (
     NotCommitted,
     concerns,
     digest,
+    lost,
     moved_to,
+    proved_since,
     remembered,
     spent_since,
     unrecorded,
@@ -24,6 +27,7 @@ from passoproxy.core.oauth.transaction import (
 from passoproxy.errors import AnswerUnusable, PairStoreFailure
 from passoproxy.ports import ChainRecord, Observer, RawAnswer
 from passoproxy.tokens.holding import Holding
+from passoproxy.tokens.imports import without_candidate
 from passoproxy.tokens.refreshing import Refreshing
 from passoproxy.tokens.renewing import Renewing
 from passoproxy.tokens.saving import Saving
@@ -88,12 +92,13 @@ class Recovering:
             # nobody was asked: the generation that its token was spent for is the damaged one
             record = holding.record = replace(record, reason=self._saving.damage)
         self._renewing.count_before(record.asked_at)
-        answered = pair or self._presented(answer)
+        answered = self._answered(answer, pair)
         new = self._readable(answer, answered)
         if new and answer and way_out(pair, record.intent, answer.previous_generation) == NotCommitted():
             pair = new = self._adopted(new, answered, answer)
         else:
             new = None
+        is_proved = self._take_up_candidate(pair)
         if unknown and (intent := unrecorded(pair, holding.now())):
             holding.record = replace(holding.record, state=Chain.UNKNOWN, reason=unknown, intent=intent)
         mark = ""
@@ -114,7 +119,7 @@ class Recovering:
                     holding.use(pair, loaded=new is None)
         if new is not None:
             await self._renewing.save(new)
-        elif mark or (pair and unknown):
+        elif mark or is_proved or (pair and unknown):
             await self._saving.note(holding.record)
         await self._renewing.follow_time()
         if holding.pair is None and self._saving.damage:
@@ -140,6 +145,27 @@ class Recovering:
         begun = (pair for pair in followed if concerns(intents.get(pair.client), pair))
         return next(begun, followed[0] if followed else None)
 
+    def _answered(self, answer: RawAnswer | None, pair: Pair | None) -> Pair | None:
+        """The pair that a kept answer follows: the stored one, the candidate where its proof was answered, or one that is kept for others."""
+        if answer is None or answer.grant != IMPORT:
+            return pair or self._presented(answer)
+        candidate = self._holding.record.candidate
+        return candidate.pair if candidate is not None else None
+
+    def _take_up_candidate(self, pair: Pair | None) -> bool:
+        """What is left of an import that was not proved yet; whether it is done with. `pair` is the newest one now."""
+        holding, candidate = self._holding, self._holding.record.candidate
+        if candidate is None:
+            return False
+        if proved_since(candidate, pair):
+            holding.record = without_candidate(holding.record)
+        else:
+            candidate = replace(
+                candidate, pair=rooted(candidate.pair, holding.now(), self._terms), intent=lost(candidate.intent)
+            )
+            holding.record = replace(holding.record, candidate=candidate)
+        return holding.record.candidate is None
+
     def _readable(self, answer: RawAnswer | None, pair: Pair | None) -> Pair | None:
         """The pair of a kept answer; None without one, or where it cannot be read (then it is a lost one)."""
         try:
@@ -155,7 +181,9 @@ class Recovering:
         holding, record = self._holding, self._holding.record
         holding.generation = max(holding.generation, answer.previous_generation)
         new = holding.numbered(new)
-        old = pair.refresh_token if pair and answer.grant == "refresh_token" else None
+        if answer.grant == IMPORT:
+            record = replace(record, candidate=None, extra=not_handed_over(record.extra))
+        old = pair.refresh_token if pair and answer.grant in {"refresh_token", IMPORT} else None
         if old is not None and old != new.refresh_token:
             record = replace(record, spent=remembered(record.spent, digest(old)))
         if record.intent is not None and record.intent.generation > answer.previous_generation:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from passoproxy.core.oauth.answers import read_answer
+from passoproxy.core.oauth.answers import IMPORT, read_answer
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.replies import Dead, Lost, Unsent
 from passoproxy.core.oauth.terms import Terms
-from passoproxy.core.oauth.transaction import begun, digest, lost, remembered, taken_back
+from passoproxy.core.oauth.transaction import Candidate, Intent, begun, digest, lost, remembered, taken_back
 from passoproxy.errors import AnswerUnusable, PairStoreFailure, PairStoreUnproven
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.tokens.asking import Asking, Failure
@@ -65,15 +65,20 @@ class Refreshing:
         self._salt = salt
         self._steady = steady
 
-    async def renew(self, pair: Pair, record: ChainRecord, now: float, timeout: float, insist: bool) -> Attempt:
+    async def renew(
+        self, pair: Pair, record: ChainRecord, now: float, timeout: float, insist: bool, *, over: Pair | None = None
+    ) -> Attempt:
         """Presents the pair's refresh token. `insist`: also where the record cannot be written (nothing is left to wait for).
 
+        `over`: the pair was imported and is proved while that one is in use. It is the record's candidate, or becomes it with its intent.
         Never where a shared store cannot prove that nobody else presents it. The record is written when the connection stands, so that one
         on the disk says that the token may have left.
         """
         token = pair.refresh_token or ""
-        intent = begun(record.intent, token, pair.generation, now)
-        sent = replace(record, intent=intent)
+        recorded = _of_pair if over is None else _of_candidate
+        before = record.intent if over is None else record.candidate.intent if record.candidate else None
+        intent = begun(before, token, pair.generation, now)
+        sent = recorded(record, pair, intent)
         faults: list[Exception] = []
         is_sent = False
 
@@ -104,17 +109,17 @@ class Refreshing:
                 return Attempt(Unrecorded(str(unwritten)), record)
             case [unforeseen]:
                 raise unforeseen
-        attempt = await self._read(asked, pair, sent)
+        attempt = await self._read(asked, pair, sent, over)
         match attempt.outcome:
             case Granted(pair=new):
                 spent = record.spent if new.refresh_token == token else remembered(record.spent, digest(token))
-                return Attempt(attempt.outcome, replace(sent, intent=None, spent=spent))
+                after = replace(recorded(sent, pair, None), spent=spent)
             case Dead():
-                after = replace(sent, intent=None, spent=remembered(record.spent, digest(token)))
+                after = replace(recorded(sent, pair, None), spent=remembered(record.spent, digest(token)))
             case Lost():
-                after = replace(sent, intent=lost(intent))
+                after = recorded(sent, pair, lost(intent))
             case _:
-                after = replace(sent, intent=taken_back(intent))
+                after = recorded(sent, pair, taken_back(intent))
         return Attempt(attempt.outcome, after)
 
     async def obtain(self, pair: Pair | None, record: ChainRecord, timeout: float) -> Attempt:
@@ -131,15 +136,28 @@ class Refreshing:
         sent_at = self._steady(answer.sent_at)
         return read_answer(answer.body, answer.content_type, sent_at, answer.grant, pair, self._terms, self._salt())
 
-    async def _read(self, asked: RawAnswer | Failure, pair: Pair | None, record: ChainRecord) -> Attempt:
+    async def _read(
+        self, asked: RawAnswer | Failure, pair: Pair | None, record: ChainRecord, over: Pair | None = None
+    ) -> Attempt:
         if not isinstance(asked, RawAnswer):
             return Attempt(asked, record)
-        answer = replace(asked, previous_generation=pair.generation if pair else 0)
+        newest = over or pair
+        answer = replace(asked, previous_generation=newest.generation if newest else 0)
+        if over is not None:
+            answer = replace(answer, grant=IMPORT)
         durable = await self._saving.keep(answer)
         try:
             return Attempt(Granted(self.read(answer, pair), durable), record)
         except AnswerUnusable as fault:
             return Attempt(Lost(str(fault)), record)
+
+
+def _of_pair(record: ChainRecord, pair: Pair, intent: Intent | None) -> ChainRecord:
+    return replace(record, intent=intent)
+
+
+def _of_candidate(record: ChainRecord, pair: Pair, intent: Intent | None) -> ChainRecord:
+    return replace(record, candidate=None if intent is None else Candidate(pair, intent))
 
 
 def _is_borne(fault: Exception, insist: bool) -> bool:

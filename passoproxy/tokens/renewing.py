@@ -6,8 +6,9 @@ One attempt is carried out by `refreshing`; only the keeper's task calls what is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from passoproxy.core.events import RefreshFailed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
@@ -21,9 +22,11 @@ from passoproxy.errors import PairStoreFailure
 from passoproxy.ports import Clock, Observer
 from passoproxy.tokens.asking import Failure
 from passoproxy.tokens.holding import Holding
-from passoproxy.tokens.refreshing import Granted, Outcome, Refreshing, Unrecorded
+from passoproxy.tokens.refreshing import Attempt, Granted, Outcome, Refreshing, Unrecorded
 from passoproxy.tokens.saving import RETRY_INTERVAL, Saving
 from passoproxy.tokens.shutdown import Shutdown
+
+T = TypeVar("T")
 
 SPACING = 1.0
 """Never more than one attempt within this many seconds."""
@@ -69,7 +72,7 @@ class Renewing:
         """Seconds until the next attempt, 0 when it is due, None where there is none: none is begun before a stop but by order."""
         if self._holding.next_at is None or self._shutdown.begun:
             return None
-        return max(0.0, self._holding.next_at - self._holding.now(), self._spacing())
+        return max(0.0, self._holding.next_at - self._holding.now(), self.spacing())
 
     def plan(self, outcome: Failure | Unrecorded | None = None) -> None:
         """Sets when the next attempt is due: by the pair's life, or after an attempt that came to `outcome`."""
@@ -116,15 +119,9 @@ class Renewing:
 
         `within` bounds it, in seconds, before a stop: then nothing is sent that cannot be recorded, for there will be no memory to live in.
         """
-        await self._clock.sleep(self._spacing())
-        self.attempting = True
-        try:
-            outcome = await self._carried_out(within)
-        finally:
-            self.attempting = False
-            self._asked_at = self._clock.monotonic()
+        outcome = await self.spaced(lambda: self._carried_out(within))
         if isinstance(outcome, Granted):
-            await self._adopt(outcome)
+            await self.adopt(outcome)
         else:
             outcome = await self._failed(outcome)
         self._changed()
@@ -137,15 +134,14 @@ class Renewing:
         token is no word of the one that it came from.
         """
         holding = self._holding
-        await self._clock.sleep(self._spacing())
-        now, ours = holding.now(), holding.record
-        self.attempting = True
-        try:
+        ours = holding.record
+
+        async def presented() -> Attempt:
+            now = holding.now()
             theirs = replace(ours, asked_at=now).of(kept.client)
-            attempt = await self._refreshing.renew(kept, theirs, now, patience(kept, now), insist=False)
-        finally:
-            self.attempting = False
-            self._asked_at = self._clock.monotonic()
+            return await self._refreshing.renew(kept, theirs, now, patience(kept, now), insist=False)
+
+        attempt = await self.spaced(presented)
         outcome, after = attempt.outcome, attempt.record
         if isinstance(outcome, Granted):
             spent = replace(after, reason=f"its refresh token has brought a pair of {holding.client}")
@@ -153,7 +149,7 @@ class Renewing:
             if outcome.durable:  # before the generation, which is no successor of the other one's
                 with contextlib.suppress(PairStoreFailure):
                     await self._saving.mark(replace(holding.record, state=Chain.HEALTHY))
-            await self._adopt(outcome)
+            await self.adopt(outcome)
             if not holding.waiting:
                 said = f"the pair of {kept.client} has brought one of {holding.client}"
                 self._observe(Warned("pair_kept", said, over=True))
@@ -166,7 +162,17 @@ class Renewing:
         self._changed()
         return outcome
 
-    def _spacing(self) -> float:
+    async def spaced(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Has the provider asked by `work`, a second after it was asked last at the earliest."""
+        await self._clock.sleep(self.spacing())
+        self.attempting = True
+        try:
+            return await work()
+        finally:
+            self.attempting = False
+            self._asked_at = self._clock.monotonic()
+
+    def spacing(self) -> float:
         """Seconds until the provider may be asked again."""
         wait = self._asked_at + SPACING - self._clock.monotonic()
         return wait if wait > NO_TIME else 0.0
@@ -191,7 +197,7 @@ class Renewing:
         holding.record = attempt.record
         return attempt.outcome
 
-    async def _adopt(self, granted: Granted) -> None:
+    async def adopt(self, granted: Granted) -> None:
         """Saves a new pair, then uses it; where it cannot be saved it is held while the older one lives."""
         holding = self._holding
         new = holding.numbered(granted.pair)

@@ -7,6 +7,9 @@ from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, 
 from passoproxy.tokens.asking import Failure
 from passoproxy.tokens.refreshing import Unrecorded
 
+REMEDY = "check oauth.client_id, its secret, oauth.client_auth and oauth.token_url"
+"""What to do where the provider refuses the client, or the request as such."""
+
 
 def failure_of(outcome: Failure | Unrecorded) -> CommandFailure:
     """`outcome` with the exit code of contract §2."""
@@ -16,8 +19,7 @@ def failure_of(outcome: Failure | Unrecorded) -> CommandFailure:
         case Lost(reason=reason):
             return ServiceUnreachable(f"the provider's answer was lost: {reason}; see 'passoproxy token status'")
         case Misconfigured(reason=reason):
-            remedy = "check oauth.client_id, its secret, oauth.client_auth and oauth.token_url; the pair is kept"
-            return ConfigurationError(Fault("", "oauth", reason, remedy))
+            return ConfigurationError(Fault("", "oauth", reason, f"{REMEDY}; the pair is kept"))
         case Dead(reason=reason):
             return PersonNeeded(f"{reason}; run 'passoproxy login'")
         case Unrecorded(reason=reason):

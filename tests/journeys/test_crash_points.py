@@ -7,9 +7,10 @@ after the provider has rotated, and before the raw answer could be durable.
 
 from __future__ import annotations
 
+import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,14 +59,14 @@ def crashed(number: int, folder: Path, sandbox: LiveSandbox, forking: Nursery) -
     return judged(house, number, points), points
 
 
-def killed(house: House, number: int) -> list[str]:
-    """A life with a pair that ends at point `number` of its refresh (NEVER: in order); the points that it passed."""
+def killed(house: House, number: int, order: Callable[[House], None] = House.refresh) -> list[str]:
+    """A life with a pair that ends at point `number` of its refresh, or of what is ordered (NEVER: in order); the points that it passed."""
     house.move_in()
     plan, trace = house.folder / "plan", house.folder / "trace"
     child = house.start(plan=plan, trace=trace, state=house.state)
     house.wait_for()
     plan.write_text(str(number))
-    house.refresh()
+    order(house)
     assert child.wait(20) == -signal.SIGKILL if number != NEVER else child.stop() == 0, child.said
     return trace.read_text().splitlines()
 
@@ -125,6 +126,59 @@ def test_the_pair_survives_a_kill_at(which: str, tmp_path: Path, sandbox: LiveSa
     assert {points[number - 1] for number in chosen} - {life.point for life in found} <= either
     assert window
     assert len(window) <= len(found) / 2
+
+
+def waits_for_proof(house: House) -> bool:
+    """Whether a second pair stands in the record."""
+    file = house.state / "record.json"
+    return file.exists() and json.loads(file.read_bytes())["content"]["candidate"] is not None
+
+
+def imported(number: int, folder: Path, sandbox: LiveSandbox, forking: Nursery) -> tuple[Life, list[str]]:
+    """One daemon that dies at point `number` of the proof of an imported pair, and is started again."""
+    house = House(folder, sandbox, forking)
+    points = killed(house, number, House.import_another)
+    rotated = len(sandbox.chain(house.second)) > 1
+    durable = (house.state / "answer.json").exists() or (house.state / "pair.2.json").exists()
+    began = time.monotonic()
+    house.start()
+    house.wait_for()
+    # where it may have been sent the proof is repeated within ten seconds, and until then the old pair is in use
+    assert until(lambda: not waits_for_proof(house), 20), (points[-1], house.token())
+    took = time.monotonic() - began
+    house.refresh()
+    after, old, new = house.token(), sandbox.chain(house.first), sandbox.chain(house.second)
+    assert house.child is not None
+    house.child.stop(signal.SIGKILL)
+    lost = "" if after.get("chain") == "healthy" else f"the next refresh failed: {after}"
+    used, left = (new, old) if len(new) > 1 else (old, new)
+    if rotated and used is not new:
+        lost = "the imported pair is lost"
+    if not lost and (used[-1]["presented"], [each["presented"] for each in left]) != (0, [0]):
+        lost = f"not the one that is left was renewed: {old} {new}"
+    return Life(number, points[-1], max(each["presented"] for each in new), rotated, durable, took, lost), points
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("which", ["six", pytest.param("every", marks=slow)])
+def test_an_import_costs_no_pair_by_a_kill_at(
+    which: str, tmp_path: Path, sandbox: LiveSandbox, forking: Nursery
+) -> None:
+    """The pair in use goes on until the imported one is proved; from the moment when the provider has rotated that one, it takes its place."""
+    whole, points = imported(NEVER, tmp_path / "whole", sandbox, forking)
+    assert whole.rotated_before
+    assert whole.presented == 1
+    assert points.index("sync record.json.new") < points.index("send the request")
+    every = range(1, len(points) + 1)
+    chosen = [points.index(name) + 1 for name in SIX] if which == "six" else every
+    with ThreadPoolExecutor(BESIDE) as lives:
+        found = [
+            life for life, _ in lives.map(lambda at: imported(at, tmp_path / f"at-{at}", sandbox, forking), chosen)
+        ]
+    window = told(found)
+    print(f"{len(found)} points of an import, pair lost 0 times, {len(window)} in the window that needs a replay")
+    assert window
+    assert any(not life.rotated_before for life in found)
 
 
 @slow

@@ -292,3 +292,27 @@ def test_a_login_survives_all_three_being_stopped_and_a_store_that_forgot(fleet:
     assert until(lambda: fleet.generation() == generation + 1, 20)
     assert fleet.judge()["late"] == []
     assert fleet.judge()["refused"] == []
+
+
+@pytest.mark.slow
+def test_an_import_whose_proof_was_lost_is_finished_by_whoever_takes_over(tmp_path: Path, forking: Nursery) -> None:
+    """Ordered at a follower, presented by the holder, which is killed before it can repeat the proof."""
+    with housed(tmp_path / "fleet", forking) as fleet:
+        fleet.start()
+        owner, follower = fleet.owner(), fleet.follower()
+        fleet.sandbox.fault("refresh_lost:1")
+        follower.import_another()
+        assert [each["presented"] for each in fleet.sandbox.chain(follower.second)] == [1, 0]
+        assert {each.token()["generation"] for each in fleet.houses} == {1}
+        assert owner.child is not None
+        owner.child.stop(signal.SIGKILL)
+        fleet.other_owner(owner)
+        assert until(lambda: fleet.generation() > 1, 30), [each.token() for each in fleet.houses]
+        owner.start()
+        owner.wait_for()
+        assert until(lambda: len({each.token().get("generation") for each in fleet.houses}) == 1, 30)
+        assert all(each.get("/api/v2/version").status == 200 for each in fleet.houses)
+        fleet.owner().refresh()
+        assert fleet.owner().token()["chain"] == "healthy"
+        assert fleet.sandbox.chain(follower.second)[0]["presented"] == 2
+        assert [each["presented"] for each in fleet.sandbox.chain(owner.first)] == [0]

@@ -153,8 +153,8 @@ class FakeDaemon:
     async def refresh(self, force: bool = False) -> dict[str, Any]:
         return self._did("refresh", force)
 
-    async def import_pair(self, document: bytes) -> dict[str, Any]:
-        return self._did("import", document)
+    async def import_pair(self, document: bytes, force: bool = False) -> dict[str, Any]:
+        return self._did("import", document, force)
 
     async def export_pair(self) -> dict[str, Any]:
         return self._did("export")

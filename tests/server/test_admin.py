@@ -15,6 +15,7 @@ from passoproxy.errors import (
     ConfigurationError,
     Fault,
     GrantRefused,
+    ImportRefused,
     Overloaded,
     PairStoreFailure,
     PersonNeeded,
@@ -531,7 +532,8 @@ async def test_other_paths_and_methods(method: str, path: str, status: int, code
     [
         (UsageFailure("odd"), 400, "bad_request", 2),
         (PersonNeeded("log in"), 409, "authorization_required", 77),
-        (ServiceUnreachable("away"), 502, "service_unreachable", 69),
+        (ServiceUnreachable("away"), 503, "service_unreachable", 69),
+        (ImportRefused("no"), 409, "import_refused", 1),
         (CommandFailure("no pair"), 422, "failed", 1),
         (TokenRequestUnsent("no route"), 502, "provider_unreachable", 69),
         (GrantRefused("no", "invalid_grant", 400), 502, "grant_refused", 1),

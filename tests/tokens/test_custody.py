@@ -200,7 +200,7 @@ async def test_what_the_owner_could_not_save_serves_on_and_is_given_up_when_refu
     machine = Machine()
     first, second, owner, follower = await machine.two()
     machine.store.failing = {"commit", "save_record", "keep_answer"}
-    await owner.install(first.life.document())  # used, and not saved
+    await owner.install(first.life.document(), True)  # used, and not saved
     await settle()
     unsaved = follower.current()
     assert unsaved is not None
@@ -225,7 +225,7 @@ async def test_what_the_owner_left_unsaved_gives_way(ends: str) -> None:
     machine = Machine()
     first, second, owner, follower = await machine.two()
     machine.store.failing = {"commit", "save_record", "keep_answer"}
-    await owner.install(first.life.document(expires_in=20))
+    await owner.install(first.life.document(expires_in=20), True)
     await settle()
     await first.die()
     machine.store.failing = set()
@@ -418,7 +418,7 @@ async def test_what_is_not_ours_to_save_any_more_holds_up_no_end() -> None:
     owner = await first.start()
     await owner.install(first.life.document())
     machine.store.failing = {"commit", "save_record"}
-    await owner.install(first.life.document())
+    await owner.install(first.life.document(), True)
 
     def owned(pair: object) -> None:
         raise PairStoreOwned("another process has made the lock anew")

@@ -255,32 +255,21 @@ async def test_orders_are_passed_on_and_answered_when_they_are_in_use_here() -> 
         await settle()
         await it.follower.refresh(force=True)
         await it.follower.install(b"{}")
+        it.owner.answers.insert(0, it.word(5).snapshot)
+        await it.follower.install(b"{}", True)
         await it.follower.install_answer(RawAnswer(b"{}"))
         it.owner.answers = [{"revocation": "erased here", "partition": "p"}, {"access_token": "b"}]
         assert await it.follower.logout() == LoggedOut("erased here", "p")
         assert await it.follower.hand_over() == {"access_token": "b"}
         assert await it.follower.refill(10) is False  # whoever owns the pair goes on with it
         assert [what for what, _ in it.owner.orders] == [
-            "refresh", "refresh_force", "import", "answer", "logout", "hand_over",
+            "refresh", "refresh_force", "import", "import_force", "answer", "logout", "hand_over",
         ]  # fmt: skip
         it.owner.answers = [PersonNeeded("log in"), GONE]
         with pytest.raises(PersonNeeded):
             await it.follower.refresh()
         with pytest.raises(ServiceUnreachable, match="owns the pair"):
             await it.follower.refresh()
-
-
-async def test_a_pair_as_a_value_is_passed_on_as_a_document() -> None:
-    from passoproxy.core.oauth.pair import Pair
-
-    it = Following()
-    it.owner.say(it.word(1))
-    async with it:
-        it.owner.answers = [it.word(1).snapshot]
-        await it.follower.install(Pair("access", "refresh", 10.0, 3610.0))
-        what, document = it.owner.orders[-1]
-        assert what == "import"
-        assert json.loads(document)["refresh_token"] == "refresh"
 
 
 async def test_a_login_that_is_begun_here_is_told_to_the_owner() -> None:

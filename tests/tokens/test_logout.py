@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -99,6 +100,20 @@ async def test_a_pair_that_is_handed_over_is_left_to_whoever_has_it():
         assert done.revocation.startswith("erased here, and not revoked: it was handed over")
         assert scene.endpoint.seen == []
         assert scene.keeper.current() is None
+
+
+async def test_an_import_that_was_not_proved_yet_is_revoked_and_forgotten_too():
+    async with Scene(TokenAnswerLost("the connection broke"), *[reply()] * 4) as scene:
+        scene.life.having(lost_answer_replay="never")
+        order = asyncio.ensure_future(scene.keeper.install(scene.life.document()))
+        await scene.life.clock.advance(2)
+        with pytest.raises(CommandFailure, match="both pairs are kept"):
+            await order
+        assert "a pair that nobody has seen may live on" in (await scene.keeper.logout()).revocation
+        sent = [request.body.split(b"&")[0] for request in scene.endpoint.seen[1:]]
+        assert sent == [b"token=def-refresh-1", b"token=access-1", b"token=def-refresh-2", b"token=access-2"]
+        assert scene.life.store.record.candidate is None
+        assert scene.keeper.snapshot().chain == "none"
 
 
 async def test_a_pair_that_may_live_on_unseen_is_named():

@@ -6,6 +6,7 @@ Each rule is one thing that can happen; the numbers at the checks are those of t
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable
 from itertools import pairwise
 from typing import Any
@@ -23,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from passoproxy.core.oauth.transaction import digest
+from passoproxy.ports import RawAnswer
 from tests.fakes import FakeClock, PowerLoss, idle, settle
 from tests.tokens.life import Life
 
@@ -134,7 +136,36 @@ class PairsLife(RuleBasedStateMachine):
     @rule()
     def person_logs_in_again(self) -> None:
         self.begins()
-        self._asked(self.life.keeper.install(self.life.document()))
+        issued = json.dumps(self.life.rotating.issue()).encode()
+        answer = RawAnswer(issued, "application/json", self.life.clock.wall(), "authorization_code")
+        self._asked(self.life.keeper.install_answer(answer))
+
+    @rule(what=st.sampled_from(["another", "another, and then again", "garbage", "bare", "present", "one from before"]))
+    def person_imports(self, what: str) -> None:
+        """Whatever it is, it must not cost a pair that lives."""
+        self.begins(True)
+        life, holding = self.life, self.life.keeper._holding
+        lives = life.keeper.snapshot().chain in {"healthy", "retrying", "unknown"}
+        match what if lives else "another":
+            case "garbage":
+                document = life.document(refresh_token="def-of-nobody")
+            case "bare":
+                document = life.document(refresh_token=None)
+            case "present" | "one from before" if holding.newest is not None and life.rotating.bodies:
+                token = holding.newest.refresh_token if what == "present" else life.rotating.bodies[0]["refresh_token"]
+                document = life.document(refresh_token=token)
+            case _:
+                document = life.document()
+        generation = life.keeper.snapshot().generation
+        for _ in range(2 if what.endswith("again") else 1):
+            self._asked(life.keeper.install(document))
+        if (
+            lives
+            and holding.pair is not None
+            and holding.pair.generation > generation
+            and holding.pair.source == "import"
+        ):
+            assert holding.pair.access_token != json.loads(document)["access_token"], "10: taken unproved"
 
     @rule(in_order=st.booleans())
     def process_restarts(self, in_order: bool) -> None:
@@ -208,7 +239,9 @@ class PairsLife(RuleBasedStateMachine):
         assert provider.most_losses() <= 2, "2: presented again more than once after a lost answer"
         assert all(after - earlier > 1 - 1e-5 for earlier, after in pairwise(provider.times)), "3: twice in a second"
         assert shown.runway_seconds is None or 0 <= shown.runway_seconds <= provider.lifetime, "4: the runway"
-        for intent in (holding.record.intent, life.store.record.intent):
+        candidates = (holding.record.candidate, life.store.record.candidate)
+        intents = [each.intent for each in candidates if each is not None]
+        for intent in (holding.record.intent, life.store.record.intent, *intents):
             if intent is not None and intent.presented >= 2:
                 self.exhausted.add(intent.token)
         bearer = keeper.current()

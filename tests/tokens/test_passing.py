@@ -89,7 +89,7 @@ async def test_orders_reach_the_keeper() -> None:
     assert (await obey(keeper, "refresh", b""))["generation"] == 2
     await life.clock.advance(2)
     assert (await obey(keeper, "refresh_force", b""))["generation"] == 3
-    assert (await obey(keeper, "import", life.document()))["generation"] == 4
+    assert (await obey(keeper, "import_force", life.document()))["generation"] == 4
     issued = json.dumps(life.rotating.issue()).encode()
     answer = RawAnswer(issued, "application/json", life.clock.wall(), "authorization_code")
     assert (await obey(keeper, "answer", packed(answer)))["generation"] == 5

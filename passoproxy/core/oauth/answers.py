@@ -22,6 +22,9 @@ from passoproxy.errors import AnswerUnusable
 LONGEST_LIFETIME = 100 * 365.25 * 86400
 """A lifetime beyond a century is taken for a fault, not for a promise."""
 
+IMPORT = "import"
+"""The grant of an answer to the refresh that proves an imported pair."""
+
 _SOURCES = {"refresh_token": "refresh", "authorization_code": "login"}
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _MOST_DIGITS = 30
@@ -43,8 +46,9 @@ def read_answer(
 ) -> Pair:
     """The pair that a token answer holds, counted from `sent_at` (epoch seconds).
 
-    `grant` is refresh_token, authorization_code or client_credentials. A renewal goes on with what `previous` has where the answer is
-    silent, and never changes the identity; a login begins a new one, told apart by `salt` where its subject is not known.
+    `grant` is refresh_token, authorization_code, client_credentials, or IMPORT with the imported pair as `previous`. A renewal goes on with what
+    `previous` has where the answer is silent, and never changes the identity; a login begins a new one, told apart by `salt` where its subject
+    is not known.
     Raises AnswerUnusable where no access token can be found.
     """
     words = words_with("access_token", body) or parsed(body, content_type)
@@ -68,7 +72,7 @@ def read_answer(
         subject=subject,
         generation=previous.generation + 1 if previous else 1,
         source=_SOURCES.get(grant, grant),
-        salt=before.salt if before else salt if grant == "authorization_code" and subject is None else "",
+        salt=before.salt if before else salt if grant in {"authorization_code", IMPORT} and subject is None else "",
     )
 
 

@@ -45,6 +45,17 @@ class Intent:
     lost: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pair that was imported while another one lives, and is to be proved by a refresh; `intent` is that refresh, whose end is not known.
+
+    Its generation is that of the pair which was in use then.
+    """
+
+    pair: Pair
+    intent: Intent
+
+
 def digest(token: str) -> str:
     """A token as it is remembered: SHA-256, hexadecimal. Tokens are long and random, so their digest gives nothing away."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
@@ -154,6 +165,11 @@ def spent_since(intent: Intent | None, pair: Pair | None) -> str:
         return ""
     is_kept = pair.refresh_token is not None and intent.token == digest(pair.refresh_token)
     return "" if is_kept else intent.token
+
+
+def proved_since(candidate: Candidate, pair: Pair | None) -> bool:
+    """Whether `pair`, the newest one, came of a proof or a login after `candidate`: a crash came between it and its record."""
+    return pair is not None and pair.generation > candidate.pair.generation and pair.source != "refresh"
 
 
 def remembered(spent: tuple[str, ...], mark: str) -> tuple[str, ...]:

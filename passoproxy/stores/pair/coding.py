@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.transaction import Intent
+from passoproxy.core.oauth.transaction import Candidate, Intent
 from passoproxy.ports import ChainRecord, RawAnswer
 
 VERSION = 1
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 def encode_pair(pair: Pair) -> bytes:
     """A generation's file."""
-    return _sealed("pair", {name: getattr(pair, name) for name in Pair.__slots__})
+    return _sealed("pair", _members(pair))
 
 
 def decode_pair(data: bytes) -> Pair:
@@ -53,10 +53,18 @@ def decode_answer(data: bytes) -> RawAnswer:
 
 
 def _record_members(record: ChainRecord) -> dict[str, object]:
-    intent = record.intent
     members = {name: getattr(record, name) for name in ("state", "reason", "spent", "asked_at", "extra", "client")}
-    told = {name: getattr(intent, name) for name in Intent.__slots__} if intent else None
-    return {**members, "intent": told, "others": [_record_members(other) for other in record.others]}
+    candidate = record.candidate
+    return {
+        **members,
+        "intent": _members(record.intent) if record.intent else None,
+        "candidate": {"pair": _members(candidate.pair), "intent": _members(candidate.intent)} if candidate else None,
+        "others": [_record_members(other) for other in record.others],
+    }
+
+
+def _members(value: Pair | Intent) -> dict[str, object]:
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _sealed(kind: str, members: Mapping[str, object]) -> bytes:
@@ -115,6 +123,7 @@ def _record(content: dict[str, object]) -> ChainRecord:
         extra=tuple((_text(name), _text(value)) for name, value in map(_list, _list(content["extra"]))),
         client=_text(content.get("client", "")),
         others=tuple(_record(_object(other)) for other in _list(content.get("others", []))),
+        candidate=_maybe(_candidate, content.get("candidate")),
     )
 
 
@@ -126,6 +135,11 @@ def _intent(content: dict[str, object]) -> Intent:
         presented=_whole(content["presented"]),
         lost=content["lost"] is True,
     )
+
+
+def _candidate(content: object) -> Candidate:
+    found = _object(content)
+    return Candidate(_pair(_object(found["pair"])), _intent(_object(found["intent"])))
 
 
 def _answer(content: dict[str, object]) -> RawAnswer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from passoproxy.core.oauth.transaction import REMEMBERED, Intent
+from passoproxy.core.oauth.transaction import REMEMBERED, Candidate, Intent
 from passoproxy.ports import ChainRecord
 from passoproxy.stores.pair.cipher import Key, KeyUnknown, Label, SealBroken, is_sealed, label_of
 
@@ -76,8 +76,15 @@ def merged(here: ChainRecord, there: ChainRecord) -> ChainRecord:
         younger,
         spent=tuple(spent[-REMEMBERED:]),
         intent=_counted(younger.intent, older.intent),
+        candidate=_counted_candidate(younger.candidate, older.candidate),
         asked_at=max(older.asked_at, younger.asked_at),
     )
+
+
+def _counted_candidate(younger: Candidate | None, older: Candidate | None) -> Candidate | None:
+    if younger is None or older is None:
+        return younger
+    return replace(younger, intent=_counted(younger.intent, older.intent) or younger.intent)
 
 
 def _counted(younger: Intent | None, older: Intent | None) -> Intent | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.core.events import TaskFailed, Warned
-from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import (
     AuthorizationRequired,
@@ -91,7 +91,7 @@ class FakeHolder:
     def set_login_pending(self, until: float, by: str) -> None:
         self.taken.append(until)
 
-    async def install(self, document: bytes | Pair, source: str = "import") -> TokenSnapshot:
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
         self.taken.append(document)
         return self.snapshot()
 

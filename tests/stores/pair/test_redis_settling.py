@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.transaction import Intent, digest
+from passoproxy.core.oauth.transaction import Candidate, Intent, digest
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair.fleet_memory import Memory
 from passoproxy.stores.pair.redis_records import Stamp, merged, stamp_of, stamped
@@ -148,6 +148,10 @@ def test_presentations_are_counted_across_records(older, younger, presented):
     here, there = stamped(ChainRecord(intent=older), Stamp(1, 1)), stamped(ChainRecord(intent=younger), Stamp(1, 2))
     found = merged(here, there).intent
     assert (None if found is None else found.presented) == presented
+    imported = Pair("imported", "r", generation=9)
+    both = [replace(each, candidate=each.intent and Candidate(imported, each.intent)) for each in (here, there)]
+    candidate = merged(*both).candidate
+    assert (None if candidate is None else candidate.intent.presented) == presented
 
 
 def test_a_stamp_that_is_none_is_the_oldest():
