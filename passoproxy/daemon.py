@@ -153,7 +153,7 @@ class Daemon:
     async def _open(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
         stack.push_async_callback(wired.store.close)
         stack.push_async_callback(wired.road.caching.close)
-        stack.push_async_callback(wired.road.pool.close)
+        stack.push_async_callback(wired.road.close)
         if wired.fleet is not None:  # a follower of a fleet holds its folder
             stack.push_async_callback(asyncio.to_thread, wired.fleet.store.release)
         await wired.keeper.open()

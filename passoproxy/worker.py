@@ -119,7 +119,7 @@ class Life:
             await wired.keeper.open()  # whose entries are meant, before the first question
         stack.push_async_callback(wired.store.close)
         stack.push_async_callback(wired.road.caching.close)
-        stack.push_async_callback(wired.road.pool.close)
+        stack.push_async_callback(wired.road.close)
         self._reloading = Reloading(wired, self._read)
         self._share = Share(wired.road.queueing, loaded.settings.upstream.max_concurrency, self._tell_count)
         wired.road.queueing.tell = lambda told: self._channel.tell("origin", told=document_of(told))

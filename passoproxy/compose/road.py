@@ -53,6 +53,13 @@ class Road:
     origin: Origin
     pool: Pool
     usage: Usage
+    codings: ThreadPoolExecutor
+    """Threads in which long bodies are encoded and decoded."""
+
+    async def close(self) -> None:
+        """Closes the connections to the origin and ends the threads; what they are in the middle of is not waited for."""
+        self.codings.shutdown(wait=False, cancel_futures=True)
+        await self.pool.close()
 
 
 class Outward:
@@ -132,7 +139,9 @@ def build_road(
     routing = Routing(
         Encoding(rewriting, memory_bytes=kept_bytes, threads=threads), RouteTable(settings.policies(), mode)
     )
-    return Road(Admitting(routing, admission, spools), routing, parking, caching, queueing, origin, pool, usage)
+    return Road(
+        Admitting(routing, admission, spools), routing, parking, caching, queueing, origin, pool, usage, threads
+    )
 
 
 def upstream_headers(loaded: Loaded) -> Callable[[], Mapping[str, str]]:

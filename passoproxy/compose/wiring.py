@@ -217,7 +217,7 @@ async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observ
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(wired.store.close)
         stack.push_async_callback(wired.road.caching.close)
-        stack.push_async_callback(wired.road.pool.close)
+        stack.push_async_callback(wired.road.close)
         await wired.keeper.open()
         if keep:
             stack.push_async_callback(asyncio.wait, (asyncio.create_task(wired.keeper.run()),))

@@ -39,7 +39,7 @@ class Stand:
         return await self.reload()
 
     async def close(self) -> None:
-        await self.wired.road.pool.close()
+        await self.wired.road.close()
         await self.wired.road.caching.close()
         await self.wired.store.close()
 

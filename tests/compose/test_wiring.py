@@ -27,7 +27,7 @@ STATIC = {"grant": "static", "static_token": "the-static-token"}
 
 async def closed(wired: Any) -> None:
     await wired.keeper.close()
-    await wired.road.pool.close()
+    await wired.road.close()
     await wired.road.caching.close()
     await wired.store.close()
 
