@@ -7,6 +7,9 @@ import contextlib
 import random
 from pathlib import Path
 
+import pytest
+
+from passoproxy.stores import spill
 from tests.outbound.wire import Line, until
 from tests.server.scene import LARGE, MIB, PLACES, Scene, answer, answering_by_path, get, post, scene, whole
 
@@ -78,6 +81,25 @@ async def test_a_slow_reader_of_a_miss_keeps_nobody_from_its_url(tmp_path: Path)
         assert (await it.ask("/a")).body == b"small"
         assert [(await whole(client)).body == LARGE for client in slow] == [True] * PLACES
         assert len(it.heard("GET /large")) == 1
+
+
+async def test_a_full_disk_makes_slow_clients_wait_and_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spill, "LEFT_FREE", 1 << 60)
+    async with scene(tmp_path, answering_by_path(large=answer(LARGE)), {"queue_timeout": "60s"}) as it:
+        uploads = [await it.sends(post(f"/up/{number}", 2 * MIB) + LARGE[: 2 * MIB - 1]) for number in range(PLACES)]
+        await until(lambda: it.under_way == 1)  # what could not be gathered goes alone
+        assert (await it.ask("/a")).body == b"small"
+        assert it.under_way == 1
+        for client in uploads:
+            await client.send(LARGE[2 * MIB - 1 : 2 * MIB])
+        assert [(await whole(client)).body for client in uploads] == [b"small"] * PLACES
+        assert [each.endswith(LARGE[: 2 * MIB]) for each in it.heard("POST")] == [True] * PLACES
+        readers = [await it.sends(get("/large")) for _ in range(PLACES)]
+        await until(lambda: len(it.heard("GET /large")) == PLACES)
+        assert [(await whole(client)).body == LARGE for client in readers] == [True] * PLACES
+        await until(lambda: it.spilled == 0)
 
 
 class Slow:
