@@ -48,7 +48,7 @@ def test_a_login_by_command_that_knows_no_cache_folder_is_no_roll_back(
     command = Local(load(house.config))
     command.logout(False)
     document = sandbox.issue()
-    command.import_pair(json.dumps(document).encode())
+    command.import_pair(json.dumps(document).encode(), False)
 
     house.config = served
     house.start()
@@ -204,7 +204,7 @@ def test_a_vendor_that_moves_is_followed_by_force_and_a_login_there_destroys_not
     command = Local(load(house.config))
     with pytest.raises(CommandFailure, match="there is nothing to log out from: there is no pair of client demo at"):
         command.logout(False)
-    command.import_pair(json.dumps(another := sandbox.issue()).encode())
+    command.import_pair(json.dumps(another := sandbox.issue()).encode(), False)
     child = house.start()
     assert moved_to in house.wait_for()["client"]
     house.refresh()
