@@ -252,6 +252,10 @@ class ServiceUnreachable(CommandFailure):
     exit_code = 69
 
 
+class OwnerGone(ServiceUnreachable):
+    """The process that owns the pair does not answer."""
+
+
 class ImportRefused(CommandFailure):
     """An imported pair does not take the place of the one in use, which lives."""
 

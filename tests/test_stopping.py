@@ -84,3 +84,17 @@ async def test_a_login_whose_code_is_at_the_provider_is_finished(tmp_path: Path)
         assert (await login)["access"] == "valid"
         async with running(place) as it:
             assert it.wired.keeper.snapshot().chain == "healthy"
+
+
+async def test_a_keeper_that_answers_no_more_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """Its task ended by a fault inside: whoever orders something waits for ever."""
+    async with asyncio.timeout(30), sandboxed(tmp_path) as place:
+        async with running(place, authorised=True, server={"shutdown_grace": "1s"}) as it:
+
+            async def broken(has_order: bool) -> None:
+                raise ZeroDivisionError
+
+            it.wired.keeper._held._step = broken  # type: ignore[union-attr, method-assign]
+            order = asyncio.ensure_future(it.wired.control.refresh())
+            await asyncio.wait([order], timeout=0.2)
+        order.cancel()

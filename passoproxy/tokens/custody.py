@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Callable
 from passoproxy.core.events import OwnershipChanged, Warned
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.errors import PairStoreOwned, PassoproxyError, Refusal
+from passoproxy.errors import OwnerGone, PairStoreOwned, PassoproxyError, Refusal
 from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
 from passoproxy.tokens.fixed import FixedKeeper
 from passoproxy.tokens.following import HEARTBEAT, Follower
-from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.keeper import CALLER_PATIENCE, Keeper
 from passoproxy.tokens.orders import ended, first_of
 
 LOOK_EVERY = 1.0
@@ -148,8 +148,19 @@ class Custody:
         return await self._held.install(document, force)
 
     async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        """Takes over what a login's token answer holds. CommandFailure where it holds no pair."""
-        return await self._held.install_answer(answer)
+        """Takes over what a login's token answer holds. CommandFailure where it holds no pair.
+
+        Nobody gets that answer again, so where the pair has no owner for a moment it waits for the next one.
+        """
+        end = self._clock.monotonic() + CALLER_PATIENCE
+        while True:
+            turn = self.turn
+            try:
+                return await self._held.install_answer(answer)
+            except (Refusal, OwnerGone):
+                if self._closing.is_set() or self._clock.monotonic() >= end:
+                    raise
+            await first_of(turn.wait(), self._closing.wait(), self._clock.sleep(TRY_EVERY))
 
     async def refill(self, within: float) -> bool:
         """Before a stop: renews the pair where it is ours and much of its life is used, within so many seconds; whether it did."""

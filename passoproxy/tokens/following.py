@@ -17,7 +17,7 @@ from typing import TypeVar
 from passoproxy.core.events import ChainChanged, TaskFailed
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, of_another, told
-from passoproxy.errors import CommandFailure, PairStoreFailure, PassoproxyError, ServiceUnreachable, TokenUnavailable
+from passoproxy.errors import CommandFailure, OwnerGone, PairStoreFailure, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
 from passoproxy.tokens.keeper import CALLER_PATIENCE
 from passoproxy.tokens.open_logins import HERE, OpenLogins
@@ -331,7 +331,7 @@ class Follower:
         try:
             return await self._answered(self._owner.order(what, document))
         except PairStoreFailure as fault:
-            raise ServiceUnreachable(f"the process that owns the pair does not answer ({fault}); ask again") from fault
+            raise OwnerGone(f"the process that owns the pair does not answer ({fault}); ask again") from fault
 
     async def _answered(self, question: Awaitable[T]) -> T:
         """The owner's answer, however long it takes. Raises PairStoreFailure where the owner is gone, or is silent."""

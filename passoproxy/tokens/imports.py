@@ -60,6 +60,8 @@ class Imports:
         self._observe = observe
         self._next_at: float | None = None
         """When the proof is repeated, by the steady clock."""
+        self._told = False
+        """Whether a candidate was told of that is not known to be done with."""
 
     def due_in(self) -> float | None:
         """Seconds until the proof is repeated, 0 when it is due, None where it is not."""
@@ -70,17 +72,12 @@ class Imports:
     async def prove(self, pair: Pair) -> None:
         """Proves an imported pair at once, and uses what it brings. Raises CommandFailures that say why the old pair goes on."""
         holding, waiting = self._holding, self._holding.record.candidate
-        if (
-            waiting is not None
-            and pair.refresh_token is not None
-            and waiting.intent.token == digest(pair.refresh_token)
-        ):
-            pair = waiting.pair
-            if not self._may_present(waiting):
-                raise ServiceUnreachable(f"the answer to this import's proof was lost before; {_KEPT}{self._outlook()}")
-        else:
+        if waiting is None or waiting.intent.token != digest(pair.refresh_token or ""):
             pair = replace(pair, generation=holding.newest.generation if holding.newest else 0)
-            holding.record = without_candidate(holding.record)
+        elif self._may_present(waiting):
+            pair = waiting.pair
+        else:
+            raise ServiceUnreachable(f"the answer to this import's proof was lost before; {_KEPT}{self._outlook()}")
         outcome = await self._attempt(pair)
         match outcome:
             case Granted():
@@ -110,16 +107,16 @@ class Imports:
         """What time alone brings: the old pair has died, or a candidate is not to be presented any more and its access token has ended."""
         holding, candidate = self._holding, self._holding.record.candidate
         if candidate is None:
+            if self._told:
+                self._tell("no imported pair waits for its proof any more", over=True)
             return
         ends = candidate.pair.access_until
         if holding.standing.chain not in LIVING:
             await self._take_unproved(candidate)
         elif not self._may_present(candidate) and ends is not None and holding.now() >= ends:
             holding.record = without_candidate(holding.record)
-            self._tell(
-                "an imported pair was given up: the answer to its proof was lost, and its access token has ended",
-                over=True,
-            )
+            text = "an imported pair was given up: the answer to its proof was lost, and its access token has ended"
+            self._tell(text, over=True)
             await self._saving.note(holding.record)
 
     def plan(self) -> None:
@@ -137,8 +134,15 @@ class Imports:
         return may_present(candidate.intent, policy, self._holding.now(), candidate.pair.access_until)
 
     async def _attempt(self, pair: Pair) -> Outcome:
+        holding, before = self._holding, self._holding.record.candidate
+        other = before if before is not None and before.pair is not pair else None
+        if other is not None:
+            holding.record = without_candidate(holding.record)
         outcome = await self._renewing.spaced(lambda: self._presented(pair))
-        holding, waited = self._holding, self._next_at is not None
+        if other is not None and not isinstance(outcome, Granted) and holding.record.candidate is None:
+            # this one came to nothing, and the one that waited goes on waiting
+            spent = tuple(mark for mark in holding.record.spent if mark != other.intent.token)
+            holding.record = replace(holding.record, candidate=other, spent=spent)
         if isinstance(outcome, Granted):
             holding.record = replace(without_intent(holding.record), extra=not_handed_over(holding.record.extra))
             holding.logins.clear()
@@ -147,11 +151,11 @@ class Imports:
         else:
             holding.last_error = f"the imported pair is not proved: {outcome.reason}"
             text = holding.last_error
-            if holding.record.candidate is not None:
+            if holding.record.candidate not in (None, other):
                 text = f"{text}; {_KEPT}{self._outlook()}"
             await self._saving.note(holding.record)
         self.plan()
-        if waited or holding.record.candidate is not None:
+        if self._told or holding.record.candidate is not None:
             self._tell(text, over=holding.record.candidate is None)
         return outcome
 
@@ -183,6 +187,7 @@ class Imports:
         return "; oauth.lost_answer_replay allows no further proof, and 'passoproxy token import --force' takes it unproved"
 
     def _tell(self, text: str, *, over: bool = False) -> None:
+        self._told = not over
         self._observe(Warned("import_unproved", text, over=over))
 
 

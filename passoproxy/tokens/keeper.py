@@ -242,6 +242,11 @@ class Keeper:
             while not self._orders.closed:
                 has_order = await self._orders.next(self._until_next())
                 await _whole(self._step(has_order))
+        except PairStoreOwned:
+            raise  # what is ordered waits for whoever owns the pair now
+        except Exception:
+            self._orders.close()  # nobody carries anything out any more
+            raise
         finally:
             self._ended.set()
 

@@ -247,6 +247,10 @@ class Obeying:
         outcome = (await self._refreshing.settle(answer, self._holding.newest, self._holding.record)).outcome
         if not isinstance(outcome, Granted):
             raise failure_of(outcome)
+        if self._holding.is_spent(outcome.pair):
+            return (
+                self._holding.snapshot()
+            )  # told again by one who did not hear that it was taken; it has been renewed since
         shown = await self.install(outcome.pair)
         if outcome.durable:
             self._holding.saved = True

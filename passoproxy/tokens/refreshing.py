@@ -129,6 +129,12 @@ class Refreshing:
 
     async def settle(self, answer: RawAnswer, pair: Pair | None, record: ChainRecord) -> Attempt:
         """The answer of a login: kept, then read."""
+        if not await self._saving.retry():
+            # the answer that is kept is all that is on the disk of the newest pair: only another pair may take its place
+            try:
+                self.read(answer, pair)
+            except AnswerUnusable as fault:
+                return Attempt(Lost(str(fault)), record)
         return await self._read(answer, pair, record)
 
     def read(self, answer: RawAnswer, pair: Pair | None) -> Pair:

@@ -134,14 +134,14 @@ class Saving:
         return True
 
     async def erase(self, record: ChainRecord) -> None:
-        """Forgets the pair. Raises PairStoreFailure where it cannot be erased."""
-        self._pair = self._record = None
+        """Forgets the pair, and what waits of it. Raises PairStoreFailure where it cannot be erased."""
 
         def both() -> None:
             self._store.erase()
             self._store.save_record(record)
 
         await self._blocking(both)
+        self._pair = self._record = None
 
     async def _readable(self, read: Callable[[], T]) -> T | None:
         """What can be read, passing over damaged files: each is moved aside by the store, so that the next read sees what is left."""

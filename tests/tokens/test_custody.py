@@ -15,6 +15,7 @@ from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import (
     AuthorizationRequired,
     CannotCreate,
+    OwnerGone,
     PairStoreFailure,
     PairStoreOwned,
     TokenUnavailable,
@@ -426,3 +427,56 @@ async def test_what_is_not_ours_to_save_any_more_holds_up_no_end() -> None:
     machine.store.commit = owned  # type: ignore[method-assign, assignment]
     await first.stop()
     assert not machine.store.owned
+
+
+# ---- a login's answer, which nobody gets again -----------------------------------------------------------------------
+
+
+def answered(machine: Machine) -> RawAnswer:
+    issued = json.dumps(machine.provider.issue()).encode()
+    return RawAnswer(issued, "application/json", machine.clock.wall(), "authorization_code")
+
+
+async def test_a_login_whose_owner_is_gone_is_taken_by_whoever_follows() -> None:
+    machine = Machine()
+    first, second, _, follower = await machine.two()
+    await first.die()
+    login = asyncio.create_task(follower.install_answer(answered(machine)))
+    await machine.clock.advance(3)
+    shown = await login
+    assert (follower.role, shown.chain, shown.generation) == ("owner", "healthy", 2)
+    assert follower.current().token == "access-2"  # type: ignore[union-attr]
+    await second.stop()
+
+
+async def test_a_login_at_an_owner_that_loses_the_pair_goes_to_the_new_one() -> None:
+    machine = Machine()
+    first = machine.process()
+    owner = await first.start()
+    await owner.install(first.life.document())
+    keeper = owner._held
+    assert isinstance(keeper, Keeper)
+    keeper._orders.close()  # it takes nothing any more, and nobody has told
+    login = asyncio.create_task(owner.install_answer(answered(machine)))
+    await settle()
+    machine.wire.custody = None
+    owner.step_down()
+    await machine.clock.advance(4)
+    assert (await login).chain == "healthy"
+    assert owner.current().token == "access-2"  # type: ignore[union-attr]
+    await first.stop()
+
+
+async def test_a_login_that_nobody_can_take_is_told_so_in_the_end() -> None:
+    machine = Machine()
+    first, second, _, follower = await machine.two()
+    machine.store.refuses = CannotCreate("/state/lock: cannot be locked")
+    await first.die()
+    login = asyncio.create_task(follower.install_answer(answered(machine)))
+    await machine.clock.advance(9)
+    assert not login.done()
+    await machine.clock.advance(3)
+    with pytest.raises(OwnerGone, match="does not answer"):
+        await login
+    machine.store.refuses = None
+    await second.stop()

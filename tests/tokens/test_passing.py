@@ -12,6 +12,7 @@ from passoproxy.errors import (
     CannotCreate,
     CommandFailure,
     ConfigurationError,
+    ImportRefused,
     PairStoreFailure,
     PersonNeeded,
     ServiceUnreachable,
@@ -70,7 +71,7 @@ def test_a_logins_answer_comes_through() -> None:
 
 
 def test_a_fault_is_raised_as_the_owner_raised_it() -> None:
-    for kind in (PersonNeeded, ServiceUnreachable, CannotCreate, UsageFailure, CommandFailure):
+    for kind in (PersonNeeded, ServiceUnreachable, CannotCreate, UsageFailure, ImportRefused, CommandFailure):
         fault = kind("what is wrong")
         told = fault_of(fault.code, fault.exit_code, str(fault))
         assert (type(told), str(told)) == (kind, "what is wrong")

@@ -27,6 +27,9 @@ from passoproxy.tokens.passing import Obedient, document_of, obey
 if TYPE_CHECKING:
     import redis.asyncio
 
+FETCHED_WITHIN = 5.0
+"""Seconds in which a pair that was handed over is fetched by whoever asked for it."""
+
 TICK = 0.25
 """Seconds between two signs of life, and two looks at whether the lease is lost."""
 
@@ -146,6 +149,15 @@ class FleetDesk:
             done = await self._done(holder, data)
         finally:
             await self._reply(client, reply, done)
+        if "access_token" in done:
+            await self._take_back(client, reply, holder)
+
+    async def _take_back(self, client: redis.asyncio.Redis, reply: str, holder: Holder) -> None:
+        """A pair that was handed over, and that nobody has fetched: whoever asked for it is gone."""
+        await self._clock.sleep(FETCHED_WITHIN)
+        with contextlib.suppress(PassoproxyError), self._link.told():  # told as an event, and by the chain's state
+            if await client.delete(reply):
+                await holder.refresh(force=True)
 
     async def _reply(self, client: redis.asyncio.Redis, reply: str, done: Mapping[str, object]) -> None:
         told = closed(self._store.cover, "reply", done)

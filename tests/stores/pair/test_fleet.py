@@ -27,6 +27,7 @@ from passoproxy.errors import (
 from passoproxy.host.clock import SystemClock
 from passoproxy.ports import Followed, LoggedOut, RawAnswer
 from passoproxy.stores.pair import fleet as fleets
+from passoproxy.stores.pair import fleet_desk
 from passoproxy.stores.pair.cipher import key_of
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.fleet import FleetOwner
@@ -99,7 +100,7 @@ class FakeHolder:
         return self.snapshot()
 
     async def hand_over(self) -> dict[str, object]:
-        return {"refresh_token": "def-1"}
+        return {"access_token": "access-1", "refresh_token": "def-1"}
 
     async def logout(self) -> LoggedOut:
         return LoggedOut("erased here", "p")
@@ -289,6 +290,24 @@ async def test_an_order_that_a_holder_leaves_undone_at_its_end_is_told_so(sides,
             await work.aclose()
             with pytest.raises(TokenUnavailable, match="shutting down"):
                 await asyncio.wait_for(asyncio.shield(order), 20)
+
+
+async def test_a_pair_that_was_handed_over_to_nobody_is_taken_back(sides, server, monkeypatch):
+    """Whoever asked for it has gone before the reply was there."""
+    monkeypatch.setattr(fleet_desk, "FETCHED_WITHIN", 0.2)
+    a, b = sides
+    async with a.at_work() as holder:
+        assert (await b.owner.order("hand_over"))["refresh_token"] == "def-1"
+        await asyncio.sleep(0.5)
+        assert holder.taken == []  # that one was fetched
+        body = {"what": "hand_over", "document": ""}
+        with server.client() as client:
+            client.set(KEYS.prefix + "order:gone", fleets.closed(b.store.cover, "order", body))
+            client.lpush(KEYS.orders, "gone")
+            async with asyncio.timeout(20):
+                while holder.taken != [True]:  # a refresh by force
+                    await asyncio.sleep(0.02)
+            assert not client.exists(KEYS.prefix + "reply:gone")
 
 
 async def test_the_holders_refusals_come_back_as_they_are(sides):
