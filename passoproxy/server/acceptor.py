@@ -35,6 +35,9 @@ _OF_THE_PEER = frozenset(
     }
 )  # fmt: skip
 
+_UNREAD_BYTES = 64 * 1024
+"""So much of what a client sent, twice over, the kernel holds while it is not read: by itself it goes up to tens of megabytes."""
+
 _UNSENT_BYTES = 64 * 1024
 """So much of what is written to a client the kernel holds before it is sent: what a client does not take waits in small amounts."""
 
@@ -117,8 +120,9 @@ class Acceptor(Generic[P]):
         self._beginning: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
         self._closed = False
+        # Its connections inherit these.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
         if listener.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            # Its connections inherit it.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.setblocking(False)
         self._loop.add_reader(listener.fileno(), self._ready)

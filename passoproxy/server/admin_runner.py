@@ -176,6 +176,11 @@ class _Connection(RequestHandler):
             return self._heard_at
         return None
 
+    @property
+    def busy(self) -> bool:
+        """See `connections.Connection`: a busy one has no `silent_since`."""
+        return False
+
     def drop(self) -> None:
         """See `connections.Connection`."""
         self._wire.abort()

@@ -10,6 +10,8 @@ from passoproxy.core.http.framing import Chunked, Sized
 from passoproxy.errors import BadRequest, BodyTooLarge, Refusal
 from passoproxy.server.deadline import Pace
 
+_MAX_CHUNKS = 256  # read at once: a millisecond's work, where single bytes come in chunks
+
 
 class BodySource(Protocol):
     """The connection, as a body sees it."""
@@ -55,7 +57,7 @@ class RequestBody:
         self.complete = False
         self.fault: Refusal | None = None
         self._left = self.length or 0
-        self._chunks = ChunkReader(max_trailer_bytes) if isinstance(framing, Chunked) else None
+        self._chunks = ChunkReader(max_trailer_bytes, _MAX_CHUNKS) if isinstance(framing, Chunked) else None
         self._source = source
         self._max_bytes = max_bytes
         self._crowded_at = 64 * 1024
@@ -71,6 +73,11 @@ class RequestBody:
     def left(self) -> int | None:
         """Bytes still to come; None where only the chunks will tell."""
         return None if self._chunks is not None else self._left
+
+    @property
+    def unread(self) -> bytes:
+        """What the last `feed` left to be fed in another turn of the loop."""
+        return b"" if self._chunks is None else self._chunks.unread
 
     @property
     def waiting(self) -> bool:

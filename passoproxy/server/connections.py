@@ -61,8 +61,13 @@ class Connection(Protocol):
 
     @property
     def silent_since(self) -> float | None:
-        """Since when nothing happened on it, by the loop's time; None where it would be missed: something is asked that is not answered,
-        or it has only just begun."""
+        """Since when its client has neither sent nor taken anything, by the loop's time; None where it may not go: it is not the client that is
+        waited for, or it has only just begun."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way that would be lost with it."""
         ...
 
     def drop(self) -> None:
@@ -100,20 +105,22 @@ class Table(Generic[C]):
 
 
 def make_room(tables: Iterable[Table[Any]], newcomer: str) -> bool:
-    """Drops the most silent connection of the holder of most, for a new one whose holder is `newcomer`; False where none may go: those that
-    would be missed, and those of others who hold less. On this machine each connection is a holder of its own.
+    """Drops the most silent connection of the holder of most, for a new one whose holder is `newcomer`; False where none may go.
+
+    None of a holder goes for one who holds more, and no busy one for one who holds as much. On this machine each connection is a holder of
+    its own, so that no busy one goes at all.
     """
     seen = [(table, connection) for table in tables for connection in table]
     held = Counter(connection.holder for _, connection in seen)
     held[""] = 1
-    least = held[newcomer] + 1 if newcomer else 1
-    best, chosen = (0, 0.0), None
+    own = held[newcomer] + 1 if newcomer else 1
+    best, chosen = (0, False, 0.0), None
     for table, connection in seen:
-        holder, since = connection.holder, connection.silent_since
-        if since is None or (held[holder] < least and holder != newcomer):
+        count, since, busy = held[connection.holder], connection.silent_since, connection.busy
+        if since is None or (count < own and connection.holder != newcomer) or (busy and count <= own):
             continue
-        if chosen is None or (held[holder], -since) > best:
-            best, chosen = (held[holder], -since), (table, connection)
+        if chosen is None or (count, not busy, -since) > best:
+            best, chosen = (count, not busy, -since), (table, connection)
     if chosen is None:
         return False
     chosen[1].drop()

@@ -104,6 +104,7 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if files.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION  # OpenSSL 1.1 lets clients have the cost of a handshake again and again
     try:
         context.load_cert_chain(files.cert_file, files.key_file)
     except (OSError, ssl.SSLError) as fault:

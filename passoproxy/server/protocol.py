@@ -60,6 +60,7 @@ class ProxyConnection(asyncio.Protocol):
         "_input_ended",
         "_is_overload",
         "_lane",
+        "_later",
         "_limits",
         "_lingered",
         "_loop",
@@ -97,6 +98,7 @@ class ProxyConnection(asyncio.Protocol):
         self._began_at = 0.0
         self._served = False
         self._ahead = b""
+        self._later = b""
         self._task: asyncio.Task[None] | None = None
         self._body: RequestBody | None = None
         self._waiting_since = 0.0
@@ -135,6 +137,8 @@ class ProxyConnection(asyncio.Protocol):
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
             self._transport.set_write_buffer_limits(_UNTAKEN_BYTES)
+            # Half a mebibyte by default, and not in typeshed's Transport.
+            self._transport.set_read_buffer_limits(_AHEAD_BYTES)  # type: ignore[attr-defined]
         if self._is_overload:
             self._refuse(Overloaded("server.limits.connections is reached"))
         else:
@@ -170,11 +174,16 @@ class ProxyConnection(asyncio.Protocol):
     @property
     def silent_since(self) -> float | None:
         """See `connections.Connection`: kept ones may go at once, others when nothing came for a second."""
-        if self._phase in (_Phase.HANDLING, _Phase.SKIPPING):
+        if self._phase is _Phase.HANDLING and self._room is None and (self._body is None or not self._body.waiting):
             return None
         since = self._deadline.set_at
         kept = self._served and self._phase is _Phase.WAITING
         return since if kept or self._loop.time() - since > SILENT_SECONDS else None
+
+    @property
+    def busy(self) -> bool:
+        """See `connections.Connection`."""
+        return self._phase in (_Phase.HANDLING, _Phase.SKIPPING)
 
     def finish(self, patience: float) -> None:
         """The next answer is the last one; its request is waited for at most `patience` seconds."""
@@ -203,7 +212,9 @@ class ProxyConnection(asyncio.Protocol):
     # ---- bytes in ------------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is _Phase.WAITING:
+        if self._later:
+            self._later += data
+        elif self._phase is _Phase.WAITING:
             answer = None if self._lane is None or self._patience is not None else self._lane(data)
             if answer is not None and len(answer) <= _LANE_BYTES:
                 self._served = True
@@ -275,7 +286,13 @@ class ProxyConnection(asyncio.Protocol):
             was_awaited = body.waiting or self._phase is _Phase.SKIPPING
             size = len(data)
             data = body.feed(data)
-            body.pace.note(size - len(data), self._loop.time() - self._waiting_since if was_awaited else 0.0)
+            if body.unread:
+                self._later = body.unread
+                self._pause()
+                self._loop.call_soon(self._read_later)
+            body.pace.note(
+                size - len(data) - len(self._later), self._loop.time() - self._waiting_since if was_awaited else 0.0
+            )
             if body.waiting or self._phase is _Phase.SKIPPING:
                 self._await(body)
             elif was_awaited:
@@ -285,6 +302,11 @@ class ProxyConnection(asyncio.Protocol):
             self._skipped()
         elif len(self._ahead) > _AHEAD_BYTES:
             self._pause()
+
+    def _read_later(self) -> None:
+        later, self._later = self._later, b""
+        self._resume()
+        self.data_received(later)
 
     # ---- from one request to the next ----------------------------------------------------------------------------------
 
@@ -444,16 +466,20 @@ class ProxyConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.crowded = True
-        if self._phase is _Phase.WAITING:  # answers of the fast lane that nobody takes
+        if (
+            self._body is None or self._body.complete
+        ):  # what is not read makes nothing to write, TLS's own messages included
             self._pause()
+        if self._phase is _Phase.WAITING:  # answers of the fast lane that nobody takes
             self._await_taking()
 
     def resume_writing(self) -> None:
         self.crowded = False
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
-        elif self._phase is _Phase.WAITING:
+        if len(self._ahead) <= _AHEAD_BYTES and (self._body is None or self._body.complete):
             self._resume()
+        if self._phase is _Phase.WAITING:
             self._wait()
 
     def _pause(self) -> None:
@@ -462,6 +488,6 @@ class ProxyConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        if not self._reading and not self._transport.is_closing():
+        if not self._reading and not self._later and not self._transport.is_closing():
             self._reading = True
             self._transport.resume_reading()

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trustme
@@ -119,8 +120,8 @@ def test_a_handshake_has_the_time_of_a_head(
 class Held:
     """A connection as a table sees it."""
 
-    def __init__(self, holder: str, silent_since: float | None = None) -> None:
-        self.holder, self.silent_since, self.dropped = holder, silent_since, False
+    def __init__(self, holder: str, silent_since: float | None = None, busy: bool = False) -> None:
+        self.holder, self.silent_since, self.busy, self.dropped = holder, silent_since, busy, False
 
     def drop(self) -> None:
         self.dropped = True
@@ -138,9 +139,15 @@ class Held:
         ([("a", None), ("a", None), ("b", 3.0)], "a", None),  # not for one who holds more already
         ([("a", None), ("a", 4.0), ("b", 3.0)], "a", 1),
         ([("a", None), ("a", None), ("", 3.0)], "a", None),
+        ([("a", 3.0, True), ("a", 2.0, True), ("a", None)], "b", 1),  # busy ones of one who holds more
+        ([("a", 3.0, True), ("a", 5.0), ("a", None)], "b", 1),  # and idle ones first
+        ([("a", 3.0, True), ("a", 2.0, True), ("b", 1.0)], "b", 2),
+        ([("a", 3.0, True), ("a", 2.0, True), ("b", None)], "b", None),
+        ([("a", 3.0, True), ("a", 2.0, True)], "a", None),
+        ([("", 3.0, True), ("", 2.0, True)], "", None),
     ],
 )
-def test_who_makes_room(held: list[tuple[str, float | None]], newcomer: str, goes: int | None) -> None:
+def test_who_makes_room(held: list[tuple[Any, ...]], newcomer: str, goes: int | None) -> None:
     table = Table[Held]()
     connections = [Held(*each) for each in held]
     for connection in connections:
@@ -250,3 +257,19 @@ async def test_trouble_is_told_at_once_while_it_lasts_and_when_it_is_over() -> N
         ("it hurts (4 times in the last 0.2 s)", False),
         ("not in the last 0.2 s", True),
     ]
+
+
+async def test_the_kernel_holds_little_for_each_connection() -> None:
+    """By itself it goes up to tens of megabytes of what is not read, and of what is not taken."""
+    held: list[tuple[int, int]] = []
+
+    def take(sock: socket.socket, address: str) -> None:
+        unsent = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        held.append((sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF), unsent))
+
+    listener = open_tcp("127.0.0.1", 0)
+    acceptor = Acceptor(listener, take, Descriptors(1 << 20))
+    with socket.create_connection(listener.getsockname()):
+        await until(lambda: bool(held))
+    acceptor.close()
+    assert max(held[0]) <= 128 * 1024

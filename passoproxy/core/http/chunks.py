@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from enum import Enum, auto
 
 from passoproxy.core.http.grammar import WORD_CHARACTERS
@@ -31,17 +32,32 @@ class _Expecting(Enum):
 
 
 class ChunkReader:
-    """Reads one chunked body. `feed` gives the data in what it was fed; `done` tells that the body ended, `rest` what came after it."""
+    """Reads one chunked body. `feed` gives the data in what it was fed; `done` tells that the body ended, `rest` what came after it, `unread` what
+    was left for the next time.
+    """
 
-    __slots__ = ("_excess", "_expecting", "_held", "_left", "_max_trailer_bytes", "done", "rest")
+    __slots__ = (
+        "_excess",
+        "_expecting",
+        "_held",
+        "_left",
+        "_max_chunks",
+        "_max_trailer_bytes",
+        "_searched",
+        "done",
+        "rest",
+        "unread",
+    )
 
-    def __init__(self, max_trailer_bytes: int = 32 * 1024) -> None:
-        """`max_trailer_bytes` bounds the trailer section, which is checked and dropped."""
+    def __init__(self, max_trailer_bytes: int = 32 * 1024, max_chunks: int = sys.maxsize) -> None:
+        """`max_trailer_bytes` bounds the trailer section, which is checked and dropped, `max_chunks` the work of one `feed`."""
         self._expecting = _Expecting.SIZE
         self._held = b""
         self._left = 0
         self._excess = 0
-        self._max_trailer_bytes = max_trailer_bytes
+        self._searched = 0  # of the trailer section, so that one that drips is not searched anew with every byte
+        self._max_trailer_bytes, self._max_chunks = max_trailer_bytes, max_chunks
+        self.unread = b""
         self.done = False
         self.rest = b""
 
@@ -51,6 +67,7 @@ class ChunkReader:
             data, self._held = self._held + data, b""
         parts: list[bytes] = []
         at = 0
+        self.unread = b""
         while at < len(data) and not self.done:
             match self._expecting:
                 case _Expecting.DATA:
@@ -66,6 +83,9 @@ class ChunkReader:
                     at = self._take(data, at, 2, _Expecting.SIZE)
                 case _Expecting.SIZE:
                     at = self._whole_chunks(data, at, parts)
+                    if len(parts) >= self._max_chunks:
+                        self.unread = data[at:]
+                        break
                     if at < len(data):
                         at = self._size_line(data, at)
                 case _:
@@ -76,9 +96,9 @@ class ChunkReader:
     def _whole_chunks(self, data: bytes, at: int, parts: list[bytes]) -> int:
         """Reads chunks that are there whole and have a plain size of up to four digits; the rest is left to the rules below.
 
-        A loop of its own: read one by one, 256 KiB in chunks of a byte would hold up the loop for a fifth of a second.
+        A loop of its own, because chunks of a byte are a cheap way to keep others waiting.
         """
-        while True:
+        while len(parts) < self._max_chunks:
             end = data.find(b"\r\n", at, at + 6)
             size = data[at:end]
             if end < 0 or not size or size.strip(_HEX_DIGITS):
@@ -89,6 +109,7 @@ class ChunkReader:
             parts.append(data[end + 2 : stop])
             self._excess = max(0, self._excess + end - at - _FREE_PER_CHUNK - 2 * (stop - end - 2))
             at = stop + 2
+        return at
 
     def _take(self, data: bytes, at: int, count: int, then: _Expecting) -> int:
         if len(data) - at < count:
@@ -125,7 +146,7 @@ class ChunkReader:
         if data.startswith(b"\r\n", at):
             self._finish()
             return at + 2
-        end = data.find(b"\r\n\r\n", at, at + self._max_trailer_bytes + 4)
+        end = data.find(b"\r\n\r\n", at + max(0, self._searched - 3), at + self._max_trailer_bytes + 4)
         if end >= 0:
             scan_trailer(data[at : end + 2])
             self._finish()
@@ -133,8 +154,9 @@ class ChunkReader:
         if len(data) - at > self._max_trailer_bytes:
             raise HeadersTooLarge("the trailer section is larger than server.limits.header_bytes leaves room for")
         self._held = data[at:]
-        if _BARE_LF.search(self._held):
+        if _BARE_LF.search(self._held, self._searched):
             raise BadRequest("a bare LF in the trailer section")
+        self._searched = len(self._held)
         return len(data)
 
     def _finish(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -95,3 +96,30 @@ def test_a_body_of_empty_talk_is_refused() -> None:
 
 def test_small_chunks_without_extensions_are_no_offence() -> None:
     assert read([b"1\r\nx\r\n"] * 20000 + [b"0\r\n\r\n"])[0] == b"x" * 20000
+
+
+@given(bodies(), st.integers(1, 3))
+def test_a_body_read_a_few_chunks_at_a_time_is_the_same(body: tuple[bytes, bytes], most: int) -> None:
+    data, raw = body
+    reader = ChunkReader(1000, max_chunks=most)
+    read = reader.feed(raw + b"after")
+    while reader.unread:
+        read += reader.feed(reader.unread)
+    assert (read, reader.done, reader.rest) == (data, True, b"after")
+
+
+def test_one_feed_reads_so_many_chunks() -> None:
+    reader = ChunkReader(max_chunks=3)
+    assert (reader.feed(b"1\r\na\r\n" * 8), len(reader.unread)) == (b"aaa", 30)
+    assert (reader.feed(reader.unread), len(reader.unread)) == (b"aaa", 12)
+    assert (reader.feed(reader.unread), reader.unread) == (b"aa", b"")
+
+
+def test_a_trailer_section_that_drips_is_searched_once() -> None:
+    """Searched anew with every byte it took minutes of a core."""
+    reader = ChunkReader(32 * 1024)
+    reader.feed(b"0\r\n")
+    began = time.process_time()
+    for _ in range(32_000):
+        reader.feed(b"a")
+    assert time.process_time() - began < 4
