@@ -139,6 +139,7 @@ def test_a_denied_login(shared_stand: Stand) -> None:
 
 
 def test_a_second_daemon_on_the_same_state_folder(shared_stand: Stand, stand: Stand) -> None:
+    stand.sandbox_port = shared_stand.sandbox_port  # another configuration would not be told the pair
     stand.configure(state={"directory": str(shared_stand.folder / "state")})
     stand.start_daemon(ready=True)  # it follows, and says so
     assert stand.status()["token"]["role"] == "following"

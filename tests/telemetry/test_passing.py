@@ -83,13 +83,6 @@ def test_what_is_remembered_is_that_of_all() -> None:
     assert sum(traffic["per_second_lately"]) == 2
     assert [each["level"] for each in shown["recent_errors"]].count("error") >= 1
     assert shown["warnings"] == [{"code": "worker", "detail": "look at it", "at": 1_700_000_000.0}]
-    origin = shown["origin"]
-    assert (origin["answers"], origin["failures"], origin["failures_in_a_row"]) == (1, 1, 1)
-    assert (origin["state"], origin["last_status"], origin["last_failure"]) == ("failing", 200, "late")
-    worker(OriginAnswered("GET", "/x", 201, 0.1))
-    parent.add(through(worker.taken()))
-    shown = parent.summary()
-    assert shown["origin"]["state"] == "answering"
     assert worker.summary()["requests"]["total"] == 0  # type: ignore[index]
 
 
