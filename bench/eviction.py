@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.eviction_candidates import WindowTinyLfu
-from passoproxy.stores.entries.eviction import Eviction, LeastRecentlyUsed, S3Fifo
+from passoproxy.stores.entries.memory import Eviction, LeastRecentlyUsed, S3Fifo
 
 SHARES = (0.01, 0.05, 0.2)
 

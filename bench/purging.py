@@ -29,10 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.http.messages import fields_of
-from passoproxy.stores.entries.disk import DiskStore
-from passoproxy.stores.entries.hints import hints_of
-from passoproxy.stores.entries.names import body_name, row_name
-from passoproxy.stores.entries.sealing import Seal
+from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.serialization import Seal, body_name, hints_of, row_name
 from passoproxy.stores.entries.tiered import TieredStore
 
 SECRET = b"the bench's own secret, 32 bytes"

@@ -14,19 +14,18 @@ from urllib.parse import urlsplit
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import RequestHead
-from passoproxy.core.http.targets import parse_target
+from passoproxy.core.http.request_line import parse_target
+from passoproxy.core.http.syntax import print_date
+from passoproxy.core.oauth.alert_levels import Level, deadline, outlook
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.core.oauth.warnings import Level, deadline, outlook
 from passoproxy.errors import BadRequest, CommandFailure, PassoproxyError, UsageFailure
 from passoproxy.ports import Clock, EntryStore, Followed, LoggedOut, Observer, RawAnswer, StoreStats
-from passoproxy.proxy.explanation import Explanation
-from passoproxy.tokens import passing
+from passoproxy.proxy.explain import Explanation
+from passoproxy.tokens import messages
 from passoproxy.tokens.login import Logins, LoginTicket
-from passoproxy.upkeep.filling import Filled, Order
-from passoproxy.upkeep.ordering import order_of
+from passoproxy.upkeep.prefetch import Filled, Order, order_of
 
 Data = dict[str, object]
 KINDS = ("url", "prefix", "route", "tag")
@@ -271,7 +270,7 @@ class Control:
         self._followers += 1
         try:
             async for followed in self._keeper.changes():
-                yield passing.document_of(followed)
+                yield messages.document_of(followed)
         finally:
             self._followers -= 1
 
@@ -288,7 +287,7 @@ class Control:
 
     async def obey(self, what: str, document: bytes) -> Data:
         """Carries out what a process that follows passes on (`ports.PairOwner.order`)."""
-        return await passing.obey(self._keeper, what, document)
+        return await messages.obey(self._keeper, what, document)
 
     async def logout(self, keep_cache: bool = False) -> Data:
         """Revokes and erases the pair, and ends its cache partition. Raises CommandFailure where there is none."""

@@ -11,30 +11,39 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 
 from passoproxy.compose import Wired, telemetry, wire
-from passoproxy.compose.binding import Bound, bind, name_of, page_address, ports_of, takes_redirect
-from passoproxy.compose.crew import Part
-from passoproxy.compose.custody import leaves_full, rests_full
-from passoproxy.compose.parent import Parent
-from passoproxy.compose.reloading import Reloading, keep_following
-from passoproxy.compose.road import admin_limits_of
-from passoproxy.compose.serving import Served, certificate_of, serve_proxy
-from passoproxy.compose.telling import authorities
-from passoproxy.config.reading import Loaded, load
+from passoproxy.compose.listeners import (
+    Bound,
+    Served,
+    bind,
+    certificate_of,
+    name_of,
+    page_address,
+    ports_of,
+    serve_proxy,
+    takes_redirect,
+)
+from passoproxy.compose.pipeline import admin_limits_of
+from passoproxy.compose.reload import Reloading, keep_following
+from passoproxy.compose.stores import leaves_full, rests_full
+from passoproxy.compose.topology import Part
+from passoproxy.compose.wiring import authorities
+from passoproxy.compose.workers import Parent
+from passoproxy.config.load import Loaded, load
 from passoproxy.config.secrets import inside_container
 from passoproxy.control import keep_looking
 from passoproxy.core.events import Lifecycle, TaskFailed, Warned
 from passoproxy.errors import CommandFailure, ConfigurationError, Fault, PassoproxyError
 from passoproxy.folders import weak_step
 from passoproxy.host import descriptors, logind, systemd
-from passoproxy.host.collecting import collected
-from passoproxy.host.control_site import ControlSite
-from passoproxy.host.suspend import BeforeSleep
-from passoproxy.host.volatile import volatile
+from passoproxy.host.control_socket import ControlSite
+from passoproxy.host.gc import collected
+from passoproxy.host.logind import BeforeSleep
+from passoproxy.host.system import volatile
 from passoproxy.ports import Clock
 from passoproxy.server.acceptor import Acceptor
-from passoproxy.server.admin_runner import AdminRunner
-from passoproxy.tokens.custody import Custody
-from passoproxy.tokens.orders import first_of
+from passoproxy.server.admin.app import AdminRunner
+from passoproxy.tokens.commands import first_of
+from passoproxy.tokens.failover import Custody
 
 STATUS_EVERY = 5.0
 """Seconds between two lines for the service manager."""

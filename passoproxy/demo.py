@@ -22,12 +22,12 @@ from urllib.parse import urljoin
 import aiohttp
 
 from passoproxy.compose import Wired
-from passoproxy.config.reading import load
+from passoproxy.config.load import load
 from passoproxy.core.durations import duration
 from passoproxy.daemon import Daemon
 from passoproxy.errors import CommandFailure, UsageFailure
-from passoproxy.host.free_ports import free_ports
-from passoproxy.sandbox.application import Sandbox
+from passoproxy.host.system import free_ports
+from passoproxy.sandbox.app import Sandbox
 from passoproxy.sandbox.options import SandboxOptions
 
 SAMPLES = (

@@ -14,11 +14,10 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, ResponseHead
-from passoproxy.core.oauth.notes import lasting
+from passoproxy.core.oauth.alert_levels import Alarmed
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.core.oauth.transaction import Candidate, Intent
-from passoproxy.core.oauth.warnings import Alarmed
+from passoproxy.core.oauth.transaction import Candidate, Intent, lasting
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
 

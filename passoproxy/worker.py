@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from passoproxy.compose import Wired, telemetry, wire
-from passoproxy.compose.crew import Part
-from passoproxy.compose.reloading import Reloading, keep_following
-from passoproxy.compose.serving import Served, serve_proxy
-from passoproxy.compose.telling import Telemetry, traffic_of
-from passoproxy.config.reading import Loaded, load
+from passoproxy.compose.listeners import Served, serve_proxy
+from passoproxy.compose.reload import Reloading, keep_following
+from passoproxy.compose.topology import Part
+from passoproxy.compose.wiring import Telemetry, traffic_of
+from passoproxy.config.load import Loaded, load
 from passoproxy.core.events import EntryStored, Event, Lifecycle, TaskFailed
-from passoproxy.core.oauth.warnings import Level
+from passoproxy.core.oauth.alert_levels import Level
 from passoproxy.core.origin import document_of, told_of
 from passoproxy.errors import PassoproxyError
-from passoproxy.host.channel import Channel, Document
 from passoproxy.host.clock import SystemClock
-from passoproxy.host.collecting import collected
 from passoproxy.host.dumps import forbid_dumps
-from passoproxy.host.parent_owner import ParentOwner
+from passoproxy.host.gc import collected
+from passoproxy.host.remote_owner import ParentOwner
+from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Observer
-from passoproxy.proxy.places import Share
-from passoproxy.tokens.following import Follower
-from passoproxy.tokens.passing import followed_of
+from passoproxy.proxy.limiter import Share
+from passoproxy.tokens.follower import Follower
+from passoproxy.tokens.messages import followed_of
 
 COUNT_EVERY = 0.5
 """Seconds between two tellings of what was counted (contract §3: counters lag by 1 s at most)."""

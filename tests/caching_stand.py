@@ -9,12 +9,12 @@ from itertools import count
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryStore, Request, Response, Trail
-from passoproxy.proxy.caching import Caching
-from passoproxy.proxy.flights import Flights
-from passoproxy.proxy.usage import Usage
+from passoproxy.proxy.cache import Caching
+from passoproxy.proxy.collapse import Flights
+from passoproxy.proxy.popularity import Usage
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import FakeClock, RememberingObserver, ScriptedHop, Step, request, response, settle
 

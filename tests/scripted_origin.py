@@ -12,7 +12,7 @@ from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
 
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.syntax import print_date
 from tests.whole import Place, Running, running
 
 Pairs = Iterable[tuple[str, str]]

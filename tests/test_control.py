@@ -12,8 +12,8 @@ from passoproxy.control import Control, Facts, keep_looking
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.messages import fields_of
+from passoproxy.core.oauth.alert_levels import Level
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.core.oauth.warnings import Level
 from passoproxy.errors import CommandFailure, EntryStoreFailure, UsageFailure
 from passoproxy.ports import LoggedOut, StoreStats
 from passoproxy.tokens.login import LoginTicket

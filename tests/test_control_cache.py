@@ -13,8 +13,8 @@ from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.messages import RequestHead
 from passoproxy.errors import EntryStoreFailure, UsageFailure
-from passoproxy.proxy.explanation import Explanation
-from passoproxy.upkeep.filling import Filled, Order
+from passoproxy.proxy.explain import Explanation
+from passoproxy.upkeep.prefetch import Filled, Order
 from tests.test_control import Stand
 
 

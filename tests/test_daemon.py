@@ -24,8 +24,8 @@ import pytest
 import trustme
 
 from passoproxy import daemon as daemon_module
-from passoproxy.compose import binding
-from passoproxy.compose.serving import certificate_of
+from passoproxy.compose import listeners
+from passoproxy.compose.listeners import certificate_of
 from passoproxy.daemon import Daemon, run
 from passoproxy.errors import CannotCreate, ConfigurationError, ServiceUnreachable
 from passoproxy.host import control_socket
@@ -438,25 +438,25 @@ async def test_the_default_listens_on_ipv6_only_where_there_is_any(
         opened.append(f"{host} {port}")
         return socket.socket()
 
-    monkeypatch.setattr(binding, "open_tcp", open_tcp)
+    monkeypatch.setattr(listeners, "open_tcp", open_tcp)
     for there, wanted in ((True, ["127.0.0.1 8610", "::1 8610"]), (False, ["127.0.0.1 8610"])):
-        monkeypatch.setattr(binding, "has_ipv6", lambda there=there: there)
+        monkeypatch.setattr(listeners, "has_ipv6", lambda there=there: there)
         opened.clear()
-        bound = binding.Bound()
-        binding.bind(loaded, bound, {})
+        bound = listeners.Bound()
+        listeners.bind(loaded, bound, {})
         bound.close()
         assert opened[:-1] == wanted
 
 
 def test_whether_there_is_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert binding.has_ipv6() in (True, False)
+    assert listeners.has_ipv6() in (True, False)
     monkeypatch.setattr(socket.socket, "bind", lambda *_: (_ for _ in ()).throw(OSError("no such address")))
-    assert binding.has_ipv6() is False
+    assert listeners.has_ipv6() is False
 
 
 def test_names_of_sockets() -> None:
     with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6) as sock:
-        assert binding.name_of(sock, "http") == f"http://[::1]:{sock.getsockname()[1]}"
+        assert listeners.name_of(sock, "http") == f"http://[::1]:{sock.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -480,23 +480,23 @@ def everywhere() -> Iterator[int]:
 def test_an_inherited_socket_beyond_loopback_needs_a_guard(
     tmp_path: Path, everywhere: int, sections: dict[str, Any], refused: str
 ) -> None:
-    bound = binding.Bound()
+    bound = listeners.Bound()
     passed = {"web": [os.dup(everywhere)]}
     try:
         if refused:
             with pytest.raises(ConfigurationError, match=rf"{refused}: fd:web is tcp://0\.0\.0\.0:\d+") as caught:
-                binding.bind(Place(tmp_path).load(**sections), bound, passed)
+                listeners.bind(Place(tmp_path).load(**sections), bound, passed)
             assert caught.value.faults[0].remedy
         else:
-            binding.bind(Place(tmp_path).load(**sections), bound, passed)
+            listeners.bind(Place(tmp_path).load(**sections), bound, passed)
     finally:
         bound.close()
 
 
 def test_a_socket_that_was_not_passed_is_named(tmp_path: Path) -> None:
-    bound = binding.Bound()
+    bound = listeners.Bound()
     with pytest.raises(ServiceUnreachable, match=r"server\.listen: no socket named 'web' .*passed: none"):
-        binding.bind(Place(tmp_path).load(server={"listen": "fd:web"}), bound, {})
+        listeners.bind(Place(tmp_path).load(server={"listen": "fd:web"}), bound, {})
 
 
 def test_socket_activation(tmp_path: Path) -> None:

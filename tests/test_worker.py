@@ -15,16 +15,15 @@ import aiohttp
 import pytest
 
 from passoproxy import worker as module
-from passoproxy.compose import parent as parent_module
-from passoproxy.compose.parent import Parent
+from passoproxy.compose import workers as parent_module
+from passoproxy.compose.workers import Parent
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD
 from passoproxy.core.origin import Answered
 from passoproxy.errors import AuthorizationRequired, CommandFailure
-from passoproxy.host.channel import Channel, Document
-from passoproxy.host.workers import Worker
+from passoproxy.host.workers import Channel, Document, Worker
 from passoproxy.ports import Followed
-from passoproxy.tokens.passing import document_of
+from passoproxy.tokens.messages import document_of
 from passoproxy.worker import Life
 from tests.whole import CONTENT, Place, Running, running, sandboxed
 

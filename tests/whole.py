@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from passoproxy.compose import Wired
-from passoproxy.config.reading import Loaded, load
+from passoproxy.config.load import Loaded, load
 from passoproxy.daemon import Daemon
 from passoproxy.demo import authorise
-from passoproxy.sandbox.application import Sandbox
+from passoproxy.sandbox.app import Sandbox
 from passoproxy.sandbox.options import SandboxOptions
 from tests.ports import free_port
 

@@ -7,6 +7,6 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (contract §2)."""
-    from passoproxy.cli.program import run
+    from passoproxy.cli.app import run
 
     return run(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import say, say_json
+from passoproxy.cli.output import say, say_json
 from passoproxy.errors import CommandFailure
 
 commands = typer.Typer(no_args_is_help=True, help="Try the alerts.")

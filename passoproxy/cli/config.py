@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, UnreadConfigOption, load
-from passoproxy.cli.speaking import note, say, say_json, table
+from passoproxy.cli.output import note, say, say_json, table
 from passoproxy.errors import CannotCreate, CommandFailure
 
 commands = typer.Typer(no_args_is_help=True, help="Check, show and write the configuration.")
@@ -39,7 +39,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @commands.command("show")
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print the effective configuration, secrets masked, and where each value came from."""
-    from passoproxy.config.showing import flat, shown
+    from passoproxy.config.load import flat, shown
 
     loaded = load(config)
     if as_json:
@@ -58,8 +58,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
-    from passoproxy.config.environment import SYSTEM_CONFIGURATION
-    from passoproxy.config.example import commented
+    from passoproxy.config.describe import commented
+    from passoproxy.config.sources import SYSTEM_CONFIGURATION
 
     target = config or path
     # A service reads what is below /etc as a user of its own; elsewhere a secret may be written into the file.
@@ -83,6 +83,6 @@ def init(
 @commands.command("schema")
 def schema(config: UnreadConfigOption = None, as_json: JsonOption = False) -> None:
     """Print the configuration's JSON Schema, for editors; it is JSON in any case."""
-    from passoproxy.config.schema import json_schema
+    from passoproxy.config.describe import json_schema
 
     say_json(json_schema())

@@ -9,14 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from passoproxy.cli.handle import Handle, Local, Remote
+from passoproxy.cli.client import Handle, Local, Remote
 from passoproxy.cli.options import load
-from passoproxy.cli.speaking import note
+from passoproxy.cli.output import note
 from passoproxy.errors import AccessDenied, CommandFailure, ConfigurationError, NotRunning, UsageFailure
 from passoproxy.folders import weak_step
 
 if TYPE_CHECKING:
-    from passoproxy.config.reading import Loaded
+    from passoproxy.config.load import Loaded
 
 _GIVEN = ("default", "environment STATE_DIRECTORY", "environment XDG_STATE_HOME")
 """Where the state folder comes from where nobody configured it."""
@@ -55,7 +55,7 @@ def running(config: Path | None, state: Path | None) -> Remote:
     Raises NotRunning, UsageFailure where two run and none is named, AccessDenied where it cannot be told whether one runs, and
     ConfigurationError.
     """
-    from passoproxy.config.environment import state_folders
+    from passoproxy.config.sources import state_folders
 
     if state is not None:
         return _the_one([state.absolute()])
@@ -74,7 +74,7 @@ def running(config: Path | None, state: Path | None) -> Remote:
 
 def _loaded(config: Path | None) -> Loaded | None:
     """The configuration; None where there is no file, and the environment alone makes none."""
-    from passoproxy.config.reading import chosen_file
+    from passoproxy.config.load import chosen_file
 
     try:
         return load(config, secrets=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, load
-from passoproxy.cli.speaking import note, say, say_json, seconds, table
+from passoproxy.cli.output import note, say, say_json, seconds, table
 from passoproxy.errors import UsageFailure
 
 if TYPE_CHECKING:

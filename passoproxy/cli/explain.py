@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, bytes_of
-from passoproxy.cli.speaking import facts, headline, moment, number, part, say, say_json, seconds, size, table
+from passoproxy.cli.output import facts, headline, moment, number_of, part, say, say_json, seconds, size, table
 
 COLOURS = {"hit": "green", "miss": "yellow", "pass": "cyan"}
 Data = dict[str, Any]
@@ -64,17 +64,17 @@ def _freshness(found: Data) -> list[tuple[str, str]]:
     fresh = part(found, "freshness")
     if not fresh:
         return []
-    left = number(fresh, "fresh_for") or 0.0
+    left = number_of(fresh, "fresh_for") or 0.0
     said = (
-        f"for {seconds(left)}, until {moment(number(fresh, 'fresh_until'))}"
+        f"for {seconds(left)}, until {moment(number_of(fresh, 'fresh_until'))}"
         if left > 0
         else f"no, stale for {seconds(-left)}"
     )
     rows = [
         ("the origin says", _listed(found["origin_said"].get("directives", {})) or "nothing"),
         ("what counts", _counted(found["counts"]) or "nothing"),
-        ("age", seconds(number(fresh, "age"))),
-        ("lifetime", f"{seconds(number(fresh, 'lifetime'))}, from {fresh['basis']}"),
+        ("age", seconds(number_of(fresh, "age"))),
+        ("lifetime", f"{seconds(number_of(fresh, 'lifetime'))}, from {fresh['basis']}"),
         ("fresh", said),
     ]
     for name, label in (
@@ -85,7 +85,7 @@ def _freshness(found: Data) -> list[tuple[str, str]]:
         ("stale_if_unauthorized_until", "stale if unauthorized until"),
     ):
         if fresh[name] is not None:
-            rows.append((label, moment(number(fresh, name))))
+            rows.append((label, moment(number_of(fresh, name))))
     return rows
 
 

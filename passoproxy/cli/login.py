@@ -16,13 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import note, say, say_json
-from passoproxy.cli.wording import runway
+from passoproxy.cli.output import note, runway, say, say_json
 from passoproxy.errors import CommandFailure, PersonNeeded, UsageFailure
 
 if TYPE_CHECKING:
-    from passoproxy.cli.handle import Remote
-    from passoproxy.config.reading import Loaded
+    from passoproxy.cli.client import Remote
+    from passoproxy.config.load import Loaded
 
 PATIENCE = 600.0
 """Seconds that a person has to approve."""
@@ -40,8 +39,8 @@ def login(
     ] = False,
 ) -> None:
     """Approve in a browser; the pair is kept and renewed from then on."""
+    from passoproxy.cli.client import Local
     from passoproxy.cli.daemons import handle, say_who
-    from passoproxy.cli.handle import Local
 
     held = handle(config, state)
     grant = held.loaded.settings.oauth.grant if isinstance(held, Local) else held.status()["token"]["grant"]
@@ -84,8 +83,8 @@ def _awaited(remote: Remote, ticket: Mapping[str, Any]) -> dict[str, Any]:
 async def _with_redirect_taken(remote: Remote, ticket: Mapping[str, Any], browser: bool) -> dict[str, Any]:
     """For a daemon that the redirect does not reach: this command listens for it, or else the status page takes it by paste."""
     from passoproxy.cli.browser import opened
-    from passoproxy.cli.handle import in_thread
-    from passoproxy.server.lone_callback import lone_listener
+    from passoproxy.cli.client import in_thread
+    from passoproxy.server.admin.login import lone_listener
 
     url = str(ticket["url"])
     redirect = parse_qs(urlsplit(url).query)["redirect_uri"][0]
@@ -113,7 +112,7 @@ class _Bridge:
         self._remote = remote
 
     async def complete_login(self, query: str) -> object:
-        from passoproxy.cli.handle import in_thread
+        from passoproxy.cli.client import in_thread
 
         return await in_thread(lambda: self._remote.ask("POST", "/api/login/complete", {"url": f"?{query}"}))
 
@@ -121,7 +120,7 @@ class _Bridge:
 def _alone_by_paste(loaded: Loaded) -> dict[str, Any]:
     import asyncio
 
-    from passoproxy.cli.handle import tell
+    from passoproxy.cli.client import tell
     from passoproxy.compose import standing_still
 
     # The loop stands still while the person does something else: so Ctrl-C finds nobody who reads standard input in a thread.
@@ -142,9 +141,9 @@ def _alone(loaded: Loaded, browser: bool) -> dict[str, Any]:
 
 
 async def _with_listener(loaded: Loaded, browser: bool) -> dict[str, Any]:
-    from passoproxy.cli.handle import tell
+    from passoproxy.cli.client import tell
     from passoproxy.compose import standing_still
-    from passoproxy.server.lone_callback import lone_listener
+    from passoproxy.server.admin.login import lone_listener
 
     async with (
         standing_still(loaded, keep=True, observer=tell) as control,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import say, say_json
+from passoproxy.cli.output import say, say_json
 
 
 def logout(

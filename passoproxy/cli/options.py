@@ -12,7 +12,7 @@ import typer
 from passoproxy.errors import UsageFailure
 
 if TYPE_CHECKING:
-    from passoproxy.config.reading import Loaded
+    from passoproxy.config.load import Loaded
 
 ConfigOption = Annotated[
     Path | None,
@@ -55,7 +55,7 @@ def load(config: Path | None, *, secrets: bool = True, state: Path | None = None
 
     `secrets=False` is for commands that only talk to a running daemon, and may not be allowed to read its secrets.
     """
-    from passoproxy.config.reading import load as read
+    from passoproxy.config.load import load as read
 
     environ = dict(os.environ)
     if state is not None:
@@ -65,7 +65,7 @@ def load(config: Path | None, *, secrets: bool = True, state: Path | None = None
 
 def seconds_of(option: str, text: str, least: float = 0.0) -> float:
     """The seconds that `text` means, `least` or more. Raises UsageFailure naming the option."""
-    from passoproxy.config.units import duration
+    from passoproxy.config.types import duration
 
     try:
         found = duration(text)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import note, say, say_json
+from passoproxy.cli.output import note, say, say_json
 from passoproxy.errors import CommandFailure
 
 if TYPE_CHECKING:
-    from passoproxy.cli.handle import Remote
+    from passoproxy.cli.client import Remote
 
 
 def page(
@@ -52,7 +52,7 @@ def page(
 
 def _of_configuration(remote: Remote, config: Path | None) -> Remote:
     """Of the daemons that share a folder the one whose configuration is named, else the one that owns the pair."""
-    from passoproxy.config.reading import chosen_file
+    from passoproxy.config.load import chosen_file
 
     path = chosen_file(config, os.environ, Path.cwd())
     if path is not None and remote.daemon["config"] != str(path.absolute()):

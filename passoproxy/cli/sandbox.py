@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passoproxy.cli.options import UnreadConfigOption, seconds_of
-from passoproxy.cli.speaking import say
+from passoproxy.cli.output import say
 from passoproxy.errors import ServiceUnreachable, UsageFailure
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def names() -> list[str]:
 async def _serve(options: SandboxOptions) -> int:
     import asyncio
 
-    from passoproxy.sandbox.application import Sandbox, configuration_lines
+    from passoproxy.sandbox.app import Sandbox, configuration_lines
 
     running = Sandbox(options)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from passoproxy.cli.options import ConfigOption, load
-from passoproxy.cli.speaking import note
+from passoproxy.cli.output import note
 from passoproxy.errors import ConfigurationError, Fault
 
 

@@ -5,8 +5,20 @@ from __future__ import annotations
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import facts, headline, moment, number, part, say, say_json, seconds, size
-from passoproxy.cli.wording import access, chain, runway
+from passoproxy.cli.output import (
+    access,
+    chain,
+    facts,
+    headline,
+    moment,
+    number_of,
+    part,
+    runway,
+    say,
+    say_json,
+    seconds,
+    size,
+)
 from passoproxy.core.origin import in_words
 from passoproxy.errors import NotRunning
 
@@ -44,13 +56,13 @@ def _show(found: Data, daemon: str) -> None:
             ("access token", access(token)),
             ("refresh chain", chain(token)),
             ("alert", _alert(part(found, "alert"))),
-            ("next refresh", moment(number(token, "next_refresh_at"))),
+            ("next refresh", moment(number_of(token, "next_refresh_at"))),
             ("cache", _cache(part(found, "cache"))),
             *_probe(part(part(found, "cache"), "change_probe")),
             ("origin", _origin(part(found, "origin"))),
             ("requests", _requests(part(found, "requests"))),
             *_processes(found),
-            ("running", f"{seconds(number(found, 'uptime_seconds'))}, version {found.get('version')}"),
+            ("running", f"{seconds(number_of(found, 'uptime_seconds'))}, version {found.get('version')}"),
             ("listening", ", ".join(map(str, _list(found, "listeners"))) or "-"),
             ("daemon", daemon),
         )
@@ -58,13 +70,13 @@ def _show(found: Data, daemon: str) -> None:
     if token.get("remedy"):
         say(f"\nwhat to do: {token['remedy']}")
     for warning in _parts(found, "warnings"):
-        at = number(warning, "at")
+        at = number_of(warning, "at")
         say(f"\nwarning{'' if at is None else f' of {moment(at)}'}: {warning.get('detail')}")
     errors = _parts(found, "recent_errors")[:MOST_ERRORS]
     if errors:
         say("\nrecent errors")
     for error in errors:
-        say(f"  {moment(number(error, 'at'))}  {error.get('what')}  {error.get('target') or ''}".rstrip())
+        say(f"  {moment(number_of(error, 'at'))}  {error.get('what')}  {error.get('target') or ''}".rstrip())
 
 
 def _processes(found: Data) -> list[tuple[str, str]]:
@@ -81,13 +93,13 @@ def _processes(found: Data) -> list[tuple[str, str]]:
 
 
 def _alert(alert: Data) -> str:
-    level, by = str(alert.get("level") or "none"), number(alert, "deadline")
+    level, by = str(alert.get("level") or "none"), number_of(alert, "deadline")
     return level if level == "none" or by is None else f"{level}, a person is needed by {moment(by)}"
 
 
 def _cache(cache: Data) -> str:
-    count = int(number(cache, "entries") or 0)
-    taken = f"{size(number(cache, 'bytes'))} of {size(number(cache, 'max_bytes'))}"
+    count = int(number_of(cache, "entries") or 0)
+    taken = f"{size(number_of(cache, 'bytes'))} of {size(number_of(cache, 'max_bytes'))}"
     return f"{count} {'entry' if count == 1 else 'entries'}, {taken}"
 
 
@@ -102,7 +114,7 @@ def _probe(probe: Data) -> list[tuple[str, str]]:
 def _origin(origin: Data) -> str:
     said = f"{origin.get('url')}, {in_words(str(origin.get('state')), asked=bool(origin.get('answers')))}"
     waiting = f"{origin.get('in_flight', 0)} under way, {origin.get('waiting', 0)} waiting"
-    paused, rests = number(origin, "cool_down_until"), number(origin, "background_rests_until")
+    paused, rests = number_of(origin, "cool_down_until"), number_of(origin, "background_rests_until")
     if paused:
         waiting += f"; paused by a 429 until {moment(paused)}"
     elif rests:
@@ -111,7 +123,7 @@ def _origin(origin: Data) -> str:
 
 
 def _requests(requests: Data) -> str:
-    ratio = number(requests, "hit_ratio")
+    ratio = number_of(requests, "hit_ratio")
     cached = "" if ratio is None else f", {ratio * 100:.0f} % of the cacheable from the cache"
     return f"{requests.get('total', 0)}{cached}, {requests.get('refused', 0)} refused"
 

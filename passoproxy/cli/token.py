@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.speaking import facts, moment, note, number, say, say_json
-from passoproxy.cli.wording import access, chain, in_short, runway
+from passoproxy.cli.output import access, chain, facts, in_short, moment, note, number_of, runway, say, say_json
 from passoproxy.errors import CommandFailure, UsageFailure
 
 if TYPE_CHECKING:
-    from passoproxy.cli.handle import Handle
+    from passoproxy.cli.client import Handle
 
 commands = typer.Typer(no_args_is_help=True, help="Show, refresh, import and export the pair.")
 
@@ -140,8 +139,8 @@ def _show(token: dict[str, Any]) -> None:
             ("runway", runway(token)),
             ("access token", access(token)),
             ("refresh chain", chain(token)),
-            ("next refresh", moment(number(token, "next_refresh_at"))),
-            ("obtained", moment(number(token, "obtained_at"))),
+            ("next refresh", moment(number_of(token, "next_refresh_at"))),
+            ("obtained", moment(number_of(token, "obtained_at"))),
             ("grant", str(token.get("grant"))),
             ("generation", str(token.get("generation", 0))),
             *([("kept", str(token["kept"]))] if token.get("kept") else []),

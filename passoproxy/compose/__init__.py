@@ -3,7 +3,6 @@
 Nothing is begun here but what a constructor does; `daemon` runs what comes out. Tests call `wire` with a clock of their own.
 """
 
-from passoproxy.compose.telling import Telemetry, telemetry
-from passoproxy.compose.wiring import Wired, standing_still, wire
+from passoproxy.compose.wiring import Telemetry, Wired, standing_still, telemetry, wire
 
 __all__ = ["Telemetry", "Wired", "standing_still", "telemetry", "wire"]

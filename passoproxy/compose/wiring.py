@@ -1,4 +1,11 @@
-"""All parts of a daemon, put together."""
+"""Alerts by the configuration: the hooks that it names, over the way out of the moment, and the test that needs no daemon.
+
+What makes the cache operable: explanations, soft purges, filling it, and the change probe of the passolution preset.
+
+Who is told of events, and what the daemon says of itself.
+
+All parts of a daemon, put together.
+"""
 
 from __future__ import annotations
 
@@ -7,58 +14,436 @@ import contextlib
 import os
 import secrets
 import shlex
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from aiohttp import web
 
 from passoproxy import __version__
-from passoproxy.compose.admission import LiveAdmission
-from passoproxy.compose.alerting import build_alerts, build_warming
-from passoproxy.compose.crew import Crew, Part
-from passoproxy.compose.custody import cover_of
-from passoproxy.compose.entries import Ends, entry_store
-from passoproxy.compose.fleet import Fleet, build_fleet
-from passoproxy.compose.operating import Operating, build_operating, hearing, watched_by
-from passoproxy.compose.pair import LiveProvider, build_asking, build_keeper
-from passoproxy.compose.road import Outward, Road, build_road, limits_of
-from passoproxy.compose.telling import (
-    Judging,
-    Telemetry,
-    facts_of,
-    origin_of,
-    reading_of,
-    telemetry,
-    traffic_of,
-    trouble_of,
+from passoproxy.compose.pipeline import LiveAdmission, Outward, Road, build_road, limits_of, named_keys
+from passoproxy.compose.stores import (
+    Ends,
+    Fleet,
+    LiveProvider,
+    build_asking,
+    build_fleet,
+    build_keeper,
+    cover_of,
+    entry_store,
 )
-from passoproxy.config.reading import Loaded
-from passoproxy.control import Control
+from passoproxy.compose.topology import Crew, Part
+from passoproxy.config.load import Loaded
+from passoproxy.config.settings import Settings
+from passoproxy.config.types import TcpAddress
+from passoproxy.control import Control, Facts
+from passoproxy.core import passolution
+from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.key import Unreadable, content_of, primary_key
+from passoproxy.core.events import Event
+from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.core.oauth.alert_levels import Level, Thresholds
 from passoproxy.core.oauth.identity import client_of
+from passoproxy.core.redaction import Redactor
+from passoproxy.errors import BodyBroken, ConfigurationError, Refusal
 from passoproxy.folders import own_folder
 from passoproxy.host import descriptors
 from passoproxy.host.clock import SystemClock
-from passoproxy.host.owner import ControlOwner
-from passoproxy.outbound.endpoint import endpoint_of
-from passoproxy.ports import Clock, Observer, nobody
+from passoproxy.host.remote_owner import ControlOwner
+from passoproxy.outbound.dial import endpoint_of
+from passoproxy.outbound.webhook import Webhook
+from passoproxy.ports import AlarmMemory, AlertHook, Clock, Observer, PairNews, nobody
+from passoproxy.proxy import codecs
+from passoproxy.proxy.cache import Keeping, Softening
+from passoproxy.proxy.explain import Explaining, Explanation, Judges
 from passoproxy.server.acceptor import Descriptors
-from passoproxy.server.admin import admin_application, control_application, probe_application
-from passoproxy.server.admin_guard import AdminAccess
-from passoproxy.server.admin_runner import AdminRunner
-from passoproxy.server.connections import Connections
+from passoproxy.server.admin.app import AdminRunner, admin_application, control_application, probe_application
+from passoproxy.server.admin.auth import AdminAccess
+from passoproxy.server.admin.page_sessions import PageSessions
+from passoproxy.server.connection import Connections
 from passoproxy.server.handler import Handler
-from passoproxy.server.page_sessions import PageSessions
 from passoproxy.stores.entries.tiered import TieredStore
-from passoproxy.stores.pair.alarm import AlarmFile
+from passoproxy.stores.pair.alert_state import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.stores.pair.sealed import Cover
-from passoproxy.telemetry.alerts import Alerts
-from passoproxy.telemetry.metrics import Metrics
-from passoproxy.tokens.custody import Holder
+from passoproxy.stores.pair.encryption import Cover
+from passoproxy.telemetry.alerts import NO_HOOK, AlertPolicy, Alerts, CommandHook, alert, tried
+from passoproxy.telemetry.logs import LogObserver, Logs
+from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
+from passoproxy.telemetry.recent import Recent
+from passoproxy.tokens.failover import Holder
 from passoproxy.tokens.login import Logins
-from passoproxy.upkeep.revoking import Revoking
-from passoproxy.upkeep.warming import Warming
+from passoproxy.upkeep.change_probe import Probing, Surroundings, Watched
+from passoproxy.upkeep.prefetch import Conditions, Filled, Filling, Order, Warming
+from passoproxy.upkeep.revocation import Revoking
+
+
+def alert_policy(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> AlertPolicy:
+    """`alerts` of this configuration."""
+    given = loaded.settings.alerts
+    thresholds = Thresholds(given.runway.log, given.runway.notify, given.runway.page)
+    return AlertPolicy(thresholds, given.repeat, tuple(_hooks(loaded, outward, environ)))
+
+
+def build_alerts(
+    loaded: Loaded,
+    outward: Outward,
+    environ: Mapping[str, str],
+    keeper: PairNews,
+    clock: Clock,
+    observer: Observer,
+    memory: AlarmMemory,
+) -> Alerts:
+    """The watch over `keeper`'s pair."""
+    policy = alert_policy(loaded, outward, environ)
+    return Alerts(keeper, policy, clock, observer, memory, instance=socket.gethostname(), version=__version__)
+
+
+class Leveled(Protocol):
+    """Whoever knows how short the runway is."""
+
+    @property
+    def level(self) -> Level: ...
+
+
+def build_warming(road: Road, alerts: Leveled, keeper: PairNews, clock: Clock, observer: Observer) -> Warming:
+    """What revalidates the most used entries when `alerts` see the runway shrink."""
+    return Warming(
+        road.caching,
+        most_used=road.usage.most_used,
+        policy_of=lambda path: road.routing.table.find(path),
+        level=lambda: alerts.level,
+        read=keeper.snapshot,
+        clock=clock,
+        observe=observer,
+    )
+
+
+async def tried_alone(loaded: Loaded, environ: Mapping[str, str]) -> list[dict[str, object]]:
+    """A test alert where no daemon runs: what came back from each hook. Raises ConfigurationError where there is none."""
+    policy = alert_policy(loaded, Outward(loaded, environ), environ)
+    if not policy.hooks:
+        raise NO_HOOK
+    return await tried(policy.hooks, alert("test", None, socket.gethostname(), __version__))
+
+
+def _hooks(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> list[AlertHook]:
+    given, hooks = loaded.settings.alerts, list[AlertHook]()
+    if given.command is not None:
+        hooks.append(CommandHook(given.command, environ=environ))
+    if loaded.secrets.alerts_webhook is not None:
+        timeout = loaded.settings.upstream.connect_timeout
+        url = loaded.secrets.alerts_webhook
+        hooks.append(Webhook(url, tls=outward.tls, connect_timeout=timeout, proxy_for=outward.proxy_for))
+    return hooks
+
+
+_LARGEST_PLAIN = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """The parts; `probing` is None without the preset whose service can be asked."""
+
+    softening: Softening
+    explaining: Explaining
+    filling: Filling
+    probing: Probing | None
+
+    async def explain(self, head: RequestHead, body: bytes) -> Explanation:
+        """See `Explaining.explain`."""
+        return await self.explaining.explain(head, body)
+
+    def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]:
+        """See `Filling.fill`."""
+        return self.filling.fill(orders)
+
+    async def soften(self, selector: Selector) -> None:
+        """See `Softening.soften`."""
+        await self.softening.soften(selector)
+
+    def probe(self) -> dict[str, object] | None:
+        """See `Probing.shown`."""
+        return None if self.probing is None else self.probing.shown()
+
+    def tasks(self) -> list[tuple[str, Coroutine[object, object, None]]]:
+        """What is to run as long as the daemon, with names."""
+        return [] if self.probing is None else [("change probe", self.probing.run())]
+
+
+def watched_by(loaded: Loaded) -> Watched | None:
+    """Who is to hear what is stored, so that its changes can be asked for; None where the provider has no such service."""
+    return Watched() if loaded.settings.provider == "passolution" else None
+
+
+def hearing(observer: Observer, watched: Watched | None) -> Observer:
+    """An observer that tells `watched` too."""
+    if watched is None:
+        return observer
+    heed = watched.heed
+
+    def observe(event: Event) -> None:
+        observer(event)
+        heed(event)
+
+    return observe
+
+
+def build_operating(
+    road: Road,
+    store: TieredStore,
+    kept: Keeping,
+    admission: LiveAdmission,
+    partition: Callable[[], str],
+    clock: Clock,
+    observer: Observer,
+    watched: Watched | None,
+    leads: Callable[[], bool],
+) -> Operating:
+    """Over a road that is built; `kept` has the soft purges of `store`.
+
+    `watched` hears what is stored, None where no change can be asked for; `leads` tells whether this is the one process of those that share a
+    pair which asks.
+    """
+    softening = Softening(kept, clock, road.caching.terms_changed)
+    road.caching.judge = softening.terms
+
+    def purged() -> None:
+        softening.look()
+        road.caching.purged(
+            Selector()
+        )  # what of it was meant is not known here: nobody joins a question that was asked before
+
+    store.on_purged = purged
+
+    def admits(head: RequestHead) -> None:
+        admission().method(head.method)
+        admission().path(head)
+
+    judges = Judges(
+        table=lambda: road.routing.table,
+        mode=lambda: road.caching.mode,
+        partition=partition,
+        admits=admits,
+        spared=road.queueing.spared,
+        terms=softening.terms,
+        ended=softening.ended,
+    )
+    explaining = Explaining(store, judges, clock)
+    conditions = Conditions(
+        at_once=lambda: max(1, road.queueing.max_concurrency - 1),
+        rests_until=lambda: road.queueing.snapshot().background_rests_until,
+    )
+    filling = Filling(road.caching, explaining.outlook, conditions, clock)
+    if watched is None:
+        return Operating(softening, explaining, filling, None)
+    surroundings = Surroundings(
+        forbidden=lambda: _forbidden(road, admits, leads),
+        partition=partition,
+        plain=_plain,
+        dropped=road.caching.purged,
+    )
+    probing = Probing(road.queueing, store, watched, surroundings, clock, observer)
+    return Operating(softening, explaining, filling, probing)
+
+
+def _forbidden(road: Road, admits: Callable[[RequestHead], None], leads: Callable[[], bool]) -> str:
+    """Why the service is not asked for changes; '' where nothing speaks against it."""
+    if not leads():
+        return "another process holds the pair, and asks for all: the account has one quota"
+    if road.caching.mode.offline:
+        return "cache.offline"
+    if (name := road.routing.table.find(passolution.UPDATES).name) != passolution.ROUTE:
+        return f"switched off: {passolution.UPDATES} is under route {name!r}, and not {passolution.ROUTE!r}"
+    try:
+        admits(RequestHead("POST", passolution.UPDATES))
+    except Refusal as refused:
+        return f"switched off: {refused.detail}"
+    return ""
+
+
+async def _plain(body: bytes, coding: str) -> bytes | None:
+    if coding.strip().lower() in ("", "identity"):
+        return body
+    if (name := codecs.known(coding)) is None:
+        return None
+    try:
+        return await asyncio.to_thread(codecs.decoded, body, name, _LARGEST_PLAIN)
+    except BodyBroken:
+        return None
+
+
+@dataclass(slots=True)
+class Telemetry:
+    """Who is told of events."""
+
+    logs: Logs
+    metrics: MetricsObserver
+    recent: Recent
+    masked: tuple[str, ...] = ()
+
+    def mask(self, loaded: Loaded) -> None:
+        """Masks the secrets of `loaded` as they are now, from the next line on, and queries as it wants them."""
+        masked, query = tuple(known_secrets(loaded)), loaded.settings.log.query
+        if (masked, query) != (self.masked, self.recent.redactor.query):
+            redactor = Redactor(masked, query)
+            self.logs.set_redactor(redactor)
+            self.masked, self.recent.redactor = masked, redactor
+
+    def observer(self) -> Observer:
+        """One observer that tells all."""
+        written = LogObserver(self.logs)
+        counted, remembered = self.metrics, self.recent
+
+        def observe(event: Event) -> None:
+            counted(event)
+            remembered(event)
+            written(event)
+
+        return observe
+
+
+def telemetry(loaded: Loaded) -> Telemetry:
+    """Logs, metrics and memory for this configuration; the log is not open yet."""
+    log, masked = loaded.settings.log, tuple(known_secrets(loaded))
+    redactor = Redactor(masked, log.query)
+    logs = Logs(redactor, level=log.level, format=log.format, access=log.access)
+    return Telemetry(logs, MetricsObserver(loaded.settings.upstream.allow_methods), Recent(redactor), masked)
+
+
+class Judging:
+    """What the cache's rules say of stored entries and of requests, for listings and purges."""
+
+    def __init__(self, road: Road, partition: Callable[[], str]) -> None:
+        self._road, self._partition = road, partition
+
+    def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
+        """Age, and seconds of freshness left."""
+        caching, policy = self._road.caching, self._road.routing.table.find(entry.target.partition("?")[0])
+        agreed = caching.judge(entry, policy, caching.mode)
+        return agreed.age(now), agreed.fresh_until - now
+
+    def key(self, method: str, target: str, body: bytes | None) -> str | None:
+        """The primary key; None for a request that would be a pass."""
+        policy = self._road.routing.table.find(target.partition("?")[0])
+        if not policy.stores or method not in policy.methods:
+            return None
+        head = RequestHead(
+            method, target, fields_of([("Content-Type", "application/json")] if body is not None else [])
+        )
+        try:
+            content = content_of(head.fields, body, policy.key) if body is not None and method == "POST" else None
+        except Unreadable:
+            return None
+        return primary_key(self._partition(), head, policy.key, content)
+
+
+def facts_of(loaded: Loaded, clock: Clock, state_folder: Path, cache_folder: Path | None) -> Facts:
+    """What is known before a listener is open."""
+    settings = loaded.settings
+    return Facts(
+        version=__version__,
+        started_at=clock.wall(),
+        pid=os.getpid(),
+        config=str(loaded.path.absolute()) if loaded.path else "",
+        state_folder=str(state_folder),
+        origin=settings.upstream.url or "",
+        max_cache_bytes=settings.cache.max_size,
+        cache_folder=str(cache_folder or ""),
+        store=settings.store.url or "",
+        cache_mode=settings.cache.mode,
+        offline=settings.cache.offline,
+        authorities=authorities(settings),
+    )
+
+
+def authorities(settings: Settings, ports: tuple[int, ...] = ()) -> tuple[str, ...]:
+    """Names under which the proxy itself may stand in a URL, lower case."""
+    bound = ports or tuple(each.port for each in settings.server.listen if isinstance(each, TcpAddress))
+    named = {f"{host}:{port}" for host in settings.server.allowed_hosts for port in bound} | set(
+        settings.server.allowed_hosts
+    )
+    if settings.server.public_url:
+        named.add(urlsplit(settings.server.public_url).netloc)
+    return tuple(sorted(name.lower() for name in named))
+
+
+def traffic_of(road: Road) -> Mapping[str, object]:
+    """What goes on at the origin right now."""
+    queue = road.queueing.snapshot()
+    return {
+        "in_flight": queue.in_flight,
+        "waiting": queue.waiting,
+        "cool_down_until": queue.cool_down_until,
+        "background_rests_until": queue.background_rests_until,
+        "away": queue.away,
+        "connections": road.pool.open,
+    }
+
+
+def origin_of(recent: Recent, traffic: Mapping[str, object]) -> dict[str, object]:
+    """The origin as it is shown; `state` is the worst of what the last minutes say and what holds now."""
+    shown = {**recent.origin(), **traffic, "away": recent.redactor.text(str(traffic.get("away") or ""))}
+    if shown["away"]:
+        shown["state"] = "away"
+    elif shown["state"] != "failing" and shown.get("cool_down_until") is not None:
+        shown["state"] = "cooling_down"
+    return shown
+
+
+def trouble_of(origin: Mapping[str, object], recent: Recent) -> str:
+    """What is wrong with the origin, or with the store that instances share, in one line; '' for nothing."""
+    match origin["state"]:
+        case "away":
+            said = f"the origin is away: {origin['away']}"
+        case "failing":
+            said = f"the origin fails: {origin['last_failure']}"
+        case "cooling_down":
+            said = "the origin asked for a pause (429)"
+        case _:
+            said = ""
+    return "; ".join(each for each in (said, recent.warned("store_away")) if each)
+
+
+async def reading_of(control: Control, keeper: Holder, handler: Handler, crew: Crew) -> Reading:
+    """What the gauges show."""
+    stats = await control.look_at_store()
+    token = keeper.snapshot()
+    tiers = ((stats.tier, stats.bytes_used), *((tier.tier, tier.bytes_used) for tier in control.facts.tiers))
+    return Reading(
+        access=token.access,
+        chain=token.chain,
+        expires_at=token.access_until,
+        runway=token.runway_seconds,
+        cache_entries=stats.entries,
+        cache_bytes=tiers,
+        in_flight=handler.in_flight + crew.in_flight,
+        alert=control.level,
+    )
+
+
+def known_secrets(loaded: Loaded) -> Iterator[str]:
+    """Every configured secret word for word, so that it is masked wherever it might turn up. One that cannot be read is told elsewhere."""
+    given = loaded.secrets
+    for secret in (
+        given.client_secret,
+        given.static_token,
+        given.admin_token,
+        given.state_key,
+        given.previous_state_key,
+        given.store_password,
+        given.alerts_webhook,
+        *given.upstream_headers.values(),
+    ):
+        with contextlib.suppress(ConfigurationError):
+            yield from secret().splitlines() if secret is not None else ()
+    with contextlib.suppress(ConfigurationError):
+        yield from (key for _, key in named_keys(given.client_keys() if given.client_keys is not None else ""))
+    with contextlib.suppress(ConfigurationError, ValueError):
+        # of a proxy's URL only the password is secret
+        yield unquote(urlsplit(given.upstream_proxy() if given.upstream_proxy is not None else "").password or "")
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from passoproxy.config import addresses
-from passoproxy.config.kinds import (
+from passoproxy.config import types
+from passoproxy.config.types import (
     AdminListen,
     AsTuple,
     AuthorityUrl,
@@ -46,7 +46,7 @@ from passoproxy.config.kinds import (
 from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, RoutePolicy
 
 DEFAULT_CLIENT_SECRET_FILE = Path("/etc/passoproxy/client_secret")
-DEFAULT_LISTEN = (addresses.TcpAddress("127.0.0.1", 8610), addresses.TcpAddress("::1", 8610))
+DEFAULT_LISTEN = (types.TcpAddress("127.0.0.1", 8610), types.TcpAddress("::1", 8610))
 """Less the second one where there is no IPv6 (the server's finding)."""
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -151,7 +151,7 @@ class ServerSettings(Section):
 class AdminSettings(Section):
     """The admin listener; `listen` is empty where it is off."""
 
-    listen: AdminListen = (addresses.TcpAddress("127.0.0.1", 8611),)
+    listen: AdminListen = (types.TcpAddress("127.0.0.1", 8611),)
     token: Secret | None = None
     token_file: FilePath | None = None
     allowed_hosts: Annotated[tuple[HostEntry, ...], AsTuple] = _LOCAL_HOSTS
@@ -339,5 +339,5 @@ class Settings(Section):
 
 def _settled(directory: Path | None, key: str) -> Path:
     if directory is None:
-        raise ValueError(f"{key} is not settled; read the configuration with passoproxy.config.reading.load")
+        raise ValueError(f"{key} is not settled; read the configuration with passoproxy.config.load.load")
     return directory

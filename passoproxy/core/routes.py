@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
 from passoproxy.core.http.messages import RequestHead
-from passoproxy.core.http.patterns import compile_pattern, decoded_once
+from passoproxy.core.http.paths import compile_pattern, decoded_once
 
 UNLISTED = RoutePolicy(stores=False)
 """What a request lives under that no route matches, in mode `routes`: it is forwarded and never stored."""

@@ -3,7 +3,7 @@
 It never touches the real pair, state, origin or people: the rehearsed daemons have a folder, a provider and an origin of their own.
 """
 
-from passoproxy.drill.rehearsing import Seen, Verdict, rehearse
-from passoproxy.drill.trials import TRIALS, Trial
+from passoproxy.drill.runner import Seen, Verdict, rehearse
+from passoproxy.drill.scenarios import TRIALS, Trial
 
 __all__ = ["TRIALS", "Seen", "Trial", "Verdict", "rehearse"]

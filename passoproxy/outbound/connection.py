@@ -1,4 +1,12 @@
-"""One connection to the origin: sends a request, reads its answer exactly to its end, and says whether it may be used again.
+"""The body of an answer while it arrives: bytes held in bounded memory between the connection and whoever reads.
+
+The connection feeds and ends it; how much may be held, and what happens to the connection afterwards, is the connection's business.
+
+What goes over a connection to the origin, and within which limits: values only.
+
+A request's bytes as they go onto the wire: its head, and its body framed. When they are written is left to `connection`.
+
+One connection to the origin: sends a request, reads its answer exactly to its end, and says whether it may be used again.
 
 Anything that arrives outside an answer ends it (contract §5). Which connection carries what is the business of `pool`; what a fault
 means for a request sent, of `origin`.
@@ -11,12 +19,15 @@ import enum
 import math
 import select
 import ssl
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from passoproxy.core.http.framing import response_framing
-from passoproxy.core.http.messages import ResponseHead
+from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
 from passoproxy.errors import (
+    BadRequest,
     BodyBroken,
     ConnectionDropped,
     OriginInvalid,
@@ -24,12 +35,188 @@ from passoproxy.errors import (
     OriginUnreachable,
     PassoproxyError,
 )
-from passoproxy.outbound.bodies import AnswerBody
-from passoproxy.outbound.content import BodyInvalid, ContentReader
-from passoproxy.outbound.exchanges import Answer, Limits, Message
-from passoproxy.outbound.heads import AnswerHead, HeadReader
-from passoproxy.outbound.sending import framed
+from passoproxy.outbound.response_parser import AnswerHead, BodyInvalid, ContentReader, HeadReader
 from passoproxy.ports import Body, BytesBody
+
+_MANY_PIECES = 64
+"""A body of tiny pieces costs more than its bytes: so many are joined before they are held."""
+
+
+class Feeder(Protocol):
+    """Where a body comes from."""
+
+    def wanted(self, body: AnswerBody) -> None:
+        """Everything held was read, and more may come."""
+        ...
+
+    def abandoned(self, body: AnswerBody) -> None:
+        """Nobody will read the rest."""
+        ...
+
+
+class AnswerBody:
+    """A body that is read while it arrives. Closing it before its end breaks the connection that it comes over."""
+
+    __slots__ = ("_feeder", "_loop", "_parts", "_reader", "ended", "fault", "held", "length")
+
+    def __init__(self, feeder: Feeder, loop: asyncio.AbstractEventLoop, length: int | None) -> None:
+        self.length = length
+        self.held = 0
+        """Bytes that were fed and not yet read."""
+        self.ended = False
+        """Whether all of it has been fed, or a fault ended it."""
+        self.fault: PassoproxyError | None = None
+        self._feeder = feeder
+        self._loop = loop
+        self._parts: deque[bytes] = deque()
+        self._reader: asyncio.Future[None] | None = None
+
+    # ---- the reader's side
+
+    def __aiter__(self) -> AnswerBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._parts:
+            if self.fault is not None:
+                raise self.fault
+            if self.ended:
+                raise StopAsyncIteration
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        data = self._taken()
+        if not self.ended:
+            self._feeder.wanted(self)
+        return data
+
+    async def aclose(self) -> None:
+        self._parts.clear()
+        self.held = 0
+        if not self.ended:
+            self.ended = True
+            self._feeder.abandoned(self)
+            self._wake()
+
+    def whole(self) -> BytesBody | None:
+        """All of it as a body in memory, if it has arrived and nothing of it was read; else None."""
+        if not self.ended or self.fault is not None:
+            return None
+        return BytesBody(self._taken() if self._parts else b"")
+
+    def _taken(self) -> bytes:
+        self.held = 0
+        if len(self._parts) == 1:
+            return self._parts.popleft()
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return data
+
+    # ---- the connection's side
+
+    def feed(self, data: bytes) -> None:
+        """More of it; nothing where it has ended."""
+        if self.ended or not data:
+            return
+        self.held += len(data)
+        self._parts.append(data)
+        if len(self._parts) > _MANY_PIECES:
+            joined = b"".join(self._parts)
+            self._parts.clear()
+            self._parts.append(joined)
+        self._wake()
+
+    def end(self, fault: PassoproxyError | None = None) -> None:
+        """That was all, or all that will come."""
+        if not self.ended:
+            self.ended, self.fault = True, fault
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection lets happen. Times are seconds; `read_timeout` bounds the silence between reads and the whole head of an answer."""
+
+    read_timeout: float = 30.0
+    header_bytes: int = 32 * 1024
+    max_age: float = 300.0
+    idle_timeout: float = 60.0
+    held_bytes: int = 256 * 1024
+    """Bytes of an answer that may wait for their reader before reading pauses."""
+    interim_heads: int = 32
+    settling: float = 0.01
+    """Rest before a connection is used again, for which another is opened or, at the pool's limit, waited: an answer sent twice arrives
+    within it, and ends the connection instead of going to the next request."""
+    distrust: float = 60.0
+    """For so long after anything arrived outside an answer no connection carries a second request: one that arrives later still, after the
+    next request was sent, could not be told from its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request ready to be sent: its head as bytes, and whether its body goes out chunked (else its length is known)."""
+
+    method: str
+    head: bytes
+    body: Body
+    chunked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer whose body may still be arriving."""
+
+    status: int
+    fields: Fields
+    body: Body
+
+
+_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+
+
+def encoded(head: RequestHead, body: Body) -> bytes:
+    """A head as it goes onto the wire, with the fields that frame `body`. Values go out as the bytes that came in.
+
+    Raises BadRequest where a part would break out of its line: a second guard, after what admission checks.
+    """
+    lines = [f"{head.method} {head.target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in head.fields.items()]
+    if body.length is None:
+        lines.append("Transfer-Encoding: chunked")
+    elif body.length or head.method in _WITH_CONTENT:
+        lines.append(f"Content-Length: {body.length}")
+    data = "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
+    # Every line ends in CR LF and nothing else does: a CR, LF or NUL within a part shows in the count.
+    ends = len(lines) + 1
+    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data or " " in head.target:
+        raise BadRequest(
+            "a part of the request would break the message toward the origin; send it without control characters"
+        )
+    return data
+
+
+async def framed(body: Body, chunked: bool) -> AsyncIterator[bytes]:
+    """The body's parts as they go onto the wire. Raises BodyBroken where it is not as long as it said, and what `body` raises."""
+    left = 0 if chunked else body.length or 0
+    async for part in body:
+        if chunked:
+            if part:  # an empty chunk would end the body
+                yield b"%x\r\n%b\r\n" % (len(part), part)
+            continue
+        left -= len(part)
+        if left < 0:
+            break
+        yield part
+    if left:
+        raise BodyBroken("the request's body is not as long as it said")
+    if chunked:
+        yield b"0\r\n\r\n"
 
 
 class Owner(Protocol):

@@ -12,9 +12,8 @@ from passoproxy.core.events import OriginAnswered, OriginFailed
 from passoproxy.core.http.forwarding import from_origin, toward_origin
 from passoproxy.core.http.messages import ResponseHead
 from passoproxy.errors import ConnectionDropped, Refusal
-from passoproxy.outbound.exchanges import Answer, Message
+from passoproxy.outbound.connection import Answer, Message, encoded
 from passoproxy.outbound.pool import Pool
-from passoproxy.outbound.sending import encoded
 from passoproxy.ports import BytesBody, Clock, Observer, Request, Response, nobody
 
 _SENT_TWICE = frozenset({"GET", "HEAD", "OPTIONS"})

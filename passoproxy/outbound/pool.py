@@ -10,11 +10,9 @@ import math
 from collections import deque
 
 from passoproxy.errors import ConnectFailed, ConnectTimeout, OriginUnreachable, Overloaded
-from passoproxy.outbound.connection import Connection
-from passoproxy.outbound.dialing import Dialer, DialFailed
-from passoproxy.outbound.endpoint import Endpoint
-from passoproxy.outbound.exchanges import Limits
-from passoproxy.outbound.heads import require_native_parser
+from passoproxy.outbound.connection import Connection, Limits
+from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint
+from passoproxy.outbound.response_parser import require_native_parser
 
 
 class Pool:

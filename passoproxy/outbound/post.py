@@ -17,8 +17,8 @@ from yarl import URL
 
 from passoproxy import __version__
 from passoproxy.core.http.messages import RequestHead, fields_of
-from passoproxy.outbound.endpoint import Endpoint
-from passoproxy.outbound.sending import encoded
+from passoproxy.outbound.connection import encoded
+from passoproxy.outbound.dial import Endpoint
 from passoproxy.ports import BytesBody
 
 MAX_BODY_BYTES = 64 * 1024 + 1

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from passoproxy.errors import AlertUndelivered, BadRequest, ConfigurationError
-from passoproxy.outbound.dialing import Dialer, DialFailed
-from passoproxy.outbound.endpoint import Endpoint, ForwardProxy, endpoint_of
+from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint, ForwardProxy, endpoint_of
 from passoproxy.outbound.post import Exchange, request_bytes
 
 LIMIT: Final = 10.0

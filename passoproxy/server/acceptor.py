@@ -13,10 +13,10 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
+from passoproxy.core.access import holder_of
 from passoproxy.core.events import Warned
-from passoproxy.core.peers import holder_of
 from passoproxy.ports import Observer, nobody
-from passoproxy.server.connections import Table, make_room
+from passoproxy.server.connection import Table, make_room
 
 RESERVE = 64
 """Descriptors kept for files, the store and connections to origin and provider; a quarter of all where there are few."""

@@ -13,8 +13,7 @@ from passoproxy.core.events import RequestAnswered, RequestRejected, TaskFailed
 from passoproxy.core.http.messages import ResponseHead, changed
 from passoproxy.errors import BodyBroken, ClientNotAllowed, InternalError, OriginInvalid, Refusal
 from passoproxy.ports import Clock, Hop, Observer, Request, Response, nobody
-from passoproxy.server.answering import Exchange
-from passoproxy.server.problems import OWN_NAME, problem
+from passoproxy.server.response import OWN_NAME, Exchange, problem
 
 
 @dataclass(slots=True)

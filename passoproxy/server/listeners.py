@@ -1,25 +1,100 @@
-"""Where clients connect: sockets for host and port, unix path and inherited descriptor, and what can be wrong with each.
+"""Who is at the other end of a connection, and whether such a peer may connect (contract §3 `allowed_peers`, `unix_peers`).
+
+Where clients connect: sockets for host and port, unix path and inherited descriptor, and what can be wrong with each.
 
 Which ones are wanted, and how they are checked for safety, is configuration; what is spoken on them, the protocol's business.
+
+The certificate of a TLS listener, followed in its files: whoever renews it restarts nobody (contract §3: every `*_file`).
+
+How one context is made is `listeners`' business.
 """
 
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import socket
 import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from passoproxy.core.access import NetworkRule, UserRule
+from passoproxy.core.events import Warned
 from passoproxy.errors import CannotCreate, PassoproxyError, ServiceUnreachable
+from passoproxy.peer_credentials import peer_credentials, peer_groups
+from passoproxy.ports import Clock, Observer
 from passoproxy.server.acceptor import Acceptor, Descriptors
-from passoproxy.server.connections import Connections
-from passoproxy.server.peers import Peer, PeerCheck
-from passoproxy.server.protocol import ProxyConnection
+from passoproxy.server.connection import Connections, ProxyConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """`address`: IP text, or `unix:UID`."""
+
+    address: str
+    allowed: bool = True
+
+
+PeerCheck = Callable[[socket.socket, str], Peer]
+"""Asked when a connection was taken, with the address that came with it ('' on unix sockets), before a byte is read or a handshake begins."""
+
+
+def network_check(rule: NetworkRule) -> PeerCheck:
+    """Checks TCP peers by their address."""
+
+    def check(sock: socket.socket, address: str) -> Peer:
+        return Peer(address, rule.allows(address))
+
+    return check
+
+
+def user_check(rule: UserRule) -> PeerCheck:
+    """Checks unix peers by what the kernel says of them."""
+
+    def check(sock: socket.socket, address: str) -> Peer:
+        user, _ = peer_credentials(sock)
+        return Peer(f"unix:{user}", rule.allows(user, peer_groups(sock) if rule.groups else ()))
+
+    return check
+
+
+def user_rule(unix_peers: Sequence[str], own_user: int | None = None) -> UserRule:
+    """The rule that names of users and groups mean: they, the daemon's own user and root; numbers count as users.
+
+    Raises ValueError naming an entry that is neither.
+    """
+    users = {0, os.getuid() if own_user is None else own_user}
+    groups: set[int] = set()
+    for name in unix_peers:
+        found = _user_number(name)
+        group = _group_number(name)
+        if found is None and group is None:
+            raise ValueError(f"server.unix_peers: {name!r} is neither a user nor a group of this machine")
+        users.update(() if found is None else (found,))
+        groups.update(() if group is None else (group,))
+    return UserRule(frozenset(users), frozenset(groups))
+
+
+def _user_number(name: str) -> int | None:
+    if name.isdecimal():
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def _group_number(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
 
 BACKLOG = 1024
 
@@ -196,3 +271,65 @@ def _unix_fault(path: Path, fault: OSError) -> PassoproxyError:
 
 def _reason(fault: OSError) -> str:
     return fault.strerror or type(fault).__name__
+
+
+FOLLOW_EVERY = 10.0
+"""Seconds between two looks at the files."""
+
+_Stamp = tuple[tuple[int, ...], ...]
+
+
+class Certificate:
+    """`context` is for the next connection: what the files held at the last look. Raises CannotCreate.
+
+    `check` looks at the private key's file each time before it is read; it raises CannotCreate where that may not be used. `on_new_authority` is
+    called when another authority vouches for clients: those that the one before vouched for have to come again.
+    """
+
+    def __init__(
+        self,
+        files: TlsFiles,
+        check: Callable[[Path], None] = lambda key_file: None,
+        on_new_authority: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._files, self._stamp, self._check, self._on_new_authority = files, _stamp(files), check, on_new_authority
+        check(files.key_file)
+        self.context = tls_context(files)
+        self._authorities = self.context.get_ca_certs(binary_form=True)
+
+    def look(self) -> bool:
+        """Whether the files have changed, and are used from now on. Raises CannotCreate once where they cannot be; the last good ones hold."""
+        stamp = _stamp(self._files)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        self._check(self._files.key_file)
+        # A new one, and not the files loaded into the one in use: that would leave half a pair where they do not match, keep an authority
+        # that was taken away, and resume sessions that it vouched for.
+        self.context = tls_context(self._files)
+        authorities = self.context.get_ca_certs(binary_form=True)
+        if authorities != self._authorities:
+            self._on_new_authority()
+        self._authorities = authorities
+        return True
+
+    async def keep_following(self, clock: Clock, observer: Observer, every: float = FOLLOW_EVERY) -> None:
+        """Looks again and again, for as long as it is let."""
+        while True:
+            await clock.sleep(every)
+            try:
+                self.look()
+            except CannotCreate as error:
+                observer(Warned("certificate_refused", f"{error}; the one that was read before holds"))
+
+
+def _stamp(files: TlsFiles) -> _Stamp:
+    return tuple(_of(path) for path in (files.cert_file, files.key_file, files.client_ca_file) if path is not None)
+
+
+def _of(path: Path) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,4 +1,6 @@
-"""What happened lately, for the status page and `/api/status`: the last requests and errors, rates, and how the origin does.
+"""Events as plain data and back, for what goes from one process to another.
+
+What happened lately, for the status page and `/api/status`: the last requests and errors, rates, and how the origin does.
 
 Redacted when it is shown; kept in memory, bounded, and gone with the process.
 """
@@ -9,12 +11,24 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from passoproxy.core.events import Event, OriginAnswered, OriginFailed, RequestAnswered, RequestRejected, Warned
 from passoproxy.core.redaction import Redactor
-from passoproxy.telemetry.passing import event_of, plain
-from passoproxy.telemetry.wording import say
+from passoproxy.telemetry.messages import say
+
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def plain(event: Event) -> tuple[str, dict[str, Any]]:
+    """The event's name and its members."""
+    return type(event).__name__, asdict(event)
+
+
+def event_of(name: str, members: dict[str, Any]) -> Event:
+    """The reverse. Raises KeyError or TypeError for what is none."""
+    return _KINDS[name](**members)
+
 
 _SECONDS = 60
 """The window of rates, and the number of points in `per_second_lately`."""

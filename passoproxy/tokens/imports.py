@@ -11,20 +11,17 @@ from dataclasses import replace
 
 from passoproxy.core.events import Warned
 from passoproxy.core.oauth.chain import Chain, Happening
-from passoproxy.core.oauth.notes import not_handed_over
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.replies import Dead, Lost, Misconfigured, Retryable, Unsent
-from passoproxy.core.oauth.terms import Terms
-from passoproxy.core.oauth.timing import patience, pause
-from passoproxy.core.oauth.transaction import Candidate, digest, may_present, moved_to, remembered
+from passoproxy.core.oauth.schedule import patience, pause
+from passoproxy.core.oauth.settings import Terms
+from passoproxy.core.oauth.token_response import Dead, Lost, Misconfigured, Retryable, Unsent
+from passoproxy.core.oauth.transaction import Candidate, digest, may_present, moved_to, not_handed_over, remembered
 from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, Fault, ImportRefused, ServiceUnreachable
 from passoproxy.ports import ChainRecord, Clock, Observer
-from passoproxy.tokens.holding import Holding
-from passoproxy.tokens.refreshing import Granted, Outcome, Refreshing, Unrecorded
-from passoproxy.tokens.renewing import FIRST_REPLAY_WITHIN, Renewing
-from passoproxy.tokens.saving import Saving
+from passoproxy.tokens.persistence import Saving
+from passoproxy.tokens.refresh import FIRST_REPLAY_WITHIN, REMEDY, Granted, Outcome, Refreshing, Renewing, Unrecorded
 from passoproxy.tokens.shutdown import Shutdown
-from passoproxy.tokens.telling import REMEDY
+from passoproxy.tokens.state import Holding
 
 LIVING = frozenset({Chain.HEALTHY, Chain.RETRYING, Chain.UNKNOWN})
 """A chain in one of these states is not given up for an import that is not proved."""

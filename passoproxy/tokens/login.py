@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from passoproxy.core.oauth.grants import Callback, authorization_url, equal, read_callback, spoken
-from passoproxy.core.oauth.replies import Misconfigured
 from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.core.oauth.token_response import Misconfigured
 from passoproxy.errors import CommandFailure, PassoproxyError, PersonNeeded, ServiceUnreachable
 from passoproxy.ports import Clock, RawAnswer
-from passoproxy.tokens.asking import Asking
-from passoproxy.tokens.orders import first_of
-from passoproxy.tokens.telling import failure_of
+from passoproxy.tokens.commands import first_of
+from passoproxy.tokens.provider_client import Asking
+from passoproxy.tokens.refresh import failure_of
 
 LIFETIME = 600.0
 """Seconds that a ticket is good for."""

@@ -10,10 +10,10 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 
-from passoproxy.core.oauth.replies import Lost, Unsent
+from passoproxy.core.oauth.token_response import Lost, Unsent
 from passoproxy.ports import Clock, RawAnswer
-from passoproxy.tokens.asking import Failure
-from passoproxy.tokens.orders import ended, first_of
+from passoproxy.tokens.commands import ended, first_of
+from passoproxy.tokens.provider_client import Failure
 
 LEAST_TIME = 3.0
 """With fewer seconds left before a stop no refresh is begun: an answer that comes too late is a lost one."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from passoproxy.config import environment
+from passoproxy.config import sources
 from tests.cli.conftest import Beside, Run, Said
 from tests.other_users import OTHER, acting_as, needs_root, opened_to_all, planted_socket, what_came
 from tests.whole import Place
@@ -25,7 +25,7 @@ PAIR = json.dumps({"access_token": "A" * 20, "refresh_token": "R" * 20, "expires
 def unit_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The unit's folder of this test's machine."""
     folder = tmp_path / "unit"
-    monkeypatch.setattr(environment, "UNIT_STATE", folder)
+    monkeypatch.setattr(sources, "UNIT_STATE", folder)
     return folder
 
 

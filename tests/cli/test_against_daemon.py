@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from passoproxy.cli.handle import Remote
+from passoproxy.cli.client import Remote
 from passoproxy.cli.status import _processes
 from passoproxy.core.events import OriginFailed, Warned
-from passoproxy.core.oauth.importing import document_of
+from passoproxy.core.oauth.token_response import document_of
 from passoproxy.errors import CommandFailure
 from tests.cli.conftest import Beside, Run
 from tests.whole import CONTENT, Running

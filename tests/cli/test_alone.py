@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.cli.handle import tell
+from passoproxy.cli.client import tell
 from passoproxy.core.events import EntriesPurged, PairNotSaved
 from tests.cli.conftest import Beside, Run
 from tests.other_users import OTHER, acting_as, needs_root, opened_to_all, planted_socket, what_came

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.cli.handle import Remote
+from passoproxy.cli.client import Remote
 from passoproxy.errors import ServiceUnreachable
 from passoproxy.host import control_socket
 

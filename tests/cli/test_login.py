@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from passoproxy.cli import login, main
-from passoproxy.server import admin_api
+from passoproxy.server.admin import api
 from tests.cli.conftest import Beside, Run, Said, Terminal
 from tests.whole import NOWHERE, Place
 
@@ -163,7 +163,7 @@ def test_the_daemon_is_asked_again_until_somebody_approves(
     person: Person, beside: Beside, place: Place, at: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person may take longer than one answer of the daemon."""
-    monkeypatch.setattr(admin_api, "_LOGIN_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(api, "_LOGIN_WAIT_SECONDS", 0.05)
     beside.daemon(place)
 
     def act(url: str) -> None:
@@ -179,7 +179,7 @@ def test_nobody_approves(
     monkeypatch.setattr(login, "PATIENCE", 0.05)
     alone = run("login", "--no-browser", *at)
     assert (alone.code, "nobody approved within ten minutes" in alone.err) == (77, True)
-    monkeypatch.setattr(admin_api, "_LOGIN_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(api, "_LOGIN_WAIT_SECONDS", 0.01)
     beside.daemon(place)
     begun = time.time()
     turns = itertools.count()

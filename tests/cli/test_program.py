@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from passoproxy import __version__, daemon
-from passoproxy.cli import main, options, program, serve, speaking, wording
+from passoproxy.cli import app, main, options, output, serve
 from passoproxy.errors import BadRequest, CommandFailure, ConfigurationError, Fault, ServiceUnreachable, UsageFailure
 from tests.cli.conftest import Run
 from tests.whole import Place
@@ -130,7 +130,7 @@ def test_a_group_that_says_nothing() -> None:
         def format_message(self) -> str:
             return ""
 
-    assert program._usage(Silent()) == 2  # type: ignore[arg-type]
+    assert app._usage(Silent()) == 2  # type: ignore[arg-type]
 
 
 def test_native_windows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_standard_output_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(writing, "w") as gone:
         monkeypatch.setattr(sys, "stdout", gone)
         gone.write("something")
-        assert program._to_the_end(3) == 3
+        assert app._to_the_end(3) == 3
         gone.flush()  # goes nowhere now
 
 
@@ -226,7 +226,7 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: list[str
     ],
 )
 def test_spans(value: float | None, said: str) -> None:
-    assert speaking.seconds(value) == said
+    assert output.seconds(value) == said
 
 
 @pytest.mark.parametrize(
@@ -241,19 +241,19 @@ def test_spans(value: float | None, said: str) -> None:
     ],
 )
 def test_sizes(count: float | None, said: str) -> None:
-    assert speaking.size(count) == said
+    assert output.size(count) == said
 
 
 def test_moments() -> None:
     now = time.time()
-    assert speaking.moment(None) == "-"
-    assert speaking.moment(now) == time.strftime("%H:%M:%S %Z", time.localtime(now))
-    assert speaking.moment(0).startswith(("1970-01-01", "1969-12-31"))
+    assert output.moment(None) == "-"
+    assert output.moment(now) == time.strftime("%H:%M:%S %Z", time.localtime(now))
+    assert output.moment(0).startswith(("1970-01-01", "1969-12-31"))
 
 
 def test_a_table_takes_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("[bold]x[/bold]", "[/__internal/**]"), ("[::1]:8610", "b")]
-    speaking.table(("one", "two"), rows)
+    output.table(("one", "two"), rows)
     assert capsys.readouterr().out == "[bold]x[/bold]\t[/__internal/**]\n[::1]:8610\tb\n"
 
 
@@ -262,12 +262,12 @@ def test_a_narrow_terminal_breaks_no_name(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(out, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setenv("COLUMNS", "60")
-    speaking.table(("key", "value"), [("upstream.rewrite_absolute_urls", "x" * 60)], whole=("key",))
+    output.table(("key", "value"), [("upstream.rewrite_absolute_urls", "x" * 60)], whole=("key",))
     assert "upstream.rewrite_absolute_urls " in out.getvalue()
 
 
 def test_facts_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    speaking.facts(())
+    output.facts(())
     assert capsys.readouterr().out == ""
 
 
@@ -285,8 +285,8 @@ TOKEN = {"access": "valid", "chain": "healthy", "grant": "authorization_code", "
     ],
 )
 def test_runways(token: dict[str, object], said: str) -> None:
-    assert wording.runway({**TOKEN, **token}) == said
-    assert wording.in_short({**TOKEN, **token}) == ("the runway is not known" if said in ("not known", "-") else said)
+    assert output.runway({**TOKEN, **token}) == said
+    assert output.in_short({**TOKEN, **token}) == ("the runway is not known" if said in ("not known", "-") else said)
 
 
 @pytest.mark.parametrize(
@@ -299,13 +299,13 @@ def test_runways(token: dict[str, object], said: str) -> None:
     ],
 )
 def test_access_tokens(token: dict[str, object], said: str) -> None:
-    assert wording.access({**TOKEN, **token}).startswith(said)
+    assert output.access({**TOKEN, **token}).startswith(said)
 
 
 def test_chains() -> None:
-    assert wording.chain(TOKEN) == "healthy"
-    assert wording.chain({**TOKEN, "reason": "why", "last_error": "why"}) == "healthy (why)"
-    assert wording.chain({**TOKEN, "reason": "why", "last_error": "that"}) == "healthy (why); last error: that"
+    assert output.chain(TOKEN) == "healthy"
+    assert output.chain({**TOKEN, "reason": "why", "last_error": "why"}) == "healthy (why)"
+    assert output.chain({**TOKEN, "reason": "why", "last_error": "that"}) == "healthy (why); last error: that"
 
 
 def test_bodies_that_are_named() -> None:

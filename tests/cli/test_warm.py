@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from passoproxy.cli import warm
-from passoproxy.cli.handle import Remote
+from passoproxy.cli import cache
+from passoproxy.cli.client import Remote
 from tests.cli.conftest import Beside, Run
 from tests.whole import CONTENT, Place, Running
 
@@ -56,13 +56,13 @@ def test_standard_input_and_a_bar_on_a_terminal(run: Run, own: Running, monkeypa
     assert run("cache", "warm", "-", *at, text=f"\ufeff{CONTENT}\n").out.startswith("1 fetched")
     shown: list[Any] = []
 
-    class Terminal(warm._Progress):
+    class Terminal(cache._Progress):
         def __init__(self, total: int, done: int) -> None:
             monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
             super().__init__(total, done)
             shown.append(self)
 
-    monkeypatch.setattr(warm, "_Progress", Terminal)
+    monkeypatch.setattr(cache, "_Progress", Terminal)
     said = run("cache", "warm", "-", *at, text=f"{CONTENT}\n/api/v2/health\n")
     assert said.code == 1
     assert "0 fetched, 1 fresh already, 1 failed" in said.err
@@ -117,7 +117,7 @@ def test_orders_go_in_bounded_calls_and_none_is_lost(
             yield {"number": each["number"], "url": each["url"], "outcome": "fresh", "status": None, "detail": ""}
 
     monkeypatch.setattr(Remote, "warm", short)
-    monkeypatch.setattr(warm, "MOST_AT_ONCE", 10)
+    monkeypatch.setattr(cache, "MOST_AT_ONCE", 10)
     file = wanted(tmp_path, *(f"/a/{number}" for number in range(25)))
     said = run("cache", "warm", file, "--config", str(own.place.config))
     assert (said.code, said.out, calls) == (1, "0 fetched, 22 fresh already, 3 failed\n", [10, 10, 5])

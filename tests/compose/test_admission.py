@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.compose.admission import LiveAdmission, client_keys, named_keys
+from passoproxy.compose.pipeline import LiveAdmission, client_keys, named_keys
 from passoproxy.config.secrets import FileSecret
 from passoproxy.core.events import Warned
 from passoproxy.core.http.messages import fields_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passoproxy.compose.crew import ALONE, PARENTS_MEMORY, Crew, Part, Told
+from passoproxy.compose.topology import ALONE, PARENTS_MEMORY, Crew, Part, Told
 from passoproxy.ports import StoreStats
 
 

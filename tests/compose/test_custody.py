@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.compose import custody
-from passoproxy.compose.custody import cover_of, leaves_full, rests_full, seed_of
+from passoproxy.compose import stores
+from passoproxy.compose.stores import cover_of, leaves_full, rests_full, seed_of
 from passoproxy.errors import ConfigurationError
-from passoproxy.stores.pair.sealed import Plain, Sealed
+from passoproxy.stores.pair.encryption import Plain, Sealed
 from tests.whole import Place
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -36,7 +36,7 @@ def test_when_to_leave_with_a_full_tank(
     why: str,
     leaves: bool,
 ) -> None:
-    monkeypatch.setattr(custody, "volatile", lambda folder: why)  # what the tests' own folder lies on is not known
+    monkeypatch.setattr(stores, "volatile", lambda folder: why)  # what the tests' own folder lies on is not known
     loaded = Place(tmp_path).load(oauth={"refresh_on_exit": setting})
     assert leaves_full(loaded, tmp_path, grace, is_followed) is leaves
     assert rests_full(loaded) is (setting != "never")
@@ -54,7 +54,7 @@ def test_the_cover_follows_the_key(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"state.key_file: does not hold 32 bytes in base64; make one with"
     ) as told:
-        custody._key(lambda: "planted, and no key", "state.key_file")
+        stores._key(lambda: "planted, and no key", "state.key_file")
     assert "planted" not in str(told.value)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from passoproxy.compose.entries import LONGEST, MARGIN, Ends, shared_secret
+from passoproxy.compose.stores import LONGEST, MARGIN, Ends, shared_secret
 from passoproxy.core.http.messages import fields_of
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.disk import DiskStore
-from passoproxy.stores.entries.redis import RedisStore, for_a_week
+from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.redis.store import RedisStore, for_a_week
 from tests.redis_server import RedisServer
 from tests.stores.entries.making import entry
 from tests.whole import CONTENT, Place, Running, running, sandboxed
@@ -51,7 +51,7 @@ async def test_daemons_share_a_cache(
 ) -> None:
     # a busy machine may take longer than a client is to wait for the store
     patient = functools.partial(RedisStore, connect_seconds=5.0, answer_seconds=5.0)
-    monkeypatch.setattr("passoproxy.compose.entries.RedisStore", patient)
+    monkeypatch.setattr("passoproxy.compose.stores.RedisStore", patient)
     (tmp_path / "key").write_text(base64.b64encode(b"k" * 32).decode())
     (tmp_path / "key").chmod(0o600)
     (tmp_path / "a").mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.compose import telemetry, wire
-from passoproxy.compose.fleet import STORE_AWAY
+from passoproxy.compose.stores import STORE_AWAY
 from passoproxy.ports import Followed
 from tests.fakes import FakeClock
 from tests.redis_server import RedisServer, free_port

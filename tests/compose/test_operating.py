@@ -9,10 +9,10 @@ from typing import Any
 
 import aiohttp
 
-from passoproxy.compose.operating import hearing, watched_by
+from passoproxy.compose.wiring import hearing, watched_by
 from passoproxy.core.events import EntryStored, Lifecycle
 from passoproxy.core.passolution import UPDATES
-from passoproxy.upkeep.probing import Probing, Watched
+from passoproxy.upkeep.change_probe import Probing, Watched
 from tests.fakes import RememberingObserver
 from tests.whole import CONTENT, Place, Running, running, sandboxed
 

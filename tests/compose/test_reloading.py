@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from passoproxy.compose import Wired, telemetry, wire
-from passoproxy.compose.reloading import LIVE, Reloading, keep_following
+from passoproxy.compose.reload import LIVE, Reloading, keep_following
 from passoproxy.config.keys import catalogue
 from passoproxy.config.secrets import FileSecret
 from passoproxy.core.events import Lifecycle, Warned
 from passoproxy.errors import ConfigurationError
-from passoproxy.outbound.endpoint import ForwardProxy
+from passoproxy.outbound.dial import ForwardProxy
 from tests.fakes import FakeClock, RememberingObserver
 from tests.whole import Place
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from passoproxy.compose import standing_still, telemetry, wire
-from passoproxy.compose.pair import page_url
-from passoproxy.compose.telling import authorities, known_secrets
+from passoproxy.compose.stores import page_url
+from passoproxy.compose.wiring import authorities, known_secrets
 from passoproxy.core.events import PairFileDamaged
 from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, PairStoreOwned, TokenRequestUnsent
-from passoproxy.outbound.endpoint import Endpoint, ForwardProxy
+from passoproxy.outbound.dial import Endpoint, ForwardProxy
 from passoproxy.ports import TokenRequest
-from passoproxy.tokens.custody import Custody
-from passoproxy.tokens.fixed import FixedKeeper
+from passoproxy.tokens.failover import Custody
+from passoproxy.tokens.static import FixedKeeper
 from tests.fakes import FakeClock, RememberingObserver, request, response
 from tests.whole import CONTENT, Place
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.config.addresses import Address, FdAddress, TcpAddress, UnixAddress, address, is_host, is_loopback
+from passoproxy.config.types import Address, FdAddress, TcpAddress, UnixAddress, address, is_host, is_loopback
 
 
 @pytest.mark.parametrize(

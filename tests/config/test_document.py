@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.config import document
+from passoproxy.config import sources
 
 
 def test_every_value_has_its_line() -> None:
-    found = document.parse("a: 1\nb:\n  c: x\n  d: [1, 2]\ne:\n  - f: 3\n")
+    found = sources.parse("a: 1\nb:\n  c: x\n  d: [1, 2]\ne:\n  - f: 3\n")
     assert found.values == {"a": 1, "b": {"c": "x", "d": [1, 2]}, "e": [{"f": 3}]}
     assert {
         path: line for path, line in found.lines.items() if path in {("a",), ("b", "c"), ("b", "d"), ("e", 0, "f")}
@@ -56,7 +56,7 @@ def test_every_value_has_its_line() -> None:
     ],
 )
 def test_scalars_are_those_of_yaml_1_2_with_the_words_for_off(text: str, value: object) -> None:
-    found = document.parse(f"a: {text}\n")
+    found = sources.parse(f"a: {text}\n")
     assert (found.values["a"], found.flaws) == (value, [])
     assert type(found.values["a"]) is type(value)
 
@@ -72,11 +72,11 @@ def test_scalars_are_those_of_yaml_1_2_with_the_words_for_off(text: str, value: 
         ("a: 1\nb: \x01\n", 2, "control character"),
         (b"a: 1\nb: \xe9\n", 2, "not UTF-8"),
         ("[" * 50 + "]" * 50, 1, "nested deeper"),
-        ("x: " + "y" * document.MAX_BYTES, 0, "larger than 256 KiB"),
+        ("x: " + "y" * sources.MAX_BYTES, 0, "larger than 256 KiB"),
     ],
 )
 def test_what_does_not_parse_is_one_flaw_with_its_line(text: str | bytes, line: int, said: str) -> None:
-    found = document.parse(text)
+    found = sources.parse(text)
     assert found.values is None
     (flaw,) = found.flaws
     assert flaw.line == line
@@ -85,7 +85,7 @@ def test_what_does_not_parse_is_one_flaw_with_its_line(text: str | bytes, line: 
 
 
 def test_an_undefined_alias_does_not_repeat_what_may_be_a_secret() -> None:
-    (flaw,) = document.parse("client_secret: *planted\n").flaws
+    (flaw,) = sources.parse("client_secret: *planted\n").flaws
     assert "planted" not in flaw.problem + flaw.remedy
     assert "quotes" in flaw.remedy
 
@@ -110,18 +110,18 @@ def test_an_undefined_alias_does_not_repeat_what_may_be_a_secret() -> None:
     ],
 )
 def test_flaws_of_a_document_that_parses(text: str, key: str, said: str) -> None:
-    (flaw,) = document.parse(text).flaws
+    (flaw,) = sources.parse(text).flaws
     assert flaw.key == key
     assert said in flaw.problem
     assert flaw.remedy
 
 
 def test_several_flaws_are_told_together() -> None:
-    assert len(document.parse("a: 1\na: 2\n3: x\nb: !t y\n").flaws) == 3
+    assert len(sources.parse("a: 1\na: 2\n3: x\nb: !t y\n").flaws) == 3
 
 
 def test_anchors_and_merges_work_and_keep_the_lines_of_own_keys() -> None:
-    found = document.parse("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: {<<: [*a, {z: 4}]}\nd: *a\n")
+    found = sources.parse("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: {<<: [*a, {z: 4}]}\nd: *a\n")
     assert found.values == {
         "a": {"x": 1, "y": 2},
         "b": {"x": 1, "y": 3},
@@ -133,7 +133,7 @@ def test_anchors_and_merges_work_and_keep_the_lines_of_own_keys() -> None:
 
 
 def test_a_merge_word_as_a_value_is_text() -> None:
-    assert document.parse("a: <<\n").values == {"a": "<<"}
+    assert sources.parse("a: <<\n").values == {"a": "<<"}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_merge_word_as_a_value_is_text() -> None:
 )
 def test_aliases_that_multiply_are_refused_at_once(text: str) -> None:
     begun = time.monotonic()
-    found = document.parse(text)
+    found = sources.parse(text)
     assert found.values is None
     assert [flaw.remedy for flaw in found.flaws] == ["use fewer aliases"]
     assert time.monotonic() - begun < 5
@@ -157,7 +157,7 @@ def test_aliases_that_multiply_are_refused_at_once(text: str) -> None:
 
 def test_nothing_is_nothing() -> None:
     for text in ("", "# only a comment\n", b"\xef\xbb\xbf"):
-        assert (document.parse(text).values, document.parse(text).flaws) == (None, [])
+        assert (sources.parse(text).values, sources.parse(text).flaws) == (None, [])
 
 
 @settings(max_examples=150, deadline=None)
@@ -167,5 +167,5 @@ def test_nothing_is_nothing() -> None:
     )
 )
 def test_no_text_raises(text: str | bytes) -> None:
-    found = document.parse(text)
+    found = sources.parse(text)
     assert all(flaw.problem and flaw.remedy for flaw in found.flaws)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from passoproxy.config import environment, layers
+from passoproxy.config import sources
 from tests.config.writing import LEAST, Folder
 
 
@@ -87,9 +87,9 @@ def test_an_empty_secret_leaves_the_file(folder: Folder) -> None:
 
 def test_credentials_are_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "state_key").write_text("x")
-    layer = environment.credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    layer = sources.credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert layer.values == {"state": {"key_file": str(tmp_path / "state_key")}}
-    assert environment.credentials({}).values == {}
+    assert sources.credentials({}).values == {}
 
 
 CONTENT = {
@@ -102,20 +102,20 @@ CONTENT = {
 
 
 def test_every_secret_has_a_credential_of_its_name() -> None:
-    names = environment.credential_names()
-    for path in layers.secret_pairs():
+    names = sources.credential_names()
+    for path in sources.secret_pairs():
         assert names["_".join(path)] == (*path[:-1], f"{path[-1]}_file")
     assert {"client_secret", "client_keys", "webhook", "tls_key", "seed"} < names.keys()
     assert "key" not in names  # there are two
 
 
-@pytest.mark.parametrize("name", environment.credential_names())
+@pytest.mark.parametrize("name", sources.credential_names())
 def test_each_is_found_by_itself_also_where_a_file_is_named_that_cannot_be_read(folder: Folder, name: str) -> None:
     credentials = folder.path / "credentials"
     credentials.mkdir()
     (credentials / name).write_text(CONTENT.get(name.rpartition("_")[2], "a-secret"))
     (credentials / name).chmod(0o440)
-    key = environment.credential_names()[name]
+    key = sources.credential_names()[name]
     more: dict[str, dict[str, Any]] = {
         "oauth": {"client_id": "a", "client_secret": "b"},
         "server": {"tls": {"cert_file": "cert.pem"}},
@@ -140,12 +140,12 @@ def test_each_is_found_by_itself_also_where_a_file_is_named_that_cannot_be_read(
 
 
 def test_where_a_configuration_is_looked_for() -> None:
-    assert environment.configuration_files({"HOME": "/h"}, Path("/w")) == [
+    assert sources.configuration_files({"HOME": "/h"}, Path("/w")) == [
         Path("/w/config.yaml"),
         Path("/h/.config/passoproxy/config.yaml"),
         Path("/etc/passoproxy/config.yaml"),
     ]
-    assert environment.configuration_files({}, Path("/w")) == [
+    assert sources.configuration_files({}, Path("/w")) == [
         Path("/w/config.yaml"),
         Path("/etc/passoproxy/config.yaml"),
     ]

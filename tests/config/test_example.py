@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from passoproxy.config.example import commented
+from passoproxy.config.describe import commented
 from passoproxy.config.keys import catalogue
 from passoproxy.config.settings import Settings
 

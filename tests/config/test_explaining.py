@@ -7,8 +7,8 @@ from datetime import date
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from passoproxy.config.explaining import explain
-from passoproxy.config.layers import Layer
+from passoproxy.config.load import explain
+from passoproxy.config.sources import Layer
 from tests.config.writing import LEAST, Folder
 
 

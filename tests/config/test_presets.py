@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from passoproxy.config.settings import RouteSettings
-from passoproxy.core.http.patterns import compile_pattern
+from passoproxy.core.http.paths import compile_pattern
 from tests.config.writing import Folder
 
 HOUR, DAY = 3600.0, 86400.0

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from passoproxy.config import keys
-from passoproxy.config.addresses import TcpAddress
-from passoproxy.config.example import commented
-from passoproxy.config.reading import load
+from passoproxy.config.describe import commented
+from passoproxy.config.load import load
 from passoproxy.config.secrets import FileSecret
 from passoproxy.config.settings import DEFAULT_LISTEN, Settings
+from passoproxy.config.types import TcpAddress
 from passoproxy.errors import ConfigurationError
 from tests.config.writing import LEAST, SECRET, Folder
 
@@ -212,8 +212,8 @@ def test_a_file_that_cannot_be_used_is_the_only_fault(folder: Folder, name: str,
 def test_a_file_that_may_not_be_read_says_so(folder: Folder) -> None:
     folder.write("c.yaml", LEAST, 0o000)
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom passoproxy.config.reading import load\nfrom passoproxy.errors import ConfigurationError\n"
-        "from passoproxy.config.checks import files\n"
+        "import os, sys\nfrom pathlib import Path\nfrom passoproxy.config.load import load\nfrom passoproxy.errors import ConfigurationError\n"
+        "from passoproxy.config import validate\n"
         "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         "try: load(Path(sys.argv[1]), {'HOME': '/h'})\nexcept ConfigurationError as error: print(error)\n"
     )

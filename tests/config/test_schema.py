@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from passoproxy.config.example import commented
+from passoproxy.config.describe import commented, json_schema
 from passoproxy.config.keys import catalogue
-from passoproxy.config.schema import json_schema
 
 SCHEMA = json_schema()
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.config import units
+from passoproxy.config import types
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from passoproxy.config import units
     ],
 )
 def test_durations(text: object, seconds: float) -> None:
-    assert units.duration(text) == seconds
+    assert types.duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_durations(text: object, seconds: float) -> None:
 )
 def test_what_is_no_duration_is_shown_with_an_example(value: object) -> None:
     with pytest.raises(ValueError, match="30s, 15m, 6h, 7d"):
-        units.duration(value)
+        types.duration(value)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_is_no_duration_is_shown_with_an_example(value: object) -> None:
     ],
 )
 def test_sizes(text: object, amount: int) -> None:
-    assert units.size(text) == amount
+    assert types.size(text) == amount
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_sizes(text: object, amount: int) -> None:
 )
 def test_what_is_no_size_is_told_how(value: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        units.size(value)
+        types.size(value)
 
 
 @pytest.mark.parametrize(
     ("value", "share"), [("55%", 0.55), ("0.55", 0.55), (0.55, 0.55), (1, 1.0), ("100 %", 1.0), (0, 0.0)]
 )
 def test_shares(value: object, share: float) -> None:
-    assert units.share(value) == share
+    assert types.share(value) == share
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_shares(value: object, share: float) -> None:
 )
 def test_what_is_no_share(value: object, meant: str) -> None:
     with pytest.raises(ValueError, match=f"write (for example )?{meant}"):
-        units.share(value)
+        types.share(value)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_is_no_share(value: object, meant: str) -> None:
     ],
 )
 def test_durations_are_shown_short(seconds: float, text: str) -> None:
-    assert units.show_duration(seconds) == text
+    assert types.show_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -146,23 +146,23 @@ def test_durations_are_shown_short(seconds: float, text: str) -> None:
     [(64 << 20, "64MiB"), (1500, "1500"), (0, "0"), (1 << 40, "1TiB"), (1536, "1536"), (2048, "2KiB")],
 )
 def test_sizes_are_shown_short(amount: int, text: str) -> None:
-    assert units.show_size(amount) == text
+    assert types.show_size(amount) == text
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000))
 def test_what_is_shown_can_be_read_again(seconds: float) -> None:
-    assert units.duration(units.show_duration(seconds)) == pytest.approx(seconds)
+    assert types.duration(types.show_duration(seconds)) == pytest.approx(seconds)
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**50))
 def test_sizes_can_be_read_again(amount: int) -> None:
-    assert units.size(units.show_size(amount)) == amount
+    assert types.size(types.show_size(amount)) == amount
 
 
 def test_shares_can_be_read_again() -> None:
-    assert [units.share(units.show_share(each / 1000)) for each in range(1001)] == pytest.approx(
+    assert [types.share(types.show_share(each / 1000)) for each in range(1001)] == pytest.approx(
         [each / 1000 for each in range(1001)]
     )
 
@@ -183,4 +183,4 @@ def test_shares_can_be_read_again() -> None:
     ],
 )
 def test_values_are_quoted_for_people(value: object, shown: str) -> None:
-    assert units.quoted(value) == shown
+    assert types.quoted(value) == shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from passoproxy.config.keys import catalogue
-from passoproxy.config.unused import PARTLY_USED, UNUSED_KEYS
+from passoproxy.config.validate import PARTLY_USED, UNUSED_KEYS
 from tests.config.writing import LEAST, Folder
 
 _VALUES = {

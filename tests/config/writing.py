@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.config.reading import Loaded, load
+from passoproxy.config.load import Loaded, load
 from passoproxy.errors import ConfigurationError, Fault
 
 LEAST = "oauth: {client_id: abc, client_secret_file: secret}\n"

@@ -7,7 +7,7 @@ from base64 import b64encode
 import pytest
 import yaml
 
-from passoproxy.core.admission import Admission, AdmissionPolicy, KeyHolder, client_key
+from passoproxy.core.access import Admission, AdmissionPolicy, KeyHolder, client_key
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.errors import BadRequest, ClientNotAllowed, HostNotAllowed, MethodNotAllowed, PathNotAllowed
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from passoproxy.core.admission import Admission, AdmissionPolicy
-from passoproxy.core.cross_origin import is_preflight, listed_origin, preflight_answer, readable_by
+from passoproxy.core.access import (
+    Admission,
+    AdmissionPolicy,
+    is_preflight,
+    listed_origin,
+    preflight_answer,
+    readable_by,
+)
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
 from passoproxy.errors import OriginNotAllowed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from passoproxy.core.peers import NetworkRule, UserRule, network_rule
+from passoproxy.core.access import NetworkRule, UserRule, network_rule
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "192.168.0.7", "fd00::1", "fd00::1%eth0"])

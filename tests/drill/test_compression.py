@@ -6,7 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from passoproxy.drill.compression import CompressedClock, CompressedLoop, Pace, SharedSeconds
+from passoproxy.drill.time_compression import CompressedClock, CompressedLoop, Pace, SharedSeconds
 
 
 def test_an_hour_passes_in_well_under_a_second_for_timers_and_limits(tmp_path: Path) -> None:

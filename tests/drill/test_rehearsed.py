@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from passoproxy.config.reading import load
-from passoproxy.drill.rehearsed import configuration, environment, stage_folder, stored_target, write
+from passoproxy.config.load import load
+from passoproxy.drill.environment import configuration, environment, stage_folder, stored_target, write
 from passoproxy.errors import CannotCreate
 
 

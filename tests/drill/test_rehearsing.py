@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.cli import main
-from passoproxy.drill import TRIALS, Seen, Verdict, rehearsing
+from passoproxy.drill import TRIALS, Seen, Verdict, runner
 from tests.drill.test_rehearsed import users
 from tests.journeys.conftest import until
 
@@ -170,7 +170,7 @@ def test_what_failed_while_the_machine_was_too_busy_is_played_again(
         pair, late = plays[len(folders) - 1]
         return verdict(pair=pair), late
 
-    monkeypatch.setattr(rehearsing, "_played", played)
-    (found,) = rehearsing.rehearse(loaded, TRIALS[:1])
+    monkeypatch.setattr(runner, "_played", played)
+    (found,) = runner.rehearse(loaded, TRIALS[:1])
     assert (found.again, found.failed) == (again, failed)
     assert len(set(folders)) == len(folders) == len(plays)

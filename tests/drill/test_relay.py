@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from passoproxy.drill.relay import Relay
+from passoproxy.drill.environment import Relay
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

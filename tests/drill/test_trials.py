@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passoproxy.drill.trials import TRIALS
+from passoproxy.drill.scenarios import TRIALS
 from passoproxy.sandbox.faults import FAULTS
 from passoproxy.sandbox.options import SandboxOptions
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from passoproxy.host import channel as module
-from passoproxy.host.channel import Channel
+from passoproxy.host import workers as module
+from passoproxy.host.workers import Channel
 
 
 async def ends() -> tuple[Channel, Channel]:

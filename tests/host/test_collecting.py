@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from passoproxy.host.collecting import LOOK_EVERY, MUCH, WHOLE_EVERY, Collecting, collected
+from passoproxy.host.gc import LOOK_EVERY, MUCH, WHOLE_EVERY, Collecting, collected
 from tests.fakes import FakeClock, settle
 
 

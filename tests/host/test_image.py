@@ -7,8 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from passoproxy.config.addresses import TcpAddress
 from passoproxy.config.settings import Settings
+from passoproxy.config.types import TcpAddress
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from passoproxy.host.logind import MANAGER, NAME, PATH, BusLogind, reach
-from passoproxy.host.suspend import BeforeSleep, LogindAway
-from passoproxy.host.system_bus import SystemBus
+from passoproxy.host.logind import MANAGER, NAME, PATH, BeforeSleep, BusLogind, LogindAway, SystemBus, reach
 from tests.conftest import program
 from tests.fakes import FakeClock, settle
 

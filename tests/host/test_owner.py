@@ -13,13 +13,14 @@ from aiohttp import web
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired, CommandFailure, PairStoreFailure, PersonNeeded
-from passoproxy.host import control_site, control_socket
-from passoproxy.host.control_site import ControlSite
-from passoproxy.host.owner import ControlOwner
+from passoproxy.host import control_socket
+from passoproxy.host import control_socket as control_site
+from passoproxy.host.control_socket import ControlSite
+from passoproxy.host.remote_owner import ControlOwner
 from passoproxy.ports import Followed
-from passoproxy.server.admin import control_application
-from passoproxy.server.page_sessions import PageSessions
-from passoproxy.tokens.passing import document_of
+from passoproxy.server.admin.app import control_application
+from passoproxy.server.admin.page_sessions import PageSessions
+from passoproxy.tokens.messages import document_of
 from tests.fakes import settle
 from tests.other_users import OTHER, acting_as, needs_root, opened_to_all, planted_socket, what_came
 from tests.server.fake_daemon import FakeDaemon

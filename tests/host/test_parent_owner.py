@@ -9,10 +9,10 @@ import pytest
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired, PairStoreFailure
-from passoproxy.host import parent_owner as module
-from passoproxy.host.parent_owner import ParentOwner
+from passoproxy.host import remote_owner as module
+from passoproxy.host.remote_owner import ParentOwner
 from passoproxy.ports import Followed
-from passoproxy.tokens.passing import document_of
+from passoproxy.tokens.messages import document_of
 from tests.fakes import settle
 
 

@@ -6,9 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from passoproxy.config.environment import SYSTEM_CONFIGURATION, UNIT_STATE, credential_names
 from passoproxy.config.settings import Settings
-from passoproxy.config.units import duration, size
+from passoproxy.config.sources import SYSTEM_CONFIGURATION, UNIT_STATE, credential_names
+from passoproxy.config.types import duration, size
 from tests.conftest import program
 
 FOLDER = Path(__file__).parents[2] / "systemd"

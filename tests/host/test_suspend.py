@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from passoproxy.host.suspend import CONNECT_AGAIN, BeforeSleep, LogindAway
+from passoproxy.host.logind import CONNECT_AGAIN, BeforeSleep, LogindAway
 from tests.fakes import FakeClock, settle
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.host.volatile import in_memory, volatile
+from passoproxy.host.system import in_memory, volatile
 
 MOUNTS = r"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

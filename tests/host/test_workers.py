@@ -15,9 +15,8 @@ import pytest
 from passoproxy.core.events import Warned
 from passoproxy.errors import CommandFailure
 from passoproxy.host import workers as module
-from passoproxy.host.channel import Document
 from passoproxy.host.clock import SystemClock
-from passoproxy.host.workers import Supervisor, Worker
+from passoproxy.host.workers import Document, Supervisor, Worker
 from tests.fakes import RememberingObserver
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 
-from passoproxy.host.channel import Channel
+from passoproxy.host.workers import Channel
 
 
 def main(descriptor: int) -> int:

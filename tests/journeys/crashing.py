@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from passoproxy.outbound import provider
-from passoproxy.outbound.dialing import Dialer
+from passoproxy.outbound import token_endpoint
+from passoproxy.outbound.dial import Dialer
 
 NEVER = 1_000_000
 """A number that no refresh has as many points as: it runs to its end, and the trace names every point."""
@@ -53,7 +53,7 @@ class Crashing:
         """Watches from now on, in this process."""
         for name in _REAL:
             setattr(os, name, getattr(self, f"_{name}"))
-        provider.Dialer = _watching(self.point)  # type: ignore[misc]
+        token_endpoint.Dialer = _watching(self.point)  # type: ignore[misc]
 
     # ---- files ---------------------------------------------------------------------------------------------------------
 

@@ -196,7 +196,7 @@ def _with_clock(words: dict[str, Any]) -> int:
 
     import uvloop
 
-    from passoproxy.config.reading import load
+    from passoproxy.config.load import load
     from passoproxy.daemon import Daemon
     from passoproxy.host.clock import SystemClock
 

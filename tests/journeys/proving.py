@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-from passoproxy.cli.handle import Remote
-from passoproxy.core.oauth.importing import read_import
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.cli.client import Remote
+from passoproxy.core.oauth.settings import Terms
+from passoproxy.core.oauth.token_response import read_import
 from passoproxy.errors import PassoproxyError
-from passoproxy.sandbox.application import GRANTS, Sandbox
+from passoproxy.sandbox.app import GRANTS, Sandbox
 from passoproxy.sandbox.journal import fingerprint
 from passoproxy.sandbox.options import SandboxOptions
 from passoproxy.stores.pair.directory import DirectoryPairStore

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from passoproxy.host.volatile import volatile
+from passoproxy.host.system import volatile
 from tests.journeys.conftest import Stand, ask, until
 from tests.journeys.test_following import TARGET, presented_again, role, second
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.cli.handle import Local, Remote
-from passoproxy.config.reading import load
+from passoproxy.cli.client import Local, Remote
+from passoproxy.config.load import load
 from passoproxy.errors import CommandFailure
 from tests.journeys.conftest import ask, until
 from tests.journeys.nursery import Nursery

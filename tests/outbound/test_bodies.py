@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from passoproxy.errors import BodyBroken
-from passoproxy.outbound.bodies import AnswerBody
+from passoproxy.outbound.connection import AnswerBody
 
 
 class Feeder:

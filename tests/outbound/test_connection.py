@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passoproxy.errors import BodyBroken, ConnectionDropped, OriginInvalid, OriginUnreachable
-from passoproxy.outbound.connection import Connection
-from passoproxy.outbound.exchanges import Answer, Limits, Message
+from passoproxy.outbound.connection import Answer, Connection, Limits, Message
 from passoproxy.ports import BytesBody, read_whole
 from tests.fakes import ChunkedBody, settle
 from tests.outbound.wire import AMPLE, SHORT, until

@@ -10,8 +10,7 @@ import pytest
 import trustme
 
 from passoproxy.errors import ConfigurationError
-from passoproxy.outbound.dialing import Dialer, DialFailed, tls_context
-from passoproxy.outbound.endpoint import Endpoint, ForwardProxy
+from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint, ForwardProxy, tls_context
 from tests.outbound.wire import SHORT, Line, Play, origin_that
 
 TARGET = Endpoint("http", "api.example.com", 8080)

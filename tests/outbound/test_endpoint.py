@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from passoproxy.errors import ConfigurationError
-from passoproxy.outbound.endpoint import Endpoint, ForwardProxy, endpoint_of, forward_proxy
+from passoproxy.outbound.dial import Endpoint, ForwardProxy, endpoint_of, forward_proxy
 
 REMOTE = Endpoint("https", "api.example.com", 443)
 

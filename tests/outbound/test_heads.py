@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDictProxy
 
 from passoproxy.errors import OriginInvalid
-from passoproxy.outbound.heads import AnswerHead, HeadReader, require_native_parser
+from passoproxy.outbound.response_parser import AnswerHead, HeadReader, require_native_parser
 
 
 class FakeLoop(asyncio.AbstractEventLoop):

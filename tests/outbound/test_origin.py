@@ -19,9 +19,8 @@ from passoproxy.errors import (
     OriginUnreachable,
     RequestTimeout,
 )
-from passoproxy.outbound.dialing import tls_context
-from passoproxy.outbound.exchanges import Limits
-from passoproxy.outbound.sending import encoded
+from passoproxy.outbound.connection import Limits, encoded
+from passoproxy.outbound.dial import tls_context
 from passoproxy.ports import Body, BytesBody, read_whole
 from tests.fakes import ChunkedBody, request
 from tests.outbound.wire import AMPLE, SHORT, Line, answering, caller_of, closing, origin_that, until

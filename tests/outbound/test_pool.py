@@ -18,9 +18,8 @@ from passoproxy.errors import (
     PassoproxyError,
     Refusal,
 )
-from passoproxy.outbound.dialing import Dialer
-from passoproxy.outbound.endpoint import Endpoint
-from passoproxy.outbound.exchanges import Limits
+from passoproxy.outbound.connection import Limits
+from passoproxy.outbound.dial import Dialer, Endpoint
 from passoproxy.outbound.pool import Pool
 from passoproxy.ports import read_whole
 from tests.fakes import request

@@ -10,14 +10,12 @@ import pytest
 import trustme
 
 from passoproxy import __version__
-from passoproxy.core.oauth.answers import read_answer
-from passoproxy.core.oauth.replies import Answer, Dead, classify
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
+from passoproxy.core.oauth.token_response import Answer, Dead, classify, read_answer
 from passoproxy.errors import TokenAnswerLost, TokenRequestUnsent
-from passoproxy.outbound.dialing import tls_context
-from passoproxy.outbound.endpoint import ForwardProxy
+from passoproxy.outbound.dial import ForwardProxy, tls_context
 from passoproxy.outbound.post import MAX_BODY_BYTES
-from passoproxy.outbound.provider import ProviderEndpoint
+from passoproxy.outbound.token_endpoint import ProviderEndpoint
 from passoproxy.ports import TokenReply, TokenRequest
 from tests.fakes import FakeClock, settle
 from tests.outbound.wire import AMPLE, SHORT, Line, answering, closing, origin_that

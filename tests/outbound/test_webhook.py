@@ -13,7 +13,7 @@ from aiohttp import web
 
 from passoproxy import __version__
 from passoproxy.errors import AlertUndelivered, ConfigurationError, Fault
-from passoproxy.outbound.endpoint import ForwardProxy
+from passoproxy.outbound.dial import ForwardProxy
 from passoproxy.outbound.webhook import Webhook
 
 TOKEN = "T0KEN-planted"

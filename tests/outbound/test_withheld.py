@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from passoproxy.errors import TokenRequestUnsent
-from passoproxy.outbound.provider import ProviderEndpoint
+from passoproxy.outbound.token_endpoint import ProviderEndpoint
 from passoproxy.ports import TokenReply, TokenRequest
 from tests.fakes import FakeClock
 from tests.outbound.wire import AMPLE, SHORT, Line, answering, origin_that

@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from passoproxy.outbound.dialing import Dialer
-from passoproxy.outbound.endpoint import Endpoint
-from passoproxy.outbound.exchanges import Limits
+from passoproxy.outbound.connection import Limits
+from passoproxy.outbound.dial import Dialer, Endpoint
 from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
 from tests.fakes import FakeClock, RememberingObserver

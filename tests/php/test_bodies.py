@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from passoproxy.core.admission import Admission, AdmissionPolicy
+from passoproxy.core.access import Admission, AdmissionPolicy
 from passoproxy.core.http.messages import fields_of
 from passoproxy.errors import MethodNotAllowed
 from tests.php.bodies import BODIES, DELETE

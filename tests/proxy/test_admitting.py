@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.core.admission import Admission, AdmissionPolicy, client_key
+from passoproxy.core.access import Admission, AdmissionPolicy, client_key
 from passoproxy.errors import (
     BodyTooLarge,
     ClientNotAllowed,
@@ -20,7 +20,7 @@ from passoproxy.errors import (
     Refusal,
 )
 from passoproxy.ports import BytesBody, Client, Request, Response, read_whole
-from passoproxy.proxy.admitting import Admitting
+from passoproxy.proxy.access import Admitting
 from passoproxy.proxy.spool import Spools
 from passoproxy.stores.spill import DiskSpill
 from tests.fakes import ChunkedBody, ScriptedHop, request, response

@@ -3,10 +3,10 @@
 import pytest
 
 from passoproxy.core.cache.entry import Entry
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.core.http.syntax import print_date
 from passoproxy.ports import BytesBody
-from passoproxy.proxy.answering import from_store, passed, streamed
+from passoproxy.proxy.cache import from_store, passed, streamed
 from tests.fakes import ChunkedBody, response
 
 NOW = 1_700_000_000.0

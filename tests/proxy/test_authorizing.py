@@ -11,7 +11,7 @@ from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired, OriginUnreachable, TokenUnavailable
 from passoproxy.ports import Body, BytesBody, Request, Response, read_whole
-from passoproxy.proxy.authorizing import REPLAY_BYTES, Authorizing
+from passoproxy.proxy.bearer import REPLAY_BYTES, Authorizing
 from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, request, response
 
 OLD, NEW = Bearer("old", 1), Bearer("new", 2)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from passoproxy.core.cache.entry import Selector
-from passoproxy.core.cache.variants import MOST_VARIANTS
+from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.errors import BodyBroken, OriginInvalid
 from passoproxy.ports import Body
-from passoproxy.proxy.encoding import Encoding
+from passoproxy.proxy.representation import Encoding
 from tests.caching_stand import JSON, ROUTE, Stand, read
 from tests.fakes import BROKEN, ChunkedBody, request, response
 

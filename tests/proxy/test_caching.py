@@ -6,12 +6,12 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, RoutePolicy
-from passoproxy.core.cache.variants import MOST_VARIANTS
+from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.core.events import EntriesPurged, EntryStored, StoreFailed
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import EntryStoreFailure, Offline, OriginUnreachable
 from passoproxy.ports import BytesBody, Trail
-from passoproxy.proxy.caching import Caching
+from passoproxy.proxy.cache import Caching
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.caching_stand import JSON, ROUTE, Stand
 from tests.fakes import ChunkedBody, FakeClock, ScriptedHop, request, response

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from passoproxy.errors import BodyBroken
 from passoproxy.ports import BytesBody
-from passoproxy.proxy import codings
+from passoproxy.proxy import codecs
 from tests.fakes import BROKEN, ChunkedBody
 from tests.turns import Turns
 
@@ -28,46 +28,46 @@ UNDO = {
 }
 
 
-async def gathered(body: codings.DecodedBody | codings.EncodedBody) -> bytes:
+async def gathered(body: codecs.DecodedBody | codecs.EncodedBody) -> bytes:
     return b"".join([part async for part in body])
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_decodes_what_others_encoded_in_any_split(coding: str) -> None:
     data = OTHERS[coding](TEXT)
     for step in (1, 7, len(data)):
         body = ChunkedBody(*(data[at : at + step] for at in range(0, len(data), step)))
-        assert await gathered(codings.DecodedBody(body, coding)) == TEXT
+        assert await gathered(codecs.DecodedBody(body, coding)) == TEXT
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_encodes_what_others_decode(coding: str) -> None:
-    body = codings.EncodedBody(ChunkedBody(TEXT[:100], TEXT[100:]), coding)
+    body = codecs.EncodedBody(ChunkedBody(TEXT[:100], TEXT[100:]), coding)
     assert UNDO[coding](await gathered(body)) == TEXT
-    assert UNDO[coding](codings.encoded(TEXT, coding)) == TEXT
+    assert UNDO[coding](codecs.encoded(TEXT, coding)) == TEXT
     large = bytes(range(256)) * 1024
-    assert UNDO[coding](await gathered(codings.EncodedBody(BytesBody(large), coding))) == large
+    assert UNDO[coding](await gathered(codecs.EncodedBody(BytesBody(large), coding))) == large
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_what_trickles_is_not_held_back(coding: str) -> None:
     """Each part of a stream can be read at the other end before the next one is there."""
-    decoding, encoding = codings.decoder(coding), codings.EncodedBody(ChunkedBody(b"one", b"two", b"three"), coding)
+    decoding, encoding = codecs.decoder(coding), codecs.EncodedBody(ChunkedBody(b"one", b"two", b"three"), coding)
     read = [b"".join(decoding.feed(part)) async for part in encoding]
     decoding.finish()
     assert read[:3] == [b"one", b"two", b"three"]
     assert b"".join(read) == b"onetwothree"
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_closing_closes_the_inner_body(coding: str) -> None:
-    for kind in (codings.DecodedBody, codings.EncodedBody):
+    for kind in (codecs.DecodedBody, codecs.EncodedBody):
         inner = ChunkedBody(b"x")
         await kind(inner, coding).aclose()
         assert inner.closed
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 @pytest.mark.parametrize(
     "broken",
     [lambda data: data[:-4], lambda data: data[: len(data) // 2] + b"\xff" * 40, lambda data: b"nonsense" * 20],
@@ -75,48 +75,48 @@ async def test_closing_closes_the_inner_body(coding: str) -> None:
 async def test_broken_ones_are_told(coding: str, broken: object) -> None:
     data = OTHERS[coding](TEXT)
     with pytest.raises(BodyBroken):
-        await gathered(codings.DecodedBody(BytesBody(broken(data)), coding))  # type: ignore[operator]
+        await gathered(codecs.DecodedBody(BytesBody(broken(data)), coding))  # type: ignore[operator]
 
 
 async def test_a_break_further_in_goes_through() -> None:
     data = gzip.compress(TEXT)
     with pytest.raises(BodyBroken):
-        await gathered(codings.DecodedBody(ChunkedBody(data[:50], BROKEN), "gzip"))
+        await gathered(codecs.DecodedBody(ChunkedBody(data[:50], BROKEN), "gzip"))
     with pytest.raises(BodyBroken):
-        await gathered(codings.EncodedBody(ChunkedBody(b"x", BROKEN), "gzip"))
+        await gathered(codecs.EncodedBody(ChunkedBody(b"x", BROKEN), "gzip"))
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_an_empty_body_is_empty(coding: str) -> None:
-    assert await gathered(codings.DecodedBody(BytesBody(b""), coding)) == b""
+    assert await gathered(codecs.DecodedBody(BytesBody(b""), coding)) == b""
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 async def test_several_members_are_one_content(coding: str) -> None:
     data = OTHERS[coding](b"one ") + OTHERS[coding](b"two")
-    assert await gathered(codings.DecodedBody(BytesBody(data), coding)) == b"one two"
+    assert await gathered(codecs.DecodedBody(BytesBody(data), coding)) == b"one two"
 
 
 async def test_gzip_padding_is_ignored() -> None:
-    assert await gathered(codings.DecodedBody(BytesBody(gzip.compress(b"one") + b"\0" * 20), "gzip")) == b"one"
+    assert await gathered(codecs.DecodedBody(BytesBody(gzip.compress(b"one") + b"\0" * 20), "gzip")) == b"one"
 
 
 @pytest.mark.parametrize(
-    ("coding", "most"), [("gzip", codings.STEP), ("br", codings.STEP + 64 * 1024), ("zstd", 4 * 1024 * 1024)]
+    ("coding", "most"), [("gzip", codecs.STEP), ("br", codecs.STEP + 64 * 1024), ("zstd", 4 * 1024 * 1024)]
 )
 def test_a_bomb_comes_in_bounded_steps(coding: str, most: int) -> None:
     bomb = OTHERS[coding](b"0" * (64 * 1024 * 1024))
     assert len(bomb) < 80_000
-    sizes = [len(part) for part in codings.decoder(coding).feed(bomb)]
+    sizes = [len(part) for part in codecs.decoder(coding).feed(bomb)]
     assert sum(sizes) == 64 * 1024 * 1024
     assert max(sizes) <= most
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 @pytest.mark.parametrize("split", [1 << 30, 1000])
 async def test_a_bomb_is_broken_off(coding: str, split: int) -> None:
-    bomb = codings.encoded(bytes(32 * MIB), coding)
-    body = codings.DecodedBody(ChunkedBody(*(bomb[at : at + split] for at in range(0, len(bomb), split))), coding)
+    bomb = codecs.encoded(bytes(32 * MIB), coding)
+    body = codecs.DecodedBody(ChunkedBody(*(bomb[at : at + split] for at in range(0, len(bomb), split))), coding)
     sizes: list[int] = []
 
     async def read() -> None:
@@ -125,17 +125,17 @@ async def test_a_bomb_is_broken_off(coding: str, split: int) -> None:
 
     with pytest.raises(BodyBroken, match="1,000 times"):
         await read()
-    assert codings.MOST_FREE <= sum(sizes) + MIB <= codings.MOST_FREE + 8 * MIB
+    assert codecs.MOST_FREE <= sum(sizes) + MIB <= codecs.MOST_FREE + 8 * MIB
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_what_is_long_and_shrinks_well_is_no_bomb(coding: str) -> None:
     text = random.Random(1).randbytes(24 * 1024) * 720
-    data = codings.encoded(text, coding)
-    assert len(text) > codings.MOST_FREE
+    data = codecs.encoded(text, coding)
+    assert len(text) > codecs.MOST_FREE
     assert len(text) > 100 * len(data)
     size = 0
-    async for part in codings.DecodedBody(BytesBody(data), coding):
+    async for part in codecs.DecodedBody(BytesBody(data), coding):
         size += len(part)
     assert size == len(text)
 
@@ -144,21 +144,21 @@ LONG_STEP = 0.02
 """Seconds of the loop's own work that no step may take, generously: one that is done in one go takes 50 ms and more."""
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_the_loop_has_turns_while_a_body_is_decoded(coding: str) -> None:
     zeros = bytes(12 * MIB)
-    data = brotli.compress(zeros, quality=5, lgwin=24) if coding == "br" else codings.encoded(zeros, coding)
+    data = brotli.compress(zeros, quality=5, lgwin=24) if coding == "br" else codecs.encoded(zeros, coding)
     async with Turns() as turns:
-        async for _ in codings.DecodedBody(BytesBody(data), coding):
+        async for _ in codecs.DecodedBody(BytesBody(data), coding):
             pass
     assert max(turns.computed) < LONG_STEP, turns
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_the_loop_has_turns_while_a_body_is_encoded(coding: str) -> None:
     large = bytes(random.Random(1).choices(range(32, 127), k=4 * MIB))
     async with Turns() as turns:
-        made = await gathered(codings.EncodedBody(BytesBody(large), coding))
+        made = await gathered(codecs.EncodedBody(BytesBody(large), coding))
     assert max(turns.computed) < LONG_STEP, turns
     assert UNDO[coding](made) == large
 
@@ -167,23 +167,23 @@ def test_a_zstd_frame_with_a_giant_window_is_refused() -> None:
     parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
     data = zstandard.ZstdCompressor(compression_params=parameters).compressobj().compress(b"x" * (130 * 1024 * 1024))
     with pytest.raises(BodyBroken):
-        list(codings.decoder("zstd").feed(data))
+        list(codecs.decoder("zstd").feed(data))
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 def test_at_once_within_a_bound(coding: str) -> None:
     data = OTHERS[coding](TEXT)
-    assert codings.decoded(data, coding, len(TEXT)) == TEXT
-    assert codings.decoded(data, coding, len(TEXT) - 1) is None
+    assert codecs.decoded(data, coding, len(TEXT)) == TEXT
+    assert codecs.decoded(data, coding, len(TEXT) - 1) is None
 
 
 @pytest.mark.parametrize(
     ("name", "own"), [("GZIP ", "gzip"), ("x-gzip", "gzip"), ("br", "br"), ("deflate", None), ("gzip, br", None)]
 )
 def test_names(name: str, own: str | None) -> None:
-    assert codings.known(name) == own
+    assert codecs.known(name) == own
 
 
-@given(st.binary(max_size=4000), st.sampled_from(codings.KNOWN))
+@given(st.binary(max_size=4000), st.sampled_from(codecs.KNOWN))
 def test_round_trip(data: bytes, coding: str) -> None:
-    assert codings.decoded(codings.encoded(data, coding), coding, 10_000) == data
+    assert codecs.decoded(codecs.encoded(data, coding), coding, 10_000) == data

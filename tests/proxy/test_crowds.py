@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.syntax import print_date
 from passoproxy.ports import Hop, Request, Response
-from passoproxy.proxy.caching import Caching
+from passoproxy.proxy.cache import Caching
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import ChunkedBody, FakeClock, request, response, settle
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from passoproxy.errors import Offline
 from passoproxy.ports import BytesBody, Request, Response, Trail
-from passoproxy.proxy.encoding import OWN, Encoding
+from passoproxy.proxy.representation import OWN, Encoding
 from tests.fakes import ChunkedBody, ScriptedHop, Step, request, response
 
 TEXT = b'{"records": [' + b'"entry", ' * 300 + b"0]}"

@@ -2,15 +2,15 @@
 
 import pytest
 
-from passoproxy.core.cache.content import made_etag
-from passoproxy.core.cache.directives import NOTHING_ASKED
+from passoproxy.core.cache.cache_control import NOTHING_ASKED
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.etag import made_etag
 from passoproxy.core.cache.partial import Holding, as_part
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.cache.reuse import Fetch, Revalidate
 from passoproxy.core.http.messages import fields_of
 from passoproxy.core.http.ranges import Span
-from passoproxy.proxy.errands import Errand, question
+from passoproxy.proxy.fetch import Errand, question
 from tests.fakes import request
 
 ENTRY = Entry("k", "1", "p", "GET", "/", 206, fields_of([("ETag", '"a"')]))

@@ -16,12 +16,11 @@ from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, Rou
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import Offline, OriginUnreachable, PathNotAllowed
-from passoproxy.proxy.explaining import Explaining, Judges
-from passoproxy.proxy.explanation import Explanation
-from passoproxy.proxy.routing import Routing
-from passoproxy.proxy.softening import Softening
+from passoproxy.proxy.access import Routing
+from passoproxy.proxy.cache import Softening
+from passoproxy.proxy.explain import Explaining, Explanation, Judges
 from passoproxy.stores.entries.memory import MemoryStore
-from passoproxy.stores.entries.soft_purge_file import SoftPurgeFile
+from passoproxy.stores.entries.soft_purges import SoftPurgeFile
 from tests.caching_stand import ROUTE, Answer, SharedPurges, Stand, read
 from tests.fakes import request, settle
 

@@ -4,7 +4,7 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.cache.variants import MOST_VARIANTS
+from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.core.events import EntryStored
 from passoproxy.errors import BodyBroken, OriginUnreachable
 from tests.caching_stand import JSON, ROUTE, Stand

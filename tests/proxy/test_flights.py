@@ -9,7 +9,7 @@ from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import BodyBroken, OriginUnreachable, Overloaded
 from passoproxy.ports import Trail
-from passoproxy.proxy.flights import MOST_REMEMBERED, Flights
+from passoproxy.proxy.collapse import MOST_REMEMBERED, Flights
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.caching_stand import JSON, ROUTE, Stand
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver

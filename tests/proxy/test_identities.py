@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import OriginUnreachable
 from passoproxy.ports import Hop, Request, Response
-from passoproxy.proxy.caching import Caching
+from passoproxy.proxy.cache import Caching
 from tests.caching_stand import ROUTE, Stand
 from tests.fakes import ChunkedBody, response
 

@@ -9,7 +9,7 @@ from passoproxy.core.events import EntryStored, StoreFailed
 from passoproxy.core.http.messages import fields_of
 from passoproxy.core.http.ranges import Span
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.proxy.keeping import LARGEST_TAGGED, Keeping, finished, is_all, joinable
+from passoproxy.proxy.fetch import LARGEST_TAGGED, Keeping, finished, is_all, joinable
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import ChunkedBody, RememberingObserver, response
 

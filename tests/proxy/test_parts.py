@@ -9,7 +9,7 @@ from passoproxy.core.events import EntryStored
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.errors import Offline, OriginInvalid, OriginUnreachable
 from passoproxy.ports import BytesBody
-from passoproxy.proxy.parts import CutBody, is_ranged
+from passoproxy.proxy.ranges import CutBody, is_ranged
 from tests.caching_stand import JSON, Stand
 from tests.fakes import BROKEN, ChunkedBody, response
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.proxy.places import Grants, Pool, Share
-from passoproxy.proxy.queueing import Queueing
+from passoproxy.proxy.limiter import Grants, Pool, Queueing, Share
 from tests.fakes import ChunkedBody, FakeClock, ScriptedHop, request, response, settle
 
 

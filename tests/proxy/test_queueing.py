@@ -23,7 +23,7 @@ from passoproxy.errors import (
     Overloaded,
 )
 from passoproxy.ports import Client, Request, Response, Trail
-from passoproxy.proxy.queueing import Queueing, QueueSnapshot
+from passoproxy.proxy.limiter import Queueing, QueueSnapshot
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver, ScriptedHop, request, response, settle
 
 SHORT = 0.05

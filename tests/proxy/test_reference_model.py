@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import Offline, OriginUnreachable
 from passoproxy.ports import Response, Trail
 from tests.caching_stand import Stand, read

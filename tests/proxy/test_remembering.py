@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passoproxy.proxy.remembering import Remembered
+from passoproxy.proxy.representation import Remembered
 
 
 def test_keeps_within_its_bytes_and_forgets_the_least_used() -> None:

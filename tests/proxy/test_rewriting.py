@@ -9,7 +9,7 @@ import pytest
 
 from passoproxy.errors import BodyBroken
 from passoproxy.ports import BytesBody, Response, Trail
-from passoproxy.proxy.rewriting import Rewriting
+from passoproxy.proxy.representation import Rewriting
 from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, request, response
 from tests.turns import Turns
 

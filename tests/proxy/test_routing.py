@@ -2,7 +2,7 @@
 
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.routes import RouteTable
-from passoproxy.proxy.routing import Routing
+from passoproxy.proxy.access import Routing
 from tests.fakes import ScriptedHop, request, response
 
 CREDENTIALS = [

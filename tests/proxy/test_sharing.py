@@ -7,7 +7,7 @@ import pytest
 from passoproxy.core.cache.entry import Entry
 from passoproxy.errors import BodyBroken, OriginTimeout
 from passoproxy.ports import BytesBody
-from passoproxy.proxy.sharing import MOST_PASSED_BY, SharedBody, done_within
+from passoproxy.proxy.collapse import MOST_PASSED_BY, SharedBody, done_within
 from passoproxy.proxy.spool import Spools
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, settle
 

@@ -9,8 +9,8 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import EntryStoreFailure, OriginUnreachable
-from passoproxy.proxy.softening import Softening
-from passoproxy.stores.entries.soft_purge_file import SoftPurgeFile
+from passoproxy.proxy.cache import Softening
+from passoproxy.stores.entries.soft_purges import SoftPurgeFile
 from tests.caching_stand import ROUTE, SharedPurges, Stand
 
 STORE = SharedPurges()

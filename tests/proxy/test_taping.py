@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from passoproxy.core.oauth.pair import Bearer
-from passoproxy.proxy.authorizing import Authorizing
-from passoproxy.proxy.taping import Taping
+from passoproxy.proxy.bearer import Authorizing
+from passoproxy.proxy.recorder import Taping
 from tests.fakes import ScriptedHop, request, response
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.proxy.usage import LARGEST_BODY, Usage
+from passoproxy.proxy.popularity import LARGEST_BODY, Usage
 from tests.fakes import ChunkedBody, request
 
 

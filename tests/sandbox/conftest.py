@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from passoproxy.sandbox.application import Sandbox
+from passoproxy.sandbox.app import Sandbox
 from passoproxy.sandbox.options import SandboxOptions
 from tests.fakes import FakeClock
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 import yaml
 
-from passoproxy.sandbox.application import Sandbox, configuration_lines
+from passoproxy.sandbox.app import Sandbox, configuration_lines
 from passoproxy.sandbox.options import SandboxOptions
 from tests.sandbox.conftest import Stand, Started
 

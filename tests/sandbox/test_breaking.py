@@ -6,7 +6,7 @@ from aiohttp import ClientConnectionResetError, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.test_utils import make_mocked_request
 
-from passoproxy.sandbox.breaking import cut_off
+from passoproxy.sandbox.faults import cut_off
 
 
 class Gone(AbstractStreamWriter):

@@ -9,9 +9,9 @@ from aiohttp import ClientResponse, DummyCookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from passoproxy.ports import Observer, nobody
-from passoproxy.server.admin import admin_application
-from passoproxy.server.admin_guard import AdminAccess, Guard
-from passoproxy.server.page_sessions import PageSessions
+from passoproxy.server.admin.app import admin_application
+from passoproxy.server.admin.auth import AdminAccess, Guard
+from passoproxy.server.admin.page_sessions import PageSessions
 from tests.server.fake_daemon import NOW, FakeDaemon
 
 SECRET = b"s" * 32

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 
 from passoproxy.ports import Hop, Request, Response
 from passoproxy.server.acceptor import Acceptor, Descriptors
-from passoproxy.server.connections import Connections, Lane, Limits
+from passoproxy.server.connection import Connections, Lane, Limits, ProxyConnection
 from passoproxy.server.handler import Handler
-from passoproxy.server.listeners import open_tcp, serve
-from passoproxy.server.peers import PeerCheck
-from passoproxy.server.protocol import ProxyConnection
+from passoproxy.server.listeners import PeerCheck, open_tcp, serve
 from tests.fakes import FakeClock, RememberingObserver, response, settle
 
 PATIENCE = 10.0  # seconds after which a test that waits for the other side fails

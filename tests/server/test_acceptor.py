@@ -15,12 +15,11 @@ import pytest
 import trustme
 import uvloop
 
+from passoproxy.core.access import holder_of, network_rule
 from passoproxy.core.events import Warned
-from passoproxy.core.peers import holder_of, network_rule
 from passoproxy.server.acceptor import RESERVE, Acceptor, Descriptors, Trouble
-from passoproxy.server.connections import Limits, Table, make_room
-from passoproxy.server.listeners import open_tcp
-from passoproxy.server.peers import network_check
+from passoproxy.server.connection import Limits, Table, make_room
+from passoproxy.server.listeners import network_check, open_tcp
 from tests.fakes import RememberingObserver
 from tests.server.conftest import Listen
 from tests.server.raw import PATIENCE, Client, EchoHop, listening, parse_answers

@@ -23,8 +23,8 @@ from passoproxy.errors import (
     TokenRequestUnsent,
     UsageFailure,
 )
-from passoproxy.server.admin import control_application, probe_application
-from passoproxy.server.page_sessions import PageSessions
+from passoproxy.server.admin.app import control_application, probe_application
+from passoproxy.server.admin.page_sessions import PageSessions
 from tests.fakes import RememberingObserver
 from tests.server.admin_clients import TOKEN, AdminListener, metrics
 from tests.server.fake_daemon import FakeDaemon, OddFault, healthy, without_pair

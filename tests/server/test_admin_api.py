@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import BadRequest, UsageFailure
-from passoproxy.server.admin import control_application
-from passoproxy.server.admin_api import query_of
-from passoproxy.server.page_sessions import PageSessions
+from passoproxy.server.admin.api import query_of
+from passoproxy.server.admin.app import control_application
+from passoproxy.server.admin.page_sessions import PageSessions
 from tests.server.admin_clients import metrics
 from tests.server.fake_daemon import NOW, PROVIDER, FakeDaemon
 

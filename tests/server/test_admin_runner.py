@@ -14,11 +14,10 @@ from aiohttp import web
 
 from passoproxy.core.events import RequestRejected, TaskFailed
 from passoproxy.server.acceptor import Acceptor, Descriptors
-from passoproxy.server.admin import admin_application
-from passoproxy.server.admin_guard import AdminAccess
-from passoproxy.server.admin_runner import AdminLimits, AdminRunner
+from passoproxy.server.admin.app import AdminLimits, AdminRunner, admin_application
+from passoproxy.server.admin.auth import AdminAccess
+from passoproxy.server.admin.page_sessions import PageSessions
 from passoproxy.server.listeners import open_tcp
-from passoproxy.server.page_sessions import PageSessions
 from tests.fakes import RememberingObserver
 from tests.server.fake_daemon import FakeDaemon
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.proxy import codings
+from passoproxy.proxy import codecs
 from tests.server.raw import PATIENCE
 from tests.server.scene import MIB, answer, answering_by_path, scene
 
 JSON = "Content-Type: application/json"
 
 
-@pytest.mark.parametrize("coding", codings.KNOWN)
+@pytest.mark.parametrize("coding", codecs.KNOWN)
 @pytest.mark.parametrize("accepted", ["", "Accept-Encoding: gzip\r\n"])
 async def test_a_bomb_ends_in_a_broken_transfer_and_others_are_served(
     tmp_path: Path, coding: str, accepted: str
 ) -> None:
     fields = (JSON, f"Content-Encoding: {coding}", "Cache-Control: max-age=60", 'ETag: "v1"')
-    bomb = answer(codings.encoded(bytes(128 * MIB), coding), *fields)
+    bomb = answer(codecs.encoded(bytes(128 * MIB), coding), *fields)
     async with scene(tmp_path, answering_by_path(bomb=bomb)) as it:
         for way in ("a miss", "a hit"):
             raw = f"GET /bomb HTTP/1.1\r\nHost: localhost\r\n{accepted}\r\n".encode()

@@ -14,10 +14,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import UsageFailure
-from passoproxy.server import cache_api
-from passoproxy.server.admin import control_application
-from passoproxy.server.cache_api import LINES, MOST_ORDERS
-from passoproxy.server.page_sessions import PageSessions
+from passoproxy.server.admin import api
+from passoproxy.server.admin.api import LINES, MOST_ORDERS
+from passoproxy.server.admin.app import control_application
+from passoproxy.server.admin.page_sessions import PageSessions
 from tests.fakes import settle
 from tests.server.admin_clients import metrics
 from tests.server.fake_daemon import FakeDaemon
@@ -144,7 +144,7 @@ async def test_orders_that_are_none(body: Any, detail: str) -> None:
 
 
 async def test_a_long_wait_is_bridged_and_a_reader_who_leaves_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_api, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(api, "BEAT_SECONDS", 0.01)
     daemon = FakeDaemon()
     daemon.filling.clear()
     async with TestClient(TestServer(control_application(daemon, PageSessions(), metrics))) as client:

@@ -14,8 +14,7 @@ import trustme
 from passoproxy.core.events import Warned
 from passoproxy.errors import CannotCreate
 from passoproxy.server.acceptor import Acceptor, Descriptors
-from passoproxy.server.certificates import Certificate
-from passoproxy.server.listeners import TlsFiles, open_tcp
+from passoproxy.server.listeners import Certificate, TlsFiles, open_tcp
 from tests.fakes import FakeClock, RememberingObserver
 
 

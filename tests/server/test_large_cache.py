@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 
-from passoproxy.host.collecting import collected
-from passoproxy.stores.entries.disk import DiskStore
-from passoproxy.stores.entries.guarded_disk import BODIES
-from passoproxy.stores.entries.hints import hints_of
-from passoproxy.stores.entries.names import body_name, row_name
-from passoproxy.stores.entries.sealing import Seal
+from passoproxy.host.gc import collected
+from passoproxy.stores.entries.disk.index import BODIES
+from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.serialization import Seal, body_name, hints_of, row_name
 from tests.stores.entries.making import SECRET, entry, whole
 from tests.turns import Turns
 from tests.whole import Place, free_port, running

@@ -13,15 +13,24 @@ from pathlib import Path
 import pytest
 import trustme
 
-from passoproxy.core.peers import network_rule
+from passoproxy.core.access import network_rule
 from passoproxy.errors import CannotCreate, ServiceUnreachable
 from passoproxy.peer_credentials import peer_credentials, tcp_owner
 from passoproxy.server.acceptor import Acceptor, Descriptors
-from passoproxy.server.connections import Connections
+from passoproxy.server.connection import Connections, ProxyConnection
 from passoproxy.server.handler import Handler
-from passoproxy.server.listeners import TlsFiles, inherit, open_tcp, open_unix, serve, tls_context
-from passoproxy.server.peers import PeerCheck, network_check, user_check, user_rule
-from passoproxy.server.protocol import ProxyConnection
+from passoproxy.server.listeners import (
+    PeerCheck,
+    TlsFiles,
+    inherit,
+    network_check,
+    open_tcp,
+    open_unix,
+    serve,
+    tls_context,
+    user_check,
+    user_rule,
+)
 from tests.fakes import FakeClock
 from tests.server.raw import Client, EchoHop, parse_answers
 

@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from passoproxy.compose.binding import has_ipv6
+from passoproxy.compose.listeners import has_ipv6
 from passoproxy.errors import CommandFailure, ServiceUnreachable
-from passoproxy.server import lone_callback
-from passoproxy.server.lone_callback import lone_listener
+from passoproxy.server.admin import login
+from passoproxy.server.admin.login import lone_listener
 from tests.server.fake_daemon import FakeDaemon
 from tests.whole import free_port
 
@@ -79,7 +79,7 @@ async def test_the_port_is_the_urls_or_the_schemes(
         asked.append(port)
         raise ServiceUnreachable("cannot listen; do something else")
 
-    monkeypatch.setattr(lone_callback, "open_tcp", refuse)
+    monkeypatch.setattr(login, "open_tcp", refuse)
     with pytest.raises(ServiceUnreachable, match="cannot listen; end what listens there"):
         async with lone_listener(daemon, url):
             pass

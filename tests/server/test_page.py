@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from passoproxy.server import small_pages
-from passoproxy.server.markup import asset, bar, duration, size, sparkline, took
-from passoproxy.server.page import status_page
+from passoproxy.server.admin import small_pages
+from passoproxy.server.admin.html import asset, bar, duration, size, sparkline, took
+from passoproxy.server.admin.page import status_page
 from tests.server.fake_daemon import NOW, healthy, without_pair
 
 HOSTILE = "<script>\"&'</script>"

@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 
 from passoproxy.errors import BadRequest
-from passoproxy.server.reading import receive, require_c_parser
+from passoproxy.server.request import receive, require_c_parser
 
 
 def fed(lines: bytes, max_headers: int = 256) -> Sequence[tuple[http_parser.RawRequestMessage, object]]:
@@ -42,7 +42,7 @@ def test_the_parser_is_the_c_one() -> None:
 
 
 def test_the_start_is_refused_on_the_python_parser() -> None:
-    code = "from passoproxy.server.reading import require_c_parser as r\ntry:\n r()\nexcept Exception as f:\n print(type(f).__name__, f)"
+    code = "from passoproxy.server.request import require_c_parser as r\ntry:\n r()\nexcept Exception as f:\n print(type(f).__name__, f)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"AIOHTTP_NO_EXTENSIONS": "1", "PYTHONPATH": "."},

@@ -8,7 +8,7 @@ import pytest
 
 from passoproxy import errors
 from passoproxy.ports import BytesBody
-from passoproxy.server.problems import problem
+from passoproxy.server.response import problem
 
 ALL = [
     kind

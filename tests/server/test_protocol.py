@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from passoproxy.core.events import RequestAnswered, RequestRejected
 from passoproxy.core.http.messages import ResponseHead, fields_of
 from passoproxy.ports import Request, Response
-from passoproxy.server.connections import Limits
-from passoproxy.server.peers import Peer
+from passoproxy.server.connection import Limits
+from passoproxy.server.listeners import Peer
 from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, response, settle
 from tests.server.conftest import Listen
 from tests.server.raw import PATIENCE, EchoHop, Listening, listening, parse_answers

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from passoproxy.ports import Request, Response
-from passoproxy.server.connections import Limits
+from passoproxy.server.connection import Limits
 from passoproxy.server.deadline import Pace
 from tests.fakes import ScriptedHop, response
 from tests.server.conftest import Listen

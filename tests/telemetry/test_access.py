@@ -9,9 +9,8 @@ import pytest
 
 from passoproxy.core.events import RequestAnswered
 from passoproxy.core.redaction import Redactor
-from passoproxy.telemetry import access
-from passoproxy.telemetry.access import AccessLines
-from passoproxy.telemetry.rendering import as_json, as_text
+from passoproxy.telemetry import logs
+from passoproxy.telemetry.logs import AccessLines, as_json, as_text
 
 EVENT = RequestAnswered(
     "127.0.0.1", "GET", "/p?lang=de", 200, "requirements", "hit", "passoproxy; hit; ttl=3", 0.00042, 512
@@ -86,7 +85,7 @@ def test_close_without_start_writes_too() -> None:
 
 
 def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "MAX_WAITING", 3)
+    monkeypatch.setattr(logs, "MAX_WAITING", 3)
     written: list[str] = []
     lines = AccessLines(written.append, as_json, Redactor())
     for _ in range(10):

@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from passoproxy.errors import AlertUndelivered
-from passoproxy.telemetry.alert_command import CommandHook
+from passoproxy.telemetry.alerts import CommandHook
 
 DOCUMENT = b'{"level": "page"}\n'
 

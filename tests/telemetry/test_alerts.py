@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
+from passoproxy.core.oauth.alert_levels import Alarmed, Level, Thresholds
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.core.oauth.warnings import Alarmed, Level, Thresholds
 from passoproxy.errors import AlertUndelivered, ConfigurationError
 from passoproxy.ports import AlertHook
 from passoproxy.telemetry.alerts import LONGEST_LOOK, MOST_WAITING, AlertPolicy, Alerts, alert
-from passoproxy.tokens.orders import first_of
+from passoproxy.tokens.commands import first_of
 from tests.fakes import FakeClock, RememberingObserver, settle
 
 T0 = 1_700_000_000.0

@@ -21,8 +21,7 @@ from passoproxy.core.events import (
 )
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
-from passoproxy.telemetry.passing import event_of, plain
-from passoproxy.telemetry.recent import Recent
+from passoproxy.telemetry.recent import Recent, event_of, plain
 
 
 def answered(cache: str = "hit", outcome: str = "complete") -> RequestAnswered:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.telemetry.rendering import as_coloured_text, as_json, as_text, escaped, timestamp
+from passoproxy.telemetry.logs import as_coloured_text, as_json, as_text, escaped, timestamp
 
 AT = 1_700_000_000.1234
 

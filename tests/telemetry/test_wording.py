@@ -26,7 +26,7 @@ from passoproxy.core.events import (
     TokenRefreshed,
     Warned,
 )
-from passoproxy.telemetry.wording import say
+from passoproxy.telemetry.messages import say
 
 
 @pytest.mark.parametrize(

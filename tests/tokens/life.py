@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from passoproxy.core.oauth.importing import document_of
-from passoproxy.core.oauth.terms import Client, Provider, Terms
+from passoproxy.core.oauth.settings import Client, Provider, Terms
+from passoproxy.core.oauth.token_response import document_of
 from passoproxy.ports import TokenEndpoint
-from passoproxy.tokens.asking import Asking
 from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.provider_client import Asking
 from tests.fakes import FakeClock, MemoryPairStore, RememberingObserver, RotatingProvider, settle
 
 T = TypeVar("T")

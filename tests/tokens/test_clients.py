@@ -14,7 +14,7 @@ from passoproxy.core.events import Warned
 from passoproxy.core.oauth.identity import client_of
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import CommandFailure, PersonNeeded, ServiceUnreachable
-from passoproxy.stores.pair import coding
+from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from tests.fakes import FakeClock, PowerLoss
 from tests.tokens.life import PROVIDER, Life
@@ -250,9 +250,11 @@ async def test_a_clients_own_pair_is_none_of_a_persons(folder):
 async def test_a_pair_from_before_this_was_recorded_belongs_to_the_configuration_that_finds_it(folder):
     await left(folder)
     for path in folder.path.glob("pair.*.json"):
-        path.write_bytes(coding.encode_pair(replace(coding.decode_pair(path.read_bytes()), client="")))
+        path.write_bytes(serialization.encode_pair(replace(serialization.decode_pair(path.read_bytes()), client="")))
     record = folder.path / "record.json"
-    record.write_bytes(coding.encode_record(replace(coding.decode_record(record.read_bytes()), client="")))
+    record.write_bytes(
+        serialization.encode_record(replace(serialization.decode_record(record.read_bytes()), client=""))
+    )
     life = await folder.under(OTHER)
     assert life.keeper.snapshot().chain == "healthy"
     await life.stop()

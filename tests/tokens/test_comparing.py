@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from passoproxy.core.events import Warned
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.syntax import print_date
 from passoproxy.ports import TokenReply
-from passoproxy.tokens.comparing import Comparing
+from passoproxy.tokens.provider_client import Comparing
 from tests.fakes import RememberingObserver
 from tests.tokens.life import Life
 

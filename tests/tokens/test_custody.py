@@ -21,9 +21,9 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from passoproxy.ports import Followed, RawAnswer
-from passoproxy.tokens.custody import LOOK_EVERY, Custody
+from passoproxy.tokens.failover import LOOK_EVERY, Custody
 from passoproxy.tokens.keeper import Keeper
-from passoproxy.tokens.passing import obey
+from passoproxy.tokens.messages import obey
 from tests.fakes import FakeClock, MemoryPairStore, RememberingObserver, RotatingProvider, settle
 from tests.tokens.life import Life
 

@@ -11,7 +11,7 @@ import pytest
 from passoproxy.core.events import ChainChanged
 from passoproxy.errors import CommandFailure, TokenUnavailable
 from passoproxy.ports import RawAnswer
-from passoproxy.tokens.fixed import FixedKeeper
+from passoproxy.tokens.static import FixedKeeper
 from tests.fakes import FakeClock, RememberingObserver, settle
 from tests.tokens.life import PROVIDER
 

@@ -22,7 +22,7 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from passoproxy.ports import Followed, LoggedOut, RawAnswer
-from passoproxy.tokens.following import ALONE, ARRIVAL, FIRST_WORD, Follower
+from passoproxy.tokens.follower import ALONE, ARRIVAL, FIRST_WORD, Follower
 from passoproxy.tokens.keeper import CALLER_PATIENCE
 from tests.fakes import FakeClock, RememberingObserver, settle
 

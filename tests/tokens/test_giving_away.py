@@ -8,7 +8,7 @@ import json
 import pytest
 
 from passoproxy.core.events import ChainChanged
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import CannotCreate, PersonNeeded
 from tests.tokens.life import Life
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from passoproxy.core.events import Warned
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import CannotCreate, ConfigurationError, ImportRefused, ServiceUnreachable
 from passoproxy.ports import RawAnswer
 from tests.fakes import PowerLoss

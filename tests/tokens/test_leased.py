@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from passoproxy.core.oauth.notes import floored
+from passoproxy.core.oauth.transaction import floored
 from passoproxy.errors import CommandFailure, PairStoreOwned, PairStoreUnproven
 from passoproxy.ports import ChainRecord, TokenReply, TokenRequest
 from tests.fakes import FakeClock, MemoryPairStore, RotatingProvider

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import PersonNeeded, ServiceUnreachable, TokenUnavailable
 from passoproxy.ports import TokenReply, TokenRequest
 from tests.tokens.life import Life

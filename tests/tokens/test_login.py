@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from passoproxy.core.oauth.terms import Provider
+from passoproxy.core.oauth.settings import Provider
 from passoproxy.errors import (
     CommandFailure,
     ConfigurationError,

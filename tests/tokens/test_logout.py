@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from passoproxy.core.oauth.terms import Provider
+from passoproxy.core.oauth.settings import Provider
 from passoproxy.errors import CommandFailure, PairStoreFailure, TokenAnswerLost, TokenRequestUnsent
 from passoproxy.ports import TokenReply
 from tests.fakes import ScriptedTokenEndpoint

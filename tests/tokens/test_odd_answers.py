@@ -18,7 +18,7 @@ import pytest
 
 from passoproxy.core.oauth.transaction import digest
 from passoproxy.errors import PassoproxyError
-from passoproxy.outbound.provider import ProviderEndpoint
+from passoproxy.outbound.token_endpoint import ProviderEndpoint
 from tests.fakes import FakeClock
 from tests.tokens.life import PROVIDER, Life
 
@@ -246,6 +246,6 @@ async def test_an_answer_of_one_byte_a_second_is_bounded_as_a_whole() -> None:
 
 
 def _date(moment: float) -> bytes:
-    from passoproxy.core.http.grammar import print_date
+    from passoproxy.core.http.syntax import print_date
 
     return print_date(moment).encode()

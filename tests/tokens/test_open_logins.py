@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passoproxy.tokens.open_logins import HERE, MOST, OpenLogins
+from passoproxy.tokens.state import HERE, MOST, OpenLogins
 
 
 def test_each_place_speaks_for_itself():

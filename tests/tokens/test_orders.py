@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from passoproxy.errors import CommandFailure, PassoproxyError, TokenUnavailable
-from passoproxy.tokens.orders import Orders, first_of
+from passoproxy.tokens.commands import Orders, first_of
 from tests.fakes import FakeClock, settle
 
 

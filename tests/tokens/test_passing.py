@@ -20,7 +20,7 @@ from passoproxy.errors import (
     UsageFailure,
 )
 from passoproxy.ports import Followed, RawAnswer
-from passoproxy.tokens.passing import document_of, fault_of, followed_of, in_our_time, obey, packed, unpacked
+from passoproxy.tokens.messages import document_of, fault_of, followed_of, in_our_time, obey, packed, unpacked
 from tests.tokens.life import Life
 
 

@@ -7,7 +7,7 @@ import threading
 from passoproxy.core.events import PairFileDamaged, PairNotSaved
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.ports import ChainRecord
-from passoproxy.tokens.saving import Saving, in_thread
+from passoproxy.tokens.persistence import Saving, in_thread
 from tests.fakes import MemoryPairStore, RememberingObserver
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from passoproxy.core.events import TokenRefreshed, Warned
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import CommandFailure
 from tests.tokens.life import Life
 

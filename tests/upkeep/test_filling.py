@@ -11,7 +11,7 @@ import pytest
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.errors import EntryStoreFailure, OriginUnreachable, Overloaded
 from passoproxy.ports import BytesBody, Request, Response
-from passoproxy.upkeep.filling import LONGEST_REST, MOST_ATTEMPTS, Conditions, Filled, Filling, Order
+from passoproxy.upkeep.prefetch import LONGEST_REST, MOST_ATTEMPTS, Conditions, Filled, Filling, Order
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, ScriptedHop, Step, response, settle
 
 STORED = [("Cache-Status", "passoproxy; fwd=uri-miss; fwd-status=200; stored; ttl=60")]

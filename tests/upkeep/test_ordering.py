@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from passoproxy.errors import UsageFailure
-from passoproxy.upkeep.filling import Order
-from passoproxy.upkeep.ordering import order_of
+from passoproxy.upkeep.prefetch import Order, order_of
 
 
 def order(described: object) -> Order:

@@ -17,7 +17,7 @@ from passoproxy.core.passolution import MOST_IDS, UPDATES
 from passoproxy.errors import AuthorizationRequired, EntryStoreFailure, Overloaded
 from passoproxy.ports import Request, Response
 from passoproxy.stores.entries.memory import MemoryStore
-from passoproxy.upkeep.probing import (
+from passoproxy.upkeep.change_probe import (
     LARGEST_READ,
     PATIENCE,
     PAUSE_SECONDS,

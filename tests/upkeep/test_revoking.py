@@ -8,7 +8,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.memory import MemoryStore
-from passoproxy.upkeep.revoking import Revoking
+from passoproxy.upkeep.revocation import Revoking
 from tests.fakes import RememberingObserver
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesWarmed, TaskFailed
+from passoproxy.core.oauth.alert_levels import Level
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
-from passoproxy.core.oauth.warnings import Level
 from passoproxy.errors import AuthorizationRequired, OriginTimeout, Overloaded
 from passoproxy.ports import Request, Response
-from passoproxy.proxy.usage import Usage
-from passoproxy.upkeep.warming import LEAST_BETWEEN, Warming
+from passoproxy.proxy.popularity import Usage
+from passoproxy.upkeep.prefetch import LEAST_BETWEEN, Warming
 from tests.caching_stand import ROUTE
 from tests.caching_stand import Stand as Cache
 from tests.fakes import ChunkedBody, FakeClock, RememberingObserver, ScriptedHop, request, response

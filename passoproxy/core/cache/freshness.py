@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from passoproxy.core.cache.said import Said, date_of, read_age
+from passoproxy.core.cache.cache_control import Said, date_of, read_age
 from passoproxy.core.http.messages import Fields
 
 HEURISTIC_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})

@@ -1,19 +1,191 @@
-"""The primary key of a request (RFC 9111 §2, §4.1): identity, method class, target as the policy normalises it, named fields, and for a
+"""JSON bodies in one form for equal meanings: key order and number forms do not matter, list order does (contract §3).
+
+Whatever two readers could take differently (duplicate names, NaN, broken UTF-8) and whatever is nested deeper than anyone needs has no
+such form, and makes its request a pass.
+
+A query as names and values, as far as keys and bypasses need it: split, never re-encoded, never re-joined for the origin.
+
+The primary key of a request (RFC 9111 §2, §4.1): identity, method class, target as the policy normalises it, named fields, and for a
 POST that counts as a read its content. Two requests of one key may still select different variants, see `variants`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
+from typing import NoReturn
+from urllib.parse import unquote_plus
 
-from passoproxy.core.cache import canonical, query
-from passoproxy.core.cache.canonical import Unreadable
 from passoproxy.core.cache.policy import KeyPolicy
-from passoproxy.core.http.grammar import split_list
+from passoproxy.core.http.content_coding import content_coding
 from passoproxy.core.http.messages import Fields, RequestHead
-from passoproxy.core.http.negotiation import content_coding
+from passoproxy.core.http.php_names import variable
+from passoproxy.core.http.syntax import split_list
+
+DEEPEST_NESTING = 64
+
+Json = object
+"""A JSON value: dict, list, str, int, bool or None; a number that is no small integer is an object with the one member `_NUMBER`."""
+
+_NUMBER = "\0number"
+_MOST_DIGITS = 17
+
+
+class Unreadable(ValueError):
+    """The bytes have no canonical form; the text says why."""
+
+
+def read(data: bytes) -> Json:
+    """The value of a JSON text. Raises Unreadable for what is invalid or could be read in two ways."""
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_members,
+            parse_int=_integer,
+            parse_float=lambda text: _number(Decimal(text)),
+            parse_constant=_no_constant,
+        )
+    except RecursionError:
+        raise Unreadable(f"nested deeper than {DEEPEST_NESTING} levels") from None
+    except UnicodeDecodeError:
+        raise Unreadable("not UTF-8") from None
+    except json.JSONDecodeError as fault:
+        raise Unreadable(f"not JSON: {fault.msg} at {fault.pos}") from None
+    except ArithmeticError:
+        raise Unreadable("a number beyond all bounds") from None
+
+
+def without(value: Json, paths: Iterable[str]) -> Json:
+    """The value without the members at dotted `paths`; a list on the way means each of its items."""
+    for path in paths:
+        value = _without(value, path.split("."))
+    return value
+
+
+def text(value: Json) -> str:
+    """The canonical text of a value that `member_names` has found to be of bounded depth."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def member_names(value: Json) -> set[str]:
+    """Every member name in the value, at whatever depth. Raises Unreadable where it is nested deeper than DEEPEST_NESTING."""
+    names: set[str] = set()
+    level = [value]
+    for _ in range(DEEPEST_NESTING):
+        level = [inner for outer in level for inner in _inside(outer, names) if isinstance(inner, (dict, list))]
+        if not level:
+            return names
+    raise Unreadable(f"nested deeper than {DEEPEST_NESTING} levels")
+
+
+def _members(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Unreadable("a member name stands twice in one object")
+    if _NUMBER in members:  # nobody but us may write it, else a body could be made to look like another
+        raise Unreadable("a member name that cannot be keyed")
+    return members
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise Unreadable(f"{word} is no JSON number")
+
+
+def _integer(text: str) -> Json:
+    return int(text) if len(text) <= _MOST_DIGITS else _number(Decimal(text))
+
+
+def _number(value: Decimal) -> Json:
+    # By its digits: arithmetic of Decimal would round to its context's precision.
+    sign, digits, exponent = value.as_tuple()
+    significant = "".join(map(str, digits)).lstrip("0")
+    shortest = significant.rstrip("0")
+    if not shortest:
+        return 0
+    power = int(exponent) + len(significant) - len(shortest)
+    if power >= 0 and len(shortest) + power <= _MOST_DIGITS:
+        whole = int(shortest) * 10**power
+        return -whole if sign else whole
+    return {_NUMBER: f"{'-' if sign else ''}{shortest}E{power}"}
+
+
+def _without(value: Json, path: list[str]) -> Json:
+    if isinstance(value, list):
+        return [_without(item, path) for item in value]
+    if not isinstance(value, dict) or path[0] not in value:
+        return value
+    if len(path) == 1:
+        return {name: member for name, member in value.items() if name != path[0]}
+    return {name: _without(member, path[1:]) if name == path[0] else member for name, member in value.items()}
+
+
+def _inside(value: Json, names: set[str]) -> Iterable[Json]:
+    if isinstance(value, dict):
+        names.update(value)
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+_LONGEST_REMEMBERED = 1024
+_MOST_REMEMBERED = 2048
+
+
+def pieces(query: str) -> list[str]:
+    """The `name=value` pieces in their order, still encoded."""
+    return query.split("&")
+
+
+def name_of(piece: str) -> str:
+    """The decoded name of a piece."""
+    name = piece.partition("=")[0]
+    return unquote_plus(name) if "%" in name or "+" in name else name
+
+
+def normalised(query: str, policy: KeyPolicy) -> str:
+    """The query as it stands in a key: without ignored names, sorted by name where the policy says so. Names that PHP reads as equal count
+    as equal: they keep their order, since the last of them may be the one that counts.
+    """
+    if not policy.ignore_query and (not policy.sort_query or "&" not in query):
+        return query
+    judge = _remembered_normal if len(query) <= _LONGEST_REMEMBERED else _normal
+    return judge(query, policy.ignore_query, policy.sort_query)
+
+
+def _normal(query: str, ignored: tuple[str, ...], sorts: bool) -> str:
+    named = [(variable(name_of(piece)), piece) for piece in pieces(query)]
+    if ignored:
+        gone = {variable(name) for name in ignored}
+        named = [pair for pair in named if pair[0] not in gone]
+    if sorts:
+        # By the variable alone: `a[]=1&a[0]=2` and its reverse are different lists.
+        named.sort(key=lambda pair: pair[0][0])
+    return "&".join([piece for _, piece in named])
+
+
+def field_names(query: str) -> frozenset[str]:
+    """The names in a query, as `form_names` has them."""
+    return (_remembered_names if len(query) <= _LONGEST_REMEMBERED else form_names)(query)
+
+
+def form_names(encoded: str) -> frozenset[str]:
+    """The names in a form as frameworks see them: decoded, without `[…]`, and as PHP reads them."""
+    return frozenset(alias for piece in pieces(encoded) for alias in aliases(name_of(piece)))
+
+
+def aliases(name: str) -> tuple[str, ...]:
+    """What a decoded name may be read as: itself without its index, and PHP's variable."""
+    base = name.lstrip(" ").partition("\0")[0].partition("[")[0]
+    return base, variable(base)[0], variable(name)[0]
+
+
+# Pure functions of short texts, and hits ask for the same few targets: remembering them spares a hit most of its key.
+_remembered_normal = lru_cache(maxsize=_MOST_REMEMBERED)(_normal)
+_remembered_names = lru_cache(maxsize=_MOST_REMEMBERED)(form_names)
+
 
 METHOD_FIELD = "_method"
 """The name by which frameworks turn a POST into another method; its presence always makes a request a pass."""
@@ -40,7 +212,7 @@ class Content:
 def primary_key(partition: str, head: RequestHead, policy: KeyPolicy, content: Content | None = None) -> str:
     """The key's digest (SHA-256, hex) of `head` for the identity `partition`; HEAD shares GET's."""
     path, mark, rest = head.target.partition("?")
-    if mark and ((kept := query.normalised(rest, policy)) or not rest):  # a query of which nothing counts is none
+    if mark and ((kept := normalised(rest, policy)) or not rest):  # a query of which nothing counts is none
         path = f"{path}?{kept}"
     parts = [partition, "GET" if head.method == "HEAD" else head.method, path]
     if policy.headers:
@@ -61,7 +233,7 @@ def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
         raise Unreadable("the body has several types")
     essence, parameters = _media_type(kinds[0])
     if essence == "application/x-www-form-urlencoded":
-        return Content(_full(essence, parameters), body, query.form_names(body.decode("utf-8", "replace")))
+        return Content(_full(essence, parameters), body, form_names(body.decode("utf-8", "replace")))
     if essence in ("application/json", "text/json") or essence.endswith("+json"):
         return _json(essence, parameters, body, policy)
     if not body:
@@ -76,7 +248,7 @@ def side_effects(head: RequestHead, names: frozenset[str], content: Content | No
     _, mark, rest = head.target.partition("?")
     if not mark and content is None:
         return ""
-    found = query.field_names(rest) if rest else _NO_NAMES
+    found = field_names(rest) if rest else _NO_NAMES
     if content is not None:
         found |= content.names
     if METHOD_FIELD in found:
@@ -90,11 +262,11 @@ def _json(essence: str, parameters: tuple[str, ...], body: bytes, policy: KeyPol
     # RFC 8259 §8.1: JSON is UTF-8; a charset that says so says nothing, any other cannot be trusted.
     if any(each not in ("charset=utf-8", 'charset="utf-8"') for each in parameters if each.startswith("charset=")):
         raise Unreadable("JSON in another charset than UTF-8")
-    value = canonical.read(body)
-    kept = canonical.without(value, policy.ignore_body_fields)
+    value = read(body)
+    kept = without(value, policy.ignore_body_fields)
     rest = tuple(each for each in parameters if not each.startswith("charset="))
-    names = frozenset(canonical.member_names(value))
-    return Content(_full(essence, rest), canonical.text(kept).encode("ascii"), names)
+    names = frozenset(member_names(value))
+    return Content(_full(essence, rest), text(kept).encode("ascii"), names)
 
 
 def _media_type(value: str) -> tuple[str, tuple[str, ...]]:

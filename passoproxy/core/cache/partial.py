@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from passoproxy.core.cache.content import is_json
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.etag import is_json
 from passoproxy.core.http.messages import Fields, RequestHead, changed
 from passoproxy.core.http.ranges import Span, content_range, if_range_holds, resolved, strong_validator, wanted
 from passoproxy.core.http.representation import OF_CONTENT

@@ -10,21 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from passoproxy.core.cache import status
-from passoproxy.core.cache.directives import NOTHING_ASKED, Asked
+from passoproxy.core.cache import cache_status
+from passoproxy.core.cache.cache_control import NOTHING_ASKED, Asked
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.expiry import Terms
 from passoproxy.core.cache.partial import covers
-from passoproxy.core.cache.terms import Terms
 from passoproxy.core.cache.validation import nominees
-from passoproxy.core.cache.variants import selected
+from passoproxy.core.cache.vary import selected
 from passoproxy.core.http.messages import Fields
 
 
 class Failure(Enum):
     """Why no answer can be had."""
 
-    ERROR = status.STALE_ERROR
-    UNAUTHORIZED = status.STALE_UNAUTHORIZED
+    ERROR = cache_status.STALE_ERROR
+    UNAUTHORIZED = cache_status.STALE_UNAUTHORIZED
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def _stale_without_asking(asked: Asked, entry: Entry, terms: Terms, around: Circ
         return Serve(entry, terms, why, is_stale=True, detail=_own_detail(terms))
     if now < terms.revalidate_until:
         why = "stale, within stale-while-revalidate (RFC 5861 §3)"
-        return Serve(entry, terms, why, is_stale=True, detail=status.STALE_REVALIDATING, renew=True)
+        return Serve(entry, terms, why, is_stale=True, detail=cache_status.STALE_REVALIDATING, renew=True)
     return None
 
 
@@ -191,7 +191,7 @@ def _instead_of_asking(entry: Entry, terms: Terms, around: Circumstances) -> Pla
 
 
 def _own_detail(terms: Terms) -> str:
-    return status.OVERRIDE if terms.overridden else ""
+    return cache_status.OVERRIDE if terms.overridden else ""
 
 
 def renewal(served: Serve, stored: Sequence[Entry]) -> Revalidate | Fetch:

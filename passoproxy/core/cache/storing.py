@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from passoproxy.core.cache.content import is_json
-from passoproxy.core.cache.directives import Asked
+from passoproxy.core.cache.cache_control import Asked, Said
+from passoproxy.core.cache.etag import is_json
 from passoproxy.core.cache.freshness import HEURISTIC_STATUSES, lifetime
-from passoproxy.core.cache.said import Said
-from passoproxy.core.cache.variants import nominated
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.cache.vary import nominated
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
+from passoproxy.core.http.syntax import print_date
 
 _PARTS = frozenset({206, 304, 412, 416})
 """Answers that only a request with a range or a condition gets."""

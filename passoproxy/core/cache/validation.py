@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from passoproxy.core.cache.content import is_made
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.etag import is_made
+from passoproxy.core.cache.expiry import outdated
 from passoproxy.core.cache.partial import is_partial
-from passoproxy.core.cache.terms import outdated
-from passoproxy.core.cache.variants import nominated, varies
+from passoproxy.core.cache.vary import nominated, varies
 from passoproxy.core.http.conditional import CONDITIONS, bare, is_weak, readable_tag, readable_tags
-from passoproxy.core.http.entity_tags import forms_behind
-from passoproxy.core.http.grammar import members_of, parse_date, print_date
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.representation import OF_STORED_BYTES
+from passoproxy.core.http.syntax import forms_behind, members_of, parse_date, print_date
 
 _GONE = frozenset({404, 410})
 _TELLING = ("Content-Length", "ETag", "Last-Modified")

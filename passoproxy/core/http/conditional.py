@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from passoproxy.core.http.grammar import parse_date, split_list
 from passoproxy.core.http.messages import Fields
+from passoproxy.core.http.syntax import parse_date, split_list
 
 CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range")
 """Every field that makes a request conditional (RFC 9110 §13.1)."""

@@ -12,8 +12,8 @@ from http import HTTPStatus
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from passoproxy.core.http.grammar import members_of
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
+from passoproxy.core.http.syntax import members_of
 
 VIA = "1.1 passoproxy"
 """What the proxy adds to `Via` toward the origin."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import http_sf
 
-from passoproxy.core.http.grammar import parse_date
 from passoproxy.core.http.messages import Fields
+from passoproxy.core.http.syntax import parse_date
 
 LOW = 0.1
 """A quota is low while less than this share of it is left."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from multidict import istr
 
 from passoproxy.core.http.conditional import is_weak, readable_tag
-from passoproxy.core.http.grammar import parse_date
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
 from passoproxy.core.http.representation import OF_ANY_BYTES, OF_CONTENT
+from passoproxy.core.http.syntax import parse_date
 
 RANGE = istr("Range")
 """The field's name in the form that is found fastest: every hit looks for it."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from enum import Flag, auto
 
-from passoproxy.core.http.entity_tags import merged_vary, suffixed, weak
 from passoproxy.core.http.messages import ResponseHead, changed
+from passoproxy.core.http.syntax import merged_vary, suffixed, weak
 
 
 class Of(Flag):

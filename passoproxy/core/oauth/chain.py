@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
 
 
 class Access(StrEnum):

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, quote_plus, urlsplit
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
-from passoproxy.core.oauth.terms import Client, Provider
+from passoproxy.core.oauth.settings import Client, Provider
 
 
 def authorization_url(provider: Provider, client_id: str, state: str, verifier: str | None) -> str:

@@ -9,9 +9,9 @@ import hashlib
 import json
 from urllib.parse import urlsplit, urlunsplit
 
-from passoproxy.core.oauth.answers import claims_of
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.terms import Provider
+from passoproxy.core.oauth.settings import Provider
+from passoproxy.core.oauth.token_response import claims_of
 from passoproxy.core.oauth.transaction import digest
 
 

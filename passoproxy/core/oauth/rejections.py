@@ -7,7 +7,7 @@ refresh until the pair was renewed for a reason other than a 401. Over all paths
 from __future__ import annotations
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.timing import UNKNOWN_LIFETIME_INTERVAL
+from passoproxy.core.oauth.schedule import UNKNOWN_LIFETIME_INTERVAL
 
 SHARE = 1 / 12
 """401s start at most one refresh in this share of the access token's lifetime."""

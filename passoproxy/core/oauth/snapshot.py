@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.http.syntax import print_date
 from passoproxy.core.oauth.chain import Access, Chain, Standing
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.terms import Terms
-from passoproxy.core.oauth.timing import runway
+from passoproxy.core.oauth.schedule import runway
+from passoproxy.core.oauth.settings import Terms
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from passoproxy.sandbox.data.news import stamp
-from passoproxy.sandbox.data.rules import Requirements, requirements
+from passoproxy.sandbox.data.texts import Requirements, requirements, stamp
 
 _REMEMBERED = 50_000
 

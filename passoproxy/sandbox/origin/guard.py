@@ -4,15 +4,12 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from passoproxy.sandbox.breaking import cut_off
-from passoproxy.sandbox.faults import FaultSet
-from passoproxy.sandbox.journal import Entry
+from passoproxy.sandbox.faults import FaultSet, cut_off
+from passoproxy.sandbox.journal import Entry, entry_of
 from passoproxy.sandbox.options import SandboxOptions
-from passoproxy.sandbox.origin.answering import FRAMEWORK, Answers
-from passoproxy.sandbox.origin.asking import Invalid
-from passoproxy.sandbox.provider.grants import Grants
-from passoproxy.sandbox.provider.tokens import Token
-from passoproxy.sandbox.recording import entry_of
+from passoproxy.sandbox.origin.fields import Invalid
+from passoproxy.sandbox.origin.responses import FRAMEWORK, Answers
+from passoproxy.sandbox.provider.grants import Grants, Token
 
 DAY = 86_400.0
 TOKEN = web.RequestKey("token", Token)

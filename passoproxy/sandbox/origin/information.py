@@ -4,16 +4,13 @@ import zlib
 
 from aiohttp import web
 
-from passoproxy.sandbox.data.countries import countries
-from passoproxy.sandbox.data.nationalities import nationalities
-from passoproxy.sandbox.data.rules import Requirements
-from passoproxy.sandbox.data.texts import heading, section, written
-from passoproxy.sandbox.origin.answering import Answers, Members, fresh_id
-from passoproxy.sandbox.origin.asking import MAX_PAIRS, Invalid
+from passoproxy.sandbox.data.catalogue import countries, nationalities
+from passoproxy.sandbox.data.texts import Requirements, heading, section, written
 from passoproxy.sandbox.origin.changes import Changes, moment
+from passoproxy.sandbox.origin.fields import MAX_PAIRS, Invalid, read
 from passoproxy.sandbox.origin.guard import Guard
-from passoproxy.sandbox.origin.reading import read
 from passoproxy.sandbox.origin.records import Records
+from passoproxy.sandbox.origin.responses import Answers, Members, fresh_id
 from passoproxy.sandbox.origin.sharing import Sharing
 
 MAX_IDS = 1000

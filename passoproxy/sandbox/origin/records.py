@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from passoproxy.sandbox.data.basics import TOUR_OPERATORS
-from passoproxy.sandbox.data.rules import Requirements
-from passoproxy.sandbox.data.texts import SECTIONS, heading, section, written
-from passoproxy.sandbox.origin.answering import Members
-from passoproxy.sandbox.origin.asking import Place
+from passoproxy.sandbox.data.catalogue import TOUR_OPERATORS
+from passoproxy.sandbox.data.texts import SECTIONS, Requirements, heading, section, written
 from passoproxy.sandbox.origin.changes import Changes
 from passoproxy.sandbox.origin.contents import Contents
+from passoproxy.sandbox.origin.fields import Place
+from passoproxy.sandbox.origin.responses import Members
 
 
 class Records:

@@ -1,22 +1,70 @@
-"""The endpoints of requirements: `/content/{topic}/{form}` and `/destinations`."""
+"""What a request can ask beyond the sections of requirements: regions, states, the country itself, forms for telephones.
+
+The endpoints of requirements: `/content/{topic}/{form}` and `/destinations`.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
 from aiohttp import web
 
-from passoproxy.sandbox.data.countries import Country, countries
+from passoproxy.sandbox.data.catalogue import Country, countries
 from passoproxy.sandbox.data.pdf import document
-from passoproxy.sandbox.data.rules import Requirements
-from passoproxy.sandbox.data.structured import FORMS, matches
-from passoproxy.sandbox.data.texts import COUNTRY_TOPICS, country_topic, heading, section, written
-from passoproxy.sandbox.origin.answering import Answers, Members, fresh_id
-from passoproxy.sandbox.origin.asking import MAX_PAIRS, Asked, Invalid, Place
+from passoproxy.sandbox.data.texts import (
+    COUNTRY_TOPICS,
+    FORMS,
+    PHRASES,
+    Requirements,
+    country_topic,
+    heading,
+    matches,
+    section,
+    written,
+)
 from passoproxy.sandbox.origin.changes import Changes
-from passoproxy.sandbox.origin.extras import country_record, extended
+from passoproxy.sandbox.origin.fields import MAX_PAIRS, Asked, Invalid, Place, read
 from passoproxy.sandbox.origin.guard import Guard, Handler
-from passoproxy.sandbox.origin.reading import read
 from passoproxy.sandbox.origin.records import Records
+from passoproxy.sandbox.origin.responses import Answers, Members, fresh_id
 from passoproxy.sandbox.origin.sharing import Sharing
+
+
+def extended(record: Members, rules: Requirements, asked: Asked, form: str) -> Members:
+    """What a request can ask beyond the sections; each of it changes the answer, so that it belongs into a cache key."""
+    if asked.flag("show_country_info"):
+        record["country_info"] = country_record(rules.destination, written(asked.language()))
+    if asked.flag("return_regions"):
+        record["regions"] = [{"code": f"{rules.destination.code}-1", "name": rules.destination.capital}]
+    states = asked.words("states")
+    if states:
+        record["states"] = states
+    for name in ("zip_code", "zip_location", "cruise_compass_cruise_id"):
+        value = asked.text(name)
+        if value is not None:
+            record[name] = value
+    if form == "html" and asked.choice("target-device", ("mobile", "desktop"), "desktop") == "mobile":
+        for part in record.values():
+            if isinstance(part, dict) and "content" in part:
+                part["content"] = f'<div class="mobile">{part["content"]}</div>'
+    return record
+
+
+def country_record(country: Country, known: str) -> Members:
+    """What there is to say about a destination itself, by topic."""
+    topics = {
+        topic: {"title": PHRASES[known][topic], "content": f"<p>{country_topic(country, topic, known)}</p>"}
+        for topic in COUNTRY_TOPICS
+    }
+    content = "".join(f"<h3>{topic['title']}</h3>{topic['content']}" for topic in topics.values())
+    return {
+        "country": country.code,
+        "language": known.upper(),
+        "title": country.names[known],
+        "content": content,
+        "topics": topics,
+    }
+
 
 DISCLAIMER = "Sandbox data, not for travel decisions."
 HOME = "DE"

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from passoproxy.sandbox.origin.asking import Asked, Invalid
+from passoproxy.sandbox.origin.fields import Asked, Invalid
 from passoproxy.sandbox.origin.guard import Guard
 from passoproxy.sandbox.origin.travel_details import link_to
 from passoproxy.sandbox.origin.trips import Trips

@@ -5,15 +5,13 @@ from uuid import NAMESPACE_URL, uuid5
 
 from aiohttp import web
 
-from passoproxy.sandbox.data.rules import Requirements
-from passoproxy.sandbox.data.texts import written
-from passoproxy.sandbox.look import page
-from passoproxy.sandbox.origin.answering import Answers, Members
-from passoproxy.sandbox.origin.asking import Invalid
+from passoproxy.sandbox.data.texts import Requirements, written
+from passoproxy.sandbox.html import page
+from passoproxy.sandbox.origin.contents import ordered, page_of
+from passoproxy.sandbox.origin.fields import Invalid, read
 from passoproxy.sandbox.origin.guard import Guard, Missing
-from passoproxy.sandbox.origin.paging import ordered, page_of
-from passoproxy.sandbox.origin.reading import read
 from passoproxy.sandbox.origin.records import Records
+from passoproxy.sandbox.origin.responses import Answers, Members
 from passoproxy.sandbox.origin.trips import SEARCHABLE, Trip, Trips
 
 _MANAGE = "customer.travel_detail_link.manage"

@@ -1,19 +1,153 @@
-"""The authorization endpoint (RFC 6749 §4.1.1): checks what is asked, shows the page, and sends the person back."""
+"""What a person sees at the authorization endpoint, in English and German.
+
+Which redirect addresses a client may name (RFC 6749 §3.1.2, RFC 8252 §7.3), and what a refusal sends there.
+
+The authorization endpoint (RFC 6749 §4.1.1): checks what is asked, shows the page, and sends the person back.
+"""
+
+from __future__ import annotations
 
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from aiohttp import web
 from multidict import MultiMapping
 
+from passoproxy.sandbox.html import page
+from passoproxy.sandbox.journal import entry_of
 from passoproxy.sandbox.options import SandboxOptions
 from passoproxy.sandbox.provider.grants import Approval, Grants
-from passoproxy.sandbox.provider.page import approval_page, error_page
-from passoproxy.sandbox.provider.redirects import allowed, extended
-from passoproxy.sandbox.recording import entry_of
+
+_TEXTS: dict[str, dict[str, str]] = {
+    "en": {
+        "title": "Authorize {client}",
+        "head": "{client} asks for access to your account",
+        "account": "Signed in as",
+        "back": "Sends you back to",
+        "may": "The application will be able to",
+        "all": "read and change everything that your account can (scope *)",
+        "read": "read entry, visa and health requirements, and travel details",
+        "renew": "renew this access by itself until you withdraw it",
+        "scope": "use the scope {scope}",
+        "approve": "Approve",
+        "deny": "Deny",
+        "note": "This is a sandbox: nobody's real account is touched, and the data are invented.",
+    },
+    "de": {
+        "title": "{client} freigeben",
+        "head": "{client} möchte auf Ihr Konto zugreifen",
+        "account": "Angemeldet als",
+        "back": "Danach weiter zu",
+        "may": "Die Anwendung kann dann",
+        "all": "alles lesen und ändern, was Ihr Konto darf (Scope *)",
+        "read": "Einreise-, Visa- und Gesundheitsbestimmungen und Reisedetails lesen",
+        "renew": "diesen Zugriff selbst erneuern, bis Sie ihn zurückziehen",
+        "scope": "den Scope {scope} nutzen",
+        "approve": "Zustimmen",
+        "deny": "Ablehnen",
+        "note": "Dies ist eine Sandbox: kein echtes Konto ist betroffen, und die Daten sind erfunden.",
+    },
+}
+
+
+def approval_page(
+    *,
+    language: str,
+    action: str,
+    client_id: str,
+    accounts: Sequence[str],
+    scope: str,
+    redirect_uri: str,
+    hidden: Mapping[str, str],
+) -> str:
+    """The page that asks; its form posts `decision` (approve or deny), `account` and the hidden fields to `action`."""
+    said = _TEXTS[language]
+    fields = "\n".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in hidden.items()
+    )
+    choices = "".join(f"<option>{escape(account)}</option>" for account in accounts)
+    abilities = "".join(f"<li>{escape(text)}</li>" for text in _abilities(said, scope))
+    body = f"""<form class="card" method="post" action="{escape(action)}">
+{fields}
+<div class="head"><div class="badge">{escape(client_id[:1].upper())}</div>
+<h1>{escape(said["head"].format(client=client_id))}</h1></div>
+<p>{said["may"]}</p>
+<ul>{abilities}</ul>
+<dl><dt><label for="account">{said["account"]}</label></dt><dd><select id="account" name="account">{choices}</select></dd>
+<dt>{said["back"]}</dt><dd><code>{escape(_place(redirect_uri))}</code></dd></dl>
+<div class="actions"><button type="submit" name="decision" value="deny">{said["deny"]}</button>
+<button class="main" type="submit" name="decision" value="approve">{said["approve"]}</button></div>
+<p class="note">{said["note"]}</p>
+</form>"""
+    return page(said["title"].format(client=client_id), body, language=language, narrow=True)
+
+
+def error_page(reason: str) -> str:
+    """What is shown where nobody may be redirected."""
+    body = f"""<div class="card"><div class="head"><div class="badge warn">!</div><h1>This request cannot be authorized</h1></div>
+<p>{escape(reason)}</p>
+<p class="soft small">You were not sent back to the application, because its address cannot be trusted.</p></div>"""
+    return page("Authorization failed", body, narrow=True)
+
+
+def _abilities(said: Mapping[str, str], scope: str) -> list[str]:
+    wide = not scope or "*" in scope.split()
+    named = [] if wide else [said["scope"].format(scope=word) for word in scope.split()]
+    return [said["all"] if scope and wide else said["read"], *named, said["renew"]]
+
+
+def _place(redirect_uri: str) -> str:
+    parts = urlsplit(redirect_uri)
+    return parts.netloc + parts.path
+
+
+def allowed(address: str, registered: tuple[str, ...]) -> bool:
+    """Whether the address may be redirected to: a registered one, or without any registration one on the loopback.
+
+    A registered loopback address matches with any port, as RFC 8252 §7.3 asks.
+    """
+    try:
+        asked = urlsplit(address)
+        _ = asked.port
+    except ValueError:
+        return False
+    if asked.scheme not in ("http", "https") or not asked.hostname or "#" in address or asked.username is not None:
+        return False
+    if not registered:
+        return asked.scheme == "http" and is_loopback(asked.hostname)
+    return any(address == known or _differ_in_port_only(asked, urlsplit(known)) for known in registered)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _differ_in_port_only(asked: SplitResult, known: SplitResult) -> bool:
+    return is_loopback(asked.hostname or "") and (asked.scheme, asked.hostname, asked.path, asked.query) == (
+        known.scheme,
+        known.hostname,
+        known.path,
+        known.query,
+    )
+
+
+def extended(address: str, parameters: dict[str, str | None]) -> str:
+    """The address with parameters added to its query; those that are None are left out."""
+    added = urlencode({name: value for name, value in parameters.items() if value is not None})
+    return f"{address}{'&' if '?' in address else '?'}{added}"
+
 
 TRANSACTION_SECONDS = 600.0
 ACCOUNTS = ("agent@sandbox.example", "office@sandbox.example", "partner@sandbox.example")

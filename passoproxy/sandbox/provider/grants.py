@@ -1,17 +1,238 @@
-"""What each grant gives and what using it costs: codes, single-use rotation, replays, revocation. No HTTP here."""
+"""How the token endpoint says no (RFC 6749 §5.2), in the words of the PHP library that the real service resembles.
 
+What tokens look like: signed JWTs with the prefix `eyJ`, opaque strings with the prefix `def`.
+
+Tokens and chains: what was issued, what still counts, and what using it changes. No HTTP here.
+
+A chain is what one approval began: its code and every access and refresh token that followed. Tokens are kept under
+their fingerprint, never in clear.
+
+What each grant gives and what using it costs: codes, single-use rotation, replays, revocation. No HTTP here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
 import hmac
 import itertools
+import json
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from passoproxy.sandbox.journal import Journal, fingerprint
 from passoproxy.sandbox.options import SandboxOptions
-from passoproxy.sandbox.provider.refusals import invalid_code, invalid_refresh_token, missing
-from passoproxy.sandbox.provider.shapes import Signer, challenge_of, opaque
-from passoproxy.sandbox.provider.tokens import Chain, Kind, Token, TokenShelf
+
+_MALFORMED = (
+    "The request is missing a required parameter, includes an invalid parameter value, includes a parameter more "
+    "than once, or is otherwise malformed."
+)
+
+
+@dataclass(eq=False)
+class Refusal(Exception):
+    """An error answer of the token or revocation endpoint."""
+
+    status: int
+    error: str
+    description: str
+    hint: str | None = None
+
+    def body(self) -> dict[str, str]:
+        """The JSON members: `error`, `error_description`, `hint` where there is one, `message`."""
+        members = {"error": self.error, "error_description": self.description}
+        if self.hint is not None:
+            members["hint"] = self.hint
+        return members | {"message": self.description}
+
+
+def malformed(hint: str) -> Refusal:
+    return Refusal(400, "invalid_request", _MALFORMED, hint)
+
+
+def missing(parameter: str) -> Refusal:
+    return malformed(f"Check the `{parameter}` parameter")
+
+
+def wrong_client() -> Refusal:
+    return Refusal(401, "invalid_client", "Client authentication failed")
+
+
+def unsupported_grant() -> Refusal:
+    return Refusal(
+        400,
+        "unsupported_grant_type",
+        "The authorization grant type is not supported by the authorization server.",
+        "Check that all required parameters have been provided",
+    )
+
+
+def invalid_code(hint: str) -> Refusal:
+    return Refusal(
+        400,
+        "invalid_grant",
+        "The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is "
+        "invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was "
+        "issued to another client.",
+        hint,
+    )
+
+
+def invalid_refresh_token(hint: str, *, legacy: bool) -> Refusal:
+    """A refresh token that is dead; `legacy` answers as library version 8 did."""
+    status, error = (401, "invalid_request") if legacy else (400, "invalid_grant")
+    return Refusal(status, error, "The refresh token is invalid.", hint)
+
+
+def opaque() -> str:
+    """A refresh token or code: a long hexadecimal string that begins with `def`."""
+    return "def" + secrets.token_hex(160)
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Makes access tokens; its key is random and lives as long as the sandbox."""
+
+    client_id: str
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def access_token(self, *, issuer: str, subject: str, scope: str, issued_at: float, expires_at: float) -> str:
+        """A JWT (HS256) whose times are seconds with a fraction, as RFC 7519 §2 allows and the real service's kin do."""
+        claims = {
+            "iss": issuer,
+            "aud": self.client_id,
+            "sub": subject,
+            "jti": secrets.token_hex(40),
+            "iat": round(issued_at, 6),
+            "nbf": round(issued_at, 6),
+            "exp": round(expires_at, 6),
+            "scopes": scope.split(),
+        }
+        signed = f"{_part({'typ': 'JWT', 'alg': 'HS256'})}.{_part(claims)}"
+        signature = hmac.new(self.key, signed.encode(), hashlib.sha256).digest()
+        return f"{signed}.{_encode(signature)}"
+
+
+def _part(value: dict[str, object]) -> str:
+    return _encode(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def challenge_of(verifier: str, method: str) -> str:
+    """The code challenge that belongs to a verifier (RFC 7636 §4.2)."""
+    if method == "plain":
+        return verifier
+    return _encode(hashlib.sha256(verifier.encode()).digest())
+
+
+Kind = Literal["code", "access", "refresh"]
+
+
+@dataclass(slots=True, eq=False)
+class Chain:
+    """One approval and all that followed from it."""
+
+    id: str
+    subject: str
+    client_id: str
+    scope: str
+    public: bool = False
+    """Begun by a client without a secret, by proof of possession: it may refresh without a secret too."""
+    revoked_at: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Token:
+    """One code, access or refresh token. `expires_at` None: it never ends."""
+
+    kind: Kind
+    hash: str
+    chain: Chain
+    issued_at: float
+    expires_at: float | None
+    spent_at: float | None = None
+    revoked_at: float | None = None
+    presented: int = 0
+    last_presented_at: float | None = None
+    replays: int = 0
+    access: Token | None = None
+    """For a refresh token: the access token issued with it."""
+    successor: Token | None = None
+    """For a spent refresh token: the one that took its place."""
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it was revoked, by itself or with its chain."""
+        return self.revoked_at if self.revoked_at is not None else self.chain.revoked_at
+
+    def expired(self, now: float) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
+    def usable(self, now: float) -> bool:
+        return self.ended_at is None and self.spent_at is None and not self.expired(now)
+
+    def present(self, now: float) -> None:
+        """Notes that somebody showed it."""
+        self.presented += 1
+        self.last_presented_at = now
+
+    def revoke(self, now: float) -> None:
+        """Ends it, unless it was revoked before."""
+        if self.revoked_at is None:
+            self.revoked_at = now
+
+    def untouched(self) -> bool:
+        """Whether nobody has used what a refresh gave: neither this refresh token nor its access token."""
+        return not self.presented and (self.access is None or not self.access.presented)
+
+    def describe(self) -> dict[str, object]:
+        """The journal's view."""
+        return {
+            "kind": self.kind,
+            "hash": self.hash,
+            "issued_at": self.issued_at,
+            "expires_at": self.expires_at,
+            "chain": self.chain.id,
+            "subject": self.chain.subject,
+            "spent_at": self.spent_at,
+            "revoked_at": self.ended_at,
+            "presented": self.presented,
+            "last_presented_at": self.last_presented_at,
+            "replays": self.replays,
+        }
+
+
+@dataclass(slots=True)
+class TokenShelf:
+    """Tokens by their fingerprint; beyond `size` the oldest are forgotten."""
+
+    clock: Callable[[], float]
+    noted: Callable[[Token], None]
+    """Told of every token that is put here."""
+    size: int = 100_000
+    _tokens: OrderedDict[str, Token] = field(default_factory=OrderedDict)
+
+    def put(self, token: Token) -> Token:
+        if len(self._tokens) >= self.size:
+            self._tokens.popitem(last=False)
+        self._tokens[token.hash] = token
+        self.noted(token)
+        return token
+
+    def find(self, kind: Kind, hash_: str) -> Token | None:
+        """The token if it is known and of that kind, whatever its state."""
+        token = self._tokens.get(hash_)
+        return token if token is not None and token.kind == kind else None
+
+    def of_any_kind(self, hash_: str) -> Token | None:
+        return self._tokens.get(hash_)
+
 
 CODE_SECONDS = 60.0
 

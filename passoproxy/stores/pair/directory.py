@@ -1,4 +1,6 @@
-"""The pair in a folder: generations, the chain's record, a raw answer under way, and the lock.
+"""Who owns the pair's folder: a lock that the kernel holds for the life of the process, with its owner's name inside for people.
+
+The pair in a folder: generations, the chain's record, a raw answer under way, and the lock.
 
     lock            held by the owner for life               answer.json    a raw answer, durable before anyone interprets it
     pair.N.json     generation N; two are kept               reserve        room for the next answer, taken before a refresh is sent
@@ -13,23 +15,26 @@ Nothing here decides anything: which generation counts is its number, what to do
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import json
+import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from passoproxy.core.http.syntax import print_date
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure
+from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure, PairStoreOwned
 from passoproxy.folders import own_folder
 from passoproxy.ports import ChainRecord, RawAnswer
-from passoproxy.stores.pair import coding
-from passoproxy.stores.pair.cipher import SealBroken
-from passoproxy.stores.pair.fleet_memory import NAME as FLEET
-from passoproxy.stores.pair.fleet_memory import Memory, remembered
-from passoproxy.stores.pair.folder import (
+from passoproxy.stores.pair import serialization
+from passoproxy.stores.pair.encryption import Cover, Plain, SealBroken
+from passoproxy.stores.pair.files import (
     TEMPORARY,
     is_refused,
     move,
@@ -40,8 +45,74 @@ from passoproxy.stores.pair.folder import (
     take_room,
     write_secret,
 )
-from passoproxy.stores.pair.ownership import Ownership
-from passoproxy.stores.pair.sealed import Cover, Plain
+from passoproxy.stores.pair.fleet_memory import NAME as FLEET
+from passoproxy.stores.pair.fleet_memory import Memory, remembered
+
+
+class Ownership:
+    """A flock on one file. Dies with the process, however that ends; never with a file that was left over."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def take(self) -> None:
+        """Raises PairStoreOwned naming the owner, CannotCreate where the file cannot be made."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as fault:
+            raise CannotCreate(
+                f"{self._path}: cannot be made ({fault.strerror}); set state.directory to a folder that can be written"
+            ) from fault
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _owner(descriptor)
+            os.close(descriptor)
+            raise PairStoreOwned(
+                f"{self._path.parent}: already served by {owner}; stop it, or give this one another state.directory"
+            ) from None
+        except OSError as fault:
+            os.close(descriptor)
+            raise CannotCreate(
+                f"{self._path}: cannot be locked ({fault.strerror}); set state.directory to a local file system"
+            ) from fault
+        self._descriptor = descriptor
+        self._sign(descriptor)
+
+    def prove(self) -> None:
+        """Makes sure that the lock which is held is the one that others ask for: its file may have been removed, and made anew by another process.
+
+        Raises PairStoreOwned where another process holds that one, CannotCreate where it cannot be made again.
+        """
+        held = os.fstat(self._descriptor)
+        with contextlib.suppress(OSError):
+            there = os.stat(self._path, follow_symlinks=False)
+            if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+                return
+        before = self._descriptor
+        self.take()
+        os.close(before)
+
+    def leave(self) -> None:
+        """Gives the lock up; the file stays, because removing it would let two owners hold two files of one name."""
+        os.close(self._descriptor)
+
+    def _sign(self, descriptor: int) -> None:
+        name = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(time.time())}
+        # the name is for people only: a full disk must not keep the lock from being held
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(name).encode(), 0)
+
+
+def _owner(descriptor: int) -> str:
+    try:
+        name = json.loads(os.pread(descriptor, 1024, 0))
+        return f"process {int(name['pid'])} on {str(name['host'])[:100]} since {print_date(float(name['since']))}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
 
 ROOM = 96 * 1024
 """Bytes of the reserve: an answer of 64 KiB in base64 with all that stands around it, the seal included."""
@@ -102,7 +173,7 @@ class DirectoryPairStore:
         if not numbers:
             return None
         path = self._generation(numbers[-1])
-        pair = self._read(path, "pair", numbers[-1], coding.decode_pair)
+        pair = self._read(path, "pair", numbers[-1], serialization.decode_pair)
         if pair is not None and pair.generation != numbers[-1]:
             aside = set_aside(path, int(self._wall()))
             raise PairDamaged(f"{path}: holds another generation than its name says; kept as {aside.name}")
@@ -115,7 +186,7 @@ class DirectoryPairStore:
     def load_record(self) -> ChainRecord:
         """A damaged record is moved aside and named by PairDamaged; from then on, until one is saved, it is missing, which is named too."""
         path = self.folder / "record.json"
-        record = self._read(path, "record", None, coding.decode_record)
+        record = self._read(path, "record", None, serialization.decode_record)
         if record is None and self._had_record():
             raise PairDamaged(f"{path}: is missing, and nobody can tell which tokens were spent")
         self._knows_record = True
@@ -140,11 +211,11 @@ class DirectoryPairStore:
 
     def keep_answer(self, answer: RawAnswer) -> None:
         answer = replace(answer, client=self.client)
-        data = self._cover.close("answer", answer.previous_generation, coding.encode_answer(answer))
+        data = self._cover.close("answer", answer.previous_generation, serialization.encode_answer(answer))
         write_secret(self.folder / "answer.json", data, room=self.folder / "reserve")
 
     def pending_answer(self) -> RawAnswer | None:
-        answer = self._read(self.folder / "answer.json", "answer", None, coding.decode_answer)
+        answer = self._read(self.folder / "answer.json", "answer", None, serialization.decode_answer)
         if answer is not None and not self._is_ours(answer):
             self._sort()
             return self.pending_answer()
@@ -168,7 +239,7 @@ class DirectoryPairStore:
         record = record if record.client else replace(record, client=self.client)
         if not self._knows_record:
             self._spare(self.folder / "record.json")
-        write_secret(self.folder / "record.json", self._cover.close("record", 0, coding.encode_record(record)))
+        write_secret(self.folder / "record.json", self._cover.close("record", 0, serialization.encode_record(record)))
         self._cover.recorded()
         self._knows_record = True
 
@@ -218,9 +289,9 @@ class DirectoryPairStore:
                 return remembered(path)
             data = read_secret(path)
             if data is not None and kind == "pair":
-                return coding.decode_pair(self._cover.open(kind, int(rest.partition(".")[0]), data))
+                return serialization.decode_pair(self._cover.open(kind, int(rest.partition(".")[0]), data))
             if data is not None:
-                return coding.decode_answer(self._cover.open(kind, None, data))
+                return serialization.decode_answer(self._cover.open(kind, None, data))
         return None
 
     def _kept(self) -> list[Path]:
@@ -239,7 +310,7 @@ class DirectoryPairStore:
 
     def _write_pair(self, pair: Pair) -> None:
         """Whatever is written here is ours from then on."""
-        content = coding.encode_pair(replace(pair, client=self.client or pair.client))
+        content = serialization.encode_pair(replace(pair, client=self.client or pair.client))
         write_secret(self._generation(pair.generation), self._cover.close("pair", pair.generation, content))
 
     def _prove(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from passoproxy.errors import PairStoreFailure
-from passoproxy.stores.pair.folder import read_secret, write_secret
+from passoproxy.stores.pair.files import read_secret, write_secret
 
 NAME = "fleet.json"
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from passoproxy.errors import PairStoreFailure, PairStoreOwned
-from passoproxy.stores.pair.redis_link import Keys, RedisLink
+from passoproxy.stores.pair.redis_client import Keys, RedisLink
 from passoproxy.stores.pair.redis_scripts import GIVE_BACK, KEEP, TAKE, WRITE
 
 LEASE_SECONDS = 7.0

@@ -1,4 +1,12 @@
-"""The pair of a fleet: one Redis or Valkey that many instances share, and each one's own folder beside it.
+"""What the shared store's fields hold: the pair's bytes as in a folder, sealed with the fleet's key where there is one, and two records made one.
+
+The seal binds kind and generation, and no folder: the store is everybody's. Which field is read and written when is `redis`'s business.
+
+Which pair counts when an instance becomes the holder: what the shared store has, or what lies in the instance's own folder.
+
+Only a decision; reading and writing are `redis`'s. Nothing is discarded by it: what does not count is kept aside by whoever carries it out.
+
+The pair of a fleet: one Redis or Valkey that many instances share, and each one's own folder beside it.
 
 Never two refreshes. A refresh token works once, and no store can take back what was sent to the provider. So:
 
@@ -22,14 +30,16 @@ Reading is from memory: `acquire` settles what counts, from the store and the fo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from passoproxy.core.oauth.notes import floored
+from passoproxy.core.oauth.chain import Chain
 from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.transaction import REMEMBERED, Candidate, Intent, floored, unrecorded
 from passoproxy.errors import (
     ConfigurationError,
     Fault,
@@ -41,16 +51,187 @@ from passoproxy.errors import (
     PairStoreUnproven,
 )
 from passoproxy.ports import ChainRecord, RawAnswer
-from passoproxy.stores.pair import coding
-from passoproxy.stores.pair.cipher import KeyUnknown
+from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.stores.pair.encryption import Key, KeyUnknown, Label, SealBroken, is_sealed, label_of
+from passoproxy.stores.pair.files import set_aside
 from passoproxy.stores.pair.fleet_memory import NAME, Memory, remember, remembered
-from passoproxy.stores.pair.folder import set_aside
 from passoproxy.stores.pair.lease import LEASE_SECONDS, Known, Lease, Pulse
-from passoproxy.stores.pair.redis_link import Keys, RedisLink
-from passoproxy.stores.pair.redis_records import FleetCover, Stamp, stamped
+from passoproxy.stores.pair.redis_client import Keys, RedisLink
 from passoproxy.stores.pair.redis_scripts import PUT_ASIDE
-from passoproxy.stores.pair.redis_settling import Held, Settled, settle
+
+_STAMP = "stamp"
+
+
+class FleetCover:
+    """The seal of what lies in the shared store; none without a key. `previous` is still read."""
+
+    def __init__(self, key: Key | None = None, previous: Key | None = None) -> None:
+        self._key = key
+        self._keys = {each.name: each for each in (previous, key) if each is not None}
+        # a label needs a store's name: here it is that of all stores of fleets
+        self._store = hashlib.sha256(b"passoproxy fleet").hexdigest()[:32]
+
+    @property
+    def seals(self) -> bool:
+        """Whether there is a key."""
+        return self._key is not None
+
+    def close(self, kind: str, number: int, content: bytes) -> bytes:
+        """What goes to the store."""
+        return content if self._key is None else self._key.close(Label(self._store, kind, number, 0), content)
+
+    def open(self, kind: str, number: int | None, data: bytes, *, plain: bool = True) -> bytes:
+        """The reverse; `number` None takes any, `plain` also what is not sealed. Raises KeyUnknown, SealBroken."""
+        if not is_sealed(data):
+            if self._key is not None and not plain:
+                raise SealBroken("it is not sealed, and everything in this store was", "unsealed")
+            return data
+        name, label = label_of(data)
+        if name not in self._keys:
+            raise KeyUnknown(name)
+        content = self._keys[name].open(data)
+        if (label.store, label.kind) != (self._store, kind) or number not in (None, label.number):
+            raise SealBroken(f"it is a sealed {label.kind} {label.number} in the place of a {kind} {number}", "foreign")
+        return content
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stamp:
+    """When a record was written, in the order of holders and of one holder's writes."""
+
+    fence: int = 0
+    serial: int = 0
+
+
+def stamped(record: ChainRecord, stamp: Stamp) -> ChainRecord:
+    """`record` with the moment at which it is written."""
+    rest = tuple(pair for pair in record.extra if pair[0] != _STAMP)
+    return replace(record, extra=(*rest, (_STAMP, f"{stamp.fence}.{stamp.serial}")))
+
+
+def stamp_of(record: ChainRecord) -> Stamp:
+    """When it was written; the oldest moment of all where it does not say."""
+    fence, _, serial = dict(record.extra).get(_STAMP, "").partition(".")
+    return Stamp(int(fence), int(serial)) if fence.isdecimal() and serial.isdecimal() else Stamp()
+
+
+def merged(here: ChainRecord, there: ChainRecord) -> ChainRecord:
+    """Two instances' records as one: the younger counts, no spent token is forgotten, and no presentation."""
+    older, younger = sorted((here, there), key=stamp_of)
+    spent = [mark for mark in older.spent if mark not in younger.spent] + list(younger.spent)
+    return replace(
+        younger,
+        spent=tuple(spent[-REMEMBERED:]),
+        intent=_counted(younger.intent, older.intent),
+        candidate=_counted_candidate(younger.candidate, older.candidate),
+        asked_at=max(older.asked_at, younger.asked_at),
+    )
+
+
+def _counted_candidate(younger: Candidate | None, older: Candidate | None) -> Candidate | None:
+    if younger is None or older is None:
+        return younger
+    return replace(younger, intent=_counted(younger.intent, older.intent) or younger.intent)
+
+
+def _counted(younger: Intent | None, older: Intent | None) -> Intent | None:
+    same = (
+        younger is not None
+        and older is not None
+        and (younger.token, younger.generation) == (older.token, older.generation)
+    )
+    if younger is None or older is None or not same or younger.lost:
+        return younger
+    return replace(younger, presented=max(younger.presented, older.presented))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one place holds. `generation` is the highest that it ever had, `erased` that its pair was forgotten on purpose.
+
+    `unrecorded` is why it cannot tell which tokens were spent; '' where it can, and where no pair was ever there.
+    """
+
+    pair: Pair | None = None
+    answer: RawAnswer | None = None
+    record: ChainRecord | None = None
+    generation: int = 0
+    erased: bool = False
+    unrecorded: str = ""
+
+    @property
+    def reach(self) -> int:
+        """The generation that can be had from here: an answer that was kept and not committed counts as the next one."""
+        if self.pair is None:
+            return 0
+        return self.pair.generation + (self.answer is not None and follows(self.answer, self.pair))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What counts from now on. `outdated`: a newer one was heard of, so this one's refresh token is spent and left
+    out; it may serve, and is no generation of its own.
+
+    `taken_in`: the folder has to take it over. `forgotten`: the folder has to forget its own. `floor`: new pairs are numbered above.
+    """
+
+    pair: Pair | None
+    answer: RawAnswer | None
+    record: ChainRecord
+    generation: int
+    floor: int
+    outdated: bool = False
+    taken_in: bool = False
+    forgotten: bool = False
+
+
+def follows(answer: RawAnswer | None, pair: Pair | None) -> bool:
+    """Whether a kept answer is the one after `pair`."""
+    return answer is not None and answer.previous_generation == (pair.generation if pair is not None else 0)
+
+
+def settle(here: Held, there: Held, memory: Memory, now: float) -> Settled:
+    """One truth of the folder (`here`) and the shared store (`there`) at `now` (epoch seconds)."""
+    forgotten = here.pair is not None and there.erased and here.pair.generation < there.generation
+    if forgotten:
+        here = replace(here, pair=None, answer=None)
+    ours = here.pair is not None and (
+        there.pair is None or (memory.shared and here.pair.generation > there.pair.generation)
+    )
+    pair = here.pair if ours else there.pair
+    # the folder's answer counts only beside the folder's own pair: another one's generation may bear the same number
+    beside = here.answer if pair is not None and here.pair is not None and _same(here.pair, pair) else None
+    kept = there.answer if follows(there.answer, pair) else beside
+    answer = kept if follows(kept, pair) else None
+    seen = max(memory.seen, there.generation)
+    reach = 0 if pair is None else pair.generation + (answer is not None)
+    outdated = pair is not None and reach < seen
+    generation = there.generation if pair is None or outdated else pair.generation
+    if pair is not None and outdated:
+        pair = replace(pair, refresh_token=None, refresh_until=None)
+    record = merged(here.record, there.record) if here.record and there.record else here.record or there.record
+    record = record or ChainRecord(Chain.HEALTHY if pair is not None else Chain.NONE)
+    record = replace(record, others=here.record.others if here.record else ())
+    # the folder's record may be older than others' presentations, so it does not stand in for the store's
+    why = there.unrecorded or ("" if there.record is not None else here.unrecorded)
+    if why and pair is not None:
+        record = replace(record, state=Chain.UNKNOWN, reason=why, intent=unrecorded(pair, now))
+    return Settled(
+        pair=pair,
+        answer=None if outdated else answer,
+        record=record,
+        generation=generation,
+        floor=max(seen, generation),
+        outdated=outdated,
+        taken_in=not ours and pair is not None and not (here.pair is not None and _same(here.pair, pair)),
+        forgotten=forgotten,
+    )
+
+
+def _same(one: Pair, other: Pair) -> bool:
+    return (one.generation, one.refresh_token) == (other.generation, other.refresh_token)
+
 
 T = TypeVar("T")
 
@@ -183,7 +364,7 @@ class RedisPairStore:
     def keep_answer(self, answer: RawAnswer) -> None:
         """Durable in one of both places is durable: the answer is the only copy."""
         self._now = replace(self._now, answer=answer)
-        sealed = self.cover.close("answer", answer.previous_generation, coding.encode_answer(answer))
+        sealed = self.cover.close("answer", answer.previous_generation, serialization.encode_answer(answer))
         faults = self._both(lambda: self._local.keep_answer(answer), {"answer": sealed})
         if len(faults) == 2:
             raise faults[0]
@@ -229,7 +410,7 @@ class RedisPairStore:
         shared = replace(
             record.of(self._local.client), others=()
         )  # what is kept for other clients is this folder's own
-        sealed = self.cover.close("record", 0, coding.encode_record(stamped(shared, stamp)))
+        sealed = self.cover.close("record", 0, serialization.encode_record(stamped(shared, stamp)))
         return self._both(lambda: self._local.save_record(stamped(record, stamp)), {"record": sealed})
 
     def _both(self, here: Callable[[], None], fields: dict[str, bytes]) -> list[PairStoreFailure]:
@@ -263,7 +444,7 @@ class RedisPairStore:
                 self._put({})
 
     def _sealed(self, pair: Pair) -> bytes:
-        return self.cover.close("pair", pair.generation, coding.encode_pair(pair))
+        return self.cover.close("pair", pair.generation, serialization.encode_pair(pair))
 
     # ---- settling ------------------------------------------------------------------------------------------------------
 
@@ -284,7 +465,7 @@ class RedisPairStore:
         kept["answer"] = (
             b""
             if answer is None
-            else self.cover.close("answer", answer.previous_generation, coding.encode_answer(answer))
+            else self.cover.close("answer", answer.previous_generation, serialization.encode_answer(answer))
         )
         with self._lock:
             self._fields, self._serial, self._whole = kept, 0, False
@@ -316,14 +497,14 @@ class RedisPairStore:
 
     def _held_there(self, found: dict[bytes, bytes]) -> Held:
         """What the store holds. Raises ConfigurationError where the key is not here."""
-        pair = self._stored(found, "pair", "pair", coding.decode_pair)
-        record = self._stored(found, "record", "record", coding.decode_record)
+        pair = self._stored(found, "pair", "pair", serialization.decode_pair)
+        record = self._stored(found, "record", "record", serialization.decode_record)
         missing = (
             f"{self._link.shown}: the record there is missing or damaged, and nobody can tell which tokens were spent"
         )
         return Held(
-            pair or self._stored(found, "previous", "pair", coding.decode_pair),
-            self._stored(found, "answer", "answer", coding.decode_answer),
+            pair or self._stored(found, "previous", "pair", serialization.decode_pair),
+            self._stored(found, "answer", "answer", serialization.decode_answer),
             record,
             int(found.get(b"generation", b"0")),
             bool(found.get(b"erased")),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.cache.canonical import DEEPEST_NESTING, Unreadable, member_names, read, text, without
+from passoproxy.core.cache.key import DEEPEST_NESTING, Unreadable, member_names, read, text, without
 
 
 def form(data):

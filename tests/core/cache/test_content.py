@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.cache.content import LARGEST_READ, content_digest, is_made, made_etag
+from passoproxy.core.cache.etag import LARGEST_READ, content_digest, is_made, made_etag
 from passoproxy.core.http.messages import fields_of
 
 VOLATILE = ("requestid", "meta.took")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.cache.directives import (
+from passoproxy.core.cache.cache_control import (
     LONGEST_SECONDS,
     NONE_SAID,
     NOTHING_ASKED,

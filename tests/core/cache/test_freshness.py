@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from passoproxy.core.cache.cache_control import said_by
 from passoproxy.core.cache.freshness import LONGEST_HEURISTIC, initial_age, lifetime
-from passoproxy.core.cache.said import said_by
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.syntax import print_date
 
 NOW = 1_700_000_000.0
 DATE = ("Date", print_date(NOW))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from passoproxy.core.cache import groups
+from passoproxy.core.cache import invalidation
 from passoproxy.core.http.messages import fields_of
 
 
@@ -18,10 +18,13 @@ from passoproxy.core.http.messages import fields_of
         (['"a'], []),
         ([""], []),
         (["\udcff"], []),
-        ([", ".join(f'"{number}"' for number in range(500))], [str(number) for number in range(groups.MOST_GROUPS)]),
+        (
+            [", ".join(f'"{number}"' for number in range(500))],
+            [str(number) for number in range(invalidation.MOST_GROUPS)],
+        ),
     ],
 )
 def test_groups_are_strings_in_a_list(lines, names):
     tags = tuple(f"cache-group:{name}" for name in names)
-    assert groups.tagged(("t",), fields_of([("Cache-Groups", line) for line in lines])) == ("t", *tags)
-    assert groups.invalidated_groups(fields_of([("Cache-Group-Invalidation", line) for line in lines])) == tags
+    assert invalidation.tagged(("t",), fields_of([("Cache-Groups", line) for line in lines])) == ("t", *tags)
+    assert invalidation.invalidated_groups(fields_of([("Cache-Group-Invalidation", line) for line in lines])) == tags

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.cache import directives, groups, key, variants
-from passoproxy.core.cache.canonical import Unreadable
+from passoproxy.core.cache import cache_control, invalidation, key, vary
+from passoproxy.core.cache.cache_control import read_age, said_by
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.expiry import terms
 from passoproxy.core.cache.freshness import initial_age
+from passoproxy.core.cache.key import Unreadable
 from passoproxy.core.cache.policy import CacheMode, KeyPolicy, RoutePolicy
-from passoproxy.core.cache.said import read_age, said_by
-from passoproxy.core.cache.terms import terms
 from passoproxy.core.http.messages import RequestHead, fields_of
 
 NOW = 1_700_000_000.0
@@ -31,7 +31,7 @@ def test_an_age_that_is_no_number_is_none(value):
 
 @pytest.mark.parametrize("value", ["2147483648", "9" * 30, "9" * 10_000])
 def test_an_overflowing_age_is_the_longest_there_is(value):
-    assert read_age(fields_of([("Age", value)])) == directives.LONGEST_SECONDS
+    assert read_age(fields_of([("Age", value)])) == cache_control.LONGEST_SECONDS
     assert not agreed(("Cache-Control", "max-age=100"), ("Age", value)).is_fresh(NOW)
 
 
@@ -67,9 +67,9 @@ def test_dates_at_the_ends_of_time(year):
 def test_directives_of_ten_thousand_bytes(text):
     said = said_by(200, fields_of([("Cache-Control", text)]), response_time=NOW, shared=True)
     assert said.status == 200
-    directives.asked(fields_of([("Cache-Control", text)]))
+    cache_control.asked(fields_of([("Cache-Control", text)]))
     for name in ("Passoproxy-Cache-Control", "CDN-Cache-Control"):
-        directives.of_response(fields_of([(name, text)]), shared=True)
+        cache_control.of_response(fields_of([(name, text)]), shared=True)
 
 
 @given(st.text(max_size=60))
@@ -79,10 +79,10 @@ def test_no_text_makes_reading_fail(text):
     )
     said = said_by(200, fields, response_time=NOW, shared=True)
     assert said.stale_if_error >= 0.0
-    assert directives.asked(fields).max_stale is None or directives.asked(fields).max_stale >= 0.0
+    assert cache_control.asked(fields).max_stale is None or cache_control.asked(fields).max_stale >= 0.0
     assert initial_age(fields, NOW, NOW) >= 0.0
-    variants.nominated(fields)
-    groups.tagged((), fields_of([("Cache-Groups", text)]))
+    vary.nominated(fields)
+    invalidation.tagged((), fields_of([("Cache-Groups", text)]))
 
 
 def test_json_nested_ten_thousand_deep_is_no_key():
@@ -106,11 +106,11 @@ def test_key_strings_of_64_kib_are_digests_and_told_apart_to_the_last_byte():
 
 def test_variants_of_one_key_are_bounded():
     stored = [Entry("k", str(number), "p", "GET", "/", 200) for number in range(300)]
-    assert len(stored) - len(variants.crowded_out(stored)) == variants.MOST_VARIANTS - 1
+    assert len(stored) - len(vary.crowded_out(stored)) == vary.MOST_VARIANTS - 1
 
 
 def test_vary_on_thousands_of_names_is_read():
-    names = variants.nominated(fields_of([("Vary", ", ".join(f"X-{number}" for number in range(3000)))]))
+    names = vary.nominated(fields_of([("Vary", ", ".join(f"X-{number}" for number in range(3000)))]))
     assert names is not None
     assert len(names) == 3000
-    assert variants.nominated(fields_of([("Vary", "a, *")])) is None
+    assert vary.nominated(fields_of([("Vary", "a, *")])) is None

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.cache.canonical import Unreadable
-from passoproxy.core.cache.key import content_of, primary_key, side_effects
+from passoproxy.core.cache.key import Unreadable, content_of, primary_key, side_effects
 from passoproxy.core.cache.policy import KeyPolicy
 from passoproxy.core.http.messages import RequestHead, fields_of
 

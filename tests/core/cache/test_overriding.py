@@ -2,13 +2,13 @@
 
 import pytest
 
+from passoproxy.core.cache.cache_control import said_by
 from passoproxy.core.cache.freshness import lifetime
-from passoproxy.core.cache.overriding import with_policy
+from passoproxy.core.cache.override import with_policy
 from passoproxy.core.cache.policy import RoutePolicy
-from passoproxy.core.cache.said import said_by
 from passoproxy.core.cache.storing import objection
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.syntax import print_date
 
 NOW = 1_700_000_000.0
 

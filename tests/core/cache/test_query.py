@@ -2,8 +2,8 @@
 
 import pytest
 
+from passoproxy.core.cache.key import field_names, normalised
 from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy
-from passoproxy.core.cache.query import field_names, normalised
 from passoproxy.core.http.php_names import variable
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.cache.directives import NOTHING_ASKED, asked
+from passoproxy.core.cache.cache_control import NOTHING_ASKED, asked
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.expiry import terms
 from passoproxy.core.cache.partial import Holding, as_part
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import (
@@ -22,10 +23,9 @@ from passoproxy.core.cache.reuse import (
     renewal,
     unasked,
 )
-from passoproxy.core.cache.terms import terms
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import fields_of
 from passoproxy.core.http.ranges import Span
+from passoproxy.core.http.syntax import print_date
 
 NOW = 1_700_000_000.0
 HTTP = CacheMode(http=True)

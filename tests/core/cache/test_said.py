@@ -2,9 +2,9 @@
 
 import pytest
 
-from passoproxy.core.cache.said import read_age, said_by
-from passoproxy.core.http.grammar import print_date
+from passoproxy.core.cache.cache_control import read_age, said_by
 from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.syntax import print_date
 
 NOW = 1_700_000_000.0
 

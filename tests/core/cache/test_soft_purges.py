@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.expiry import Terms, cut
 from passoproxy.core.cache.freshness import Lifetime
-from passoproxy.core.cache.soft_purges import MOST_KEPT, SoftPurge, SoftPurges
-from passoproxy.core.cache.terms import Terms, cut
+from passoproxy.core.cache.soft_purge import MOST_KEPT, SoftPurge, SoftPurges
 
 NEVER = float("-inf")
 

@@ -3,7 +3,7 @@
 import http_sf
 import pytest
 
-from passoproxy.core.cache.status import appended, forwarded, hit
+from passoproxy.core.cache.cache_status import appended, forwarded, hit
 from passoproxy.core.http.messages import fields_of
 
 

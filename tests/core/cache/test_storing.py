@@ -2,13 +2,12 @@
 
 import pytest
 
-from passoproxy.core.cache.directives import NOTHING_ASKED, Asked
-from passoproxy.core.cache.overriding import with_policy
+from passoproxy.core.cache.cache_control import NOTHING_ASKED, Asked, said_by
+from passoproxy.core.cache.override import with_policy
 from passoproxy.core.cache.policy import RoutePolicy
-from passoproxy.core.cache.said import said_by
 from passoproxy.core.cache.storing import Keep, Leave, judge
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import ResponseHead, fields_of
+from passoproxy.core.http.syntax import print_date
 
 NOW = 1_700_000_000.0
 DATE = ("Date", print_date(NOW))

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.expiry import CLOCK_TOLERANCE, terms
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
-from passoproxy.core.cache.terms import CLOCK_TOLERANCE, terms
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.syntax import print_date
 
 NOW = 1_700_000_000.0
 HTTP = CacheMode(http=True)

@@ -3,8 +3,8 @@
 import pytest
 
 from passoproxy.core.cache import validation
-from passoproxy.core.cache.content import made_etag
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.etag import made_etag
 from passoproxy.core.cache.validation import (
     Exchange,
     Freshened,
@@ -18,8 +18,8 @@ from passoproxy.core.cache.validation import (
     settled_by_head,
     unconditional,
 )
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
+from passoproxy.core.http.syntax import print_date
 
 NOW = 1_700_000_000.0
 MODIFIED = "Wed, 01 Jan 2020 00:00:00 GMT"

@@ -3,7 +3,7 @@
 import pytest
 
 from passoproxy.core.cache.entry import Entry
-from passoproxy.core.cache.variants import MOST_VARIANTS, crowded_out, matches, nominated, selected, signature, varies
+from passoproxy.core.cache.vary import MOST_VARIANTS, crowded_out, matches, nominated, selected, signature, varies
 from passoproxy.core.http.messages import fields_of
 
 

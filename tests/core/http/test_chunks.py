@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.http.chunks import ChunkReader
+from passoproxy.core.http.framing import ChunkReader
 from passoproxy.errors import BadRequest, HeadersTooLarge, Refusal
 
 

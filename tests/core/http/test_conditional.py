@@ -3,8 +3,8 @@
 import pytest
 
 from passoproxy.core.http.conditional import bare, is_weak, not_modified, readable_tag, readable_tags
-from passoproxy.core.http.grammar import print_date
 from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.syntax import print_date
 
 NOW = 1_700_000_000.0
 CHANGED = print_date(NOW - 5000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from passoproxy.core.http import entity_tags as tags
+from passoproxy.core.http import syntax as tags
 from passoproxy.core.http.messages import ResponseHead, fields_of
 
 

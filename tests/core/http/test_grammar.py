@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.http.grammar import (
+from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.syntax import (
     is_field_value,
     is_token,
     members_of,
@@ -21,7 +22,6 @@ from passoproxy.core.http.grammar import (
     strip_parameters,
     unquoted,
 )
-from passoproxy.core.http.messages import fields_of
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from passoproxy.core.http.content_coding import accepted_codings, chosen, compressible, content_coding, takes
 from passoproxy.core.http.messages import fields_of
-from passoproxy.core.http.negotiation import accepted_codings, chosen, compressible, content_coding, takes
 
 MAKEABLE = ("zstd", "br", "gzip")
 

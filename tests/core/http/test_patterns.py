@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.http.patterns import Pattern, compile_pattern, decoded_once
+from passoproxy.core.http.paths import Pattern, compile_pattern, decoded_once
 
 
 @pytest.mark.parametrize(

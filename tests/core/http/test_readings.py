@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.http.readings import readings
+from passoproxy.core.http.paths import readings
 
 
 @pytest.mark.parametrize(

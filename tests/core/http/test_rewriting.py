@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.http.rewriting import LinkRewriter
+from passoproxy.core.http.links import LinkRewriter
 
 ORIGIN = "https://api.passolution.eu"
 BASE = "http://localhost:8610"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from passoproxy.core.http.scanning import scan_beginning, scan_head, scan_trailer
-from passoproxy.core.http.targets import Target
+from passoproxy.core.http.request_line import Target, scan_beginning, scan_head, scan_trailer
 from passoproxy.errors import BadRequest
 
 

@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from passoproxy.core.http.targets import Authority, Target, parse_authority, parse_target
+from passoproxy.core.http.request_line import Authority, Target, parse_authority, parse_target
 from passoproxy.errors import BadRequest
 
 ALLOWED = string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@/"

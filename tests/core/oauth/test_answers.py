@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.core.oauth.answers import claims_of, parsed, read_answer, subject_of, told_lifetime, words_with
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
+from passoproxy.core.oauth.token_response import claims_of, parsed, read_answer, subject_of, told_lifetime, words_with
 from passoproxy.errors import AnswerUnusable
 
 NOW = 1_700_000_000.0

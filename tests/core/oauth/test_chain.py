@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from passoproxy.core.oauth.chain import CHAIN, Access, Chain, Happening, Standing, arrival, has_ended, moved
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
 
 A, C, H = Access, Chain, Happening
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from passoproxy.core.oauth import grants
 from passoproxy.core.oauth.grants import Callback, authorization_url, equal, read_callback, spoken
-from passoproxy.core.oauth.terms import Client, Provider
+from passoproxy.core.oauth.settings import Client, Provider
 
 PROVIDER = Provider(
     "https://p.example/token",

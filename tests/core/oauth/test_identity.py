@@ -8,7 +8,7 @@ import pytest
 
 from passoproxy.core.oauth.identity import client_of, fleet_of, partition_of, static_partition
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.terms import Provider
+from passoproxy.core.oauth.settings import Provider
 from tests.core.oauth.test_answers import jwt
 
 PROVIDER = Provider("https://p/token")

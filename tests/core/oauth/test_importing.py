@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from passoproxy.core.oauth.importing import document_of, read_import
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.terms import Terms
+from passoproxy.core.oauth.settings import Terms
+from passoproxy.core.oauth.token_response import document_of, read_import
 from passoproxy.errors import AnswerUnusable
 from tests.core.oauth.test_answers import jwt
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from passoproxy.core.http.grammar import print_date
-from passoproxy.core.oauth.replies import Answer, Dead, Lost, Misconfigured, Retryable, classify, retry_after
+from passoproxy.core.http.syntax import print_date
+from passoproxy.core.oauth.token_response import Answer, Dead, Lost, Misconfigured, Retryable, classify, retry_after
 
 NOW = 1_700_000_000.0
 

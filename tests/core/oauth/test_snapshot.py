@@ -6,8 +6,8 @@ import pytest
 
 from passoproxy.core.oauth.chain import Access, Chain, Standing
 from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.settings import Terms
 from passoproxy.core.oauth.snapshot import UNTOLD, left_alone, snapshot, told
-from passoproxy.core.oauth.terms import Terms
 
 PAIR = Pair("access-secret", "def-secret", 0, 100.0, 100.0, 100, generation=2)
 LINKED = Terms(link="http://127.0.0.1:8611/")

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from passoproxy.core.oauth.chain import Access, Chain, Standing
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.terms import Terms
-from passoproxy.core.oauth.timing import (
+from passoproxy.core.oauth.schedule import (
     is_last_stand,
     is_worth_filling,
     patience,
@@ -23,6 +22,7 @@ from passoproxy.core.oauth.timing import (
     shorter_lifetime,
     time_left,
 )
+from passoproxy.core.oauth.settings import Terms
 
 NOW = 1_000_000.0
 TERMS = Terms()

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.oauth.snapshot import TokenSnapshot
-from passoproxy.core.oauth.warnings import (
+from passoproxy.core.oauth.alert_levels import (
     GRACE_SHARE,
     LONGEST_GRACE,
     Alarmed,
@@ -26,6 +25,7 @@ from passoproxy.core.oauth.warnings import (
     resumed,
     spoken,
 )
+from passoproxy.core.oauth.snapshot import TokenSnapshot
 
 NONE, LOG, NOTIFY, PAGE = Level
 SHARES = Thresholds()

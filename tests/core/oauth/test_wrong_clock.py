@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from passoproxy.core.http.grammar import print_date
-from passoproxy.core.oauth.wrong_clock import deviation
+from passoproxy.core.http.syntax import print_date
+from passoproxy.core.oauth.token_response import deviation
 
 NOW = 1_800_000_000.0
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from passoproxy.sandbox.data.rules import requirements
-from passoproxy.sandbox.data.structured import FORMS, matches
+from passoproxy.sandbox.data.texts import FORMS, matches, requirements
 
 
 @pytest.mark.parametrize(

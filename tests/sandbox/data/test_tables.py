@@ -2,12 +2,10 @@
 
 import pytest
 
-from passoproxy.sandbox.data import countries as table
-from passoproxy.sandbox.data import rules
-from passoproxy.sandbox.data.basics import LANGUAGE_NAMES, places
-from passoproxy.sandbox.data.countries import LANGUAGES, countries
-from passoproxy.sandbox.data.nationalities import nationalities
-from passoproxy.sandbox.data.rules import requirements
+from passoproxy.sandbox.data import catalogue as table
+from passoproxy.sandbox.data import texts
+from passoproxy.sandbox.data.catalogue import LANGUAGE_NAMES, LANGUAGES, countries, nationalities, places
+from passoproxy.sandbox.data.texts import requirements
 
 
 def test_there_is_enough_of_everything() -> None:
@@ -19,7 +17,7 @@ def test_there_is_enough_of_everything() -> None:
 
 
 def test_every_row_is_whole() -> None:
-    assert len(table._TABLE.strip().splitlines()) == len(countries())
+    assert len(table._COUNTRIES.strip().splitlines()) == len(countries())
     for code, country in countries().items():
         assert len(code) == 2
         assert code.isupper()
@@ -75,6 +73,6 @@ def test_a_revision_changes_the_facts() -> None:
 
 
 def test_a_rule_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "_LIMITED", ())
+    monkeypatch.setattr(texts, "_LIMITED", ())
     with pytest.raises(ValueError, match="country TR: visa rule 'free90'"):
-        rules._visa(countries()["TR"], nationalities()["DE"])
+        texts._visa(countries()["TR"], nationalities()["DE"])

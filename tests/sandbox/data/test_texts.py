@@ -4,12 +4,25 @@ import string
 
 import pytest
 
-from passoproxy.sandbox.data.basics import ADDITIONAL_INFO, DOCUMENTS, IMMUNIZATIONS
-from passoproxy.sandbox.data.countries import LANGUAGES, countries
-from passoproxy.sandbox.data.nationalities import nationalities
-from passoproxy.sandbox.data.news import product_news, ticker
-from passoproxy.sandbox.data.rules import requirements
-from passoproxy.sandbox.data.texts import PHRASES, SECTIONS, country_topic, named, section, written
+from passoproxy.sandbox.data.catalogue import (
+    ADDITIONAL_INFO,
+    DOCUMENTS,
+    IMMUNIZATIONS,
+    LANGUAGES,
+    countries,
+    nationalities,
+)
+from passoproxy.sandbox.data.texts import (
+    PHRASES,
+    SECTIONS,
+    country_topic,
+    named,
+    product_news,
+    requirements,
+    section,
+    ticker,
+    written,
+)
 
 
 def fields(text: str) -> set[str]:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from passoproxy.sandbox.origin.answering import _takes_gzip, php_json
+from passoproxy.sandbox.origin.responses import _takes_gzip, php_json
 from tests.sandbox.conftest import Stand, Started
 
 PATH = "/content/all/html?lang=de&countries=TR&nat=DE"

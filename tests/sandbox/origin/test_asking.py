@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from passoproxy.sandbox.origin.asking import Asked, Invalid, Place
+from passoproxy.sandbox.origin.fields import Asked, Invalid, Place
 
 
 @pytest.mark.parametrize(

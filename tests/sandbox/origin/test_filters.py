@@ -2,8 +2,8 @@
 
 import pytest
 
-from passoproxy.sandbox.origin.asking import Invalid
-from passoproxy.sandbox.origin.filters import conditions, holds
+from passoproxy.sandbox.origin.fields import Invalid
+from passoproxy.sandbox.origin.trips import conditions, holds
 
 
 @pytest.mark.parametrize(

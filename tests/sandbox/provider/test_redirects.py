@@ -2,7 +2,7 @@
 
 import pytest
 
-from passoproxy.sandbox.provider.redirects import allowed, extended, is_loopback
+from passoproxy.sandbox.provider.authorize import allowed, extended, is_loopback
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The limit of the token endpoint."""
 
-from passoproxy.sandbox.provider.throttle import Throttle
+from passoproxy.sandbox.provider.token_endpoint import Throttle
 from tests.sandbox.conftest import Started
 
 

@@ -1,6 +1,6 @@
 """The shelf of tokens is bounded."""
 
-from passoproxy.sandbox.provider.tokens import Chain, Token, TokenShelf
+from passoproxy.sandbox.provider.grants import Chain, Token, TokenShelf
 
 
 def test_the_oldest_are_forgotten() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from passoproxy.ports import EntryStore
-from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.memory import MemoryStore
-from passoproxy.stores.entries.redis import RedisStore
+from passoproxy.stores.entries.redis.store import RedisStore
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.redis_server import RedisServer
 from tests.stores.entries.making import SECRET, connecting, in_an_hour
@@ -72,7 +72,7 @@ class Joining:
 @pytest.fixture
 async def joined(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Joining]:
     """See `Joining`. On a busy machine an instance may hear of a purge later than one waits for it elsewhere."""
-    monkeypatch.setattr("passoproxy.stores.entries.redis_purging.HEARD_SECONDS", 20.0)
+    monkeypatch.setattr("passoproxy.stores.entries.redis.store.HEARD_SECONDS", 20.0)
     joining = Joining(redis_server)
     yield joining
     await joining.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import FakeClock
 from tests.stores.entries.making import SECRET, body_of, entry, found, put

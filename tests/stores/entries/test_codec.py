@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.http.messages import fields_of
-from passoproxy.stores.entries import codec
+from passoproxy.stores.entries import serialization
 from tests.stores.entries.making import entry, whole
 
 TEXT = st.text(st.characters(codec=None) | st.sampled_from("\udc80\udcff\0\x1f"), max_size=12)
@@ -44,35 +44,35 @@ ENTRIES = st.builds(
 @settings(max_examples=100)
 @given(ENTRIES)
 def test_every_entry_comes_back_as_it_was(made: Entry) -> None:
-    back = codec.decode(codec.encode(made))
+    back = serialization.decode(serialization.encode(made))
     assert back == made
     assert back is not None
     assert list(back.fields.items()) == list(made.fields.items())
 
 
 def test_another_version_is_not_read() -> None:
-    data = codec.encode(entry())
-    assert codec.decode(bytes((codec.VERSION + 1,)) + data[1:]) is None
-    assert codec.decode(bytes((0,)) + data[1:]) is None
-    assert codec.decode(b"") is None
+    data = serialization.encode(entry())
+    assert serialization.decode(bytes((serialization.VERSION + 1,)) + data[1:]) is None
+    assert serialization.decode(bytes((0,)) + data[1:]) is None
+    assert serialization.decode(b"") is None
 
 
 @settings(max_examples=100)
 @given(st.binary(max_size=80))
 def test_arbitrary_bytes_are_no_entry(data: bytes) -> None:
-    assert codec.decode(data) is None
-    assert codec.decode(bytes((codec.VERSION,)) + data) is None
+    assert serialization.decode(data) is None
+    assert serialization.decode(bytes((serialization.VERSION,)) + data) is None
 
 
 @pytest.mark.parametrize("at", range(20))
 def test_a_value_of_the_wrong_kind_is_no_entry(at: int) -> None:
-    values = json.loads(codec.encode(whole(entry(), b""))[1:])
+    values = json.loads(serialization.encode(whole(entry(), b""))[1:])
     for wrong in ({}, None, "text" if not isinstance(values[at], str) else 1, [1], [[], "x"], ["odd"]):
         if isinstance(values[at], list) and wrong == ["odd"] and at == 12:
             continue  # a tag is what it may be
         changed = [*values[:at], wrong, *values[at + 1 :]]
-        assert codec.decode(bytes((codec.VERSION,)) + json.dumps(changed).encode()) is None
+        assert serialization.decode(bytes((serialization.VERSION,)) + json.dumps(changed).encode()) is None
 
 
 def test_deep_nesting_is_no_entry() -> None:
-    assert codec.decode(bytes((codec.VERSION,)) + b"[" * 100_000) is None
+    assert serialization.decode(bytes((serialization.VERSION,)) + b"[" * 100_000) is None

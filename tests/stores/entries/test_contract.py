@@ -12,7 +12,7 @@ from passoproxy.core.cache.entry import Selector
 from passoproxy.core.http.messages import fields_of
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import BytesBody, EntryStore, EntryWriter
-from passoproxy.stores.entries.variants import MAX_VARIANTS
+from passoproxy.stores.entries.serialization import MAX_VARIANTS
 from tests.stores.entries.making import body_of, entry, found, put, whole
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.disk.store import DiskStore
 from tests.stores.entries.making import body_of, entry, put
 
 Opened = Callable[..., DiskStore]

@@ -18,11 +18,11 @@ import pytest
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import EntriesEvicted, StoreFailed
 from passoproxy.errors import BodyBroken, CannotCreate, EntryStoreFailure
-from passoproxy.stores.entries import codec
-from passoproxy.stores.entries.disk import PAUSE_SECONDS, DiskStore
-from passoproxy.stores.entries.disk_bodies import INCOMING
-from passoproxy.stores.entries.guarded_disk import BODIES
-from passoproxy.stores.entries.names import body_name, row_name
+from passoproxy.stores.entries import serialization
+from passoproxy.stores.entries.disk.files import INCOMING
+from passoproxy.stores.entries.disk.index import BODIES
+from passoproxy.stores.entries.disk.store import PAUSE_SECONDS, DiskStore
+from passoproxy.stores.entries.serialization import body_name, row_name
 from tests.fakes import FakeClock, RememberingObserver
 from tests.other_users import OTHER, needs_root
 from tests.stores.entries.making import body_of, entry, found, open_below, put, whole, write_much
@@ -174,7 +174,7 @@ async def test_another_secret_finds_nothing_and_can_store(opened: Opened) -> Non
 
 async def test_older_formats_are_dropped_not_misread(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened()
-    monkeypatch.setattr(codec, "VERSION", 0)
+    monkeypatch.setattr(serialization, "VERSION", 0)
     await put(store, entry(), b"old format")
     monkeypatch.undo()
     assert list(await store.select(entry().key)) == []

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.stores.entries import disk_bodies
-from passoproxy.stores.entries.disk_bodies import Bodies, make_private
-from passoproxy.stores.entries.names import body_name, row_name
+from passoproxy.stores.entries.disk import files
+from passoproxy.stores.entries.disk.files import Bodies, make_private
+from passoproxy.stores.entries.serialization import body_name, row_name
 from tests.stores.entries.making import entry, open_below
 
 DATA = b"a body"
@@ -29,13 +29,13 @@ def bodies(tmp_path: Path) -> Bodies:
 def proofs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Which files were hashed."""
     hashed: list[int] = []
-    digest = disk_bodies._digest
+    digest = files._digest
 
     def noted(file: int) -> str:
         hashed.append(file)
         return digest(file)
 
-    monkeypatch.setattr(disk_bodies, "_digest", noted)
+    monkeypatch.setattr(files, "_digest", noted)
     return hashed
 
 
@@ -60,7 +60,7 @@ def read(bodies: Bodies, name: str = NAME) -> bytes | None:
 def test_a_body_is_proven_once_and_again_when_it_is_another_file(
     bodies: Bodies, proofs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_bodies, "_TICK", -1)  # as if it had been written a while ago
+    monkeypatch.setattr(files, "_TICK", -1)  # as if it had been written a while ago
     settle(bodies)
     assert [read(bodies), read(bodies), len(proofs)] == [DATA, DATA, 1]
     os.utime(bodies.folder / NAME, (1, 1))  # another ctime
@@ -74,14 +74,14 @@ def test_a_body_is_proven_once_and_again_when_it_is_another_file(
 def test_a_body_written_this_instant_is_not_believed_yet(
     bodies: Bodies, proofs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_bodies, "_TICK", 10**18)
+    monkeypatch.setattr(files, "_TICK", 10**18)
     settle(bodies)
     assert [read(bodies), read(bodies), len(proofs)] == [DATA, DATA, 2]
 
 
 def test_what_is_remembered_is_bounded(bodies: Bodies, proofs: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_bodies, "_TICK", -1)
-    monkeypatch.setattr(disk_bodies, "_REMEMBERED", 3)
+    monkeypatch.setattr(files, "_TICK", -1)
+    monkeypatch.setattr(files, "_REMEMBERED", 3)
     names = [body_name(row_name(entry(n)), DIGEST) for n in range(5)]
     for name in names:
         settle(bodies, name=name)

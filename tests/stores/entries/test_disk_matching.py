@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passoproxy.core.cache.entry import Selector
-from passoproxy.stores.entries.disk_matching import Condition, meant, not_meant, perhaps
-from passoproxy.stores.entries.hints import MAX_TARGET, hints_of, judged
+from passoproxy.stores.entries.disk.index import Condition, meant, not_meant, perhaps
+from passoproxy.stores.entries.serialization import MAX_TARGET, hints_of, judged
 from tests.stores.entries.making import entry
 
 WORDS = st.text("ab/?\0\x1f é\udce9=~", max_size=6)

@@ -13,12 +13,10 @@ import pytest
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import TaskFailed
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries import disk_clearing
-from passoproxy.stores.entries.disk import DiskStore
-from passoproxy.stores.entries.disk_purge_jobs import CarryingOut
-from passoproxy.stores.entries.disk_purging import means_everything
-from passoproxy.stores.entries.disk_rows import Rows
-from passoproxy.stores.entries.scribe import Job
+from passoproxy.stores.entries.disk import store as disk_clearing
+from passoproxy.stores.entries.disk.index import Rows
+from passoproxy.stores.entries.disk.store import DiskStore, means_everything
+from passoproxy.stores.entries.disk.writer import CarryingOut, Job
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import RememberingObserver
 from tests.stores.entries.making import body_of, entry, found, put

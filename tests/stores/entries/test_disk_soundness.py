@@ -11,11 +11,9 @@ import pytest
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import StoreFailed
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.disk import DiskStore
-from passoproxy.stores.entries.disk_jobs import Updating
-from passoproxy.stores.entries.disk_rows import Rows
-from passoproxy.stores.entries.disk_soundness import is_sound
-from passoproxy.stores.entries.faults import OwnFault
+from passoproxy.stores.entries.disk.index import OwnFault, Rows, is_sound
+from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.disk.writer import Updating
 from tests.fakes import RememberingObserver
 from tests.stores.entries.making import entry, found, put
 
@@ -116,7 +114,7 @@ async def test_a_statement_that_is_wrong_is_examined_once_a_minute(
     monkeypatch.setattr(Rows, "of_key", lambda self, key: self._sql("SELECT nothing FROM Nowhere").fetchall())
     looks = []
     monkeypatch.setattr(
-        "passoproxy.stores.entries.disk_database.is_sound", lambda path: looks.append(path) or is_sound(path)
+        "passoproxy.stores.entries.disk.index.is_sound", lambda path: looks.append(path) or is_sound(path)
     )
     for _ in range(3):
         with pytest.raises(OwnFault, match="nothing is wrong with the file"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.eviction import SHARES, hit_ratio, simulate, sizes_of, zipf
-from passoproxy.stores.entries.eviction import Eviction, LeastRecentlyUsed, S3Fifo
+from passoproxy.stores.entries.memory import Eviction, LeastRecentlyUsed, S3Fifo
 
 
 def filled(policy: Eviction, *keys: str) -> Eviction:

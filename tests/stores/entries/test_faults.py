@@ -9,7 +9,7 @@ import diskcache
 import pytest
 
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.faults import Damaged, OwnFault, Planted, is_damage, is_proven, translated
+from passoproxy.stores.entries.disk.index import Damaged, OwnFault, Planted, is_damage, is_proven, translated
 
 
 def of_code(code: int) -> sqlite3.Error:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from diskcache.core import MODE_BINARY, MODE_NONE, MODE_PICKLE, MODE_RAW, MODE_TEXT
 
-from passoproxy.stores.entries.guarded_disk import BODIES, GuardedDisk
-from passoproxy.stores.entries.names import body_name, row_name
-from passoproxy.stores.entries.sealing import Seal
+from passoproxy.stores.entries.disk.index import BODIES, GuardedDisk
+from passoproxy.stores.entries.serialization import Seal, body_name, row_name
 from tests.stores.entries.making import SECRET, entry, whole
 
 MADE = whole(entry(), b"body")

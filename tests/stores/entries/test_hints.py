@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passoproxy.core.cache.entry import Selector
-from passoproxy.stores.entries.hints import MAX_TARGET, hints_of, judged, range_of
+from passoproxy.stores.entries.serialization import MAX_TARGET, hints_of, judged, range_of
 from tests.stores.entries.making import entry
 
 TARGET = st.text("/ab?*\0\x1f\udcff", max_size=6).map(lambda text: "/" + text) | st.just("/" + "a" * (MAX_TARGET + 3))

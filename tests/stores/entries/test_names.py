@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from passoproxy.stores.entries.names import (
+from passoproxy.stores.entries.serialization import (
     BODY_PATTERN,
     ROW_PATTERN,
     body_name,

@@ -16,7 +16,7 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.stores.entries.living import body_for
 from tests.stores.entries.making import body_of, entry, found, put

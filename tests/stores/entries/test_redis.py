@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from passoproxy.core.cache.entry import Selector
-from passoproxy.core.cache.soft_purges import SoftPurge, SoftPurges
+from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
 from passoproxy.core.events import EntriesEvicted, StoreFailed, TaskFailed
 from passoproxy.errors import BodyBroken, EntryStoreFailure
 from passoproxy.ports import read_whole
-from passoproxy.stores.entries import redis_listening, redis_scripts
-from passoproxy.stores.entries.names import key_name
-from passoproxy.stores.entries.redis import SKEW_SECONDS, RedisStore, for_a_week
-from passoproxy.stores.entries.redis_link import RedisAway
-from passoproxy.stores.entries.redis_scripts import READ_SECONDS
-from passoproxy.stores.entries.redis_view import Known, View
+from passoproxy.stores.entries.redis import replica_state, scripts
+from passoproxy.stores.entries.redis.client import RedisAway
+from passoproxy.stores.entries.redis.replica_state import Known, View
+from passoproxy.stores.entries.redis.scripts import READ_SECONDS
+from passoproxy.stores.entries.redis.store import SKEW_SECONDS, RedisStore, for_a_week
+from passoproxy.stores.entries.serialization import key_name
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import RememberingObserver
 from tests.redis_server import RedisServer
@@ -213,7 +213,7 @@ async def test_an_instance_that_hangs_does_not_hold_a_purge_up(joined: Joined, m
     assert await found(other, made) == b"body"
     await until(lambda: names_alive(one) == 2)
     await other._listening.stop()
-    monkeypatch.setattr("passoproxy.stores.entries.redis_purging.HEARD_SECONDS", 0.05)
+    monkeypatch.setattr("passoproxy.stores.entries.redis.store.HEARD_SECONDS", 0.05)
     assert await one.purge(TAG) == 1
 
 
@@ -258,7 +258,7 @@ async def test_more_changes_than_are_remembered_mean_anything(joined: Joined) ->
 async def test_a_message_that_nobody_can_read_is_told_and_means_anything(
     joined: Joined, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_listening, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(replica_state, "AGAIN_SECONDS", 0.0)
     told = RememberingObserver()
     store = joined(observer=told)
     await store.stats()
@@ -311,8 +311,8 @@ async def test_what_everything_left_is_reclaimed(joined: Joined, redis_server: R
 async def test_a_purge_that_is_in_no_log_any_more_means_everything(
     joined: Joined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = redis_scripts.PURGE.replace(str(redis_scripts.KEPT_PURGES), "2")
-    monkeypatch.setattr("passoproxy.stores.entries.redis_purging.PURGE", short)
+    short = scripts.PURGE.replace(str(scripts.KEPT_PURGES), "2")
+    monkeypatch.setattr("passoproxy.stores.entries.redis.store.PURGE", short)
     one, other = joined(), joined()
     writer = await one.create(entry())
     for n in range(4):

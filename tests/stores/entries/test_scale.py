@@ -14,11 +14,9 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.host.clock import SystemClock
-from passoproxy.host.collecting import collected
-from passoproxy.stores.entries.disk import DiskStore
-from passoproxy.stores.entries.hints import hints_of
-from passoproxy.stores.entries.names import body_name, row_name
-from passoproxy.stores.entries.sealing import Seal
+from passoproxy.host.gc import collected
+from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.serialization import Seal, body_name, hints_of, row_name
 from tests.stores.entries.making import SECRET, entry, found, put, whole
 from tests.turns import Turns
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.scribe import MOST_TOGETHER, Asked, Job, Outcome, Scribe
+from passoproxy.stores.entries.disk.writer import MOST_TOGETHER, Asked, Job, Outcome, Scribe
 
 
 class Numbered(Job):

@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.stores.entries.hints import hints_of
-from passoproxy.stores.entries.names import body_name, row_name
-from passoproxy.stores.entries.sealing import Seal, label_of
+from passoproxy.stores.entries.serialization import Seal, body_name, hints_of, label_of, row_name
 from tests.stores.entries.making import SECRET, entry, whole
 
 MADE = whole(entry(), b"body")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from passoproxy.errors import CannotCreate
-from passoproxy.stores.entries import secret
-from passoproxy.stores.entries.secret import secret_in
+from passoproxy.stores.entries import serialization
+from passoproxy.stores.entries.serialization import secret_in
 
 
 def test_it_is_made_once_and_private(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_of_two_that_make_one_both_go_on_with_the_first(tmp_path: Path, monkeypa
         (tmp_path / "cache.secret").write_bytes(theirs)
         raise FileExistsError
 
-    monkeypatch.setattr(secret.os, "link", link)
+    monkeypatch.setattr(serialization.os, "link", link)
     assert secret_in(tmp_path) == theirs
     assert os.listdir(tmp_path) == ["cache.secret"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.stores.entries.shared_page import ANYTHING, SIZE, SLOTS, SharedPage
+from passoproxy.stores.entries.change_feed import ANYTHING, SIZE, SLOTS, SharedPage
 
 
 @pytest.fixture

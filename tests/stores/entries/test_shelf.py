@@ -6,8 +6,8 @@ import gc
 import tracemalloc
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.stores.entries import codec
-from passoproxy.stores.entries.shelf import Shelf
+from passoproxy.stores.entries import serialization
+from passoproxy.stores.entries.memory import Shelf
 from tests.stores.entries.making import entry, whole
 
 
@@ -76,12 +76,12 @@ def test_removing_and_replacing() -> None:
 
 def test_the_bound_is_of_real_bytes() -> None:
     """What the shelf thinks it holds is what Python's allocator has given, within a third."""
-    data = [codec.encode(whole(entry(n), b"x" * 500)) for n in range(2000)]
+    data = [serialization.encode(whole(entry(n), b"x" * 500)) for n in range(2000)]
     gc.collect()
     tracemalloc.start()
     shelf = Shelf(64 << 20)
     for n, each in enumerate(data):
-        made = codec.decode(each)
+        made = serialization.decode(each)
         assert isinstance(made, Entry)
         shelf.add(made, bytes([n % 256]) * 500)
     taken, _ = tracemalloc.get_traced_memory()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from passoproxy.core.cache.entry import Selector
-from passoproxy.core.cache.soft_purges import SoftPurge, SoftPurges
-from passoproxy.stores.entries.soft_purge_codec import decode, encode
+from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
+from passoproxy.stores.entries.serialization import decode_soft_purges, encode_soft_purges
 
 KEPT = SoftPurges(
     [
@@ -21,8 +21,8 @@ KEPT = SoftPurges(
 
 
 def test_there_and_back() -> None:
-    assert decode(encode(KEPT), 9.0).kept == KEPT.kept
-    assert decode(encode(SoftPurges()), 9.0).kept == ()
+    assert decode_soft_purges(encode_soft_purges(KEPT), 9.0).kept == KEPT.kept
+    assert decode_soft_purges(encode_soft_purges(SoftPurges()), 9.0).kept == ()
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_there_and_back() -> None:
     ],
 )
 def test_anything_else_means_everything_so_far(damage: bytes) -> None:
-    assert decode(damage, 300.0).kept == (SoftPurge(Selector(), 300.0),)
+    assert decode_soft_purges(damage, 300.0).kept == (SoftPurge(Selector(), 300.0),)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from passoproxy.core.cache.entry import Selector
-from passoproxy.core.cache.soft_purges import SoftPurge
+from passoproxy.core.cache.soft_purge import SoftPurge
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.soft_purge_file import NAME, SoftPurgeFile
+from passoproxy.stores.entries.soft_purges import NAME, SoftPurgeFile
 from tests.caching_stand import SharedPurges
 
 ONE = SoftPurge(Selector(tag="t"), 100.5)

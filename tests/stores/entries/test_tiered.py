@@ -13,7 +13,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import BytesBody
 from passoproxy.stores.entries import tiered
-from passoproxy.stores.entries.disk import DiskStore
+from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.stores.entries.making import body_of, entry, found, put, whole, write_much
 from tests.stores.entries.test_memory import at_once

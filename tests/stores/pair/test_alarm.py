@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.core.oauth.warnings import Alarmed, Level
-from passoproxy.stores.pair.alarm import AlarmFile, FleetAlarm
-from passoproxy.stores.pair.cipher import key_of
-from passoproxy.stores.pair.redis_link import Keys, RedisLink
-from passoproxy.stores.pair.redis_records import FleetCover
+from passoproxy.core.oauth.alert_levels import Alarmed, Level
+from passoproxy.stores.pair.alert_state import AlarmFile, FleetAlarm
+from passoproxy.stores.pair.encryption import key_of
+from passoproxy.stores.pair.redis import FleetCover
+from passoproxy.stores.pair.redis_client import Keys, RedisLink
 from tests.redis_server import RedisServer, free_port
 
 KEYS = Keys.of("0123456789abcdef0123456789abcdef")

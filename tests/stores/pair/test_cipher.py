@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.stores.pair.cipher import KeyUnknown, Label, SealBroken, is_sealed, key_of, label_of
+from passoproxy.stores.pair.encryption import KeyUnknown, Label, SealBroken, is_sealed, key_of, label_of
 
 TEXT = base64.b64encode(bytes(range(32))).decode()
 KEY = key_of(TEXT)

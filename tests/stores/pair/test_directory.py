@@ -18,7 +18,7 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import begun
 from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure, PairStoreOwned
 from passoproxy.ports import ChainRecord, RawAnswer
-from passoproxy.stores.pair import coding, directory
+from passoproxy.stores.pair import directory, serialization
 from passoproxy.stores.pair.directory import ROOM, DirectoryPairStore
 from passoproxy.stores.pair.fleet_memory import NAME as FLEET
 from passoproxy.stores.pair.fleet_memory import Memory, remember, remembered
@@ -208,7 +208,7 @@ def test_what_belongs_to_nobody_yet_is_claimed(folder):
     store.commit(PAIR)
     store.release()
     for path in folder.glob("pair.*"):
-        path.write_bytes(coding.encode_pair(replace(PAIR, client="")))
+        path.write_bytes(serialization.encode_pair(replace(PAIR, client="")))
     assert holds(folder, "a")[0] == holds(folder, "a")[0] == "access-1"
     assert holds(folder, "b")[0] == ""
 

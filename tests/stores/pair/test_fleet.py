@@ -26,17 +26,15 @@ from passoproxy.errors import (
 )
 from passoproxy.host.clock import SystemClock
 from passoproxy.ports import Followed, LoggedOut, RawAnswer
-from passoproxy.stores.pair import fleet as fleets
-from passoproxy.stores.pair import fleet_desk
-from passoproxy.stores.pair.cipher import key_of
+from passoproxy.stores.pair import replication
+from passoproxy.stores.pair import replication as fleets
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.stores.pair.fleet import FleetOwner
-from passoproxy.stores.pair.fleet_desk import FleetDesk
+from passoproxy.stores.pair.encryption import key_of
 from passoproxy.stores.pair.lease import Pulse
-from passoproxy.stores.pair.redis import RedisPairStore
-from passoproxy.stores.pair.redis_link import Keys, RedisLink, heed_cancellation
-from passoproxy.stores.pair.redis_records import FleetCover
-from passoproxy.tokens.following import Follower
+from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
+from passoproxy.stores.pair.redis_client import Keys, RedisLink, heed_cancellation
+from passoproxy.stores.pair.replication import FleetDesk, FleetOwner
+from passoproxy.tokens.follower import Follower
 from tests.fakes import RememberingObserver
 from tests.redis_server import RedisServer
 
@@ -294,7 +292,7 @@ async def test_an_order_that_a_holder_leaves_undone_at_its_end_is_told_so(sides,
 
 async def test_a_pair_that_was_handed_over_to_nobody_is_taken_back(sides, server, monkeypatch):
     """Whoever asked for it has gone before the reply was there."""
-    monkeypatch.setattr(fleet_desk, "FETCHED_WITHIN", 0.2)
+    monkeypatch.setattr(replication, "FETCHED_WITHIN", 0.2)
     a, b = sides
     async with a.at_work() as holder:
         assert (await b.owner.order("hand_over"))["refresh_token"] == "def-1"

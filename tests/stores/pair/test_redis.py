@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.core.oauth.notes import floor
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.transaction import begun, digest
+from passoproxy.core.oauth.transaction import begun, digest, floor
 from passoproxy.errors import (
     ConfigurationError,
     OwnerUnknown,
@@ -23,14 +22,13 @@ from passoproxy.errors import (
     PairStoreUnproven,
 )
 from passoproxy.ports import ChainRecord, LeasedPairStore, RawAnswer
-from passoproxy.stores.pair import coding
 from passoproxy.stores.pair import lease as leasing
-from passoproxy.stores.pair.cipher import key_of
+from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.stores.pair.encryption import key_of
 from passoproxy.stores.pair.lease import Pulse
-from passoproxy.stores.pair.redis import RedisPairStore
-from passoproxy.stores.pair.redis_link import Keys, RedisLink
-from passoproxy.stores.pair.redis_records import FleetCover
+from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
+from passoproxy.stores.pair.redis_client import Keys, RedisLink
 from tests.redis_server import RedisServer
 
 SHORT = 1.0
@@ -518,7 +516,7 @@ def test_each_client_is_a_fleet_of_its_own_on_one_folder(instance):
     b.commit(pair(2))
     b.save_record(replace(b.load_record(), state="unknown", intent=begun(None, "def-2", 2, 5.0)))
     with instance.server.client() as client:
-        assert coding.decode_record(client.hget(Keys.of("b" * 24).pair, "record")).others == ()  # type: ignore[arg-type]
+        assert serialization.decode_record(client.hget(Keys.of("b" * 24).pair, "record")).others == ()  # type: ignore[arg-type]
     b.release()
     a.acquire()
     assert a.load().generation == 7

@@ -10,8 +10,7 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import Candidate, Intent, digest
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair.fleet_memory import Memory
-from passoproxy.stores.pair.redis_records import Stamp, merged, stamp_of, stamped
-from passoproxy.stores.pair.redis_settling import Held, settle
+from passoproxy.stores.pair.redis import Held, Stamp, merged, settle, stamp_of, stamped
 
 SHARED = Memory(shared=True)
 

@@ -15,10 +15,9 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import begun
 from passoproxy.errors import ConfigurationError, PairDamaged, PairStoreFailure
 from passoproxy.ports import ChainRecord, RawAnswer
-from passoproxy.stores.pair import sealed as module
-from passoproxy.stores.pair.cipher import key_of
+from passoproxy.stores.pair import encryption as module
 from passoproxy.stores.pair.directory import ROOM, DirectoryPairStore
-from passoproxy.stores.pair.sealed import Plain, Sealed
+from passoproxy.stores.pair.encryption import Plain, Sealed, key_of
 
 PAIR = Pair("planted-access", "planted-def", 1.5, 3601.5, 3601.5, 3600.0, "*", "sub", 1, "login", "salt", "issuer")
 RECORD = ChainRecord("healthy", "", ("planted-digest",), begun(None, "planted-def", 1, 2.5), 2.5)

@@ -1,0 +1,185 @@
+"""The program: its commands gathered, and every failure turned into one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from passoproxy import __version__
+from passoproxy.cli import (
+    alert,
+    cache,
+    config,
+    demo,
+    drill,
+    explain,
+    login,
+    logout,
+    page,
+    sandbox,
+    serve,
+    status,
+    token,
+)
+from passoproxy.cli.output import say
+from passoproxy.errors import AccessDenied, PassoproxyError
+
+NAME = "passoproxy"
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    program = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+    @program.callback(
+        help="Holds one OAuth service account for applications that know nothing of OAuth, and caches what it is answered."
+    )
+    def root(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        ] = False,
+        debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of faults.")] = False,
+    ) -> None:
+        pass
+
+    program.command("serve")(serve.serve)
+    program.command("demo")(demo.demo)
+    program.command("status")(status.status)
+    program.command("page")(page.page)
+    program.command("login")(login.login)
+    program.command("logout")(logout.logout)
+    program.add_typer(token.commands, name="token")
+    program.add_typer(cache.commands, name="cache")
+    program.add_typer(alert.commands, name="alert")
+    program.add_typer(config.commands, name="config")
+    program.command("explain")(explain.explain)
+    program.command("sandbox")(sandbox.sandbox)
+    program.command("drill")(drill.drill)
+    return program
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code; a traceback is shown only with `--debug`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    own = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in own
+    given = [each for each in own if each != "--debug"] + given[len(own) :]
+    logging.captureWarnings(True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 it is needed to the end of the process
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no text is no reason to fail
+    return _to_the_end(_done(given, debug))
+
+
+def _done(given: list[str], debug: bool) -> int:
+    try:
+        result = typer.main.get_command(build()).main(args=given, prog_name=NAME, standalone_mode=False)
+    except TyperException as error:
+        return _usage(error, given)
+    except PassoproxyError as error:
+        return _failed(error, debug, given)
+    except typer.Abort:
+        return _say("stopped", 130)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            return _unwritten(error)
+        return _say(
+            f"a fault inside passoproxy: {type(error).__name__}: {error}; run again with --debug for the details", 1
+        )
+    return result if isinstance(result, int) else 0
+
+
+def _to_the_end(code: int) -> int:
+    """Whoever read our output may have gone: then the interpreter must not find the rest of it at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            code = _unwritten(error)
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _unwritten(error: OSError) -> int:
+    return _say(f"the output cannot be written ({error.strerror}); send it to where there is room", 1)
+
+
+def _usage(error: TyperException, given: Sequence[str] = ()) -> int:
+    text = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else _command_of(given)
+    option = str(getattr(error, "option_name", ""))
+    said = " ".join(text.split())
+    if not said:
+        return 2  # a command group on its own has shown its help already
+    if option in ("--config", "--json") and command == NAME and len(given) > 1:
+        said = f"{option} goes after the command, such as '{NAME} status {option}'"
+    elif option == "--fault" and (names := _FAULTS.get(command)):
+        said = f"{said}; known are {', '.join(names())}"
+    return _say(f"{said}{' See' if said.endswith('?') else '; see'} '{command} --help'", 2)
+
+
+def _command_of(given: Sequence[str]) -> str:
+    """The command that the arguments name, for errors of the parser's that do not tell."""
+    found: Any = typer.main.get_command(build())
+    path = [NAME]
+    for each in given:
+        inner = getattr(found, "commands", {}).get(each)
+        if inner is None:
+            break
+        found = inner
+        path.append(each)
+    return " ".join(path)
+
+
+_FAULTS = {f"{NAME} drill": drill.names, f"{NAME} sandbox": sandbox.names}
+"""What can be given to `--fault`."""
+
+
+def _failed(error: PassoproxyError, debug: bool, given: Sequence[str]) -> int:
+    if debug:
+        traceback.print_exception(error)
+    text = str(error)
+    if isinstance(error, AccessDenied) and error.user is not None:
+        text += f"; run: {_by(error.user, error.state, given)}"
+    for line in text.splitlines() or [type(error).__name__]:
+        _say(line, error.exit_code)
+    return error.exit_code
+
+
+def _by(user: int, state: Path | None, given: Sequence[str]) -> str:
+    """The same command, by a user who may; sudo keeps the folder that it is run in, and few of the variables."""
+    named = ["--state", str(state)] if state is not None and "--state" not in given else []
+    return shlex.join(["sudo", *(["-u", f"#{user}"] if user else []), NAME, *given, *named])
+
+
+def _say(line: str, code: int) -> int:
+    print(f"{NAME}: {line}", file=sys.stderr)  # noqa: T201 the terminal is this module's business
+    return code

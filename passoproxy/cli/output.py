@@ -1,0 +1,146 @@
+"""How commands speak: JSON where it is asked for, tables and colour on a terminal, plain aligned text in a pipe.
+
+How the pair's state is said to people, in one way for every command. Never a token.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from passoproxy.core.durations import duration
+
+
+def say(text: str = "") -> None:
+    """A plain line on standard output."""
+    print(text)  # noqa: T201 the terminal is this module's business
+
+
+def note(text: str) -> None:
+    """A line for the person on standard error, so that standard output stays clean for a pipe."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def say_json(data: object) -> None:
+    """Indented JSON."""
+    say(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def headline(word: str, style: str, rest: str = "") -> None:
+    """A word in bold and in a colour, and what belongs to it; plain in a pipe."""
+    if not sys.stdout.isatty():
+        say(f"{word}  {rest}".rstrip())
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    # never as markup: the rest may hold brackets
+    Console(highlight=False).print(Text.assemble((word, f"bold {style}"), f"  {rest}" if rest else ""), soft_wrap=True)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = (), whole: Iterable[str] = ()
+) -> None:
+    """A table with a header for people; in a pipe one row a line, columns parted by tabs.
+
+    `right` names the columns that are set to the right, `whole` those that are not broken while others can be.
+    """
+    if not sys.stdout.isatty():
+        for row in rows:
+            say("\t".join(row))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    right, whole = set(right), set(whole)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        shown.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    Console(highlight=False).print(shown)
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """Names and values, aligned."""
+    pairs = list(pairs)
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        say(f"{name:<{width}}  {value}".rstrip())
+
+
+def seconds(value: float | None) -> str:
+    """A span for people; an unknown one is a dash."""
+    return "-" if value is None or math.isnan(value) else duration(value)
+
+
+def moment(epoch: float | None) -> str:
+    """A moment in local time with its zone, and with the date where it is another day."""
+    if epoch is None:
+        return "-"
+    then = time.localtime(epoch)
+    same_day = time.strftime("%Y-%m-%d", then) == time.strftime("%Y-%m-%d")
+    return time.strftime("%H:%M:%S %Z" if same_day else "%Y-%m-%d %H:%M:%S %Z", then)
+
+
+def size(count: float | None) -> str:
+    """Bytes for people, in binary units."""
+    if count is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def part(found: Mapping[str, object], name: str) -> dict[str, object]:
+    """The object under `name`, an empty one where there is none."""
+    inner = found.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def number_of(data: Mapping[str, object], name: str) -> float | None:
+    """The number under `name`, None where there is none."""
+    value = data.get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
+Token = Mapping[str, object]
+"""`token` of `/api/status`."""
+
+
+def runway(token: Token) -> str:
+    """How long until a person is needed."""
+    left = number_of(token, "runway_seconds")
+    if left is not None and not math.isnan(left):
+        return f"{seconds(left)} until a person is needed" if left > 0 else "none: a person is needed now"
+    if token.get("grant") == "authorization_code" and token.get("access") == "valid":
+        return "not known"
+    return "no person is ever needed" if token.get("grant") != "authorization_code" else "-"
+
+
+def in_short(token: Token) -> str:
+    """The runway where nothing says that it is one."""
+    said = runway(token)
+    return "the runway is not known" if said in ("not known", "-") else said
+
+
+def access(token: Token) -> str:
+    """The access token's state and time."""
+    state, until = str(token.get("access")), number_of(token, "access_until")
+    if until is None:
+        return state if state == "none" else f"{state}, until a time that is not known"
+    return f"{state} {'since' if state == 'expired' else 'until'} {moment(until)}"
+
+
+def chain(token: Token) -> str:
+    """The refresh chain's state and what is behind it."""
+    reason, error = token.get("reason"), token.get("last_error")
+    said = f"{token.get('chain')}" + (f" ({reason})" if reason else "")
+    return f"{said}; last error: {error}" if error and error != reason else said

@@ -1,0 +1,266 @@
+"""Who may ask, by the configuration and the keys of the moment.
+
+The road of a request, and the store beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from passoproxy.compose.topology import ALONE, Part
+from passoproxy.config.load import Loaded
+from passoproxy.config.settings import Settings
+from passoproxy.core.access import Admission, AdmissionPolicy, ClientKey, client_key
+from passoproxy.core.events import Warned
+from passoproxy.core.routes import RouteTable
+from passoproxy.errors import ConfigurationError, Fault
+from passoproxy.host.system import in_memory
+from passoproxy.outbound.connection import Limits as ConnectionLimits
+from passoproxy.outbound.dial import Dialer, Endpoint, ForwardProxy, forward_proxy, tls_context
+from passoproxy.outbound.origin import Origin
+from passoproxy.outbound.pool import Pool
+from passoproxy.ports import Clock, Hop, Observer, nobody
+from passoproxy.proxy.access import Admitting, Routing
+from passoproxy.proxy.bearer import Authorizing
+from passoproxy.proxy.cache import Caching
+from passoproxy.proxy.collapse import Flights
+from passoproxy.proxy.limiter import Queueing
+from passoproxy.proxy.login_wait import Parking
+from passoproxy.proxy.popularity import Usage
+from passoproxy.proxy.recorder import Taping
+from passoproxy.proxy.representation import Encoding, Rewriting
+from passoproxy.proxy.spool import Spools
+from passoproxy.server.admin.app import AdminLimits
+from passoproxy.server.connection import Limits
+from passoproxy.stores.entries.tiered import TieredStore
+from passoproxy.stores.spill import MOST_BYTES, DiskSpill
+from passoproxy.tokens.failover import Holder
+
+
+class LiveAdmission:
+    """Who may ask, by the present configuration and the present client keys: a changed keys' file counts by itself.
+
+    Raises ConfigurationError where there is no good one to begin with.
+    """
+
+    def __init__(self, loaded: Loaded, observer: Observer = nobody) -> None:
+        self._loaded, self._observer, self._text = loaded, observer, ""
+        self._admission = self._made()
+
+    def __call__(self) -> Admission:
+        keys = self._loaded.secrets.client_keys
+        if keys is not None and keys() != self._text:
+            try:
+                self._admission = self._made()
+            except ConfigurationError as error:
+                # Someone may be writing the file just now; else whoever did has to know.
+                self._observer(Warned("client_keys_refused", f"{error}; the keys that were read before hold"))
+        return self._admission
+
+    def follow(self, loaded: Loaded) -> None:
+        """The configuration was read anew. Raises ConfigurationError where it does not do, and nothing has changed then."""
+        before, self._loaded = self._loaded, loaded
+        try:
+            self._admission = self._made()
+        except ConfigurationError:
+            self._loaded = before
+            raise
+
+    def _made(self) -> Admission:
+        settings = self._loaded.settings
+        keys = self._loaded.secrets.client_keys
+        self._text = keys() if keys is not None else ""
+        return Admission(
+            AdmissionPolicy(
+                allowed_hosts=settings.server.allowed_hosts,
+                allowed_origins=settings.server.allowed_origins,
+                deny_paths=settings.upstream.deny_paths,
+                allow_paths=settings.upstream.allow_paths,
+                allow_methods=settings.upstream.allow_methods,
+                client_keys=None if keys is None else client_keys(self._text),
+            )
+        )
+
+
+def client_keys(text: str) -> tuple[ClientKey, ...]:
+    """The keys of `server.client_keys_file`. Raises ConfigurationError."""
+    return tuple(client_key(name, key) for name, key in named_keys(text))
+
+
+def named_keys(text: str) -> list[tuple[str, str]]:
+    """Names and keys of a text with one `name:key` a line, blank lines and `#` comments aside. Raises ConfigurationError."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name, _, key = (part.strip() for part in line.partition(":"))
+        if not line.strip() or line.strip().startswith("#"):
+            continue
+        if not name or not key:
+            raise ConfigurationError(
+                Fault("", "server.client_keys_file", f"line {number} is not 'name:key'", "write one name:key a line")
+            )
+        found.append((name, key))
+    return found
+
+
+_MADE_FORMS_SHARE = 4
+"""A quarter of `cache.memory_size` goes to what encoding and rewriting make of stored bodies, the rest to the store."""
+
+
+@dataclass(slots=True)
+class Road:
+    """The hops that a reload or the status needs to reach, and the first one, which holds them all."""
+
+    first: Hop
+    routing: Routing
+    parking: Parking
+    caching: Caching
+    queueing: Queueing
+    origin: Origin
+    pool: Pool
+    usage: Usage
+    codings: ThreadPoolExecutor
+    """Threads in which long bodies are encoded and decoded."""
+
+    async def close(self) -> None:
+        """Closes the connections to the origin and ends the threads; what they are in the middle of is not waited for."""
+        self.codings.shutdown(wait=False, cancel_futures=True)
+        await self.pool.close()
+
+
+class Outward:
+    """What every way out shares: trust, and the proxy that leads the way."""
+
+    def __init__(self, loaded: Loaded, environ: Mapping[str, str]) -> None:
+        upstream = loaded.settings.upstream
+        self.tls = tls_context(upstream.ca_file)
+        self._setting, self._secret, self._environ = upstream.proxy, loaded.secrets.upstream_proxy, environ
+
+    def proxy_for(self, endpoint: Endpoint) -> ForwardProxy | None:
+        """The proxy on the way to `endpoint`, if any."""
+        return forward_proxy(self._secret() if self._secret is not None else self._setting, endpoint, self._environ)
+
+    def dialer(self, endpoint: Endpoint, timeout: float) -> Dialer:
+        """Connections to `endpoint`, each within `timeout` seconds. Raises ConfigurationError for a proxy that is none."""
+        return Dialer(
+            endpoint, timeout=timeout, tls=self.tls if endpoint.secure else None, proxy=self.proxy_for(endpoint)
+        )
+
+
+def build_road(
+    loaded: Loaded,
+    dialer: Dialer,
+    keeper: Holder,
+    store: TieredStore,
+    admission: LiveAdmission,
+    clock: Clock,
+    observer: Observer,
+    cache_folder: Path,
+    part: Part = ALONE,
+) -> Road:
+    """The hops, innermost first: admitting > routing > encoding > rewriting > parking > caching > queueing > taping > authorizing > origin."""
+    settings = loaded.settings
+    upstream, mode, kept_bytes = settings.upstream, settings.cache.as_mode(), made_bytes(settings, part)
+    url = (upstream.url or "").rstrip("/")
+    pool = Pool(
+        dialer,
+        max_connections=part.connections(upstream.max_connections),
+        limits=connection_limits(settings),
+    )
+    origin = Origin(pool, clock=clock, observer=observer, headers=upstream_headers(loaded))
+    queueing = Queueing(
+        Taping(Authorizing(origin, keeper)),
+        max_concurrency=upstream.max_concurrency,
+        queue_timeout=upstream.queue_timeout,
+        clock=clock,
+        observer=observer,
+    )
+    usage = Usage()
+    flights = Flights(clock, observer, linger=upstream.read_timeout)
+    spools = Spools(DiskSpill(spill_folders(cache_folder), most_bytes=part.spill(MOST_BYTES)))
+    caching = Caching(
+        queueing,
+        store,
+        clock,
+        mode,
+        partition=lambda: keeper.partition,
+        origin=url,
+        spared=queueing.spared,
+        is_to_be_asked=queueing.is_to_be_asked,
+        observer=observer,
+        flights=flights,
+        spools=spools,
+        usage=usage,
+    )
+    parking = Parking(caching, keeper, clock)
+    threads = ThreadPoolExecutor(2, thread_name_prefix="codings")
+    rewriting = Rewriting(
+        parking,
+        origin=url,
+        public_url=settings.server.public_url,
+        in_bodies=upstream.rewrite_absolute_urls,
+        memory_bytes=kept_bytes,
+        threads=threads,
+    )
+    routing = Routing(
+        Encoding(rewriting, memory_bytes=kept_bytes, threads=threads), RouteTable(settings.policies(), mode)
+    )
+    return Road(
+        Admitting(routing, admission, spools), routing, parking, caching, queueing, origin, pool, usage, threads
+    )
+
+
+def upstream_headers(loaded: Loaded) -> Callable[[], Mapping[str, str]]:
+    """`upstream.headers` and `upstream.user_agent` as they are when asked: a value may stand in a file that changes."""
+    agent, given = loaded.settings.upstream.user_agent, loaded.secrets.upstream_headers
+    fixed = {} if agent is None else {"User-Agent": agent}
+
+    def now() -> Mapping[str, str]:
+        return {**fixed, **{name: value() for name, value in given.items()}} if given else fixed
+
+    return now
+
+
+def spill_folders(cache: Path) -> tuple[Path, ...]:
+    """Where parts of bodies may go that memory has no room for: folders that are not in memory themselves."""
+    return tuple(folder for folder in (cache, Path("/var/tmp")) if not in_memory(folder))  # noqa: S108 (files without a name)
+
+
+def made_bytes(settings: Settings, part: Part) -> int:
+    """What encoding and rewriting may keep of what they make, each."""
+    return part.memory(settings.cache.memory_size) // (2 * _MADE_FORMS_SHARE)
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What a connection to the origin lets happen."""
+    return ConnectionLimits(
+        read_timeout=settings.upstream.read_timeout, header_bytes=settings.server.limits.header_bytes
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """`server.limits` for the proxy listener."""
+    given = settings.server.limits
+    return Limits(
+        header_bytes=given.header_bytes,
+        body_bytes=given.body_bytes,
+        header_timeout=given.header_timeout,
+        idle_timeout=given.idle_timeout,
+        body_timeout=given.idle_timeout,
+        min_rate=given.min_rate,
+        connections=given.connections,
+    )
+
+
+def admin_limits_of(settings: Settings) -> AdminLimits:
+    """`server.limits` for the admin listener."""
+    given = settings.server.limits
+    return AdminLimits(
+        header_bytes=given.header_bytes,
+        header_timeout=given.header_timeout,
+        idle_timeout=given.idle_timeout,
+        min_rate=given.min_rate,
+        connections=given.connections,
+    )

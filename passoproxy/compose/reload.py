@@ -1,0 +1,187 @@
+"""A configuration that was read anew, and secrets that changed by themselves: what can follow live does, what cannot is named (contract §3).
+
+A broken file never comes here: reading it raises, and nothing has changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+from pydantic import BaseModel
+
+from passoproxy.compose.pipeline import Outward, admin_limits_of, connection_limits, limits_of, upstream_headers
+from passoproxy.compose.wiring import Wired, alert_policy, authorities
+from passoproxy.config.load import Loaded
+from passoproxy.config.settings import Settings
+from passoproxy.core.events import Lifecycle, Warned
+from passoproxy.core.routes import RouteTable
+from passoproxy.errors import ConfigurationError, PassoproxyError
+from passoproxy.outbound.dial import Dialer
+
+LIVE = (
+    "alerts",
+    "cache.max_entry_size",
+    "cache.mode",
+    "cache.offline",
+    "cache.shared",
+    "log.access",
+    "log.level",
+    "log.query",
+    "routes",
+    "server.allowed_hosts",
+    "server.allowed_origins",
+    "server.client_keys",
+    "server.client_keys_file",
+    "server.limits",
+    "server.shutdown_grace",
+    "upstream.allow_methods",
+    "upstream.allow_paths",
+    "upstream.ca_file",
+    "upstream.connect_timeout",
+    "upstream.deny_paths",
+    "upstream.headers",
+    "upstream.max_concurrency",
+    "upstream.max_connections",
+    "upstream.proxy",
+    "upstream.proxy_file",
+    "upstream.queue_timeout",
+    "upstream.read_timeout",
+    "upstream.user_agent",
+)
+"""Keys, and sections with all that is in them, that take effect without a restart. New limits hold for new connections."""
+
+FOLLOW_EVERY = 10.0
+"""Seconds between two looks at secrets that are not asked for by name; with the age that a secret may have, under the contract's 30."""
+
+
+class Reloading:
+    """Re-reads with `read` and applies what it gives."""
+
+    def __init__(self, wired: Wired, read: Callable[[], Loaded], environ: Mapping[str, str] | None = None) -> None:
+        self._wired, self._read, self._started = wired, read, wired.loaded.settings
+        self._environ = os.environ if environ is None else environ
+        self._refused = False
+        self._waiting: list[str] = []
+
+    async def __call__(self) -> dict[str, object]:
+        """What was applied, and all that needs a restart since the start, by key. Raises ConfigurationError where nothing was changed."""
+        wired, before = self._wired, self._wired.loaded.warnings
+        wired.observer(Lifecycle("reloading"))
+        try:
+            loaded = self._read()
+            live = [key for key in _changed(wired.loaded.settings, loaded.settings) if _is_live(key)]
+            waiting = [key for key in _changed(self._started, loaded.settings) if not _is_live(key)]
+            self._apply(loaded)
+        except PassoproxyError as error:
+            wired.observer(Warned("reload_refused", f"the configuration was not reloaded and nothing changed: {error}"))
+            self._refused = True
+            raise
+        if self._refused:
+            self._refused = False
+            wired.observer(Warned("reload_refused", "the configuration could be reloaded again", over=True))
+        stand = {(each.code, each.key) for each in loaded.warnings}
+        for code, key in sorted({(each.code, each.key) for each in before} - stand):
+            said = f"{key or 'the configuration'} gives no cause for the warning {code} any more"
+            wired.observer(Warned(code, said, over=True, about=key))
+        for warning in loaded.warnings:
+            wired.observer(Warned(warning.code, str(warning), about=warning.key))
+        said = f"changed: {', '.join(live) or 'nothing'}"
+        wired.observer(Lifecycle("reloaded", said))
+        if waiting:
+            wired.observer(Warned("restart_needed", f"needs a restart to take effect: {', '.join(waiting)}"))
+        elif self._waiting:
+            wired.observer(Warned("restart_needed", "no key needs a restart any more", over=True))
+        self._waiting = waiting
+        return {"applied": live, "needs_restart": waiting}
+
+    def _apply(self, loaded: Loaded) -> None:
+        wired, settings = self._wired, loaded.settings
+        # Whatever can raise comes first, so that a half of a configuration is never in force.
+        table = RouteTable(settings.policies(), settings.cache.as_mode())
+        outward = Outward(loaded, self._environ)
+        dialer = _dialer(wired, settings, outward)
+        wired.admission.follow(loaded)
+        wired.outward = outward
+        wired.provider.follow(loaded, outward)
+        wired.alerts.policy = alert_policy(loaded, outward, self._environ)
+        wired.road.routing.table, wired.road.caching.mode = table, settings.cache.as_mode()
+        upstream = settings.upstream
+        _lead(wired, settings, dialer)
+        wired.road.caching.flights.linger = upstream.read_timeout
+        if wired.part.workers > 1:  # places are lent from one pool
+            wired.road.queueing.set_timeout(upstream.queue_timeout)
+        else:
+            wired.road.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
+        wired.road.origin.headers = upstream_headers(loaded)
+        wired.connections.limits = limits_of(settings)
+        for runner in wired.admin_runners:
+            runner.follow(admin_limits_of(settings))
+        wired.telemetry.logs.set_level(settings.log.level)
+        wired.telemetry.logs.access = settings.log.access
+        wired.telemetry.mask(loaded)
+        facts = wired.control.facts
+        facts.offline, facts.cache_mode = settings.cache.offline, settings.cache.mode
+        facts.authorities = authorities(settings, facts.ports)
+        wired.loaded = loaded
+
+
+async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
+    """Follows, for as long as it is let, the secrets that nobody reads anew before use: those that are masked, and the proxy's URL. Tells of
+    files that cannot be read any more, or that others can read too."""
+    proxy, said = wired.outward.proxy_for(wired.road.pool.endpoint), ""
+    refused: dict[str, str] = {}
+    while True:
+        await wired.clock.sleep(every)
+        wired.telemetry.mask(wired.loaded)
+        if not wired.part.is_worker:  # whose parent tells
+            refused = _tell_refused(wired, refused)
+        try:
+            now = wired.outward.proxy_for(wired.road.pool.endpoint)
+            if now != proxy:
+                _lead(wired, wired.loaded.settings, _dialer(wired, wired.loaded.settings, wired.outward))
+            proxy, fault = now, ""
+        except ConfigurationError as error:
+            fault = str(error)
+        if fault and fault != said:
+            wired.observer(Warned("proxy_refused", f"{fault}; the way that was gone before is kept"))
+        said = fault
+
+
+def _tell_refused(wired: Wired, before: Mapping[str, str]) -> dict[str, str]:
+    """Tells what changed since `before`; the faults of now, by key."""
+    now = {each.key: str(each.fault) for each in wired.loaded.secrets.files() if each.fault is not None}
+    for key, fault in now.items():
+        if before.get(key) != fault:
+            wired.observer(Warned("secret_refused", f"{fault}; what was read before is used until then", about=key))
+    for key in before.keys() - now.keys():
+        wired.observer(Warned("secret_refused", f"{key} can be used as it is again", over=True, about=key))
+    return now
+
+
+def _dialer(wired: Wired, settings: Settings, outward: Outward) -> Dialer:
+    """To the origin that the daemon was started with: `upstream.url` takes a restart."""
+    return outward.dialer(wired.road.pool.endpoint, settings.upstream.connect_timeout)
+
+
+def _lead(wired: Wired, settings: Settings, dialer: Dialer) -> None:
+    """Has new connections to the origin go that way."""
+    wired.road.pool.reconfigure(
+        dialer,
+        max_connections=wired.part.connections(settings.upstream.max_connections),
+        limits=connection_limits(settings),
+    )
+
+
+def _changed(before: BaseModel, after: BaseModel, at: str = "") -> Iterator[str]:
+    """The keys whose values differ, secrets among them; the routes as one."""
+    for name in type(before).model_fields:
+        old, new = getattr(before, name), getattr(after, name)
+        if isinstance(old, BaseModel) and isinstance(new, BaseModel):
+            yield from _changed(old, new, f"{at}{name}.")
+        elif old != new:
+            yield f"{at}{name}"
+
+
+def _is_live(key: str) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in LIVE)

@@ -1,0 +1,370 @@
+"""What the settings say about the pair's custody: the cover of its files, the seed, and when to leave with a full tank.
+
+Where entries live: memory before this machine's disk, or memory before the store that instances share.
+
+The pair of a fleet: `store.url` becomes a store of the pair, a way to its owner, and the desk where this instance serves the others.
+
+The pair's keeper and the provider that it asks.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from passoproxy.compose.pipeline import Outward, Road, made_bytes
+from passoproxy.compose.topology import ALONE, Part
+from passoproxy.config.load import Loaded
+from passoproxy.config.secrets import Secret, read_secret
+from passoproxy.config.settings import Settings
+from passoproxy.config.types import TcpAddress
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.expiry import terms
+from passoproxy.core.oauth.chain import Access, Chain, Standing, has_ended
+from passoproxy.core.oauth.identity import fleet_of, partition_of
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.core.oauth.settings import Client, Provider, Terms
+from passoproxy.core.oauth.snapshot import snapshot
+from passoproxy.errors import ConfigurationError, Fault, TokenRequestUnsent
+from passoproxy.host.system import volatile
+from passoproxy.outbound.dial import endpoint_of
+from passoproxy.outbound.token_endpoint import ProviderEndpoint
+from passoproxy.ports import Clock, Followed, Observer, PairOwner, PairStore, TokenReply, TokenRequest
+from passoproxy.proxy.cache import Keeping
+from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.redis.store import RedisStore, for_a_week
+from passoproxy.stores.entries.serialization import secret_in
+from passoproxy.stores.entries.soft_purges import SoftPurgeFile
+from passoproxy.stores.entries.tiered import TieredStore
+from passoproxy.stores.pair.alert_state import FleetAlarm
+from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.stores.pair.encryption import Cover, Key, Plain, Sealed, key_of
+from passoproxy.stores.pair.lease import Pulse
+from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
+from passoproxy.stores.pair.redis_client import Keys, RedisLink
+from passoproxy.stores.pair.replication import FleetDesk, FleetOwner
+from passoproxy.tokens.failover import Custody, Holder
+from passoproxy.tokens.keeper import Keeper, Withdrawn, nothing_to_do
+from passoproxy.tokens.provider_client import Asking
+from passoproxy.tokens.static import FixedKeeper
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+LEAST_GRACE = 15.0
+"""Seconds that must be left for `oauth.refresh_on_exit: auto` to begin a refresh (contract §3)."""
+
+
+def cover_of(loaded: Loaded) -> Cover:
+    """The seal by `state.key_file`, none without. Raises ConfigurationError where a key cannot be read or is none."""
+    key, before = keys_of(loaded)
+    return Plain() if key is None else Sealed(key, before)
+
+
+def keys_of(loaded: Loaded) -> tuple[Key | None, Key | None]:
+    """The key that seals and the one before it, for what lies elsewhere. Raises ConfigurationError likewise."""
+    given = loaded.secrets
+    key = None if given.state_key is None else _key(given.state_key, "state.key_file")
+    before = None if given.previous_state_key is None else _key(given.previous_state_key, "state.previous_key_file")
+    return key, before
+
+
+def _key(given: Secret, name: str) -> Key:
+    try:
+        return key_of(given())
+    except ValueError as fault:
+        raise ConfigurationError(Fault("", name, str(fault), "make one with: openssl rand -base64 32")) from None
+
+
+def seed_of(loaded: Loaded) -> Callable[[], bytes] | None:
+    """Reads `oauth.seed_file` anew; None without one."""
+    path = loaded.settings.oauth.seed_file
+    return None if path is None else lambda: read_secret(path, "oauth.seed_file").encode()
+
+
+def leaves_full(loaded: Loaded, folder: Path, grace: float, is_followed: bool) -> bool:
+    """Whether the pair is renewed before a stop, where it is worth it, with `grace` seconds left (`oauth.refresh_on_exit`).
+
+    By `auto` it is not where the new pair would be gone with the machine, nor where somebody else goes on with it.
+    """
+    match loaded.settings.oauth.refresh_on_exit:
+        case "never":
+            return False
+        case "always":
+            return True
+        case _:
+            return grace >= LEAST_GRACE and not is_followed and not volatile(folder)
+
+
+def rests_full(loaded: Loaded) -> bool:
+    """Whether the pair is renewed before the machine sleeps: the process sleeps with it, so there is nothing to weigh."""
+    return loaded.settings.oauth.grant == "authorization_code" and loaded.settings.oauth.refresh_on_exit != "never"
+
+
+_DAY = 86400.0
+MARGIN = 3600.0
+"""Seconds that an entry outlives its last use in a shared store: for clocks that differ, and for a route that is given a longer window."""
+
+LONGEST = 400 * _DAY
+
+
+class Ends:
+    """When an entry is of no use any more: by the routes of the moment, once the road that has them stands in `road`."""
+
+    def __init__(self) -> None:
+        self.road: Road | None = None
+
+    def __call__(self, entry: Entry) -> float:
+        """Epoch seconds: the end of freshness and of every window, and a day for whoever may validate it, with a margin."""
+        if self.road is None:
+            return for_a_week(entry)
+        policy = self.road.routing.table.find(entry.target.partition("?")[0])
+        agreed = terms(entry, policy, self.road.caching.mode)
+        moments = (agreed.fresh_until, agreed.revalidate_until, agreed.error_until, agreed.unauthorized_until)
+        latest = max((moment for moment in moments if math.isfinite(moment)), default=0.0)
+        return min(max(latest, entry.stored_at + _DAY), entry.stored_at + LONGEST) + MARGIN
+
+
+def entry_store(
+    loaded: Loaded, state_folder: Path, cache_folder: Path | None, observer: Observer, ends: Ends, part: Part = ALONE
+) -> tuple[TieredStore, Keeping]:
+    """The store of this process, and what keeps its soft purges. `cache_folder` is None with `store.url`: a copy on disk would not know what
+    others purged while it was down (decision 13).
+
+    Raises CannotCreate naming the folder, and ConfigurationError where the redis library is missing.
+    """
+    settings = loaded.settings
+    memory_bytes = part.memory(settings.cache.memory_size) - 2 * made_bytes(settings, part)
+    if cache_folder is None:
+        assert settings.store.url is not None
+        shared = _shared(loaded, settings.store.url, observer, ends)
+        return TieredStore(memory_bytes, shared), shared
+    disk = DiskStore(cache_folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer)
+    store = TieredStore(memory_bytes, disk)
+    return store, SoftPurgeFile(state_folder, store)
+
+
+def _shared(loaded: Loaded, url: str, observer: Observer, ends: Ends) -> RedisStore:
+    settings = loaded.settings
+    link = RedisLink(url, loaded.secrets.store_password, settings.store.ca_file)
+
+    def connect(connect_seconds: float, answer_seconds: float) -> Redis:
+        return link.asynchronous(connect_seconds=connect_seconds, answer_seconds=answer_seconds)
+
+    origin = blake2b((settings.upstream.url or "").rstrip("/").encode(), digest_size=12).hexdigest()
+    return RedisStore(
+        connect,
+        f"passoproxy:{{{origin}}}:cache:",
+        secret=shared_secret(loaded.secrets.state_key, loaded.secrets.store_password),
+        shown=f"store.url {link.shown}",
+        max_bytes=settings.cache.max_size,
+        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the road's to say, and may change live
+        ends_at=ends,
+        observer=observer,
+    )
+
+
+def shared_secret(state_key: Callable[[], str] | None, password: Callable[[], str] | None) -> bytes:
+    """What seals the entries of a fleet. Only one that follows from `state.key_file` stops whoever may write to the store."""
+    given = state_key or password
+    material = given().strip().encode() if given is not None else b""
+    return blake2b(material, digest_size=32, person=b"passoproxy fleet").digest()
+
+
+STORE_AWAY = "the shared store is away, and what was known last is served"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """One instance's part in it."""
+
+    store: RedisPairStore
+    owner: FleetOwner
+    desk: FleetDesk
+    alarm: FleetAlarm
+
+    def nearest(self, near: PairOwner) -> PairOwner:
+        """The process that stands for this machine's folder (`near`) where that is another one, else the fleet's owner."""
+        return _Nearest(near, self.owner, lambda: self.store.has_folder)
+
+    def for_folder(self, holder: Holder) -> _ForFolder:
+        """Who stands for this machine's folder, as far as its control socket is concerned: also a follower of another machine's owner."""
+        return _ForFolder(holder, self.store)
+
+
+def build_fleet(
+    loaded: Loaded, asking: Asking, local: DirectoryPairStore, clock: Clock, observer: Observer
+) -> Fleet | None:
+    """None without `store.url`, and where there is no pair to share. Raises ConfigurationError without the library, and for keys that are none."""
+    settings = loaded.settings
+    if settings.store.url is None or settings.oauth.grant == "static":
+        return None
+    link = RedisLink(settings.store.url, loaded.secrets.store_password, settings.store.ca_file)
+    keys = Keys.of(fleet_of(asking.provider, asking.client.client_id, settings.oauth.grant))
+    pulse = Pulse(clock.monotonic)
+    cover = FleetCover(*keys_of(loaded))
+    store = RedisPairStore(link, keys, local, monotonic=clock.monotonic, cover=cover, pulse=pulse, wall=clock.wall)
+    terms = Terms(settings.oauth.grant)
+    owner = FleetOwner(link, keys, store, lambda: _known_before(store, asking, terms, clock), clock.wall)
+    desk = FleetDesk(link, keys, store, pulse, clock, observer)
+    return Fleet(store, owner, desk, FleetAlarm(link, keys, cover))
+
+
+def _known_before(store: RedisPairStore, asking: Asking, terms: Terms, clock: Clock) -> Followed | None:
+    """What this instance's own folder holds, for as long as the store is away; None where that is of no use any more."""
+    pair, now = store.own_pair(), clock.wall()
+    if pair is None or has_ended(pair, now):
+        return None
+    standing = Standing(Access.VALID, Chain.RETRYING)
+    shown = snapshot(pair, standing, terms, now, reason=STORE_AWAY)
+    bearer = Bearer(pair.access_token, pair.generation, pair.access_until)
+    return Followed(bearer, partition_of(asking.provider, asking.client.client_id, pair), asdict(shown))
+
+
+class _ForFolder:
+    """`holder` with the role that this process has in its folder."""
+
+    def __init__(self, holder: Holder, store: RedisPairStore) -> None:
+        self._holder, self._store = holder, store
+
+    @property
+    def role(self) -> str:
+        return "owner" if self._store.has_folder else self._holder.role
+
+    async def news(self, seconds: float) -> None:
+        await self._holder.news(seconds)
+
+
+class _Nearest:
+    """A PairOwner of two."""
+
+    def __init__(self, near: PairOwner, far: PairOwner, is_far: Callable[[], bool]) -> None:
+        self._near, self._far, self._is_far = near, far, is_far
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        """See PairOwner. Ends where the other one became the nearest."""
+        nearest = self._nearest
+        async with aclosing(cast("AsyncGenerator[Followed, None]", nearest.changes())) as changes:
+            async for followed in changes:
+                yield followed
+                if self._nearest is not nearest:
+                    return
+
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+        """See PairOwner."""
+        return await self._nearest.renewed(generation, path, again)
+
+    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        """See PairOwner."""
+        return await self._nearest.order(what, document)
+
+    @property
+    def _nearest(self) -> PairOwner:
+        return self._far if self._is_far() else self._near
+
+
+class LiveProvider:
+    """The token endpoint over the way out of the moment: a reload gives it another one."""
+
+    def __init__(self, loaded: Loaded, clock: Clock, outward: Outward) -> None:
+        self._clock = clock
+        self.follow(loaded, outward)
+
+    def follow(self, loaded: Loaded, outward: Outward) -> None:
+        """Goes that way from the next request on."""
+        self._endpoint = ProviderEndpoint(
+            clock=self._clock,
+            tls=outward.tls,
+            connect_timeout=loaded.settings.upstream.connect_timeout,
+            proxy_for=outward.proxy_for,
+        )
+
+    async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
+        """As a TokenEndpoint. A way out that is misconfigured sends nothing, and so spends no token."""
+        try:
+            return await self._endpoint.post(request, timeout)
+        except ConfigurationError as error:
+            raise TokenRequestUnsent(str(error)) from error
+
+
+def build_asking(loaded: Loaded, live: LiveProvider, outward: Outward, observer: Observer) -> Asking:
+    """Raises ConfigurationError where the way to the token endpoint leads through a proxy that is none."""
+    oauth = loaded.settings.oauth
+    provider = Provider(
+        token_url=oauth.token_url or "",
+        authorization_url=oauth.authorization_url or "",
+        refresh_url=oauth.refresh_url or "",
+        revocation_url=oauth.revocation_url or "",
+        redirect_url=oauth.redirect_url,
+        scope=oauth.scope,
+        pkce=oauth.pkce,
+    )
+    if provider.token_url:
+        outward.proxy_for(endpoint_of(provider.token_url, "oauth.token_url"))
+    return Asking(
+        live,
+        provider,
+        Client(oauth.client_id or "", "", oauth.client_auth),
+        loaded.secrets.client_secret or (lambda: ""),
+        observer,
+    )
+
+
+def build_keeper(
+    loaded: Loaded,
+    asking: Asking,
+    store: PairStore,
+    clock: Clock,
+    observer: Observer,
+    owner: PairOwner | None = None,
+    withdrawn: Withdrawn = nothing_to_do,
+) -> Custody | FixedKeeper:
+    """The one who holds the pair, by `oauth.grant`. `owner` is followed where the store is another's; without it that is refused.
+
+    `withdrawn` is awaited when the pair's grant was withdrawn.
+    """
+    oauth = loaded.settings.oauth
+    if oauth.grant == "static":
+        assert loaded.secrets.static_token is not None  # checked with the configuration
+        return FixedKeeper(read=loaded.secrets.static_token, provider=asking.provider, clock=clock, observe=observer)
+    lifetime = oauth.refresh_token_lifetime
+    agreed = Terms(
+        grant=oauth.grant,
+        refresh_at=oauth.refresh_at,
+        refresh_lifetime=None if lifetime == "unknown" else lifetime,
+        lost_answer_replay=oauth.lost_answer_replay,
+        link=page_url(loaded.settings),
+    )
+
+    def keep() -> Keeper:
+        return Keeper(
+            asking=asking,
+            store=store,
+            terms=agreed,
+            clock=clock,
+            chance=random.SystemRandom().random,
+            salt=lambda: secrets.token_hex(16),
+            observe=observer,
+            seed=seed_of(loaded),
+            withdrawn=withdrawn,
+            upstream=loaded.settings.upstream.url or "",
+        )
+
+    partition = partition_of(asking.provider, asking.client.client_id, None)
+    return Custody(keep=keep, owner=owner, clock=clock, partition=partition, observe=observer)
+
+
+def page_url(settings: Settings) -> str:
+    """Where the status page is for people: `admin.public_url`, else the first admin address; '' where there is none."""
+    if settings.admin.public_url:
+        return settings.admin.public_url
+    first = next((each for each in settings.admin.listen if isinstance(each, TcpAddress)), None)
+    return f"http://{first.reached_at}/" if first is not None else ""

@@ -1,0 +1,276 @@
+"""Cache directives as values: `Cache-Control` (RFC 9111 §5.2) and its targeted relatives (RFC 9213).
+
+Here a field becomes names with arguments. What a directive of a response leads to is judged in `said`, `storing`, `freshness`; what a
+request asks for is read by `asked` below and weighed in `reuse`.
+
+What an answer says about its own reuse, as one value: read from its fields here, rewritten by a route's policy in `overriding`, and
+then judged by the RFC's rules in `storing` and `terms`, which cannot tell the two apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import http_sf
+
+from passoproxy.core.http.messages import Fields
+from passoproxy.core.http.syntax import is_token, parse_date, split_list, unquoted
+
+LONGEST_SECONDS = 2**31
+"""What a delta-seconds beyond it counts as (RFC 9111 §1.2.2)."""
+
+_TARGETS_SHARED = ("Passoproxy-Cache-Control", "CDN-Cache-Control")
+_TARGETS_PRIVATE = ("Passoproxy-Cache-Control",)
+_SECONDS_NAMED = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """Directives by lower-case name; the argument is unquoted text, None where there is none.
+
+    Of a repeated directive the first one counts (RFC 9111 §4.2.1); `targeted` is the field's name where RFC 9213 gave them.
+    """
+
+    members: Mapping[str, str | None] = field(default_factory=dict)
+    targeted: str = ""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.members
+
+    def seconds(self, name: str) -> float | None:
+        """The argument as seconds; None where the directive is absent, 0 where its argument is no delta-seconds.
+
+        Invalid freshness information counts as stale (RFC 9111 §4.2.1).
+        """
+        if name not in self.members:
+            return None
+        seconds = read_seconds(self.members[name])
+        return 0.0 if seconds is None else seconds
+
+    def applies_to_all(self, name: str) -> bool:
+        """Whether `no-cache` or `private` stands there without a list of field names (RFC 9111 §5.2.2.4, §5.2.2.7)."""
+        return name in self.members and not self.fields_named(name)
+
+    def fields_named(self, name: str) -> frozenset[str]:
+        """The lower-case field names of a qualified `no-cache` or `private`; none where the list is empty or not of names."""
+        argument = self.members.get(name)
+        names = split_list(argument) if argument else ()
+        return frozenset(each.lower() for each in names) if all(map(is_token, names)) else frozenset()
+
+
+NONE_SAID = Directives()
+"""No directive at all."""
+
+
+def read_seconds(text: str | None) -> float | None:
+    """A delta-seconds (RFC 9111 §1.2.2), clamped to LONGEST_SECONDS; None where `text` is none."""
+    if not text or not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0")
+    return float(LONGEST_SECONDS if len(digits) > 10 else min(int(digits or "0"), LONGEST_SECONDS))
+
+
+def parse(lines: Iterable[str]) -> Directives:
+    """The directives of `Cache-Control`, over all its lines (RFC 9111 §5.2)."""
+    text = ",".join(lines)
+    return _remembered(text) if len(text) <= 256 else _parsed(text)
+
+
+def of_response(fields: Fields, *, shared: bool) -> Directives:
+    """What a response says: the first usable targeted field (RFC 9213 §2.2), else `Cache-Control`."""
+    for name in _TARGETS_SHARED if shared else _TARGETS_PRIVATE:
+        if name in fields and (found := _targeted(name, ", ".join(fields.getall(name)))):
+            return found
+    return parse(fields.getall("Cache-Control")) if "Cache-Control" in fields else NONE_SAID
+
+
+def _parsed(text: str) -> Directives:
+    members: dict[str, str | None] = {}
+    for member in split_list(text):
+        name, mark, argument = member.partition("=")
+        stripped = name.rstrip(" \t")
+        # What stands outside quotation marks keeps its white space, so that `max-age= 1` is no number. `max-age =1` is no directive
+        # by the grammar; it counts as one with an unreadable argument, which is the careful reading.
+        readable = unquoted(argument) if stripped == name else ""
+        members.setdefault(stripped.lower(), readable if mark else None)
+    return Directives(members)
+
+
+# A pure function of a short text, and an origin repeats the same few texts: remembering them spares hits the parsing.
+_remembered = lru_cache(maxsize=512)(_parsed)
+
+
+def _targeted(name: str, value: str) -> Directives | None:
+    # A field that is empty or no Dictionary counts as absent (RFC 9213 §2.1).
+    try:
+        parsed = http_sf.parse(value.encode("utf-8", "surrogateescape"), tltype="dictionary")
+    except ValueError:
+        return None
+    if not isinstance(parsed, dict) or not parsed:
+        return None
+    members = {key: _targeted_argument(key, item) for key, item in parsed.items()}
+    return Directives({key: argument for key, argument in members.items() if argument is not _ABSENT}, name)
+
+
+_ABSENT = "\0absent"
+
+
+def _targeted_argument(key: str, item: object) -> str | None:
+    value = item[0] if isinstance(item, tuple) else item
+    if value is True:
+        return None
+    if value is False:  # `no-store=?0` is a Boolean that says no
+        return _ABSENT
+    if key in _SECONDS_NAMED:  # an Integer and nothing else: text in its place is no delta-seconds (RFC 9213 §2.1)
+        return str(value) if type(value) is int else ""
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request's `Cache-Control` asks of a cache (RFC 9111 §5.2.1, RFC 5861 §4). Seconds; None where not asked.
+
+    `max_stale` without an argument is infinite. `Pragma` is not read: RFC 9111 §5.4 deprecates it.
+    """
+
+    max_age: float | None = None
+    min_fresh: float | None = None
+    max_stale: float | None = None
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    stale_if_error: float = 0.0
+
+
+NOTHING_ASKED = Asked()
+"""A request without cache directives: nearly all of them."""
+
+
+def asked(fields: Fields) -> Asked:
+    """What a request's fields ask for. An unreadable argument is the strictest reading of its directive."""
+    if "Cache-Control" not in fields:
+        return NOTHING_ASKED
+    said = parse(fields.getall("Cache-Control"))
+    return Asked(
+        max_age=said.seconds("max-age"),
+        min_fresh=_min_fresh(said),
+        max_stale=_max_stale(said),
+        no_cache="no-cache" in said,
+        no_store="no-store" in said,
+        only_if_cached="only-if-cached" in said,
+        stale_if_error=said.seconds("stale-if-error") or 0.0,
+    )
+
+
+def _min_fresh(said: Directives) -> float | None:
+    if "min-fresh" not in said:
+        return None
+    seconds = read_seconds(said.members["min-fresh"])
+    return float(LONGEST_SECONDS) if seconds is None else seconds
+
+
+def _max_stale(said: Directives) -> float | None:
+    if "max-stale" not in said:
+        return None
+    argument = said.members["max-stale"]
+    return float("inf") if argument is None else read_seconds(argument) or 0.0
+
+
+FAILURE_STATUSES = frozenset({429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is said of one answer. Moments are epoch seconds, windows and ages seconds.
+
+    `date` is the origin's, or the time of receipt (RFC 9110 §6.6.1). `expires` is None where the field is absent or outweighed, and
+    minus infinity where it is no date. `counts_from_storing` and `overridden` are the route's doing: freshness begins at the moment of
+    storing, and this goes against what the origin said.
+    """
+
+    status: int
+    directives: Directives
+    date: float
+    expires: float | None = None
+    last_modified: float | None = None
+    has_validator: bool = False
+    shared: bool = True
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    stale_if_unauthorized: float = 0.0
+    counts_from_storing: bool = False
+    overridden: bool = False
+    ttl_of_route: float | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it is an answer in place of which a stale one may serve (RFC 5861 §4; 429: contract §5)."""
+        return self.status in FAILURE_STATUSES
+
+    @property
+    def is_private(self) -> bool:
+        """Whether a shared cache must not have it (RFC 9111 §5.2.2.7)."""
+        return self.shared and self.directives.applies_to_all("private")
+
+    @property
+    def must_validate(self) -> bool:
+        """Whether it may never be used without asking (RFC 9111 §5.2.2.4)."""
+        return self.directives.applies_to_all("no-cache")
+
+    @property
+    def never_stale(self) -> bool:
+        """Whether stale use is prohibited (RFC 9111 §4.2.4): no-cache, must-revalidate, and for a shared cache proxy-revalidate, s-maxage."""
+        said = self.directives
+        return (
+            self.must_validate
+            or "must-revalidate" in said
+            or (self.shared and ("proxy-revalidate" in said or "s-maxage" in said))
+        )
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether any stale use is foreseen."""
+        return max(self.stale_while_revalidate, self.stale_if_error, self.stale_if_unauthorized) > 0.0
+
+
+def said_by(status: int, fields: Fields, *, response_time: float, shared: bool) -> Said:
+    """What the origin says by `fields`; `response_time` is when they came."""
+    directives = of_response(fields, shared=shared)
+    return Said(
+        status=status,
+        directives=directives,
+        date=date_of(fields, response_time),
+        expires=_expires(fields, response_time)
+        if not directives.targeted
+        else None,  # RFC 9213 §2.2 outweighs Expires too
+        last_modified=_date(fields, "Last-Modified", response_time),
+        has_validator="ETag" in fields or "Last-Modified" in fields,
+        shared=shared,
+        stale_while_revalidate=directives.seconds("stale-while-revalidate") or 0.0,
+        stale_if_error=directives.seconds("stale-if-error") or 0.0,
+    )
+
+
+def date_of(fields: Fields, response_time: float) -> float:
+    """When the answer was made; the time of receipt where the origin does not say (RFC 9110 §6.6.1)."""
+    date = _date(fields, "Date", response_time)
+    return response_time if date is None else date
+
+
+def read_age(fields: Fields) -> float:
+    """`Age` in seconds: the first member of the first line counts, and 0 where it is no number (RFC 9111 §5.1)."""
+    return read_seconds(fields.get("Age", "").partition(",")[0].strip(" \t")) or 0.0
+
+
+def _date(fields: Fields, name: str, now: float) -> float | None:
+    return parse_date(fields[name], now) if name in fields else None
+
+
+def _expires(fields: Fields, now: float) -> float | None:
+    # Several lines: the first occurrence counts (RFC 9111 §4.2.1); no date means the past (§5.3).
+    if "Expires" not in fields:
+        return None
+    moment = parse_date(fields["Expires"], now)
+    return float("-inf") if moment is None else moment

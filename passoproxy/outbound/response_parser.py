@@ -1,0 +1,189 @@
+"""Cuts the content of one answer out of what arrives on its connection, by the answer's framing, and finds its exact end.
+
+The head of an origin's answer: examined byte by byte before aiohttp's C parser may read it.
+
+That parser is lenient with answers (bare LF, obsolete folding, control characters, any version), so a strict pattern over the whole head
+comes first and the parser only decodes what has passed. How the body is framed is left to `core.http.framing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import assert_never
+
+from aiohttp import http_exceptions, http_parser
+from aiohttp.base_protocol import BaseProtocol
+
+from passoproxy.core.http.framing import Chunked, ChunkReader, NoBody, ResponseFraming, Sized, UntilClosed
+from passoproxy.core.http.messages import Fields
+from passoproxy.core.http.syntax import WORD_CHARACTERS, members_of
+from passoproxy.errors import BodyBroken, OriginInvalid, PassoproxyError, Refusal
+
+
+class BodyInvalid(BodyBroken):
+    """A body broke because its bytes are not HTTP."""
+
+
+class ContentReader:
+    """Reads one answer's content. `peer` names the origin in faults, `trailer_bytes` bounds the trailer section of a chunked body."""
+
+    __slots__ = ("_chunks", "_left", "_peer", "done", "excess", "length", "until_close")
+
+    def __init__(self, framing: ResponseFraming, peer: str, trailer_bytes: int) -> None:
+        self._peer = peer
+        self._chunks: ChunkReader | None = None
+        self._left = 0
+        self.length: int | None = None
+        """How long the content will be, where the head said so."""
+        self.until_close = False
+        """Whether only the end of the connection is the end of the content."""
+        self.done = False
+        """Whether the content is complete."""
+        self.excess = False
+        """Whether more arrived than belongs to the answer."""
+        match framing:
+            case NoBody():
+                self.length = 0
+            case Sized(length):
+                self.length = self._left = length
+            case Chunked():
+                self._chunks = ChunkReader(trailer_bytes)
+            case UntilClosed():
+                self.until_close = True
+            case _:
+                assert_never(framing)
+
+    def feed(self, data: bytes) -> bytes:
+        """The content in `data`. Raises BodyInvalid; not to be fed when done."""
+        if self._chunks is not None:
+            return self._feed_chunks(self._chunks, data)
+        if self.until_close:
+            return data
+        if len(data) < self._left:
+            self._left -= len(data)
+            return data
+        self.done = True
+        if len(data) == self._left:
+            return data
+        self.excess = True
+        return data[: self._left]
+
+    def _feed_chunks(self, chunks: ChunkReader, data: bytes) -> bytes:
+        try:
+            content = chunks.feed(data)
+        except Refusal as refusal:
+            raise BodyInvalid(f"{self._peer} sent a body that is not valid HTTP: {refusal.detail}") from refusal
+        self.done = chunks.done
+        self.excess = bool(chunks.rest)
+        return content
+
+
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"
+_FIELD_LINE = rb"[" + WORD_CHARACTERS.encode() + rb"]++:" + _TEXT + rb"\r\n"
+_HEAD = re.compile(
+    rb"HTTP/1\.(?P<minor>[01]) (?P<status>[1-5][0-9]{2})(?: " + _TEXT + rb")?\r\n(?:" + _FIELD_LINE + rb")*+\r\n"
+)
+_NEVER_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_START = b"HTTP/1."
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """A valid head as it came. `keep_alive` is what version and `Connection` say (RFC 9112 §9.3)."""
+
+    status: int
+    version: tuple[int, int]
+    fields: Fields
+    keep_alive: bool
+
+
+def require_native_parser() -> None:
+    """Raises PassoproxyError where aiohttp would parse in Python: the two parsers differ, and only the C one is held by our tests."""
+    if http_parser.HttpResponseParser is http_parser.HttpResponseParserPy:
+        raise PassoproxyError(
+            "aiohttp's C parser is missing; install a wheel of aiohttp with extensions and unset AIOHTTP_NO_EXTENSIONS"
+        )
+
+
+class HeadReader:
+    """Collects the heads of one connection's answers, within `max_bytes` each. Faults are OriginInvalid; `peer` names the origin in them."""
+
+    __slots__ = ("_held", "_loop", "_max_bytes", "_parser", "_peer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, peer: str, max_bytes: int) -> None:
+        self._loop = loop
+        self._peer = peer
+        self._max_bytes = max_bytes
+        self._held = bytearray()
+        self._parser = self._new_parser()
+
+    @property
+    def begun(self) -> bool:
+        """Whether part of a head is held."""
+        return bool(self._held)
+
+    def feed(self, data: bytes) -> tuple[AnswerHead, bytes] | None:
+        """The next head and the bytes after it; None while it is incomplete."""
+        searched = 0
+        if self._held:
+            searched = len(self._held)
+            self._held += data
+            data = bytes(self._held)
+        end = data.find(b"\r\n\r\n", max(0, searched - 3)) + 4
+        if end > self._max_bytes or (end == 3 and len(data) > self._max_bytes):
+            raise OriginInvalid(
+                f"the head of an answer of {self._peer} is over {self._max_bytes} bytes; see header_bytes"
+            )
+        if end == 3:
+            self._check_start(data, searched)
+            if not searched:
+                self._held += data
+            return None
+        self._held.clear()
+        return self._parse(data[:end]), data[end:]
+
+    def _check_start(self, data: bytes, searched: int) -> None:
+        # A head that can no longer become valid is refused at once, not when the time for it is over.
+        if not data.startswith(_START[: len(data)]) or _NEVER_IN_A_HEAD.search(data, max(0, searched - 1)):
+            raise self._invalid()
+
+    def _parse(self, raw: bytes) -> AnswerHead:
+        found = _HEAD.fullmatch(raw)
+        if found is None:
+            raise self._invalid()
+        status = int(found["status"])
+        version = (1, 1) if found["minor"] == b"1" else (1, 0)
+        if status == 101:
+            raise OriginInvalid(f"{self._peer} switched protocols (101), which nobody asked for; check what runs there")
+        try:
+            fields = self._parser.feed_data(raw)[0][0][0].headers
+        except (http_exceptions.HttpProcessingError, IndexError) as error:
+            raise self._invalid() from error
+        if status < 200:
+            # After an interim head with `Connection: close` the parser would accept no further one.
+            self._parser = self._new_parser()
+        return AnswerHead(status, version, fields, _keeps_alive(version, fields))
+
+    def _new_parser(self) -> http_parser.HttpResponseParser:
+        return http_parser.HttpResponseParser(
+            BaseProtocol(self._loop),
+            self._loop,
+            65536,
+            max_line_size=self._max_bytes,
+            max_field_size=self._max_bytes,
+            max_headers=self._max_bytes,
+            response_with_body=False,
+            auto_decompress=False,
+        )
+
+    def _invalid(self) -> OriginInvalid:
+        return OriginInvalid(f"{self._peer} sent an answer whose head is not valid HTTP/1.1; check what runs there")
+
+
+def _keeps_alive(version: tuple[int, int], fields: Fields) -> bool:
+    if "Connection" not in fields:
+        return version == (1, 1)
+    options = {member.lower() for member in members_of(fields, "Connection")}
+    return "close" not in options and (version == (1, 1) or "keep-alive" in options)

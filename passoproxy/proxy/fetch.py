@@ -1,0 +1,586 @@
+"""Errands: one question to the origin each, with all that is known when it is asked. Carried out in `fetching`.
+
+What the outward half of caching puts into the store and takes out of it. A broken store costs misses, and is told as an event.
+
+Stored parts are joined here, in memory and within bounds; whether two belong together is decided in `core.cache.partial`.
+
+The outward half of caching: asks the origin, settles a 304, judges whether the answer is stored, and stores it while it streams.
+
+Runs inside a flight, so that nothing here depends on a client's staying. What is asked for, and what is made of the landing, is the
+business of `caching`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+from uuid import uuid4
+
+from passoproxy.core.cache import storing, validation
+from passoproxy.core.cache.cache_control import FAILURE_STATUSES, Asked, Said, said_by
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.etag import content_digest, made_etag
+from passoproxy.core.cache.expiry import WITH_COOKIE, outdated
+from passoproxy.core.cache.invalidation import tagged
+from passoproxy.core.cache.override import with_policy
+from passoproxy.core.cache.partial import (
+    LARGEST_COMBINED,
+    Holding,
+    as_part,
+    combined,
+    completing,
+    holding_of,
+    is_partial,
+    may_combine,
+    rest_of,
+    whole_status,
+)
+from passoproxy.core.cache.policy import CacheMode, RoutePolicy
+from passoproxy.core.cache.reuse import Fetch, Revalidate
+from passoproxy.core.cache.validation import Exchange, Freshened, Outdated
+from passoproxy.core.cache.vary import crowded_out, nominated, varies
+from passoproxy.core.events import EntryStored, StoreFailed
+from passoproxy.core.http.messages import RequestHead, ResponseHead, changed
+from passoproxy.core.http.ranges import Span, read_content_range
+from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginInvalid, OriginUnreachable, Overloaded
+from passoproxy.ports import (
+    Body,
+    BytesBody,
+    Clock,
+    EntryStore,
+    EntryWriter,
+    Hop,
+    Observer,
+    Request,
+    Response,
+    nobody,
+    read_whole,
+)
+from passoproxy.proxy.bodies import BegunBody, gathered
+from passoproxy.proxy.collapse import Flight, Flights, Handed, Landed, Shared, SharedBody, Told
+from passoproxy.proxy.ranges import is_ranged
+from passoproxy.proxy.spool import Reader, Spools
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One question: `request` has its body in memory. `keeps` says whether the answer may be stored, `with_conditions` whether the
+    client's own conditions go along, `as_asked` whether its `Range` does, so that only a part may come.
+    """
+
+    request: Request
+    policy: RoutePolicy
+    asked: Asked
+    key: str
+    partition: str
+    stored: Sequence[Entry]
+    plan: Revalidate | Fetch
+    keeps: bool = True
+    with_conditions: bool = False
+    as_asked: bool = False
+
+    @property
+    def crowd(self) -> object:
+        """Those whose answers fare alike as to being shared: requests of one key, apart by whether a cookie goes along."""
+        return self.key, self.policy.origin_decides
+
+    @property
+    def part(self) -> Entry | None:
+        """A stored part that is not enough for this request."""
+        return self.plan.part if isinstance(self.plan, Fetch) else None
+
+    @property
+    def rest(self) -> Span | None:
+        """The one piece that is asked for where a stored part lacks nothing else (RFC 9111 §3.3); None where the whole is."""
+        part = self.part
+        if part is None or self.as_asked or self.with_conditions or self.request.head.method != "GET":
+            return None
+        return rest_of(part)
+
+
+def question(errand: Errand) -> RequestHead:
+    """The request as it goes to the origin."""
+    head, plan = errand.request.head, errand.plan
+    if isinstance(plan, Revalidate):
+        return validation.question(head, plan.entry, plan.named)
+    if errand.as_asked:
+        return validation.forwarded_conditions(head)
+    if errand.with_conditions:
+        return validation.whole(validation.forwarded_conditions(head))
+    bare = validation.unconditional(head)
+    part, rest = errand.part, errand.rest
+    return bare if part is None or rest is None else completing(bare, part, rest)
+
+
+LARGEST_TAGGED = 256 * 1024
+"""An answer of more bytes gets no made tag."""
+
+T = TypeVar("T")
+
+
+class Keeping:
+    """The store, as far as answers go into it."""
+
+    def __init__(self, store: EntryStore, observer: Observer) -> None:
+        self._store = store
+        self._observer = observer
+
+    async def guarded(self, work: Awaitable[T], instead: T) -> T:
+        """What the store gives, or `instead` where it fails."""
+        try:
+            return await work
+        except EntryStoreFailure as fault:
+            self._observer(StoreFailed(str(fault)))
+            return instead
+
+    async def read(self, entry: Entry) -> Body | None:
+        """The body of a stored entry; None where it is lost, or the store fails."""
+        return await self.guarded(self._store.read(entry), None)
+
+    def sink(self, writer: EntryWriter, max_bytes: int) -> Sink:
+        """Takes a body into the store."""
+        return Sink(writer, max_bytes, self._observer)
+
+    async def committed(self, writer: EntryWriter, entry: Entry) -> Entry | None:
+        """The entry as it is stored now; None where a purge meanwhile counts against it, or the store fails."""
+        kept = await self.guarded(writer.commit(entry), None)
+        if kept is not None:
+            self._observer(EntryStored(kept.key, kept.route, kept.size))
+        return kept
+
+    async def joined(
+        self, part: Entry, span: Span, data: bytes, entry: Entry, policy: RoutePolicy, writer: EntryWriter
+    ) -> Entry | None:
+        """Stores `data`, which is `span`, and the stored part as one, under the old fields as those of `entry` change them (RFC 9111 §3.4);
+        None where that fails.
+        """
+        stored = await self.read(part)
+        old = await read_whole(stored, LARGEST_COMBINED) if stored is not None else None
+        if old is None:
+            return None
+        holding, whole = combined(holding_of(part), old, span, data)
+        merged = as_part(replace(entry, fields=changed(part.fields, having=entry.fields.items())), holding)
+        if not await self.sink(writer, len(whole))(whole):
+            return None
+        return await self.committed(writer, await finished(merged, policy, whole))
+
+
+class Sink:
+    """Writes part after part; gives up, for good, at the limit and at the first failure of the store. `taken` counts the bytes."""
+
+    __slots__ = ("_max_bytes", "_observer", "_writer", "taken")
+
+    def __init__(self, writer: EntryWriter, max_bytes: int, observer: Observer) -> None:
+        self._writer = writer
+        self._max_bytes = max_bytes
+        self._observer = observer
+        self.taken = 0
+
+    async def __call__(self, part: bytes) -> bool:
+        self.taken += len(part)
+        if self.taken > self._max_bytes:
+            return False
+        try:
+            await self._writer.write(part)
+        except EntryStoreFailure as fault:
+            self._observer(StoreFailed(str(fault)))
+            return False
+        return True
+
+
+async def joinable(response: Response, part: Entry, max_bytes: int) -> tuple[Span, bytes] | None:
+    """What a 206 brings to a stored part; None, and its body untouched, where it does not belong to it, or both would be more than
+    `max_bytes`. Raises OriginInvalid where it is not what it says, OriginUnreachable where it breaks off.
+    """
+    described = read_content_range(response.head.fields)
+    if described is None or not may_combine(part, response.head.fields, described[1]):
+        return None
+    span = described[0]
+    if holding_of(part).bytes_held + span.size > min(LARGEST_COMBINED, max_bytes):
+        return None
+    try:
+        body = await read_whole(response.body, span.size)
+    except BodyBroken:
+        await response.body.aclose()
+        raise OriginUnreachable("the origin's answer broke off; try again") from None
+    if body is None or len(body) != span.size:
+        raise OriginInvalid("the origin's 206 has another length than its Content-Range says")
+    return span, body
+
+
+def is_all(entry: Entry, size: int) -> bool:
+    """Whether so many bytes are what a part says to hold; of a whole answer any number is."""
+    return not is_partial(entry) or holding_of(entry).bytes_held == size
+
+
+async def finished(entry: Entry, policy: RoutePolicy, body: bytes | None) -> Entry:
+    """The entry with a tag of ours (contract §7) where the origin gave none and all of a whole answer is at hand."""
+    if (
+        body is None
+        or len(body) > LARGEST_TAGGED
+        or entry.status != 200
+        or entry.method != "GET"
+        or "ETag" in entry.fields
+    ):
+        return entry
+    digest = await _in_steps(content_digest(body, entry.fields, policy.volatile_fields))
+    return replace(entry, content_digest=digest, made_etag=made_etag(digest))
+
+
+async def _in_steps(work: Generator[None, None, T]) -> T:
+    """What `work` comes to; the loop has a turn after each of its steps."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return cast(T, done.value)
+        await asyncio.sleep(0)
+
+
+LARGEST_TOLD = 64 * 1024
+"""The body of a failure that all who waited are told, in bytes; a longer one goes to the asker alone."""
+
+
+LONGEST_FOR_TURN = 30.0
+"""Seconds that a body which could not be gathered waits for another one that is being sent."""
+
+
+def is_anothers(errand: Errand) -> bool:
+    """Whether someone else had logged in when the question went out: the answer is not one of the identity that it was asked for."""
+    identity = errand.request.trail.authorized_as
+    return identity is not None and identity != errand.partition
+
+
+def noted(entry: Entry, errand: Errand) -> Entry:
+    """The entry with the note whether a cookie went with the question that it answers."""
+    return entry.noting(WITH_COOKIE, "" if errand.policy.origin_decides else None)
+
+
+def new_identifier() -> str:
+    """A name that no other stored answer has."""
+    return uuid4().hex
+
+
+class Fetching:
+    """Carries errands out. `mode` may be replaced at any time."""
+
+    def __init__(
+        self,
+        next: Hop,
+        store: EntryStore,
+        flights: Flights,
+        clock: Clock,
+        mode: CacheMode,
+        spools: Spools,
+        observer: Observer = nobody,
+        identify: Callable[[], str] = new_identifier,
+    ) -> None:
+        self._next = next
+        self._store = store
+        self._flights = flights
+        self._clock = clock
+        self._spools = spools
+        self._slow_body = asyncio.Lock()
+        self.mode = mode
+        self.keeping = Keeping(store, observer)
+        self._identify = identify
+
+    async def forward(self, request: Request, flight: Flight, answered: Callable[[Response], Awaitable[None]]) -> None:
+        """Flies with a request that the cache has no part in; `answered` is told of its answer. Raises what the road raises."""
+        body = request.body
+        if isinstance(body, Reader):  # the client may leave, and its own reader with it
+            body = body.again()
+        try:
+            if isinstance(body, BegunBody):
+                response, exchange = await self._sent_slowly(request)
+            else:
+                response, exchange = await self._sent(replace(request, body=body))
+        finally:
+            await body.aclose()
+        try:
+            await answered(response)
+        except BaseException:
+            await response.body.aclose()
+            raise
+        await self._handed(flight, response, exchange)
+
+    async def carry(self, errand: Errand, flight: Flight) -> None:
+        """Flies: lands the flight and stays until what is stored is stored. Raises what the road raises."""
+        # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
+        began = flight.subject = self._provisional(errand)
+        writer = await self.keeping.guarded(self._store.create(began), None) if errand.keeps else None
+        try:
+            await self._ask(errand, flight, began, writer)
+        finally:
+            if writer is not None:
+                await self.keeping.guarded(writer.abandon(), None)
+
+    async def _ask(self, errand: Errand, flight: Flight, began: Entry, writer: EntryWriter | None) -> None:
+        plan = errand.plan
+        response, exchange = await self._exchanged(errand, question(errand))
+        if is_anothers(errand):
+            if isinstance(plan, Revalidate) or errand.rest is not None:  # asked about what that one must not know of
+                await response.body.aclose()
+                response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
+        elif isinstance(plan, Revalidate) and response.head.status == 304:
+            await response.body.aclose()
+            outcome = validation.settled(response.head, plan.entry, plan.named, exchange)
+            if isinstance(outcome, Freshened):
+                flight.land(Landed(await self._freshened(errand, outcome.entry), 304))
+                return
+            response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
+        elif errand.rest is not None and response.head.status in (206, 416):
+            if entry := await self._completed(errand, response, exchange, began, writer):
+                flight.land(Landed(entry, 206))
+                return
+            response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
+        elif self._is_too_much(errand, response.head):
+            await response.body.aclose()
+            self._flights.remember_unshared(errand.crowd, True)
+            errand = replace(errand, as_asked=True)
+            response, exchange = await self._exchanged(errand, question(errand))
+        await self._received(errand, flight, response, exchange, began, writer)
+
+    def _is_too_much(self, errand: Errand, head: ResponseHead) -> bool:
+        """Whether the whole came for a request for a part, and is too long to be stored: then it is the part that must come."""
+        if errand.as_asked or head.status != 200 or not is_ranged(errand.request.head):
+            return False
+        return storing.too_large(head.fields, self.mode.max_entry_bytes)
+
+    async def _freshened(self, errand: Errand, entry: Entry) -> Entry:
+        said = self._said(errand, entry.head, entry.response_time)
+        kept = replace(
+            noted(entry, errand),
+            fields=storing.storable_fields(entry.fields, said, entry.response_time),
+            tags=tagged(errand.policy.tags, entry.fields),
+            overridden=said.overridden,
+        )
+        if nominated(kept.fields) is None:  # Vary: * now: it matches no request any more (RFC 9111 §4.1)
+            await self.keeping.guarded(self._store.discard(kept), None)
+        else:
+            await self.keeping.guarded(self._store.update(kept), None)
+        return kept
+
+    def _said(self, errand: Errand, head: ResponseHead, came: float) -> Said:
+        own = said_by(whole_status(head.status), head.fields, response_time=came, shared=self.mode.shared)
+        return with_policy(own, errand.policy)
+
+    async def _exchanged(self, errand: Errand, head: RequestHead) -> tuple[Response, Exchange]:
+        body = errand.request.body
+        sent = (
+            BytesBody(body.data) if isinstance(body, BytesBody) else body
+        )  # may be sent once more, so never the same one
+        response, exchange = await self._sent(replace(errand.request, head=head, body=sent))
+        return response, replace(exchange, request=errand.request.head.fields)
+
+    async def _sent_slowly(self, request: Request) -> tuple[Response, Exchange]:
+        """Sends a body that there was no room for, and that comes as slowly as its client sends it: one at a time, so that such bodies
+        never hold all places."""
+        try:
+            async with asyncio.timeout(LONGEST_FOR_TURN):
+                await self._slow_body.acquire()
+        except TimeoutError as error:
+            text = "the request's body is too long to be kept here now, and another such body is being sent; ask again"
+            raise Overloaded(text) from error
+        try:
+            return await self._sent(request)
+        finally:
+            self._slow_body.release()
+
+    async def _sent(self, request: Request) -> tuple[Response, Exchange]:
+        request_time = self._clock.wall()
+        response = await self._next.send(request)
+        return response, Exchange(request_time, self._clock.wall(), request.head.fields)
+
+    def _shared(self, source: Body, flight: Flight) -> SharedBody:
+        return SharedBody(
+            source,
+            self._clock,
+            self._spools,
+            self.keeping.read,
+            lambda readers: self._flights.read_by(flight, readers),
+        )
+
+    async def _received(
+        self,
+        errand: Errand,
+        flight: Flight,
+        response: Response,
+        exchange: Exchange,
+        began: Entry,
+        writer: EntryWriter | None,
+    ) -> None:
+        if is_anothers(errand):
+            await self._handed(flight, response, exchange)
+            return
+        failing = response.head.status in FAILURE_STATUSES
+        if failing and (errand.plan.entry is not None or errand.request.head.method == "HEAD"):
+            await self._failing(flight, response, exchange)
+            return
+        if errand.request.head.method == "HEAD":
+            if entry := await self._headed(errand, response, exchange):
+                await response.body.aclose()
+                flight.land(Landed(entry, response.head.status))
+                return
+        elif response.head.status == 206:
+            if writer is not None and (entry := self._judged_part(errand, response, exchange, began)):
+                await self._stored_part(errand, flight, response, exchange, entry, writer)
+                return
+        elif entry := self._judged(errand, response, exchange, began):
+            self._flights.remember_unshared(errand.crowd, False)
+            if writer is not None:
+                await self._stored(errand, flight, response, entry, writer)
+                return
+        if failing:
+            await self._failing(flight, response, exchange)
+            return
+        if errand.request.head.method != "HEAD" and validation.outdates(response.head.status):
+            await self._outdated(errand, exchange)
+        await self._handed(flight, response, exchange)
+
+    async def _outdated(self, errand: Errand, exchange: Exchange) -> None:
+        """Has the stored answer be stale, since the origin gives another now. One cookie's answer says nothing of anyone else's."""
+        entry = errand.plan.entry or errand.part
+        if entry is not None and not errand.policy.origin_decides:
+            await self.keeping.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
+
+    async def _handed(self, flight: Flight, response: Response, exchange: Exchange) -> None:
+        self._flights.release(flight)
+        times = exchange.request_time, exchange.response_time
+        if isinstance(response.body, BytesBody):
+            flight.land(Handed(response, *times))
+            return
+        shared = self._shared(response.body, flight)
+        reader = cast(Reader, shared.reader())
+        if flight.asker_left:
+            reader.leave()
+        flight.land(Handed(replace(response, body=reader), *times))
+        await shared.pump(None)
+
+    async def _failing(self, flight: Flight, response: Response, exchange: Exchange) -> None:
+        # A fetch that fails is failed for all that waited (contract §7).
+        self._flights.release(flight)
+        try:
+            body = await gathered(response.body, LARGEST_TOLD)
+        except BodyBroken:
+            await response.body.aclose()
+            raise OriginUnreachable(f"the origin's {response.head.status} broke off; try again") from None
+        if isinstance(body, BytesBody):
+            flight.land(Told(response.head, body.data, exchange.request_time, exchange.response_time))
+        else:
+            await self._handed(flight, Response(response.head, body), exchange)
+
+    async def _headed(self, errand: Errand, response: Response, exchange: Exchange) -> Entry | None:
+        """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
+        entry = errand.plan.entry or errand.part
+        outcome = validation.settled_by_head(entry, response.head, exchange) if entry is not None else None
+        if isinstance(outcome, Freshened):
+            return await self._freshened(errand, outcome.entry)
+        if isinstance(outcome, Outdated):
+            await self._outdated(errand, exchange)
+        return None
+
+    def _judged(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
+        head, came = response.head, exchange.response_time
+        said = self._said(errand, head, came)
+        verdict = storing.judge(
+            errand.asked, head, said, response_time=came, http_mode=self.mode.http, max_bytes=self.mode.max_entry_bytes
+        )
+        if isinstance(verdict, storing.Leave):
+            if verdict.permanent:
+                self._flights.remember_unshared(errand.crowd, True)
+            return None
+        return replace(
+            began,
+            status=head.status,
+            fields=verdict.fields,
+            varies=varies(nominated(head.fields) or (), exchange.request),
+            request_time=exchange.request_time,
+            response_time=came,
+            stored_at=came,
+            tags=tagged(errand.policy.tags, head.fields),
+            overridden=said.overridden,
+        )
+
+    # ---- parts (RFC 9111 §3.3, §3.4) -----------------------------------------------------------------------------------
+
+    def _judged_part(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
+        """What a 206 is stored as: only where it was asked for, says which bytes it holds, and no whole answer is stored."""
+        if not is_ranged(errand.request.head) or errand.plan.entry is not None:
+            return None
+        described = read_content_range(response.head.fields)
+        if described is None or described[0].size > self.mode.max_entry_bytes:
+            return None
+        entry = self._judged(errand, response, exchange, began)
+        return as_part(entry, Holding((described[0],), described[1])) if entry is not None else None
+
+    async def _stored_part(
+        self,
+        errand: Errand,
+        flight: Flight,
+        response: Response,
+        exchange: Exchange,
+        entry: Entry,
+        writer: EntryWriter,
+    ) -> None:
+        part = errand.part
+        if part is None or (brought := await joinable(response, part, self.mode.max_entry_bytes)) is None:
+            await self._stored(errand, flight, response, entry, writer)
+            return
+        await self.keeping.joined(part, *brought, entry, errand.policy, writer)
+        await self._handed(flight, Response(response.head, BytesBody(brought[1])), exchange)
+
+    async def _completed(
+        self, errand: Errand, response: Response, exchange: Exchange, began: Entry, writer: EntryWriter | None
+    ) -> Entry | None:
+        """The whole, of the stored part and its rest; None where these are not of one representation, or it cannot be stored."""
+        entry = self._judged(errand, response, exchange, began) if response.head.status == 206 else None
+        part = errand.part
+        brought = None
+        if part is not None and writer is not None and entry is not None:
+            brought = await joinable(response, part, self.mode.max_entry_bytes)
+        if part is None or writer is None or entry is None or brought is None:
+            await response.body.aclose()
+            return None
+        whole = await self.keeping.joined(part, *brought, entry, errand.policy, writer)
+        return whole if whole is not None and not is_partial(whole) else None
+
+    # ---- whole answers -------------------------------------------------------------------------------------------------
+
+    async def _stored(
+        self, errand: Errand, flight: Flight, response: Response, entry: Entry, writer: EntryWriter
+    ) -> None:
+        shared = self._shared(response.body, flight)
+        first = None if flight.asker_left else shared.reader()
+        flight.land(Shared(response.head, shared, first, entry))
+        kept: Entry | None = None
+        try:
+            sink = self.keeping.sink(writer, self.mode.max_entry_bytes)
+            if await shared.pump(sink) and is_all(entry, sink.taken):
+                kept = await self.keeping.committed(writer, await finished(entry, errand.policy, shared.whole))
+        finally:
+            shared.stored.set_result(kept)
+        if kept is not None:
+            for old in crowded_out(errand.stored):
+                await self.keeping.guarded(self._store.discard(old), None)
+
+    def _provisional(self, errand: Errand) -> Entry:
+        head, policy = errand.request.head, errand.policy
+        now = self._clock.wall()
+        made = Entry(
+            key=errand.key,
+            identifier=self._identify(),
+            partition=errand.partition,
+            method="GET" if head.method == "HEAD" else head.method,
+            target=head.target,
+            status=0,
+            route=policy.name,
+            tags=policy.tags,
+            private=policy.private,
+            request_time=now,
+            response_time=now,
+            stored_at=now,
+        )
+        return noted(made, errand)

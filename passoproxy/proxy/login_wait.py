@@ -1,0 +1,110 @@
+"""Parking: safe requests that can have no answer without a person wait for the login that is under way (contract §4).
+
+Stands outside the cache: what is stored answers first, and a parked request holds neither a flight nor a place in the queue. When the pair
+is there it begins anew, so that it is judged under the identity that logged in. Who logs in, and how, is the keeper's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from passoproxy.core.cache.invalidation import SAFE_METHODS
+from passoproxy.core.cache.key import Unreadable, content_of, side_effects
+from passoproxy.core.routes import UNLISTED
+from passoproxy.errors import AuthorizationRequired, TokenUnavailable
+from passoproxy.ports import BytesBody, Clock, Hop, PairNews, Request, Response
+from passoproxy.proxy.bodies import gathered
+from passoproxy.proxy.cache import LARGEST_KEYED_BODY
+
+PATIENCE = 20.0
+"""Seconds that a request is parked at most: shorter than what HTTP clients usually wait."""
+
+MOST_PARKED = 256
+"""So many requests may be parked at once; the next one is refused as if nobody were logging in."""
+
+_NO_ANSWER = (AuthorizationRequired, TokenUnavailable)
+
+
+class Parking:
+    """Parks requests. `release` lets all of them go, and parks none from then on."""
+
+    def __init__(
+        self,
+        next: Hop,
+        keeper: PairNews,
+        clock: Clock,
+        *,
+        patience: float = PATIENCE,
+        most: int = MOST_PARKED,
+    ) -> None:
+        self._next = next
+        self._keeper = keeper
+        self._clock = clock
+        self._patience = patience
+        self._most = most
+        self._released = False
+        self.parked = 0
+        """Requests that wait now."""
+
+    def release(self) -> None:
+        """For the end of the daemon: whoever is parked is told at once how it stands, and nobody is parked any more."""
+        self._released = True
+
+    async def send(self, request: Request) -> Response:
+        """The answer of the hop behind. Raises what it raises, for want of a bearer only after waiting where that may help."""
+        policy = request.policy
+        if request.head.method == "POST" and policy is not None and "POST" in policy.methods:
+            # read here, because it may have to be sent again; the cache reads no more of it than this either
+            request = replace(request, body=await gathered(request.body, LARGEST_KEYED_BODY))
+        try:
+            return await self._next.send(request)
+        except _NO_ANSWER as fault:
+            # the login may have ended well in this very moment
+            hopeful = self._login_open() or (isinstance(fault, TokenUnavailable) and self._keeper.current() is not None)
+            if not hopeful or self.parked >= self._most or not _may_wait(request):
+                raise
+        self.parked += 1
+        try:
+            return await self._wait(request)
+        finally:
+            self.parked -= 1
+
+    async def _wait(self, request: Request) -> Response:
+        """Sends again with each bearer that is newer than the one that failed, and once more when the waiting is over."""
+        end = self._clock.monotonic() + self._patience
+        failed = request.trail.authorized_with or 0
+        while self._login_open() and (left := end - self._clock.monotonic()) > 0:
+            bearer = self._keeper.current()
+            if bearer is None or bearer.generation <= failed:
+                await self._keeper.news(min(left, 1.0))
+                continue
+            failed = bearer.generation
+            try:
+                return await self._next.send(_again(request))
+            except _NO_ANSWER:
+                failed = max(failed, request.trail.authorized_with or 0)
+        return await self._next.send(_again(request))
+
+    def _login_open(self) -> bool:
+        return not self._released and self._keeper.snapshot().login_until is not None
+
+
+def _may_wait(request: Request) -> bool:
+    """Whether the request reads and nothing else, and can be sent again: then a client loses nothing by waiting."""
+    head, policy, body = request.head, request.policy or UNLISTED, request.body
+    if request.background or not isinstance(body, BytesBody):
+        return False
+    if head.method in SAFE_METHODS:
+        return not side_effects(head, policy.bypass_when.names)
+    if head.method != "POST" or "POST" not in policy.methods or len(body.data) > LARGEST_KEYED_BODY:
+        return False
+    try:
+        content = content_of(head.fields, body.data, policy.key)
+    except Unreadable:
+        return False
+    return not side_effects(head, policy.bypass_when.names, content)
+
+
+def _again(request: Request) -> Request:
+    body = request.body
+    return replace(request, body=BytesBody(body.data)) if isinstance(body, BytesBody) else request

@@ -1,0 +1,742 @@
+"""What the connections of one listener share: limits, handler, the count of who is there, and the way to an orderly end.
+
+The bytes of a head as they gather, however they are cut: looked at once each, bounded, and refused as soon as they are hopeless.
+
+A client's connection to the proxy listener: bytes in, one request after the other, bytes out.
+
+It owns the deadlines, the limits and the order of answers; what a request means is the handler's business, the syntax `core.http`'s.
+One request is handled at a time: what a client sends ahead waits, bounded, and so answers leave in order. A connection is in one
+phase (`_Phase`), and one deadline at a time watches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from time import perf_counter
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from passoproxy.core.access import holder_of
+from passoproxy.core.http.framing import NoBody, Sized
+from passoproxy.core.http.request_line import HEAD_END, scan_beginning
+from passoproxy.core.http.syntax import print_date
+from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Overloaded, Refusal, RequestTimeout
+from passoproxy.ports import Body, BytesBody, Client, Response
+from passoproxy.server.deadline import Deadline, Pace
+from passoproxy.server.request import Received, RequestBody, receive
+from passoproxy.server.response import Exchange, head_bytes
+
+SILENT_SECONDS = 1.0
+"""After which a connection whose request has not come whole may make room for another."""
+
+_MOST_REFUSED = 64
+
+Lane = Callable[[bytes], bytes | None]
+"""Answers a read that holds exactly one whole request known to it, or gives None and the road is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds. `header_timeout` is for a whole head, `body_timeout` and `write_timeout` for silence;
+    a request's body comes at `min_rate` bytes a second or faster once it was waited for `rate_grace` seconds. `drain_timeout`: for the next
+    request of a kept connection when the end has begun.
+    """
+
+    header_bytes: int = 32 * 1024
+    body_bytes: int = 16 * 1024 * 1024
+    header_timeout: float = 10.0
+    idle_timeout: float = 75.0
+    body_timeout: float = 30.0
+    min_rate: int = 256
+    rate_grace: float = 10.0
+    write_timeout: float = 60.0
+    linger_timeout: float = 2.0
+    drain_timeout: float = 2.0
+    connections: int = 1024
+
+
+class ExchangeHandler(Protocol):
+    """Who answers: one call for each request, and `refuse` for what cannot become one."""
+
+    async def handle(self, exchange: Exchange) -> None: ...
+    def refuse(self, refusal: Refusal, client: str) -> Response: ...
+    def turned_away(self, detail: str, client: str) -> None:
+        """A peer that may not connect was closed without an answer."""
+        ...
+
+
+class Connection(Protocol):
+    """A connection, as those who count see it. `holder` is whom it counts for (`core.peers.holder_of`)."""
+
+    @property
+    def holder(self) -> str: ...
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when its client has neither sent nor taken anything, by the loop's time; None where it may not go: it is not the client that is
+        waited for, or it has only just begun."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way that would be lost with it."""
+        ...
+
+    def drop(self) -> None:
+        """Ends it, and whatever is done for it, at once."""
+        ...
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class Table(Generic[C]):
+    """The connections of one listener (or of several that share a limit)."""
+
+    def __init__(self) -> None:
+        self._open: dict[C, None] = {}
+
+    @property
+    def count(self) -> int:
+        """Connections that are open, those in a TLS handshake included."""
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[C]:
+        return iter(tuple(self._open))
+
+    def admit(self, connection: C, most: int) -> bool:
+        """Counts a new connection; False where there are `most` and none of them can make room."""
+        if len(self._open) >= most and not make_room((self,), connection.holder):
+            return False
+        self._open[connection] = None
+        return True
+
+    def forget(self, connection: C) -> None:
+        """The connection is closed, or as good as closed."""
+        self._open.pop(connection, None)
+
+
+def make_room(tables: Iterable[Table[Any]], newcomer: str) -> bool:
+    """Drops the most silent connection of the holder of most, for a new one whose holder is `newcomer`; False where none may go.
+
+    None of a holder goes for one who holds more, and no busy one for one who holds as much. On this machine each connection is a holder of
+    its own, so that no busy one goes at all.
+    """
+    seen = [(table, connection) for table in tables for connection in table]
+    held = Counter(connection.holder for _, connection in seen)
+    held[""] = 1
+    own = held[newcomer] + 1 if newcomer else 1
+    best, chosen = (0, False, 0.0), None
+    for table, connection in seen:
+        count, since, busy = held[connection.holder], connection.silent_since, connection.busy
+        if since is None or (count < own and connection.holder != newcomer) or (busy and count <= own):
+            continue
+        if chosen is None or (count, not busy, -since) > best:
+            best, chosen = (count, not busy, -since), (table, connection)
+    if chosen is None:
+        return False
+    chosen[1].drop()
+    chosen[0].forget(chosen[1])
+    return True
+
+
+class ClientConnection(Connection, Protocol):
+    """A connection to the proxy, as those see it who end it."""
+
+    def finish(self, patience: float) -> None:
+        """The next answer is its last one; the request for that is waited for at most `patience` seconds."""
+        ...
+
+
+class Connections(Table[ClientConnection]):
+    """All connections of the proxy's listeners, and what their requests share."""
+
+    def __init__(self, handler: ExchangeHandler, limits: Limits | None = None, lane: Lane | None = None) -> None:
+        super().__init__()
+        self.handler = handler
+        self.limits = limits or Limits()
+        self.lane = lane
+        self._refused: set[ClientConnection] = set()
+        self._all_gone: asyncio.Event | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._date = ""
+        self._date_until = 0.0
+
+    def may_be_told(self, connection: ClientConnection) -> bool:
+        """Whether a connection beyond the limit is still told so: only so many are, the others are closed without an answer."""
+        if len(self._refused) >= _MOST_REFUSED:
+            return False
+        self._refused.add(connection)
+        return True
+
+    def forget(self, connection: ClientConnection) -> None:
+        super().forget(connection)
+        self._refused.discard(connection)
+        if not self._open and self._all_gone is not None:
+            self._all_gone.set()
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Keeps a request's task alive until it is done, and makes `drain` wait for it."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def finish(self, patience: float = 0.0) -> None:
+        """Has each connection that is open end with its next answer; where nothing is asked, after `patience` seconds."""
+        for connection in self:
+            connection.finish(patience)
+
+    async def drain(self, grace: float) -> None:
+        """Each connection has one answer more, whose request is waited for a moment: one on its way when the end began is not lost. What is
+        left after `grace` seconds ends by a reset.
+        """
+        self._all_gone = asyncio.Event()
+        self.finish(min(self.limits.drain_timeout, grace))
+        if self._open:
+            try:
+                await asyncio.wait_for(self._all_gone.wait(), grace)
+            except TimeoutError:
+                for connection in tuple(self._open):
+                    connection.drop()
+                await self._all_gone.wait()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def date(self) -> str:
+        """The time as `Date` prints it, made once a second."""
+        now = time.time()
+        if not self._date_until - 1 <= now < self._date_until:
+            self._date, self._date_until = print_date(now), now // 1 + 1
+        return self._date
+
+
+class HeadGatherer:
+    """Takes reads until a head is whole."""
+
+    __slots__ = ("_held", "_max_bytes", "_scanned")
+
+    def __init__(self, max_bytes: int) -> None:
+        """`max_bytes` bounds request line and fields together, the empty line included."""
+        self._max_bytes = max_bytes
+        self._held = bytearray()
+        self._scanned = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a head is held."""
+        return bool(self._held)
+
+    @property
+    def asks_for_head_only(self) -> bool:
+        """Whether what is held begins as a HEAD request does."""
+        return self._held.startswith(b"HEAD ")
+
+    def take(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """The head and what follows it; None until it is whole. One empty line before it is passed over (RFC 9112 §2.2).
+
+        Raises HeadersTooLarge, and BadRequest for what no further byte can mend; what is held is then the offence.
+        """
+        buffer = self._gathered(data)
+        if not buffer or buffer == b"\r":
+            self._held = bytearray(buffer)
+            return None
+        found = buffer.find(HEAD_END, max(0, self._scanned - len(HEAD_END) + 1))
+        size = found + len(HEAD_END) if found >= 0 else len(buffer)
+        if size > self._max_bytes:
+            self._held = bytearray(buffer[:8])
+            raise HeadersTooLarge(
+                f"request line and fields are over server.limits.header_bytes ({self._max_bytes} bytes)"
+            )
+        if found < 0:
+            self._go_on(buffer)
+            return None
+        self._held = bytearray()
+        self._scanned = 0
+        return bytes(buffer[:size]), bytes(buffer[size:])
+
+    def _gathered(self, data: bytes) -> bytes | bytearray:
+        if not self._held:
+            return data[2:] if data.startswith(b"\r\n") else data
+        self._held += data
+        if not self._scanned and self._held.startswith(b"\r\n"):
+            del self._held[:2]
+        return self._held
+
+    def _go_on(self, buffer: bytes | bytearray) -> None:
+        if buffer is not self._held:
+            self._held = bytearray(buffer)
+        scan_beginning(self._held, self._scanned)
+        self._scanned = len(self._held)
+
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_AHEAD_BYTES = 64 * 1024  # of further requests, held while one is handled
+_LANE_BYTES = 256 * 1024  # of an answer that goes out whole; a longer one is written in pieces, as any on the road
+_UNTAKEN_BYTES = 64 * 1024  # written and not taken, beyond which nothing more is written
+_UNREAD_BYTES = 64 * 1024  # of a body that nobody wanted, read on to keep the connection
+_LINGER_BYTES = 4 * 1024 * 1024  # thrown away so that an early answer arrives before the reset that unread bytes cause
+_SLOW_BODY = "the request's body stopped arriving, or came at less than server.limits.min_rate ({} bytes a second)"
+_RESET = struct.pack("ii", 1, 0)
+
+
+class _Phase(Enum):
+    CONNECTING = auto()  # taken, and not yet ours: in a TLS handshake
+    WAITING = auto()  # for the first byte of a head
+    HEAD = auto()  # a head has begun
+    HANDLING = auto()  # a task answers a request; its body may still arrive
+    SKIPPING = auto()  # answered; the rest of a body that nobody wanted arrives
+    LINGERING = auto()  # the last answer is written; what arrives is thrown away
+    CLOSED = auto()
+
+
+class ProxyConnection(asyncio.Protocol):
+    """One connection of a client."""
+
+    __slots__ = (
+        "_aborted",
+        "_ahead",
+        "_began_at",
+        "_body",
+        "_client",
+        "_deadline",
+        "_heads",
+        "_input_ended",
+        "_is_overload",
+        "_lane",
+        "_later",
+        "_limits",
+        "_lingered",
+        "_loop",
+        "_owes_continue",
+        "_patience",
+        "_phase",
+        "_reading",
+        "_room",
+        "_scheme",
+        "_served",
+        "_shared",
+        "_socket",
+        "_task",
+        "_transport",
+        "_untaken",
+        "_waiting_since",
+        "crowded",
+        "holder",
+    )
+
+    def __init__(self, shared: Connections, sock: socket.socket, address: str) -> None:
+        self._shared = shared
+        self._limits = shared.limits
+        self._lane = shared.lane
+        self._socket = sock
+        self._loop = asyncio.get_running_loop()
+        self._deadline = Deadline(self._loop, self._expired)
+        self._heads = HeadGatherer(shared.limits.header_bytes)
+        self._transport = cast(asyncio.Transport, None)
+        self._client = Client(address)
+        self.holder = holder_of(address)
+        self._is_overload = False
+        self._scheme = "http"
+        self._phase = _Phase.CONNECTING
+        self._began_at = 0.0
+        self._served = False
+        self._ahead = b""
+        self._later = b""
+        self._task: asyncio.Task[None] | None = None
+        self._body: RequestBody | None = None
+        self._waiting_since = 0.0
+        self._owes_continue = False
+        self._input_ended = False
+        self._aborted = False
+        self._reading = True
+        self.crowded = False
+        self._untaken = 0
+        self._room: asyncio.Future[None] | None = None
+        self._lingered = 0
+        self._patience: float | None = None  # for the last request; None while there may be many
+
+    # ---- coming and going ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def admitted(cls, shared: Connections, sock: socket.socket, address: str) -> ProxyConnection | None:
+        """One for a peer that may connect, counted from now on; None for one beyond the limit that cannot even be told so."""
+        connection = cls(shared, sock, address)
+        connection._is_overload = not shared.admit(connection, shared.limits.connections)
+        return connection if not connection._is_overload or shared.may_be_told(connection) else None
+
+    def begun(self) -> None:
+        """The loop has connected it, or never will: the handshake failed, or the peer left during it."""
+        if self._transport is None:
+            self._phase = _Phase.CLOSED
+            self._shared.forget(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self._phase is _Phase.CLOSED:  # dropped meanwhile
+            self._transport.abort()
+            return
+        self._phase = _Phase.WAITING
+        self._began_at = perf_counter()  # of finer grain than a loop's time
+        if transport.get_extra_info("sslcontext") is not None:
+            self._scheme = "https"
+            self._transport.set_write_buffer_limits(_UNTAKEN_BYTES)
+            # Half a mebibyte by default, and not in typeshed's Transport.
+            self._transport.set_read_buffer_limits(_AHEAD_BYTES)  # type: ignore[attr-defined]
+        if self._is_overload:
+            self._refuse(Overloaded("server.limits.connections is reached"))
+        else:
+            self._deadline.set(self._limits.header_timeout if self._patience is None else self._patience)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._phase = _Phase.CLOSED
+        self._deadline.close()
+        if self._body is not None and not self._body.complete:
+            self._body.end_early()
+        task = self._task
+        # The client is gone and nobody waits for the answer; work that must not stop is shielded further in. A task that broke
+        # the connection itself is about to end and says so in its own words.
+        if task is not None:
+            self._shared.watch(task)
+            if not self._aborted:
+                task.cancel()
+        self._shared.forget(self)
+
+    def eof_received(self) -> bool:
+        """Half-closed: what was asked is still answered, where the transport can (TLS cannot)."""
+        self._input_ended = True
+        match self._phase:
+            case _Phase.HEAD:
+                self._refuse(BadRequest("the connection ended within a request's head"))
+            case _Phase.HANDLING:
+                if self._body is not None and not self._body.complete:
+                    self._body.end_early()
+            case _:
+                return False
+        return self._scheme != "https"
+
+    @property
+    def silent_since(self) -> float | None:
+        """See `connections.Connection`: kept ones may go at once, others when nothing came for a second."""
+        if self._phase is _Phase.HANDLING and self._room is None and (self._body is None or not self._body.waiting):
+            return None
+        since = self._deadline.set_at
+        kept = self._served and self._phase is _Phase.WAITING
+        return since if kept or self._loop.time() - since > SILENT_SECONDS else None
+
+    @property
+    def busy(self) -> bool:
+        """See `connections.Connection`."""
+        return self._phase in (_Phase.HANDLING, _Phase.SKIPPING)
+
+    def finish(self, patience: float) -> None:
+        """The next answer is the last one; its request is waited for at most `patience` seconds."""
+        self._patience = patience
+        if self._phase is _Phase.WAITING and not self.crowded:
+            self._wait()
+
+    def _wait(self) -> None:
+        """For a request."""
+        if self._patience is None:
+            self._deadline.set(self._limits.idle_timeout)
+        elif self._patience > 0:
+            self._deadline.set(self._patience)
+        else:
+            self._close()
+
+    def drop(self) -> None:
+        """See `connections.Connection`."""
+        if self._phase is not _Phase.CONNECTING:
+            self._transport.abort()
+            return
+        self._phase = _Phase.CLOSED
+        with suppress(OSError):  # its peer has left already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    # ---- bytes in ------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._later:
+            self._later += data
+        elif self._phase is _Phase.WAITING:
+            answer = None if self._lane is None or self._patience is not None else self._lane(data)
+            if answer is not None and len(answer) <= _LANE_BYTES:
+                self._served = True
+                self._wait()
+                self._transport.write(answer)
+                return
+            self._began_at = perf_counter()
+            self._read_head(data)
+        elif self._phase is _Phase.HEAD:
+            self._read_head(data)
+        elif self._phase is _Phase.LINGERING:
+            self._lingered += len(data)
+            if self._lingered > _LINGER_BYTES:
+                self._close()
+        elif self._phase is not _Phase.CLOSED:
+            self._read_on(data)
+
+    def _read_head(self, data: bytes) -> None:
+        head = b""
+        try:
+            gathered = self._heads.take(data)
+            if gathered is not None:
+                head, rest = gathered
+                self._begin(receive(head, self._scheme), rest)
+            elif self._phase is _Phase.WAITING and self._heads.begun:
+                self._phase = _Phase.HEAD
+                self._deadline.set(self._limits.header_timeout)
+        except Refusal as refusal:
+            self._refuse(refusal, head)
+
+    def _begin(self, received: Received, rest: bytes) -> None:
+        body = self._body_of(received, rest)
+        exchange = Exchange(
+            self, received.head, body, self._client, keep_alive=received.keep_alive, started=self._began_at
+        )
+        self._phase = _Phase.HANDLING
+        self._deadline.lift()
+        self._task = self._loop.create_task(self._run(exchange))
+
+    def _body_of(self, received: Received, rest: bytes) -> Body:
+        framing = received.framing
+        if isinstance(framing, NoBody):
+            self._ahead = rest
+            return BytesBody()
+        if isinstance(framing, Sized):
+            if framing.length > self._limits.body_bytes:
+                raise BodyTooLarge(
+                    f"the body is larger than server.limits.body_bytes ({self._limits.body_bytes} bytes)"
+                )
+            if framing.length <= len(rest):
+                self._ahead = rest[framing.length :]
+                return BytesBody(rest[: framing.length])
+        limits = self._limits
+        pace = Pace(limits.min_rate, limits.body_timeout, limits.rate_grace)
+        self._body = RequestBody(framing, self, limits.body_bytes, limits.header_bytes, pace)
+        self._owes_continue = received.expects_continue
+        if rest:
+            self._read_on(rest)
+        if self._input_ended and not self._body.complete:  # it ended while an earlier request was answered
+            self._body.end_early()
+        return self._body
+
+    def _read_on(self, data: bytes) -> None:
+        body = self._body
+        if body is not None and not body.complete:
+            if body.fault is not None:
+                return
+            self._owes_continue = False
+            was_awaited = body.waiting or self._phase is _Phase.SKIPPING
+            size = len(data)
+            data = body.feed(data)
+            if body.unread:
+                self._later = body.unread
+                self._pause()
+                self._loop.call_soon(self._read_later)
+            body.pace.note(
+                size - len(data) - len(self._later), self._loop.time() - self._waiting_since if was_awaited else 0.0
+            )
+            if body.waiting or self._phase is _Phase.SKIPPING:
+                self._await(body)
+            elif was_awaited:
+                self._deadline.lift()
+        self._ahead += data
+        if self._phase is _Phase.SKIPPING:
+            self._skipped()
+        elif len(self._ahead) > _AHEAD_BYTES:
+            self._pause()
+
+    def _read_later(self) -> None:
+        later, self._later = self._later, b""
+        self._resume()
+        self.data_received(later)
+
+    # ---- from one request to the next ----------------------------------------------------------------------------------
+
+    async def _run(self, exchange: Exchange) -> None:
+        try:
+            await self._shared.handler.handle(exchange)
+            if self._phase is not _Phase.CLOSED:
+                await self.room()  # no further request of a client that does not take its answers
+        finally:
+            self._task = None
+            if self._phase is not _Phase.CLOSED:
+                self._answered(exchange)
+
+    def _answered(self, exchange: Exchange) -> None:
+        self._served = True
+        body = self._body
+        if not exchange.begun:
+            self.abort()
+        elif exchange.will_close or (body is not None and body.fault is not None):
+            self._end(unread=bool(self._ahead) or (body is not None and not body.complete))
+        elif body is not None and not body.complete:
+            body.discard()
+            self._phase = _Phase.SKIPPING
+            self._await(body)
+            self._resume()
+        else:
+            self._next()
+
+    def _skipped(self) -> None:
+        body = cast(RequestBody, self._body)
+        if body.complete:
+            self._next()
+
+    def _next(self) -> None:
+        self._body = None
+        self._phase = _Phase.WAITING
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            self._began_at = perf_counter()
+            self._read_head(ahead)
+        if self._phase is _Phase.HEAD and self._input_ended:
+            self._refuse(BadRequest("the connection ended within a request's head"))
+        elif self._phase is _Phase.WAITING:
+            if self._input_ended:
+                self._close()
+                return
+            self._wait()
+        if len(self._ahead) <= _AHEAD_BYTES:
+            self._resume()
+
+    def _refuse(self, refusal: Refusal, head_read: bytes = b"") -> None:
+        response = self._shared.handler.refuse(refusal, self._client.address)
+        data = response.body.data if isinstance(response.body, BytesBody) else b""
+        framing = (f"Content-Length: {len(data)}", "Connection: close")
+        head = head_bytes(response.head, framing, self._shared.date())
+        head_only = head_read.startswith(b"HEAD ") or self._heads.asks_for_head_only
+        self._transport.write(head if head_only else head + data)
+        self._end(unread=True)
+
+    def _end(self, *, unread: bool) -> None:
+        self._ahead = b""
+        if not unread or self._input_ended:
+            self._close()
+            return
+        # Closing with bytes unread makes the kernel send a reset, which can overtake the answer: so they are read and thrown away.
+        self._phase = _Phase.LINGERING
+        self._deadline.set(self._limits.linger_timeout)
+        self._resume()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _close(self) -> None:
+        self._phase = _Phase.CLOSED
+        self._transport.close()
+        self._await_taking()
+
+    def _expired(self) -> None:
+        match self._phase:
+            case _Phase.HEAD:
+                self._refuse(RequestTimeout("the request's head did not arrive within server.limits.header_timeout"))
+            case _Phase.HANDLING if self._body is not None and self._body.waiting:
+                self._body.fail(RequestTimeout(_SLOW_BODY.format(self._limits.min_rate)))
+            case _Phase.WAITING | _Phase.HANDLING if self.crowded:
+                self._look_at_taking()
+            case _Phase.CLOSED:
+                self._look_at_taking()
+            case _:
+                self._close()
+
+    # ---- what a body asks ----------------------------------------------------------------------------------------------
+
+    def body_wanted(self) -> None:
+        """Reads on, and sends the 100 that the client may wait for."""
+        if self._owes_continue:
+            self._owes_continue = False
+            self._transport.write(_CONTINUE)
+        self._resume()
+        self._await(cast(RequestBody, self._body))
+
+    def _await(self, body: RequestBody) -> None:
+        self._waiting_since = self._loop.time()
+        self._deadline.set(body.pace.patience)
+
+    def body_crowded(self) -> None:
+        """Stops reading until someone wants more."""
+        self._pause()
+
+    # ---- bytes out -----------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._transport.write(data)
+
+    def writelines(self, parts: list[bytes | memoryview]) -> None:
+        self._transport.writelines(parts)
+
+    async def room(self) -> None:
+        if not self.crowded:
+            return
+        self._await_taking()
+        self._room = self._loop.create_future()
+        try:
+            await self._room
+        finally:
+            self._room = None
+            self._deadline.lift()
+
+    def keeps_on(self, wanted: bool) -> bool:
+        if not wanted or self._patience is not None or (self._input_ended and not self._ahead):
+            return False
+        body = self._body
+        if body is None or body.complete:
+            return True
+        # A client that still waits for its 100 may or may not send the body now (RFC 9110 §10.1.1): only closing is clear.
+        return not self._owes_continue and body.fault is None and body.left is not None and body.left <= _UNREAD_BYTES
+
+    def date(self) -> str:
+        return self._shared.date()
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._phase = _Phase.CLOSED
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
+
+    def _await_taking(self) -> None:
+        self._untaken = self._transport.get_write_buffer_size()
+        self._deadline.set(self._limits.write_timeout)
+
+    def _look_at_taking(self) -> None:
+        """Waits on for a client that has taken something since the last look, however little; drops one that has not."""
+        if self._transport.get_write_buffer_size() < self._untaken:
+            self._await_taking()
+        else:
+            self.drop()
+
+    def pause_writing(self) -> None:
+        self.crowded = True
+        if (
+            self._body is None or self._body.complete
+        ):  # what is not read makes nothing to write, TLS's own messages included
+            self._pause()
+        if self._phase is _Phase.WAITING:  # answers of the fast lane that nobody takes
+            self._await_taking()
+
+    def resume_writing(self) -> None:
+        self.crowded = False
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        if len(self._ahead) <= _AHEAD_BYTES and (self._body is None or self._body.complete):
+            self._resume()
+        if self._phase is _Phase.WAITING:
+            self._wait()
+
+    def _pause(self) -> None:
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self._reading and not self._later and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()

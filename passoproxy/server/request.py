@@ -1,0 +1,260 @@
+"""A request's body while it arrives: bounded in memory, read once, and loud when it ends before its end.
+
+From the bytes of a head to a request: the strict scan first, then aiohttp's C parser for the fields, then the framing rules.
+
+The parser is undocumented and pinned; `tests/server/test_parser_facts.py` states each thing relied upon. It is given the field lines
+under a request line of ours, so that methods it does not know, targets and versions are judged by `core.http` alone; a new one
+for each head, so that nothing of one request can reach another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple, Protocol
+
+from aiohttp import http_parser
+from aiohttp.http_exceptions import HttpProcessingError
+
+from passoproxy.core.http.framing import Chunked, ChunkReader, RequestFraming, Sized, expects_continue, request_framing
+from passoproxy.core.http.messages import Fields, RequestHead
+from passoproxy.core.http.request_line import RequestLine, parse_authority, scan_head
+from passoproxy.core.http.syntax import members_of
+from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Refusal, ServiceUnreachable
+from passoproxy.server.deadline import Pace
+
+_MAX_CHUNKS = 256  # read at once: a millisecond's work, where single bytes come in chunks
+
+
+class BodySource(Protocol):
+    """The connection, as a body sees it."""
+
+    def body_wanted(self) -> None:
+        """Someone waits for bytes: the connection reads, sends a 100 where the client waits for one, and counts the time."""
+        ...
+
+    def body_crowded(self) -> None:
+        """More is held than anyone takes: the connection stops reading."""
+        ...
+
+
+class RequestBody:
+    """The `Body` of a request that did not arrive whole with its head.
+
+    Iteration raises a Refusal: BadRequest for wrong framing and for an early end, BodyTooLarge, RequestTimeout for silence and sloth.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_closed",
+        "_crowded_at",
+        "_held",
+        "_left",
+        "_max_bytes",
+        "_parts",
+        "_received",
+        "_source",
+        "_waiter",
+        "complete",
+        "fault",
+        "length",
+        "pace",
+    )
+
+    def __init__(
+        self, framing: Sized | Chunked, source: BodySource, max_bytes: int, max_trailer_bytes: int, pace: Pace
+    ) -> None:
+        """`max_bytes` bounds a chunked body as it arrives; a sized one was held against it before."""
+        self.pace = pace
+        self.length = framing.length if isinstance(framing, Sized) else None
+        self.complete = False
+        self.fault: Refusal | None = None
+        self._left = self.length or 0
+        self._chunks = ChunkReader(max_trailer_bytes, _MAX_CHUNKS) if isinstance(framing, Chunked) else None
+        self._source = source
+        self._max_bytes = max_bytes
+        self._crowded_at = 64 * 1024
+        self._received = 0
+        self._held = 0
+        self._parts: list[bytes] = []
+        self._closed = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    # ---- what the connection does --------------------------------------------------------------------------------------
+
+    @property
+    def left(self) -> int | None:
+        """Bytes still to come; None where only the chunks will tell."""
+        return None if self._chunks is not None else self._left
+
+    @property
+    def unread(self) -> bytes:
+        """What the last `feed` left to be fed in another turn of the loop."""
+        return b"" if self._chunks is None else self._chunks.unread
+
+    @property
+    def waiting(self) -> bool:
+        """Whether someone waits for bytes."""
+        return self._waiter is not None
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes bytes off the wire; gives back those that belong to what follows the body. Not to be called after a fault."""
+        if self._chunks is None:
+            part, rest = data[: self._left], data[self._left :]
+            self._left -= len(part)
+            self.complete = not self._left
+        else:
+            try:
+                part = self._chunks.feed(data)
+            except Refusal as fault:
+                self.fail(fault)
+                return b""
+            rest, self.complete = self._chunks.rest, self._chunks.done
+        self._take(part)
+        return rest
+
+    def fail(self, fault: Refusal) -> None:
+        """The body will never be whole; whoever reads it is told, once what came before is read."""
+        self.fault = fault
+        self._wake()
+
+    def end_early(self) -> None:
+        """The client stopped sending."""
+        self.fail(BadRequest("the connection ended before the request's body did"))
+
+    def _take(self, part: bytes) -> None:
+        self._received += len(part)
+        if self._received > self._max_bytes:
+            self._parts.clear()
+            self.fail(BodyTooLarge(f"the body is larger than server.limits.body_bytes ({self._max_bytes} bytes)"))
+            return
+        if part and not self._closed:
+            self._parts.append(part)
+            self._held += len(part)
+            if self._held > self._crowded_at and not self.complete:
+                self._source.body_crowded()
+        if part or self.complete:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # ---- what a reader does --------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> RequestBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._parts:
+            if self.fault is not None:
+                raise self.fault
+            if self.complete or self._closed:
+                raise StopAsyncIteration
+            await self._more()
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._held = 0
+        return data
+
+    async def _more(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._source.body_wanted()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def aclose(self) -> None:
+        """What still arrives is thrown away."""
+        self.discard()
+
+    def discard(self) -> None:
+        """As `aclose`."""
+        self._closed = True
+        self._parts.clear()
+        self._held = 0
+        self._wake()
+
+
+MOST_FIELDS = 256
+"""Field lines in a head; each costs many times its bytes once it is an object."""
+
+_OWN_REQUEST_LINE = b"GET / HTTP/1.0\r\n"
+
+
+class Received(NamedTuple):
+    """A head that may be handled. `keep_alive`: what the client asked for (RFC 9112 §9.3); `expects_continue`: it waits for a 100."""
+
+    head: RequestHead
+    framing: RequestFraming
+    keep_alive: bool
+    expects_continue: bool
+
+
+def require_c_parser() -> None:
+    """Raises ServiceUnreachable where only aiohttp's pure-Python parser is there, which reads some messages another way."""
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise ServiceUnreachable(
+            "aiohttp's C parser is not available, and its Python one is not strict enough to serve with; unset "
+            "AIOHTTP_NO_EXTENSIONS or install an aiohttp wheel for this platform"
+        )
+
+
+def receive(head: bytes, scheme: str) -> Received:
+    """Reads a whole head, its empty last line included. Raises BadRequest, or HeadersTooLarge for too many fields."""
+    if head.count(b"\n") > MOST_FIELDS + 2:
+        raise HeadersTooLarge(f"more than {MOST_FIELDS} header fields")
+    line = scan_head(head)
+    fields = _read_fields(head, line.fields_at)
+    request = RequestHead(
+        line.method, line.target.text, fields, _authority(line, fields), scheme, line.version
+    )  # fmt: skip
+    framing = request_framing(line.version, fields)
+    return Received(request, framing, _keeps_alive(line.version, fields), expects_continue(line.version, fields))
+
+
+def _read_fields(head: bytes, at: int) -> Fields:
+    lines = _OWN_REQUEST_LINE + head[at:]
+    most = len(lines)
+    parser = http_parser.HttpRequestParser(
+        None,  # nobody to pause: the parser never sees a body
+        asyncio.get_running_loop(),
+        most,
+        max_line_size=most,
+        max_field_size=most,
+        max_headers=MOST_FIELDS,
+        response_with_body=False,
+        auto_decompress=False,
+    )
+    try:
+        messages, _, _ = parser.feed_data(lines)
+    except HttpProcessingError as fault:
+        # Its text repeats the line, credentials included: never passed on.
+        raise BadRequest(
+            "the header fields are not as RFC 9112 has them, or one that must be alone is there twice"
+        ) from fault
+    if len(messages) != 1:
+        raise BadRequest("the header fields do not end where they seem to")
+    fields: Fields = messages[0][0].headers
+    return fields
+
+
+def _authority(line: RequestLine, fields: Fields) -> str:
+    hosts = fields.getall("Host", ())
+    if len(hosts) > 1:
+        raise BadRequest("more than one Host field (RFC 9112 §3.2)")
+    if not hosts and line.version >= (1, 1):
+        raise BadRequest("no Host field (RFC 9112 §3.2)")
+    if hosts and parse_authority(hosts[0]) is None:
+        raise BadRequest("the Host field is not valid (RFC 9112 §3.2)")
+    if line.target.authority is not None:
+        return line.target.authority
+    return hosts[0] if hosts else ""
+
+
+def _keeps_alive(version: tuple[int, int], fields: Fields) -> bool:
+    if "Connection" not in fields:
+        return version >= (1, 1)
+    options = {option.lower() for option in members_of(fields, "Connection")}
+    return "close" not in options and (version >= (1, 1) or "keep-alive" in options)

@@ -1,0 +1,229 @@
+"""One request and its answer on a connection: the bytes of heads, the framing of bodies, and how a broken answer ends.
+
+The proxy's own answers: problem documents (RFC 9457) with `code`, `Proxy-Status` (RFC 9209) and `Cache-Status` (contract §6).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Protocol
+
+from passoproxy.core.http.forwarding import reason_for
+from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
+from passoproxy.errors import BodyBroken, OriginInvalid, Refusal
+from passoproxy.ports import Body, BytesBody, Client, Response
+from passoproxy.server.request import RequestBody
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
+_FRAMING_FIELDS = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
+_BODILESS = frozenset({204, 304})
+PIECE_BYTES = 64 * 1024
+"""So much of a body is written at once; the next piece waits until the client has taken enough of those before."""
+
+
+class Wire(Protocol):
+    """The connection, as an answer sees it."""
+
+    def write(self, data: bytes | memoryview) -> None: ...
+    def writelines(self, parts: list[bytes | memoryview]) -> None: ...
+    @property
+    def crowded(self) -> bool:
+        """Whether the client has yet to take what was written."""
+        ...
+
+    async def room(self) -> None:
+        """Returns when the client has taken enough of what was written."""
+        ...
+
+    def keeps_on(self, wanted: bool) -> bool:
+        """Whether the connection will take another request after this answer; asked once, when the head is written."""
+        ...
+
+    def abort(self) -> None:
+        """Ends the connection by a reset, so that nobody takes what was sent for the whole."""
+        ...
+
+    def date(self) -> str: ...
+
+
+def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> bytes:
+    """A head on the wire: its fields but those of framing, for which `framing` has lines, and `date` where it has none itself.
+
+    Raises OriginInvalid where a field holds what would end it early.
+    """
+    lines = [f"{name}: {value}" for name, value in head.fields.items() if name.lower() not in _FRAMING_FIELDS]
+    if date and "Date" not in head.fields:
+        lines.append(f"Date: {date}")
+    lines.extend(framing)
+    status_line = _STATUS_LINES.get(head.status) or f"HTTP/1.1 {head.status} "
+    text = "\r\n".join((status_line, *lines, "", ""))
+    breaks = len(lines) + 2
+    if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
+        raise OriginInvalid("a field of the answer holds a line break or NUL")
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Exchange:
+    """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head."""
+
+    __slots__ = ("_wire", "begun", "body", "client", "head", "keep_alive", "sent_bytes", "started", "will_close")
+
+    def __init__(
+        self, wire: Wire, head: RequestHead, body: Body, client: Client, *, keep_alive: bool, started: float
+    ) -> None:
+        self._wire = wire
+        self.head = head
+        self.body = body
+        self.client = client
+        self.keep_alive = keep_alive
+        self.started = started
+        self.begun = False
+        self.will_close = not keep_alive
+        self.sent_bytes = 0
+
+    @property
+    def fault(self) -> Refusal | None:
+        """What is known to be wrong with the request's body."""
+        return self.body.fault if isinstance(self.body, RequestBody) else None
+
+    @property
+    def on_interim(self) -> Callable[[ResponseHead], None] | None:
+        """Takes 102 and 103 heads; None for a client that would not understand them."""
+        return self._interim if self.head.version >= (1, 1) else None
+
+    async def send(self, response: Response) -> None:
+        """Writes the whole answer and closes its body.
+
+        Raises BodyBroken, after the connection was reset, where the body breaks off; before anything was written, whatever the body
+        raises instead. CancelledError means that the client left.
+        """
+        try:
+            await self._send(response.head, response.body)
+        finally:
+            await response.body.aclose()
+
+    async def _send(self, head: ResponseHead, body: Body) -> None:
+        if head.status < 200:
+            raise OriginInvalid("an interim status cannot be the answer")
+        if self._ends_with_head(head):
+            self._begin(head, _declared_length(head, body))
+        elif isinstance(body, BytesBody):
+            self._begin(head, len(body.data), body.data)
+            await self._pour(body.data, begun_with=PIECE_BYTES)
+        elif body.length is not None:
+            await self._send_sized(head, body, body.length)
+        else:
+            await self._send_unsized(head, body)
+
+    async def _send_sized(self, head: ResponseHead, body: Body, length: int) -> None:
+        # The first part is awaited before the head goes out: a body that fails at once can still become an error answer,
+        # and a small one travels in one write with its head.
+        first = await anext(body, b"")
+        if len(first) > length or (length and not first):
+            raise BodyBroken("the answer's body has another length than it says")
+        self._begin(head, length, first)
+        left = length - len(first)
+        try:
+            await self._pour(first, begun_with=PIECE_BYTES)
+            # To its very end, also when all bytes are there: that is when those who store it learn that it is whole.
+            async for part in body:
+                left -= len(part)
+                if left < 0:
+                    break
+                await self._pour(part)
+        except Exception as fault:
+            raise self._broken() from fault
+        if left:
+            raise self._broken()
+
+    async def _send_unsized(self, head: ResponseHead, body: Body) -> None:
+        chunked = self.head.version >= (1, 1)
+        self._begin(head, None, chunked=chunked)
+        try:
+            async for part in body:
+                await self._pour(part, chunked=chunked)
+        except Exception as fault:
+            raise self._broken() from fault
+        if chunked:
+            self._wire.write(b"0\r\n\r\n")
+
+    def _begin(self, head: ResponseHead, length: int | None, data: bytes = b"", *, chunked: bool = False) -> None:
+        framing: list[str] = []
+        if length is not None:
+            framing.append(f"Content-Length: {length}")
+        elif chunked:
+            framing.append("Transfer-Encoding: chunked")
+        keep = self._wire.keeps_on(self.keep_alive and (length is not None or chunked or self._ends_with_head(head)))
+        if not keep:
+            framing.append("Connection: close")
+        elif self.head.version < (1, 1):
+            framing.append("Connection: keep-alive")
+        raw = head_bytes(head, framing, self._wire.date())
+        self.begun = True
+        self.will_close = not keep
+        first = data[:PIECE_BYTES]
+        self.sent_bytes += len(first)
+        self._wire.write(raw + first if first else raw)
+
+    def _ends_with_head(self, head: ResponseHead) -> bool:
+        return self.head.method == "HEAD" or head.status in _BODILESS
+
+    async def _pour(self, data: bytes, *, begun_with: int = 0, chunked: bool = False) -> None:
+        if len(data) <= begun_with:
+            return
+        whole = memoryview(data)
+        for at in range(begun_with, len(data), PIECE_BYTES):
+            piece = whole[at : at + PIECE_BYTES]
+            if chunked:
+                self._wire.writelines([b"%x\r\n" % len(piece), piece, b"\r\n"])
+            else:
+                self._wire.write(piece)
+            self.sent_bytes += len(piece)
+            await self._wire.room()
+
+    def _interim(self, head: ResponseHead) -> None:
+        if not self.begun and not self._wire.crowded:  # one that nobody takes is of no use
+            self._wire.write(head_bytes(head, ()))
+
+    def _broken(self) -> BodyBroken:
+        self.will_close = True
+        self._wire.abort()
+        return BodyBroken("the answer's body ended before its end, or went past it; the client's connection was reset")
+
+
+def _declared_length(head: ResponseHead, body: Body) -> int | None:
+    # The length of the body that is not there; a 204 must not have one (RFC 9110 §8.6).
+    if head.status == 204:
+        return None
+    if isinstance(body, BytesBody) and body.data:
+        return len(body.data)
+    declared = head.fields.get("Content-Length", "")
+    return int(declared) if declared.isdecimal() and len(declared) <= 18 else None
+
+
+OWN_NAME = "passoproxy"
+"""Our name in `Cache-Status` and `Proxy-Status`."""
+
+
+def problem(refusal: Refusal) -> Response:
+    """The answer that tells a client of `refusal`; it repeats nothing of the request but what the refusal's text holds."""
+    document = {
+        "type": f"urn:passoproxy:problem:{refusal.code}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+    }
+    fields = (
+        ("Content-Type", "application/problem+json"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Proxy-Status", f"{OWN_NAME}; error={refusal.proxy_error}"),
+        ("Cache-Status", f"{OWN_NAME}; fwd=bypass; detail={refusal.code}"),
+        *refusal.fields,
+    )
+    # Escaped to ASCII, because a detail may hold bytes of a client that are no UTF-8.
+    body = json.dumps(document).encode("ascii")
+    return Response(ResponseHead(refusal.status, fields_of(fields), reason_for(refusal.status)), BytesBody(body))

@@ -1,0 +1,389 @@
+"""Bodies as files: written to `incoming/` and hashed on the way, renamed whole into `bodies/`, believed only once their hash was seen.
+
+A file is locked (flock) from its first byte until its row is committed, so that a sweep, also another process's, can tell what
+someone is still writing from what a crash left. Everything here blocks, raises OSError, and follows no link.
+
+Bodies read from disk: small ones whole, large ones piece by piece from a thread, and never a byte of an unproven one.
+
+Making durable what was stored: bodies and rows together, a moment after they became visible.
+
+Both are in the system's hands by then, so a killed process loses nothing. What a power cut takes in that moment is told by the hashes, and
+is a miss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from passoproxy.core.cache.entry import Entry
+from passoproxy.errors import BodyBroken
+from passoproxy.ports import Body, BytesBody
+from passoproxy.stores.entries.disk.index import BODIES, DATABASE, JOURNALS
+from passoproxy.stores.entries.disk.threads import Background, Lane
+from passoproxy.stores.entries.serialization import BODY_PATTERN, body_name, row_name
+
+INCOMING = "incoming"
+ASIDE = "removed"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 1 << 20
+_REMEMBERED = 32_768
+_TICK = 50_000_000
+"""Nanoseconds within which two changes of a file may bear the same ctime: a body as young as that is proven again next time."""
+
+_Seen = tuple[int, int, int]
+
+
+def make_private(folder: Path) -> None:
+    """Makes `folder`, mode 0700 whatever the umask; a link or a file in its place is an error, a wider mode is narrowed."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.stat(folder, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
+    if found.st_mode & 0o777 != 0o700:
+        os.chmod(folder, 0o700)
+
+
+class Incoming:
+    """A body under way. `append` as often as needed, then `digest` and `size` say what came."""
+
+    __slots__ = ("_hash", "_path", "file", "guard", "size")
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / secrets.token_hex(16)
+        self.file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._hash = sha256()
+        self.size = 0
+        self.guard = threading.Lock()
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        os.fchmod(self.file, 0o600)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what came so far (hex)."""
+        return self._hash.hexdigest()
+
+    def append(self, data: bytes) -> None:
+        """Writes all of `data`."""
+        self._hash.update(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self.file, rest) :]
+        self.size += len(data)
+
+    def settle(self, target: Path) -> None:
+        """Becomes the file `target`, in one step; the lock stays until `release`."""
+        os.rename(self._path, target)
+        self._path = target
+
+    def release(self) -> None:
+        """Lets the file go, as it lies. May be called twice."""
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+
+    def drop(self) -> None:
+        """Removes the file, wherever it is by now. May be called twice."""
+        if self.file >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            self.release()
+
+
+class Bodies:
+    """The body files of one cache folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / BODIES
+        self.incoming = folder / INCOMING
+        self._aside = folder / ASIDE
+        self._shards: set[str] = set()
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def make_folders(self) -> None:
+        """The two folders, private; those within come when needed."""
+        make_private(self.folder)
+        make_private(self.incoming)
+        self._shards.clear()
+
+    def begin(self) -> Incoming:
+        """A new body under way."""
+        try:
+            return Incoming(self.incoming)
+        except FileNotFoundError:  # the folder was taken away
+            self.make_folders()
+            return Incoming(self.incoming)
+
+    def settle(self, body: Incoming, name: str) -> None:
+        """Gives a complete body its name."""
+        try:
+            self._settle(body, name)
+        except FileNotFoundError:  # a folder was taken away, which the second attempt makes, or the file itself
+            self.make_folders()
+            self._settle(body, name)
+
+    def _settle(self, body: Incoming, name: str) -> None:
+        shard = name[:2]
+        if shard not in self._shards:
+            make_private(self.folder / shard)
+            self._shards.add(shard)
+        body.settle(self.folder / name)
+
+    def open(self, name: str, digest: str, size: int) -> int | None:
+        """A descriptor at the start of the body, proven to have that digest and size; None where it has not, or is not there."""
+        try:
+            file = self._open(name)
+        except OSError as error:
+            if error.errno in _STRANGE:
+                return None
+            raise
+        try:
+            if self._proven(file, name, digest, size):
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+        return None
+
+    def _open(self, name: str) -> int:
+        if not BODY_PATTERN.fullmatch(name):
+            raise FileNotFoundError(errno.ENOENT, "no body's name", name)
+        shard, _, rest = name.partition("/")
+        folder = os.open(self.folder / shard, _FOLDER)
+        try:
+            return os.open(rest, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def _proven(self, file: int, name: str, digest: str, size: int) -> bool:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size or not digest.startswith(name[-16:]):
+            return False
+        seen = _seen(found)
+        if self._seen.get(name) == seen:
+            return True
+        if _digest(file) != digest or _seen(os.fstat(file)) != seen:
+            return False
+        if time.time_ns() - found.st_ctime_ns > _TICK:
+            self._remember(name, seen)
+        return True
+
+    def _remember(self, name: str, seen: _Seen) -> None:
+        with self._lock:
+            self._seen[name] = seen
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+
+    def forget(self, name: str) -> None:
+        """The body is gone."""
+        with self._lock:
+            self._seen.pop(name, None)
+
+    def remove(self, name: str) -> None:
+        """Removes the body, if it is one and there."""
+        shard, _, rest = name.partition("/")
+        if BODY_PATTERN.fullmatch(name):
+            with contextlib.suppress(OSError):
+                folder = os.open(self.folder / shard, _FOLDER)
+                try:
+                    os.unlink(rest, dir_fd=folder)
+                finally:
+                    os.close(folder)
+        self.forget(name)
+
+    def set_aside(self) -> None:
+        """Takes all bodies away at once; what was set aside is to be removed (`aside`) at leisure. Those being written stay."""
+        make_private(self._aside)
+        os.rename(self.folder, self._aside / secrets.token_hex(8))
+        self.make_folders()
+        with self._lock:
+            self._seen.clear()
+
+    def aside(self) -> Path | None:
+        """The folder of what was set aside and lies there still."""
+        return self._aside if self._aside.is_dir() else None
+
+    def shards(self) -> list[str]:
+        """The folders that hold bodies."""
+        return sorted(name for name in os.listdir(self.folder) if len(name) == 2)
+
+    @contextlib.contextmanager
+    def claimed(self, path: Path) -> Iterator[bool]:
+        """Whether nobody is storing the file at `path`; while within, nobody's sweep but ours touches it."""
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            yield False
+            return
+        except OSError:
+            yield True  # a link, a socket: nobody's body
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+        finally:
+            os.close(file)
+
+
+_STRANGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EMLINK})
+"""Nothing, or something else, lies where a body should."""
+
+
+def _seen(found: os.stat_result) -> _Seen:
+    return found.st_ino, found.st_size, found.st_ctime_ns
+
+
+def _digest(file: int) -> str:
+    whole = sha256()
+    at = 0
+    while piece := os.pread(file, _PIECE, at):
+        whole.update(piece)
+        at += len(piece)
+    return whole.hexdigest()
+
+
+SMALL_BYTES = 256 * 1024
+_READ_PIECE = 256 * 1024
+
+
+def open_body(bodies: Bodies, lane: Lane, entry: Entry) -> Body | None:
+    """The proven body of `entry`; None where it is not there or is not what was stored. Blocks; raises OSError."""
+    file = bodies.open(body_name(row_name(entry), entry.digest), entry.digest, entry.size)
+    if file is None:
+        return None
+    if entry.size > SMALL_BYTES:
+        return FileBody(file, entry.size, lane)
+    try:
+        data = os.pread(file, entry.size + 1, 0)
+    finally:
+        os.close(file)
+    return BytesBody(data) if len(data) == entry.size else None
+
+
+class FileBody:
+    """A proven body in an open file. It goes on also when its entry is replaced or evicted; a file that is written to breaks it off."""
+
+    __slots__ = ("_at", "_file", "_lane", "_unchanged", "length")
+
+    def __init__(self, file: int, size: int, lane: Lane) -> None:
+        self._file, self._lane, self._at = file, lane, 0
+        self.length: int | None = size
+        self._unchanged = os.fstat(file).st_mtime_ns
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._file < 0 or self._at == self.length:
+            await self.aclose()
+            raise StopAsyncIteration
+        piece = await self._lane.call(self._next)
+        self._at += len(piece)
+        return piece
+
+    def _next(self) -> bytes:
+        assert self.length is not None
+        try:
+            piece = os.pread(self._file, min(_READ_PIECE, self.length - self._at), self._at)
+            found = os.fstat(self._file)
+        except OSError as error:
+            raise BodyBroken(f"a stored body could not be read to its end: {error.strerror}") from error
+        if not piece or found.st_mtime_ns != self._unchanged or found.st_size != self.length:
+            raise BodyBroken("a stored body was changed on disk while it was being served")
+        return piece
+
+    async def aclose(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def __del__(self) -> None:  # whoever asked was cancelled and never got it
+        if self._file >= 0:
+            os.close(self._file)
+
+
+SYNC_SECONDS = 0.5
+_ONE_BY_ONE = 16
+"""With more new bodies than this, one sync of the file system is cheaper than one for each."""
+
+
+class Syncing(Background):
+    """Runs for one cache folder from the moment it is made; syncs what is left when it is stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unsynced: list[str] = []
+        self._is_due = False
+        self._lock = threading.Lock()
+        super().__init__("cache-syncing")
+        self.start()
+
+    def note(self, names: Sequence[str]) -> None:
+        """Something was written: these bodies, and rows."""
+        with self._lock:
+            self._unsynced.extend(names)
+            self._is_due = True
+        self.ask()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            self._stopping.wait(SYNC_SECONDS)  # what else is stored meanwhile is synced with it
+            self.sync()
+        self.sync()
+
+    def sync(self) -> None:
+        """Makes all that was noted durable; what cannot be synced is left to the system."""
+        with self._lock:
+            names, self._unsynced = self._unsynced, []
+            is_due, self._is_due = self._is_due, False
+        if not is_due:
+            return
+        with contextlib.suppress(OSError):
+            if len(names) > _ONE_BY_ONE and _sync_all(self._folder):
+                return
+        paths = [self._folder / BODIES / name for name in names]
+        for path in (*paths, *{path.parent for path in paths}, self._folder / JOURNALS[0]):
+            with contextlib.suppress(OSError):
+                _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Flushes one file or folder; never the database itself, whose locks a second descriptor would drop."""
+    assert path.name != DATABASE
+    # without waiting: a pipe in the place of a body would not open before its other end does
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _sync_all(folder: Path) -> bool:
+    """Flushes the whole file system of `folder`; False where the system has no call for that."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        return False
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return bool(call(file) == 0)
+    finally:
+        os.close(file)

@@ -1,0 +1,93 @@
+"""A thread of a cache folder's own, which works behind everybody's back: it can be woken, and is stopped before the store is closed.
+
+Threads for work that blocks, and the way back to the loop that asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+
+class Background:
+    """Runs `_run` from `start` on, which ends soon after `_stopping` is set and waits by `_wake`; both are set at the end."""
+
+    def __init__(self, name: str) -> None:
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def ask(self) -> None:
+        """There is something to do."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ends, also in the midst of its work. Blocks."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+T = TypeVar("T")
+
+
+def resolve(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    """Ends `future`, unless whoever waited has left. In the loop."""
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+class Lane:
+    """A few threads that take work in the order in which it was given. `on_leave` runs in each thread at its end."""
+
+    def __init__(self, name: str, threads: int, on_leave: Callable[[], None]) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._on_leave = on_leave
+        self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def call(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """What `work` gives, once a thread has done it; it is done also if nobody waits any more."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def step() -> None:
+            result, error = None, None
+            try:
+                result = work()
+            except BaseException as fault:
+                error = fault
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(resolve, future, result, error)
+
+        self._work.put(step)
+        return future
+
+    def _run(self) -> None:
+        while (step := self._work.get()) is not None:
+            step()
+            del step  # what it holds must not live until the next one comes
+        self._on_leave()
+
+    def stop(self) -> None:
+        """Ends the threads after what was given so far, and waits for that. Blocks."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()

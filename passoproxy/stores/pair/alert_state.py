@@ -1,0 +1,77 @@
+"""What was told of the runway last, kept beside the pair: a file of the state folder, or a key of the store that a fleet shares.
+
+A restart, or another owner, then goes on where the one before was: each level is told once, and the recovery too. What is kept is no secret. It is
+kept as well as can be: what cannot be written or read is told once more, and nothing else comes of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from pathlib import Path
+
+from passoproxy.core.oauth.alert_levels import Alarmed, Level
+from passoproxy.errors import PairStoreFailure
+from passoproxy.stores.pair.files import read_secret, remove, write_secret
+from passoproxy.stores.pair.redis import FleetCover
+from passoproxy.stores.pair.redis_client import Keys, RedisLink
+from passoproxy.stores.pair.replication import closed, opened
+
+NAME = "alarm.json"
+
+_GET = "return {redis.call('GET', KEYS[1]) or ''}"
+_SET = "return {redis.call('SET', KEYS[1], ARGV[1])}"
+_DELETE = "return {redis.call('DEL', KEYS[1])}"
+
+
+class AlarmFile:
+    """An AlarmMemory in `folder`, which is the pair's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+
+    def load(self) -> Alarmed | None:
+        with contextlib.suppress(PairStoreFailure, ValueError):
+            data = read_secret(self._path)
+            return None if data is None else _read(json.loads(data))
+        return None
+
+    def save(self, alarmed: Alarmed | None) -> None:
+        with contextlib.suppress(PairStoreFailure):
+            if alarmed is None:
+                remove(self._path)
+            else:
+                write_secret(self._path, json.dumps(_written(alarmed)).encode())
+
+
+class FleetAlarm:
+    """An AlarmMemory that a fleet shares: whoever becomes the owner knows what the one before has told."""
+
+    def __init__(self, link: RedisLink, keys: Keys, cover: FleetCover) -> None:
+        self._link, self._keys, self._cover = link, (keys.alarm,), cover
+
+    def load(self) -> Alarmed | None:
+        with contextlib.suppress(PairStoreFailure):
+            (data,) = self._link.lua(_GET, self._keys)
+            return _read(opened(self._cover, "alarm", data)) if data else None
+        return None
+
+    def save(self, alarmed: Alarmed | None) -> None:
+        with contextlib.suppress(PairStoreFailure):
+            if alarmed is None:
+                self._link.lua(_DELETE, self._keys)
+            else:
+                self._link.lua(_SET, self._keys, closed(self._cover, "alarm", _written(alarmed)))
+
+
+def _written(alarmed: Alarmed) -> dict[str, object]:
+    return {"level": alarmed.level.word, "told_at": alarmed.at}
+
+
+def _read(document: object) -> Alarmed | None:
+    levels = {level.word: level for level in Level if level}
+    match document:
+        case {"level": str(word), "told_at": float() | int() as at} if word in levels and math.isfinite(at):
+            return Alarmed(levels[word], float(at))
+    return None

@@ -1,0 +1,346 @@
+"""The talk of a fleet through its shared store: the holder shows what followers may know and takes their orders, followers read and ask.
+
+What is shown holds the access token and never the refresh token. Orders wait in the store for a few seconds only, so that none is carried out
+that nobody waits for any more. Who holds the lease is `lease`'s business, what an order means `tokens/passing`'s.
+
+The holder's side of a fleet's talk: shows followers what they may know, carries out what they ask, and lets the heart know that the loop lives.
+
+Runs in every instance and is idle in followers. An instance that lost the lease steps down here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from passoproxy.core.events import TaskFailed, Warned
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.errors import PairStoreFailure, PassoproxyError, Refusal, TokenUnavailable
+from passoproxy.ports import Clock, Followed, Observer, nobody
+from passoproxy.stores.pair.lease import Pulse
+from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
+from passoproxy.stores.pair.redis_client import Keys, RedisLink, heed_cancellation, let_go
+from passoproxy.stores.pair.redis_scripts import SHOW
+from passoproxy.tokens.messages import Obedient, document_of, fault_of, followed_of, in_our_time, obey
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+
+LOOK_EVERY = 0.5
+"""A follower that hears no news looks by itself so often, in seconds."""
+
+TAKEN_WITHIN = 3.0
+"""An order that the holder has not taken within so many seconds is withdrawn."""
+
+ORDER_LIVES = 10_000
+"""Milliseconds after which an order is gone for good, where whoever placed it died before it could withdraw it."""
+
+PATIENCE = 100.0
+"""Seconds that an order may take once it is taken: a login's exchange with the provider is among them."""
+
+REPLY_LIVES = 30
+"""Seconds that a reply waits for whoever asked."""
+
+REFUSED = "refused"
+"""The word for a 401, beside those of `PairOwner.order`."""
+
+
+class FleetOwner:
+    """A PairOwner: the lease's holder, wherever it runs. `before` gives what is served where nothing was ever heard (the store is away); `wall`
+    is this machine's clock, by which everything is told whatever the holder's says."""
+
+    def __init__(
+        self,
+        link: RedisLink,
+        keys: Keys,
+        store: RedisPairStore,
+        before: Callable[[], Followed | None] = lambda: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._link, self._keys, self._store, self._before, self._wall = link, keys, store, before, wall
+        self._heard = False
+        """Whether there is nothing to tell of before: something was heard, or that was told already."""
+        self._newest: bytes | None = None
+        """What was told last, as it lies in the store."""
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        """See PairOwner; a new token is there as soon as the store tells, and within half a second in any case."""
+        client = self._link.asynchronous()
+        try:
+            with self._link.told():
+                async with client.pubsub(ignore_subscribe_messages=True) as news:
+                    await news.subscribe(self._keys.news)
+                    async with aclosing(self._shown(client, news)) as shown:
+                        async for followed in shown:
+                            yield followed
+        except PairStoreFailure:
+            if not self._heard and (known := await asyncio.to_thread(self._before)) is not None:
+                try:
+                    yield known
+                finally:
+                    self._heard = True  # said again and again it would sound like an owner who is there
+            raise
+        finally:
+            await let_go(client)
+
+    async def _shown(self, client: redis.asyncio.Redis, news: Any) -> AsyncGenerator[Followed, None]:
+        last: bytes | None = None
+        while True:
+            heed_cancellation()
+            held, shown = cast("list[bytes | None]", await client.mget(self._keys.lease, self._keys.shown))
+            # what one who is gone left is told once: again and again it would sound like an owner who is there
+            if shown is not None and shown != (self._newest if held is None else last):
+                last = self._newest = shown
+                document = opened(self._store.cover, "shown", shown)
+                followed = followed_of(document)
+                generation = followed.snapshot.get("generation")
+                await asyncio.to_thread(self._store.hear, generation if isinstance(generation, int) else 0)
+                self._heard = True
+                # a holder who lives tells it every second; what one before it left may be of any time
+                is_holders = held is not None and held.partition(b"|")[0] == str(document.get("fence")).encode()
+                yield in_our_time(followed, self._wall()) if is_holders else followed
+            if held is None:
+                raise PairStoreFailure(f"{self._link.shown}: nobody holds the lease on the pair")
+            await news.get_message(timeout=LOOK_EVERY)
+
+    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+        """See PairOwner."""
+        told = await self._ask(REFUSED, json.dumps({"generation": generation, "path": path, "again": again}).encode())
+        return int(cast("int", told.get("generation") or 0))
+
+    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        """See PairOwner."""
+        return await self._ask(what, document)
+
+    async def _ask(self, what: str, document: bytes) -> Mapping[str, object]:
+        client, name = self._link.asynchronous(), secrets.token_hex(16)
+        order = self._keys.prefix + "order:" + name
+        body = {"what": what, "document": base64.b64encode(document).decode()}
+        try:
+            with self._link.told():
+                await client.set(
+                    order, closed(self._store.cover, "order", body), px=int(TAKEN_WITHIN * 1000) + ORDER_LIVES
+                )
+                await client.lpush(self._keys.orders, name)
+                reply = await self._reply(client, order, self._keys.prefix + "reply:" + name)
+        finally:
+            await let_go(client)
+        told = opened(self._store.cover, "reply", reply)
+        if "fault" not in told:
+            return told
+        fault = cast("dict[str, Any]", told["fault"])
+        raise fault_of(str(fault["code"]), int(fault["exit_code"]), str(fault["detail"]), float(fault["retry_after"]))
+
+    async def _reply(self, client: redis.asyncio.Redis, order: str, reply: str) -> bytes:
+        """The holder's reply. Raises PairStoreFailure where nobody takes the order, or another one holds the lease than when it was taken."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        taker: bytes | None = None
+        while (waited := loop.time() - asked) < PATIENCE:
+            heed_cancellation()
+            found = await cast("Awaitable[list[bytes] | None]", client.blpop([reply], 1))
+            if found is not None:
+                return found[1]
+            is_waiting = await client.exists(order)
+            held = cast("bytes | None", await client.get(self._keys.lease))
+            if held is None or (waited >= TAKEN_WITHIN and await client.delete(order)):
+                break
+            if taker is not None and taker != held:
+                break
+            taker = None if is_waiting else held
+        raise PairStoreFailure(f"{self._link.shown}: the pair's owner does not answer")
+
+
+def closed(cover: FleetCover, kind: str, document: Mapping[str, object]) -> bytes:
+    """What is told, as it lies in the store."""
+    return cover.close(kind, 0, json.dumps(document).encode())
+
+
+def opened(cover: FleetCover, kind: str, data: bytes) -> dict[str, object]:
+    """The reverse. Raises PairStoreFailure, which repeats nothing of it."""
+    try:
+        found = json.loads(cover.open(kind, 0, data))
+    except ValueError as fault:
+        why = str(fault) if cover.seals else "it is no JSON of passoproxy, or sealed"
+        raise PairStoreFailure(
+            f"what the pair's owner told cannot be read ({why}); give every instance the same state.key_file"
+        ) from fault
+    if not isinstance(found, dict):
+        raise PairStoreFailure("what the pair's owner told cannot be read")
+    return found
+
+
+FETCHED_WITHIN = 5.0
+"""Seconds in which a pair that was handed over is fetched by whoever asked for it."""
+
+TICK = 0.25
+"""Seconds between two signs of life, and two looks at whether the lease is lost."""
+
+
+class Holder(Obedient, Protocol):
+    """Whoever holds the pair in this process (`tokens/custody`)."""
+
+    @property
+    def role(self) -> str: ...
+    def changes(self) -> AsyncIterator[Followed]: ...
+    def current(self) -> Bearer | None: ...
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None: ...
+    def step_down(self) -> None: ...
+
+
+class FleetDesk:
+    """One instance's desk. `run` is a task for the daemon's life."""
+
+    def __init__(
+        self, link: RedisLink, keys: Keys, store: RedisPairStore, pulse: Pulse, clock: Clock, observe: Observer = nobody
+    ) -> None:
+        self._link, self._keys, self._store, self._pulse = link, keys, store, pulse
+        self._clock, self._observe = clock, observe
+        self._said = ""
+        self._work: set[asyncio.Task[None]] = set()
+
+    async def run(self, holder: Holder) -> None:
+        """Until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for work in (self._tick, self._show, self._take_orders):
+                    tasks.create_task(self._lasting(work, holder))
+        finally:
+            self._pulse.stop()
+
+    # ---- life ----------------------------------------------------------------------------------------------------------
+
+    async def _lasting(self, work: Callable[[Holder], Awaitable[None]], holder: Holder) -> None:
+        while True:
+            try:
+                await work(holder)
+            except Exception as fault:  # an owner whose desk is closed would never step down
+                self._observe(TaskFailed("fleet", f"{type(fault).__name__}; it is begun again"))
+            heed_cancellation()
+            await self._clock.sleep(2 * TICK)
+
+    async def _tick(self, holder: Holder) -> None:
+        while True:
+            self._pulse.tick()
+            if self._store.lost and holder.role == "owner":
+                holder.step_down()
+            self._tell_away(self._store.away, holder.current() is not None)
+            await self._clock.sleep(TICK)
+
+    def _tell_away(self, away: str, serves: bool) -> None:
+        """Says that the store is away once, and once that it is back."""
+        if away and not self._said:
+            rest = "the access token serves on" if serves else "there is no access token to serve with"
+            self._observe(Warned("store_away", f"{away}; {rest}, and nobody renews the pair until it is back"))
+        elif not away and self._said:
+            self._observe(Warned("store_away", f"store.url {self._link.shown} is back", over=True))
+        self._said = away
+
+    # ---- showing -------------------------------------------------------------------------------------------------------
+
+    async def _show(self, holder: Holder) -> None:
+        names = [getattr(self._keys, name) for name in ("lease", "fence", "pair", "claim", "news", "shown")]
+        client = self._link.asynchronous()
+        try:
+            async with aclosing(cast("AsyncGenerator[Followed, None]", holder.changes())) as changes:
+                async for followed in changes:
+                    heed_cancellation()
+                    if holder.role == "owner" and not self._store.lost:
+                        fence = str(self._store.lease.fence)
+                        shown = closed(self._store.cover, "shown", {**document_of(followed), "fence": fence})
+                        with contextlib.suppress(PairStoreFailure), self._link.told():  # the tick tells of it
+                            await client.eval(SHOW, len(names), *names, fence, shown)
+        finally:
+            await let_go(client)
+
+    # ---- orders --------------------------------------------------------------------------------------------------------
+
+    async def _take_orders(self, holder: Holder) -> None:
+        client = self._link.asynchronous()
+        try:
+            while True:
+                heed_cancellation()
+                if holder.role != "owner" or self._store.lost:
+                    await self._clock.sleep(TICK)
+                    continue
+                try:
+                    with self._link.told():
+                        await self._take_one(client, holder)
+                except PairStoreFailure:
+                    await self._clock.sleep(2 * TICK)
+        finally:
+            for task in self._work:
+                task.cancel()
+            if self._work:
+                await asyncio.wait(self._work)  # a reply after the end would open a connection that nobody closes
+            await let_go(client)
+
+    async def _take_one(self, client: redis.asyncio.Redis, holder: Holder) -> None:
+        found = await cast("Awaitable[list[bytes] | None]", client.brpop([self._keys.orders], 1))
+        if found is None:
+            return
+        name = found[1].decode("ascii", "replace")
+        data = cast("bytes | None", await client.getdel(self._keys.prefix + "order:" + name))
+        if data is not None:  # else nobody waits for it any more
+            task = asyncio.create_task(self._carry_out(client, holder, name, data))
+            self._work.add(task)
+            task.add_done_callback(self._work.discard)
+
+    async def _carry_out(self, client: redis.asyncio.Redis, holder: Holder, name: str, data: bytes) -> None:
+        reply, done = self._keys.prefix + "reply:" + name, _LEFT_UNDONE
+        try:
+            done = await self._done(holder, data)
+        finally:
+            await self._reply(client, reply, done)
+        if "access_token" in done:
+            await self._take_back(client, reply, holder)
+
+    async def _take_back(self, client: redis.asyncio.Redis, reply: str, holder: Holder) -> None:
+        """A pair that was handed over, and that nobody has fetched: whoever asked for it is gone."""
+        await self._clock.sleep(FETCHED_WITHIN)
+        with contextlib.suppress(PassoproxyError), self._link.told():  # told as an event, and by the chain's state
+            if await client.delete(reply):
+                await holder.refresh(force=True)
+
+    async def _reply(self, client: redis.asyncio.Redis, reply: str, done: Mapping[str, object]) -> None:
+        told = closed(self._store.cover, "reply", done)
+        with contextlib.suppress(PairStoreFailure), self._link.told():  # whoever asked sees that the store is away
+            async with client.pipeline(transaction=True) as both:
+                both.rpush(reply, told)
+                both.expire(reply, REPLY_LIVES)
+                await both.execute()
+
+    async def _done(self, holder: Holder, data: bytes) -> dict[str, object]:
+        try:
+            order = opened(self._store.cover, "order", data)
+            what, document = str(order["what"]), base64.b64decode(str(order["document"]))
+            if what == REFUSED:
+                told = json.loads(document)
+                refused, path = Bearer("", int(told["generation"])), str(told.get("path") or "")
+                newer = await holder.renewed(refused, path, bool(told.get("again")))
+                now = newer or holder.current()
+                return {"generation": now.generation if now is not None else 0}
+            return await obey(holder, what, document)
+        except PassoproxyError as fault:
+            return _fault(fault)
+        except Exception as fault:  # an order that nobody understands must not end the desk
+            self._observe(TaskFailed("fleet", f"an order failed: {type(fault).__name__}"))
+            return _fault(PassoproxyError("a fault inside passoproxy; the log has more"))
+
+
+def _fault(fault: PassoproxyError) -> dict[str, object]:
+    fields = dict(fault.fields) if isinstance(fault, Refusal) else {}
+    wait = float(fields.get("Retry-After", "5"))
+    return {"fault": {"code": fault.code, "exit_code": fault.exit_code, "detail": str(fault), "retry_after": wait}}
+
+
+_LEFT_UNDONE = _fault(TokenUnavailable("passoproxy is shutting down", 5))
+"""What came of an order that was under way when its holder ended."""

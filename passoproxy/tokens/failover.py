@@ -1,0 +1,310 @@
+"""Custody: whoever holds the pair at the moment, behind one face. The keeper where the pair is ours, a follower where another owns it.
+
+At the start the store is asked for the ownership; where it is taken, this process follows, and takes over when the owner is gone: a new
+keeper opens the store, finds its way out of what the owner left, and stands in the follower's place. Nobody who asks notices but by
+the generation. An owner that loses its ownership (a lease that ended, see `step_down`) follows again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from passoproxy.core.events import OwnershipChanged, Warned
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.errors import OwnerGone, PairStoreOwned, PassoproxyError, Refusal
+from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
+from passoproxy.tokens.commands import ended, first_of
+from passoproxy.tokens.follower import HEARTBEAT, Follower
+from passoproxy.tokens.keeper import CALLER_PATIENCE, Keeper
+from passoproxy.tokens.static import FixedKeeper
+
+LOOK_EVERY = 1.0
+"""Seconds between two tries to become the owner while one is there: a lock that was left without a word is found so."""
+
+TRY_EVERY = 0.1
+"""Seconds between two tries while the owner is gone."""
+
+
+class Custody:
+    """Offers what Keeper offers. `open`, then `run` as a task, then `close`.
+
+    `keep` makes a keeper, anew for each try to own the pair. `owner` is how the owner is reached while it is another process; without it
+    nothing is followed, and `open` raises PairStoreOwned. `partition` is that of nobody who has logged in yet.
+    """
+
+    def __init__(
+        self,
+        *,
+        keep: Callable[[], Keeper],
+        owner: PairOwner | None,
+        clock: Clock,
+        partition: str = "",
+        observe: Observer = nobody,
+    ) -> None:
+        self._keep = keep
+        self._owner = owner
+        self._clock = clock
+        self._partition = partition
+        self._observe = observe
+        keeper = keep()
+        self._client = keeper.client
+        self._held: Keeper | Follower = keeper
+        self._spare: Bearer | None = None
+        self._lost = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._leaving = False
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._complaint = ""
+
+    # ---- what everybody may do -----------------------------------------------------------------------------------------
+
+    @property
+    def role(self) -> str:
+        """`owner`, or `following`."""
+        return self._held.role
+
+    @property
+    def turn(self) -> asyncio.Event:
+        """Set at the next change, the change of roles among them."""
+        return self._held.turn
+
+    def current(self) -> Bearer | None:
+        """The bearer that is usable now, without waiting."""
+        return self._held.current() if self._spare is None else self._newest()
+
+    @property
+    def partition(self) -> str:
+        """The identity's digest; the same whoever holds the pair."""
+        return self._held.partition
+
+    def snapshot(self) -> TokenSnapshot:
+        """The pair as it is shown; its `role` says who holds it."""
+        return self._held.snapshot()
+
+    def followed(self) -> Followed:
+        """What those who follow this process may know."""
+        return Followed(self.current(), self.partition, self._held.followed().snapshot)
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        """What is so now and after every change, and once a second in any case, until `close`."""
+        while not self._closing.is_set():
+            turn = self.turn  # before it is looked: a change while whoever reads is busy is not to be missed
+            yield self.followed()
+            await first_of(turn.wait(), self._closing.wait(), self._clock.sleep(HEARTBEAT))
+
+    def add_login_pending(self, until: float) -> None:
+        """A person is logging in, until `until` (epoch seconds) at the latest."""
+        self._held.add_login_pending(until)
+
+    def limit_login_pending(self, until: float) -> None:
+        """No login of this process is open any longer than until `until` (epoch seconds)."""
+        self._held.limit_login_pending(until)
+
+    def set_login_pending(self, until: float, by: str) -> None:
+        """The logins that were begun at `by`, another process, are open until `until` (epoch seconds) and no longer."""
+        self._held.set_login_pending(until, by)
+
+    async def news(self, seconds: float) -> None:
+        """Waits until there may be something new to see, for at most so many seconds."""
+        await first_of(self.turn.wait(), self._clock.sleep(seconds))
+
+    async def bearer(self) -> Bearer:
+        """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
+        while True:
+            held = self._held
+            try:
+                return self.current() or await held.bearer()
+            except Refusal:
+                if held is self._held:
+                    raise
+
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
+        """After a 401: a newer bearer, None where none can be had. Raises AuthorizationRequired while the chain is dead."""
+        if self._spare is not None and refused.generation >= self._spare.generation:
+            self._spare, other = None, self._held.current()
+            if other is not None and other.generation < refused.generation:
+                return other  # what the former owner saved last, and nobody has refused yet
+        while True:
+            held = self._held
+            try:
+                newer = await held.renewed(refused, path, again)
+            except Refusal:
+                if held is self._held:
+                    raise
+                continue
+            if newer is not None or held is self._held:
+                return newer
+
+    async def refresh(self, force: bool = False) -> TokenSnapshot:
+        """Renews now, and answers when the new token is in use. Raises CommandFailures that say what came of it."""
+        return await self._held.refresh(force)
+
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
+        """Takes a pair over, and answers when it is in use. CommandFailure where it is none, or does not take the place of one that lives."""
+        return await self._held.install(document, force)
+
+    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
+        """Takes over what a login's token answer holds. CommandFailure where it holds no pair.
+
+        Nobody gets that answer again, so where the pair has no owner for a moment it waits for the next one.
+        """
+        end = self._clock.monotonic() + CALLER_PATIENCE
+        while True:
+            turn = self.turn
+            try:
+                return await self._held.install_answer(answer)
+            except (Refusal, OwnerGone):
+                if self._closing.is_set() or self._clock.monotonic() >= end:
+                    raise
+            await first_of(turn.wait(), self._closing.wait(), self._clock.sleep(TRY_EVERY))
+
+    async def refill(self, within: float) -> bool:
+        """Before a stop: renews the pair where it is ours and much of its life is used, within so many seconds; whether it did."""
+        return await self._held.refill(within)
+
+    async def leave(self, within: float) -> None:
+        """The process ends within so many seconds: nothing is begun any more, the pair is not taken over. Answers when nothing is under way."""
+        self._leaving = True
+        await self._held.leave(within)
+
+    async def hand_over(self) -> dict[str, object]:
+        """The pair, which is somebody else's to renew from then on. Holds secrets. CannotCreate where that cannot be recorded."""
+        return await self._held.hand_over()
+
+    async def logout(self) -> LoggedOut:
+        """Revokes the pair where the provider can, and erases it. CommandFailure where there is none."""
+        done = await self._held.logout()
+        self._spare = None
+        return done
+
+    def step_down(self) -> None:
+        """The ownership is lost: what is known serves on, and the new owner is followed. For stores whose ownership can end; in the loop's thread."""
+        self._lost.set()
+
+    # ---- its life --------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Becomes the owner, or follows the one there is. Raises CannotCreate, and PairStoreOwned where nothing may be followed."""
+        assert isinstance(self._held, Keeper)
+        try:
+            await self._held.open()
+        except PairStoreOwned as owned:
+            if self._owner is None:
+                raise
+            await self._begin_following(str(owned), None)
+
+    async def run(self) -> None:
+        """Keeps or follows, whichever it is, until `close`."""
+        self._ended.clear()
+        try:
+            while not self._closing.is_set():
+                if isinstance(self._held, Keeper):
+                    await self._keep_it(self._held)
+                else:
+                    await self._follow(self._held)
+        finally:
+            self._ended.set()
+
+    async def close(self) -> None:
+        """Lets the step under way finish, saves what was not saved, gives the ownership up."""
+        self._closing.set()
+        held = self._held
+        await held.close()
+        await self._ended.wait()
+        if self._held is not held:  # taken over in the same moment
+            await self._held.close()
+
+    # ---- keeping ---------------------------------------------------------------------------------------------------------
+
+    async def _keep_it(self, keeper: Keeper) -> None:
+        running = asyncio.ensure_future(keeper.run())
+        try:
+            await first_of(asyncio.wait([running]), self._lost.wait())
+            why = "the ownership ended"
+            if running.done() and not running.cancelled() and (fault := running.exception()) is not None:
+                if not isinstance(fault, PairStoreOwned) or self._owner is None:
+                    raise fault
+                self._lost.set()
+                why = str(fault)
+        finally:
+            running.cancel()  # it finishes the step that it is in
+            await asyncio.wait([running])
+        if self._lost.is_set() and not self._closing.is_set():
+            await self._give_up(keeper, why)
+
+    async def _give_up(self, keeper: Keeper, why: str) -> None:
+        self._lost.clear()
+        await self._begin_following(why, self.followed())
+        keeper.turn.set()
+        with contextlib.suppress(PassoproxyError):  # what it could not save any more, it may not
+            await keeper.close()
+
+    # ---- following -------------------------------------------------------------------------------------------------------
+
+    async def _begin_following(self, why: str, known: Followed | None) -> None:
+        assert self._owner is not None
+        follower = Follower(
+            owner=self._owner,
+            clock=self._clock,
+            partition=self._partition,
+            known=known,
+            observe=self._observe,
+            client=self._client,
+        )
+        follower.add_login_pending(self._held.login_until)
+        self._held, self._spare = follower, None
+        self._observe(OwnershipChanged("following", why))
+        await follower.open()
+
+    async def _follow(self, follower: Follower) -> None:
+        running = asyncio.ensure_future(follower.run())
+        try:
+            while not self._closing.is_set():
+                await first_of(self._closing.wait(), follower.left(), self._clock.sleep(LOOK_EVERY))
+                if self._closing.is_set() or (not self._leaving and await self._took_over(follower)):
+                    return
+                if follower.has_left:
+                    await first_of(self._closing.wait(), self._clock.sleep(TRY_EVERY))
+        finally:
+            await follower.close()
+            await ended(running)
+
+    async def _took_over(self, follower: Follower) -> bool:
+        """Tries to become the owner; whether that is so now."""
+        keeper = self._keep()
+        try:
+            await keeper.open(above=follower.snapshot().generation)
+        except PairStoreOwned:
+            self._complaint = ""
+            return False
+        except PassoproxyError as fault:
+            await keeper.close()
+            if str(fault) != self._complaint:
+                self._complaint = str(fault)
+                self._observe(Warned("take_over_failed", f"the pair's owner is gone and cannot be replaced: {fault}"))
+            return False
+        # what the owner could not save any more may be newer than what it left
+        self._spare = follower.current()
+        keeper.add_login_pending(follower.login_until)
+        self._held = keeper
+        self._observe(OwnershipChanged("owner", "the one before is gone"))
+        return True
+
+    def _newest(self) -> Bearer | None:
+        """The bearer in use, or the one that the former owner left where that is newer and still good."""
+        spare, own = self._spare, self._held.current()
+        if spare is None or (own is not None and own.generation >= spare.generation):
+            self._spare = None
+            return own
+        if spare.until is not None and spare.until <= self._clock.wall():
+            self._spare = None
+            return own
+        return spare
+
+
+Holder = Custody | FixedKeeper | Follower
+"""Whoever has the access token in this process."""

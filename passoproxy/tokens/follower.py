@@ -1,0 +1,366 @@
+"""Following: a process that does not own the pair serves with the owner's access token and never sees a refresh token.
+
+Offers what the keeper offers. Orders go to the owner; while it is gone, the last access token serves to its end. Who becomes the owner
+then is `custody`'s business; how the owner is reached, that of whoever implements PairOwner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from dataclasses import asdict, replace
+from typing import TypeVar
+
+from passoproxy.core.events import ChainChanged, TaskFailed
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, of_another, told
+from passoproxy.errors import CommandFailure, OwnerGone, PairStoreFailure, PassoproxyError, TokenUnavailable
+from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
+from passoproxy.tokens.commands import ended, first_of
+from passoproxy.tokens.keeper import CALLER_PATIENCE
+from passoproxy.tokens.messages import packed
+from passoproxy.tokens.state import HERE, OpenLogins, refusal_of
+
+T = TypeVar("T")
+
+CALL_AGAIN = 0.1
+"""An owner that is gone is called again after so many seconds."""
+
+FIRST_WORD = 2.0
+"""Seconds that `open` waits for what the owner says first."""
+
+ARRIVAL = 2.0
+"""What the owner says it has in use arrives within so many seconds."""
+
+SILENCE = 8.0
+"""An owner speaks once a second; one that has said nothing for so many seconds answers no question either. With ARRIVAL that is ten seconds."""
+
+ALONE = 30.0
+"""An owner that is gone for so many seconds has had its successors' time too: nobody renews the pair."""
+
+HEARTBEAT = 1.0
+"""What has not changed is told again after so many seconds, so that a silent owner is noticed and a runway stays right."""
+
+
+class Follower:
+    """Serves with what `owner` tells. `open`, then `run` as a task, then `close`. A BearerSource.
+
+    `known` is what was known of the pair before; `partition` counts until the owner is heard, where nothing was. An owner whose pair is of
+    another `client` than ours (`Pair.client`; '' for any) is heard and not followed: nothing of its pair is used, and no order goes to it.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: PairOwner,
+        clock: Clock,
+        partition: str = "",
+        known: Followed | None = None,
+        observe: Observer = nobody,
+        client: str = "",
+    ) -> None:
+        self._owner = owner
+        self._client = client
+        self._nobodys = Followed(None, partition)
+        self._clock = clock
+        self._observe = observe
+        self._followed = self._nobodys
+        self._usable_until: float | None = None
+        self._shown = UNTOLD
+        self._told_at = clock.monotonic()
+        self._fault = ""
+        self._logins = OpenLogins()
+        self._name = secrets.token_hex(8)
+        self._to_pass_on = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._left = asyncio.Event()
+        self._left.set()
+        self._left_at = clock.monotonic()
+        self._closed = asyncio.Event()
+        self.turn = asyncio.Event()
+        """Set at the next change, and another one put in its place."""
+        if known is not None:
+            self._take(known)
+
+    role = "following"
+
+    # ---- what everybody may do -----------------------------------------------------------------------------------------
+
+    def current(self) -> Bearer | None:
+        """The owner's access token, for as long as it is usable, whether or not the owner is there."""
+        if self._usable_until is None or self._clock.monotonic() < self._usable_until:
+            return self._followed.bearer
+        return None
+
+    @property
+    def partition(self) -> str:
+        """The identity's digest, the owner's."""
+        return self._followed.partition
+
+    def snapshot(self) -> TokenSnapshot:
+        """The pair as the owner shows it."""
+        now = self._clock.wall()
+        shown = aged(self._shown, self._clock.monotonic() - self._told_at, now)
+        if now < self._logins.until:
+            shown = replace(shown, login_until=max(self._logins.until, shown.login_until or 0.0))
+        if self._fault:
+            shown = replace(shown, last_error=self._fault)
+        return left_alone(shown) if self._gone_for() >= ALONE else shown
+
+    def followed(self) -> Followed:
+        """What those who follow this process may know."""
+        return Followed(self.current(), self.partition, asdict(self.snapshot()))
+
+    async def changes(self) -> AsyncIterator[Followed]:
+        """What is so now and after every change, and once a second in any case, until `close`."""
+        while not self._closed.is_set():
+            turn = self.turn  # before it is looked: a change while whoever reads is busy is not to be missed
+            yield self.followed()
+            await first_of(turn.wait(), self._closed.wait(), self._clock.sleep(HEARTBEAT))
+
+    def add_login_pending(self, until: float) -> None:
+        """A person is logging in here, until `until` (epoch seconds) at the latest; the owner is told."""
+        self.set_login_pending(max(self._logins.of(HERE), until), HERE)
+
+    def limit_login_pending(self, until: float) -> None:
+        """No login that was begun here is open any longer than until `until` (epoch seconds): one was denied, or failed; the owner is told."""
+        self.set_login_pending(min(self._logins.of(HERE), until), HERE)
+
+    def set_login_pending(self, until: float, by: str | None) -> None:
+        """Those that were begun at `by`, a process that follows this one, are open until `until` and no longer; the owner is told."""
+        if until != self._logins.of(by):
+            self._logins.put(by, until)
+            self._to_pass_on.set()
+            self._tell()
+
+    @property
+    def login_until(self) -> float:
+        """Until when logins that were begun in this process are open, in epoch seconds; 0 for never."""
+        return self._logins.of(HERE)
+
+    async def news(self, seconds: float) -> None:
+        """Waits until there may be something new to see, for at most so many seconds."""
+        await first_of(self.turn.wait(), self._clock.sleep(seconds))
+
+    async def bearer(self) -> Bearer:
+        """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
+        end = self._clock.monotonic() + CALLER_PATIENCE
+        while (bearer := self.current()) is None:
+            left = end - self._clock.monotonic()
+            if left <= 0 or not self._may_come(left):
+                if self._shown is UNTOLD:
+                    raise TokenUnavailable(f"no usable access token: {self.snapshot().reason}", 5)
+                raise refusal_of(self.snapshot(), self._clock.wall())
+            await first_of(self.turn.wait(), self._clock.sleep(left))
+        return bearer
+
+    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
+        """After a 401: a newer bearer, from the owner's one refresh; None where none can be had. AuthorizationRequired while the chain is dead."""
+        if self._is_anothers:
+            return None
+        if newer := self._newer_than(refused):
+            return newer
+        try:
+            generation = await self._answered(self._owner.renewed(refused.generation, path, again))
+        except PairStoreFailure:
+            await self._succeeded()
+            return self._newer_than(refused)
+        if generation > refused.generation:
+            await self._arrived(generation)
+        return self._newer_than(refused)
+
+    async def refresh(self, force: bool = False) -> TokenSnapshot:
+        """Has the owner renew; answers when the new token is in use here. Raises as the owner does, ServiceUnreachable where it is gone."""
+        return await self._ordered("refresh_force" if force else "refresh")
+
+    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
+        """Has the owner take a pair over. Raises as the owner does."""
+        return await self._ordered("import_force" if force else "import", document)
+
+    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
+        """Has the owner take over what a login's token answer holds."""
+        shown = await self._ordered("answer", packed(answer))
+        self._logins.clear()
+        return shown
+
+    async def refill(self, within: float) -> bool:
+        """The owner sees to its own tank."""
+        return False
+
+    async def leave(self, within: float) -> None:
+        """Nothing is under way here."""
+
+    async def hand_over(self) -> dict[str, object]:
+        """Has the owner hand the pair over. Holds secrets, and is passed on without being kept."""
+        return dict(await self._order("hand_over"))
+
+    async def logout(self) -> LoggedOut:
+        """Has the owner revoke and erase the pair."""
+        done = await self._order("logout")
+        return LoggedOut(str(done.get("revocation")), str(done.get("partition")))
+
+    # ---- its life --------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Hears the owner for the first time; one that says nothing within two seconds is waited for by `run`."""
+        first = asyncio.ensure_future(self._hear_once())
+        await first_of(first, self._clock.sleep(FIRST_WORD))
+
+    async def run(self) -> None:
+        """Takes what the owner tells, and calls it again when it was gone, until `close`."""
+        await first_of(self._closed.wait(), self._hear(), self._pass_on())
+
+    async def close(self) -> None:
+        """Ends `run`, and lets everybody who waits look again."""
+        self._closed.set()
+        self._tell()
+
+    async def left(self) -> None:
+        """Waits until the owner is not there."""
+        await self._left.wait()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the owner is not there."""
+        return self._left.is_set()
+
+    async def _hear_once(self) -> None:
+        with contextlib.suppress(PairStoreFailure):
+            async with contextlib.aclosing(_generator(self._owner)) as changes:
+                async for followed in changes:
+                    self._take(followed)
+                    return
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                async with contextlib.aclosing(_generator(self._owner)) as changes:
+                    async for followed in changes:
+                        self._take(followed)
+                        if self._left.is_set() and self._logins.until > self._clock.wall():
+                            self._to_pass_on.set()  # another owner, perhaps, that has not heard of it
+                        self._left.clear()
+                        self._fault = ""
+                self._gone("the pair's owner has ended")
+            except PairStoreFailure as fault:
+                self._gone(str(fault))
+            except Exception as fault:
+                # one who hears nothing more would serve to the end of this token, and no further
+                self._observe(TaskFailed("following", f"{type(fault).__name__}; the pair's owner is called again"))
+                self._gone(f"what the pair's owner told cannot be read ({type(fault).__name__})")
+            await self._clock.sleep(CALL_AGAIN)
+
+    async def _pass_on(self) -> None:
+        """Tells the owner of logins that were begun here, and of those that came to nothing."""
+        while True:
+            await self._to_pass_on.wait()
+            self._to_pass_on.clear()
+            if self._is_anothers:
+                continue
+            told = {"until": self._logins.until, "by": self._name}
+            try:
+                await self._owner.order("login_pending", json.dumps(told).encode())
+            except PassoproxyError:
+                pass  # it is a courtesy to clients of other processes
+            except Exception as fault:  # and no reason to hear nothing more
+                self._observe(TaskFailed("following", f"{type(fault).__name__} while the owner was told of a login"))
+
+    # ---- small steps -----------------------------------------------------------------------------------------------------
+
+    def _take(self, followed: Followed) -> None:
+        before, self._shown, self._told_at = self._shown, told(followed.snapshot), self._clock.monotonic()
+        if self._is_anothers:
+            followed, self._shown = self._nobodys, of_another(self._shown.client)
+        news, self._followed = followed.bearer, followed
+        self._usable_until = None
+        if news is not None and news.until is not None:
+            self._usable_until = self._told_at + news.until - self._clock.wall()
+        if self._shown.generation > before.generation and self._shown.login_until is None:
+            self._logins.clear()  # a login has brought its pair; a renewal leaves those that are open as they are
+        self._observe_change(before)
+        self._tell()
+
+    def _observe_change(self, before: TokenSnapshot) -> None:
+        now = self._shown
+        if (now.access, now.chain, now.reason) != (before.access, before.chain, before.reason):
+            self._observe(ChainChanged(now.access, now.chain, now.reason, now.runway_seconds, now.remedy))
+
+    def _gone(self, fault: str) -> None:
+        self._fault = fault
+        if not self._left.is_set():
+            self._left_at = self._clock.monotonic()
+            self._left.set()
+            self._tell()
+
+    def _gone_for(self) -> float:
+        """Seconds that the owner has been gone, 0 while it is there."""
+        return self._clock.monotonic() - self._left_at if self._left.is_set() else 0.0
+
+    def _tell(self) -> None:
+        self.turn.set()
+        self.turn = asyncio.Event()
+
+    def _newer_than(self, refused: Bearer) -> Bearer | None:
+        bearer = self.current()
+        return bearer if bearer is not None and bearer.generation > refused.generation else None
+
+    def _may_come(self, within: float) -> bool:
+        """Whether a bearer may come: the owner is about to renew, or has just gone and another takes its place."""
+        due = self._shown.next_refresh_at
+        is_due = due is not None and due - self._clock.wall() <= within
+        is_succeeded = self._left.is_set() and self._gone_for() < CALLER_PATIENCE
+        return not self._closed.is_set() and (is_succeeded or (is_due and not self._left.is_set()))
+
+    async def _ordered(self, what: str, document: bytes = b"") -> TokenSnapshot:
+        shown = told(await self._order(what, document))
+        await self._arrived(shown.generation)
+        return shown
+
+    @property
+    def _is_anothers(self) -> bool:
+        """Whether the owner's pair is of another client or token endpoint than the configuration here."""
+        return self._client != "" and self._shown.client not in ("", self._client)
+
+    async def _order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
+        if self._is_anothers:
+            raise CommandFailure(f"{self._shown.reason}; {self._shown.remedy}")
+        try:
+            return await self._answered(self._owner.order(what, document))
+        except PairStoreFailure as fault:
+            raise OwnerGone(f"the process that owns the pair does not answer ({fault}); ask again") from fault
+
+    async def _answered(self, question: Awaitable[T]) -> T:
+        """The owner's answer, however long it takes. Raises PairStoreFailure where the owner is gone, or is silent."""
+        asked, asked_at = asyncio.ensure_future(question), self._clock.monotonic()
+        try:
+            while not asked.done():
+                # one that was silent before may just have woken
+                left = max(self._told_at + SILENCE, asked_at + ARRIVAL) - self._clock.monotonic()
+                if left <= 0:
+                    raise PairStoreFailure(f"it has said nothing for {self._clock.monotonic() - self._told_at:.0f} s")
+                await first_of(asyncio.wait([asked]), self._clock.sleep(left))
+            return asked.result()
+        finally:
+            await ended(asked)
+
+    async def _succeeded(self) -> None:
+        """The owner is gone in the midst of something: waits a while for another one, this process itself perhaps."""
+        await first_of(self.turn.wait(), self._closed.wait(), self._clock.sleep(ARRIVAL))
+
+    async def _arrived(self, generation: int) -> None:
+        """Waits until what the owner has in use is in use here too."""
+        end = self._clock.monotonic() + ARRIVAL
+        while self._shown.generation < generation and not self._closed.is_set():
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return
+            await first_of(self.turn.wait(), self._clock.sleep(left))
+
+
+async def _generator(owner: PairOwner) -> AsyncGenerator[Followed, None]:
+    """`changes` as a generator, which can be closed whatever the owner made it of."""
+    async for followed in owner.changes():
+        yield followed
