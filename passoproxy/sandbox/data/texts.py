@@ -9,11 +9,13 @@ Requirements as flags and figures: the `json` forms of overview, entry, visa and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from html import escape
+from importlib import resources
 from typing import Literal
 
 from passoproxy.sandbox.data.catalogue import (
@@ -25,7 +27,6 @@ from passoproxy.sandbox.data.catalogue import (
     countries,
     nationalities,
 )
-from passoproxy.sandbox.data.phrases import de, en, es, fr
 
 VisaKind = Literal["own", "move", "free", "evisa", "arrival", "embassy"]
 TransitKind = Literal["none", "airside", "visa"]
@@ -134,7 +135,12 @@ def _vaccinations(country: Country) -> tuple[str, ...]:
     return tuple(found)
 
 
-PHRASES: dict[str, dict[str, str]] = {"de": de.PHRASES, "en": en.PHRASES, "fr": fr.PHRASES, "es": es.PHRASES}
+PHRASES: dict[str, dict[str, str]] = {
+    language: json.loads(
+        resources.files("passoproxy.sandbox.data").joinpath("phrases", f"{language}.json").read_text("utf-8")
+    )
+    for language in ("de", "en", "fr", "es")
+}
 SECTIONS = ("overview", "entry", "visa", "transit_visa", "health", "final_provisions")
 COUNTRY_TOPICS = ("geography", "climate", "currency", "communication", "customs", "safety")
 
