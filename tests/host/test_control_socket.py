@@ -138,8 +138,7 @@ def test_who_may_not_cannot_put_a_socket_there_either(tmp_path: Path) -> None:
         pytest.skip("only root can be somebody else")
     control_socket.listen(tmp_path).close()
     (tmp_path / "control.sock").chmod(0)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    opened_to_all(tmp_path)
     os.seteuid(65534)
     try:
         with pytest.raises(CannotCreate):
