@@ -451,7 +451,7 @@ class ProxyConnection(asyncio.Protocol):
 
     def drop(self) -> None:
         """See `connections.Connection`."""
-        if self._phase is not _Phase.CONNECTING:
+        if self._transport is not None:
             self._transport.abort()
             return
         self._phase = _Phase.CLOSED
