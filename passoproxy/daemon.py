@@ -35,7 +35,7 @@ from passoproxy.core.events import Lifecycle, TaskFailed, Warned
 from passoproxy.errors import CommandFailure, ConfigurationError, Fault, PassoproxyError
 from passoproxy.folders import weak_step
 from passoproxy.host import descriptors, logind, systemd
-from passoproxy.host.control_socket import ControlSite
+from passoproxy.host.control_server import ControlSite
 from passoproxy.host.gc import collected
 from passoproxy.host.logind import BeforeSleep
 from passoproxy.host.system import volatile

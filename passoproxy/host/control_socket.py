@@ -7,13 +7,10 @@ Before anything is sent, the peer must be this user or root, as the kernel tells
 
 A socket's path may have some 100 bytes only. Where a folder's name is longer, the socket is reached through an open
 descriptor of its folder (`/proc/self/fd/N/control.sock`), so that no state folder is too deep.
-
-The control application on its socket: under the owner's name where this process owns the pair, under a follower's until then.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import re
@@ -22,11 +19,8 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, cast
 
-from aiohttp import web
-
-from passoproxy.errors import AccessDenied, CannotCreate, CommandFailure, NotRunning, PairStoreOwned, PassoproxyError
+from passoproxy.errors import AccessDenied, CannotCreate, CommandFailure, NotRunning, PairStoreOwned
 from passoproxy.folders import weak_step
 from passoproxy.peer_credentials import peer_credentials
 
@@ -222,125 +216,3 @@ def _through_folder(path: Path, use: Callable[[str], object]) -> None:
         use(f"/proc/self/fd/{folder}/{path.name}")
     finally:
         os.close(folder)
-
-
-TRY_EVERY = 1.0
-"""Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
-
-LAST_ANSWERS = 0.5
-"""Seconds at the end for answers under way; a daemon's stop has given them their time before."""
-
-LATE_CALLS = 3.0
-"""Seconds after another process took the pair in which whoever had called us a moment before may still begin to listen."""
-
-
-class Holder(Protocol):
-    """Whoever holds the pair, as far as it matters here."""
-
-    @property
-    def role(self) -> str: ...
-    async def news(self, seconds: float) -> None: ...
-
-
-class ControlSite:
-    """The socket in `folder`. `open`, then `start` and `keep_named` as a task, then `hide` while nobody else can have it, and `close`."""
-
-    def __init__(self, folder: Path, holder: Holder) -> None:
-        self._folder = folder
-        self._holder = holder
-        self.name = ""
-        """The socket's name; '' while there is none."""
-        self._called_until: float | None = None
-        """Until when late callers are sent away, by the loop's time; None where nobody took the pair from us just now."""
-        self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
-
-    def open(self) -> None:
-        """Makes the socket; it is served from `start` on. Raises CannotCreate."""
-        if self._holder.role == "owner":
-            clear_left_over(self._folder)
-            try:
-                self._socket = listen(self._folder)
-                self.name = NAME
-                return
-            except PairStoreOwned:
-                pass  # a daemon with a static token, which owns no pair, was here before
-        self.name = follower_name()
-        self._socket = listen(self._folder, self.name)
-
-    async def start(self, app: web.Application) -> None:
-        """Serves `app`."""
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
-        await self._runner.setup()
-        self._server = await self._served(self._socket)
-
-    async def _served(self, sock: socket.socket) -> asyncio.Server:
-        assert self._runner is not None
-        serve = self._runner.server
-        assert serve is not None  # it was set up
-        return await asyncio.get_running_loop().create_unix_server(lambda: _Gate(serve()), sock=sock)
-
-    async def keep_named(self) -> None:
-        """Takes the owner's name as soon as it is ours, and leaves it to the new owner when it is not any more, until it is cancelled."""
-        while True:
-            await self._holder.news(TRY_EVERY)
-            if self._called_until is not None:
-                if asyncio.get_running_loop().time() >= self._called_until:
-                    self._called_until = None  # and once more, for those who came since the last time
-                await self._send_away()
-            name = NAME if self._holder.role == "owner" else follower_name()
-            if self.name and self.name != name:
-                await self._be_named(name)
-
-    async def _be_named(self, name: str) -> None:
-        assert self._server is not None
-        try:
-            made = listen(self._folder, name)
-        except PassoproxyError:
-            return  # it is tried again
-        before, self._server = self._server, await self._served(made)
-        left, self.name = self.name, name
-        remove(self._folder, left)
-        before.close()
-        if name == NAME:
-            self._called_until = None
-            clear_left_over(self._folder)
-        else:
-            self._called_until = asyncio.get_running_loop().time() + LATE_CALLS
-            await self._send_away()
-
-    async def _send_away(self) -> None:
-        """Whoever follows is to follow the new owner, this process itself among them: it may have called itself a moment ago, and follow its
-        own word for ever."""
-        assert self._runner is not None
-        await self._runner.app.on_shutdown.send(self._runner.app)
-
-    def hide(self) -> None:
-        """Takes the socket's file away, once: later it could be another daemon's."""
-        if self.name:
-            remove(self._folder, self.name)
-            self.name = ""
-
-    async def close(self) -> None:
-        """Ends what is served; to be called whether or not it was."""
-        self.hide()
-        if self._server is not None:
-            self._server.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        self._socket.close()
-
-
-class _Gate(asyncio.Protocol):
-    """Hands a connection on to `inner` if its peer may be heard; before a byte is read."""
-
-    def __init__(self, inner: asyncio.Protocol) -> None:
-        self._inner = inner
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        if not is_own(transport.get_extra_info("socket")):
-            transport.abort()
-            return
-        transport.set_protocol(self._inner)
-        self._inner.connection_made(transport)

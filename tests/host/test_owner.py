@@ -13,9 +13,8 @@ from aiohttp import web
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired, CommandFailure, PairStoreFailure, PersonNeeded
-from passoproxy.host import control_socket
-from passoproxy.host import control_socket as control_site
-from passoproxy.host.control_socket import ControlSite
+from passoproxy.host import control_server, control_socket
+from passoproxy.host.control_server import ControlSite
 from passoproxy.host.remote_owner import ControlOwner
 from passoproxy.ports import Followed
 from passoproxy.server.admin.app import control_application
@@ -250,7 +249,7 @@ async def test_a_call_that_comes_to_be_heard_after_the_change_is_sent_away_too(t
 async def test_a_call_that_is_heard_after_the_last_look_within_the_time_is_sent_away_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_site, "LATE_CALLS", 0.0)
+    monkeypatch.setattr(control_server, "LATE_CALLS", 0.0)
     daemon, role = Following(), Role("owner")
     looks = asyncio.Semaphore(0)
 
