@@ -71,8 +71,8 @@ def test_trials_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert found["refresh_lost"]["replays"] == 1
     assert found["refresh_lost_for_good"]["must_keep"] is False
     assert "told nobody" in found["refresh_lost_for_good"]["why"]
-    assert all(each["new"]["answered"] > 0 for name, each in found.items() if name != "origin_5xx")
-    assert all(each["stored"]["answered"] > 0 for each in found.values())
+    assert all(each["new"]["answered"] + each["stored"]["answered"] > 0 for each in found.values())
+    assert found["refresh_5xx"]["new"]["answered"] > 0
     assert found["origin_5xx"]["new"]["refused"] > 0
     assert found["origin_5xx"]["stored"]["refused"] == 0, "the preset serves stored answers while the origin fails"
     assert found["full_disk"]["lowest_runway"] < 0.11 * 600
