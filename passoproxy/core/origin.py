@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
 MOST_FAILED_CONNECTIONS = 3
 MOST_SILENT_PATHS = 2
@@ -184,6 +184,8 @@ class Health:
             case QuotaTold(seconds):
                 rested, self._rests_until = self._rests_until > now, now + seconds
                 return told if rested or seconds > 0 else None
+            case _:
+                assert_never(told)
 
     def story(self, now: float) -> Iterator[Told]:
         """What brings a new machine to where this one is, as far as that matters."""

@@ -71,9 +71,8 @@ def _structured(fields: Fields, now: float) -> Iterator[tuple[float, float, floa
 
 
 def _items(fields: Fields, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for member in _parsed(fields, name, "list") or []:
-        if isinstance(member, tuple) and len(member) == 2 and isinstance(member[1], Mapping):
-            yield str(member[0]), member[1]
+    for value, parameters in _parsed(fields, name, "list") or []:
+        yield str(value), parameters
 
 
 def _parsed(fields: Fields, name: str, kind: str) -> Any:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.cache.key import DEEPEST_NESTING, Unreadable, member_names, read, text, without
+from passoproxy.core.cache.key import DEEPEST_NESTING, Unreadable, content_of, member_names, read, text, without
+from passoproxy.core.cache.policy import KeyPolicy
+from passoproxy.core.http.messages import fields_of
 
 
 def form(data):
@@ -140,3 +142,9 @@ def _sorted(value):
     if isinstance(value, dict):
         return {name: _sorted(value[name]) for name in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def test_a_body_of_two_types_is_no_part_of_a_key():
+    two = fields_of([("Content-Type", "application/json"), ("Content-Type", "text/plain")])
+    with pytest.raises(Unreadable, match="several types"):
+        content_of(two, b"{}", KeyPolicy())

@@ -38,6 +38,7 @@ def digest(body, fields=JSON, volatile=VOLATILE):
         (b'{"a":1,"meta":{"took":1}}', b'{"a":1,"meta":{"took":2}}', True),
         (b'{"a":1,"requestid":"x"}', b'{"a":2,"requestid":"x"}', False),
         (b'{"a":1}', b'{"a":"1"}', False),
+        (b'{"\xff":1,"requestid":"x"}', b'{"\xff":1,"requestid":"y"}', True),  # a name that is no text is no name
         (b'{"a":{"requestid":"x"}}', b'{"a":{"requestid":"y"}}', False),
         (b'{"requestid":[{"a":[1,"]"]}],"a":1}', b'{"requestid" : null,"a":1}', True),
         (b'{"a":1,"requestid":"}\\"]"}', b'{"a":1,"requestid":{"meta":{}}}', True),

@@ -21,6 +21,7 @@ from passoproxy.core.oauth.transaction import (
     remembered,
     spent_since,
     taken_back,
+    unrecorded,
     way_out,
 )
 
@@ -124,3 +125,9 @@ def test_a_token_is_never_presented_more_often_than_the_setting_allows(outcomes,
         else:
             lost_answers += 1
     assert lost_answers <= (1 if policy == "never" else 2)
+
+
+def test_a_damaged_record_stands_for_one_lost_answer_where_there_is_a_token():
+    assert unrecorded(None, 5.0) is None
+    assert unrecorded(Pair("a", None, generation=2), 5.0) is None
+    assert unrecorded(Pair("a", "r", generation=2), 5.0) == Intent(digest("r"), 2, 5.0, lost=True)
