@@ -268,6 +268,18 @@ class EntryStore(Protocol):
     async def close(self) -> None: ...
 
 
+class MemoryEntryStore(EntryStore, Protocol):
+    """An `EntryStore` that holds entries in this process's memory, all or some: those can be had without waiting."""
+
+    def get_nowait(self, key: str) -> Sequence[Entry] | None:
+        """As `select`; None where that needs I/O."""
+        ...
+
+    def read_nowait(self, entry: Entry) -> bytes | None:
+        """The whole body of an entry; None where that needs I/O, or it is lost."""
+        ...
+
+
 # ---- the pair --------------------------------------------------------------------------------------------------------
 
 

@@ -328,11 +328,17 @@ class MemoryStore:
         self._generation = 0
         self._writers: set[MemoryWriter] = set()
 
-    async def select(self, key: str) -> Sequence[Entry]:
+    def get_nowait(self, key: str) -> Sequence[Entry]:
         return self._shelf.variants(key) or ()
 
+    def read_nowait(self, entry: Entry) -> bytes | None:
+        return self._shelf.body(entry)
+
+    async def select(self, key: str) -> Sequence[Entry]:
+        return self.get_nowait(key)
+
     async def read(self, entry: Entry) -> Body | None:
-        body = self._shelf.body(entry)
+        body = self.read_nowait(entry)
         return None if body is None else BytesBody(body)
 
     async def create(self, entry: Entry) -> MemoryWriter:

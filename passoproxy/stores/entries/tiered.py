@@ -176,13 +176,21 @@ class TieredStore:
 
     # ---- finding ---------------------------------------------------------------------------------------------------
 
-    async def select(self, key: str) -> Sequence[Entry]:
+    def get_nowait(self, key: str) -> Sequence[Entry] | None:
         if self._events() != self._seen:
             self._catch_up()
         variants = self._shelf.variants(key)
         if variants is not None:
             self._touch(key)
-            return variants
+        return variants
+
+    def read_nowait(self, entry: Entry) -> bytes | None:
+        return self._shelf.body(entry)
+
+    async def select(self, key: str) -> Sequence[Entry]:
+        held = self.get_nowait(key)
+        if held is not None:
+            return held
         variants, current = await self._load(key)
         if current and variants:
             self._remember(key, variants)
@@ -191,7 +199,7 @@ class TieredStore:
         return variants
 
     async def read(self, entry: Entry) -> Body | None:
-        held = self._shelf.body(entry)
+        held = self.read_nowait(entry)
         if held is not None:
             return BytesBody(held)
         body = await self._slow.read(entry)

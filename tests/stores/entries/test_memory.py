@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
-
 import pytest
 
 from passoproxy.core.events import EntriesEvicted
@@ -14,18 +11,12 @@ from tests.fakes import RememberingObserver
 from tests.stores.entries.making import entry, put
 
 
-def at_once(call: Coroutine[Any, Any, Any]) -> object:
-    """The result of a coroutine that never suspends."""
-    with pytest.raises(StopIteration) as ended:
-        call.send(None)
-    return ended.value.value
-
-
-async def test_select_and_read_never_suspend() -> None:
+async def test_entries_and_bodies_can_be_had_without_waiting() -> None:
     store = MemoryStore(1 << 20)
     stored = await put(store, entry())
-    assert at_once(store.select(stored.key)) == (stored,)
-    assert at_once(store.read(stored)).data == b"body"  # type: ignore[attr-defined]
+    assert store.get_nowait(stored.key) == (stored,)
+    assert store.read_nowait(stored) == b"body"
+    assert (store.get_nowait("other"), store.read_nowait(entry(1))) == ((), None)
 
 
 async def test_it_is_bounded_and_tells_what_went() -> None:

@@ -16,7 +16,6 @@ from passoproxy.stores.entries import tiered
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.stores.entries.making import body_of, entry, found, put, whole, write_much
-from tests.stores.entries.test_memory import at_once
 
 Opened = Callable[..., DiskStore]
 MEMORY = 16 << 20
@@ -71,16 +70,26 @@ def half(failing: Failing) -> TieredStore:
     return TieredStore(MEMORY, failing)  # type: ignore[arg-type]
 
 
-async def test_what_was_stored_or_found_once_is_answered_without_suspending(opened: Opened) -> None:
+async def test_what_was_stored_or_found_once_is_answered_without_waiting(opened: Opened) -> None:
     store = TieredStore(MEMORY, opened())
     stored = await put(store, entry(), b"body")
     await store.settled()
-    assert at_once(store.select(stored.key)) == (stored,)
-    assert at_once(store.read(stored)).data == b"body"  # type: ignore[attr-defined]
+    assert store.get_nowait(stored.key) == (stored,)
+    assert store.read_nowait(stored) == b"body"
     again = TieredStore(MEMORY, opened())
+    assert again.get_nowait(stored.key) is None
+    assert again.read_nowait(stored) is None
     assert await found(again, entry()) == b"body"
-    assert at_once(again.select(stored.key)) == (stored,)
-    assert at_once(again.read(stored)).data == b"body"  # type: ignore[attr-defined]
+    assert again.get_nowait(stored.key) == (stored,)
+    assert again.read_nowait(stored) == b"body"
+
+
+async def test_what_others_purged_is_not_answered_from_memory(opened: Opened) -> None:
+    store, other = TieredStore(MEMORY, opened()), opened()
+    stored = await put(store, entry(), b"body")
+    await store.settled()
+    await other.purge(Selector(target=stored.target))
+    assert not store.get_nowait(stored.key)
 
 
 async def test_an_answer_is_on_disk_soon(opened: Opened) -> None:
@@ -118,7 +127,7 @@ async def test_what_others_change_is_followed(opened: Opened) -> None:
     await other.settled()
     assert list(await one.select(first.key)) == [second]
     assert await body_of(one, second) == b"second"
-    assert at_once(one.select(kept.key)) == (kept,)
+    assert one.get_nowait(kept.key) == (kept,)
     await one.update(replace(second, response_time=9e9))
     assert (await other.select(first.key))[0].response_time == 9e9
     await other.discard(second)
