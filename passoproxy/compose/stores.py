@@ -48,8 +48,8 @@ from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.encryption import Cover, Key, Plain, Sealed, key_of
 from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
-from passoproxy.stores.pair.redis_client import Keys, RedisLink
 from passoproxy.stores.pair.replication import FleetDesk, FleetOwner
+from passoproxy.stores.redis_client import Keys, RedisLink
 from passoproxy.tokens.failover import Custody, Holder
 from passoproxy.tokens.keeper import Keeper, Withdrawn, nothing_to_do
 from passoproxy.tokens.provider_client import Asking

@@ -15,8 +15,8 @@ from passoproxy.core.oauth.alert_levels import Alarmed, Level
 from passoproxy.errors import PairStoreFailure
 from passoproxy.stores.pair.files import read_secret, remove, write_secret
 from passoproxy.stores.pair.redis import FleetCover
-from passoproxy.stores.pair.redis_client import Keys, RedisLink
 from passoproxy.stores.pair.replication import closed, opened
+from passoproxy.stores.redis_client import Keys, RedisLink
 
 NAME = "alarm.json"
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from passoproxy.errors import PairStoreFailure, PairStoreOwned
-from passoproxy.stores.pair.redis_client import Keys, RedisLink
 from passoproxy.stores.pair.redis_scripts import GIVE_BACK, KEEP, TAKE, WRITE
+from passoproxy.stores.redis_client import Keys, RedisLink
 
 LEASE_SECONDS = 7.0
 """A dead holder's lease ends after this (contract §4: within 10 s)."""

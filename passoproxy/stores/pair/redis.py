@@ -57,8 +57,8 @@ from passoproxy.stores.pair.encryption import Key, KeyUnknown, Label, SealBroken
 from passoproxy.stores.pair.files import set_aside
 from passoproxy.stores.pair.fleet_memory import NAME, Memory, remember, remembered
 from passoproxy.stores.pair.lease import LEASE_SECONDS, Known, Lease, Pulse
-from passoproxy.stores.pair.redis_client import Keys, RedisLink
 from passoproxy.stores.pair.redis_scripts import PUT_ASIDE
+from passoproxy.stores.redis_client import Keys, RedisLink
 
 _STAMP = "stamp"
 

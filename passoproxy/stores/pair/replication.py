@@ -26,8 +26,8 @@ from passoproxy.errors import PairStoreFailure, PassoproxyError, Refusal, TokenU
 from passoproxy.ports import Clock, Followed, Observer, nobody
 from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
-from passoproxy.stores.pair.redis_client import Keys, RedisLink, heed_cancellation, let_go
 from passoproxy.stores.pair.redis_scripts import SHOW
+from passoproxy.stores.redis_client import Keys, RedisLink, heed_cancellation, let_go
 from passoproxy.tokens.messages import Obedient, document_of, fault_of, followed_of, in_our_time, obey
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from passoproxy.core.oauth.alert_levels import Alarmed, Level
 from passoproxy.stores.pair.alert_state import AlarmFile, FleetAlarm
 from passoproxy.stores.pair.encryption import key_of
 from passoproxy.stores.pair.redis import FleetCover
-from passoproxy.stores.pair.redis_client import Keys, RedisLink
+from passoproxy.stores.redis_client import Keys, RedisLink
 from tests.redis_server import RedisServer, free_port
 
 KEYS = Keys.of("0123456789abcdef0123456789abcdef")

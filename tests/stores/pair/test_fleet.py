@@ -32,8 +32,8 @@ from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.encryption import key_of
 from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
-from passoproxy.stores.pair.redis_client import Keys, RedisLink, heed_cancellation
 from passoproxy.stores.pair.replication import FleetDesk, FleetOwner
+from passoproxy.stores.redis_client import Keys, RedisLink, heed_cancellation
 from passoproxy.tokens.follower import Follower
 from tests.fakes import RememberingObserver
 from tests.redis_server import RedisServer

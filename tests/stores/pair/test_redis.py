@@ -28,7 +28,7 @@ from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.encryption import key_of
 from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
-from passoproxy.stores.pair.redis_client import Keys, RedisLink
+from passoproxy.stores.redis_client import Keys, RedisLink
 from tests.redis_server import RedisServer
 
 SHORT = 1.0

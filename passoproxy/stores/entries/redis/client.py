@@ -24,13 +24,6 @@ PAUSE_SECONDS = 1.0
 PLACES = 8
 
 
-async def ended(task: asyncio.Task[None]) -> None:
-    """Cancels a task that speaks to the store, and waits for its end. More than once, if need be: a wait of the library may swallow it."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.05)
-
-
 class RedisAway(EntryStoreFailure):
     """The store cannot be used now, or could not a moment ago."""
 

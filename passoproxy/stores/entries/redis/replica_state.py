@@ -24,9 +24,10 @@ from passoproxy.core.cache.soft_purge import SoftPurges
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries import serialization
 from passoproxy.stores.entries.change_feed import ANYTHING, PURGED, SOFTENED
-from passoproxy.stores.entries.redis.client import RedisPath, ended
+from passoproxy.stores.entries.redis.client import RedisPath
 from passoproxy.stores.entries.redis.scripts import BEGIN, HEARD
 from passoproxy.stores.entries.serialization import decode_soft_purges
+from passoproxy.stores.redis_client import ended
 
 SLOTS = 512
 NO_SOFT_PURGES = SoftPurges()

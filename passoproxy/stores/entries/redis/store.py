@@ -43,7 +43,7 @@ from passoproxy.ports import Body, BytesBody, Observer, StoreStats, nobody
 from passoproxy.stores.entries import serialization
 from passoproxy.stores.entries.change_feed import SOFTENED
 from passoproxy.stores.entries.disk.store import means_everything
-from passoproxy.stores.entries.redis.client import PAUSE_SECONDS, RedisAway, RedisPath, ended
+from passoproxy.stores.entries.redis.client import PAUSE_SECONDS, RedisAway, RedisPath
 from passoproxy.stores.entries.redis.replica_state import BLOCK_SECONDS, NO_SOFT_PURGES, Knowing, Known, Listening, View
 from passoproxy.stores.entries.redis.scripts import (
     ANEW,
@@ -70,6 +70,7 @@ from passoproxy.stores.entries.serialization import (
     text_bytes,
     youngest_first,
 )
+from passoproxy.stores.redis_client import ended
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

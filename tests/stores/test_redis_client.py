@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from passoproxy.errors import ConfigurationError, Fault, PairStoreFailure
-from passoproxy.stores.pair.redis_client import Keys, RedisLink, let_go
+from passoproxy.stores.redis_client import Keys, RedisLink, let_go
 from tests.redis_server import RedisServer, free_port
 
 ASK = "return {'asked'}"
