@@ -127,12 +127,15 @@ class Trail:
     `cache` is the metrics' word: hit, stale, miss, pass or error. `key` is the primary key's digest where one was made.
     `authorized_with` is the generation of the bearer that the origin saw last, `authorized_as` the identity (a partition) that it was of: ''
     where that cannot be told, None where no bearer of ours was sent. `client` is the name of the client key that let it in.
+    `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin.
     """
 
     route: str = ""
     cache: str = "pass"
     key: str = ""
     origin_requests: int = 0
+    origin_seconds: float = 0.0
+    queue_seconds: float = 0.0
     authorized_with: int | None = None
     authorized_as: str | None = None
     client: str = ""

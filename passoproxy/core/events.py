@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RequestAnswered:
-    """A request of a client is done with. `duration` is seconds from the first byte of its head to the last of the answer.
+    """A client's request was answered. `duration` is seconds from the first byte of its head to the last of the answer.
 
     `outcome` is 'complete', 'broken' (the answer broke off) or 'abandoned' (the client left). `code` is that of a refusal or ''.
+    `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `traceparent` is the
+    client's field as it came: an access line makes its request id from it.
     """
 
     client: str
@@ -23,6 +25,9 @@ class RequestAnswered:
     sent_bytes: int
     outcome: str = "complete"
     code: str = ""
+    origin_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

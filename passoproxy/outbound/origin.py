@@ -48,7 +48,10 @@ class Origin:
         except Refusal as refusal:
             self._observer(OriginFailed(head.method, head.target, refusal.code, refusal.detail))
             raise
-        self._observer(OriginAnswered(head.method, head.target, answer.status, self._clock.monotonic() - began))
+        finally:
+            took = self._clock.monotonic() - began
+            request.trail.origin_seconds += took
+        self._observer(OriginAnswered(head.method, head.target, answer.status, took))
         cookies = request.policy is not None and request.policy.pass_cookies
         return Response(from_origin(ResponseHead(answer.status, answer.fields), pass_cookies=cookies), answer.body)
 

@@ -254,6 +254,8 @@ class Queueing:
             if isinstance(error, TimeoutError):
                 raise self._in_vain(turn) from error
             raise
+        finally:
+            request.trail.queue_seconds += self._clock.monotonic() - now
 
     def _in_vain(self, turn: _Turn) -> Refusal:
         """What a client is told that has waited to the end."""

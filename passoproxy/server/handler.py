@@ -123,6 +123,9 @@ def _answered(exchange: Exchange, request: Request, told: _Told, now: float) -> 
         sent_bytes=exchange.sent_bytes,
         outcome=told.outcome,
         code=told.code,
+        origin_seconds=request.trail.origin_seconds,
+        queue_seconds=request.trail.queue_seconds,
+        traceparent=request.head.fields.get("traceparent", ""),
     )
 
 

@@ -1,15 +1,10 @@
-"""How a log line looks: JSON for machines, text for people. What it says is decided elsewhere; secrets are gone before it comes here.
+"""The log on standard error: structlog over the standard library's logging, secrets masked last before a line is made.
 
-Whatever a client sent appears escaped: no control character, no line break of its own, no character that turns the writing direction.
+A line has a time, a level, the stable name of its event, a message and values: as JSON for machines, as text for people. What clients sent
+is escaped: no control character, no line break, no character that turns the writing direction. Lines of other libraries take the same way.
 
-Access lines, written off the hot path: a request costs one append; a thread of its own puts them into words and writes them.
-
-A line is at most `DELAY` late. When standard error blocks, lines are dropped past `MAX_WAITING` and their number is told.
-
-The log on standard error: structlog over the standard library's logging, redaction last before a line is made.
-
-Lines of other libraries take the same way. Nothing here is configured globally but the root logger's one handler, between `open` and
-`close`. How a line looks is in `rendering`, what it says in `wording`, access lines in `access`.
+An access line costs a request one append: a thread writes the lines, at most `DELAY` late. If standard error blocks, lines beyond
+`MAX_WAITING` are dropped and counted.
 """
 
 from __future__ import annotations
@@ -17,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import re
 import sys
 import threading
@@ -32,11 +28,11 @@ from structlog.stdlib import ProcessorFormatter
 
 from passoproxy.core.events import Event, RequestAnswered
 from passoproxy.core.redaction import Redactor
-from passoproxy.telemetry.messages import say
+from passoproxy.telemetry.messages import Line, fields_of, line_of, message_of, named_in
 
 Values = Mapping[str, object]
-Render = Callable[[float, str, str, Values], str]
-"""(moment as epoch seconds, level, sentence, particulars) to one line without its line end."""
+Render = Callable[[float, str, str, str, Values], str]
+"""(moment as epoch seconds, level, event, message, values) to one line without its line end."""
 
 # C0, DEL, C1, line and paragraph separators, direction marks, and the surrogates in which undecodable bytes travel.
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -70,9 +66,11 @@ def timestamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def as_json(at: float, level: str, sentence: str, values: Values) -> str:
-    """One JSON object: `time`, `level`, `event`, then the particulars, which cannot take the place of these."""
-    line: dict[str, object] = {"time": timestamp(at), "level": level, "event": escaped(sentence)}
+def as_json(at: float, level: str, event: str, message: str, values: Values) -> str:
+    """One JSON object: `time`, `level`, `event`, `message` if there is one, then the values, which cannot take the place of these."""
+    line: dict[str, object] = {"time": timestamp(at), "level": level, "event": escaped(event)}
+    if message:
+        line["message"] = escaped(message)
     for name, value in values.items():
         line.setdefault(name, _plain(value))
     if trace := values.get("exception"):
@@ -80,23 +78,24 @@ def as_json(at: float, level: str, sentence: str, values: Values) -> str:
     return json.dumps(line, ensure_ascii=False)
 
 
-def as_text(at: float, level: str, sentence: str, values: Values) -> str:
-    """`2026-01-31T12:00:00.000Z  warn  the sentence  name=value`; a traceback follows indented, so that no line of it can pass for another."""
-    return _text(at, level, sentence, values, "", "", "")
+def as_text(at: float, level: str, event: str, message: str, values: Values) -> str:
+    """`2026-01-31T12:00:00.000Z  warn    the message  event=name name=value`; a traceback follows, indented so that none of it can pass for a line."""
+    return _text(at, level, event, message, values, "", "", "")
 
 
-def as_coloured_text(at: float, level: str, sentence: str, values: Values) -> str:
+def as_coloured_text(at: float, level: str, event: str, message: str, values: Values) -> str:
     """The same for a terminal."""
-    return _text(at, level, sentence, values, _COLOURS.get(level, ""), _DIM, _PLAIN)
+    return _text(at, level, event, message, values, _COLOURS.get(level, ""), _DIM, _PLAIN)
 
 
-def _text(at: float, level: str, sentence: str, values: Values, colour: str, dim: str, plain: str) -> str:
-    named = " ".join(
-        f"{name}={_quoted(value)}" for name, value in values.items() if name != "exception" and value not in ("", None)
+def _text(at: float, level: str, event: str, message: str, values: Values, colour: str, dim: str, plain: str) -> str:
+    named = "".join(
+        f" {name}={_quoted(value)}" for name, value in values.items() if name != "exception" and value not in ("", None)
     )
-    line = f"{dim}{timestamp(at)}{plain}  {colour}{_SHORT.get(level, level):<6}{plain}  {escaped(sentence)}"
-    if named:
-        line += f"  {dim}{named}{plain}"
+    line = (
+        f"{dim}{timestamp(at)}{plain}  {colour}{_SHORT.get(level, level):<6}{plain}  {escaped(message)}  "
+        f"{dim}event={_quoted(event)}{named}{plain}"
+    )
     if trace := values.get("exception"):
         line += "".join(f"\n    {escaped(part)}" for part in str(trace).split("\n"))
     return line
@@ -123,7 +122,7 @@ _REMEMBERED = 512
 class AccessLines:
     """Takes answered requests and writes a line for each. `write` gets whole lines with their ends and may block.
 
-    `compact` leaves out of the particulars what the sentence says already: for people, not for machines.
+    `compact` is for people: a message, and few values beside it.
     """
 
     def __init__(
@@ -137,7 +136,7 @@ class AccessLines:
     ) -> None:
         self.set_redactor(redactor)
         self._write, self._wall, self._render = write, wall, render
-        self._line = self._compact_line if compact else self._full_line
+        self._compact = compact
         self._waiting: deque[tuple[float, RequestAnswered]] = deque()
         self._dropped = 0
         self._armed = False
@@ -147,7 +146,7 @@ class AccessLines:
         self._thread: threading.Thread | None = None
 
     def set_redactor(self, redactor: Redactor) -> None:
-        """Changes what is masked. Words and targets come again and again, so that what became of the last ones is remembered."""
+        """Changes what is masked. The same words and targets come again and again, so the last results are cached."""
         self._say = lru_cache(_REMEMBERED)(redactor.text)
         self._say_target = lru_cache(_REMEMBERED)(redactor.target)
 
@@ -167,7 +166,7 @@ class AccessLines:
         self._thread.start()
 
     def close(self) -> None:
-        """Writes what waits and ends the thread; returns within five seconds even where nobody reads standard error."""
+        """Writes what waits and ends the thread; returns within five seconds, even if standard error is not read."""
         self._ending.set()
         self._wake.set()
         if self._thread is not None:
@@ -183,8 +182,9 @@ class AccessLines:
             lines = [self._line(*self._waiting.popleft()) for _ in range(len(self._waiting))]
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                sentence = f"{dropped} access lines were dropped: standard error is too slow"
-                lines.append(self._render(self._wall(), "warning", sentence, {}))
+                message = f"{dropped} access lines were dropped: standard error is too slow"
+                values = {"dropped": dropped}
+                lines.append(self._render(self._wall(), "warning", "access_lines_dropped", message, values))
             if lines:
                 self._write("\n".join(lines) + "\n")
 
@@ -196,32 +196,49 @@ class AccessLines:
             self.flush()
         self.flush()
 
-    def _compact_line(self, at: float, event: RequestAnswered) -> str:
-        say = self._say
-        method, cache = say(event.method)[:32], say(event.cache)
-        sentence = (
-            f"{method} {event.status} {cache:<5} {event.duration * 1000:7.1f} ms  {self._say_target(event.target)}"
-        )
-        outcome = "" if event.outcome == "complete" else say(event.outcome)
-        details = {"client": say(event.client), "route": say(event.route), "code": say(event.code), "outcome": outcome}
-        return self._render(at, "info", sentence, details)
-
-    def _full_line(self, at: float, event: RequestAnswered) -> str:
-        say = self._say
-        details: dict[str, object] = {
+    def _line(self, at: float, event: RequestAnswered) -> str:
+        say, message = self._say, ""
+        values: dict[str, object] = {
+            "request_id": request_id(event.traceparent),
             "client": say(event.client),
             "method": say(event.method)[:32],
             "target": self._say_target(event.target),
             "status": event.status,
             "route": say(event.route),
             "cache": say(event.cache),
+            "reason": say(reason_of(event)),
             "cache_status": say(event.cache_status),
             "duration_ms": round(event.duration * 1000, 2),
+            "origin_ms": round(event.origin_seconds * 1000, 2),
+            "queue_ms": round(event.queue_seconds * 1000, 2),
             "sent_bytes": event.sent_bytes,
             "outcome": say(event.outcome),
             "code": say(event.code),
         }
-        return self._render(at, "info", "request", details)
+        if self._compact:
+            method, status, cache = values["method"], event.status, values["cache"]
+            message = f"{method} {status} {cache:<5} {event.duration * 1000:7.1f} ms  {values['target']}"
+            values = {name: values[name] for name in _COMPACT if values[name] not in (0.0, "complete")}
+        return self._render(at, "info", "request", message, values)
+
+
+_COMPACT: Final = ("client", "route", "reason", "origin_ms", "queue_ms", "outcome", "code", "request_id")
+"""What a person's line has beside the message; values that tell nothing are left out."""
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+
+
+def request_id(traceparent: str) -> str:
+    """The trace id of a W3C `traceparent` field; if there is none, a new one of the same form (32 hexadecimal digits)."""
+    found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    return found[1] if found else f"{random.getrandbits(128):032x}"
+
+
+def reason_of(event: RequestAnswered) -> str:
+    """Why the cache decided so: the code of a refusal, else `detail` or `fwd` of our Cache-Status member (RFC 9211), else ''."""
+    if event.code:
+        return event.code
+    told = dict(part.strip().partition("=")[::2] for part in event.cache_status.rpartition(",")[2].split(";")[1:])
+    return told.get("detail") or told.get("fwd", "")
 
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -248,10 +265,11 @@ class Logs:
     ) -> None:
         stream = sys.stderr if stream is None else stream
         render = _renderer(format, stream)
+        self._for_people = render is not as_json
         self.access = access
         self.level: Level = level
         self._redactor = redactor
-        self._access_lines = AccessLines(_writer(stream), render, redactor, compact=render is not as_json, wall=wall)
+        self._access_lines = AccessLines(_writer(stream), render, redactor, compact=self._for_people, wall=wall)
         self._handler = _QuietHandler(stream)
         self._handler.setFormatter(
             ProcessorFormatter(
@@ -289,6 +307,17 @@ class Logs:
         self._redactor = redactor
         self._access_lines.set_redactor(redactor)
 
+    def is_written(self, level: str) -> bool:
+        """Whether lines of `level` are written now."""
+        return self.logger.isEnabledFor(logging.getLevelNamesMapping()[level.upper()])
+
+    def write(self, line: Line, values: Values) -> None:
+        """Writes the line of an event. For people, values that the message tells are not repeated."""
+        message, told = message_of(line, values), named_in(line) if self._for_people else ()
+        beside = {name: value for name, value in values.items() if name not in told}
+        # Not the wrapper's `log(level, …)`: the methods by name are what structlog filters on.
+        getattr(self.logger, line.level)(message, event_name=line.event, **beside)
+
     def answered(self, event: RequestAnswered) -> None:
         """Writes an access line soon, where they are wanted, whatever the level."""
         if self.access:
@@ -318,12 +347,13 @@ class LogObserver:
         if type(event) is RequestAnswered:
             self._logs.answered(event)
             return
-        said = say(event)
-        more = self._held_back(said.throttle) if said.throttle else 0
+        line = line_of(event)
+        if not self._logs.is_written(line.level):
+            return
+        more = self._held_back(line.throttle) if line.throttle else 0
         if more is not None:
-            details = said.details | {"more": more} if more else said.details
-            # Not the wrapper's `log(level, …)`: the methods by name are what structlog filters on.
-            getattr(self._logs.logger, said.level)(said.sentence, **details)
+            values = fields_of(event)
+            self._logs.write(line, values | {"more": more} if more else values)
 
     def _held_back(self, kind: str) -> int | None:
         """None to hold this line back, else how many were held back since the last one written."""
@@ -384,7 +414,8 @@ def _moment(_logger: object, _method: str, line: _EventDict) -> _EventDict:
 
 def _rendered(render: Render) -> Callable[[object, str, _EventDict], str]:
     def rendered(_logger: object, _method: str, line: _EventDict) -> str:
-        at, level, sentence = line.pop("time"), line.pop("level"), line.pop("event")
-        return render(cast("float", at), str(level), str(sentence), line)
+        at, level, message = line.pop("time"), line.pop("level"), line.pop("event")
+        event = line.pop("event_name", "library")  # a line of another library has no name of ours
+        return render(cast("float", at), str(level), str(event), str(message), line)
 
     return rendered

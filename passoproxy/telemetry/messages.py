@@ -1,12 +1,16 @@
-"""Every event in a person's words: how loud it is, one sentence, and the particulars beside it.
+"""What the log says of each event: its stable name, its level, one sentence, and its values as fields.
 
-Writing it down is the business of `logs`; secrets are masked there, and by the same rule in `recent`.
+`logs` writes the lines and masks secrets in them; `recent` shows the sentences on the status page.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import assert_never
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, assert_never
 
 from passoproxy.core.durations import duration, moment
 from passoproxy.core.events import (
@@ -33,7 +37,7 @@ from passoproxy.core.events import (
     Warned,
 )
 
-_LIFECYCLE = {
+_LIFECYCLE: Final = {
     "starting": "starting",
     "ready": "ready to serve",
     "waiting": "started, and not ready to serve",
@@ -42,158 +46,125 @@ _LIFECYCLE = {
     "draining": "finishing what is under way before stopping",
     "stopped": "stopped",
 }
-_OWNERSHIP = {
+_OWNERSHIP: Final = {
     "owner": "this process owns the pair and renews it",
     "following": "this process does not own the pair: it serves with the owner's access token and renews nothing",
 }
-_FAILED_REFRESH = {
+_REFRESH_FAILED: Final = {
     "unsent": "the refresh could not be sent, the refresh token is unspent",
     "answered": "the provider answered the refresh with an error that will pass",
     "lost": "a refresh was sent and its answer was lost",
     "refused": "the provider refused the refresh",
     "misconfigured": "the provider does not accept this client: the configuration is at fault",
 }
+_CHAIN_LEVELS: Final = {"dead": "error", "unknown": "warning", "retrying": "warning"}
+_LOUD_REFUSALS: Final = frozenset(
+    ("host_not_allowed", "origin_not_allowed", "client_not_allowed", "overloaded", "cross_site", "token_required")
+)
+"""Refusals that point at an attack, or at a configuration to be mended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What is to be written of an event. `level` is a level of stdlib logging in lower case.
+class Line:
+    """`event` is the stable name, `level` one of stdlib logging in lower case, `text` a sentence with `{field}` for values.
 
-    `throttle` groups lines that may come by the thousand, so that a flood becomes a few lines and a count; '' is never held back.
+    Lines of one `throttle` may come by the thousand, so that a flood becomes a few lines and a count; '' is never held back.
     """
 
+    event: str
     level: str
-    sentence: str
-    details: dict[str, object] = field(default_factory=dict)
+    text: str
     throttle: str = ""
 
 
-def say(event: Event) -> Said:
-    """What is to be written of `event`; an access line (`RequestAnswered`) has its own form in `access`."""
+def line_of(event: Event) -> Line:
+    """The row of the table for `event`; the access line of a `RequestAnswered` has its own form in `logs`."""
     match event:
         case RequestAnswered():
-            return Said("debug", f"answered {event.method} with {event.status}", {"target": event.target})
-        case RequestRejected():
-            return _rejected(event)
-        case OriginAnswered(method, target, status, took):
+            return Line("request", "debug", "answered {method} with {status}")
+        case RequestRejected(code=code):
+            level = "warning" if code in _LOUD_REFUSALS else "info"
+            return Line("request_refused", level, "refused a request: {detail}", f"refused {code}")
+        case OriginAnswered(status=status):
             level = "debug" if status < 500 else "warning"
-            details = {"target": target, "duration_ms": round(took * 1000, 1)}
-            return Said(level, f"the origin answered {method} with {status}", details, f"origin {status}")
-        case OriginFailed(method, target, code, detail):
-            return Said(
-                "warning",
-                f"no answer from the origin to {method}: {detail}",
-                {"target": target, "code": code},
-                f"origin {code}",
-            )
-        case TokenRefreshed() | RefreshFailed() | ChainChanged() | PairNotSaved() | PairFileDamaged():
-            return _of_the_pair(event)
-        case OwnershipChanged(role, detail):
-            return Said("info", _with(_OWNERSHIP.get(role, role), detail), {"role": role})
-        case RunwayWarned():
-            return _of_the_runway(event)
-        case AlertFailed(hook, detail):
-            return Said("error", f"an alert did not get out: {detail}", {"hook": hook})
-        case EntryStored() | EntriesWarmed() | EntriesEvicted() | EntriesPurged() | StoreFailed():
-            return _of_the_cache(event)
-        case Lifecycle(phase, detail):
-            return Said("info", _with(_LIFECYCLE.get(phase, phase), detail), {"phase": phase})
-        case Warned(code, detail, over):
-            return Said("info" if over else "warning", detail, {"code": code})
-        case TaskFailed(where, detail):
-            return Said("error", f"an unexpected fault in {where}: {detail}", {}, f"task {where}")
-        case _:
-            assert_never(event)
-
-
-def _rejected(event: RequestRejected) -> Said:
-    level = "warning" if event.code in _TELLING else "info"
-    return Said(
-        level,
-        f"refused a request: {event.detail}",
-        {"code": event.code, "client": event.client},
-        f"rejected {event.code}",
-    )
-
-
-_TELLING = frozenset(
-    ("host_not_allowed", "origin_not_allowed", "client_not_allowed", "overloaded", "cross_site", "token_required")
-)
-"""Refusals that point at an attack or at a configuration to be mended."""
-
-
-def _of_the_pair(event: TokenRefreshed | RefreshFailed | ChainChanged | PairNotSaved | PairFileDamaged) -> Said:
-    match event:
-        case TokenRefreshed(generation, grant, access_until, runway):
-            details: dict[str, object] = {"generation": generation, "grant": grant}
-            if access_until is not None:
-                details["access_until"] = moment(access_until)
-            if runway is not None:
-                details["runway"] = duration(runway)
-            return Said("info", "a new access token is in use", details)
-        case RefreshFailed(outcome, reason, attempt, retry_at):
+            return Line("origin_answered", level, "the origin answered {method} with {status}", f"origin {status}")
+        case OriginFailed(code=code):  # origin_unreachable, origin_timeout, origin_invalid
+            name = code if code.startswith("origin_") else "origin_not_asked"
+            return Line(name, "warning", "no answer from the origin to {method}: {detail}", f"origin {code}")
+        case TokenRefreshed():
+            return Line("token_refreshed", "info", "a new access token is in use")
+        case RefreshFailed(outcome=outcome):
             level = "error" if outcome in ("refused", "misconfigured") else "warning"
-            details = {"outcome": outcome, "attempt": attempt}
-            if retry_at is not None:
-                details["retry_at"] = moment(retry_at)
-            return Said(level, _with(_FAILED_REFRESH.get(outcome, "the refresh failed"), reason), details)
-        case ChainChanged(access, chain, reason, runway, remedy):
-            bad = {"dead": "error", "unknown": "warning", "retrying": "warning"}.get(chain, "info")
-            details = {"access": access, "chain": chain}
-            if runway is not None:
-                details["runway"] = duration(runway)
-            if remedy:
-                details["remedy"] = remedy
-            return Said(bad, _with(f"the access token is {access}, the refresh chain {chain}", reason), details)
-        case PairNotSaved(detail):
-            return Said(
-                "error",
-                f"what is new of the pair is in memory only, it cannot be written: {detail}",
-                {},
-                "pair unsaved",
+            return Line("refresh_failed", level, _REFRESH_FAILED.get(outcome, "the refresh failed") + ": {reason}")
+        case ChainChanged(chain=chain):
+            text = "the access token is {access}, the refresh chain {chain}: {reason}"
+            return Line("token_state_changed", _CHAIN_LEVELS.get(chain, "info"), text)
+        case RunwayWarned(kind="recovered"):
+            return Line("runway_recovered", "info", "the pair is safe again: {reason}")
+        case RunwayWarned(level=alert):
+            level = "error" if alert == "page" else "warning"
+            return Line("runway_warned", level, "the pair runs out unless it is renewed: {reason}")
+        case AlertFailed():
+            return Line("alert_failed", "error", "an alert was not delivered: {detail}")
+        case PairNotSaved():
+            text = "what is new of the pair is in memory only, it cannot be written: {detail}"
+            return Line("pair_not_saved", "error", text, "pair unsaved")
+        case PairFileDamaged():
+            return Line("pair_file_damaged", "error", "a stored pair cannot be understood: {detail}")
+        case OwnershipChanged(role=role):
+            return Line("ownership_changed", "info", _OWNERSHIP.get(role, role) + ": {detail}")
+        case EntryStored():
+            return Line("entry_stored", "debug", "stored an answer")
+        case EntriesWarmed():
+            return Line("entries_warmed", "info", "revalidated the most used entries, because the runway shrinks")
+        case EntriesEvicted():
+            return Line("entries_evicted", "debug", "entries evicted to make room: {count}")
+        case EntriesPurged(why=why):
+            return Line(
+                "entries_purged", "info", "entries purged: {count}", "" if why == "command" else f"purged {why}"
             )
-        case PairFileDamaged(detail):
-            return Said("error", f"a stored pair cannot be understood: {detail}")
+        case StoreFailed():
+            text = "the cache cannot be used, requests pass it by: {detail}"
+            return Line("store_failed", "warning", text, "store failed")
+        case Lifecycle(phase=phase):
+            return Line(f"daemon_{phase}", "info", _LIFECYCLE.get(phase, phase) + ": {detail}")
+        case Warned(code=code, over=over):
+            return Line(code, "info" if over else "warning", "{detail}")
+        case TaskFailed(where=where):
+            return Line("unexpected_fault", "error", "an unexpected fault in {where}: {detail}", f"task {where}")
         case _:
             assert_never(event)
 
 
-def _of_the_runway(event: RunwayWarned) -> Said:
-    details: dict[str, object] = {"alert": event.level}
-    if event.runway is not None:
-        details["runway"] = duration(event.runway)
-    if event.deadline is not None:
-        details["deadline"] = moment(event.deadline)
-    if event.kind == "recovered":
-        return Said("info", _with("the pair is safe again", event.reason), details)
-    if event.remedy:
-        details["remedy"] = event.remedy
-    level = "error" if event.level == "page" else "warning"
-    return Said(level, _with("the pair runs out unless it is renewed", event.reason), details)
+_FIELD_NAMES: Final = {"size": "bytes", "duration": "duration_ms", "level": "alert"}
+"""Members of events whose fields are named otherwise, because lines have a `level` of their own, or for their unit."""
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 
 
-def _of_the_cache(event: EntryStored | EntriesWarmed | EntriesEvicted | EntriesPurged | StoreFailed) -> Said:
-    match event:
-        case EntryStored(key, route, size):
-            return Said("debug", "stored an answer", {"key": key, "route": route, "bytes": size})
-        case EntriesWarmed(asked, renewed, ended_by):
-            details: dict[str, object] = {"asked": asked, "renewed": renewed}
-            if ended_by:
-                details["ended_by"] = ended_by
-            return Said("info", "revalidated the most used entries, because the runway shrinks", details)
-        case EntriesEvicted(count, tier):
-            return Said("debug", f"evicted {_entries(count)} to make room", {"tier": tier})
-        case EntriesPurged(count, why):
-            return Said("info", f"purged {_entries(count)}", {"why": why}, "" if why == "command" else f"purged {why}")
-        case StoreFailed(detail):
-            return Said("warning", f"the cache cannot be used, requests pass it by: {detail}", {}, "store failed")
-        case _:
-            assert_never(event)
+def fields_of(event: Event) -> dict[str, object]:
+    """The values of `event` by field; empty ones are left out. Moments are RFC 3339, runways for people (`2 h`), durations in ms."""
+    fields: dict[str, object] = {}
+    for member in map(attrgetter("name"), dataclasses.fields(event)):
+        value: object = getattr(event, member)
+        if value is None or value == "" or member == "over":  # which the level tells
+            continue
+        if isinstance(value, float):
+            match member:
+                case "duration":
+                    value = round(value * 1000, 1)
+                case "runway":
+                    value = duration(value)
+                case _:
+                    value = moment(value)
+        fields[_FIELD_NAMES.get(member, member)] = value
+    return fields
 
 
-def _with(sentence: str, detail: str) -> str:
-    return f"{sentence}: {detail}" if detail else sentence
+def message_of(line: Line, fields: Mapping[str, object]) -> str:
+    """The sentence of `line`; a detail that is empty goes with its colon."""
+    return _PLACEHOLDER.sub(lambda name: str(fields.get(name[1], "")), line.text).removesuffix(": ")
 
 
-def _entries(count: int) -> str:
-    return f"{count} {'entry' if count == 1 else 'entries'}"
+def named_in(line: Line) -> frozenset[str]:
+    """The fields that the sentence tells already."""
+    return frozenset(_PLACEHOLDER.findall(line.text))

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from passoproxy.core.events import Event, OriginAnswered, OriginFailed, RequestAnswered, RequestRejected, Warned
 from passoproxy.core.redaction import Redactor
-from passoproxy.telemetry.messages import say
+from passoproxy.telemetry.messages import fields_of, line_of, message_of
 
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
@@ -72,7 +72,7 @@ class Recent:
             self._refused += 1
         elif type(event) is Warned:
             self._warn(now, event)
-        if say(event).level in _LOUD and type(event) is not Warned:
+        if line_of(event).level in _LOUD and type(event) is not Warned:
             self._errors.append((now, event))
 
     def taken(self) -> Lately:
@@ -168,13 +168,12 @@ class Recent:
         }
 
     def _error(self, at: float, event: Event) -> dict[str, object]:
-        said = say(event)
-        target = said.details.get("target")
+        line, fields = line_of(event), fields_of(event)
         return {
             "at": at,
-            "level": said.level,
-            "what": self.redactor.text(said.sentence),
-            "target": self.redactor.target(str(target)) if target else "",
+            "level": line.level,
+            "what": self.redactor.text(message_of(line, fields)),
+            "target": self.redactor.target(str(fields.get("target", ""))),
         }
 
 

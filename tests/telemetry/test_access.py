@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 
 import pytest
@@ -12,9 +13,14 @@ from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry import logs
 from passoproxy.telemetry.logs import AccessLines, as_json, as_text
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 EVENT = RequestAnswered(
-    "127.0.0.1", "GET", "/p?lang=de", 200, "requirements", "hit", "passoproxy; hit; ttl=3", 0.00042, 512
-)
+    "127.0.0.1", "GET", "/p?lang=de", 200, "requirements", "hit", "passoproxy; hit; ttl=3", 0.00042, 512,
+    traceparent=f"00-{TRACE}-00f067aa0ba902b7-01",
+)  # fmt: skip
+BROKEN = RequestAnswered(
+    "c", "BREW" * 20, "/p", 502, "", "error", "", 1.5, 0, "broken", "origin_invalid", 1.25, 0.125, f"00-{TRACE}-00f067aa0ba902b7-01"
+)  # fmt: skip
 
 
 def test_lines_wait_until_they_are_flushed() -> None:
@@ -32,14 +38,18 @@ def test_lines_wait_until_they_are_flushed() -> None:
         "time": "2023-11-14T22:13:20.000Z",
         "level": "info",
         "event": "request",
+        "request_id": TRACE,
         "client": "127.0.0.1",
         "method": "GET",
         "target": "/p?lang=***",
         "status": 200,
         "route": "requirements",
         "cache": "hit",
+        "reason": "",
         "cache_status": "passoproxy; hit; ttl=3",
         "duration_ms": 0.42,
+        "origin_ms": 0.0,
+        "queue_ms": 0.0,
         "sent_bytes": 512,
         "outcome": "complete",
         "code": "",
@@ -50,12 +60,39 @@ def test_people_get_a_short_line() -> None:
     written: list[str] = []
     lines = AccessLines(written.append, as_text, Redactor(), compact=True, wall=lambda: 1_700_000_000.0)
     lines.add(EVENT)
-    lines.add(RequestAnswered("c", "BREW" * 20, "/p", 502, "", "error", "", 1.5, 0, "broken", "origin_invalid"))
+    lines.add(BROKEN)
     lines.flush()
     assert written[0].splitlines() == [
-        "2023-11-14T22:13:20.000Z  info    GET 200 hit       0.4 ms  /p?lang=***  client=127.0.0.1 route=requirements",
-        f"2023-11-14T22:13:20.000Z  info    {'BREW' * 8} 502 error  1500.0 ms  /p  client=c code=origin_invalid outcome=broken",
+        f"2023-11-14T22:13:20.000Z  info    GET 200 hit       0.4 ms  /p?lang=***  event=request client=127.0.0.1 route=requirements request_id={TRACE}",
+        f"2023-11-14T22:13:20.000Z  info    {'BREW' * 8} 502 error  1500.0 ms  /p  event=request client=c reason=origin_invalid"
+        f" origin_ms=1250.0 queue_ms=125.0 outcome=broken code=origin_invalid request_id={TRACE}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        ("passoproxy; hit; ttl=3", "", ""),
+        ("passoproxy; fwd=uri-miss; stored", "", "uri-miss"),
+        ("edge; fwd=miss, passoproxy; hit; detail=OVERRIDE", "", "OVERRIDE"),
+        ("passoproxy; fwd=stale; detail=STALE_ERROR", "", "STALE_ERROR"),
+        ("passoproxy; fwd=bypass", "path_not_allowed", "path_not_allowed"),
+        ("", "", ""),
+    ],
+)
+def test_the_reason_is_the_refusal_or_what_the_cache_says(status: str, code: str, reason: str) -> None:
+    event = RequestAnswered("c", "GET", "/", 200, "", "hit", status, 0.1, 1, code=code)
+    assert logs.reason_of(event) == reason
+
+
+@pytest.mark.parametrize(
+    "field", ["", "garbage", f"00-{TRACE.upper()}-00f067aa0ba902b7-01", f"00-{'0' * 32}-00f067aa0ba902b7-01"]
+)
+def test_a_request_without_a_valid_traceparent_gets_an_id_of_its_own(field: str) -> None:
+    first, second = (logs.request_id(field) for _ in range(2))
+    assert first != second
+    assert re.fullmatch("[0-9a-f]{32}", first)
+    assert first not in field.lower()
 
 
 def test_the_thread_writes_what_was_added_and_close_writes_the_rest() -> None:
@@ -101,7 +138,11 @@ def test_secrets_in_any_field_are_masked(secrets: tuple[str, ...]) -> None:
         lines = AccessLines(written.append, render, Redactor([secrets[2]]), compact=compact)
         for secret in secrets:
             target = f"/p/{secret}?code={secret}&{secret}"
-            lines.add(RequestAnswered(secret, secret, target, 200, secret, secret, secret, 0.1, 1, secret, secret))
+            lines.add(
+                RequestAnswered(
+                    secret, secret, target, 200, secret, secret, secret, 0.1, 1, secret, secret, traceparent=secret
+                )
+            )
         lines.flush()
         # Also not its beginning: a method is cut after it was masked.
         assert not [secret for secret in secrets if secret[:20] in written[0]]

@@ -49,7 +49,13 @@ def test_events_are_lines_with_level_and_particulars(logs: Logs, stream: io.Stri
     LogObserver(logs)(Warned("key_unused", "upstream.daily_budget is not used yet"))
     [line] = lines(stream)
     assert line.pop("time")
-    assert line == {"level": "warning", "event": "upstream.daily_budget is not used yet", "code": "key_unused"}
+    assert line == {
+        "level": "warning",
+        "event": "key_unused",
+        "message": "upstream.daily_budget is not used yet",
+        "detail": "upstream.daily_budget is not used yet",
+        "code": "key_unused",
+    }
 
 
 def test_the_level_can_be_changed_while_running(logs: Logs, stream: io.StringIO) -> None:
@@ -59,7 +65,7 @@ def test_the_level_can_be_changed_while_running(logs: Logs, stream: io.StringIO)
     assert lines(stream) == []
     logs.set_level("debug")
     observe(Lifecycle("draining"))
-    assert [line["event"] for line in lines(stream)] == ["finishing what is under way before stopping"]
+    assert [line["event"] for line in lines(stream)] == ["daemon_draining"]
 
 
 def test_access_lines_come_whatever_the_level_unless_switched_off(stream: io.StringIO) -> None:
@@ -84,9 +90,10 @@ def test_lines_of_other_libraries_take_the_same_way(logs: Logs, stream: io.Strin
         warnings.simplefilter("always")
         warnings.warn("beware", stacklevel=1)
     first, second, third = lines(stream)
-    assert (first["level"], first["event"], first["logger"]) == ("warning", "answered Bearer ***", "some.library")
+    assert (first["level"], first["message"], first["logger"]) == ("warning", "answered Bearer ***", "some.library")
+    assert {line["event"] for line in (first, second, third)} == {"library"}
     assert "ValueError: code=***" in str(second["exception"])
-    assert "beware" in str(third["event"])
+    assert "beware" in str(third["message"])
 
 
 def test_close_gives_the_root_logger_back(stream: io.StringIO) -> None:
@@ -137,7 +144,19 @@ def test_a_changed_redactor_counts_from_the_next_line(logs: Logs, stream: io.Str
     logs.set_redactor(Redactor(["another-secret"], query="full"))
     LogObserver(logs)(OriginFailed("GET", "/p?a=b", "origin_timeout", "another-secret"))
     [line] = lines(stream)
-    assert (line["event"], line["target"]) == ("no answer from the origin to GET: ***", "/p?a=b")
+    assert (line["message"], line["target"]) == ("no answer from the origin to GET: ***", "/p?a=b")
+
+
+def test_people_do_not_read_a_value_twice(stream: io.StringIO) -> None:
+    logs = Logs(Redactor(), format="text", stream=stream)
+    logs.open()
+    LogObserver(logs)(OriginFailed("GET", "/p", "origin_timeout", "too slow"))
+    logs.close()
+    told = stream.getvalue().partition("  ")[2]
+    assert (
+        told
+        == "warn    no answer from the origin to GET: too slow  event=origin_timeout target=/p code=origin_timeout\n"
+    )
 
 
 @pytest.mark.parametrize(

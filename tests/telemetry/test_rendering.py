@@ -36,13 +36,14 @@ def test_unprintable_characters_are_written_out(raw: str, shown: str) -> None:
     assert escaped(raw) == shown
 
 
-def test_json_has_the_moment_the_level_and_the_sentence_first() -> None:
-    line = as_json(AT, "info", "said", {"count": 3, "none": None, "odd": ("a",), "level": "forged"})
-    assert line.startswith('{"time": "2023-11-14T22:13:20.123Z", "level": "info", "event": "said"')
+def test_json_has_the_moment_the_level_the_name_and_the_message_first() -> None:
+    line = as_json(AT, "info", "named", "said", {"count": 3, "none": None, "odd": ("a",), "level": "forged"})
+    assert line.startswith('{"time": "2023-11-14T22:13:20.123Z", "level": "info", "event": "named", "message": "said"')
     assert json.loads(line) == {
         "time": "2023-11-14T22:13:20.123Z",
         "level": "info",
-        "event": "said",
+        "event": "named",
+        "message": "said",
         "count": 3,
         "none": None,
         "odd": "('a',)",
@@ -51,26 +52,35 @@ def test_json_has_the_moment_the_level_and_the_sentence_first() -> None:
 
 def test_a_traceback_keeps_its_lines() -> None:
     trace = "Traceback:\n  line\x1b"
-    assert json.loads(as_json(AT, "error", "said", {"exception": trace}))["exception"] == "Traceback:\n  line\\x1b"
-    assert as_text(AT, "error", "said", {"exception": trace}).split("\n")[1:] == ["    Traceback:", "      line\\x1b"]
+    assert (
+        json.loads(as_json(AT, "error", "named", "said", {"exception": trace}))["exception"]
+        == "Traceback:\n  line\\x1b"
+    )
+    assert as_text(AT, "error", "named", "said", {"exception": trace}).split("\n")[1:] == [
+        "    Traceback:",
+        "      line\\x1b",
+    ]
 
 
 def test_text_leaves_out_what_is_empty_and_quotes_what_has_spaces() -> None:
-    line = as_text(AT, "warning", "said", {"a": 1, "b": "", "c": None, "d": "two words", "e": "x=y"})
-    assert line == '2023-11-14T22:13:20.123Z  warn    said  a=1 d="two words" e="x=y"'
+    line = as_text(AT, "warning", "named", "said", {"a": 1, "b": "", "c": None, "d": "two words", "e": "x=y"})
+    assert line == '2023-11-14T22:13:20.123Z  warn    said  event=named a=1 d="two words" e="x=y"'
 
 
 def test_colours_are_for_terminals() -> None:
-    assert "\x1b" not in as_text(AT, "error", "said", {"a": 1})
-    coloured = as_coloured_text(AT, "error", "said", {"a": 1})
+    assert "\x1b" not in as_text(AT, "error", "named", "said", {"a": 1})
+    coloured = as_coloured_text(AT, "error", "named", "said", {"a": 1})
     assert "\x1b[31merror" in coloured
     assert coloured.endswith("\x1b[0m")
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.text(), st.text())
-def test_one_line_stays_one_line_whatever_a_client_sent(sentence: str, value: str) -> None:
-    for line in (as_json(AT, "info", sentence, {"target": value}), as_text(AT, "info", sentence, {"target": value})):
+@given(st.text(), st.text(), st.text())
+def test_one_line_stays_one_line_whatever_a_client_sent(name: str, sentence: str, value: str) -> None:
+    for line in (
+        as_json(AT, "info", name, sentence, {"target": value}),
+        as_text(AT, "info", name, sentence, {"target": value}),
+    ):
         assert len(line.splitlines()) == 1
         line.encode()
-    json.loads(as_json(AT, "info", sentence, {"target": value}))
+    json.loads(as_json(AT, "info", name, sentence, {"target": value}))
