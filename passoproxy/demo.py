@@ -23,7 +23,7 @@ import aiohttp
 
 from passoproxy.compose import Wired
 from passoproxy.config.load import load
-from passoproxy.core.durations import duration
+from passoproxy.core.units import duration
 from passoproxy.daemon import Daemon
 from passoproxy.errors import CommandFailure, UsageFailure
 from passoproxy.host.system import free_ports

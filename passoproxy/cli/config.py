@@ -39,7 +39,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @commands.command("show")
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print the effective configuration, secrets masked, and where each value came from."""
-    from passoproxy.config.load import flat, shown
+    from passoproxy.config.describe import flat, shown
 
     loaded = load(config)
     if as_json:

@@ -65,10 +65,10 @@ def load(config: Path | None, *, secrets: bool = True, state: Path | None = None
 
 def seconds_of(option: str, text: str, least: float = 0.0) -> float:
     """The seconds that `text` means, `least` or more. Raises UsageFailure naming the option."""
-    from passoproxy.config.types import duration
+    from passoproxy.core.units import read_duration
 
     try:
-        found = duration(text)
+        found = read_duration(text)
     except ValueError as error:
         raise UsageFailure(f"{option}: {error}") from error
     if found < least:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from passoproxy.core.durations import duration
+from passoproxy.core.units import duration
 
 
 def say(text: str = "") -> None:

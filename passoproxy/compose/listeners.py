@@ -20,6 +20,7 @@ from passoproxy.config.load import Loaded
 from passoproxy.config.secrets import refuse_exposed
 from passoproxy.config.settings import Settings
 from passoproxy.config.types import Address, FdAddress, TcpAddress, UnixAddress, is_loopback
+from passoproxy.config.validate import GUARD_REMEDY
 from passoproxy.core.access import NetworkRule
 from passoproxy.errors import CannotCreate, ConfigurationError, Fault, PassoproxyError, ServiceUnreachable
 from passoproxy.server.acceptor import Acceptor
@@ -189,17 +190,9 @@ def _passed(name: str, inherited: Inherited, key: str) -> list[int]:
 
 def _refuse_unguarded(sock: socket.socket, address: FdAddress, key: str, settings: Settings) -> None:
     """What the configuration's check asks of an address that it can read, asked of one that only the socket tells."""
-    server, admin = settings.server, settings.admin
     guards = {
-        "server.listen": (
-            server.client_keys
-            or server.client_keys_file
-            or server.tls.client_ca_file
-            or server.allowed_peers
-            or server.trust_network,
-            "set server.client_keys_file, server.tls.client_ca_file or server.allowed_peers, or acknowledge it with server.trust_network: true",
-        ),
-        "admin.listen": (admin.token or admin.token_file, "set admin.token_file, or pass a socket on 127.0.0.1"),
+        "server.listen": (settings.server.is_guarded, GUARD_REMEDY),
+        "admin.listen": (settings.admin.is_guarded, "set admin.token_file, or pass a socket on 127.0.0.1"),
         "admin.probe_listen": (True, ""),
     }
     guard, remedy = guards[key]

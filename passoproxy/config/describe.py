@@ -1,24 +1,23 @@
-"""The commented configuration to start from; the project's config.example.yaml is the same text.
-
-The JSON Schema (draft 2020-12) of the file, for editors. It describes the form; what keys mean together only `config check` judges.
-"""
+"""The configuration described: the commented example, the JSON Schema for editors, and the effective values with secrets masked."""
 
 from __future__ import annotations
 
 from importlib import resources
 from typing import Any
 
-from passoproxy.config.keys import catalogue
+from passoproxy.config.keys import catalogue, dotted
+from passoproxy.config.load import Loaded, leaves
 from passoproxy.config.settings import Settings
+from passoproxy.config.types import without_password
 
 
 def commented() -> str:
-    """The text of `config init`: every key with its default and what it does."""
+    """The text of `config init` and of the project's config.example.yaml: every key with its default and what it does."""
     return resources.files("passoproxy.config").joinpath("example.yaml").read_text("utf-8")
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema as plain data."""
+    """The schema (draft 2020-12) as plain data. It describes the form; only `config check` tells what keys mean together."""
     schema = Settings.model_json_schema()
     defaults = Settings().plain()
     definitions = schema["$defs"]
@@ -62,3 +61,28 @@ def _reference(node: dict[str, Any]) -> str:
     while "$ref" not in node:
         node = node["anyOf"][0] if "anyOf" in node else node["items"]
     return str(node["$ref"]).removeprefix("#/$defs/")
+
+
+def shown(loaded: Loaded) -> dict[str, Any]:
+    """The effective configuration, nested as the file is: short durations and sizes, secrets masked."""
+    plain = loaded.settings.plain()
+    if plain["store"]["url"]:
+        plain["store"]["url"] = without_password(plain["store"]["url"])
+    return plain
+
+
+def flat(loaded: Loaded) -> list[tuple[str, str]]:
+    """Every key with its value as text, in the order of the contract."""
+    return [(dotted(path), _text(value)) for path, value in leaves(shown(loaded), ())]
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return f"[{', '.join(map(_text, value))}]"
+        case _:
+            return str(value)

@@ -24,21 +24,6 @@ Secret = Callable[[], str]
 """Gives the secret as it is now."""
 
 
-class FixedSecret:
-    """A secret that stands in the configuration or the environment."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __call__(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return "FixedSecret(********)"
-
-
 class FileSecret:
     """A secret in a file, its surrounding white space cut; call it for the text.
 
@@ -202,5 +187,5 @@ def secret(
 ) -> Secret | None:
     """What gives a secret of the settings: the value itself, else its file; None where there is neither."""
     if value is not None:
-        return FixedSecret(value.get_secret_value())
+        return value.get_secret_value
     return FileSecret(file, f"{key}_file", environ) if file is not None else None

@@ -1,7 +1,7 @@
 """Every key of the configuration with its default (contract §3), as one frozen tree.
 
-Seconds are floats, sizes bytes, shares between 0 and 1, listen addresses parsed. Secrets do not show in repr. What several keys
-mean together is judged in `checking`; nothing here reads files or the environment.
+Seconds are floats, sizes bytes, shares between 0 and 1, listen addresses parsed. Secrets do not show in repr. `validate` checks what
+several keys mean together; nothing here reads files or the environment.
 """
 
 from __future__ import annotations
@@ -11,43 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from passoproxy.config import types
-from passoproxy.config.types import (
-    AdminListen,
-    AsTuple,
-    AuthorityUrl,
-    BasePath,
-    Command,
-    Count,
-    Duration,
-    FieldName,
-    FilePath,
-    HeaderFields,
-    HostEntry,
-    Label,
-    Listen,
-    Method,
-    Name,
-    NetworkEntry,
-    OriginEntry,
-    Pattern,
-    Percentage,
-    ProxyChoice,
-    RefreshLifetime,
-    Replay,
-    Secret,
-    SecretUrl,
-    Share,
-    Size,
-    Text,
-    TlsVersion,
-    Url,
-)
+from passoproxy.config import types as t
 from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, RoutePolicy
 
 DEFAULT_CLIENT_SECRET_FILE = Path("/etc/passoproxy/client_secret")
-DEFAULT_LISTEN = (types.TcpAddress("127.0.0.1", 8610), types.TcpAddress("::1", 8610))
-"""Less the second one where there is no IPv6 (the server's finding)."""
+DEFAULT_LISTEN = (t.TcpAddress("127.0.0.1", 8610), t.TcpAddress("::1", 8610))
+"""Without the second one on a machine that has no IPv6."""
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
@@ -64,123 +33,134 @@ class Section(BaseModel):
 class UpstreamSettings(Section):
     """The origin, and how requests reach it."""
 
-    url: AuthorityUrl | None = None
-    headers: HeaderFields = Field(default_factory=dict)
-    connect_timeout: Duration = 5.0
-    read_timeout: Duration = 30.0
-    max_connections: Count = 32
-    max_concurrency: Count = 4
-    daily_budget: Annotated[int, Field(ge=0)] | None = None
-    queue_timeout: Duration = 10.0
-    proxy: ProxyChoice = "env"
-    proxy_file: FilePath | None = None
-    user_agent: Name | None = None
-    ca_file: FilePath | None = None
+    url: t.AuthorityUrl | None = None
+    headers: t.HeaderFields = Field(default_factory=dict)
+    connect_timeout: t.Duration = 5.0
+    read_timeout: t.Duration = 30.0
+    max_connections: t.Count = 32
+    max_concurrency: t.Count = 4
+    daily_budget: t.Natural | None = None
+    queue_timeout: t.Duration = 10.0
+    proxy: t.ProxyChoice = "env"
+    proxy_file: t.FilePath | None = None
+    user_agent: t.Name | None = None
+    ca_file: t.FilePath | None = None
     allow_http: bool = False
     rewrite_absolute_urls: bool = True
-    deny_paths: Annotated[tuple[Pattern, ...], AsTuple] = ("/__internal/**",)
-    allow_paths: Annotated[tuple[Pattern, ...], AsTuple] = ("/**",)
-    allow_methods: Annotated[tuple[Method, ...], AsTuple] = _METHODS
+    deny_paths: t.Patterns = ("/__internal/**",)
+    allow_paths: t.Patterns = ("/**",)
+    allow_methods: t.Methods = _METHODS
 
 
 class OAuthSettings(Section):
     """The grant, its endpoints and credentials, and when the pair is renewed."""
 
     grant: Literal["authorization_code", "client_credentials", "static"] = "authorization_code"
-    authorization_url: Url | None = None
-    token_url: Url | None = None
-    refresh_url: Url | None = None
-    revocation_url: Url | None = None
-    client_id: Text | None = None
-    client_secret: Secret | None = None
-    client_secret_file: FilePath | None = DEFAULT_CLIENT_SECRET_FILE
+    authorization_url: t.Url | None = None
+    token_url: t.Url | None = None
+    refresh_url: t.Url | None = None
+    revocation_url: t.Url | None = None
+    client_id: t.Text | None = None
+    client_secret: t.Secret | None = None
+    client_secret_file: t.FilePath | None = DEFAULT_CLIENT_SECRET_FILE
     client_auth: Literal["body_json", "body_form", "basic", "none"] = "body_json"
     scope: str = "*"
     pkce: bool = True
-    redirect_url: Url = "http://127.0.0.1:8611/oauth/callback"
-    static_token: Secret | None = None
-    static_token_file: FilePath | None = None
-    refresh_at: Share = 0.4
-    lost_answer_replay: Replay = "once"
+    redirect_url: t.Url = "http://127.0.0.1:8611/oauth/callback"
+    static_token: t.Secret | None = None
+    static_token_file: t.FilePath | None = None
+    refresh_at: t.Share = 0.4
+    lost_answer_replay: t.Replay = "once"
     """A float is the grace period in seconds. Null in the file leaves the preset's word, else `once`."""
     refresh_on_exit: Literal["auto", "always", "never"] = "auto"
-    seed_file: FilePath | None = None
-    refresh_token_lifetime: RefreshLifetime = "same"  # noqa: S105
+    seed_file: t.FilePath | None = None
+    refresh_token_lifetime: t.RefreshLifetime = "same"  # noqa: S105
 
 
 class TlsSettings(Section):
     """TLS of the proxy listener."""
 
-    cert_file: FilePath | None = None
-    key_file: FilePath | None = None
-    client_ca_file: FilePath | None = None
-    min_version: TlsVersion = "1.2"
+    cert_file: t.FilePath | None = None
+    key_file: t.FilePath | None = None
+    client_ca_file: t.FilePath | None = None
+    min_version: t.TlsVersion = "1.2"
 
 
 class LimitSettings(Section):
     """What one client may cost."""
 
-    header_bytes: Size = 32 * 1024
-    body_bytes: Size = 16 * 1024 * 1024
-    header_timeout: Duration = 10.0
-    idle_timeout: Duration = 75.0
-    min_rate: Annotated[int, Field(ge=0)] = 256
+    header_bytes: t.Size = 32 * 1024
+    body_bytes: t.Size = 16 * 1024 * 1024
+    header_timeout: t.Duration = 10.0
+    idle_timeout: t.Duration = 75.0
+    min_rate: t.Natural = 256
     """Bytes a second, after the first 10 s of a request body."""
-    connections: Count = 1024
+    connections: t.Count = 1024
 
 
 class ServerSettings(Section):
     """The proxy listener and who may use it."""
 
-    listen: Listen = DEFAULT_LISTEN
-    public_url: AuthorityUrl | None = None
-    base_path: BasePath = ""
+    listen: t.Listen = DEFAULT_LISTEN
+    public_url: t.AuthorityUrl | None = None
+    base_path: t.BasePath = ""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
-    allowed_hosts: Annotated[tuple[HostEntry, ...], AsTuple] = _LOCAL_HOSTS
-    allowed_origins: Annotated[tuple[OriginEntry, ...], AsTuple] = ()
-    allowed_peers: Annotated[tuple[NetworkEntry, ...], AsTuple] = ()
-    client_keys: Secret | None = None
-    client_keys_file: FilePath | None = None
+    allowed_hosts: t.Hosts = _LOCAL_HOSTS
+    allowed_origins: t.Origins = ()
+    allowed_peers: t.Networks = ()
+    client_keys: t.Secret | None = None
+    client_keys_file: t.FilePath | None = None
     trust_network: bool = False
-    unix_peers: Annotated[tuple[Text, ...], AsTuple] = ()
+    unix_peers: t.Texts = ()
     tls: TlsSettings = Field(default_factory=TlsSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
-    shutdown_grace: Duration = 20.0
+    shutdown_grace: t.Duration = 20.0
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether something says who may use a listener that other machines reach."""
+        named = self.client_keys or self.client_keys_file or self.tls.client_ca_file or self.allowed_peers
+        return bool(named or self.trust_network)
 
 
 class AdminSettings(Section):
     """The admin listener; `listen` is empty where it is off."""
 
-    listen: AdminListen = (types.TcpAddress("127.0.0.1", 8611),)
-    token: Secret | None = None
-    token_file: FilePath | None = None
-    allowed_hosts: Annotated[tuple[HostEntry, ...], AsTuple] = _LOCAL_HOSTS
-    probe_listen: AdminListen = ()
-    public_url: Url | None = None
+    listen: t.AdminListen = (t.TcpAddress("127.0.0.1", 8611),)
+    token: t.Secret | None = None
+    token_file: t.FilePath | None = None
+    allowed_hosts: t.Hosts = _LOCAL_HOSTS
+    probe_listen: t.AdminListen = ()
+    public_url: t.Url | None = None
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a token guards a listener that other machines reach."""
+        return bool(self.token or self.token_file)
 
 
 class StateSettings(Section):
     """Where the pair lives."""
 
-    directory: FilePath | None = None
-    key: Secret | None = None
-    key_file: FilePath | None = None
-    previous_key: Secret | None = None
-    previous_key_file: FilePath | None = None
+    directory: t.FilePath | None = None
+    key: t.Secret | None = None
+    key_file: t.FilePath | None = None
+    previous_key: t.Secret | None = None
+    previous_key_file: t.FilePath | None = None
 
     @property
     def folder(self) -> Path:
-        """The directory, which reading has settled."""
+        """The directory, which `load` has set."""
         return _settled(self.directory, "state.directory")
 
 
 class CacheSettings(Section):
     """Where and how answers are stored."""
 
-    directory: FilePath | None = None
-    max_size: Size = 1024 * 1024 * 1024
-    memory_size: Size = 64 * 1024 * 1024
-    max_entry_size: Size = 16 * 1024 * 1024
+    directory: t.FilePath | None = None
+    max_size: t.Size = 1024 * 1024 * 1024
+    memory_size: t.Size = 64 * 1024 * 1024
+    max_entry_size: t.Size = 16 * 1024 * 1024
     mode: Literal["routes", "http"] = "routes"
     shared: bool = True
     offline: bool = False
@@ -188,11 +168,11 @@ class CacheSettings(Section):
 
     @property
     def folder(self) -> Path:
-        """The directory, which reading has settled."""
+        """The directory, which `load` has set."""
         return _settled(self.directory, "cache.directory")
 
     def as_mode(self) -> CacheMode:
-        """What the core asks of it."""
+        """The mode as the core takes it."""
         return CacheMode(
             http=self.mode == "http",
             shared=self.shared,
@@ -204,51 +184,51 @@ class CacheSettings(Section):
 class StoreSettings(Section):
     """A store that many instances share."""
 
-    url: Name | None = None
-    password: Secret | None = None
-    password_file: FilePath | None = None
-    ca_file: FilePath | None = None
+    url: t.Name | None = None
+    password: t.Secret | None = None
+    password_file: t.FilePath | None = None
+    ca_file: t.FilePath | None = None
 
 
 class KeySettings(Section):
     """How a request of a route becomes a key."""
 
-    ignore_query: Annotated[tuple[Name, ...], AsTuple] = ()
+    ignore_query: t.Names = ()
     sort_query: bool = True
-    ignore_body_fields: Annotated[tuple[Name, ...], AsTuple] = ()
-    headers: Annotated[tuple[FieldName, ...], AsTuple] = ()
+    ignore_body_fields: t.Names = ()
+    headers: t.FieldNames = ()
 
 
 class BypassSettings(Section):
     """Names whose presence makes a request a pass."""
 
-    query_has: Annotated[tuple[Name, ...], AsTuple] = ()
-    body_has: Annotated[tuple[Name, ...], AsTuple] = ()
+    query_has: t.Names = ()
+    body_has: t.Names = ()
 
 
 class RouteSettings(Section):
     """One route."""
 
-    name: Label
-    match: Pattern
-    methods: Annotated[tuple[Method, ...], AsTuple] = ("GET",)
-    ttl: Duration | None = None
+    name: t.Label
+    match: t.Pattern
+    methods: t.Methods = ("GET",)
+    ttl: t.Duration | None = None
     override: bool = False
-    stale_while_revalidate: Duration = 0.0
-    stale_if_error: Duration = 0.0
-    stale_if_unauthorized: Duration = 0.0
-    refresh_ahead: Share = 0.0
+    stale_while_revalidate: t.Duration = 0.0
+    stale_if_error: t.Duration = 0.0
+    stale_if_unauthorized: t.Duration = 0.0
+    refresh_ahead: t.Share = 0.0
     key: KeySettings = Field(default_factory=KeySettings)
-    volatile_fields: Annotated[tuple[Name, ...], AsTuple] = ()
+    volatile_fields: t.Names = ()
     bypass_when: BypassSettings = Field(default_factory=BypassSettings)
     cookies: Literal["remove", "pass"] = "remove"
     client_authorization: Literal["replace", "pass"] = "replace"
     private: bool = False
-    tags: Annotated[tuple[Label, ...], AsTuple] = ()
-    purges: Annotated[tuple[Label, ...], AsTuple] = ()
+    tags: t.Labels = ()
+    purges: t.Labels = ()
 
     def policy(self) -> RoutePolicy:
-        """What the core asks of it; HEAD always goes with GET."""
+        """The route as the core takes it. HEAD always goes with GET."""
         return RoutePolicy(
             name=self.name,
             match=self.match,
@@ -273,20 +253,20 @@ class RouteSettings(Section):
 class RunwayThresholds(Section):
     """What is left of the shorter lifetime when each level is told."""
 
-    log: Percentage = 0.55
-    notify: Percentage = 0.5
-    page: Percentage = 0.35
+    log: t.Percentage = 0.55
+    notify: t.Percentage = 0.5
+    page: t.Percentage = 0.35
 
 
 class AlertSettings(Section):
     """Who is told that a person will be needed."""
 
-    command: Command | None = None
-    webhook: SecretUrl | None = None
-    webhook_file: FilePath | None = None
+    command: t.Command | None = None
+    webhook: t.SecretUrl | None = None
+    webhook_file: t.FilePath | None = None
     runway: RunwayThresholds = Field(default_factory=RunwayThresholds)
-    repeat: Duration = 3600.0
-    events: Annotated[tuple[Literal["login", "refresh", "import", "logout", "dead"], ...], AsTuple] = ()
+    repeat: t.Duration = 3600.0
+    events: Annotated[tuple[Literal["login", "refresh", "import", "logout", "dead"], ...], t.AsTuple] = ()
 
 
 class LogSettings(Section):
@@ -301,14 +281,14 @@ class LogSettings(Section):
 class TracingSettings(Section):
     """Where traces go."""
 
-    otlp_endpoint: Url | None = None
+    otlp_endpoint: t.Url | None = None
 
 
 class GatewaySettings(Section):
     """Recording real traffic, and answering from a recording."""
 
-    record: FilePath | None = None
-    replay: FilePath | None = None
+    record: t.FilePath | None = None
+    replay: t.FilePath | None = None
 
 
 class Settings(Section):
@@ -322,14 +302,14 @@ class Settings(Section):
     state: StateSettings = Field(default_factory=StateSettings)
     cache: CacheSettings = Field(default_factory=CacheSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
-    routes: Annotated[tuple[RouteSettings, ...], AsTuple] = ()
+    routes: Annotated[tuple[RouteSettings, ...], t.AsTuple] = ()
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
 
     def policies(self) -> tuple[RoutePolicy, ...]:
-        """Every route as the core wants it, in order."""
+        """Every route as the core takes it, in order."""
         return tuple(route.policy() for route in self.routes)
 
     def plain(self) -> dict[str, Any]:
@@ -339,5 +319,5 @@ class Settings(Section):
 
 def _settled(directory: Path | None, key: str) -> Path:
     if directory is None:
-        raise ValueError(f"{key} is not settled; read the configuration with passoproxy.config.load.load")
+        raise ValueError(f"{key} is not set; read the configuration with passoproxy.config.load.load")
     return directory

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, assert_never
 
-from passoproxy.core.durations import duration, moment
 from passoproxy.core.events import (
     AlertFailed,
     ChainChanged,
@@ -36,6 +35,7 @@ from passoproxy.core.events import (
     TokenRefreshed,
     Warned,
 )
+from passoproxy.core.units import duration, moment
 
 _LIFECYCLE: Final = {
     "starting": "starting",

@@ -9,20 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passoproxy.config import sources
+from passoproxy.config.sources import Layer
+
+
+def parse(text: str | bytes) -> Layer:
+    return sources.parse(text, "f")
 
 
 def test_every_value_has_its_line() -> None:
-    found = sources.parse("a: 1\nb:\n  c: x\n  d: [1, 2]\ne:\n  - f: 3\n")
+    found = parse("a: 1\nb:\n  c: x\n  d: [1, 2]\ne:\n  - f: 3\n")
     assert found.values == {"a": 1, "b": {"c": "x", "d": [1, 2]}, "e": [{"f": 3}]}
     assert {
-        path: line for path, line in found.lines.items() if path in {("a",), ("b", "c"), ("b", "d"), ("e", 0, "f")}
+        path: place for path, place in found.places.items() if path in {("a",), ("b", "c"), ("b", "d"), ("e", 0, "f")}
     } == {
-        ("a",): 1,
-        ("b", "c"): 3,
-        ("b", "d"): 4,
-        ("e", 0, "f"): 6,
+        ("a",): "f:1",
+        ("b", "c"): "f:3",
+        ("b", "d"): "f:4",
+        ("e", 0, "f"): "f:6",
     }
-    assert found.flaws == []
+    assert found.faults == []
 
 
 @pytest.mark.parametrize(
@@ -56,8 +61,8 @@ def test_every_value_has_its_line() -> None:
     ],
 )
 def test_scalars_are_those_of_yaml_1_2_with_the_words_for_off(text: str, value: object) -> None:
-    found = sources.parse(f"a: {text}\n")
-    assert (found.values["a"], found.flaws) == (value, [])
+    found = parse(f"a: {text}\n")
+    assert (found.values["a"], found.faults) == (value, [])
     assert type(found.values["a"]) is type(value)
 
 
@@ -75,19 +80,19 @@ def test_scalars_are_those_of_yaml_1_2_with_the_words_for_off(text: str, value: 
         ("x: " + "y" * sources.MAX_BYTES, 0, "larger than 256 KiB"),
     ],
 )
-def test_what_does_not_parse_is_one_flaw_with_its_line(text: str | bytes, line: int, said: str) -> None:
-    found = sources.parse(text)
+def test_what_does_not_parse_is_one_fault_with_its_line(text: str | bytes, line: int, said: str) -> None:
+    found = parse(text)
     assert found.values is None
-    (flaw,) = found.flaws
-    assert flaw.line == line
-    assert said in flaw.problem
-    assert flaw.remedy
+    (fault,) = found.faults
+    assert fault.where == (f"f:{line}" if line else "f")
+    assert said in fault.problem
+    assert fault.remedy
 
 
 def test_an_undefined_alias_does_not_repeat_what_may_be_a_secret() -> None:
-    (flaw,) = sources.parse("client_secret: *planted\n").flaws
-    assert "planted" not in flaw.problem + flaw.remedy
-    assert "quotes" in flaw.remedy
+    (fault,) = parse("client_secret: *planted\n").faults
+    assert "planted" not in fault.problem + fault.remedy
+    assert "quotes" in fault.remedy
 
 
 @pytest.mark.parametrize(
@@ -109,31 +114,31 @@ def test_an_undefined_alias_does_not_repeat_what_may_be_a_secret() -> None:
         ("a: {<<: 3}\n", "a", "merges"),
     ],
 )
-def test_flaws_of_a_document_that_parses(text: str, key: str, said: str) -> None:
-    (flaw,) = sources.parse(text).flaws
-    assert flaw.key == key
-    assert said in flaw.problem
-    assert flaw.remedy
+def test_faults_of_a_document_that_parses(text: str, key: str, said: str) -> None:
+    (fault,) = parse(text).faults
+    assert fault.key == key
+    assert said in fault.problem
+    assert fault.remedy
 
 
-def test_several_flaws_are_told_together() -> None:
-    assert len(sources.parse("a: 1\na: 2\n3: x\nb: !t y\n").flaws) == 3
+def test_several_faults_are_told_together() -> None:
+    assert len(parse("a: 1\na: 2\n3: x\nb: !t y\n").faults) == 3
 
 
 def test_anchors_and_merges_work_and_keep_the_lines_of_own_keys() -> None:
-    found = sources.parse("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: {<<: [*a, {z: 4}]}\nd: *a\n")
+    found = parse("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: {<<: [*a, {z: 4}]}\nd: *a\n")
     assert found.values == {
         "a": {"x": 1, "y": 2},
         "b": {"x": 1, "y": 3},
         "c": {"x": 1, "y": 2, "z": 4},
         "d": {"x": 1, "y": 2},
     }
-    assert found.lines["b", "y"] == 4
-    assert found.flaws == []
+    assert found.places["b", "y"] == "f:4"
+    assert found.faults == []
 
 
 def test_a_merge_word_as_a_value_is_text() -> None:
-    assert sources.parse("a: <<\n").values == {"a": "<<"}
+    assert parse("a: <<\n").values == {"a": "<<"}
 
 
 @pytest.mark.parametrize(
@@ -149,15 +154,15 @@ def test_a_merge_word_as_a_value_is_text() -> None:
 )
 def test_aliases_that_multiply_are_refused_at_once(text: str) -> None:
     begun = time.monotonic()
-    found = sources.parse(text)
+    found = parse(text)
     assert found.values is None
-    assert [flaw.remedy for flaw in found.flaws] == ["use fewer aliases"]
+    assert [fault.remedy for fault in found.faults] == ["use fewer aliases"]
     assert time.monotonic() - begun < 5
 
 
 def test_nothing_is_nothing() -> None:
     for text in ("", "# only a comment\n", b"\xef\xbb\xbf"):
-        assert (sources.parse(text).values, sources.parse(text).flaws) == (None, [])
+        assert (parse(text).values, parse(text).faults) == (None, [])
 
 
 @settings(max_examples=150, deadline=None)
@@ -167,5 +172,5 @@ def test_nothing_is_nothing() -> None:
     )
 )
 def test_no_text_raises(text: str | bytes) -> None:
-    found = sources.parse(text)
-    assert all(flaw.problem and flaw.remedy for flaw in found.flaws)
+    found = parse(text)
+    assert all(fault.problem and fault.remedy for fault in found.faults)

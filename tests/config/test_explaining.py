@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from passoproxy.config.load import explain
+from passoproxy.config.faults import explain
 from passoproxy.config.sources import Layer
 from tests.config.writing import LEAST, Folder
 
@@ -84,6 +84,6 @@ def test_what_pydantic_says_in_its_own_words_is_passed_on_with_the_value() -> No
     error = ValidationError.from_exception_data(
         "Settings", [{"type": "date_type", "loc": ("oauth", "scope"), "input": raised.value.errors()[0]["input"]}]
     )
-    (fault,), (path,) = explain(error, Layer())
+    ((path, fault),) = explain(error, Layer()).items()
     assert (fault.key, path) == ("oauth.scope", ("oauth", "scope"))
     assert fault.problem == "'soon' is not valid here: input should be a valid date"

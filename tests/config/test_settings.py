@@ -164,7 +164,7 @@ def test_the_cache_mode_of_the_core() -> None:
     assert cache.as_mode() == CacheMode(http=True, shared=False, offline=False, max_entry_bytes=1 << 20)
 
 
-def test_folders_that_nobody_settled_are_a_fault_of_the_program() -> None:
+def test_a_folder_without_load_is_a_fault_of_the_program() -> None:
     for section in (Settings().state, Settings().cache):
-        with pytest.raises(ValueError, match=r"directory is not settled"):
+        with pytest.raises(ValueError, match=r"directory is not set"):
             _ = section.folder

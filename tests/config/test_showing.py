@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from passoproxy.config.load import flat, shown
+from passoproxy.config.describe import flat, shown
 from tests.config.writing import LEAST, SECRET, Folder
 
 

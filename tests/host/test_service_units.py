@@ -8,7 +8,7 @@ from pathlib import Path
 
 from passoproxy.config.settings import Settings
 from passoproxy.config.sources import SYSTEM_CONFIGURATION, UNIT_STATE, credential_names
-from passoproxy.config.types import duration, size
+from passoproxy.core.units import read_duration, read_size
 from tests.conftest import program
 
 FOLDER = Path(__file__).parents[2] / "systemd"
@@ -62,13 +62,13 @@ def test_the_service_tells_and_is_told() -> None:
     assert service["Restart"] == ["on-failure"]
     # usage, configuration and a missing program are not mended by trying again
     assert set(service["RestartPreventExitStatus"][0].split()) == {"2", "78", "127"}
-    assert duration(service["TimeoutStopSec"][0]) > Settings().server.shutdown_grace + 15
+    assert read_duration(service["TimeoutStopSec"][0]) > Settings().server.shutdown_grace + 15
 
 
 def test_nothing_ends_the_service_for_good_and_it_comes_back_more_and_more_slowly() -> None:
     units = entries("passoproxy.service")
     assert units["Unit"]["StartLimitIntervalSec"] == ["0"]
-    first, last = (duration(units["Service"][key][0]) for key in ("RestartSec", "RestartMaxDelaySec"))
+    first, last = (read_duration(units["Service"][key][0]) for key in ("RestartSec", "RestartMaxDelaySec"))
     assert 0 < first < last <= 60
     assert int(units["Service"]["RestartSteps"][0]) > 1
 
@@ -88,7 +88,7 @@ def test_the_service_has_folders_and_secret_of_its_own() -> None:
     assert service["MemoryDenyWriteExecute"] == ["yes"]
     assert service["ProcSubset"] == ["pid"]
     assert "PrivateUsers" not in service
-    assert size(f"{service['MemoryMax'][0]}iB") > 4 * Settings().cache.memory_size
+    assert read_size(f"{service['MemoryMax'][0]}iB") > 4 * Settings().cache.memory_size
 
 
 def test_every_secret_has_its_line_that_hands_it_on() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
-from passoproxy.core.durations import duration, moment
 from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.core.units import duration, moment
 
 
 class Level(IntEnum):

@@ -11,7 +11,7 @@ from string import Template
 
 from aiohttp import web
 
-from passoproxy.core.durations import duration
+from passoproxy.core.units import duration
 
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """What the page loads, by file name, with its media type."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from passoproxy.core.durations import duration
 from passoproxy.core.origin import in_words
+from passoproxy.core.units import duration
 from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.server.admin import small_pages
 from passoproxy.server.admin.api import form_of

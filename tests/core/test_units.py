@@ -1,4 +1,4 @@
-"""Durations, sizes and shares, and back."""
+"""Durations, sizes and shares: read, shown exactly, told in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.config import types
+from passoproxy.core import units
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from passoproxy.config import types
     ],
 )
 def test_durations(text: object, seconds: float) -> None:
-    assert types.duration(text) == seconds
+    assert units.read_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_durations(text: object, seconds: float) -> None:
 )
 def test_what_is_no_duration_is_shown_with_an_example(value: object) -> None:
     with pytest.raises(ValueError, match="30s, 15m, 6h, 7d"):
-        types.duration(value)
+        units.read_duration(value)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_is_no_duration_is_shown_with_an_example(value: object) -> None:
     ],
 )
 def test_sizes(text: object, amount: int) -> None:
-    assert types.size(text) == amount
+    assert units.read_size(text) == amount
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_sizes(text: object, amount: int) -> None:
 )
 def test_what_is_no_size_is_told_how(value: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        types.size(value)
+        units.read_size(value)
 
 
 @pytest.mark.parametrize(
     ("value", "share"), [("55%", 0.55), ("0.55", 0.55), (0.55, 0.55), (1, 1.0), ("100 %", 1.0), (0, 0.0)]
 )
 def test_shares(value: object, share: float) -> None:
-    assert types.share(value) == share
+    assert units.read_share(value) == share
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_shares(value: object, share: float) -> None:
 )
 def test_what_is_no_share(value: object, meant: str) -> None:
     with pytest.raises(ValueError, match=f"write (for example )?{meant}"):
-        types.share(value)
+        units.read_share(value)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_is_no_share(value: object, meant: str) -> None:
     ],
 )
 def test_durations_are_shown_short(seconds: float, text: str) -> None:
-    assert types.show_duration(seconds) == text
+    assert units.show_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -146,23 +146,23 @@ def test_durations_are_shown_short(seconds: float, text: str) -> None:
     [(64 << 20, "64MiB"), (1500, "1500"), (0, "0"), (1 << 40, "1TiB"), (1536, "1536"), (2048, "2KiB")],
 )
 def test_sizes_are_shown_short(amount: int, text: str) -> None:
-    assert types.show_size(amount) == text
+    assert units.show_size(amount) == text
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000))
 def test_what_is_shown_can_be_read_again(seconds: float) -> None:
-    assert types.duration(types.show_duration(seconds)) == pytest.approx(seconds)
+    assert units.read_duration(units.show_duration(seconds)) == pytest.approx(seconds)
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**50))
 def test_sizes_can_be_read_again(amount: int) -> None:
-    assert types.size(types.show_size(amount)) == amount
+    assert units.read_size(units.show_size(amount)) == amount
 
 
 def test_shares_can_be_read_again() -> None:
-    assert [types.share(types.show_share(each / 1000)) for each in range(1001)] == pytest.approx(
+    assert [units.read_share(units.show_share(each / 1000)) for each in range(1001)] == pytest.approx(
         [each / 1000 for each in range(1001)]
     )
 
@@ -183,4 +183,34 @@ def test_shares_can_be_read_again() -> None:
     ],
 )
 def test_values_are_quoted_for_people(value: object, shown: str) -> None:
-    assert types.quoted(value) == shown
+    assert units.quoted(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3_661, "1 h 1 min"),
+        (7_200, "2 h"),
+        (777_600, "9 d"),
+        (86_461, "1 d"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations_are_read_in_their_two_largest_units(seconds: float, words: str) -> None:
+    assert units.duration(seconds) == words
+
+
+def test_moments_are_utc() -> None:
+    assert units.moment(1_700_000_000.7) == "2023-11-14T22:13:20Z"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (48_000_000, "45.8 MiB"), (5 * 2**40, "5120.0 GiB")],
+)
+def test_sizes_are_told_in_the_largest_unit(count: float, words: str) -> None:
+    assert units.size(count) == words
