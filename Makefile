@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
-# half of the quick tests' time is waiting: one worker more than cores, four at most
+# half of the tests' time is waiting: one worker more than cores, four at most
 TEST_WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$(( cores < 3 ? cores + 1 : 4 )))
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
@@ -19,7 +19,11 @@ test: $(VENV)/.passoproxy-dev
 	$(BIN)/python tests/coverage_gates.py
 
 test-slow: $(VENV)/.passoproxy-dev
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@result=0; \
+	$(BIN)/python -m pytest -m "(slow or hypothesis) and not alone" --hypothesis-profile=explore \
+		-n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS) || result=$$?; \
+	$(BIN)/python -m pytest -m "slow and alone" $(PYTEST_ARGS) || result=$$?; \
+	exit $$result
 
 check: $(VENV)/.passoproxy-dev
 	$(BIN)/ruff format --check .

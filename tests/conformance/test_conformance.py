@@ -14,6 +14,7 @@ LEAST = {"required": 158, "optimal": 95, "check": 63}
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_verdict_is_the_expected_one(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,11 @@ from tests.journeys.nursery import Child, Nursery
 from tests.ports import free_port
 
 T = TypeVar("T")
+
+
+def kills(usual: int) -> int:
+    """How many kills a long series makes: `usual`, or what PASSOPROXY_KILLS says."""
+    return int(os.environ.get("PASSOPROXY_KILLS", usual))
 
 
 class LiveSandbox:

@@ -48,6 +48,7 @@ def arrived(stand: Stand, target: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_thousand_at_once(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
     stand.configure(
         upstream={"url": stand.origin, "max_concurrency": PLACES, "queue_timeout": "120s"},

@@ -66,6 +66,7 @@ def levels(alerts: list[dict[str, Any]]) -> list[str]:
 
 
 @slow
+@pytest.mark.alone
 def test_levels_in_order_once_each_and_once_on_recovery(stand: Stand) -> None:
     webhook = Webhook()
     # the first one is further below the moment of renewal than by default: a busy machine is late by more than half a second
@@ -143,8 +144,7 @@ def kill_chain(stand: Stand) -> None:
     assert until(lambda: stand.status()["token"]["chain"] == "dead", 2 * LIFETIME)
 
 
-@pytest.mark.parametrize("lifetime", ["6s", pytest.param("12s", marks=slow)])
-def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand, lifetime: str) -> None:
+def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
     stand.configure(
         routes=[ROUTE],
         # far below the moment of renewal: a renewal that a busy machine is late with is no shrinking runway
@@ -154,7 +154,7 @@ def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand, lifetime: str)
         },
         cache={"directory": str(stand.folder / "c")},
     )
-    stand.start_sandbox("--lifetime", lifetime)
+    stand.start_sandbox("--lifetime", "6s")
     stand.start_daemon()
     stand.login()
     assert stand.get(CONTENT).status == 200

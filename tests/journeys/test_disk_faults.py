@@ -29,9 +29,8 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def sandbox(request: pytest.FixtureRequest) -> Iterator[LiveSandbox]:
-    """Its pairs live for LIFETIME, or as long as a test's parameter says."""
-    made = LiveSandbox(lifetime=getattr(request, "param", LIFETIME))
+def sandbox() -> Iterator[LiveSandbox]:
+    made = LiveSandbox(lifetime=LIFETIME)
     yield made
     made.close()
 
@@ -64,11 +63,9 @@ def lives_through(
     mends: Callable[[], None],
     *,
     logs: bool = True,
-    whole: bool = True,
 ) -> None:
     """A life on a disk that takes nothing: no refresh while there is runway to wait for, one at its end, in memory and loudly;
-    then the disk heals, and the pair is saved. No client sees anything of it. `logs`: whether the log can be written meanwhile.
-    `whole`: it heals by itself; otherwise a person orders a refresh then, with which what waits is written at once."""
+    then the disk heals, and the pair is saved without a command. No client sees an error. `logs`: whether the log can be written meanwhile."""
     lifetime = sandbox.lifetime
     house.move_in()
     child = house.start()
@@ -93,8 +90,6 @@ def lives_through(
     assert "memory only" in token["remedy"]
     assert "memory only" in child.said or not logs, child.said
     mends()
-    if not whole:
-        house.refresh()
     assert until(lambda: house.token().get("saved"), 20)
     assert child.stop(signal.SIGKILL) == -signal.SIGKILL
     house.start()
@@ -144,11 +139,9 @@ def test_a_folder_that_becomes_read_only(
     lives_through(house, sandbox, cover, uncover)
 
 
+@slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    ("sandbox", "whole"), [(14.0, False), pytest.param(LIFETIME, True, marks=slow)], indirect=["sandbox"]
-)
-def test_a_process_that_may_write_nothing(whole: bool, tmp_path: Path, sandbox: LiveSandbox, forking: Nursery) -> None:
+def test_a_process_that_may_write_nothing(tmp_path: Path, sandbox: LiveSandbox, forking: Nursery) -> None:
     """RLIMIT_FSIZE of a running process: every write fails, as on a full disk."""
     house = House(tmp_path / "house", sandbox, forking)
 
@@ -157,7 +150,7 @@ def test_a_process_that_may_write_nothing(whole: bool, tmp_path: Path, sandbox: 
         resource.prlimit(house.child.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
     unlimited = resource.RLIM_INFINITY
-    lives_through(house, sandbox, lambda: limit(0), lambda: limit(unlimited), logs=False, whole=whole)
+    lives_through(house, sandbox, lambda: limit(0), lambda: limit(unlimited), logs=False)
 
 
 # ---- what is found at the start ------------------------------------------------------------------------------------------

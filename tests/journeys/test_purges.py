@@ -60,8 +60,8 @@ def told(connection: http.client.HTTPConnection, target: str) -> str:
     ("options", "rounds"),
     [
         (["--soft", "--all"], 2),
-        pytest.param(["--soft", "--prefix", "/api/v2/content"], 15, marks=pytest.mark.slow),
-        pytest.param(["--url", HEALTH], 15, marks=pytest.mark.slow),
+        pytest.param(["--soft", "--prefix", "/api/v2/content"], 5, marks=pytest.mark.slow),
+        pytest.param(["--url", HEALTH], 5, marks=pytest.mark.slow),
     ],
 )
 def test_a_purge_is_in_force_in_all_workers_when_it_is_answered(stand: Stand, options: list[str], rounds: int) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.journeys.conftest import until
 from tests.journeys.nursery import Nursery
-from tests.journeys.proving import House, LiveSandbox
+from tests.journeys.proving import House, LiveSandbox, kills
 
 
 @contextmanager
@@ -56,15 +56,15 @@ def how_long(house: House) -> float:
     return median(spans)
 
 
-def killed_again_and_again(house: House, kills: int, chance: random.Random) -> Counter[str]:
-    """What each of `kills` came to, in words; 'lost' where the pair did not live on."""
+def killed_again_and_again(house: House, times: int, chance: random.Random) -> Counter[str]:
+    """What each of `times` kills came to, in words; 'lost' where the pair did not live on."""
     found: Counter[str] = Counter()
     house.move_in()
     child = house.start()
     house.wait_for()
     with traffic(house) as seen:
         span = how_long(house)
-        for _ in range(kills):
+        for _ in range(times):
             time.sleep(1.0)
             before = len(house.sandbox.chain(house.first))
             order = threading.Thread(target=house.refresh)
@@ -97,7 +97,7 @@ def killed_again_and_again(house: House, kills: int, chance: random.Random) -> C
     return found
 
 
-def series(kills: int, beside: int, folder: Path, forking: Nursery) -> Counter[str]:
+def series(times: int, beside: int, folder: Path, forking: Nursery) -> Counter[str]:
     """So many in all, of `beside` daemons beside one another: much of a life is waiting."""
     sandbox = LiveSandbox(allow_replays=1)
     try:
@@ -105,7 +105,7 @@ def series(kills: int, beside: int, folder: Path, forking: Nursery) -> Counter[s
         with ThreadPoolExecutor(beside) as lives:
             each = lives.map(
                 lambda pair: killed_again_and_again(
-                    pair[1], len(range(pair[0], kills, beside)), random.Random(pair[0])
+                    pair[1], len(range(pair[0], times, beside)), random.Random(pair[0])
                 ),
                 enumerate(houses),
             )
@@ -114,13 +114,13 @@ def series(kills: int, beside: int, folder: Path, forking: Nursery) -> Counter[s
         sandbox.close()
 
 
-def check(found: Counter[str], kills: int) -> None:
-    print(f"{kills} kills at random moments: {dict(found)}")
+def check(found: Counter[str], times: int) -> None:
+    print(f"{times} kills at random moments: {dict(found)}")
     assert found["lost"] == 0
     assert found["presented more than twice"] == 0
     words = ("before the provider rotated", "in the window, replayed once", "after the answer was durable")
-    assert sum(found[word] for word in words) == kills
-    assert found["answers to clients"] > kills
+    assert sum(found[word] for word in words) == times
+    assert found["answers to clients"] > times
     assert found["refusals to clients"] == 0
 
 
@@ -131,10 +131,10 @@ def test_the_pair_survives_10_kills_under_traffic(tmp_path: Path, forking: Nurse
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_pair_survives_500_kills_under_traffic(tmp_path: Path, forking: Nursery) -> None:
-    began = time.monotonic()
-    found = series(500, 8, tmp_path, forking)
+def test_the_pair_survives_many_kills_under_traffic(tmp_path: Path, forking: Nursery) -> None:
+    began, times = time.monotonic(), kills(120)
+    found = series(times, 8, tmp_path, forking)
     print(f"took {time.monotonic() - began:.0f} s")
-    check(found, 500)
+    check(found, times)
     # the moments were spread over the whole of it
-    assert min(found["before the provider rotated"], found["after the answer was durable"]) > 20
+    assert min(found["before the provider rotated"], found["after the answer was durable"]) > times / 25

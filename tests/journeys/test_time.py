@@ -21,16 +21,10 @@ TARGET = "/api/v2/account/subscription"
 MINUTE, DAY = 60.0, 86400.0
 
 
+@slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    ("lifetime", "steps"),
-    [(10.0, (-DAY,)), pytest.param(16.0, (10 * MINUTE, -10 * MINUTE, DAY, -DAY), marks=slow)],
-    ids=["a day back", "each"],
-)
-def test_a_step_of_the_clock_changes_nothing_that_is_left(
-    lifetime: float, steps: Sequence[float], tmp_path: Path, forking: Nursery
-) -> None:
-    all_at_once(stepped, steps, lifetime, tmp_path, forking)
+def test_a_step_of_the_clock_changes_nothing_that_is_left(tmp_path: Path, forking: Nursery) -> None:
+    all_at_once(stepped, (10 * MINUTE, -10 * MINUTE, DAY, -DAY), 16.0, tmp_path, forking)
 
 
 @slow
@@ -134,8 +128,8 @@ def test_a_process_frozen_for_one_and_a_half_lifetimes(tmp_path: Path, forking: 
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("lifetime", [10.0, pytest.param(16.0, marks=slow)])
-def test_a_process_frozen_for_half_a_lifetime_goes_on(lifetime: float, tmp_path: Path, forking: Nursery) -> None:
+def test_a_process_frozen_for_half_a_lifetime_goes_on(tmp_path: Path, forking: Nursery) -> None:
+    lifetime = 10.0
     sandbox = LiveSandbox(lifetime=lifetime)
     try:
         house = House(tmp_path / "house", sandbox, forking)

@@ -73,6 +73,7 @@ async def ask_all(proxy: str) -> Counter[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_a_week_in_a_minute(stand: Stand) -> None:
     stand.start_sandbox("--lifetime", f"{LIFETIME:.0f}s")

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
 import time
 from collections import Counter
@@ -137,8 +136,8 @@ def unix_post(path: Path, target: str, body: str) -> Any:
     return asyncio.run(post())
 
 
-@pytest.mark.parametrize("refreshes", [3, pytest.param(5, marks=slow)])
-def test_a_new_token_is_in_use_in_all_within_100_ms(stand: Stand, refreshes: int) -> None:
+def test_a_new_token_is_in_use_in_all_within_100_ms(stand: Stand) -> None:
+    refreshes = 3
     begin(stand, "--lifetime", "60s", "--revoke-old", log={"access": False})
     slowest = 0.0
 
@@ -195,10 +194,8 @@ def test_many_401s_in_many_workers_are_one_refresh(stand: Stand) -> None:
     assert stand.status()["token"]["generation"] == before + 1
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=slow)])
-def test_workers_are_replaced_while_requests_go_on(stand: Stand, kills: int) -> None:
+def test_a_worker_is_replaced_while_requests_go_on(stand: Stand) -> None:
     begin(stand, "--lifetime", "60s", log={"access": False})
-    chance = random.Random(3)
 
     async def traffic() -> tuple[Counter[Any], float]:
         seen: Counter[Any] = Counter()
@@ -223,9 +220,8 @@ def test_workers_are_replaced_while_requests_go_on(stand: Stand, kills: int) -> 
                 await asyncio.sleep(0.01)
 
         clients = [asyncio.create_task(client(number)) for number in range(10)]
-        for _ in range(kills):
-            await asyncio.sleep(1.5)
-            os.kill(chance.choice(await asyncio.to_thread(workers, stand)), signal.SIGKILL)
+        await asyncio.sleep(1)
+        os.kill((await asyncio.to_thread(workers, stand))[1], signal.SIGKILL)
         await asyncio.sleep(2)
         ending.set()
         await asyncio.gather(*clients)
@@ -234,9 +230,9 @@ def test_workers_are_replaced_while_requests_go_on(stand: Stand, kills: int) -> 
     seen, longest = asyncio.run(traffic())
     assert until(lambda: len(workers(stand)) == WORKERS, 10)
     broken = sum(count for status, count in seen.items() if status != 200)
-    print(f"{kills} workers killed under traffic: {dict(seen)}; the longest wait was {longest:.2f} s")
+    print(f"a worker killed under traffic: {dict(seen)}; the longest wait was {longest:.2f} s")
     assert seen[200] > 30
-    assert broken <= kills * 10  # those whose connection the killed one had taken
+    assert broken <= 10  # those whose connection the killed one had taken
     assert ask(stand.admin_port, "/readyz").status == 200
     assert stand.stop_daemon() == 0
 

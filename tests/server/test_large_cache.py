@@ -137,11 +137,13 @@ async def test_the_loop_goes_on_with_three_thousand(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_the_loop_goes_on_with_a_hundred_thousand(tmp_path: Path) -> None:
     await operated(tmp_path, 100_000, 100_000)
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 async def test_the_loop_goes_on_with_three_hundred_thousand(tmp_path: Path) -> None:
     await operated(tmp_path, 300_000, 100_000)

@@ -53,6 +53,7 @@ async def test_a_purge_row_by_row_gives_the_loop_its_turns(opened: Opened) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_a_purge_of_a_hundred_thousand_does_not_block_the_loop(opened: Opened, tmp_path: Path) -> None:
     """A thread that computes lets the loop have the interpreter after 5 ms at most."""
     store = opened(4 << 30)
@@ -130,6 +131,7 @@ async def test_a_start_does_not_read_what_is_stored(opened: Opened, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_a_million_entries_start_within_a_second(opened: Opened, tmp_path: Path) -> None:
     assert await start_with(opened, tmp_path / "cache", 1_000_000) < 1
     assert os.path.getsize(tmp_path / "cache" / "cache.db") > 1 << 29
