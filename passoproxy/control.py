@@ -91,8 +91,8 @@ class Facts:
 
     `cache_folder` is empty where entries live in the shared `store`.
     `workers` are the processes that serve, none where this one does.
-    `ports` are those that the proxy listens on, `authorities` the names under which it may stand in a URL; `takes_redirect`: a login's redirect
-    arrives at the admin listener.
+    `ports` are those that the proxy listens on, `authorities` the names under which it may stand in a URL, with `base_path` before its
+    paths; `takes_redirect`: a login's redirect arrives at the admin listener.
     """
 
     version: str
@@ -111,6 +111,7 @@ class Facts:
     takes_redirect: bool = False
     workers: tuple[int, ...] = ()
     authorities: tuple[str, ...] = ()
+    base_path: str = ""
     starting: bool = True
     draining: bool = False
     store_stats: StoreStats = field(default_factory=StoreStats)
@@ -348,8 +349,8 @@ class Control:
         return Selector(route=given.get("route"), tag=given.get("tag"))
 
     def target_of(self, url: str) -> str:
-        """Path and query of a URL with the proxy's or the origin's authority, or of a path. Raises UsageFailure for another's, and for
-        what the proxy takes for no target."""
+        """Path and query of a URL with the proxy's or the origin's authority (without `server.base_path`, or the path of `upstream.url`), or of a
+        path. Raises UsageFailure for another's, and for what the proxy takes for no target."""
         target = self._target_like(url)
         try:
             parse_target("GET", target)
@@ -367,12 +368,17 @@ class Control:
             scheme, netloc = "", ""
         if not scheme or not netloc:
             raise UsageFailure(f"{url!r} is neither a path that begins with / nor a whole URL")
-        known = {_authority(self.facts.origin), *self.facts.authorities}
-        if not {netloc.lower(), _authority(url)} & known:
-            raise UsageFailure(f"{url!r} is neither the proxy's nor the origin's; known are {', '.join(sorted(known))}")
+        named, origin, own = {netloc.lower(), _authority(url)}, _authority(self.facts.origin), self.facts.authorities
+        if not named & {origin, *own}:
+            known = ", ".join(sorted({origin, *own}))
+            raise UsageFailure(f"{url!r} is neither the proxy's nor the origin's; known are {known}")
         # not what urlsplit made of it: a lone `?` at the end counts
         path = url.partition("://")[2].partition("#")[0][len(netloc) :]
-        return path if path.startswith("/") else f"/{path}"
+        before = self.facts.base_path if named.intersection(own) else urlsplit(self.facts.origin).path.rstrip("/")
+        below = path.removeprefix(before)
+        if before and (below == path or below[:1] not in ("", "/", "?")):
+            raise UsageFailure(f"{url!r} is not below {before}, where every path begins")
+        return below if below.startswith("/") else f"/{below}"
 
     async def exceeds(self, selector: Selector, limit: int) -> bool:
         """Whether more than `limit` entries are meant."""

@@ -126,7 +126,8 @@ class Trail:
 
     `cache` is the metrics' word: hit, stale, miss, pass or error. `key` is the primary key's digest where one was made.
     `authorized_with` is the generation of the bearer that the origin saw last, `authorized_as` the identity (a partition) that it was of: ''
-    where that cannot be told, None where no bearer of ours was sent. `client` is the name of the client key that let it in.
+    where that cannot be told, None where no bearer of ours was sent. `client` is the name of the client key that let it in, `target` what was
+    asked for below `server.base_path`, '' without one.
     `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin.
     """
 
@@ -139,6 +140,7 @@ class Trail:
     authorized_with: int | None = None
     authorized_as: str | None = None
     client: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

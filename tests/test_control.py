@@ -485,3 +485,25 @@ async def test_a_purge_of_nothing_is_refused(stand: Stand, nothing: dict[str, ob
 
 async def test_reload(stand: Stand) -> None:
     assert await stand.control.reload() == {"applied": ["log.level"]}
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://localhost:8610/ds/a?b", "/a?b"),
+        ("http://localhost:8610/ds", "/"),
+        ("http://localhost:8610/ds?b", "/?b"),
+        ("https://api.example.com/v1/a", "/a"),
+        ("/a", "/a"),
+    ],
+)
+def test_prefixes_of_paths_are_no_part_of_targets(stand: Stand, url: str, target: str) -> None:
+    stand.control.facts.base_path, stand.control.facts.origin = "/ds", "https://api.example.com/v1"
+    assert stand.control.target_of(url) == target
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8610/a", "http://localhost:8610/dsx", "https://api.example.com/a"])
+def test_what_lies_beside_the_prefix_is_not_here(stand: Stand, url: str) -> None:
+    stand.control.facts.base_path, stand.control.facts.origin = "/ds", "https://api.example.com/v1"
+    with pytest.raises(UsageFailure, match=r"is not below /(ds|v1), where every path begins"):
+        stand.control.target_of(url)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from passoproxy.compose.topology import ALONE, Part
 from passoproxy.config.load import Loaded
@@ -48,6 +49,9 @@ class LiveAdmission:
 
     def __init__(self, loaded: Loaded, observer: Observer = nobody) -> None:
         self._loaded, self._observer, self._text = loaded, observer, ""
+        # Other ones take a restart, as links do.
+        self._base_path = loaded.settings.server.base_path
+        self._upstream_path = urlsplit(loaded.settings.upstream.url or "").path
         self._admission = self._made()
 
     def __call__(self) -> Admission:
@@ -80,6 +84,8 @@ class LiveAdmission:
                 deny_paths=settings.upstream.deny_paths,
                 allow_paths=settings.upstream.allow_paths,
                 allow_methods=settings.upstream.allow_methods,
+                base_path=self._base_path,
+                upstream_path=self._upstream_path,
                 client_keys=None if keys is None else client_keys(self._text),
             )
         )
@@ -169,7 +175,7 @@ def build_road(
         max_connections=part.connections(upstream.max_connections),
         limits=connection_limits(settings),
     )
-    origin = Origin(pool, clock=clock, observer=observer, headers=upstream_headers(loaded))
+    origin = Origin(pool, clock=clock, observer=observer, headers=upstream_headers(loaded), path=urlsplit(url).path)
     queueing = Queueing(
         Taping(Authorizing(origin, keeper)),
         max_concurrency=upstream.max_concurrency,
@@ -200,6 +206,7 @@ def build_road(
         parking,
         origin=url,
         public_url=settings.server.public_url,
+        base_path=settings.server.base_path,
         in_bodies=upstream.rewrite_absolute_urls,
         memory_bytes=kept_bytes,
         threads=threads,

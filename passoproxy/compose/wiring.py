@@ -356,6 +356,7 @@ def facts_of(loaded: Loaded, clock: Clock, state_folder: Path, cache_folder: Pat
         cache_mode=settings.cache.mode,
         offline=settings.cache.offline,
         authorities=authorities(settings),
+        base_path=settings.server.base_path,
     )
 
 

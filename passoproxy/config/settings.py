@@ -33,7 +33,7 @@ class Section(BaseModel):
 class UpstreamSettings(Section):
     """The origin, and how requests reach it."""
 
-    url: t.AuthorityUrl | None = None
+    url: t.OriginUrl | None = None
     headers: t.HeaderFields = Field(default_factory=dict)
     connect_timeout: t.Duration = 5.0
     read_timeout: t.Duration = 30.0

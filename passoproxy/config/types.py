@@ -234,6 +234,21 @@ def authority_url(value: object) -> object:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def origin_url(value: object) -> object:
+    """Scheme and authority, and a path that is put before every path; without a '/' at its end."""
+    parts = url_parts(value, "https://api.example.com")
+    path = parts.path.rstrip("/")
+    if "?" in str(value) or not re.fullmatch(r"(/[A-Za-z0-9._~!$&'()*+,=:@-]+)*", path) or _has_dot_segment(path):
+        raise ValueError(
+            f"{quoted(value)} has a query, or a path that cannot be put before others; write for example {parts.scheme}://{parts.netloc}/v1"
+        )
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _has_dot_segment(path: str) -> bool:
+    return not {".", ".."}.isdisjoint(path.split("/"))
+
+
 def origin_entry(value: object) -> object:
     """A browser's Origin value (RFC 6454 §6.2)."""
     example = "http://localhost:3000"
@@ -543,6 +558,7 @@ FilePath = Annotated[Path, BeforeValidator(file_path), _show_text, _schema("stri
 Command = Annotated[tuple[str, ...], BeforeValidator(command_line), WithJsonSchema({"anyOf": _one_or_list})]
 
 Url = Annotated[str, BeforeValidator(http_url), _schema("string", format="uri")]
+OriginUrl = Annotated[str, BeforeValidator(origin_url), _schema("string", format="uri")]
 AuthorityUrl = Annotated[str, BeforeValidator(authority_url), _schema("string", format="uri")]
 ProxyChoice = Annotated[str, BeforeValidator(proxy), _schema("string")]
 Listen = Annotated[tuple[Address, ...], BeforeValidator(listen), _show_listen, WithJsonSchema({"anyOf": _one_or_list})]

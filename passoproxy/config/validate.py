@@ -504,7 +504,6 @@ _DOES_NOTHING = "is accepted, and does nothing in this version: "
 
 UNUSED = {
     "upstream.daily_budget": f"{_DOES_NOTHING}origin requests are not counted",
-    "server.base_path": f"{_DOES_NOTHING}paths are taken as they come",
     "alerts.events": f"{_DOES_NOTHING}only the runway is told of",
     "tracing": f"{_DOES_NOTHING}no traces are sent",
     "gateway": f"{_DOES_NOTHING}nothing is recorded or replayed",

@@ -25,14 +25,14 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import unquote_to_bytes
 
 from passoproxy.core.http.content_coding import content_coding
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
-from passoproxy.core.http.paths import Pattern, compile_pattern, decoded_once, readings
+from passoproxy.core.http.paths import Pattern, climbs, compile_pattern, decoded_once, readings
 from passoproxy.core.http.request_line import Authority, parse_authority
 from passoproxy.core.http.syntax import is_token, split_list
 from passoproxy.errors import (
@@ -41,6 +41,7 @@ from passoproxy.errors import (
     ClientNotAllowed,
     HostNotAllowed,
     MethodNotAllowed,
+    NotHere,
     OriginNotAllowed,
     PathNotAllowed,
 )
@@ -282,7 +283,10 @@ def client_key(name: str, key: str) -> ClientKey:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """What the configuration says. `client_keys` None asks for no key, an empty tuple lets nobody in."""
+    """What the configuration says. `client_keys` None asks for no key, an empty tuple lets nobody in.
+
+    `base_path` is a prefix of the clients' paths, `upstream_path` one of the origin's: neither ends with a slash.
+    """
 
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     allowed_origins: tuple[str, ...] = ()
@@ -290,6 +294,8 @@ class AdmissionPolicy:
     allow_paths: tuple[str, ...] = ("/**",)
     allow_methods: tuple[str, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
     client_keys: tuple[ClientKey, ...] | None = None
+    base_path: str = ""
+    upstream_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +419,16 @@ class Admission:
         listed = ", ".join(name for name in self.policy.allow_methods if name in self._methods)
         return MethodNotAllowed(detail, (("Allow", listed),))
 
+    def inward(self, head: RequestHead) -> RequestHead:
+        """`head` with its path below `base_path`, as every rule and every hop sees it. Raises NotHere outside of it."""
+        base = self.policy.base_path
+        if not base:
+            return head
+        rest = head.target.removeprefix(base)
+        if rest == head.target or rest[:1] not in ("", "/", "?"):
+            raise NotHere(f"this proxy serves paths below {base} (server.base_path)")
+        return replace(head, target=rest if rest.startswith("/") else f"/{rest}")
+
     def path(self, head: RequestHead) -> None:
         """Raises PathNotAllowed where deny_paths forbid a reading of the path, or one of its readings is in no allow_paths."""
         path = head.path
@@ -423,6 +439,8 @@ class Admission:
     def _path_fault(self, path: str) -> str:
         if not _any_matches(self._allowed_once, decoded_once(path)):
             return "no pattern of upstream.allow_paths matches this path"
+        if (self.policy.base_path or self.policy.upstream_path) and climbs(path):
+            return "this path can be read as one that leaves server.base_path, or the path of upstream.url"
         if self._allows_all and not self._denied:
             return ""
         found = readings(path)

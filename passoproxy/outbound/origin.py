@@ -20,7 +20,8 @@ _SENT_TWICE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Origin:
-    """Sends requests to the pool's endpoint. `headers` gives the fields that are added to each, in the place of the client's."""
+    """Sends requests to the pool's endpoint, each with `path` before its own path. `headers` gives the fields that are added to each, in the
+    place of the client's."""
 
     def __init__(
         self,
@@ -29,29 +30,32 @@ class Origin:
         clock: Clock,
         observer: Observer = nobody,
         headers: Callable[[], Mapping[str, str]] = dict,
+        path: str = "",
     ) -> None:
         self._pool = pool
         self._clock = clock
         self._observer = observer
         self.headers = headers
+        self._path = path
 
     async def send(self, request: Request) -> Response:
         """The origin's answer, its body still arriving. Raises OriginUnreachable, OriginTimeout, OriginInvalid or Overloaded.
 
         A request is sent once; again, once, only where a kept connection ended before a byte of the answer and that cannot do harm.
         """
-        head = toward_origin(request.head, authority=self._pool.endpoint.authority, own=self.headers())
+        authority = self._pool.endpoint.authority
+        head = toward_origin(request.head, authority=authority, own=self.headers(), path=self._path)
         message = Message(head.method, encoded(head, request.body), request.body, request.body.length is None)
         began = self._clock.monotonic()
         try:
             answer = await self._exchange(request, message)
         except Refusal as refusal:
-            self._observer(OriginFailed(head.method, head.target, refusal.code, refusal.detail))
+            self._observer(OriginFailed(head.method, request.head.target, refusal.code, refusal.detail))
             raise
         finally:
             took = self._clock.monotonic() - began
             request.trail.origin_seconds += took
-        self._observer(OriginAnswered(head.method, head.target, answer.status, took))
+        self._observer(OriginAnswered(head.method, request.head.target, answer.status, took))
         cookies = request.policy is not None and request.policy.pass_cookies
         return Response(from_origin(ResponseHead(answer.status, answer.fields), pass_cookies=cookies), answer.body)
 

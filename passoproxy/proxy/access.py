@@ -32,8 +32,8 @@ AT_ONCE = 8
 
 
 class Admitting:
-    """Lets a request pass or raises the refusal. Fills in `client.name` and the effective authority; changes nothing else,
-    but a client key given as Basic `Authorization` stays here."""
+    """Lets a request pass or raises the refusal. Fills in `client.name` and the effective authority, and takes
+    `server.base_path` off the path; changes nothing else, but a client key given as Basic `Authorization` stays here."""
 
     def __init__(self, next: Hop, admission: Callable[[], Admission], spools: Spools) -> None:
         """`admission` is asked for each request, so that a reload counts from the next one on; bodies are gathered in `spools`."""
@@ -66,8 +66,11 @@ class Admitting:
         return response.with_head(readable_by(response.head, page))
 
     async def _judged(self, admission: Admission, request: Request) -> Response:
-        head = request.head
-        holder = admission.key_holder(head.fields)
+        holder = admission.key_holder(request.head.fields)
+        head = admission.inward(request.head)
+        if head is not request.head:
+            request = request.with_head(head)
+            request.trail.target = head.target
         admission.method(head.method)
         admission.query(head.query)
         admission.path(head)

@@ -232,8 +232,8 @@ Form = tuple[bytes | None]
 
 
 class Rewriting:
-    """Rewrites links to `origin` (scheme and authority). `public_url` replaces the scheme and Host of the request as their base; long work
-    is done in `threads` (None: the loop's own)."""
+    """Rewrites links to `origin` (scheme, authority and path). `public_url` replaces the scheme and Host of the request as their base, and
+    `base_path` follows either; long work is done in `threads` (None: the loop's own)."""
 
     def __init__(
         self,
@@ -241,11 +241,12 @@ class Rewriting:
         *,
         origin: str,
         public_url: str | None = None,
+        base_path: str = "",
         in_bodies: bool = True,
         memory_bytes: int = 0,
         threads: Executor | None = None,
     ) -> None:
-        self._inner, self._rewriter = inner, LinkRewriter(origin)
+        self._inner, self._rewriter = inner, LinkRewriter(origin, base_path)
         self._public_url = public_url.rstrip("/") if public_url else None
         self._in_bodies = in_bodies
         self._remembered: Remembered[Form] = Remembered(memory_bytes)

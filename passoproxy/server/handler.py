@@ -114,7 +114,7 @@ def _answered(exchange: Exchange, request: Request, told: _Told, now: float) -> 
     return RequestAnswered(
         client=request.trail.client or request.client.address,
         method=request.head.method,
-        target=request.head.target,
+        target=request.trail.target or request.head.target,
         status=told.status,
         route=request.trail.route,
         cache=request.trail.cache,

@@ -10,7 +10,6 @@ from tests.config.writing import LEAST, Folder
 
 _VALUES = {
     "upstream.daily_budget": "100",
-    "server.base_path": "/a",
     "alerts.events": "[dead]",
     "tracing": "{otlp_endpoint: 'http://localhost:4318'}",
     "gateway": "{record: tapes}",
@@ -60,6 +59,7 @@ def test_the_table_names_keys_that_exist() -> None:
         ("upstream.proxy", "http://proxy.example:3128"),
         ("upstream.proxy_file", "proxy"),
         ("server.unix_peers", "[root]"),
+        ("server.base_path", "/a"),
         ("admin.probe_listen", "127.0.0.1:8612"),
         ("oauth.refresh_on_exit", "always"),
         ("oauth.seed_file", "nowhere"),

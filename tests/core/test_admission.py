@@ -9,7 +9,7 @@ import yaml
 
 from passoproxy.core.access import Admission, AdmissionPolicy, KeyHolder, client_key
 from passoproxy.core.http.messages import RequestHead, fields_of
-from passoproxy.errors import BadRequest, ClientNotAllowed, HostNotAllowed, MethodNotAllowed, PathNotAllowed
+from passoproxy.errors import BadRequest, ClientNotAllowed, HostNotAllowed, MethodNotAllowed, NotHere, PathNotAllowed
 
 OPEN = Admission(AdmissionPolicy())
 
@@ -301,3 +301,52 @@ def test_a_verdict_on_a_long_path_is_the_same() -> None:
 def test_a_pattern_without_a_slash_is_named() -> None:
     with pytest.raises(ValueError, match="must begin"):
         Admission(AdmissionPolicy(deny_paths=("a",)))
+
+
+# ---- server.base_path and a path in upstream.url -----------------------------------------------------------------------
+
+BELOW = Admission(AdmissionPolicy(base_path="/ds", deny_paths=("/__internal/**",)))
+PREFIXED = Admission(AdmissionPolicy(upstream_path="/v1", deny_paths=()))
+
+
+@pytest.mark.parametrize(
+    ("target", "inward"),
+    [
+        ("/ds", "/"),
+        ("/ds/", "/"),
+        ("/ds?a", "/?a"),
+        ("/ds/a/b?/ds", "/a/b?/ds"),
+        ("/ds//a", "//a"),
+        ("/ds/ds/a", "/ds/a"),
+    ],
+)
+def test_base_path_is_taken_off(target: str, inward: str) -> None:
+    assert BELOW.inward(asking(target=target)).target == inward
+    assert OPEN.inward(asking(target=target)).target == target
+
+
+@pytest.mark.parametrize("target", ["/", "*", "/dsx", "/DS/a", "/%64s/a", "//ds/a", "/a/../ds/a", "/d"])
+def test_other_paths_are_not_here(target: str) -> None:
+    with pytest.raises(NotHere, match="below /ds"):
+        BELOW.inward(asking(target=target))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/..", "/../a", "/a/../..", "/a/../../b", "/%2e%2e/a", "/%252e%252E/a", "/..\\a", "/a/..;x/..;/b", "/./../a", "//../a", "/..%00/a", "/..%3fx/a",
+     "/%2E./b", "/a%2f..%2f..%2fb", "/%" + "u0025" * 20],
+)  # fmt: skip
+@pytest.mark.parametrize("admission", [BELOW, PREFIXED])
+def test_no_reading_may_climb_above_a_prefix(admission: Admission, path: str) -> None:
+    with pytest.raises(PathNotAllowed, match=r"server\.base_path, or the path of upstream\.url"):
+        admission.path(asking(target=path))
+
+
+@pytest.mark.parametrize("path", ["/a", "/a/../b", "/a/b/../../c", "/..a", "/a..", "/a/%2e%2e", "/a;..", "/%61/../b"])
+def test_what_stays_below_may_be_asked_for(path: str) -> None:
+    PREFIXED.path(asking(target=path))
+
+
+def test_rules_judge_the_path_below_the_prefix() -> None:
+    with pytest.raises(PathNotAllowed, match="deny_paths"):
+        BELOW.path(BELOW.inward(asking(target="/ds/__internal/a")))

@@ -56,7 +56,7 @@ def invalidated(
     """What to purge after `answer` to the unsafe request `head`: nothing unless it is a success (2xx or 3xx).
 
     `key` is the primary key that a GET of the same target has, for spellings of the query that mean the same. `origin` is the
-    origin's `scheme://authority`.
+    origin's scheme, authority and path, which is no part of targets.
     """
     if not 200 <= answer.status < 400:
         return ()
@@ -87,7 +87,10 @@ def _same_origin(head: RequestHead, value: str, origin: str) -> str:
         )
     except ValueError:  # an address that is none
         return ""
-    return f"{url.path or '/'}{'?' if url.query else ''}{url.query}" if same else ""
+    path = url.path.removeprefix(here.path)
+    if not same or (here.path and (path == url.path or path[:1] not in ("", "/"))):
+        return ""
+    return f"{path or '/'}{'?' if url.query else ''}{url.query}"
 
 
 def _port(scheme: str, port: int | None) -> int:

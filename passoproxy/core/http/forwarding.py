@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from http import HTTPStatus
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -65,8 +64,11 @@ def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool)
     return head.with_fields(CIMultiDictProxy(CIMultiDict(kept)))
 
 
-def toward_origin(head: RequestHead, *, authority: str, own: Mapping[str, str] | None = None) -> RequestHead:
-    """An admitted request as the origin gets it: its Host, our member of `Via`, and `own` fields in the place of the client's.
+def toward_origin(
+    head: RequestHead, *, authority: str, own: Mapping[str, str] | None = None, path: str = ""
+) -> RequestHead:
+    """An admitted request as the origin gets it: its Host, our member of `Via`, `own` fields in the place of the client's, and `path` before
+    its path.
 
     The body's framing is still to be added by whoever writes it; `head.authority` is the origin's afterwards.
     """
@@ -76,7 +78,8 @@ def toward_origin(head: RequestHead, *, authority: str, own: Mapping[str, str] |
     fields.extend([pair for pair in head.fields.items() if _cgi_name(pair[0].lower()) not in gone])
     fields.extend(own)
     fields.add("Via", VIA)
-    return replace(head, fields=CIMultiDictProxy(fields), authority=authority)
+    target = path + head.target if head.target.startswith("/") else head.target
+    return RequestHead(head.method, target, CIMultiDictProxy(fields), authority, head.scheme, head.version)
 
 
 def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:

@@ -13,10 +13,14 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class LinkRewriter:
-    """Rewrites references to one origin. `origin` is scheme and authority, such as `https://api.example`."""
+    """Rewrites references to one origin. `origin` is scheme, authority and path, such as `https://api.example/v1`; what lies at the same authority
+    beside that path is left alone. `base_path` begins the proxy's own paths.
+    """
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, base_path: str = "") -> None:
         parts = urlsplit(origin)
+        path = parts.path.rstrip("/")
+        self._base_path, self._path, self._authority = base_path, path, f"{parts.scheme}://{parts.netloc}"
         host = (parts.hostname or "").lower()
         name = re.escape(f"[{host}]" if ":" in host else host)
         usual = _DEFAULT_PORTS.get(parts.scheme, 80)
@@ -24,20 +28,30 @@ class LinkRewriter:
         # Both schemes: behind a TLS terminator, frameworks write http:// links to an https:// origin.
         spelled = rf"(?:http://{name}(?::80)?|https://{name}(?::443)?)" if port == usual else rf"https?://{name}:{port}"
         escaped = spelled.replace("//", r"(?:\\/\\/|//)")
+        below = f"(?-i:{re.escape(path)})"
+        escaped_below = below.replace("/", r"(?:\\/|/)")
         # The lookbehind stands after the literal that it is about: a pattern that begins with one is searched three times as fast.
-        self._in_json = re.compile(rf'"(?<!\\"){escaped}(?=["/?#]|\\/)'.encode(), re.IGNORECASE)
-        self._reference = re.compile(rf"(?:{spelled}|//{name}(?::{port})?)(?=[/?#]|$)", re.IGNORECASE)
+        self._in_json = re.compile(rf'"(?<!\\"){escaped}{escaped_below}(?=["/?#]|\\/)'.encode(), re.IGNORECASE)
+        self._reference = re.compile(rf"(?:{spelled}|//{name}(?::{port})?){below}(?=[/?#]|$)", re.IGNORECASE)
         self._link = re.compile(r"<([^<>]*)>")
-        self.longest = len(f'"https:\\/\\/{host}:{port}[]\\/') + 1
+        self.longest = len(f'"https:\\/\\/{host}:{port}[]{path}\\/') + path.count("/") + 1
 
     def streaming(self, base: str) -> StreamRewriting:
         """Rewrites one JSON text: strings that begin with the origin begin with `base` (scheme and authority) instead."""
-        return StreamRewriting(self, _Replacement(base))
+        return StreamRewriting(self, _Replacement(base + self._base_path))
 
     def reference(self, value: str, base: str) -> str:
-        """A URI reference (`Location`, `Content-Location`); one that does not name the origin stays as it is."""
-        found = self._reference.match(value)
-        return base + value[found.end() :] if found is not None else value
+        """A URI reference (`Location`, `Content-Location`); one that does not name the origin stays as it is, but a path of the origin's is
+        made one of the proxy's, or names the origin if the proxy has no such path.
+        """
+        if (found := self._reference.match(value)) is not None:
+            return f"{base}{self._base_path}{value[found.end() :]}"
+        if not (self._path or self._base_path) or not value.startswith("/") or value.startswith("//"):
+            return value
+        below = value.removeprefix(self._path)
+        if self._path and (below == value or below[:1] not in ("", "/", "?", "#")):
+            return self._authority + value
+        return self._base_path + below if self._base_path or below.startswith("/") else f"/{below}"
 
     def link(self, value: str, base: str) -> str:
         """A `Link` field's value (RFC 8288): the targets between angle brackets are rewritten."""

@@ -116,6 +116,24 @@ def readings(path: str, *, scripts: bool = True) -> frozenset[str] | None:
     return _all_readings(segments, scripts) if len(segments) <= _MOST_SEGMENTS else None
 
 
+def climbs(path: str) -> bool:
+    """Whether a reading of `path` leads above its root: then it could leave the folder that it is put under."""
+    if not _UNUSUAL.search(path):
+        return False
+    depth = 0
+    for segment in path.split("/"):
+        plain = _plain(segment)
+        if plain is None:
+            return True
+        for part in plain.split("/"):
+            name = _name(part)
+            cut = _name(_CUT.split(part)[0])
+            if not depth and ".." in (name, cut):
+                return True
+            depth += -1 if name == ".." else name not in _NO_NAMES
+    return False
+
+
 def _all_readings(segments: list[str], scripts: bool) -> frozenset[str] | None:
     parts: list[str] = []
     for segment in segments:

@@ -24,6 +24,21 @@ def test_only_success_invalidates(status, gone):
     assert bool(targets(status)) is gone
 
 
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("https://api.example/v1/c", ["/c"]),
+        ("https://api.example/v1", ["/"]),
+        ("/v1/c?d", ["/c?d"]),
+        ("c", ["/a/c"]),
+        ("/c", []),
+        ("https://api.example/v10/c", []),
+    ],
+)
+def test_a_path_of_the_origin_is_no_part_of_targets(value, named):
+    assert targets(fields=[("Location", value)], origin=f"{ORIGIN}/v1")[1:] == named
+
+
 def test_target_and_key_and_tags():
     found = invalidated(RequestHead("POST", "/a"), "K", ResponseHead(201), ORIGIN, RoutePolicy(purges=("lists", "all")))
     assert found == (Selector(target="/a"), Selector(key="K"), Selector(tag="lists"), Selector(tag="all"))

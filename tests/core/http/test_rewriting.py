@@ -158,3 +158,45 @@ def test_references(value: str, made: str) -> None:
 def test_link_field() -> None:
     value = '<https://api.passolution.eu/a>; rel="next", <https://else.example/>; rel=prev; title="<https"'
     assert rewriter.link(value, BASE) == f'<{BASE}/a>; rel="next", <https://else.example/>; rel=prev; title="<https"'
+
+
+@pytest.mark.parametrize(
+    ("value", "made"),
+    [
+        ("https://api.example/v1/a?b", "http://p/ds/a?b"),
+        ("//api.example/v1", "http://p/ds"),
+        ("/v1/a", "/ds/a"),
+        ("/v1", "/ds"),
+        ("/v1?b", "/ds?b"),
+        ("/v10/a", "https://api.example/v10/a"),
+        ("/V1/a", "https://api.example/V1/a"),
+        ("https://api.example/v10/a", "https://api.example/v10/a"),
+        ("a/b", "a/b"),
+        ("?b", "?b"),
+        ("//other.example/v1/a", "//other.example/v1/a"),
+    ],
+)
+def test_references_below_a_path_of_the_origin_and_of_the_proxy(value: str, made: str) -> None:
+    assert LinkRewriter("https://api.example/v1", "/ds").reference(value, "http://p") == made
+
+
+@pytest.mark.parametrize(
+    ("origin", "base_path", "value", "made"),
+    [
+        ("https://api.example", "/ds", "/a", "/ds/a"),
+        ("https://api.example", "/ds", "https://api.example", "http://p/ds"),
+        ("https://api.example/v1", "", "/v1/a", "/a"),
+        ("https://api.example/v1", "", "/v1?b", "/?b"),
+        ("https://api.example", "", "/a", "/a"),
+    ],
+)
+def test_either_path_alone(origin: str, base_path: str, value: str, made: str) -> None:
+    assert LinkRewriter(origin, base_path).reference(value, "http://p") == made
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_json_below_a_path_of_the_origin(size: int) -> None:
+    stream = LinkRewriter("https://api.example/v1/x", "/ds").streaming("http://p")
+    text = rb'["https:\/\/api.example\/v1\/x\/a","HTTPS://API.example/v1/x","https://api.example/v1/xy","https://api.example/v1/X/"]'
+    made = b"".join(stream.feed(text[at : at + size]) for at in range(0, len(text), size)) + stream.finish()
+    assert made == rb'["http:\/\/p\/ds\/a","http://p/ds","https://api.example/v1/xy","https://api.example/v1/X/"]'
