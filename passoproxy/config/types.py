@@ -416,7 +416,7 @@ def base_path(value: object) -> object:
     if value != "" and not (isinstance(value, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value)):
         remedy = "write for example /dataservice, without a '/' at its end"
         raise ValueError(f"{quoted(value)} is not a prefix of paths; {remedy}")
-    if {".", ".."} & set(str(value).split("/")):
+    if _has_dot_segment(str(value)):
         raise ValueError(f"{quoted(value)} has a dot segment; write for example /dataservice")
     return value
 
