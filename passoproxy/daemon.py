@@ -161,8 +161,8 @@ class Daemon:
 
     async def _open(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
         stack.push_async_callback(wired.store.close)
-        stack.push_async_callback(wired.road.caching.close)
-        stack.push_async_callback(wired.road.close)
+        stack.push_async_callback(wired.pipeline.cache.close)
+        stack.push_async_callback(wired.pipeline.close)
         if wired.fleet is not None:  # a follower of a fleet holds its folder
             stack.push_async_callback(asyncio.to_thread, wired.fleet.store.release)
         await wired.keeper.open()
@@ -321,7 +321,7 @@ class Daemon:
     async def _drain(self, wired: Wired) -> None:
         self._may_reload, wired.control.facts.draining = False, True
         wired.observer(Lifecycle("draining"))
-        wired.road.parking.release()
+        wired.pipeline.parking.release()
         systemd.stopping("draining")
         self.bound.forget(self.bound.proxy)
         if self._served is not None:

@@ -201,6 +201,14 @@ class Hop(Protocol):
     async def send(self, request: Request) -> Response: ...
 
 
+class HitHop(Hop, Protocol):
+    """A hop that can answer hits from memory without waiting."""
+
+    def try_hit(self, request: Request) -> Response | None:
+        """The answer that `send` would give, if it is a hit and its bytes are in memory; else None, and `send` decides."""
+        ...
+
+
 # ---- the cache -------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""A worker process: takes connections on the listeners that it was given, with a road, a memory and connections of its own.
+"""A worker process: takes connections on the listeners that it was given, with a pipeline, a memory and connections of its own.
 
 The pair, the places at the origin and the configuration come from its parent, over a channel whose end is the worker's end too. What
 it counts goes the other way. It is started by `host.workers`, never by people.
@@ -118,11 +118,11 @@ class Life:
         if part.holder is None:
             await wired.keeper.open()  # whose entries are meant, before the first question
         stack.push_async_callback(wired.store.close)
-        stack.push_async_callback(wired.road.caching.close)
-        stack.push_async_callback(wired.road.close)
+        stack.push_async_callback(wired.pipeline.cache.close)
+        stack.push_async_callback(wired.pipeline.close)
         self._reloading = Reloading(wired, self._read)
-        self._share = Share(wired.road.queueing, loaded.settings.upstream.max_concurrency, self._tell_count)
-        wired.road.queueing.tell = lambda told: self._channel.tell("origin", told=document_of(told))
+        self._share = Share(wired.pipeline.queueing, loaded.settings.upstream.max_concurrency, self._tell_count)
+        wired.pipeline.queueing.tell = lambda told: self._channel.tell("origin", told=document_of(told))
         self._channel.tell("hello")
         served = serve_proxy(wired, [socket.socket(fileno=each) for each in self._begin["sockets"]])
         stack.callback(served.close)
@@ -130,7 +130,7 @@ class Life:
         self._channel.tell("ready")
         grace = await self._heed(wired)
         served.close()
-        wired.road.parking.release()
+        wired.pipeline.parking.release()
         await wired.connections.drain(grace)
         self._count(wired)
 
@@ -200,7 +200,7 @@ class Life:
                 case "granted":
                     self._share.granted(int(document["count"]))
                 case "origin":
-                    wired.road.queueing.hear(told_of(document["told"]))
+                    wired.pipeline.queueing.hear(told_of(document["told"]))
                 case "reload":
                     await self._reload(wired, str(document["text"]))
                 case "drain":
@@ -234,7 +234,7 @@ class Life:
             recent=wired.telemetry.recent.taken(),
             stored=stored,
             in_flight=wired.handler.in_flight,
-            traffic=dict(traffic_of(wired.road)),
+            traffic=dict(traffic_of(wired.pipeline)),
             memory=dataclasses.asdict(wired.store.memory_stats()),
         )
 

@@ -12,7 +12,7 @@ from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryStore, Request, Response, Trail
-from passoproxy.proxy.cache import Caching
+from passoproxy.proxy.cache import Cache
 from passoproxy.proxy.collapse import Flights
 from passoproxy.proxy.popularity import Usage
 from passoproxy.stores.entries.memory import MemoryStore
@@ -105,7 +105,7 @@ class Stand:
         self.asks = False
         self.flights = Flights(self.clock, self.observer, patience, most_background)
         self.door = Door(self.origin)
-        self.cache = Caching(
+        self.cache = Cache(
             self.door,
             self.store,
             self.clock,

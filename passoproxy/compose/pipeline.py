@@ -1,6 +1,6 @@
 """Who may ask, by the configuration and the keys of the moment.
 
-The road of a request, and the store beside it.
+The pipeline of a request, and the store beside it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from passoproxy.outbound.connection import Limits as ConnectionLimits
 from passoproxy.outbound.dial import Dialer, Endpoint, ForwardProxy, forward_proxy, tls_context
 from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
-from passoproxy.ports import Clock, Hop, Observer, nobody
-from passoproxy.proxy.access import Admitting, Routing
+from passoproxy.ports import Clock, HitHop, Observer, nobody
+from passoproxy.proxy.access import Access, Router
 from passoproxy.proxy.bearer import Authorizing
-from passoproxy.proxy.cache import Caching
+from passoproxy.proxy.cache import Cache
 from passoproxy.proxy.collapse import Flights
 from passoproxy.proxy.limiter import Queueing
 from passoproxy.proxy.login_wait import Parking
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.recorder import Taping
-from passoproxy.proxy.representation import Encoding, Rewriting
+from passoproxy.proxy.representation import Codings, Links
 from passoproxy.proxy.spool import Spools
 from passoproxy.server.admin.app import AdminLimits
 from passoproxy.server.connection import Limits
@@ -116,13 +116,13 @@ _MADE_FORMS_SHARE = 4
 
 
 @dataclass(slots=True)
-class Road:
+class Pipeline:
     """The hops that a reload or the status needs to reach, and the first one, which holds them all."""
 
-    first: Hop
-    routing: Routing
+    first: HitHop
+    router: Router
     parking: Parking
-    caching: Caching
+    cache: Cache
     queueing: Queueing
     origin: Origin
     pool: Pool
@@ -155,7 +155,7 @@ class Outward:
         )
 
 
-def build_road(
+def build_pipeline(
     loaded: Loaded,
     dialer: Dialer,
     keeper: Holder,
@@ -165,8 +165,8 @@ def build_road(
     observer: Observer,
     cache_folder: Path,
     part: Part = ALONE,
-) -> Road:
-    """The hops, innermost first: admitting > routing > encoding > rewriting > parking > caching > queueing > taping > authorizing > origin."""
+) -> Pipeline:
+    """The hops, innermost first: access > router > codings > links > login wait > cache > limiter > recorder > bearer > origin."""
     settings = loaded.settings
     upstream, mode, kept_bytes = settings.upstream, settings.cache.as_mode(), made_bytes(settings, part)
     url = (upstream.url or "").rstrip("/")
@@ -186,7 +186,7 @@ def build_road(
     usage = Usage()
     flights = Flights(clock, observer, linger=upstream.read_timeout)
     spools = Spools(DiskSpill(spill_folders(cache_folder), most_bytes=part.spill(MOST_BYTES)))
-    caching = Caching(
+    cache = Cache(
         queueing,
         store,
         clock,
@@ -200,9 +200,9 @@ def build_road(
         spools=spools,
         usage=usage,
     )
-    parking = Parking(caching, keeper, clock)
+    parking = Parking(cache, keeper, clock)
     threads = ThreadPoolExecutor(2, thread_name_prefix="codings")
-    rewriting = Rewriting(
+    links = Links(
         parking,
         origin=url,
         public_url=settings.server.public_url,
@@ -211,12 +211,9 @@ def build_road(
         memory_bytes=kept_bytes,
         threads=threads,
     )
-    routing = Routing(
-        Encoding(rewriting, memory_bytes=kept_bytes, threads=threads), RouteTable(settings.policies(), mode)
-    )
-    return Road(
-        Admitting(routing, admission, spools), routing, parking, caching, queueing, origin, pool, usage, threads
-    )
+    codings = Codings(links, memory_bytes=kept_bytes, threads=threads)
+    router = Router(codings, RouteTable(settings.policies(), mode))
+    return Pipeline(Access(router, admission, spools), router, parking, cache, queueing, origin, pool, usage, threads)
 
 
 def upstream_headers(loaded: Loaded) -> Callable[[], Mapping[str, str]]:

@@ -105,15 +105,15 @@ class Reloading:
         wired.outward = outward
         wired.provider.follow(loaded, outward)
         wired.alerts.policy = alert_policy(loaded, outward, self._environ)
-        wired.road.routing.table, wired.road.caching.mode = table, settings.cache.as_mode()
+        wired.pipeline.router.table, wired.pipeline.cache.mode = table, settings.cache.as_mode()
         upstream = settings.upstream
         _lead(wired, settings, dialer)
-        wired.road.caching.flights.linger = upstream.read_timeout
+        wired.pipeline.cache.flights.linger = upstream.read_timeout
         if wired.part.workers > 1:  # places are lent from one pool
-            wired.road.queueing.set_timeout(upstream.queue_timeout)
+            wired.pipeline.queueing.set_timeout(upstream.queue_timeout)
         else:
-            wired.road.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
-        wired.road.origin.headers = upstream_headers(loaded)
+            wired.pipeline.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
+        wired.pipeline.origin.headers = upstream_headers(loaded)
         wired.connections.limits = limits_of(settings)
         for runner in wired.admin_runners:
             runner.follow(admin_limits_of(settings))
@@ -129,7 +129,7 @@ class Reloading:
 async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
     """Follows, for as long as it is let, the secrets that nobody reads anew before use: those that are masked, and the proxy's URL. Tells of
     files that cannot be read any more, or that others can read too."""
-    proxy, said = wired.outward.proxy_for(wired.road.pool.endpoint), ""
+    proxy, said = wired.outward.proxy_for(wired.pipeline.pool.endpoint), ""
     refused: dict[str, str] = {}
     while True:
         await wired.clock.sleep(every)
@@ -137,7 +137,7 @@ async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
         if not wired.part.is_worker:  # whose parent tells
             refused = _tell_refused(wired, refused)
         try:
-            now = wired.outward.proxy_for(wired.road.pool.endpoint)
+            now = wired.outward.proxy_for(wired.pipeline.pool.endpoint)
             if now != proxy:
                 _lead(wired, wired.loaded.settings, _dialer(wired, wired.loaded.settings, wired.outward))
             proxy, fault = now, ""
@@ -161,12 +161,12 @@ def _tell_refused(wired: Wired, before: Mapping[str, str]) -> dict[str, str]:
 
 def _dialer(wired: Wired, settings: Settings, outward: Outward) -> Dialer:
     """To the origin that the daemon was started with: `upstream.url` takes a restart."""
-    return outward.dialer(wired.road.pool.endpoint, settings.upstream.connect_timeout)
+    return outward.dialer(wired.pipeline.pool.endpoint, settings.upstream.connect_timeout)
 
 
 def _lead(wired: Wired, settings: Settings, dialer: Dialer) -> None:
     """Has new connections to the origin go that way."""
-    wired.road.pool.reconfigure(
+    wired.pipeline.pool.reconfigure(
         dialer,
         max_connections=wired.part.connections(settings.upstream.max_connections),
         limits=connection_limits(settings),

@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from passoproxy.compose.pipeline import Outward, Road, made_bytes
+from passoproxy.compose.pipeline import Outward, Pipeline, made_bytes
 from passoproxy.compose.topology import ALONE, Part
 from passoproxy.config.load import Loaded
 from passoproxy.config.secrets import Secret, read_secret
@@ -37,7 +37,7 @@ from passoproxy.host.system import volatile
 from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.token_endpoint import ProviderEndpoint
 from passoproxy.ports import Clock, Followed, Observer, PairOwner, PairStore, TokenReply, TokenRequest
-from passoproxy.proxy.cache import Keeping
+from passoproxy.proxy.cache import SoftPurgeStore
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.redis.store import RedisStore, for_a_week
 from passoproxy.stores.entries.serialization import secret_in
@@ -117,17 +117,17 @@ LONGEST = 400 * _DAY
 
 
 class Ends:
-    """When an entry is of no use any more: by the routes of the moment, once the road that has them stands in `road`."""
+    """When an entry is of no use any more: by the routes of the moment, once the pipeline that has them stands in `pipeline`."""
 
     def __init__(self) -> None:
-        self.road: Road | None = None
+        self.pipeline: Pipeline | None = None
 
     def __call__(self, entry: Entry) -> float:
         """Epoch seconds: the end of freshness and of every window, and a day for whoever may validate it, with a margin."""
-        if self.road is None:
+        if self.pipeline is None:
             return for_a_week(entry)
-        policy = self.road.routing.table.find(entry.target.partition("?")[0])
-        agreed = terms(entry, policy, self.road.caching.mode)
+        policy = self.pipeline.router.table.find(entry.target.partition("?")[0])
+        agreed = terms(entry, policy, self.pipeline.cache.mode)
         moments = (agreed.fresh_until, agreed.revalidate_until, agreed.error_until, agreed.unauthorized_until)
         latest = max((moment for moment in moments if math.isfinite(moment)), default=0.0)
         return min(max(latest, entry.stored_at + _DAY), entry.stored_at + LONGEST) + MARGIN
@@ -135,7 +135,7 @@ class Ends:
 
 def entry_store(
     loaded: Loaded, state_folder: Path, cache_folder: Path | None, observer: Observer, ends: Ends, part: Part = ALONE
-) -> tuple[TieredStore, Keeping]:
+) -> tuple[TieredStore, SoftPurgeStore]:
     """The store of this process, and what keeps its soft purges. `cache_folder` is None with `store.url`: a copy on disk would not know what
     others purged while it was down (decision 13).
 
@@ -166,7 +166,7 @@ def _shared(loaded: Loaded, url: str, observer: Observer, ends: Ends) -> RedisSt
         secret=shared_secret(loaded.secrets.state_key, loaded.secrets.store_password),
         shown=f"store.url {link.shown}",
         max_bytes=settings.cache.max_size,
-        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the road's to say, and may change live
+        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the pipeline's to say, and may change live
         ends_at=ends,
         observer=observer,
     )

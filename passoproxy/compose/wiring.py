@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 from aiohttp import web
 
 from passoproxy import __version__
-from passoproxy.compose.pipeline import LiveAdmission, Outward, Road, build_road, limits_of, named_keys
+from passoproxy.compose.pipeline import LiveAdmission, Outward, Pipeline, build_pipeline, limits_of, named_keys
 from passoproxy.compose.stores import (
     Ends,
     Fleet,
@@ -57,7 +57,7 @@ from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.webhook import Webhook
 from passoproxy.ports import AlarmMemory, AlertHook, Clock, Observer, PairNews, nobody
 from passoproxy.proxy import codecs
-from passoproxy.proxy.cache import Keeping, Softening
+from passoproxy.proxy.cache import SoftPurgeStore, SoftPurgeTerms
 from passoproxy.proxy.explain import Explaining, Explanation, Judges
 from passoproxy.server.acceptor import Descriptors
 from passoproxy.server.admin.app import AdminRunner, admin_application, control_application, probe_application
@@ -108,12 +108,12 @@ class Leveled(Protocol):
     def level(self) -> Level: ...
 
 
-def build_warming(road: Road, alerts: Leveled, keeper: PairNews, clock: Clock, observer: Observer) -> Warming:
+def build_warming(pipeline: Pipeline, alerts: Leveled, keeper: PairNews, clock: Clock, observer: Observer) -> Warming:
     """What revalidates the most used entries when `alerts` see the runway shrink."""
     return Warming(
-        road.caching,
-        most_used=road.usage.most_used,
-        policy_of=lambda path: road.routing.table.find(path),
+        pipeline.cache,
+        most_used=pipeline.usage.most_used,
+        policy_of=lambda path: pipeline.router.table.find(path),
         level=lambda: alerts.level,
         read=keeper.snapshot,
         clock=clock,
@@ -147,7 +147,7 @@ _LARGEST_PLAIN = 2 * 1024 * 1024
 class Operating:
     """The parts; `probing` is None without the preset whose service can be asked."""
 
-    softening: Softening
+    softening: SoftPurgeTerms
     explaining: Explaining
     filling: Filling
     probing: Probing | None
@@ -161,7 +161,7 @@ class Operating:
         return self.filling.fill(orders)
 
     async def soften(self, selector: Selector) -> None:
-        """See `Softening.soften`."""
+        """See `SoftPurgeTerms.soften`."""
         await self.softening.soften(selector)
 
     def probe(self) -> dict[str, object] | None:
@@ -192,9 +192,9 @@ def hearing(observer: Observer, watched: Watched | None) -> Observer:
 
 
 def build_operating(
-    road: Road,
+    pipeline: Pipeline,
     store: TieredStore,
-    kept: Keeping,
+    kept: SoftPurgeStore,
     admission: LiveAdmission,
     partition: Callable[[], str],
     clock: Clock,
@@ -202,17 +202,17 @@ def build_operating(
     watched: Watched | None,
     leads: Callable[[], bool],
 ) -> Operating:
-    """Over a road that is built; `kept` has the soft purges of `store`.
+    """Over a pipeline that is built; `kept` has the soft purges of `store`.
 
     `watched` hears what is stored, None where no change can be asked for; `leads` tells whether this is the one process of those that share a
     pair which asks.
     """
-    softening = Softening(kept, clock, road.caching.terms_changed)
-    road.caching.judge = softening.terms
+    softening = SoftPurgeTerms(kept, clock, pipeline.cache.terms_changed)
+    pipeline.cache.terms_of = softening.terms
 
     def purged() -> None:
         softening.look()
-        road.caching.purged(
+        pipeline.cache.purged(
             Selector()
         )  # what of it was meant is not known here: nobody joins a question that was asked before
 
@@ -223,39 +223,39 @@ def build_operating(
         admission().path(head)
 
     judges = Judges(
-        table=lambda: road.routing.table,
-        mode=lambda: road.caching.mode,
+        table=lambda: pipeline.router.table,
+        mode=lambda: pipeline.cache.mode,
         partition=partition,
         admits=admits,
-        spared=road.queueing.spared,
+        spared=pipeline.queueing.spared,
         terms=softening.terms,
         ended=softening.ended,
     )
     explaining = Explaining(store, judges, clock)
     conditions = Conditions(
-        at_once=lambda: max(1, road.queueing.max_concurrency - 1),
-        rests_until=lambda: road.queueing.snapshot().background_rests_until,
+        at_once=lambda: max(1, pipeline.queueing.max_concurrency - 1),
+        rests_until=lambda: pipeline.queueing.snapshot().background_rests_until,
     )
-    filling = Filling(road.caching, explaining.outlook, conditions, clock)
+    filling = Filling(pipeline.cache, explaining.outlook, conditions, clock)
     if watched is None:
         return Operating(softening, explaining, filling, None)
     surroundings = Surroundings(
-        forbidden=lambda: _forbidden(road, admits, leads),
+        forbidden=lambda: _forbidden(pipeline, admits, leads),
         partition=partition,
         plain=_plain,
-        dropped=road.caching.purged,
+        dropped=pipeline.cache.purged,
     )
-    probing = Probing(road.queueing, store, watched, surroundings, clock, observer)
+    probing = Probing(pipeline.queueing, store, watched, surroundings, clock, observer)
     return Operating(softening, explaining, filling, probing)
 
 
-def _forbidden(road: Road, admits: Callable[[RequestHead], None], leads: Callable[[], bool]) -> str:
+def _forbidden(pipeline: Pipeline, admits: Callable[[RequestHead], None], leads: Callable[[], bool]) -> str:
     """Why the service is not asked for changes; '' where nothing speaks against it."""
     if not leads():
         return "another process holds the pair, and asks for all: the account has one quota"
-    if road.caching.mode.offline:
+    if pipeline.cache.mode.offline:
         return "cache.offline"
-    if (name := road.routing.table.find(passolution.UPDATES).name) != passolution.ROUTE:
+    if (name := pipeline.router.table.find(passolution.UPDATES).name) != passolution.ROUTE:
         return f"switched off: {passolution.UPDATES} is under route {name!r}, and not {passolution.ROUTE!r}"
     try:
         admits(RequestHead("POST", passolution.UPDATES))
@@ -316,18 +316,18 @@ def telemetry(loaded: Loaded) -> Telemetry:
 class Judging:
     """What the cache's rules say of stored entries and of requests, for listings and purges."""
 
-    def __init__(self, road: Road, partition: Callable[[], str]) -> None:
-        self._road, self._partition = road, partition
+    def __init__(self, pipeline: Pipeline, partition: Callable[[], str]) -> None:
+        self._pipeline, self._partition = pipeline, partition
 
     def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
         """Age, and seconds of freshness left."""
-        caching, policy = self._road.caching, self._road.routing.table.find(entry.target.partition("?")[0])
-        agreed = caching.judge(entry, policy, caching.mode)
+        cache, policy = self._pipeline.cache, self._pipeline.router.table.find(entry.target.partition("?")[0])
+        agreed = cache.terms_of(entry, policy, cache.mode)
         return agreed.age(now), agreed.fresh_until - now
 
     def key(self, method: str, target: str, body: bytes | None) -> str | None:
         """The primary key; None for a request that would be a pass."""
-        policy = self._road.routing.table.find(target.partition("?")[0])
+        policy = self._pipeline.router.table.find(target.partition("?")[0])
         if not policy.stores or method not in policy.methods:
             return None
         head = RequestHead(
@@ -371,16 +371,16 @@ def authorities(settings: Settings, ports: tuple[int, ...] = ()) -> tuple[str, .
     return tuple(sorted(name.lower() for name in named))
 
 
-def traffic_of(road: Road) -> Mapping[str, object]:
+def traffic_of(pipeline: Pipeline) -> Mapping[str, object]:
     """What goes on at the origin right now."""
-    queue = road.queueing.snapshot()
+    queue = pipeline.queueing.snapshot()
     return {
         "in_flight": queue.in_flight,
         "waiting": queue.waiting,
         "cool_down_until": queue.cool_down_until,
         "background_rests_until": queue.background_rests_until,
         "away": queue.away,
-        "connections": road.pool.open,
+        "connections": pipeline.pool.open,
     }
 
 
@@ -470,7 +470,7 @@ class Wired:
     warming: Warming
     operating: Operating
     store: TieredStore
-    road: Road
+    pipeline: Pipeline
     handler: Handler
     connections: Connections
     descriptors: Descriptors
@@ -527,36 +527,36 @@ def wire(
     revoking = Revoking(store, settings.cache.on_revoked, observer)
     watched = watched_by(loaded)
     observer = hearing(observer, watched)
-    road = ends.road = build_road(
+    pipeline = ends.pipeline = build_pipeline(
         loaded, dialer, keeper, store, admission, clock, observer, cache_folder or settings.cache.folder, part
     )
     operating = build_operating(
-        road, store, kept, admission, lambda: keeper.partition, clock, observer, watched, lambda: _leads(keeper)
+        pipeline, store, kept, admission, lambda: keeper.partition, clock, observer, watched, lambda: _leads(keeper)
     )
     alarm = AlarmFile(folder) if fleet is None else fleet.alarm
     alerts = build_alerts(loaded, outward, environ, keeper, clock, observer, alarm)
 
     def origin() -> Mapping[str, object]:
-        return origin_of(told.recent, crew.traffic(traffic_of(road)))
+        return origin_of(told.recent, crew.traffic(traffic_of(pipeline)))
 
     control = Control(
         facts=facts_of(loaded, clock, folder, cache_folder),
         keeper=keeper,
         logins=logins,
         store=store,
-        reading=Judging(road, lambda: keeper.partition),
+        reading=Judging(pipeline, lambda: keeper.partition),
         clock=clock,
         observer=observer,
         recent=told.recent.summary,
         origin=origin,
         trouble=lambda: trouble_of(origin(), told.recent),
         tiers=lambda: (crew.memory(store.memory_stats()),),
-        purged=road.caching.purged,
+        purged=pipeline.cache.purged,
         reload=_no_reload,
         alarm=alerts,
         operations=operating,
     )
-    handler = Handler(road.first, clock, observer)
+    handler = Handler(pipeline.first, clock, observer)
     connections = Connections(handler, limits_of(settings))
     access = _access(loaded)
     pages = PageSessions(lambda: _page_command(loaded, folder, keeper), clock.wall)
@@ -577,10 +577,10 @@ def wire(
         keeper=keeper,
         fleet=fleet,
         alerts=alerts,
-        warming=build_warming(road, part if part.is_worker else alerts, keeper, clock, observer),
+        warming=build_warming(pipeline, part if part.is_worker else alerts, keeper, clock, observer),
         operating=operating,
         store=store,
-        road=road,
+        pipeline=pipeline,
         handler=handler,
         connections=connections,
         descriptors=Descriptors(descriptors.most(), (connections,), observer),
@@ -602,8 +602,8 @@ async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observ
     wired = wire(loaded, telemetry(loaded), observer=observer, follow=False)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(wired.store.close)
-        stack.push_async_callback(wired.road.caching.close)
-        stack.push_async_callback(wired.road.close)
+        stack.push_async_callback(wired.pipeline.cache.close)
+        stack.push_async_callback(wired.pipeline.close)
         await wired.keeper.open()
         if keep:
             stack.push_async_callback(asyncio.wait, (asyncio.create_task(wired.keeper.run()),))

@@ -41,8 +41,8 @@ class Parent:
         self._by_place: dict[int, Worker] = {}
         self._reloads: dict[Worker, asyncio.Future[str]] = {}
         self._work: set[asyncio.Task[None]] = set()
-        self._share = Share(wired.road.queueing, self._most, self._own_words)
-        wired.road.queueing.tell = lambda told: self._spread(None, told)
+        self._share = Share(wired.pipeline.queueing, self._most, self._own_words)
+        wired.pipeline.queueing.tell = lambda told: self._spread(None, told)
         self.supervisor = Supervisor(
             settings.server.workers,
             MODULE,
@@ -130,7 +130,7 @@ class Parent:
                 self._by_place[worker.place] = worker
                 self._show_workers()
                 self._tell_of_pair(worker)  # it may have changed since the greeting
-                for told in self._wired.road.queueing.story():
+                for told in self._wired.pipeline.queueing.story():
                     worker.channel.tell("origin", told=origin.document_of(told))
                 self._grant(self._pool.join(worker.place))
             case "wants":
@@ -198,11 +198,11 @@ class Parent:
             if worker is not by:
                 worker.channel.tell("origin", told=origin.document_of(told))
         if by is not None:
-            self._wired.road.queueing.hear(told)
+            self._wired.pipeline.queueing.hear(told)
         self._set_most()
 
     def _set_most(self) -> None:
-        self._grant(self._pool.set_most(1 if self._wired.road.queueing.goes_one_at_a_time else self._most))
+        self._grant(self._pool.set_most(1 if self._wired.pipeline.queueing.goes_one_at_a_time else self._most))
 
 
 def _text(wired: Wired) -> str:

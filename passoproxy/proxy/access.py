@@ -1,8 +1,7 @@
-"""The first hop: nobody who may not ask gets past it. It answers preflights of listed pages and lets such pages read their answers.
+"""The first two hops: who may ask, and which route a request lives under.
 
-The rules are those of `core.admission` and `core.cross_origin`; this hop asks them in their order and carries out what they say.
-
-Routing: finds the policy that a request lives under, and takes away what may not leave, so that all hops inwards judge what may.
+`Access` asks the rules of `core.access` in their order and carries out what they say; it answers preflights of listed pages and lets such
+pages read their answers. `Router` finds the policy, and takes away what may not leave, so that every hop behind judges what may.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from passoproxy.core.access import (
+    GLANCED_BYTES,
     Admission,
     cross_origin_fields,
     is_preflight,
@@ -21,43 +21,54 @@ from passoproxy.core.access import (
     readable_by,
 )
 from passoproxy.core.http.forwarding import admitted
-from passoproxy.core.http.messages import RequestHead, changed
+from passoproxy.core.http.messages import changed
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import Refusal
-from passoproxy.ports import Body, BytesBody, Hop, Request, Response, read_whole
+from passoproxy.ports import Body, BytesBody, HitHop, Request, Response, read_whole
 from passoproxy.proxy.spool import Reader, Spools
 
 AT_ONCE = 8
 """How many long bodies may be in memory at once to be searched for a method."""
 
 
-class Admitting:
-    """Lets a request pass or raises the refusal. Fills in `client.name` and the effective authority, and takes
-    `server.base_path` off the path; changes nothing else, but a client key given as Basic `Authorization` stays here."""
+class Access:
+    """Lets a request pass or raises the refusal. Fills in `client.name` and the effective authority, takes `server.base_path` off the path, and
+    keeps a client key that was given as Basic `Authorization` here; changes nothing else.
+    """
 
-    def __init__(self, next: Hop, admission: Callable[[], Admission], spools: Spools) -> None:
+    def __init__(self, next: HitHop, admission: Callable[[], Admission], spools: Spools) -> None:
         """`admission` is asked for each request, so that a reload counts from the next one on; bodies are gathered in `spools`."""
         self._next = next
         self._admission = admission
         self._spools = spools
         self._searching = asyncio.Semaphore(AT_ONCE)
 
+    def try_hit(self, request: Request) -> Response | None:
+        """See `HitHop`. A refusal is left to `send` as well."""
+        body, admission = request.body, self._admission()
+        if not isinstance(body, BytesBody) or len(body.data) > GLANCED_BYTES:
+            return None
+        try:
+            request, page = _named(admission, request)
+            request = _admitted(admission, request)
+            if request.head.method.upper() == "POST":
+                admission.post(request.head.fields, body.data)
+        except Refusal:
+            return None
+        response = self._next.try_hit(request)
+        return response if response is None or page is None else response.with_head(readable_by(response.head, page))
+
     async def send(self, request: Request) -> Response:
+        """The answer of the hop behind, or to a preflight. Raises the refusals of `core.access` and of the hops behind."""
         admission = self._admission()
-        authority = admission.authority(request.head)
-        if authority != request.head.authority:
-            request = request.with_head(replace(request.head, authority=authority))
-        page = listed_origin(admission.pages, request.head)
+        request, page = _named(admission, request)
         if page is None:
-            return await self._judged(admission, request)
+            return await self._let_in(admission, request)
         if is_preflight(request.head):
             await request.body.aclose()
             return Response(preflight_answer(admission.pages, page, request.head.fields), BytesBody())
-        return await self._send_for_page(admission, request, page)
-
-    async def _send_for_page(self, admission: Admission, request: Request, page: str) -> Response:
         try:
-            response = await self._judged(admission, request)
+            response = await self._let_in(admission, request)
         except Refusal as refusal:
             # A copy, because one refusal may be told to many who waited for the same flight.
             readable = copy.copy(refusal)
@@ -65,36 +76,52 @@ class Admitting:
             raise readable from refusal
         return response.with_head(readable_by(response.head, page))
 
-    async def _judged(self, admission: Admission, request: Request) -> Response:
-        holder = admission.key_holder(request.head.fields)
-        head = admission.inward(request.head)
-        if head is not request.head:
-            request = request.with_head(head)
-            request.trail.target = head.target
-        admission.method(head.method)
-        admission.query(head.query)
-        admission.path(head)
-        if holder.name:
-            request.trail.client = holder.name
-            client = replace(request.client, name=holder.name)
-            request = replace(request, head=_without_key(head) if holder.by_basic else head, client=client)
+    async def _let_in(self, admission: Admission, request: Request) -> Response:
+        request = _admitted(admission, request)
         if isinstance(request.body, BytesBody):
-            return await self._sent(admission, request)
+            return await self._searched(admission, request)
+        head = request.head
         if head.method.upper() == "POST" and (request.body.length or 0) > admission.read_first(head.fields):
             admission.post(head.fields, None)  # before all of it was read
         async with self._spools.buffered(request.body) as body:
-            return await self._sent(admission, replace(request, body=body))
+            return await self._searched(admission, replace(request, body=body))
 
-    async def _sent(self, admission: Admission, request: Request) -> Response:
+    async def _searched(self, admission: Admission, request: Request) -> Response:
         if request.head.method.upper() == "POST":  # a field in the body can make it another method
-            fields = request.head.fields
             async with self._searching:
+                fields = request.head.fields
                 admission.post(fields, await _searchable(request.body, admission.read_first(fields)))
         return await self._next.send(request)
 
 
+def _named(admission: Admission, request: Request) -> tuple[Request, str | None]:
+    """The request under its effective authority, and the listed page that asks, if one does."""
+    authority = admission.authority(request.head)
+    if authority != request.head.authority:
+        request = request.with_head(replace(request.head, authority=authority))
+    return request, listed_origin(admission.pages, request.head)
+
+
+def _admitted(admission: Admission, request: Request) -> Request:
+    """The request with its client's name, if that client may ask for this."""
+    holder = admission.key_holder(request.head.fields)
+    head = admission.inward(request.head)
+    if head is not request.head:
+        request = request.with_head(head)
+        request.trail.target = head.target
+    admission.method(head.method)
+    admission.query(head.query)
+    admission.path(head)
+    if not holder.name:
+        return request
+    request.trail.client = holder.name
+    if holder.by_basic:
+        head = head.with_fields(changed(head.fields, without=("Authorization",)))
+    return replace(request, head=head, client=replace(request.client, name=holder.name))
+
+
 async def _searchable(body: Body, most_bytes: int) -> bytes | None:
-    """All of a body, where it is whole and short enough to be searched; it can be read once more afterwards."""
+    """All of a body, if it is whole and short enough to be searched; it can be read once more afterwards."""
     if isinstance(body, BytesBody):
         return body.data
     if not isinstance(body, Reader):
@@ -106,21 +133,24 @@ async def _searchable(body: Body, most_bytes: int) -> bytes | None:
         own.leave()
 
 
-def _without_key(head: RequestHead) -> RequestHead:
-    return head.with_fields(changed(head.fields, without=("Authorization",)))
-
-
-class Routing:
+class Router:
     """Sets `policy` and `trail.route`. `table` may be replaced at any time; requests under way keep the policy they found."""
 
-    def __init__(self, next: Hop, table: RouteTable) -> None:
+    def __init__(self, next: HitHop, table: RouteTable) -> None:
         self._next = next
         self.table = table
 
+    def try_hit(self, request: Request) -> Response | None:
+        """See `HitHop`."""
+        return self._next.try_hit(self._routed(request))
+
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind."""
+        return await self._next.send(self._routed(request))
+
+    def _routed(self, request: Request) -> Request:
         head = request.head
         policy = self.table.policy_of(head)
         request.trail.route = policy.name
         leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
-        return await self._next.send(request.under(leaving, policy))
+        return request.under(leaving, policy)

@@ -1,25 +1,16 @@
-"""Answers as caching sends them: the stored or streamed head with `Age` and `Cache-Status`, or a 304 where the client has it already.
+"""The cache hop (contract §7): looks up, plans, answers from the store, or has the origin asked and answers with what came.
 
-The inward half of caching: makes each client's answer of what is stored, or of how the flight landed that it waited for.
-
-Which stale answer may fall in after a failure is decided in `core.cache.reuse`; who asks the origin, and how, is `fetching`.
-
-Caching: the hop that answers from the store what may be answered so, and sends on what must go on (contract §7).
-
-What may be done is decided in `core.cache`; how the origin is asked and its answer stored is `fetching`; who waits for whom is
-`flights`. Of tokens this hop knows nothing: a refusal from further out is a reason to look for a stale answer, whatever it is about.
-
-Softening: the terms of stored answers with soft purges counted in, and how one more comes into force.
-
-What a soft purge does to terms is said in `core.cache.soft_purges`; where they are kept is the store's business behind `Keeping`.
+What may be done is decided in `core.cache`. How the origin is asked and its answer stored is `fetch`; who waits for whose question is
+`collapse`; parts of bodies are cut in `ranges`. Tokens are unknown here: a refusal from a hop behind is a reason to look for a stale answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Protocol, assert_never
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -30,7 +21,6 @@ from passoproxy.core.cache.cache_control import Asked
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.etag import is_made
 from passoproxy.core.cache.expiry import Terms, cut, terms
-from passoproxy.core.cache.expiry import terms as terms_of
 from passoproxy.core.cache.freshness import initial_age
 from passoproxy.core.cache.invalidation import SAFE_METHODS, invalidated
 from passoproxy.core.cache.key import METHOD_FIELD, Unreadable
@@ -42,7 +32,7 @@ from passoproxy.core.cache.vary import matches, signature
 from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.core.http.conditional import not_modified
 from passoproxy.core.http.forwarding import reason_for
-from passoproxy.core.http.messages import NO_FIELDS, Fields, RequestHead, ResponseHead, changed
+from passoproxy.core.http.messages import NO_FIELDS, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import (
@@ -59,281 +49,76 @@ from passoproxy.errors import (
     Refusal,
     TokenUnavailable,
 )
-from passoproxy.ports import Body, BytesBody, Clock, EntryStore, Hop, Observer, Request, Response, Trail, nobody
+from passoproxy.ports import Body, BytesBody, Clock, Hop, MemoryEntryStore, Observer, Request, Response, Trail, nobody
 from passoproxy.proxy import ranges
-from passoproxy.proxy.bodies import gathered
 from passoproxy.proxy.collapse import Failed, Flights, Handed, Landed, Landing, Shared, Told
 from passoproxy.proxy.fetch import Errand, Fetching, new_identifier
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.ranges import is_ranged, needs_store
 from passoproxy.proxy.spool import Spools
 
-
-async def from_store(request: RequestHead, entry: Entry, body: Body, age: float, member: str, now: float) -> Response:
-    """A stored answer: `Age` always, in whole seconds (RFC 9111 §5.1)."""
-    fields = CIMultiDict(entry.fields)
-    fields["Age"] = str(int(age))
-    response = await _answered(request, entry.status, fields, entry, body, member, now)
-    return await in_parts(request, response, entry, entry.size) if RANGE in request.fields else response
-
-
-async def streamed(
-    request: RequestHead, head: ResponseHead, entry: Entry, body: Body, age: float, member: str, now: float
-) -> Response:
-    """An answer that is being stored while it is sent; `Age` from one second on."""
-    fields = CIMultiDict(head.fields)
-    _tell_age(fields, age)
-    return await _answered(request, head.status, fields, entry, body, member, now)
-
-
-async def in_parts(request: RequestHead, response: Response, entry: Entry, size: int) -> Response:
-    """The ranges that the request asks for of a complete answer, or of a stored part; the answer as it is where none are to be cut."""
-    if response.head.status not in (200, 206) or not ranges.is_ranged(request):
-        return response
-    head, body = await ranges.cut_out(request, response.head, entry, response.body, size)
-    # The bytes of a part have no name: what outer hops remember, they remember of the whole.
-    return Response(head, body, response.content_id if body is response.body else "")
-
-
-def passed(response: Response, member: str, sent_at: float, came_at: float) -> Response:
-    """An answer that the cache has no part in; `Age` from one second on."""
-    head = response.head
-    fields = CIMultiDict(head.fields)
-    _tell_age(fields, initial_age(head.fields, sent_at, came_at))
-    fields["Cache-Status"] = cache_status.appended(head.fields, member)
-    return response.with_head(ResponseHead(head.status, CIMultiDictProxy(fields), head.reason))
-
-
-async def _answered(
-    request: RequestHead, code: int, fields: CIMultiDict[str], entry: Entry, body: Body, member: str, now: float
-) -> Response:
-    fields["Cache-Status"] = cache_status.appended(entry.fields, member)
-    if entry.made_etag and "ETag" not in fields:
-        fields["ETag"] = entry.made_etag
-    head = ResponseHead(code, CIMultiDictProxy(fields), reason_for(code))
-    if _holds_already(request, code, head.fields, now):
-        await body.aclose()
-        # What describes content that is not sent is taken off by the outer hop, which looks at it first.
-        if entry.size and "Content-Length" not in fields:
-            head = head.with_fields(changed(head.fields, having=[("Content-Length", str(entry.size))]))
-        return Response(ResponseHead(304, head.fields, reason_for(304)), BytesBody())
-    if request.method == "HEAD":
-        await body.aclose()
-        return Response(head, BytesBody(), entry.digest)
-    return Response(head, body, entry.digest)
-
-
-def _tell_age(fields: CIMultiDict[str], age: float) -> None:
-    if age >= 1.0:
-        fields["Age"] = str(int(age))
-    elif fields.get("Age", "0") != "0":  # what the origin wrote there is no number of seconds (RFC 9111 §5.1)
-        del fields["Age"]
-
-
-def _holds_already(request: RequestHead, code: int, fields: Fields, now: float) -> bool:
-    asked = request.fields
-    if code not in (200, 203, 206) or ("If-None-Match" not in asked and "If-Modified-Since" not in asked):
-        return False
-    return request.method != "POST" and not_modified(asked, fields, now)
-
-
 LARGEST_AWAITED = 64 * 1024
-"""An answer without a tag, known to be no longer than so many bytes, is read to its end before its head is sent: so it has a made tag."""
+"""An answer without a tag that is known to be no longer (bytes) is read to its end before its head is sent, so that it has a made tag."""
+
+LARGEST_KEYED_BODY = 64 * 1024
+"""A POST body of more bytes is not made part of a key: its request is a pass, streamed."""
 
 _ERRORS = (OriginUnreachable, OriginTimeout, OriginInvalid, Overloaded, CoolingDown)
 _UNAUTHORIZED = (AuthorizationRequired, TokenUnavailable)
+_MOST_ROUNDS = 4
 
-
-Judge = Callable[[Entry, RoutePolicy, CacheMode], Terms]
-"""What makes terms: `core.cache.terms`, or it with something added."""
-
-
-class Again(Enum):
-    """A request that waited for another's answer, in vain: plan again, and wait again or not."""
-
-    TOGETHER = "together"
-    ALONE = "alone"
+TermsOf = Callable[[Entry, RoutePolicy, CacheMode], Terms]
+"""`core.cache.expiry.terms`, or it with soft purges counted in."""
 
 
 class RememberedTerms:
     """The terms of entries under one mode, remembered for as long as entry and policy are the same objects."""
 
-    __slots__ = ("_judge", "_mode", "_terms", "most")
+    __slots__ = ("_make", "_mode", "_terms", "most")
 
-    def __init__(self, mode: CacheMode, judge: Judge = terms_of) -> None:
-        self._mode, self._judge = mode, judge
+    def __init__(self, mode: CacheMode, make: TermsOf = terms) -> None:
+        self._mode, self._make = mode, make
         self.most = 8192
         self._terms: dict[str, tuple[Entry, RoutePolicy, Terms]] = {}
 
     def of(self, entry: Entry, policy: RoutePolicy) -> Terms:
-        """As `core.cache.terms` has them."""
+        """As `core.cache.expiry.terms` has them."""
         known = self._terms.get(entry.identifier)
         if known is not None and known[0] is entry and known[1] is policy:
             return known[2]
-        found = self._judge(entry, policy, self._mode)
+        found = self._make(entry, policy, self._mode)
         if len(self._terms) >= self.most:
             self._terms.clear()
         self._terms[entry.identifier] = (entry, policy, found)
         return found
 
 
-class Settling:
-    """Answers clients. `terms` may be replaced when the mode changes."""
+class _Retry(Enum):
+    """A request waited for the answer to another's question, in vain: it plans again, and may wait again or not."""
 
-    def __init__(
-        self, fetching: Fetching, flights: Flights, clock: Clock, terms: RememberedTerms, partition: Callable[[], str]
-    ) -> None:
-        self._fetching = fetching
-        self._partition = partition
-        self._flights = flights
-        self._clock = clock
-        self.terms = terms
-
-    async def served(self, request: Request, plan: Serve, now: float, member: str = "") -> Response | None:
-        entry = plan.entry
-        body = await self._body(request, entry)
-        if body is None:
-            return None
-        request.trail.cache = "stale" if plan.is_stale else "miss" if member else "hit"
-        member = member or cache_status.hit(plan.terms.fresh_until - now, plan.detail)
-        return await from_store(request.head, entry, body, plan.terms.age(now), member, now)
-
-    async def _body(self, request: Request, entry: Entry) -> Body | None:
-        if request.head.method == "HEAD":
-            return BytesBody()
-        return await self._fetching.keeping.read(entry)
-
-    async def settled(self, errand: Errand, landing: Landing, *, collapsed: bool) -> Response | Again:
-        match landing:
-            case Failed(fault):
-                return await self._failed(errand, fault, collapsed)
-            case Told(head, data):
-                if stale := await self._instead(errand, Failure.ERROR, head.status, collapsed):
-                    return stale
-                errand.request.trail.cache = "miss"
-                response = Response(head, BytesBody(data if errand.request.head.method != "HEAD" else b""))
-                member = cache_status.forwarded(errand.plan.forward, status=head.status, collapsed=collapsed)
-                return passed(response, member, landing.request_time, landing.response_time)
-            case Landed(entry, origin_status):
-                return await self._validated(errand, entry, origin_status, collapsed)
-            case Shared():
-                return await self._streamed(errand, landing, collapsed)
-            case Handed(response):
-                if collapsed:
-                    return Again.ALONE
-                errand.request.trail.cache = "miss"
-                member = cache_status.forwarded(errand.plan.forward, status=response.head.status)
-                return passed(response, member, landing.request_time, landing.response_time)
-            case _:
-                assert_never(landing)
-
-    async def _validated(self, errand: Errand, entry: Entry, origin_status: int, collapsed: bool) -> Response | Again:
-        if collapsed and not self._may_be_shared(errand, entry):
-            return Again.ALONE
-        now = self._clock.wall()
-        agreed = self.terms.of(entry, errand.policy)
-        member = cache_status.forwarded(
-            errand.plan.forward,
-            status=origin_status,
-            collapsed=collapsed,
-            ttl=agreed.fresh_until - now,
-            detail=cache_status.OVERRIDE if agreed.overridden else "",
-        )
-        served = await self.served(errand.request, Serve(entry, agreed, "validated"), now, member)
-        return served or Again.ALONE
-
-    async def _streamed(self, errand: Errand, landing: Shared, collapsed: bool) -> Response | Again:
-        request, entry, shared = errand.request, landing.entry, landing.body
-        reader = shared.reader() if collapsed else landing.first
-        if reader is None:  # too late for its start: it will be in the store
-            return await self._by_store(landing)
-        if collapsed and not self._may_be_shared(errand, entry):
-            await reader.aclose()
-            return Again.ALONE
-        cuts = landing.head.status == 200 and is_ranged(request.head)
-        if cuts and needs_store(request.head, entry.fields, shared.length):
-            await reader.aclose()
-            return await self._by_store(landing)
-        try:
-            kept = await self._awaited(request, landing)
-            if shared.length == 0:  # nothing to hold back but the head itself
-                await shared.held_until_stored()
-        except asyncio.CancelledError:
-            await reader.aclose()
-            raise
-        if shared.is_broken and (stale := await self._instead(errand, Failure.ERROR, landing.head.status, collapsed)):
-            await reader.aclose()
-            return stale
-        now = self._clock.wall()
-        agreed = self.terms.of(entry, errand.policy)
-        member = cache_status.forwarded(
-            errand.plan.forward,
-            status=landing.head.status,
-            stored=True,
-            collapsed=collapsed,
-            ttl=agreed.fresh_until - now,
-            detail=cache_status.OVERRIDE if agreed.overridden else "",
-        )
-        request.trail.cache = "miss"
-        head = entry.head if collapsed else landing.head
-        body: Body = reader
-        if kept is not None and (whole := shared.whole) is not None:
-            await reader.aclose()
-            body = BytesBody(whole)
-        entry = kept or entry
-        response = await streamed(request.head, head, entry, body, agreed.age(now), member, now)
-        return await in_parts(request.head, response, entry, shared.length or 0) if cuts else response
-
-    def _may_be_shared(self, errand: Errand, entry: Entry) -> bool:
-        """Whether one who waited may have the answer to another's question (RFC 9111 §4)."""
-        return matches(entry, errand.request.head.fields) and not self.terms.of(entry, errand.policy).must_validate
-
-    async def _by_store(self, landing: Shared) -> Again:
-        """Waits until the answer is in the store, to be found there."""
-        body = landing.body
-        found = await self._flights.in_time(body.stored) and body.stored.result() is not None
-        return Again.TOGETHER if found else Again.ALONE
-
-    async def _awaited(self, request: Request, landing: Shared) -> Entry | None:
-        """The stored entry, where the answer is worth waiting for: it has no tag, and is short or asked for under a condition."""
-        if "ETag" in landing.entry.fields or landing.entry.status != 200 or landing.entry.method != "GET":
-            return None
-        length = landing.body.length
-        if (length is None or length > LARGEST_AWAITED) and "If-None-Match" not in request.head.fields:
-            return None
-        return landing.body.stored.result() if await self._flights.in_time(landing.body.stored) else None
-
-    async def _failed(self, errand: Errand, fault: Exception, collapsed: bool) -> Response:
-        failure = Failure.ERROR if isinstance(fault, _ERRORS) else None
-        if isinstance(fault, _UNAUTHORIZED):
-            failure = Failure.UNAUTHORIZED
-        if failure is not None and (stale := await self._instead(errand, failure, None, collapsed)):
-            return stale
-        raise fault.with_traceback(None)
-
-    async def _instead(
-        self, errand: Errand, failure: Failure, status_seen: int | None, collapsed: bool
-    ) -> Response | None:
-        if self._partition() != errand.partition:  # someone else has logged in meanwhile, and sees nothing of it
-            return None
-        now = self._clock.wall()
-        plan = reuse.on_failure(errand.plan.entry, errand.plan.terms, failure, now, errand.asked)
-        if plan is None:
-            return None
-        member = cache_status.forwarded(
-            "stale" if plan.is_stale else errand.plan.forward,
-            status=status_seen,
-            collapsed=collapsed,
-            ttl=plan.terms.fresh_until - now,
-            detail=plan.detail,
-        )
-        return await self.served(errand.request, plan, now, member)
+    TOGETHER = "together"
+    ALONE = "alone"
 
 
-LARGEST_KEYED_BODY = 64 * 1024
-"""A POST body beyond so many bytes is not made part of a key: its request is a pass, streamed."""
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """A request that the store may answer, and its primary key."""
 
-_MOST_ROUNDS = 4
+    request: Request
+    policy: RoutePolicy
+    asked: Asked
+    partition: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A request that the cache has no part in. `why` is a word of RFC 9211 §2.2; `is_write` overrides what the method says."""
+
+    policy: RoutePolicy
+    asked: Asked
+    why: str
+    is_write: bool | None = None
 
 
 def always_asked(path: str) -> str:
@@ -346,18 +131,18 @@ def never(path: str) -> bool:
     return False
 
 
-class Caching:
-    """The cache on the road. Close it to end what it fetches on its own account.
+class Cache:
+    """The hop. Close it to end what it fetches in the background.
 
     `partition` gives the identity whose answers these are; `origin` is `scheme://authority` of the origin. `spared` says why the origin is to be
-    spared requests for a path, '' where it is not; `is_to_be_asked`, whether it is time to find out if that still holds. `flights` may be given
+    spared requests for a path, '' if it is not; `is_to_be_asked`, whether it is time to find out if that still holds. `flights` may be given
     to set how long a request waits for another's, `spools` to spill to disk what waits for slow clients, `usage` to count what is asked for.
     """
 
     def __init__(
         self,
         next: Hop,
-        store: EntryStore,
+        store: MemoryEntryStore,
         clock: Clock,
         mode: CacheMode,
         *,
@@ -379,9 +164,9 @@ class Caching:
         self._observer = observer
         self.flights = Flights(clock, observer) if flights is None else flights
         self._usage = usage
-        self._judge: Judge = terms
         self._fetching = Fetching(next, store, self.flights, clock, mode, spools or Spools(), observer, identify)
-        self._settling = Settling(self._fetching, self.flights, clock, RememberedTerms(mode), partition)
+        self._terms_of: TermsOf = terms
+        self._terms = RememberedTerms(mode)
 
     @property
     def mode(self) -> CacheMode:
@@ -394,26 +179,42 @@ class Caching:
         self.terms_changed()
 
     @property
-    def judge(self) -> Judge:
+    def terms_of(self) -> TermsOf:
         """What makes the terms of stored answers; may be set at any time."""
-        return self._judge
+        return self._terms_of
 
-    @judge.setter
-    def judge(self, judge: Judge) -> None:
-        self._judge = judge
+    @terms_of.setter
+    def terms_of(self, terms_of: TermsOf) -> None:
+        self._terms_of = terms_of
         self.terms_changed()
 
     def terms_changed(self) -> None:
-        """To be told whenever terms that were made before do not hold any more."""
-        self._settling.terms = RememberedTerms(self.mode, self._judge)
+        """Terms that were made before do not hold any more."""
+        self._terms = RememberedTerms(self.mode, self._terms_of)
 
     def purged(self, selector: Selector) -> None:
-        """To be told whenever something was purged: whoever asks from now on must not get an answer that was asked for before."""
+        """Something was purged: no later request may get an answer to a question that was asked before."""
         self.flights.release_where(selector)
 
     async def close(self) -> None:
         """Ends all flights."""
         await self.flights.close()
+
+    def try_hit(self, request: Request) -> Response | None:
+        """The answer, if a stored one serves and both its head and its body are in memory; None: `send` decides."""
+        lookup = self._lookup(request)
+        if isinstance(lookup, _Pass) or not (stored := self._store.get_nowait(lookup.key)):
+            return None
+        now = self._clock.wall()
+        plan = self._plan(lookup, stored, now)
+        if not isinstance(plan, Serve):
+            return None
+        data = b"" if request.head.method == "HEAD" else self._store.read_nowait(plan.entry)
+        if data is None:
+            return None
+        if plan.renew:
+            self._renew(lookup, stored, plan)
+        return _from_plan(request, plan, BytesBody(data), now)
 
     async def send(self, request: Request) -> Response:
         """The answer, with `Cache-Status`, and `Age` where due. Raises the refusals of the hops behind, and Offline."""
@@ -424,47 +225,56 @@ class Caching:
             raise
 
     async def _send(self, request: Request) -> Response:
-        policy = request.policy or UNLISTED
-        asked = cache_control.asked(request.head.fields)
+        lookup = self._lookup(request)
+        return await (self._pass(request, lookup) if isinstance(lookup, _Pass) else self._answer(lookup))
+
+    def _lookup(self, request: Request) -> _Lookup | _Pass:
+        """The key under which the store may have the answer; counts the request's use of it, once."""
+        head, policy, trail = request.head, request.policy or UNLISTED, request.trail
+        asked = cache_control.asked(head.fields)
         if why := sent_on(request, policy, asked):
-            return await self._pass(request, policy, asked, why)
+            return _Pass(policy, asked, why)
         content = None
-        if request.head.method == "POST":
-            body = await gathered(request.body, LARGEST_KEYED_BODY)
-            request = replace(request, body=body)
+        if head.method == "POST":
+            body = request.body
             if not isinstance(body, BytesBody) or len(body.data) > LARGEST_KEYED_BODY:
-                return await self._pass(request, policy, asked, "bypass")
+                return _Pass(policy, asked, "bypass")
             try:
-                content = keys.content_of(request.head.fields, body.data, policy.key)
+                content = keys.content_of(head.fields, body.data, policy.key)
             except Unreadable:
-                return await self._pass(request, policy, asked, "bypass")
-        if (content or "?" in request.head.target) and (
-            found := keys.side_effects(request.head, policy.bypass_when.names, content)
-        ):
-            return await self._pass(request, policy, asked, "bypass", is_write=found == METHOD_FIELD)
+                return _Pass(policy, asked, "bypass")
+        if (content or "?" in head.target) and (found := keys.side_effects(head, policy.bypass_when.names, content)):
+            return _Pass(policy, asked, "bypass", is_write=found == METHOD_FIELD)
         partition = self._partition()
-        key = keys.primary_key(partition, request.head, policy.key, content)
-        request.trail.key = key
-        if self._usage is not None and not request.background and not policy.origin_decides:
+        key = keys.primary_key(partition, head, policy.key, content)
+        if self._usage is not None and trail.key != key and not request.background and not policy.origin_decides:
             self._usage.count(key, request)
-        return await self._answer(request, policy, asked, partition, key)
+        trail.key = key
+        return _Lookup(request, policy, asked, partition, key)
+
+    def _plan(self, lookup: _Lookup, stored: Sequence[Entry], now: float) -> Plan:
+        head = lookup.request.head
+        around = Circumstances(now, self.mode.offline, ranged=head.method == "GET")
+        plan = reuse.plan(lookup.asked, head.fields, stored, partial(self._terms.of, policy=lookup.policy), around)
+        if isinstance(plan, Serve | Refuse) or not (why := self._spared(head.path)):
+            return plan
+        return reuse.unasked(plan, why, now, lookup.asked, renew=self._is_to_be_asked(head.path))
 
     # ---- requests that the cache has no part in ------------------------------------------------------------------------
 
-    async def _pass(
-        self, request: Request, policy: RoutePolicy, asked: Asked, why: str, *, is_write: bool | None = None
-    ) -> Response:
+    async def _pass(self, request: Request, passing: _Pass) -> Response:
+        policy, asked = passing.policy, passing.asked
         if asked.only_if_cached or self.mode.offline:
             raise Offline(_not_stored(request, "only-if-cached" if asked.only_if_cached else "cache.offline"))
         head = forwarded_conditions(_in_no_coding(request.head))
         if "If-Match" in head.fields:
             head = await self._matching(head, policy)
-        writes = (
-            _is_unsafe(request, policy) if is_write is None else is_write and request.head.method not in SAFE_METHODS
-        )
+        writes = _is_unsafe(request, policy)
+        if passing.is_write is not None:
+            writes = passing.is_write and request.head.method not in SAFE_METHODS
 
         async def answered(response: Response) -> None:
-            if writes:  # also where the client has left meanwhile
+            if writes:  # also when the client has left meanwhile
                 await self._invalidate(request, policy, response)
 
         sent = request.with_head(head)
@@ -473,7 +283,7 @@ class Caching:
         if isinstance(landing, Failed):
             raise landing.fault.with_traceback(None)
         assert isinstance(landing, Handed)
-        member = cache_status.forwarded(why, status=landing.response.head.status)
+        member = cache_status.forwarded(passing.why, status=landing.response.head.status)
         request.trail.cache = "pass"
         return passed(landing.response, member, landing.request_time, landing.response_time)
 
@@ -498,42 +308,36 @@ class Caching:
 
     # ---- requests that it may answer -----------------------------------------------------------------------------------
 
-    async def _answer(self, request: Request, policy: RoutePolicy, asked: Asked, partition: str, key: str) -> Response:
+    async def _answer(self, lookup: _Lookup) -> Response:
+        request, policy, key = lookup.request, lookup.policy, lookup.key
         alone = False
         for round in range(_MOST_ROUNDS):
-            if round and self._partition() != partition:  # someone else has logged in meanwhile
+            if round and self._partition() != lookup.partition:  # someone else has logged in meanwhile
                 return await self._send(request)
             is_last = round == _MOST_ROUNDS - 1
             mark = self.flights.mark
             stored = await self._select(key) if not is_last else ()
             now = self._clock.wall()
-            plan = self._plan(request, policy, asked, stored, now)
+            plan = self._plan(lookup, stored, now)
             if isinstance(plan, Serve):
-                if (response := await self._settling.served(request, plan, now)) is None:
+                if (response := await self._served(request, plan, now)) is None:
                     continue  # its body is lost, and the entry with it
                 if plan.renew:
-                    self._renew(request, policy, partition, key, stored, plan)
+                    self._renew(lookup, stored, plan)
                 return response
             if isinstance(plan, Refuse):
                 raise Offline(_not_stored(request, plan.why))
             if for_origin_alone(request.head):
-                return await self._pass(request, policy, asked, "bypass")
+                return await self._pass(request, _Pass(policy, lookup.asked, "bypass"))
             if not is_last and self.flights.ended_since(mark, key):
                 continue  # a flight came to its end while the store was asked: its entry is there now
-            errand = Errand(request, policy, asked, key, partition, stored, plan, keeps=request.head.method != "HEAD")
-            answer = await self._asked(self._ranged(errand, alone or is_last), alone=alone or is_last)
+            keeps = request.head.method != "HEAD"
+            errand = Errand(request, policy, lookup.asked, key, lookup.partition, stored, plan, keeps=keeps)
+            answer = await self._fetched(self._ranged(errand, alone or is_last), alone=alone or is_last)
             if isinstance(answer, Response):
                 return answer
-            alone = answer is Again.ALONE
+            alone = answer is _Retry.ALONE
         raise InternalError("a request that went alone came back without an answer")
-
-    def _plan(self, request: Request, policy: RoutePolicy, asked: Asked, stored: Sequence[Entry], now: float) -> Plan:
-        fields, agreed = request.head.fields, self._settling.terms
-        around = Circumstances(now, self.mode.offline, ranged=request.head.method == "GET")
-        plan = reuse.plan(asked, fields, stored, lambda entry: agreed.of(entry, policy), around)
-        if isinstance(plan, Serve | Refuse) or not (why := self._spared(request.head.path)):
-            return plan
-        return reuse.unasked(plan, why, now, asked, renew=self._is_to_be_asked(request.head.path))
 
     async def _select(self, key: str) -> Sequence[Entry]:
         try:
@@ -541,6 +345,12 @@ class Caching:
         except EntryStoreFailure as fault:
             self._observer(StoreFailed(str(fault)))
             return ()
+
+    async def _served(self, request: Request, plan: Serve, now: float, member: str = "") -> Response | None:
+        """The stored answer; None if its body is lost."""
+        head_only = request.head.method == "HEAD"
+        body = BytesBody() if head_only else await self._fetching.keeping.read(plan.entry)
+        return None if body is None else await _closing(body, _from_plan(request, plan, body, now, member))
 
     def _ranged(self, errand: Errand, alone: bool) -> Errand:
         """The errand of a request for ranges: on a route the whole is fetched, and parts served from it; where that is not right, or
@@ -554,18 +364,18 @@ class Caching:
             return errand
         return replace(errand, as_asked=True)
 
-    async def _asked(self, errand: Errand, *, alone: bool) -> Response | Again:
-        """The answer after asking, or how to go on where there is none for this request."""
+    async def _fetched(self, errand: Errand, *, alone: bool) -> Response | _Retry:
+        """The answer after asking, or how to go on if there is none for this request."""
         flights = self.flights
         flight_key = _flight_key(errand.key, errand.stored, errand.request, errand.policy)
         shares = not alone and not errand.as_asked and flights.may_share(errand.crowd)
         if shares and (flight := flights.of(flight_key)) is not None:
             landing = await flights.followed(flight)
             if landing is None:
-                return Again.ALONE
+                return _Retry.ALONE
             if flight.background and isinstance(landing, Failed):
-                return Again.TOGETHER  # background work is refused earlier than a client would be
-            return await self._settling.settled(errand, landing, collapsed=True)
+                return _Retry.TOGETHER  # background work is refused earlier than a client would be
+            return await self._landed(errand, landing, collapsed=True)
         if isinstance(errand.plan, Fetch) and has_conditions(forwarded_conditions(errand.request.head).fields):
             errand, shares = replace(errand, with_conditions=True), False
         if errand.as_asked:
@@ -576,24 +386,237 @@ class Caching:
         flight = flights.launch(
             flight_key if shares else None, lambda own: self._fetching.carry(errand, own), errand.request.trail
         )
-        return await self._settling.settled(errand, await flights.led(flight), collapsed=False)
+        return await self._landed(errand, await flights.led(flight), collapsed=False)
 
-    def _renew(
-        self, request: Request, policy: RoutePolicy, partition: str, key: str, stored: Sequence[Entry], plan: Serve
-    ) -> None:
-        """Renews what was just served, in the background and for nobody in particular."""
-        flight_key = _flight_key(key, stored, request, policy)
-        asks = self._is_to_be_asked(
-            request.head.path
-        )  # whether it is back, which a failure of a moment ago says nothing of
+    def _renew(self, lookup: _Lookup, stored: Sequence[Entry], plan: Serve) -> None:
+        """Renews what was just served, in the background."""
+        request, policy = lookup.request, lookup.policy
+        flight_key = _flight_key(lookup.key, stored, request, policy)
+        # Whether it is back: a failure of a moment ago says nothing of that.
+        asks = self._is_to_be_asked(request.head.path)
         if not self.flights.may_renew(flight_key, though_failed=asks) or self.mode.offline:
             return
         head = unconditional(replace(request.head, method=plan.entry.method))
-        trail = Trail(route=policy.name, key=key)
+        trail = Trail(route=policy.name, key=lookup.key)
         own = replace(request, head=head, trail=trail, on_interim=None, background=True)
         question = reuse.renewal(plan, stored)
-        errand = Errand(own, policy, cache_control.NOTHING_ASKED, key, partition, stored, question)
+        errand = Errand(own, policy, cache_control.NOTHING_ASKED, lookup.key, lookup.partition, stored, question)
         self.flights.launch(flight_key, lambda flight: self._fetching.carry(errand, flight), own.trail, background=True)
+
+    # ---- what becomes of a question ------------------------------------------------------------------------------------
+
+    async def _landed(self, errand: Errand, landing: Landing, *, collapsed: bool) -> Response | _Retry:
+        match landing:
+            case Failed(fault):
+                return await self._failed(errand, fault, collapsed)
+            case Told(head, data):
+                if stale := await self._instead(errand, Failure.ERROR, head.status, collapsed):
+                    return stale
+                errand.request.trail.cache = "miss"
+                response = Response(head, BytesBody(data if errand.request.head.method != "HEAD" else b""))
+                member = cache_status.forwarded(errand.plan.forward, status=head.status, collapsed=collapsed)
+                return passed(response, member, landing.request_time, landing.response_time)
+            case Landed(entry, origin_status):
+                return await self._validated(errand, entry, origin_status, collapsed)
+            case Shared():
+                return await self._streamed(errand, landing, collapsed)
+            case Handed(response):
+                if collapsed:
+                    return _Retry.ALONE
+                errand.request.trail.cache = "miss"
+                member = cache_status.forwarded(errand.plan.forward, status=response.head.status)
+                return passed(response, member, landing.request_time, landing.response_time)
+            case _:
+                assert_never(landing)
+
+    async def _validated(self, errand: Errand, entry: Entry, origin_status: int, collapsed: bool) -> Response | _Retry:
+        if collapsed and not self._may_be_shared(errand, entry):
+            return _Retry.ALONE
+        now = self._clock.wall()
+        agreed = self._terms.of(entry, errand.policy)
+        member = cache_status.forwarded(
+            errand.plan.forward,
+            status=origin_status,
+            collapsed=collapsed,
+            ttl=agreed.fresh_until - now,
+            detail=cache_status.OVERRIDE if agreed.overridden else "",
+        )
+        return await self._served(errand.request, Serve(entry, agreed, "validated"), now, member) or _Retry.ALONE
+
+    async def _streamed(self, errand: Errand, landing: Shared, collapsed: bool) -> Response | _Retry:
+        request, entry, shared = errand.request, landing.entry, landing.body
+        reader = shared.reader() if collapsed else landing.first
+        if reader is None:  # too late for its start: it will be in the store
+            return await self._by_store(landing)
+        if collapsed and not self._may_be_shared(errand, entry):
+            await reader.aclose()
+            return _Retry.ALONE
+        cuts = landing.head.status == 200 and is_ranged(request.head)
+        if cuts and needs_store(request.head, entry.fields, shared.length):
+            await reader.aclose()
+            return await self._by_store(landing)
+        try:
+            kept = await self._awaited(request, landing)
+            if shared.length == 0:  # nothing to hold back but the head itself
+                await shared.held_until_stored()
+        except asyncio.CancelledError:
+            await reader.aclose()
+            raise
+        if shared.is_broken and (stale := await self._instead(errand, Failure.ERROR, landing.head.status, collapsed)):
+            await reader.aclose()
+            return stale
+        now = self._clock.wall()
+        agreed = self._terms.of(entry, errand.policy)
+        member = cache_status.forwarded(
+            errand.plan.forward,
+            status=landing.head.status,
+            stored=True,
+            collapsed=collapsed,
+            ttl=agreed.fresh_until - now,
+            detail=cache_status.OVERRIDE if agreed.overridden else "",
+        )
+        request.trail.cache = "miss"
+        head = entry.head if collapsed else landing.head
+        body: Body = reader
+        if kept is not None and (whole := shared.whole) is not None:
+            await reader.aclose()
+            body = BytesBody(whole)
+        entry = kept or entry
+        response = streamed(request.head, head, entry, body, agreed.age(now), member, now)
+        return await _closing(body, in_parts(request.head, response, entry, shared.length or 0) if cuts else response)
+
+    def _may_be_shared(self, errand: Errand, entry: Entry) -> bool:
+        """Whether a request that waited may have the answer to another's question (RFC 9111 §4)."""
+        return matches(entry, errand.request.head.fields) and not self._terms.of(entry, errand.policy).must_validate
+
+    async def _by_store(self, landing: Shared) -> _Retry:
+        """Waits until the answer is in the store, to be found there."""
+        body = landing.body
+        found = await self.flights.in_time(body.stored) and body.stored.result() is not None
+        return _Retry.TOGETHER if found else _Retry.ALONE
+
+    async def _awaited(self, request: Request, landing: Shared) -> Entry | None:
+        """The stored entry, if the answer is worth waiting for: it has no tag, and is short or asked for under a condition."""
+        if "ETag" in landing.entry.fields or landing.entry.status != 200 or landing.entry.method != "GET":
+            return None
+        length = landing.body.length
+        if (length is None or length > LARGEST_AWAITED) and "If-None-Match" not in request.head.fields:
+            return None
+        return landing.body.stored.result() if await self.flights.in_time(landing.body.stored) else None
+
+    async def _failed(self, errand: Errand, fault: Exception, collapsed: bool) -> Response:
+        failure = Failure.ERROR if isinstance(fault, _ERRORS) else None
+        if isinstance(fault, _UNAUTHORIZED):
+            failure = Failure.UNAUTHORIZED
+        if failure is not None and (stale := await self._instead(errand, failure, None, collapsed)):
+            return stale
+        raise fault.with_traceback(None)
+
+    async def _instead(
+        self, errand: Errand, failure: Failure, status_seen: int | None, collapsed: bool
+    ) -> Response | None:
+        """The stale answer that serves in place of a failure, if one may."""
+        if self._partition() != errand.partition:  # someone else has logged in meanwhile, and sees nothing of it
+            return None
+        now = self._clock.wall()
+        plan = reuse.on_failure(errand.plan.entry, errand.plan.terms, failure, now, errand.asked)
+        if plan is None:
+            return None
+        member = cache_status.forwarded(
+            "stale" if plan.is_stale else errand.plan.forward,
+            status=status_seen,
+            collapsed=collapsed,
+            ttl=plan.terms.fresh_until - now,
+            detail=plan.detail,
+        )
+        return await self._served(errand.request, plan, now, member)
+
+
+# ---- answers -----------------------------------------------------------------------------------------------------------
+
+
+def from_store(request: RequestHead, entry: Entry, body: Body, age: float, member: str, now: float) -> Response:
+    """A stored answer, or a 304 if the client has it: `Age` always, in whole seconds (RFC 9111 §5.1).
+
+    Like `streamed` and `in_parts`, it closes no body: see `_closing`.
+    """
+    fields = CIMultiDict(entry.fields)
+    fields["Age"] = str(int(age))
+    response = _answered(request, entry.status, fields, entry, body, member, now)
+    return in_parts(request, response, entry, entry.size) if RANGE in request.fields else response
+
+
+def streamed(
+    request: RequestHead, head: ResponseHead, entry: Entry, body: Body, age: float, member: str, now: float
+) -> Response:
+    """An answer that is being stored while it is sent; `Age` from one second on."""
+    fields = CIMultiDict(head.fields)
+    _tell_age(fields, age)
+    return _answered(request, head.status, fields, entry, body, member, now)
+
+
+def in_parts(request: RequestHead, response: Response, entry: Entry, size: int) -> Response:
+    """The ranges that the request asks for of a complete answer, or of a stored part; the answer as it is if none are to be cut."""
+    if response.head.status not in (200, 206) or not is_ranged(request):
+        return response
+    head, body = ranges.cut_out(request, response.head, entry, response.body, size)
+    # The bytes of a part have no name: what outer hops remember, they remember of the whole.
+    return Response(head, body, response.content_id if body is response.body else "")
+
+
+def passed(response: Response, member: str, sent_at: float, came_at: float) -> Response:
+    """An answer that the cache has no part in; `Age` from one second on."""
+    head = response.head
+    fields = CIMultiDict(head.fields)
+    _tell_age(fields, initial_age(head.fields, sent_at, came_at))
+    fields["Cache-Status"] = cache_status.appended(head.fields, member)
+    return response.with_head(ResponseHead(head.status, CIMultiDictProxy(fields), head.reason))
+
+
+def _from_plan(request: Request, plan: Serve, body: Body, now: float, member: str = "") -> Response:
+    """The stored answer of a plan; `member` of Cache-Status tells of the question that came first, '' of a hit."""
+    request.trail.cache = "stale" if plan.is_stale else "miss" if member else "hit"
+    member = member or cache_status.hit(plan.terms.fresh_until - now, plan.detail)
+    return from_store(request.head, plan.entry, body, plan.terms.age(now), member, now)
+
+
+def _answered(
+    request: RequestHead, code: int, fields: CIMultiDict[str], entry: Entry, body: Body, member: str, now: float
+) -> Response:
+    fields["Cache-Status"] = cache_status.appended(entry.fields, member)
+    if entry.made_etag and "ETag" not in fields:
+        fields["ETag"] = entry.made_etag
+    if _holds_already(request, code, fields, now):
+        # What describes content that is not sent is taken off by the outer hop, which looks at it first.
+        if entry.size and "Content-Length" not in fields:
+            fields["Content-Length"] = str(entry.size)
+        return Response(ResponseHead(304, CIMultiDictProxy(fields), reason_for(304)), BytesBody())
+    head = ResponseHead(code, CIMultiDictProxy(fields), reason_for(code))
+    return Response(head, BytesBody() if request.method == "HEAD" else body, entry.digest)
+
+
+async def _closing(body: Body, response: Response) -> Response:
+    """The response; `body`, of which it was made, is closed if a BytesBody stands in its place."""
+    if response.body is not body and isinstance(response.body, BytesBody):
+        await body.aclose()
+    return response
+
+
+def _tell_age(fields: CIMultiDict[str], age: float) -> None:
+    if age >= 1.0:
+        fields["Age"] = str(int(age))
+    elif fields.get("Age", "0") != "0":  # what the origin wrote there is no number of seconds (RFC 9111 §5.1)
+        del fields["Age"]
+
+
+def _holds_already(request: RequestHead, code: int, fields: CIMultiDict[str], now: float) -> bool:
+    asked = request.fields
+    if code not in (200, 203, 206) or ("If-None-Match" not in asked and "If-Modified-Since" not in asked):
+        return False
+    return request.method != "POST" and not_modified(asked, CIMultiDictProxy(fields), now)
+
+
+# ---- what a request asks for -------------------------------------------------------------------------------------------
 
 
 def sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
@@ -645,11 +668,14 @@ def _not_stored(request: Request, why: str) -> str:
     return f"{request.head.method} {request.head.path} may not be answered from the cache, and the origin is not asked ({why})"
 
 
-class Keeping(Protocol):
-    """Where soft purges outlive the process, and are shared with whoever shares the entries."""
+# ---- soft purges -------------------------------------------------------------------------------------------------------
+
+
+class SoftPurgeStore(Protocol):
+    """Keeps soft purges beyond the process, and shares them with all that share the entries."""
 
     def current(self, now: float) -> SoftPurges:
-        """Those in force; the same object for as long as nothing has changed. Does not wait for anything far away."""
+        """Those in force; the same object for as long as nothing has changed. No I/O but shared memory."""
         ...
 
     async def add(self, purge: SoftPurge) -> None:
@@ -657,32 +683,34 @@ class Keeping(Protocol):
         ...
 
 
-class Softening:
-    """Judges by the soft purges in force. `changed` is told whenever there are others: terms made before do not hold then."""
+class SoftPurgeTerms:
+    """Terms of stored answers with the soft purges in force counted in. `changed` is called when others are in force: terms made before
+    do not hold then.
+    """
 
-    def __init__(self, kept: Keeping, clock: Clock, changed: Callable[[], None]) -> None:
-        self._kept, self._clock, self._changed = kept, clock, changed
-        self.purges = kept.current(clock.wall())
+    def __init__(self, store: SoftPurgeStore, clock: Clock, changed: Callable[[], None]) -> None:
+        self._store, self._clock, self._changed = store, clock, changed
+        self.purges = store.current(clock.wall())
 
     def look(self) -> None:
         """To be called when others may have purged."""
-        purges = self._kept.current(self._clock.wall())
+        purges = self._store.current(self._clock.wall())
         if purges is not self.purges:
             self.purges = purges
             self._changed()
 
     def ended(self, entry: Entry) -> float | None:
-        """When a soft purge ended the freshness of `entry`; None where none did. Asked once for each entry, and looks itself."""
+        """When a soft purge ended the freshness of `entry`; None if none did. Asked once for each entry, and looks itself."""
         self.look()
         return self.purges.ended(entry) if self.purges else None
 
     def terms(self, entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
-        """As `core.cache.terms`, ended where a soft purge counts against the entry."""
+        """As `core.cache.expiry.terms`, ended if a soft purge counts against the entry."""
         return cut(terms(entry, policy, mode), self.ended(entry))
 
     async def soften(self, selector: Selector) -> None:
         """From now on nothing is fresh that `selector` means and that was asked for until now. Raises EntryStoreFailure."""
         try:
-            await self._kept.add(SoftPurge(selector, self._clock.wall()))
+            await self._store.add(SoftPurge(selector, self._clock.wall()))
         finally:
             self.look()

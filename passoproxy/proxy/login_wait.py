@@ -12,7 +12,7 @@ from passoproxy.core.cache.invalidation import SAFE_METHODS
 from passoproxy.core.cache.key import Unreadable, content_of, side_effects
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import AuthorizationRequired, TokenUnavailable
-from passoproxy.ports import BytesBody, Clock, Hop, PairNews, Request, Response
+from passoproxy.ports import BytesBody, Clock, HitHop, PairNews, Request, Response
 from passoproxy.proxy.bodies import gathered
 from passoproxy.proxy.cache import LARGEST_KEYED_BODY
 
@@ -30,7 +30,7 @@ class Parking:
 
     def __init__(
         self,
-        next: Hop,
+        next: HitHop,
         keeper: PairNews,
         clock: Clock,
         *,
@@ -49,6 +49,10 @@ class Parking:
     def release(self) -> None:
         """For the end of the daemon: whoever is parked is told at once how it stands, and nobody is parked any more."""
         self._released = True
+
+    def try_hit(self, request: Request) -> Response | None:
+        """See `HitHop`: a hit needs no login."""
+        return self._next.try_hit(request)
 
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind. Raises what it raises, for want of a bearer only after waiting where that may help."""

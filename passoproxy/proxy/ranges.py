@@ -29,12 +29,10 @@ def needs_store(request: RequestHead, fields: Fields, size: int | None) -> bool:
     return size is None or len(ranges.resolved(ranges.wanted(request.fields), size)) > 1
 
 
-async def cut_out(
-    request: RequestHead, head: ResponseHead, entry: Entry, body: Body, size: int
-) -> tuple[ResponseHead, Body]:
+def cut_out(request: RequestHead, head: ResponseHead, entry: Entry, body: Body, size: int) -> tuple[ResponseHead, Body]:
     """The part that `request` asks for of the answer `head` with its `body`, which has `size` bytes; the whole where that is right.
 
-    A part that is stored must be one that covers the request. Closes the body where it is not given on.
+    A part that is stored must be one that covers the request. A BytesBody other than `body` stands in its place: then `body` is to be closed.
     """
     holding = holding_of(entry) if is_partial(entry) else Holding((Span(0, size - 1),), size)
     specs = ranges.wanted(request.fields)
@@ -44,7 +42,6 @@ async def cut_out(
     if not spans:
         if is_json(entry.fields):  # rewriting may make it longer than it is stored: its end is not known here
             return head, body
-        await body.aclose()
         return ranges.unsatisfiable(head, holding.size), BytesBody()
     if len(spans) == 1:
         span = spans[0]

@@ -1,25 +1,18 @@
-"""A bounded memory of what was made of stored bodies (links rewritten, encoded), so that a hit is not worked on twice.
+"""The representation that a client gets (contract §5): links to the origin become links to the proxy, and the body has a coding it takes.
 
-The content coding of each client. Stands outermost of what touches bodies: the inner rooms see one `Accept-Encoding`, the proxy's own.
-
-A body is passed on as it is stored where the client takes that coding, decoded as a stream where it does not, and encoded where it
-is plain, worth it, and the client takes one (contract §5).
-
-Links to the origin become links to the proxy. Stands outside the cache: what is stored keeps the origin's links.
-
-JSON comes from the inner rooms in whatever coding it is stored; it is decoded here only where there is something to rewrite, and
-encoded again for the client in `encoding`, which stands further out.
+Both hops stand outside the cache, so that one stored body serves every client. `Codings` is the outer one: the hops behind see one
+`Accept-Encoding`, the proxy's own, so JSON comes to `Links` in the coding that it is stored in. What was made of stored bodies is
+remembered, within bounds. How bytes are coded is the business of `codecs`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import OrderedDict
 from collections.abc import Hashable
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Generic, TypeVar
+from functools import lru_cache
 from weakref import WeakSet
 
 from passoproxy.core.http.content_coding import accepted_codings, chosen, compressible, content_coding, takes
@@ -29,105 +22,142 @@ from passoproxy.core.http.ranges import read_content_range
 from passoproxy.core.http.representation import OF_ANY_BYTES, in_coding, rewritten
 from passoproxy.core.http.syntax import merged_vary, not_modified_for, with_inner_forms
 from passoproxy.errors import BodyBroken, Refusal
-from passoproxy.ports import Body, BytesBody, Hop, Request, Response
+from passoproxy.ports import Body, BytesBody, HitHop, Request, Response
 from passoproxy.proxy.codecs import KNOWN, STEP, DecodedBody, EncodedBody, decoded, encoded, known
-
-V = TypeVar("V")
-
-_OVERHEAD = (
-    512  # bytes that a remembered form costs beside its body: head, key, bookkeeping; an estimate on the high side
-)
-
-
-class Remembered(Generic[V]):
-    """Forms by key, least recently used out first, at most `max_bytes` in sum; 0 remembers nothing."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._used = max_bytes, 0
-        self._kept: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
-
-    def get(self, key: Hashable) -> V | None:
-        """What was kept under `key`, now the youngest."""
-        found = self._kept.get(key)
-        if found is None:
-            return None
-        self._kept.move_to_end(key)
-        return found[0]
-
-    def keep(self, key: Hashable, form: V, size: int) -> None:
-        """Keeps `form`, whose body has `size` bytes; one that would take more than an eighth of the room is not kept."""
-        cost = size + _OVERHEAD
-        if cost * 8 > self._max_bytes:
-            return
-        if (before := self._kept.pop(key, None)) is not None:
-            self._used -= before[1]
-        self._kept[key] = (form, cost)
-        self._used += cost
-        while self._used > self._max_bytes:
-            self._used -= self._kept.popitem(last=False)[1][1]
-
-    @property
-    def used_bytes(self) -> int:
-        """What is kept takes so much."""
-        return self._used
-
 
 OWN = "gzip, br, zstd"
 """What the origin is told that we take."""
 
+_OVERHEAD = 512  # bytes that a remembered body costs beside itself: key and bookkeeping, estimated on the high side
 _WORTH_IT = 1024  # bytes under which nothing is encoded (contract §5)
 _ENCODED_AT_ONCE = 256 * 1024  # bytes that are encoded before they are sent; more is encoded while it is sent
+_REWRITTEN_AT_ONCE = 1024 * 1024  # bytes of content that are rewritten in memory; more is streamed
 _MOST_STREAMS = 64
 """Bodies that are being encoded while they are sent; gzip has to do for more: its encoders take a sixth of the memory of others."""
 
-_BODILESS = frozenset((204, 205, 304))
-
-_accepted = functools.lru_cache(maxsize=256)(
-    accepted_codings
-)  # clients send few different values, and each with every request
+_BODILESS = frozenset((204, 205))
 
 
-class Encoding:
-    """Gives each client the coding it takes. `memory_bytes` bounds what is remembered of encoded stored bodies, 0 remembers none; long work
-    is done in `threads` (None: the loop's own).
+class MadeBodies:
+    """Bodies by key, least recently used out first, at most `max_bytes` in sum; 0 remembers nothing."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.used_bytes = 0
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def get(self, key: Hashable) -> bytes | None:
+        """What was kept under `key`, now the youngest."""
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    def keep(self, key: Hashable, body: bytes) -> None:
+        """Keeps `body`; one that would take more than an eighth of the room is not kept."""
+        cost = len(body) + _OVERHEAD
+        if cost * 8 > self._max_bytes:
+            return
+        if (before := self._kept.pop(key, None)) is not None:
+            self.used_bytes -= len(before) + _OVERHEAD
+        self._kept[key] = body
+        self.used_bytes += cost
+        while self.used_bytes > self._max_bytes:
+            self.used_bytes -= len(self._kept.popitem(last=False)[1]) + _OVERHEAD
+
+
+# ---- codings -----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)  # clients send few different values, and each with every request
+def _wanted(accept_encoding: str) -> tuple[str, frozenset[str]]:
+    """The coding to make for a client, and those that it takes."""
+    weights = accepted_codings(accept_encoding)
+    return chosen(weights, KNOWN), frozenset(coding for coding in KNOWN if takes(weights, coding) > 0)
+
+
+_compressible = lru_cache(maxsize=256)(compressible)
+
+
+class Codings:
+    """Gives each client a coding that it takes: the body as it is stored if the client takes that, decoded if not, and encoded if it is plain
+    and worth it. `memory_bytes` bounds what is remembered of encoded bodies; long work is done in `threads` (None: the loop's own).
     """
 
-    def __init__(self, inner: Hop, *, memory_bytes: int = 0, threads: Executor | None = None) -> None:
-        self._inner = inner
+    def __init__(self, next: HitHop, *, memory_bytes: int = 0, threads: Executor | None = None) -> None:
+        self._next = next
         self._threads = threads
-        self._remembered: Remembered[bytes] = Remembered(memory_bytes)
+        self._made = MadeBodies(memory_bytes)
         self._streams: WeakSet[EncodedBody] = WeakSet()
 
+    def try_hit(self, request: Request) -> Response | None:
+        """See `HitHop`; None as well if the body has yet to be encoded in a thread, or becomes a stream."""
+        found = self._next.try_hit(_for_inner_hops(request))
+        response = None if found is None else self._coded(request, found)
+        return response if response is not None and isinstance(response.body, BytesBody) else None
+
     async def send(self, request: Request) -> Response:
-        fields = request.head.fields
-        weights = _accepted(", ".join(fields.getall("Accept-Encoding", ())))
-        sent = ", ".join(fields.getall("If-None-Match")) if "If-None-Match" in fields else None
-        response = await self._inner.send(_for_inner_rooms(request, sent))
-        head = response.head
+        """The answer of the hop behind, in a coding for this client."""
+        response = await self._next.send(_for_inner_hops(request))
+        return self._coded(request, response) or await self._recoded(request, response)
+
+    def _coded(self, request: Request, response: Response) -> Response | None:
+        """The response in a coding for this client; None if that takes another response, or a thread."""
+        head, body = response.head, response.body
         if head.status == 304:
-            return response.with_head(not_modified_for(_unchanged(response), sent))
-        if head.status in _BODILESS:
-            return response
+            return response.with_head(not_modified_for(_unchanged(response), _condition(request.head.fields)))
         stored = _coding_of(head.fields)
-        if stored is None:
+        if head.status in _BODILESS or stored is None:
             return response  # a coding that we cannot undo is passed on untouched
-        if stored != "identity":
-            # A coding that is not taken is undone, not made anew: a client that knows neither of the two is rare. Whatever the origin says of
-            # transforming, for it was we who told it that we take the coding.
-            coding = stored if takes(weights, stored) > 0 else "identity"
-        elif _worth_it(response) and not _must_stay(head.fields):
-            coding = chosen(weights, KNOWN)
+        best, taken = _wanted(", ".join(request.head.fields.getall("Accept-Encoding", ())))
+        if stored:
+            # A coding that is not taken is undone, not made anew: a client that takes neither of the two is rare. `no-transform` does not
+            # count here, for it was we who told the origin that we take the coding.
+            coding = stored if stored in taken else "identity"
+        elif _worth_it(response):
+            coding = best
         else:
             return response
-        if head.status == 206 and coding != stored:
-            return await self._whole_instead(request, response, stored)
-        return await self._in_coding(request, response, stored, coding, takes(weights, "gzip") > 0)
+        if coding == (stored or "identity"):
+            return response.with_head(_with_vary(head))
+        if head.status == 206:
+            return None
+        if request.head.method == "HEAD":
+            return response.with_head(in_coding(head, coding, None))
+        if coding == "identity":
+            return Response(in_coding(head, coding, None), DecodedBody(body, stored, self._threads))
+        if isinstance(body, BytesBody) and len(body.data) <= _ENCODED_AT_ONCE:
+            made = self._made.get((response.content_id, coding)) if response.content_id else None
+            if made is None and len(body.data) <= STEP:
+                made = self._kept(response, coding, encoded(body.data, coding))
+            return None if made is None else Response(in_coding(head, coding, len(made)), BytesBody(made))
+        if len(self._streams) >= _MOST_STREAMS and coding != "gzip":
+            if "gzip" not in taken:
+                return response.with_head(_with_vary(head))
+            coding = "gzip"
+        stream = EncodedBody(body, coding)
+        self._streams.add(stream)
+        return Response(in_coding(head, coding, None), stream)
 
-    async def _whole_instead(self, request: Request, partial: Response, stored: str) -> Response:
-        # Part of an encoded body cannot be decoded, nor part of a plain one be a part of the encoded: the whole is right where a part is
+    async def _recoded(self, request: Request, response: Response) -> Response:
+        if response.head.status == 206:
+            return await self._whole_instead(request, response)
+        assert isinstance(response.body, BytesBody)
+        coding = _wanted(", ".join(request.head.fields.getall("Accept-Encoding", ())))[0]
+        work = asyncio.get_running_loop().run_in_executor(self._threads, encoded, response.body.data, coding)
+        made = self._kept(response, coding, await work)
+        return Response(in_coding(response.head, coding, len(made)), BytesBody(made))
+
+    def _kept(self, response: Response, coding: str, made: bytes) -> bytes:
+        if response.content_id:
+            self._made.keep((response.content_id, coding), made)
+        return made
+
+    async def _whole_instead(self, request: Request, partial: Response) -> Response:
+        # Part of an encoded body cannot be decoded, nor part of a plain one be a part of the encoded: the whole is right if a part is
         # not. But the origin is not asked again for what it was asked for already (contract §5), nor for more than a plain part that serves.
         head = request.head.with_fields(changed(request.head.fields, without=("Range", "If-Range")))
-        if stored == "identity":
+        if not _coding_of(partial.head.fields):
             whole = await self._stored(request, head) if request.trail.cache in ("hit", "stale") else None
             if whole is None:
                 return partial.with_head(_with_vary(partial.head))
@@ -145,65 +175,37 @@ class Encoding:
         except Refusal:
             return None
 
-    async def _in_coding(
-        self, request: Request, response: Response, stored: str, coding: str, takes_gzip: bool
-    ) -> Response:
-        if coding == stored:
-            return response.with_head(_with_vary(response.head))
-        if request.head.method == "HEAD":
-            return response.with_head(in_coding(response.head, coding, None))
-        if coding == "identity":
-            return Response(in_coding(response.head, coding, None), DecodedBody(response.body, stored, self._threads))
-        if isinstance(response.body, BytesBody) and len(response.body.data) <= _ENCODED_AT_ONCE:
-            data = await self._encoded(response.body.data, coding, response.content_id)
-            return Response(in_coding(response.head, coding, len(data)), BytesBody(data))
-        if len(self._streams) >= _MOST_STREAMS and coding != "gzip":
-            if not takes_gzip:
-                return response.with_head(_with_vary(response.head))
-            coding = "gzip"
-        body = EncodedBody(response.body, coding)
-        self._streams.add(body)
-        return Response(in_coding(response.head, coding, None), body)
 
-    async def _encoded(self, data: bytes, coding: str, content_id: str) -> bytes:
-        if content_id and (known := self._remembered.get((content_id, coding))) is not None:
-            return known
-        if len(data) <= STEP:
-            made = encoded(data, coding)
-        else:
-            made = await asyncio.get_running_loop().run_in_executor(self._threads, encoded, data, coding)
-        if content_id:
-            self._remembered.keep((content_id, coding), made, len(made))
-        return made
-
-
-def _for_inner_rooms(request: Request, sent: str | None) -> Request:
-    having = [("Accept-Encoding", OWN)]
+def _for_inner_hops(request: Request) -> Request:
+    having, sent = [("Accept-Encoding", OWN)], _condition(request.head.fields)
     if sent is not None and "-" in sent:
         having.append(("If-None-Match", with_inner_forms(sent)))
     return request.with_head(request.head.with_fields(changed(request.head.fields, having=having)))
 
 
-def _must_stay(fields: Fields) -> bool:
-    """RFC 9111 §5.2.2.6: `no-transform` forbids to encode."""
-    return "Cache-Control" in fields and any("no-transform" in line.lower() for line in fields.getall("Cache-Control"))
+def _condition(fields: Fields) -> str | None:
+    return ", ".join(fields.getall("If-None-Match")) if "If-None-Match" in fields else None
 
 
 def _coding_of(fields: Fields) -> str | None:
-    """The one coding of the body, `identity` for none, None for what we cannot undo."""
-    value = content_coding(fields)
-    return known(value) if value else "identity"
+    """The one coding of the body, '' for none, None for what cannot be undone."""
+    value = content_coding(fields) if "Content-Encoding" in fields else ""
+    return known(value) if value else ""
 
 
 def _worth_it(response: Response) -> bool:
-    if not compressible(response.head.fields.get("Content-Type")):
+    """Whether a plain body is to be encoded. RFC 9111 §5.2.2.6: `no-transform` forbids it."""
+    fields = response.head.fields
+    if not _compressible(fields.get("Content-Type")):
         return False
-    length = _length(response.head.fields, response.body)
+    if "Cache-Control" in fields and any("no-transform" in line.lower() for line in fields.getall("Cache-Control")):
+        return False
+    length = _length(fields, response.body)
     return length is None or length >= _WORTH_IT
 
 
 def _length(fields: Fields, body: Body) -> int | None:
-    """Of the whole, where the answer is a part: what a part is cut from must not depend on how long it is."""
+    """Of the whole, if the answer is a part: what a part is cut from must not depend on how long it is."""
     if "Content-Range" in fields and (described := read_content_range(fields)) is not None:
         return described[1]
     stated = fields.get("Content-Length", "")
@@ -212,32 +214,29 @@ def _length(fields: Fields, body: Body) -> int | None:
 
 def _unchanged(response: Response) -> ResponseHead:
     """The head of a 304: with the `Vary` that its 200 would have, and without what describes content (RFC 9110 §15.4.5)."""
-    fields = response.head.fields
-    coding = _coding_of(fields)
-    varies = _worth_it(response) and not _must_stay(fields) if coding == "identity" else coding is not None
-    head = _with_vary(response.head) if varies else response.head
+    coding = _coding_of(response.head.fields)
+    head = _with_vary(response.head) if coding or (coding == "" and _worth_it(response)) else response.head
     return head.with_fields(changed(head.fields, without=OF_ANY_BYTES))
 
 
 def _with_vary(head: ResponseHead) -> ResponseHead:
-    vary = merged_vary(head.fields.getall("Vary", ()), "Accept-Encoding")
+    vary = merged_vary(head.fields.getall("Vary"), "Accept-Encoding") if "Vary" in head.fields else "Accept-Encoding"
     return head if head.fields.get("Vary") == vary else head.with_fields(changed(head.fields, having=(("Vary", vary),)))
 
 
+# ---- links -------------------------------------------------------------------------------------------------------------
+
 _REFERENCES = ("Location", "Content-Location")
-_REWRITTEN_AT_ONCE = 1024 * 1024  # bytes of content that are rewritten in memory; more is streamed
-
-Form = tuple[bytes | None]
-"""What a stored body became; None in it for one in which nothing names the origin."""
 
 
-class Rewriting:
+class Links:
     """Rewrites links to `origin` (scheme, authority and path). `public_url` replaces the scheme and Host of the request as their base, and
-    `base_path` follows either; long work is done in `threads` (None: the loop's own)."""
+    `base_path` follows either; `in_bodies` says whether JSON bodies are rewritten too; long work is done in `threads` (None: the loop's own).
+    """
 
     def __init__(
         self,
-        inner: Hop,
+        next: HitHop,
         *,
         origin: str,
         public_url: str | None = None,
@@ -246,35 +245,75 @@ class Rewriting:
         memory_bytes: int = 0,
         threads: Executor | None = None,
     ) -> None:
-        self._inner, self._rewriter = inner, LinkRewriter(origin, base_path)
+        self._next, self._rewriter = next, LinkRewriter(origin, base_path)
         self._public_url = public_url.rstrip("/") if public_url else None
         self._in_bodies = in_bodies
-        self._remembered: Remembered[Form] = Remembered(memory_bytes)
+        self._made = MadeBodies(memory_bytes)  # empty: nothing in that body names the origin
         self._threads = threads
 
+    def try_hit(self, request: Request) -> Response | None:
+        """See `HitHop`; None as well if the body has yet to be rewritten."""
+        response = self._next.try_hit(request)
+        if response is None or self._needs_whole(request, response):
+            return None
+        return self._linked(request, response)
+
     async def send(self, request: Request) -> Response:
-        response = await self._inner.send(request)
-        base = self._public_url or f"{request.head.scheme}://{request.head.authority}"
-        if (
-            self._in_bodies
-            and response.head.status == 206
+        """The answer of the hop behind, with its links rewritten."""
+        response = await self._next.send(request)
+        if self._needs_whole(request, response):
+            # Offsets count the origin's bytes, and rewriting would move them: the whole is right if a part is not.
+            await response.body.aclose()
+            fields = changed(request.head.fields, without=("Range", "If-Range"))
+            response = await self._next.send(request.with_head(request.head.with_fields(fields)))
+        linked = self._linked(request, response)
+        if linked is None:
+            return await self._rewritten(request, response)
+        if linked.body is not response.body:
+            await response.body.aclose()
+        return linked
+
+    def _needs_whole(self, request: Request, response: Response) -> bool:
+        return (
+            response.head.status == 206
+            and self._in_bodies
             and _is_json(response.head.fields)
             and "Range" in request.head.fields
             and request.trail.cache != "pass"  # that would be a second request to the origin (contract §5)
-        ):
-            response = await self._whole_instead(request, response)
-        response = self._with_references(response, base)
-        if response.head.status == 304:
-            return response.with_head(not_modified_for(response.head, request.head.fields.get("If-None-Match")))
-        if not self._in_bodies or not _is_json(response.head.fields) or response.head.status in (204, 206):
-            return response
-        return await self._with_body(request, response, base)
+        )
 
-    async def _whole_instead(self, request: Request, partial: Response) -> Response:
-        # Offsets count the origin's bytes, and rewriting would move them: the whole is right where a part is not.
-        await partial.body.aclose()
-        fields = changed(request.head.fields, without=("Range", "If-Range"))
-        return await self._inner.send(request.with_head(request.head.with_fields(fields)))
+    def _linked(self, request: Request, response: Response) -> Response | None:
+        """The response with its links rewritten; None if its body has to be rewritten first."""
+        base = self._base(request.head)
+        response = self._with_references(response, base)
+        head = response.head
+        if head.status == 304:
+            return response.with_head(not_modified_for(head, request.head.fields.get("If-None-Match")))
+        if not self._in_bodies or not _is_json(head.fields) or head.status in (204, 206):
+            return response
+        if _coding_of(head.fields) is None:
+            return response  # in a coding that cannot be undone: nothing can be rewritten
+        if request.head.method == "HEAD":
+            return response.with_head(rewritten(head, None))
+        made = self._made.get((response.content_id, base)) if response.content_id else None
+        return None if made is None else _with_body(response, made, base)
+
+    async def _rewritten(self, request: Request, response: Response) -> Response:
+        base, body = self._base(request.head), response.body
+        response = self._with_references(response, base)
+        coding = _coding_of(response.head.fields) or ""
+        if isinstance(body, BytesBody) and (content := await self._content(body.data, coding)) is not None:
+            stream = _RewrittenBody(BytesBody(content), self._rewriter.streaming(base))
+            made = b"".join([part async for part in stream])
+            made = b"" if made == content else made
+            if response.content_id:
+                self._made.keep((response.content_id, base), made)
+            return _with_body(response, made, base)
+        body = DecodedBody(body, coding, self._threads) if coding else body
+        return Response(rewritten(response.head, None), _RewrittenBody(body, self._rewriter.streaming(base)))
+
+    def _base(self, head: RequestHead) -> str:
+        return self._public_url or f"{head.scheme}://{head.authority}"
 
     def _with_references(self, response: Response, base: str) -> Response:
         fields = response.head.fields
@@ -283,44 +322,19 @@ class Rewriting:
             links = [("Link", self._rewriter.link(value, base)) for value in fields.getall("Link")]
             if any(value not in fields.getall("Link") for _, value in links):
                 new += links
-        if all(fields.get(name) == value for name, value in new):
+        if not new or all(fields.get(name) == value for name, value in new):
             return response
         return response.with_head(response.head.with_fields(changed(fields, having=new)))
 
-    async def _with_body(self, request: Request, response: Response, base: str) -> Response:
-        coding = _coding(response.head.fields)
-        if coding is None:
-            return response  # in a coding that cannot be undone: nothing can be rewritten
-        if request.head.method == "HEAD":
-            return response.with_head(rewritten(response.head, None))
-        key = (response.content_id, base) if response.content_id else None
-        if key is not None and (found := self._remembered.get(key)) is not None:
-            return await _with_form(response, found, base)
-        if (
-            isinstance(response.body, BytesBody)
-            and (content := await self._content(response.body.data, coding)) is not None
-        ):
-            form = await self._form(content, base)
-            if key is not None:
-                self._remembered.keep(key, form, len(form[0] or b""))
-            return await _with_form(response, form, base)
-        body: Body = DecodedBody(response.body, coding, self._threads) if coding else response.body
-        return Response(rewritten(response.head, None), _RewrittenBody(body, self._rewriter.streaming(base)))
-
     async def _content(self, data: bytes, coding: str) -> bytes | None:
-        """The plain content, where it is short enough to be rewritten in memory."""
+        """The plain content, if it is short enough to be rewritten in memory."""
         if not coding:
             return data if len(data) <= _REWRITTEN_AT_ONCE else None
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, decoded, data, coding, _REWRITTEN_AT_ONCE
-            )
+            return await loop.run_in_executor(self._threads, decoded, data, coding, _REWRITTEN_AT_ONCE)
         except BodyBroken:
             return None  # told while it is streamed, as a broken transfer
-
-    async def _form(self, content: bytes, base: str) -> Form:
-        made = b"".join([part async for part in _RewrittenBody(BytesBody(content), self._rewriter.streaming(base))])
-        return (None if made == content else made,)
 
 
 class _RewrittenBody:
@@ -355,21 +369,15 @@ class _RewrittenBody:
         await self._body.aclose()
 
 
-async def _with_form(response: Response, form: Form, base: str) -> Response:
-    if form[0] is None:
+def _with_body(response: Response, made: bytes, base: str) -> Response:
+    """The response with what its body became; as it is if that is empty, because nothing in it names the origin."""
+    if not made:
         return response
-    await response.body.aclose()
     # Only the bytes are remembered: Age, Cache-Status and Date are those of this answer.
-    head = rewritten(response.head, len(form[0]))
-    return Response(head, BytesBody(form[0]), f"{response.content_id} {base}" if response.content_id else "")
+    content_id = f"{response.content_id} {base}" if response.content_id else ""
+    return Response(rewritten(response.head, len(made)), BytesBody(made), content_id)
 
 
 def _is_json(fields: Fields) -> bool:
     kind = fields.get("Content-Type", "").partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
-
-
-def _coding(fields: Fields) -> str | None:
-    """The one coding to undo, '' for none, None for what cannot be undone."""
-    value = content_coding(fields)
-    return known(value) if value else ""

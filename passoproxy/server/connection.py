@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -28,8 +28,9 @@ from passoproxy.core.http.framing import NoBody, Sized
 from passoproxy.core.http.request_line import HEAD_END, scan_beginning
 from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Overloaded, Refusal, RequestTimeout
-from passoproxy.ports import Body, BytesBody, Client, Response
+from passoproxy.ports import Body, BytesBody, Client, Request
 from passoproxy.server.deadline import Deadline, Pace
+from passoproxy.server.handler import Handler
 from passoproxy.server.request import Received, RequestBody, receive
 from passoproxy.server.response import Exchange, head_bytes
 
@@ -37,9 +38,6 @@ SILENT_SECONDS = 1.0
 """After which a connection whose request has not come whole may make room for another."""
 
 _MOST_REFUSED = 64
-
-Lane = Callable[[bytes], bytes | None]
-"""Answers a read that holds exactly one whole request known to it, or gives None and the road is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +58,6 @@ class Limits:
     linger_timeout: float = 2.0
     drain_timeout: float = 2.0
     connections: int = 1024
-
-
-class ExchangeHandler(Protocol):
-    """Who answers: one call for each request, and `refuse` for what cannot become one."""
-
-    async def handle(self, exchange: Exchange) -> None: ...
-    def refuse(self, refusal: Refusal, client: str) -> Response: ...
-    def turned_away(self, detail: str, client: str) -> None:
-        """A peer that may not connect was closed without an answer."""
-        ...
 
 
 class Connection(Protocol):
@@ -158,11 +146,10 @@ class ClientConnection(Connection, Protocol):
 class Connections(Table[ClientConnection]):
     """All connections of the proxy's listeners, and what their requests share."""
 
-    def __init__(self, handler: ExchangeHandler, limits: Limits | None = None, lane: Lane | None = None) -> None:
+    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
         super().__init__()
         self.handler = handler
         self.limits = limits or Limits()
-        self.lane = lane
         self._refused: set[ClientConnection] = set()
         self._all_gone: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -277,7 +264,6 @@ class HeadGatherer:
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _AHEAD_BYTES = 64 * 1024  # of further requests, held while one is handled
-_LANE_BYTES = 256 * 1024  # of an answer that goes out whole; a longer one is written in pieces, as any on the road
 _UNTAKEN_BYTES = 64 * 1024  # written and not taken, beyond which nothing more is written
 _UNREAD_BYTES = 64 * 1024  # of a body that nobody wanted, read on to keep the connection
 _LINGER_BYTES = 4 * 1024 * 1024  # thrown away so that an early answer arrives before the reset that unread bytes cause
@@ -308,7 +294,6 @@ class ProxyConnection(asyncio.Protocol):
         "_heads",
         "_input_ended",
         "_is_overload",
-        "_lane",
         "_later",
         "_limits",
         "_lingered",
@@ -333,7 +318,6 @@ class ProxyConnection(asyncio.Protocol):
     def __init__(self, shared: Connections, sock: socket.socket, address: str) -> None:
         self._shared = shared
         self._limits = shared.limits
-        self._lane = shared.lane
         self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._deadline = Deadline(self._loop, self._expired)
@@ -464,12 +448,6 @@ class ProxyConnection(asyncio.Protocol):
         if self._later:
             self._later += data
         elif self._phase is _Phase.WAITING:
-            answer = None if self._lane is None or self._patience is not None else self._lane(data)
-            if answer is not None and len(answer) <= _LANE_BYTES:
-                self._served = True
-                self._wait()
-                self._transport.write(answer)
-                return
             self._began_at = perf_counter()
             self._read_head(data)
         elif self._phase is _Phase.HEAD:
@@ -500,8 +478,12 @@ class ProxyConnection(asyncio.Protocol):
             self, received.head, body, self._client, keep_alive=received.keep_alive, started=self._began_at
         )
         self._phase = _Phase.HANDLING
+        request = self._shared.handler.begin(exchange)
+        if request is None and not self.crowded and not self._ahead:
+            self._answered(exchange)
+            return
         self._deadline.lift()
-        self._task = self._loop.create_task(self._run(exchange))
+        self._task = self._loop.create_task(self._run(exchange, request))
 
     def _body_of(self, received: Received, rest: bytes) -> Body:
         framing = received.framing
@@ -559,9 +541,10 @@ class ProxyConnection(asyncio.Protocol):
 
     # ---- from one request to the next ----------------------------------------------------------------------------------
 
-    async def _run(self, exchange: Exchange) -> None:
+    async def _run(self, exchange: Exchange, request: Request | None) -> None:
         try:
-            await self._shared.handler.handle(exchange)
+            if request is not None:
+                await self._shared.handler.handle(exchange, request)
             if self._phase is not _Phase.CLOSED:
                 await self.room()  # no further request of a client that does not take its answers
         finally:
@@ -719,7 +702,7 @@ class ProxyConnection(asyncio.Protocol):
             self._body is None or self._body.complete
         ):  # what is not read makes nothing to write, TLS's own messages included
             self._pause()
-        if self._phase is _Phase.WAITING:  # answers of the fast lane that nobody takes
+        if self._phase is _Phase.WAITING:  # a hit that the client does not take
             self._await_taking()
 
     def resume_writing(self) -> None:

@@ -22,6 +22,9 @@ _BODILESS = frozenset({204, 304})
 PIECE_BYTES = 64 * 1024
 """So much of a body is written at once; the next piece waits until the client has taken enough of those before."""
 
+LARGEST_AT_ONCE = 256 * 1024
+"""Bytes of a body in memory that are written without waiting for the client."""
+
 
 class Wire(Protocol):
     """The connection, as an answer sees it."""
@@ -68,7 +71,19 @@ def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> by
 class Exchange:
     """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head."""
 
-    __slots__ = ("_wire", "begun", "body", "client", "head", "keep_alive", "sent_bytes", "started", "will_close")
+    __slots__ = (
+        "_wire",
+        "begun",
+        "body",
+        "cache_status",
+        "client",
+        "head",
+        "keep_alive",
+        "sent_bytes",
+        "started",
+        "status",
+        "will_close",
+    )
 
     def __init__(
         self, wire: Wire, head: RequestHead, body: Body, client: Client, *, keep_alive: bool, started: float
@@ -81,6 +96,8 @@ class Exchange:
         self.started = started
         self.begun = False
         self.will_close = not keep_alive
+        self.status = 0
+        self.cache_status = ""
         self.sent_bytes = 0
 
     @property
@@ -93,16 +110,41 @@ class Exchange:
         """Takes 102 and 103 heads; None for a client that would not understand them."""
         return self._interim if self.head.version >= (1, 1) else None
 
+    def send_nowait(self, response: Response) -> bool:
+        """Writes the whole answer, if its body is in memory and short; else does nothing. Whether it was written.
+
+        Raises OriginInvalid before anything was written.
+        """
+        head, body = response.head, response.body
+        if not isinstance(body, BytesBody) or len(body.data) > LARGEST_AT_ONCE:
+            return False
+        self._note(head)
+        if self._ends_with_head(head):
+            self._begin(head, _declared_length(head, body))
+            return True
+        data = body.data
+        self._begin(head, len(data), data)
+        for at in range(PIECE_BYTES, len(data), PIECE_BYTES):
+            piece = data[at : at + PIECE_BYTES]
+            self._wire.write(piece)
+            self.sent_bytes += len(piece)
+        return True
+
     async def send(self, response: Response) -> None:
         """Writes the whole answer and closes its body.
 
         Raises BodyBroken, after the connection was reset, where the body breaks off; before anything was written, whatever the body
         raises instead. CancelledError means that the client left.
         """
+        self._note(response.head)
         try:
             await self._send(response.head, response.body)
         finally:
             await response.body.aclose()
+
+    def _note(self, head: ResponseHead) -> None:
+        self.status = head.status
+        self.cache_status = ", ".join(head.fields.getall("Cache-Status", ()))
 
     async def _send(self, head: ResponseHead, body: Body) -> None:
         if head.status < 200:

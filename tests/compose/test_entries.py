@@ -94,10 +94,10 @@ async def test_an_entry_ends_when_no_window_of_its_route_holds_any_more(tmp_path
     async with sandboxed(tmp_path) as place, running(place, routes=routes) as daemon:
         ends, made = Ends(), entry(target="/mine/x?y=/z", route="mine", fields=fields_of([]))
         assert ends(made) == for_a_week(made)
-        ends.road = daemon.wired.road
+        ends.pipeline = daemon.wired.pipeline
         assert ends(made) == made.stored_at + 5 * DAY + MARGIN
         assert ends(replace(made, target="/unlisted")) == made.stored_at + DAY + MARGIN
-        daemon.wired.road.caching.mode = replace(daemon.wired.road.caching.mode, http=True)
+        daemon.wired.pipeline.cache.mode = replace(daemon.wired.pipeline.cache.mode, http=True)
         old = replace(made, target="/unlisted", fields=fields_of([("Cache-Control", "max-age=2000000000")]))
         assert ends(old) == made.stored_at + LONGEST + MARGIN
 

@@ -44,8 +44,8 @@ async def living(folder: Path, url: str, **sections: object) -> AsyncIterator[ob
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(wired.fleet.store.release)
-        await wired.road.close()
-        await wired.road.caching.close()
+        await wired.pipeline.close()
+        await wired.pipeline.cache.close()
         await wired.store.close()
 
 

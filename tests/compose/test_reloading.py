@@ -39,8 +39,8 @@ class Stand:
         return await self.reload()
 
     async def close(self) -> None:
-        await self.wired.road.close()
-        await self.wired.road.caching.close()
+        await self.wired.pipeline.close()
+        await self.wired.pipeline.cache.close()
         await self.wired.store.close()
 
 
@@ -81,10 +81,10 @@ async def test_what_can_change_live_changes_live(stand: Stand) -> None:
     )
     assert found["needs_restart"] == []
     assert {"routes", "log.query", "cache.offline", "server.limits.connections"} <= set(found["applied"])  # type: ignore[call-overload]
-    assert wired.road.origin.headers() == {"User-Agent": "x/1"}
+    assert wired.pipeline.origin.headers() == {"User-Agent": "x/1"}
     assert wired.connections.limits.connections == 7
-    assert wired.road.routing.table.find("/mine/a").name == "mine"
-    assert wired.road.caching.mode.offline
+    assert wired.pipeline.router.table.find("/mine/a").name == "mine"
+    assert wired.pipeline.cache.mode.offline
     assert wired.admission().policy.deny_paths == ("/no/**",)
     assert (wired.telemetry.logs.level, wired.telemetry.logs.access) == ("warning", True)
     assert wired.telemetry.recent.redactor.query == "full"
@@ -109,7 +109,7 @@ async def test_what_needs_a_restart_is_named_until_there_is_one(stand: Stand) ->
         warned = stand.observer.of(Warned)[-1]
         assert (warned.code, warned.over) == ("restart_needed", False)  # type: ignore[attr-defined]
         assert "restart to take effect: upstream.url, oauth.client_secret, state" in warned.detail  # type: ignore[attr-defined]
-        assert stand.wired.road.pool.endpoint.port == 9
+        assert stand.wired.pipeline.pool.endpoint.port == 9
     assert (await stand.with_())["needs_restart"] == []
     assert stand.observer.of(Warned)[-1].over  # type: ignore[attr-defined]
     assert "another" not in str(stand.observer.events)
@@ -127,11 +127,11 @@ async def test_what_needs_a_restart_is_named_until_there_is_one(stand: Stand) ->
     ],
 )
 async def test_a_configuration_that_does_not_do_changes_nothing(stand: Stand, sections: dict[str, Any]) -> None:
-    before = (stand.wired.loaded, stand.wired.admission(), stand.wired.road.routing.table)
+    before = (stand.wired.loaded, stand.wired.admission(), stand.wired.pipeline.router.table)
     with pytest.raises(ConfigurationError):
         await stand.with_(**sections)
-    assert (stand.wired.loaded, stand.wired.admission(), stand.wired.road.routing.table) == before
-    assert stand.wired.road.origin.headers() == {}
+    assert (stand.wired.loaded, stand.wired.admission(), stand.wired.pipeline.router.table) == before
+    assert stand.wired.pipeline.origin.headers() == {}
     (told,) = stand.observer.of(Warned)
     assert told.code == "reload_refused"  # type: ignore[attr-defined]
 
@@ -153,12 +153,12 @@ async def test_warnings_come_again_and_go(stand: Stand) -> None:
 
 async def test_another_proxy_leads_origin_and_provider(away: Stand) -> None:
     wired = away.wired
-    assert wired.road.pool._dialer._proxy == ForwardProxy("one", 1)
+    assert wired.pipeline.pool._dialer._proxy == ForwardProxy("one", 1)
     found = await away.with_(upstream={**AWAY, "proxy": "http://two:2", "connect_timeout": "2s"})
     assert found["applied"] == ["upstream.connect_timeout", "upstream.proxy"]
-    assert wired.road.pool._dialer._proxy == ForwardProxy("two", 2)
-    assert wired.road.pool._dialer.timeout == 2.0
-    assert wired.provider._endpoint._proxy_for(wired.road.pool.endpoint) == ForwardProxy("two", 2)
+    assert wired.pipeline.pool._dialer._proxy == ForwardProxy("two", 2)
+    assert wired.pipeline.pool._dialer.timeout == 2.0
+    assert wired.provider._endpoint._proxy_for(wired.pipeline.pool.endpoint) == ForwardProxy("two", 2)
     assert wired.provider._endpoint._connect_timeout == 2.0
 
 
@@ -171,7 +171,7 @@ async def test_a_proxys_file_is_followed(tmp_path: Path) -> None:
     assert isinstance(secret, FileSecret)
     secret._monotonic = stand.clock.monotonic
     secret._checked = 0.0
-    pool = stand.wired.road.pool
+    pool = stand.wired.pipeline.pool
     task = asyncio.create_task(keep_following(stand.wired))
     try:
         await stand.clock.advance(10)

@@ -27,8 +27,8 @@ STATIC = {"grant": "static", "static_token": "the-static-token"}
 
 async def closed(wired: Any) -> None:
     await wired.keeper.close()
-    await wired.road.close()
-    await wired.road.caching.close()
+    await wired.pipeline.close()
+    await wired.pipeline.cache.close()
     await wired.store.close()
 
 
@@ -66,9 +66,9 @@ async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> N
                 seen.append(asked)
                 return response(200, [("Content-Type", "application/json")], b'{"a": 1}')
 
-        wired.road.queueing._next._next._next = Origin()  # type: ignore[attr-defined]
+        wired.pipeline.queueing._next._next._next = Origin()  # type: ignore[attr-defined]
         for wanted in ("fwd=uri-miss", "hit"):
-            answer = await wired.road.first.send(request("GET", CONTENT))
+            answer = await wired.pipeline.first.send(request("GET", CONTENT))
             assert answer.head.status == 200
             assert wanted in answer.head.fields["Cache-Status"]
             async for _ in answer.body:
@@ -170,7 +170,7 @@ async def test_a_proxy_leads_to_origin_and_provider(tmp_path: Path) -> None:
     loaded = Place(tmp_path).load(upstream={"url": "https://api.example.com", "proxy": "http://squid:3128"})
     wired = wire(loaded, telemetry(loaded), environ={"HTTPS_PROXY": "http://other:1"})
     try:
-        assert wired.road.pool._dialer._proxy == ForwardProxy("squid", 3128)
+        assert wired.pipeline.pool._dialer._proxy == ForwardProxy("squid", 3128)
         assert wired.outward.proxy_for(Endpoint("https", "web.example.com", 443)) == ForwardProxy("squid", 3128)
         assert wired.provider._endpoint._proxy_for(Endpoint("https", "w.example", 1)) == ForwardProxy("squid", 3128)
         assert wired.outward.proxy_for(Endpoint("http", "127.0.0.1", 80)) is None

@@ -20,7 +20,7 @@ from passoproxy.errors import (
     Refusal,
 )
 from passoproxy.ports import BytesBody, Client, Request, Response, read_whole
-from passoproxy.proxy.access import Admitting
+from passoproxy.proxy.access import Access
 from passoproxy.proxy.spool import Spools
 from passoproxy.stores.spill import DiskSpill
 from tests.fakes import ChunkedBody, ScriptedHop, request, response
@@ -28,10 +28,10 @@ from tests.fakes import ChunkedBody, ScriptedHop, request, response
 PAGE = "https://app.example"
 
 
-def hop(*script: object, **policy: object) -> tuple[Admitting, ScriptedHop]:
+def hop(*script: object, **policy: object) -> tuple[Access, ScriptedHop]:
     inner = ScriptedHop(list(script) or [response()])  # type: ignore[arg-type]
     admission = Admission(AdmissionPolicy(**policy))  # type: ignore[arg-type]
-    return Admitting(inner, lambda: admission, Spools()), inner
+    return Access(inner, lambda: admission, Spools()), inner
 
 
 async def test_what_may_pass_passes_untouched() -> None:
@@ -96,7 +96,7 @@ async def test_without_the_key_nobody_gets_in() -> None:
 
 async def test_a_reload_counts_from_the_next_request_on() -> None:
     policies = [Admission(AdmissionPolicy()), Admission(AdmissionPolicy(allow_methods=()))]
-    outer = Admitting(ScriptedHop([response()]), lambda: policies.pop(0), Spools())
+    outer = Access(ScriptedHop([response()]), lambda: policies.pop(0), Spools())
     await outer.send(request())
     with pytest.raises(MethodNotAllowed):
         await outer.send(request())
@@ -146,7 +146,7 @@ async def test_a_long_body_passes_where_it_can_do_no_harm() -> None:
         async def send(self, asked: Request) -> Response:
             return response(body=await read_whole(asked.body, 2_000_000) or b"")
 
-    outer = Admitting(Reading(), hop()[0]._admission, Spools())
+    outer = Access(Reading(), hop()[0]._admission, Spools())
     for method in ("POST", "PUT"):
         answer = await outer.send(request(method, "/", FORM, ChunkedBody(*[b"a" * 100_000] * 11)))
         assert await read_whole(answer.body, 2_000_000) == b"a" * 1_100_000
@@ -155,7 +155,7 @@ async def test_a_long_body_passes_where_it_can_do_no_harm() -> None:
 async def test_long_bodies_that_are_searched_wait_on_disk_and_keep_nobody_out(tmp_path: Path) -> None:
     inner = ScriptedHop([response()], repeat=True)
     admission, spools = hop(allow_methods=("GET", "POST"))[0]._admission, Spools(DiskSpill([tmp_path]))
-    outer, gate = Admitting(inner, admission, spools), asyncio.Event()
+    outer, gate = Access(inner, admission, spools), asyncio.Event()
 
     class Slow(ChunkedBody):
         async def __anext__(self) -> bytes:

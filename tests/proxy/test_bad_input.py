@@ -10,7 +10,7 @@ from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.errors import BodyBroken, OriginInvalid
 from passoproxy.ports import Body
-from passoproxy.proxy.representation import Encoding
+from passoproxy.proxy.representation import Codings
 from tests.caching_stand import JSON, ROUTE, Stand, read
 from tests.fakes import BROKEN, ChunkedBody, request, response
 
@@ -183,7 +183,7 @@ async def test_an_origin_that_lies_about_the_coding_breaks_its_own_answer_alone(
         return stand.says(FRESH, ETAG, ("Content-Encoding", coding), ("Content-Type", "text/plain"), body=body)(asked)  # type: ignore[arg-type]
 
     stand.origin.script = [lying]  # type: ignore[list-item]
-    road = Encoding(stand.cache)
+    road = Codings(stand.cache)
 
     async def got(*fields: tuple[str, str]) -> bytes:
         answer = await road.send(request("GET", "/x", fields, policy=stand.policy))

@@ -10,7 +10,7 @@ import pytest
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.http.syntax import print_date
 from passoproxy.ports import Hop, Request, Response
-from passoproxy.proxy.cache import Caching
+from passoproxy.proxy.cache import Cache
 from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import ChunkedBody, FakeClock, request, response, settle
 
@@ -38,8 +38,8 @@ class Origin:
         return response(200, said, ChunkedBody(b"an ", b"answer", length=9))
 
 
-def cache_before(origin: Hop, clock: FakeClock) -> Caching:
-    return Caching(origin, MemoryStore(1 << 24), clock, CacheMode(http=True), partition=lambda: "me")
+def cache_before(origin: Hop, clock: FakeClock) -> Cache:
+    return Cache(origin, MemoryStore(1 << 24), clock, CacheMode(http=True), partition=lambda: "me")
 
 
 async def seconds_for(clock: FakeClock, ask: Callable[[], Awaitable[None]]) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from passoproxy.errors import Offline
 from passoproxy.ports import BytesBody, Request, Response, Trail
-from passoproxy.proxy.representation import OWN, Encoding
+from passoproxy.proxy.representation import OWN, Codings
 from tests.fakes import ChunkedBody, ScriptedHop, Step, request, response
 
 TEXT = b'{"records": [' + b'"entry", ' * 300 + b"0]}"
@@ -32,9 +32,9 @@ def undone(data: bytes, coding: str) -> bytes:
             return data
 
 
-def hop(*script: Step, **more: int) -> tuple[Encoding, ScriptedHop]:
+def hop(*script: Step, **more: int) -> tuple[Codings, ScriptedHop]:
     inner = ScriptedHop(list(script))
-    return Encoding(inner, **more), inner
+    return Codings(inner, **more), inner
 
 
 def asking(accepted: str | None, method: str = "GET", *fields: tuple[str, str], cache: str = "pass") -> Request:

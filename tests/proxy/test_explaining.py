@@ -16,8 +16,8 @@ from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, Rou
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import Offline, OriginUnreachable, PathNotAllowed
-from passoproxy.proxy.access import Routing
-from passoproxy.proxy.cache import Softening
+from passoproxy.proxy.access import Router
+from passoproxy.proxy.cache import SoftPurgeTerms
 from passoproxy.proxy.explain import Explaining, Explanation, Judges
 from passoproxy.stores.entries.memory import MemoryStore
 from passoproxy.stores.entries.soft_purges import SoftPurgeFile
@@ -44,10 +44,10 @@ class House:
         self.stand = Stand(mode=mode, store=store, repeat=True)
         self.stand.origin.script = [self.stand.says()]
         table = RouteTable([POLICY, SILENT, OPEN], mode)
-        self.road = Routing(self.stand.cache, table)
+        self.road = Router(self.stand.cache, table)
         kept = SoftPurgeFile(folder, SharedPurges())
-        self.softening = Softening(kept, self.stand.clock, self.stand.cache.terms_changed)
-        self.stand.cache.judge = self.softening.terms
+        self.softening = SoftPurgeTerms(kept, self.stand.clock, self.stand.cache.terms_changed)
+        self.stand.cache.terms_of = self.softening.terms
         self.denied = ""
         judges = Judges(
             table=lambda: table,

@@ -11,7 +11,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import OriginUnreachable
 from passoproxy.ports import Hop, Request, Response
-from passoproxy.proxy.cache import Caching
+from passoproxy.proxy.cache import Cache
 from tests.caching_stand import ROUTE, Stand
 from tests.fakes import ChunkedBody, response
 
@@ -53,7 +53,7 @@ def stand() -> Stand:
 def origin(stand: Stand) -> Origin:
     made = Origin(stand)
     replaced: Hop = made
-    stand.cache = Caching(
+    stand.cache = Cache(
         replaced, stand.store, stand.clock, stand.cache.mode, partition=lambda: stand.partition, flights=stand.flights
     )
     return made
@@ -146,7 +146,7 @@ async def test_a_write_invalidates_what_belongs_to_the_one_who_wrote(stand: Stan
             stand.partition = "you"
             return answer
 
-    stand.cache = Caching(
+    stand.cache = Cache(
         LogsInAfterwards(), stand.store, stand.clock, stand.cache.mode, partition=lambda: stand.partition
     )
     await stand.ask(method="PUT", body=b"x")

@@ -1,33 +1,32 @@
-"""The bounded memory of made forms."""
+"""The bounded memory of bodies that were made of stored ones."""
 
 from __future__ import annotations
 
-from passoproxy.proxy.representation import Remembered
+from passoproxy.proxy.representation import MadeBodies
 
 
 def test_keeps_within_its_bytes_and_forgets_the_least_used() -> None:
-    kept: Remembered[str] = Remembered(100_000)
+    made = MadeBodies(100_000)
     for name in "abcdefgh":
-        kept.keep(name, name, 10_000)
-    assert kept.get("a") == "a"  # now the youngest
+        made.keep(name, b"x" * 10_000)
+    assert made.get("a") is not None  # now the youngest
     for name in "ij":
-        kept.keep(name, name, 10_000)
-    assert kept.get("b") is None
-    assert kept.get("a") == "a"
-    assert kept.used_bytes <= 100_000
+        made.keep(name, b"x" * 10_000)
+    assert made.get("b") is None
+    assert made.get("a") is not None
+    assert made.used_bytes <= 100_000
 
 
-def test_a_form_can_be_replaced_and_a_large_one_is_not_kept() -> None:
-    kept: Remembered[str] = Remembered(100_000)
-    kept.keep("a", "old", 10_000)
-    kept.keep("a", "new", 5_000)
-    kept.keep("b", "large", 20_000)
-    assert kept.get("a") == "new"
-    assert kept.get("b") is None
-    assert kept.used_bytes == 5_512
+def test_a_body_can_be_replaced_and_a_large_one_is_not_kept() -> None:
+    made = MadeBodies(100_000)
+    made.keep("a", b"x" * 10_000)
+    made.keep("a", b"y" * 5_000)
+    made.keep("b", b"x" * 20_000)
+    assert (made.get("a"), made.get("b")) == (b"y" * 5_000, None)
+    assert made.used_bytes == 5_512
 
 
 def test_no_room_remembers_nothing() -> None:
-    kept: Remembered[str] = Remembered(0)
-    kept.keep("a", "a", 1)
-    assert kept.get("a") is None
+    made = MadeBodies(0)
+    made.keep("a", b"")
+    assert made.get("a") is None

@@ -9,7 +9,7 @@ import pytest
 
 from passoproxy.errors import BodyBroken
 from passoproxy.ports import BytesBody, Response, Trail
-from passoproxy.proxy.representation import Rewriting
+from passoproxy.proxy.representation import Links
 from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, request, response
 from tests.turns import Turns
 
@@ -18,9 +18,9 @@ PAGE = json.dumps({"links": {"next": f"{ORIGIN}/api/v2/countries?page=2"}}).repl
 JSON = ("Content-Type", "application/json")
 
 
-def hop(*script: Response, **more: object) -> tuple[Rewriting, ScriptedHop]:
+def hop(*script: Response, **more: object) -> tuple[Links, ScriptedHop]:
     inner = ScriptedHop(list(script))
-    return Rewriting(inner, origin=ORIGIN, **more), inner  # type: ignore[arg-type]
+    return Links(inner, origin=ORIGIN, **more), inner  # type: ignore[arg-type]
 
 
 async def content(answer: Response) -> bytes:

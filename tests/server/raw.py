@@ -8,10 +8,11 @@ import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from passoproxy.ports import Hop, Request, Response
+from passoproxy.ports import Request, Response
 from passoproxy.server.acceptor import Acceptor, Descriptors
-from passoproxy.server.connection import Connections, Lane, Limits, ProxyConnection
+from passoproxy.server.connection import Connections, Limits, ProxyConnection
 from passoproxy.server.handler import Handler
 from passoproxy.server.listeners import PeerCheck, open_tcp, serve
 from tests.fakes import FakeClock, RememberingObserver, response, settle
@@ -32,6 +33,23 @@ class EchoHop:
         self.bodies.append(body)
         head = request.head
         return response(200, [("X-Was", f"{head.method} {head.target} {head.authority}")], body)
+
+    def try_hit(self, request: Request) -> Response | None:
+        return None
+
+
+class MemoryHop(EchoHop):
+    """Answers `/hit` from memory, with `body`, and anything else as EchoHop does; counts the hits."""
+
+    def __init__(self, body: bytes = b"hit") -> None:
+        super().__init__()
+        self.body, self.hits = body, 0
+
+    def try_hit(self, request: Request) -> Response | None:
+        if request.head.target != "/hit":
+            return None
+        self.hits += 1
+        return response(200, [("X-Was", "hit")], self.body)
 
 
 @dataclass
@@ -184,18 +202,19 @@ class Client:
 
 
 async def listening(
-    hop: Hop,
+    hop: Any,
     limits: Limits | None = None,
-    lane: Lane | None = None,
     peer_check: PeerCheck | None = None,
     observe: Callable[[object], None] | None = None,
     *,
     tls: ssl.SSLContext | None = None,
     most_descriptors: int = 1 << 20,
 ) -> Listening:
-    """Starts a listener on a free port."""
+    """Starts a listener on a free port. A hop without `try_hit` has nothing in memory."""
     observer, clock = RememberingObserver(), FakeClock()
-    connections = Connections(Handler(hop, clock, observe or observer), limits, lane)
+    if not hasattr(hop, "try_hit"):
+        hop.try_hit = lambda request: None
+    connections = Connections(Handler(hop, clock, observe or observer), limits)
     listener = open_tcp("127.0.0.1", 0)
     descriptors = Descriptors(most_descriptors, (connections,), observer)
     acceptor = serve(listener, connections, descriptors, peers=peer_check, tls=None if tls is None else lambda: tls)

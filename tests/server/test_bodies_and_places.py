@@ -123,9 +123,9 @@ async def test_who_leaves_before_anything_was_sent_is_forgotten_at_once(tmp_path
         await until(lambda: it.under_way == 1)
         for number in range(3):
             waiting = await it.sends(get(f"/b/{number}"))
-            await until(lambda: it.it.wired.road.queueing.snapshot().waiting == 1)
+            await until(lambda: it.it.wired.pipeline.queueing.snapshot().waiting == 1)
             waiting.leave()
-            await until(lambda: it.it.wired.road.queueing.snapshot().waiting == 0)
+            await until(lambda: it.it.wired.pipeline.queueing.snapshot().waiting == 0)
         slow.told.set()
         assert (await whole(first)).body == b"small"
         assert (await it.ask("/c")).body == b"small"
@@ -139,7 +139,7 @@ async def test_who_leaves_later_holds_the_place_until_the_origin_is_done(tmp_pat
         await until(lambda: len(it.heard("POST /slow")) == 1)
         gone.leave()
         after = await it.sends(get("/after"))
-        await until(lambda: it.it.wired.road.queueing.snapshot().waiting == 1)
+        await until(lambda: it.it.wired.pipeline.queueing.snapshot().waiting == 1)
         assert it.heard("GET /after") == []
         slow.told.set()
         assert (await whole(after)).body == b"small"
@@ -216,8 +216,12 @@ async def test_whatever_clients_and_origin_do_nothing_is_left(tmp_path: Path) ->
     async with scene(tmp_path, play, {"queue_timeout": "1s", "read_timeout": "1s"}) as it:
         for _ in range(2):
             await asyncio.gather(*(behave(it, number) for number in range(60)))
-        road = it.it.wired.road
-        await until(lambda: len(road.caching.flights) == 0)
+        pipeline = it.it.wired.pipeline
+        await until(lambda: len(pipeline.cache.flights) == 0)
         await until(lambda: it.spilled == 0)
-        assert (road.queueing.use, road.first._spools.readers, road.first._spools.spill.used_bytes) == ((0, 0), 0, 0)
+        assert (pipeline.queueing.use, pipeline.first._spools.readers, pipeline.first._spools.spill.used_bytes) == (
+            (0, 0),
+            0,
+            0,
+        )
         assert (await it.ask("/last")).status == 200

@@ -158,7 +158,7 @@ async def test_those_with_nothing_stored_wait_for_the_one_that_asks_and_share_wh
 async def test_three_failed_connections_in_a_row(tmp_path: Path) -> None:
     origin = Moody()
     async with scene(tmp_path, origin.play, UPSTREAM) as it:
-        it.it.wired.road.pool._dialer.endpoint = it.it.wired.road.pool._dialer.endpoint.__class__(
+        it.it.wired.pipeline.pool._dialer.endpoint = it.it.wired.pipeline.pool._dialer.endpoint.__class__(
             "http", "127.0.0.1", 9
         )
         statuses = [(await it.ask(f"/{number}")).status for number in range(3)]
@@ -215,7 +215,7 @@ async def test_during_a_pause_nothing_reaches_the_origin_and_then_one_at_a_time(
         origin.most = 0
         clients = [await it.sends(get(f"/m/{number}")) for number in range(20)]
         clients.append(await it.sends(post("/change", 0)))
-        await until(lambda: it.it.wired.road.queueing.snapshot().waiting == 21)
+        await until(lambda: it.it.wired.pipeline.queueing.snapshot().waiting == 21)
         assert state(it)[:2] == ("degraded", "cooling_down")
         assert "STALE_ERROR" in (await it.ask("/stored"))["Cache-Status"]
         assert origin.heard == []

@@ -18,9 +18,10 @@ from passoproxy.server.connection import Limits
 from passoproxy.server.listeners import Peer
 from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, response, settle
 from tests.server.conftest import Listen
-from tests.server.raw import PATIENCE, EchoHop, Listening, listening, parse_answers
+from tests.server.raw import PATIENCE, EchoHop, Listening, MemoryHop, listening, parse_answers
 
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HIT = b"GET /hit HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 HALF = 512 * 1024
 POST_HEAD = b"POST /a HTTP/1.1\r\nHost: localhost\r\n"
@@ -172,25 +173,19 @@ async def test_no_request_is_begun_while_answers_are_not_taken(listen: Listen) -
         assert (await client.one()).body == b"x" * HALF
 
 
-async def test_no_request_of_the_lane_is_begun_while_answers_are_not_taken(listen: Listen) -> None:
-    offered = 0
-
-    def lane(data: bytes) -> bytes:
-        nonlocal offered
-        offered += 1
-        return b"x" * 200_000
-
-    running = await listen(EchoHop(), lane=lane)
+async def test_no_hit_is_begun_while_answers_are_not_taken(listen: Listen) -> None:
+    hop = MemoryHop(b"x" * 200_000)
+    running = await listen(hop)
     client = await running.connect()
     client.reader._transport.pause_reading()  # type: ignore[attr-defined]
 
     async def flood() -> None:
         while True:
-            await client.send(GET)
+            await client.send(HIT)
             await asyncio.sleep(0)
 
     flooding = asyncio.create_task(flood())
-    assert await still(lambda: offered) < 60
+    assert await still(lambda: hop.hits) < 60
     flooding.cancel()
     client.reader._transport.resume_reading()  # type: ignore[attr-defined]
     async with asyncio.timeout(PATIENCE):
@@ -198,22 +193,52 @@ async def test_no_request_of_the_lane_is_begun_while_answers_are_not_taken(liste
     client.leave()
 
 
-async def test_an_answer_too_long_for_the_lane_takes_the_road(listen: Listen) -> None:
-    running = await listen(EchoHop(), lane=lambda data: b"x" * 1_000_000)
-    assert [answer["X-Was"] for answer in await running.ask(LAST)] == ["GET /last localhost"]
+async def test_hits_and_other_answers_keep_the_order_of_the_requests(listen: Listen) -> None:
+    hop = MemoryHop()
+    running = await listen(hop)
+    client = await running.connect()
+    await client.send((HIT + GET + HIT) * 100)
+    answers = [(await client.one())["X-Was"] for _ in range(300)]
+    assert answers == ["hit", "GET /a localhost", "hit"] * 100
+    events = running.observer.of(RequestAnswered)
+    assert [(event.target, event.status, event.sent_bytes) for event in events[:3]] == [
+        ("/hit", 200, 3),
+        ("/a", 200, 0),
+        ("/hit", 200, 3),
+    ]
 
 
-@pytest.mark.parametrize("by_lane", [False, True])
-async def test_a_client_that_takes_nothing_is_dropped_in_time(listen: Listen, by_lane: bool) -> None:
-    lane = (lambda data: b"x" * 200_000) if by_lane else None
-    running = await listen(LargeHop(), Limits(write_timeout=0.2, idle_timeout=1000), lane)
+async def test_a_hit_is_answered_before_the_read_returns_and_a_long_one_by_the_whole_road(listen: Listen) -> None:
+    hop = MemoryHop(b"x" * 256 * 1024)
+    running = await listen(hop)
+    tasks = len(asyncio.all_tasks())
+    client = await running.connect()
+    await client.send(HIT)
+    assert (await client.one()).body == hop.body
+    assert len(asyncio.all_tasks()) == tasks
+    hop.body += b"x"
+    await client.send(HIT)
+    assert ((await client.one())["X-Was"], hop.hits, len(hop.seen)) == ("GET /hit localhost", 2, 1)
+
+
+@pytest.mark.parametrize("by_hit", [False, True])
+async def test_a_client_that_takes_nothing_is_dropped_in_time(listen: Listen, by_hit: bool) -> None:
+    hop = MemoryHop(b"x" * 200_000) if by_hit else LargeHop()
+    running = await listen(hop, Limits(write_timeout=0.2, idle_timeout=1000))
     client = await running.connect()
     client.reader._transport.pause_reading()  # type: ignore[attr-defined]
     async with asyncio.timeout(PATIENCE):
         while running.connections.count:
-            client.writer.write(GET)
+            client.writer.write(HIT)
             await asyncio.sleep(0.001)
     client.leave()
+
+
+async def test_what_fails_in_memory_is_answered_by_the_whole_road(listen: Listen) -> None:
+    hop = MemoryHop()
+    hop.try_hit = lambda request: 1 / 0  # type: ignore[assignment,method-assign]
+    running = await listen(hop)
+    assert [answer["X-Was"] for answer in await running.ask(LAST)] == ["GET /last localhost"]
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -727,7 +752,7 @@ async def test_a_client_that_half_closes_while_the_rest_is_read_on_is_let_go(lis
     assert await client.rest() == b""
 
 
-# ---- limits, peers, lane, drain ----------------------------------------------------------------------------------------
+# ---- limits, peers, drain ----------------------------------------------------------------------------------------------
 
 
 async def test_beyond_the_limit_a_connection_is_told_so(listen: Listen) -> None:
@@ -783,27 +808,6 @@ async def test_a_peers_address_is_the_requests_client(listen: Listen) -> None:
     await running.ask(GET)
 
     assert [request.client.address for request in hop.seen] == ["10.0.0.1"]
-
-
-async def test_the_lane_is_offered_reads_on_idle_connections_only(listen: Listen) -> None:
-    offered: list[bytes] = []
-    fast = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlane"
-
-    def lane(data: bytes) -> bytes | None:
-        offered.append(data)
-        return fast if data == GET else None
-
-    running = await listen(EchoHop(), lane=lane)
-    client = await running.connect()
-    await client.send(GET)
-    assert (await client.one()).body == b"lane"
-    await client.send(POST_HEAD)
-    await asyncio.sleep(0.02)
-    await client.send(b"Content-Length: 3\r\n\r\n")
-    await asyncio.sleep(0.02)
-    await client.send(b"abc")
-    assert (await client.one()).body == b"abc"
-    assert offered == [GET, POST_HEAD]
 
 
 async def test_draining_closes_idle_connections_after_a_moment_and_lets_answers_finish(listen: Listen) -> None:
@@ -901,7 +905,7 @@ async def test_a_kept_connection_closes_after_a_body_that_was_read_on_while_drai
 async def test_a_handler_that_fails_without_an_answer_ends_by_a_reset(listen: Listen) -> None:
     running = await listen(EchoHop())
 
-    async def broken(exchange: object) -> None:
+    async def broken(exchange: object, request: object) -> None:
         return None
 
     running.connections.handler.handle = broken  # type: ignore[method-assign]

@@ -71,7 +71,10 @@ class ResponseHead:
 def changed(fields: Fields, *, without: Iterable[str] = (), having: Iterable[tuple[str, str]] = ()) -> Fields:
     """A copy of `fields` in which the names of `without` are gone and the pairs of `having` replace their namesakes."""
     having = tuple(having)
-    gone = {name.lower() for name in without} | {name.lower() for name, _ in having}
-    kept = CIMultiDict((name, value) for name, value in fields.items() if name.lower() not in gone)
+    kept = CIMultiDict(fields)
+    for name in without:
+        kept.popall(name, None)
+    for name, _ in having:
+        kept.popall(name, None)
     kept.extend(having)
     return CIMultiDictProxy(kept)
