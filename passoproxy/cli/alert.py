@@ -1,6 +1,8 @@
-"""`passoproxy alert test`: whether an alert would reach anybody, before one has to."""
+"""`passoproxy alert test`: whether an alert gets out, before one is needed."""
 
 from __future__ import annotations
+
+import os
 
 import typer
 
@@ -18,16 +20,23 @@ def _group() -> None:
 
 @commands.command("test")
 def send_test(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Send one test alert through alerts.command and alerts.webhook, and say what came back. Exit 1 if one failed."""
-    from passoproxy.cli.daemons import handle
+    """Send one test alert through alerts.command and alerts.webhook, and show what came back. Exit 1 if one failed."""
+    from passoproxy.cli.client import Local, handle
 
-    results = handle(config, state).test_alerts()
+    held = handle(config, state)
+    if isinstance(held, Local):
+        import asyncio
+
+        from passoproxy.compose.wiring import tried_alone
+
+        results = asyncio.run(tried_alone(held.loaded, os.environ))
+    else:
+        results = held.ask("POST", "/api/alert/test", b"")["results"]
     if as_json:
         say_json({"results": results})
     else:
         for result in results:
             say(f"{result['hook']}: {'ok' if result['ok'] else 'failed'}: {result['said']}")
     if failed := [str(result["hook"]) for result in results if not result["ok"]]:
-        raise CommandFailure(
-            f"the test alert did not get out by {' and '.join(failed)}; see alerts.* in the configuration"
-        )
+        named = " and ".join(failed)
+        raise CommandFailure(f"the test alert did not get out by {named}; see alerts.* in the configuration")

@@ -1,4 +1,4 @@
-"""The program: its commands gathered, and every failure turned into one line on standard error and an exit code."""
+"""The program: its commands, and every failure as one line on standard error with an exit code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build() -> typer.Typer:
     program = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
     @program.callback(
-        help="Holds one OAuth service account for applications that know nothing of OAuth, and caches what it is answered."
+        help="Holds one OAuth service account for applications without OAuth, adds its token to their requests, and caches the answers."
     )
     def root(
         version: Annotated[
@@ -60,19 +60,12 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    program.command("serve")(serve.serve)
-    program.command("demo")(demo.demo)
-    program.command("status")(status.status)
-    program.command("page")(page.page)
-    program.command("login")(login.login)
-    program.command("logout")(logout.logout)
-    program.add_typer(token.commands, name="token")
-    program.add_typer(cache.commands, name="cache")
-    program.add_typer(alert.commands, name="alert")
-    program.add_typer(config.commands, name="config")
-    program.command("explain")(explain.explain)
-    program.command("sandbox")(sandbox.sandbox)
-    program.command("drill")(drill.drill)
+    for command in (serve.serve, demo.demo, status.status, page.page, login.login, logout.logout):
+        program.command(command.__name__)(command)
+    for group in (token, cache, alert, config):
+        program.add_typer(group.commands, name=group.__name__.rpartition(".")[2])
+    for last in (explain.explain, sandbox.sandbox, drill.drill):
+        program.command(last.__name__)(last)
     return program
 
 
@@ -84,7 +77,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     given = [each for each in own if each != "--debug"] + given[len(own) :]
     logging.captureWarnings(True)
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 it is needed to the end of the process
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no text is no reason to fail
@@ -116,7 +109,7 @@ def _done(given: list[str], debug: bool) -> int:
 
 
 def _to_the_end(code: int) -> int:
-    """Whoever read our output may have gone: then the interpreter must not find the rest of it at its end, and complain."""
+    """Flushes the output. If its reader has gone, the rest is dropped, so that the interpreter does not complain at its end."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -147,7 +140,7 @@ def _usage(error: TyperException, given: Sequence[str] = ()) -> int:
 
 
 def _command_of(given: Sequence[str]) -> str:
-    """The command that the arguments name, for errors of the parser's that do not tell."""
+    """The command that the arguments name, for the parser's errors that do not tell."""
     found: Any = typer.main.get_command(build())
     path = [NAME]
     for each in given:
@@ -175,7 +168,7 @@ def _failed(error: PassoproxyError, debug: bool, given: Sequence[str]) -> int:
 
 
 def _by(user: int, state: Path | None, given: Sequence[str]) -> str:
-    """The same command, by a user who may; sudo keeps the folder that it is run in, and few of the variables."""
+    """The same command for a user who may run it. sudo keeps the working folder and few of the variables."""
     named = ["--state", str(state)] if state is not None and "--state" not in given else []
     return shlex.join(["sudo", *(["-u", f"#{user}"] if user else []), NAME, *given, *named])
 

@@ -1,22 +1,34 @@
-"""A handle on the daemon: over `control.sock` where one runs, else on its folders directly, with the same calls.
+"""The daemon that a command speaks to (contract §2): over its control socket, or, if none runs, directly on its folders.
 
-Calls give plain data (as the admin API's JSON) and raise a CommandFailure with the exit code of the contract.
+`handle` and `running` find it. A call gives plain data, as the admin API's JSON, and raises CommandFailure with the contract's exit code.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
+import inspect
 import json
+import os
 import select
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from passoproxy.cli.output import note
-from passoproxy.errors import CommandFailure, NotRunning, ServiceUnreachable
+from passoproxy.cli.options import load
+from passoproxy.cli.output import note, say, say_json
+from passoproxy.errors import (
+    AccessDenied,
+    CommandFailure,
+    ConfigurationError,
+    NotRunning,
+    ServiceUnreachable,
+    UsageFailure,
+)
+from passoproxy.folders import weak_step
 from passoproxy.host import control_socket
 
 if TYPE_CHECKING:
@@ -25,6 +37,7 @@ if TYPE_CHECKING:
     from passoproxy.core.events import Event
 
 Data = dict[str, Any]
+Body = bytes | Mapping[str, object] | None
 
 T = TypeVar("T")
 DEADLINE = 10.0
@@ -34,30 +47,7 @@ PATIENCE = 120.0
 """Seconds that an order may take while the daemon lives: a login's exchange with the provider may take a minute."""
 
 
-class Handle(Protocol):
-    """What a command can ask, wherever it is answered."""
-
-    @property
-    def daemon(self) -> Data:
-        """Who answers, for `--json`: `pid` (None where no daemon runs), `config`, `state_directory`."""
-        ...
-
-    @property
-    def in_words(self) -> str:
-        """The same for people."""
-        ...
-
-    def status(self) -> Data: ...
-    def refresh(self, force: bool) -> Data: ...
-    def import_pair(self, document: bytes, force: bool) -> Data: ...
-    def export_pair(self) -> Data: ...
-    def logout(self, keep_cache: bool) -> Data: ...
-    def test_alerts(self) -> list[Data]: ...
-    def cache_stats(self) -> Data: ...
-    def entries(self, chosen: Mapping[str, str], limit: int) -> list[Data]: ...
-    def show(self, url: str, method: str, data: bytes | None) -> Data | None: ...
-    def purge(self, chosen: Mapping[str, object]) -> int: ...
-    def explain(self, described: Mapping[str, object]) -> Data: ...
+# ---- a running daemon ------------------------------------------------------------------------------------------------
 
 
 class Refused(CommandFailure):
@@ -94,33 +84,52 @@ class Remote:
 
     @property
     def daemon(self) -> Data:
+        """For `--json`: `pid`, `config`, `state_directory`."""
         if self._daemon is None:
             self._daemon = dict(self.ask("GET", "/api/daemon"))
         return self._daemon
 
     @property
     def in_words(self) -> str:
+        """The same for people."""
         said = self.daemon
         config = f"configuration {said['config']}" if said.get("config") else "no configuration file"
         return f"pid {said.get('pid')}, {config}, state {said.get('state_directory')}"
 
-    def ask(self, method: str, path: str, body: bytes | Mapping[str, object] | None = None) -> Any:
-        """One call of the control API; its JSON. Raises NotRunning, ServiceUnreachable where the daemon gives no sign of life, or its own
-        refusal with its exit code."""
+    def ask(self, method: str, path: str, body: Body = None) -> Any:
+        """One call of the control API; its JSON. Raises NotRunning, ServiceUnreachable if the daemon gives no sign of life, or Refused."""
         content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        fields = {"Content-Type": "application/json"} if content is not None else {}
-        with self._asked(method, path, content, fields) as answer:
-            text = answer.read()
-        return _understood(answer.status, text)
+        with self._asked(method, path, content) as answer:
+            return _understood(answer.status, answer.read())
+
+    def call(
+        self, method: str, path: str, body: Body, local: Callable[[Control], object], *, keep: bool = False
+    ) -> Any:
+        """As `ask`; what Local would do instead is not needed."""
+        return self.ask(method, path, body)
+
+    def warm(self, described: Sequence[object]) -> Iterator[Data]:
+        """The outcome of each request that is described, as it comes; the daemon sends an empty line now and then. Raises as `ask` does."""
+        content = json.dumps({"urls": list(described)}).encode()
+        with self._asked("POST", "/api/cache/warm", content, {"Accept": "application/jsonl"}) as answer:
+            if answer.status != 200:
+                _understood(answer.status, answer.read())
+            while line := answer.readline():
+                if line.strip():
+                    try:
+                        yield dict(json.loads(line))
+                    except (ValueError, TypeError) as error:
+                        raise _ended(error) from error
 
     @contextlib.contextmanager
     def _asked(
-        self, method: str, path: str, content: bytes | None, fields: Mapping[str, str]
+        self, method: str, path: str, content: bytes | None, fields: Mapping[str, str] | None = None
     ) -> Iterator[http.client.HTTPResponse]:
         """The answer to one request, to be read inside."""
         connection = _UnixConnection(self._folder, self._deadline, self._name)
         try:
-            connection.request(method, path, content, dict(fields))
+            kind = {"Content-Type": "application/json"} if content is not None else {}
+            connection.request(method, path, content, {**kind, **(fields or {})})
             end = time.monotonic() + PATIENCE
             while not connection.has_answer(self._deadline / 2):
                 self._look()
@@ -128,9 +137,12 @@ class Remote:
                     raise ServiceUnreachable(f"the daemon was not done within {PATIENCE:g} s; see its log")
             yield connection.getresponse()
         except TimeoutError as error:
-            raise self._silent() from error
+            at, within = self._folder / (self._name or control_socket.NAME), f"{self._deadline:g} s"
+            raise ServiceUnreachable(
+                f"{at}: the daemon did not answer within {within}; it is stopped, or too busy: see its log"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
-            raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
+            raise _ended(error) from error
         finally:
             connection.close()
 
@@ -145,72 +157,13 @@ class Remote:
         finally:
             connection.close()
 
-    def _silent(self) -> ServiceUnreachable:
-        path = self._folder / (self._name or control_socket.NAME)
-        return ServiceUnreachable(
-            f"{path}: the daemon did not answer within {self._deadline:g} s; it is stopped, or too busy: see its log"
-        )
-
     def followers(self) -> list[Remote]:
         """The daemons that follow this one, on the same folder."""
         return [Remote(self._folder, self._deadline, name) for name in control_socket.followers(self._folder)]
 
-    def status(self) -> Data:
-        return dict(self.ask("GET", "/api/status"))
 
-    def refresh(self, force: bool) -> Data:
-        return dict(self.ask("POST", "/api/token/refresh", {"force": True} if force else b""))
-
-    def import_pair(self, document: bytes, force: bool) -> Data:
-        return dict(self.ask("POST", f"/api/token/import{'?force=1' if force else ''}", document))
-
-    def export_pair(self) -> Data:
-        return dict(self.ask("GET", "/api/token/export"))
-
-    def logout(self, keep_cache: bool) -> Data:
-        return dict(self.ask("POST", "/api/logout", {"keep_cache": keep_cache}))
-
-    def test_alerts(self) -> list[Data]:
-        return list(self.ask("POST", "/api/alert/test", b"")["results"])
-
-    def cache_stats(self) -> Data:
-        return dict(self.ask("GET", "/api/cache/stats"))
-
-    def entries(self, chosen: Mapping[str, str], limit: int) -> list[Data]:
-        return list(self.ask("GET", f"/api/cache/entries?{urlencode({**chosen, 'limit': limit})}"))
-
-    def show(self, url: str, method: str, data: bytes | None) -> Data | None:
-        body = {"url": url, "method": method, "data": None if data is None else data.decode()}
-        try:
-            return dict(self.ask("POST", "/api/cache/show", body))
-        except Refused as refused:
-            if refused.word == "not_found":
-                return None
-            raise
-
-    def purge(self, chosen: Mapping[str, object]) -> int:
-        return int(self.ask("POST", "/api/cache/purge", chosen)["purged"])
-
-    def explain(self, described: Mapping[str, object]) -> Data:
-        return dict(self.ask("POST", "/api/explain", described))
-
-    def warm(self, described: Sequence[object]) -> Iterator[Data]:
-        """What came of each request that is described, as it comes; the daemon sends an empty line now and then. Raises as `ask` does."""
-        fields = {"Content-Type": "application/json", "Accept": "application/jsonl"}
-        content = json.dumps({"urls": list(described)}).encode()
-        with self._asked("POST", "/api/cache/warm", content, fields) as answer:
-            if answer.status != 200:
-                _understood(answer.status, answer.read())
-            while line := answer.readline():
-                if line.strip():
-                    yield _line(line)
-
-
-def _line(text: bytes) -> Data:
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise CommandFailure(f"the daemon ended the conversation ({error}); see its log") from error
+def _ended(error: Exception) -> CommandFailure:
+    return CommandFailure(f"the daemon ended the conversation ({error}); see its log")
 
 
 def _understood(status: int, text: bytes) -> Any:
@@ -226,8 +179,59 @@ def _understood(status: int, text: bytes) -> Any:
     raise Refused("\n".join(map(str, lines)), str(data.get("code", "")), int(data.get("exit_code", 1)))
 
 
+# ---- the folders of a daemon that does not run -----------------------------------------------------------------------
+
+
+class Local:
+    """The folders of a daemon that does not run: opened for one call, closed after it."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+
+    @property
+    def daemon(self) -> Data:
+        """As Remote's, without a pid."""
+        settings, path = self.loaded.settings, self.loaded.path
+        return {
+            "pid": None,
+            "config": str(path.absolute()) if path else None,
+            "state_directory": str(settings.state.folder),
+            "cache_directory": None if settings.store.url else str(settings.cache.folder),
+        }
+
+    @property
+    def in_words(self) -> str:
+        """The same for people."""
+        settings = self.loaded.settings
+        cache = f"folders {settings.state.folder} and {settings.cache.folder}"
+        return cache if settings.store.url is None else f"folder {settings.state.folder} and on store.url"
+
+    def call(
+        self, method: str, path: str, body: Body, local: Callable[[Control], object], *, keep: bool = False
+    ) -> Any:
+        """The result of `local`. `keep` is for work that changes or sends the pair."""
+        import asyncio
+
+        from passoproxy.compose import standing_still
+
+        async def whole() -> Any:
+            async with standing_still(self.loaded, keep=keep, observer=tell) as control:
+                found = local(control)
+                return await found if inspect.isawaitable(found) else found
+
+        return asyncio.run(whole())
+
+
+def tell(event: Event) -> None:
+    """Says on standard error what an operator would find in the daemon's log."""
+    from passoproxy.core.events import PairFileDamaged, PairNotSaved, StoreFailed, Warned
+
+    if isinstance(event, PairFileDamaged | PairNotSaved | StoreFailed | Warned):
+        note(f"passoproxy: warning: {event.detail}")
+
+
 async def in_thread(work: Callable[[], T]) -> T:
-    """What `work` comes to, in a thread that nobody waits for where the command ends before."""
+    """The result of `work` in a thread that ends with the process: a command that is stopped does not wait for it."""
     import asyncio
     import threading
 
@@ -244,95 +248,121 @@ async def in_thread(work: Callable[[], T]) -> T:
             result = work()
         except BaseException as error:
             fault = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended
+        with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, result, fault)
 
     threading.Thread(target=run, daemon=True).start()
     return await done
 
 
-def tell(event: Event) -> None:
-    """Says on standard error what an operator would find in the daemon's log."""
-    from passoproxy.core.events import PairFileDamaged, PairNotSaved, StoreFailed, Warned
+# ---- which one -------------------------------------------------------------------------------------------------------
 
-    if isinstance(event, PairFileDamaged | PairNotSaved | StoreFailed | Warned):
-        note(f"passoproxy: warning: {event.detail}")
+_GIVEN = ("default", "environment STATE_DIRECTORY", "environment XDG_STATE_HOME")
+"""Sources of a state folder that is not configured."""
 
 
-class Local:
-    """The same calls on the folders of a daemon that does not run: opened for one call, closed after it."""
+def handle(config: Path | None, state: Path | None) -> Remote | Local:
+    """The running daemon, or its folders; only these need the daemon's secrets.
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
+    Raises as `running` does, but for NotRunning, and AccessDenied for folders of another user.
+    """
+    try:
+        return running(config, state)
+    except NotRunning:
+        loaded = load(config, state=state)
+    folder = loaded.settings.state.folder
+    with suppress(OSError):
+        # An ordinary user has a folder of his own in there; root's would be beside the one that the daemon has.
+        if os.geteuid() == 0 and (owner := os.stat(folder).st_uid) != 0 and (folder / "lock").exists():
+            raise AccessDenied(f"{folder}: belongs to user {owner}, whose daemon is not running", user=owner)
+    return Local(loaded)
 
-    @property
-    def daemon(self) -> Data:
-        settings, path = self.loaded.settings, self.loaded.path
-        return {
-            "pid": None,
-            "config": str(path.absolute()) if path else None,
-            "state_directory": str(settings.state.folder),
-            "cache_directory": None if settings.store.url else str(settings.cache.folder),
-        }
 
-    @property
-    def in_words(self) -> str:
-        settings = self.loaded.settings
-        cache = f"folders {settings.state.folder} and {settings.cache.folder}"
-        return cache if settings.store.url is None else f"folder {settings.state.folder} and on store.url"
+def running(config: Path | None, state: Path | None) -> Remote:
+    """The one daemon that is meant: that of the folder `state`, of the configuration's folder, or the one that runs where a daemon may.
 
-    def _with(self, work: Callable[[Control], Awaitable[Any]], *, keep: bool = False) -> Any:
-        import asyncio
+    Raises NotRunning, UsageFailure if two run and none is named, AccessDenied if it cannot be told whether one runs, and
+    ConfigurationError.
+    """
+    from passoproxy.config.load import chosen_file
+    from passoproxy.config.sources import state_folders
 
-        from passoproxy.compose import standing_still
+    if state is not None:
+        return _the_one([state.absolute()])
+    try:
+        loaded = load(config, secrets=False)
+    except ConfigurationError:
+        # without a file, the environment alone need not make a configuration
+        if chosen_file(config, os.environ, Path.cwd()) is not None:
+            raise
+        return _the_one(state_folders(os.environ))
+    if loaded.sources.get("state.directory", "default") in _GIVEN:
+        return _the_one(state_folders(os.environ))
+    try:
+        return _the_one([loaded.settings.state.folder])
+    except NotRunning:
+        # its environment may have put the same configuration's daemon elsewhere
+        with suppress(CommandFailure):
+            if loaded.path is not None:
+                return _the_one(state_folders(os.environ), loaded.path)
+        raise
 
-        async def whole() -> Any:
-            async with standing_still(self.loaded, keep=keep, observer=tell) as control:
-                return await work(control)
 
-        return asyncio.run(whole())
+def _the_one(folders: list[Path], path: Path | None = None) -> Remote:
+    """The daemon of these folders, and of the configuration `path` if that is given."""
+    denied = list[AccessDenied]()
+    found = _alive(folders, denied)
+    if path is not None:
+        found = [each for each in found if each.daemon["config"] == str(path.absolute())]
+    if len(found) > 1:
+        named = "; ".join(f"--state {each.daemon['state_directory']} ({each.in_words})" for each in found)
+        raise UsageFailure(f"{len(found)} daemons are running; name one: {named}")
+    if found:
+        return found[0]
+    if denied:
+        raise denied[0]
+    shown = " or ".join(map(str, folders))
+    raise NotRunning(
+        f"no daemon is running on {shown}; start one with 'passoproxy serve', or name its folder with --state"
+    )
 
-    def status(self) -> Data:
-        async def work(control: Control) -> Data:
-            return control.status()
 
-        return dict(self._with(work))
+def _alive(folders: Iterable[Path], denied: list[AccessDenied]) -> list[Remote]:
+    """The daemons that run on these folders. A folder that this user may not look at goes to `denied`."""
+    found, seen = list[Remote](), set[tuple[int, int]]()
+    for folder in folders:
+        try:
+            there = os.stat(folder)
+            weak_step(folder, there.st_uid)  # a link of another user leads nowhere
+            if (there.st_dev, there.st_ino) in seen:
+                continue
+            seen.add((there.st_dev, there.st_ino))
+            remote = Remote(folder)
+            remote.daemon  # noqa: B018 the first word between us: does one answer?
+            found.append(remote)
+        except (FileNotFoundError, NotADirectoryError, NotRunning):
+            pass
+        except PermissionError as fault:
+            user = 0 if fault.errno == errno.EACCES else None
+            denied.append(AccessDenied(f"{folder}: {fault.strerror}", user=user, state=folder))
+        except AccessDenied as fault:
+            denied.append(fault)
+    return found
 
-    def refresh(self, force: bool) -> Data:
-        return dict(self._with(lambda control: control.refresh(force), keep=True))
 
-    def import_pair(self, document: bytes, force: bool) -> Data:
-        return dict(self._with(lambda control: control.import_pair(document, force), keep=True))
+def report(held: Remote | Local, data: Mapping[str, object], as_json: bool, *lines: str) -> None:
+    """The outcome of a command that changed something: JSON, or `lines`; and the daemon or the folders that it changed."""
+    if as_json:
+        say_json({**data, "daemon": held.daemon})
+        return
+    for line in lines:
+        say(line)
+    say_who(held)
 
-    def export_pair(self) -> Data:
-        return dict(self._with(lambda control: control.export_pair(), keep=True))
 
-    def logout(self, keep_cache: bool) -> Data:
-        return dict(self._with(lambda control: control.logout(keep_cache), keep=True))
-
-    def test_alerts(self) -> list[Data]:
-        import asyncio
-        import os
-
-        from passoproxy.compose.wiring import tried_alone
-
-        return asyncio.run(tried_alone(self.loaded, os.environ))
-
-    def cache_stats(self) -> Data:
-        return dict(self._with(lambda control: control.cache_stats()))
-
-    def entries(self, chosen: Mapping[str, str], limit: int) -> list[Data]:
-        async def work(control: Control) -> list[Data]:
-            return [entry async for entry in control.entries(control.selector(chosen), limit)]
-
-        return list(self._with(work))
-
-    def show(self, url: str, method: str, data: bytes | None) -> Data | None:
-        found = self._with(lambda control: control.show(url, method, data))
-        return dict(found) if found else None
-
-    def purge(self, chosen: Mapping[str, object]) -> int:
-        return int(self._with(lambda control: control.purge(chosen)))
-
-    def explain(self, described: Mapping[str, object]) -> Data:
-        return dict(self._with(lambda control: control.explain(described)))
+def say_who(held: Remote | Local) -> None:
+    """Names, on standard error, the daemon or the folders that a command has changed."""
+    if isinstance(held, Local):
+        note(f"passoproxy: no daemon is running; worked on the {held.in_words}")
+    else:
+        note(f"passoproxy: done by the daemon with {held.in_words}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, UnreadConfigOption, load
+from passoproxy.cli.options import ConfigOption, JsonOption, UnreadConfigOption, flag, load
 from passoproxy.cli.output import note, say, say_json, table
 from passoproxy.errors import CannotCreate, CommandFailure
 
@@ -55,7 +55,7 @@ def init(
         "config.yaml"
     ),
     config: ConfigOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, flag("--force", "Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
     from passoproxy.config.describe import commented

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from passoproxy.cli.options import ConfigOption, JsonOption, load
-from passoproxy.cli.output import note, say, say_json, seconds, table
+from passoproxy.cli.options import ConfigOption, JsonOption, flag, load, option
+from passoproxy.cli.output import note, progress, say, say_json, seconds, table
 from passoproxy.errors import UsageFailure
 
 if TYPE_CHECKING:
@@ -23,16 +20,16 @@ COLUMNS = ("trial", "pair", "stored", "new", "refreshes", "lowest", "what is tri
 
 
 _WIDE = 120
-"""Columns of a terminal from which on there is room for what is tried."""
+"""Columns of a terminal that has room for the last column."""
 
 
 def drill(
     config: ConfigOption = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option("--fault", metavar="NAME", help="Only this trial; repeatable. Without a name: which there are."),
+        option("--fault", "NAME", "Only this trial; repeatable. Without a name: which there are."),
     ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Shorter lifetimes: under a minute in all.")] = False,
+    fast: Annotated[bool, flag("--fast", "Shorter lifetimes: under a minute in all.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Rehearse failures with your configuration, and see what would survive. Your pair, state and origin are not touched."""
@@ -46,8 +43,9 @@ def drill(
             f"oauth.grant is {grant}: there is no pair that could be lost, so nothing to rehearse"
         )
         return 0
-    with _progress(chosen, fast) as told:
-        verdicts = rehearse(loaded, chosen, fast=fast, told=told)
+    note(f"rehearsing {len(chosen)} failures, {'under a minute' if fast else 'a few minutes'} ...")
+    with progress(len(chosen), "rehearsing") as advance:
+        verdicts = rehearse(loaded, chosen, fast=fast, told=lambda each: advance(f"{each.name}: {each.pair}"))
     if as_json:
         say_json([{**asdict(each), "failed": each.failed} for each in verdicts])
     else:
@@ -72,28 +70,6 @@ def _chosen(trials: Sequence[Trial], names: Sequence[str]) -> list[Trial]:
     return [known[name] for name in dict.fromkeys(names)] if names else list(trials)
 
 
-@contextlib.contextmanager
-def _progress(trials: Sequence[Trial], fast: bool) -> Iterator[Callable[[Verdict], None]]:
-    """A bar on a terminal, one line in a pipe."""
-    if not sys.stderr.isatty():
-        note(f"rehearsing {len(trials)} failures, {'under a minute' if fast else 'a few minutes'} ...")
-        yield lambda verdict: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("rehearsing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=len(trials))
-        yield lambda verdict: bar.update(task, advance=1, description=f"{verdict.name}: {verdict.pair}")
-
-
 def _show(verdicts: Sequence[Verdict]) -> None:
     narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE
     shown = len(COLUMNS) - narrow
@@ -103,7 +79,7 @@ def _show(verdicts: Sequence[Verdict]) -> None:
     )
     for each in verdicts:
         if each.again:
-            say(f"{each.name}: played again; the machine was too busy at first to tell anything of the pair")
+            say(f"{each.name}: played again; the machine was too busy at first to show anything about the pair")
         if each.why:
             must = "" if each.must_keep or each.pair == "kept" else " (nothing could have kept it)"
             say(f"{each.name}: {each.why}{must}")
@@ -130,5 +106,5 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _share(seen: Seen | None) -> str:
-    """`43 of 45`: of those that a daemon was there for."""
+    """`43 of 45`: of the requests that a daemon received."""
     return "-" if seen is None else f"{seen.answered} of {seen.answered + seen.refused}"

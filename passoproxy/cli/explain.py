@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, bytes_of
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, bytes_of, option
 from passoproxy.cli.output import facts, headline, moment, number_of, part, say, say_json, seconds, size, table
 
 COLOURS = {"hit": "green", "miss": "yellow", "pass": "cyan"}
@@ -22,18 +22,18 @@ def explain(
     state: StateOption = None,
     as_json: JsonOption = False,
     header: Annotated[
-        list[str] | None, typer.Option("-H", "--header", metavar="NAME: VALUE", help="A request header; repeatable.")
+        list[str] | None, option("-H", "NAME: VALUE", "A request header; repeatable.", "--header")
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", metavar="BODY", help="The body of a POST.")] = None,
+    data: Annotated[str | None, option("--data", "BODY", "The body of a POST.")] = None,
 ) -> None:
     """Say why a request would be a hit, a miss or a pass. Asks the origin nothing, and changes nothing."""
-    from passoproxy.cli.daemons import handle
+    from passoproxy.cli.client import handle
 
     bytes_of(data)
     described: dict[str, object] = {"method": method.upper(), "url": url, "headers": header or []}
     if data is not None:
         described["data"] = data
-    found = handle(config, state).explain(described)
+    found = handle(config, state).call("POST", "/api/explain", described, lambda control: control.explain(described))
     say_json(found) if as_json else _show(found)
 
 

@@ -1,7 +1,7 @@
 """`passoproxy login`: a person approves once in a browser.
 
-Where a daemon runs, it does the exchange and takes the pair over at once; else this command listens on the redirect address
-for the one redirect and stores the pair for the daemon's next start.
+A running daemon does the exchange and uses the pair at once. Without one, this command listens on the redirect address for the one
+redirect, and stores the pair for the daemon's next start.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
-import typer
-
-from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
-from passoproxy.cli.output import note, runway, say, say_json
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, flag
+from passoproxy.cli.output import note, runway, say
 from passoproxy.errors import CommandFailure, PersonNeeded, UsageFailure
 
 if TYPE_CHECKING:
@@ -31,19 +29,20 @@ def login(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print the address instead of opening a browser.")
-    ] = False,
+    no_browser: Annotated[bool, flag("--no-browser", "Print the address instead of opening a browser.")] = False,
     paste: Annotated[
-        bool, typer.Option("--paste", help="Read the redirected URL from standard input (no browser on this machine).")
+        bool, flag("--paste", "Read the redirected URL from standard input (no browser on this machine).")
     ] = False,
 ) -> None:
     """Approve in a browser; the pair is kept and renewed from then on."""
-    from passoproxy.cli.client import Local
-    from passoproxy.cli.daemons import handle, say_who
+    from passoproxy.cli.client import Local, handle, report
 
     held = handle(config, state)
-    grant = held.loaded.settings.oauth.grant if isinstance(held, Local) else held.status()["token"]["grant"]
+    grant = (
+        held.loaded.settings.oauth.grant
+        if isinstance(held, Local)
+        else held.ask("GET", "/api/status")["token"]["grant"]
+    )
     if grant != "authorization_code":
         raise UsageFailure(f"oauth.grant is {grant}, which needs no person; there is nothing to log in to")
     browser = not no_browser and not paste
@@ -52,12 +51,10 @@ def login(
     elif paste:
         token = _alone_by_paste(held.loaded)
     else:
-        token = _alone(held.loaded, browser)
-    if as_json:
-        say_json({**token, "daemon": held.daemon})
-    else:
-        say(f"authorised; {runway(token)}, were it not renewed")
-        say_who(held)
+        import asyncio
+
+        token = asyncio.run(_alone(held.loaded, browser))
+    report(held, token, as_json, f"authorised; {runway(token)}, were it not renewed")
 
 
 def _through_daemon(remote: Remote, browser: bool, paste: bool) -> dict[str, Any]:
@@ -81,7 +78,7 @@ def _awaited(remote: Remote, ticket: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _with_redirect_taken(remote: Remote, ticket: Mapping[str, Any], browser: bool) -> dict[str, Any]:
-    """For a daemon that the redirect does not reach: this command listens for it, or else the status page takes it by paste."""
+    """For a daemon that the redirect does not reach: this command listens for it. If it cannot, the status page takes it by paste."""
     from passoproxy.cli.browser import opened
     from passoproxy.cli.client import in_thread
     from passoproxy.server.admin.login import lone_listener
@@ -106,7 +103,7 @@ async def _with_redirect_taken(remote: Remote, ticket: Mapping[str, Any], browse
 
 
 class _Bridge:
-    """The daemon, as the listener for its redirect sees it."""
+    """Gives the redirect to the daemon."""
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
@@ -123,7 +120,7 @@ def _alone_by_paste(loaded: Loaded) -> dict[str, Any]:
     from passoproxy.cli.client import tell
     from passoproxy.compose import standing_still
 
-    # The loop stands still while the person does something else: so Ctrl-C finds nobody who reads standard input in a thread.
+    # Standard input is read while the loop stands still, and not in a thread, which Ctrl-C would not end.
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         control = runner.run(stack.enter_async_context(standing_still(loaded, keep=True, observer=tell)))
@@ -134,13 +131,7 @@ def _alone_by_paste(loaded: Loaded) -> dict[str, Any]:
             runner.run(stack.aclose())
 
 
-def _alone(loaded: Loaded, browser: bool) -> dict[str, Any]:
-    import asyncio
-
-    return asyncio.run(_with_listener(loaded, browser))
-
-
-async def _with_listener(loaded: Loaded, browser: bool) -> dict[str, Any]:
+async def _alone(loaded: Loaded, browser: bool) -> dict[str, Any]:
     from passoproxy.cli.client import tell
     from passoproxy.compose import standing_still
     from passoproxy.server.admin.login import lone_listener
@@ -158,7 +149,7 @@ async def _with_listener(loaded: Loaded, browser: bool) -> dict[str, Any]:
 
 
 def _too_late() -> PersonNeeded:
-    return PersonNeeded("nobody approved within ten minutes; run 'passoproxy login' again")
+    return PersonNeeded("the approval did not come within ten minutes; run 'passoproxy login' again")
 
 
 def _point_to(url: str, browser: bool) -> None:

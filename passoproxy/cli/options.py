@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,40 +14,32 @@ from passoproxy.errors import UsageFailure
 if TYPE_CHECKING:
     from passoproxy.config.load import Loaded
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="PATH",
-        readable=False,  # whether it can be read is told with the other faults of a configuration
-        help="The configuration file. Else: $PASSOPROXY_CONFIG, ./config.yaml, $XDG_CONFIG_HOME/passoproxy/config.yaml, /etc/passoproxy/config.yaml.",
-        show_default=False,
-    ),
-]
+
+def option(name: str, metavar: str, help: str, *more: str, **limits: Any) -> Any:
+    """An option with a value. `more` are other names of it."""
+    # whether a file can be read is told with the other faults of a configuration
+    return typer.Option(name, *more, metavar=metavar, help=help, readable=False, **limits)
+
+
+def flag(name: str, help: str) -> Any:
+    """An option without a value."""
+    return typer.Option(name, help=help)
+
+
+_CONFIG = (
+    "The configuration file. Else: $PASSOPROXY_CONFIG, ./config.yaml, $XDG_CONFIG_HOME/passoproxy/config.yaml, "
+    "/etc/passoproxy/config.yaml."
+)
+_STATE = "The state folder of the daemon that is meant, if several run or none is found."
+
+ConfigOption = Annotated[Path | None, option("--config", "PATH", _CONFIG)]
 UnreadConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="PATH",
-        readable=False,
-        help="Taken, as by every command, and not read: this one needs no configuration.",
-        show_default=False,
-    ),
+    Path | None, option("--config", "PATH", "Accepted, as by every command, and not read: no configuration is needed.")
 ]
 """For commands that work without a configuration, and are called by the same scripts as the others."""
 
-StateOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--state",
-        metavar="DIR",
-        readable=False,
-        help="The state folder of the daemon that is meant, where several run or none is found.",
-        show_default=False,
-    ),
-]
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StateOption = Annotated[Path | None, option("--state", "DIR", _STATE)]
+JsonOption = Annotated[bool, flag("--json", "Print JSON.")]
 
 
 def load(config: Path | None, *, secrets: bool = True, state: Path | None = None) -> Loaded:
@@ -77,7 +69,7 @@ def seconds_of(option: str, text: str, least: float = 0.0) -> float:
 
 
 def bytes_of(text: str | None) -> bytes | None:
-    """What `--data` stands for. Raises UsageFailure for what is no UTF-8."""
+    """The bytes of `--data`. Raises UsageFailure for a text that is no UTF-8."""
     try:
         return None if text is None else text.encode()
     except UnicodeEncodeError as error:

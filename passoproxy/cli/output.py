@@ -1,6 +1,6 @@
-"""How commands speak: JSON where it is asked for, tables and colour on a terminal, plain aligned text in a pipe.
+"""How commands speak: JSON with `--json`, tables and colour on a terminal, plain aligned text in a pipe.
 
-How the pair's state is said to people, in one way for every command. Never a token.
+Also the words for the pair's state, the same in every command. They never show a token.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from passoproxy.core.units import duration
+from passoproxy.core import units
 
 
 def say(text: str = "") -> None:
@@ -76,7 +77,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 
 def seconds(value: float | None) -> str:
     """A span for people; an unknown one is a dash."""
-    return "-" if value is None or math.isnan(value) else duration(value)
+    return "-" if value is None or math.isnan(value) else units.duration(value)
 
 
 def moment(epoch: float | None) -> str:
@@ -89,14 +90,23 @@ def moment(epoch: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """Bytes for people, in binary units."""
-    if count is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("unreachable")
+    """Bytes for people; an unknown number is a dash."""
+    return "-" if count is None else units.size(count)
+
+
+@contextmanager
+def progress(total: int, label: str, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal, nothing in a pipe. Each call of the function counts one more and sets the text."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+        task = bar.add_task(label, total=total, completed=done)
+        yield lambda text: bar.update(task, advance=1, description=text)
 
 
 def part(found: Mapping[str, object], name: str) -> dict[str, object]:
@@ -126,7 +136,7 @@ def runway(token: Token) -> str:
 
 
 def in_short(token: Token) -> str:
-    """The runway where nothing says that it is one."""
+    """The runway, for a line that does not name it."""
     said = runway(token)
     return "the runway is not known" if said in ("not known", "-") else said
 

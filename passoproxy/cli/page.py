@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, flag
 from passoproxy.cli.output import note, say, say_json
 from passoproxy.errors import CommandFailure
 
@@ -21,11 +19,11 @@ def page(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    only_print: Annotated[bool, typer.Option("--print", help="Print the link instead of opening a browser.")] = False,
+    only_print: Annotated[bool, flag("--print", "Print the link instead of opening a browser.")] = False,
 ) -> None:
     """Open the status page by a link that lets it change things: good once, within ten minutes."""
     from passoproxy.cli.browser import opened
-    from passoproxy.cli.daemons import running
+    from passoproxy.cli.client import running
 
     remote = _of_configuration(running(config, state), config)
     link = remote.ask("POST", "/api/page", {})
@@ -51,7 +49,7 @@ def page(
 
 
 def _of_configuration(remote: Remote, config: Path | None) -> Remote:
-    """Of the daemons that share a folder the one whose configuration is named, else the one that owns the pair."""
+    """If several daemons share a folder: the one whose configuration is named, else the one that owns the pair."""
     from passoproxy.config.load import chosen_file
 
     path = chosen_file(config, os.environ, Path.cwd())

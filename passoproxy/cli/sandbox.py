@@ -6,9 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from passoproxy.cli.options import UnreadConfigOption, seconds_of
+from passoproxy.cli.options import UnreadConfigOption, flag, option, seconds_of
 from passoproxy.cli.output import say
 from passoproxy.errors import ServiceUnreachable, UsageFailure
 
@@ -18,37 +16,27 @@ if TYPE_CHECKING:
 
 def sandbox(
     listen: Annotated[
-        str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+        str, option("--listen", "HOST:PORT", "Where to listen; port 0 takes a free one.")
     ] = "127.0.0.1:8620",
-    lifetime: Annotated[
-        str, typer.Option("--lifetime", metavar="DURATION", help="How long access and refresh token live.")
-    ] = "1h",
-    client_id: Annotated[str, typer.Option("--client-id", metavar="ID", help="The only client it knows.")] = "demo",
-    client_secret: Annotated[
-        str, typer.Option("--client-secret", metavar="SECRET", help="That client's secret.")
-    ] = "demo",  # noqa: S107 an invented one
-    latency: Annotated[str, typer.Option("--latency", metavar="DURATION", help="Added before every answer.")] = "0ms",
+    lifetime: Annotated[str, option("--lifetime", "DURATION", "How long access and refresh token live.")] = "1h",
+    client_id: Annotated[str, option("--client-id", "ID", "The only client it knows.")] = "demo",
+    client_secret: Annotated[str, option("--client-secret", "SECRET", "That client's secret.")] = "demo",  # noqa: S107 an invented one
+    latency: Annotated[str, option("--latency", "DURATION", "Added before every answer.")] = "0ms",
     punish_reuse: Annotated[
-        bool, typer.Option("--punish-reuse", help="Presenting a spent refresh token revokes the whole chain.")
+        bool, flag("--punish-reuse", "Presenting a spent refresh token revokes the whole chain.")
     ] = False,
-    revoke_old: Annotated[bool, typer.Option("--revoke-old", help="The old access token ends at rotation.")] = False,
+    revoke_old: Annotated[bool, flag("--revoke-old", "The old access token ends at rotation.")] = False,
     fault: Annotated[
         list[str] | None,
-        typer.Option(
-            "--fault",
-            metavar="NAME[:N]",
-            help="A fault armed from the start; repeatable. Without a name: which there are.",
-        ),
+        option("--fault", "NAME[:N]", "A fault armed from the start; repeatable. Without a name: which there are."),
     ] = None,
     allow_replays: Annotated[
-        int, typer.Option("--allow-replays", metavar="N", min=0, help="How often a spent refresh token is taken again.")
+        int, option("--allow-replays", "N", "How often a spent refresh token is taken again.", min=0)
     ] = 0,
     quota: Annotated[
-        int | None, typer.Option("--quota", metavar="N", min=0, help="Requests to the origin in 24 hours before 429.")
+        int | None, option("--quota", "N", "Requests to the origin in 24 hours before 429.", min=0)
     ] = None,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", metavar="N", min=0, help="Requests at once before 429; 0: no limit.")
-    ] = 0,
+    concurrency: Annotated[int, option("--concurrency", "N", "Requests at once before 429; 0: no limit.", min=0)] = 0,
     config: UnreadConfigOption = None,
 ) -> int:
     """Run a simulated provider and origin, to develop against the API without an account."""

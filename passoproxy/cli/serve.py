@@ -12,14 +12,8 @@ from passoproxy.errors import ConfigurationError, Fault
 def serve(config: ConfigOption = None) -> int:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
     if sys.platform == "win32":
-        raise ConfigurationError(
-            Fault(
-                "",
-                "",
-                "passoproxy does not run on native Windows",
-                "run it in WSL2, in a container, or on a Linux host",
-            )
-        )
+        remedy = "run it in WSL2, in a container, or on a Linux host"
+        raise ConfigurationError(Fault("", "", "passoproxy does not run on native Windows", remedy))
     from passoproxy.daemon import run
     from passoproxy.host.dumps import forbid_dumps
 

@@ -30,11 +30,11 @@ COLOURS = {"ready": "green", "degraded": "yellow", "unready": "red"}
 
 def status(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Show the daemon's state: runway, cache, origin, recent errors. Exit 0 ready, 1 degraded, 3 not running."""
-    from passoproxy.cli.daemons import running
+    from passoproxy.cli.client import running
 
     try:
         remote = running(config, state)
-        found = remote.status()
+        found = dict(remote.ask("GET", "/api/status"))
     except NotRunning:
         if as_json:
             say_json({"state": "not running"})
@@ -80,7 +80,7 @@ def _show(found: Data, daemon: str) -> None:
 
 
 def _processes(found: Data) -> list[tuple[str, str]]:
-    """What is so only where several processes share the work."""
+    """Rows for several processes that share the work."""
     token, workers = part(found, "token"), len(_list(found, "workers"))
     if any(each.get("code") == "store_away" for each in _parts(found, "warnings")):
         held = "not known who holds it while the shared store is away"

@@ -1,4 +1,4 @@
-"""`passoproxy token …`: the pair's state, a refresh now, and moving a pair in and out. No token is ever printed but by `--reveal`."""
+"""`passoproxy token …`: the pair's state, a refresh now, and moving a pair in and out. Only `--reveal` prints a token."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, flag
 from passoproxy.cli.output import access, chain, facts, in_short, moment, note, number_of, runway, say, say_json
 from passoproxy.errors import CommandFailure, UsageFailure
 
 if TYPE_CHECKING:
-    from passoproxy.cli.client import Handle
+    from passoproxy.cli.client import Local, Remote
 
 commands = typer.Typer(no_args_is_help=True, help="Show, refresh, import and export the pair.")
 
@@ -22,9 +22,9 @@ commands = typer.Typer(no_args_is_help=True, help="Show, refresh, import and exp
 @commands.command("status")
 def token_status(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Show the pair's state, never a token."""
-    from passoproxy.cli.daemons import handle
+    from passoproxy.cli.client import handle
 
-    token = handle(config, state).status()["token"]
+    token = handle(config, state).call("GET", "/api/status", None, lambda control: control.status())["token"]
     say_json(token) if as_json else _show(token)
 
 
@@ -33,20 +33,19 @@ def refresh(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Even with a token remembered as dead or handed over, once.")
-    ] = False,
+    force: Annotated[bool, flag("--force", "Try once even a token that is known as dead or handed over.")] = False,
 ) -> None:
     """Refresh the pair now and wait until the new one is in use."""
-    from passoproxy.cli.daemons import handle, say_who
+    from passoproxy.cli.client import handle, report
 
     held = handle(config, state)
-    token = held.refresh(force)
-    if as_json:
-        say_json({**token, "daemon": held.daemon})
-    else:
-        say(f"refreshed; {in_short(token)}")
-        say_who(held)
+    token = _refreshed(held, force)
+    report(held, token, as_json, f"refreshed; {in_short(token)}")
+
+
+def _refreshed(held: Remote | Local, force: bool) -> dict[str, Any]:
+    body = {"force": True} if force else b""
+    return dict(held.call("POST", "/api/token/refresh", body, lambda control: control.refresh(force), keep=True))
 
 
 @commands.command("import")
@@ -57,21 +56,19 @@ def import_pair(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    force: Annotated[bool, typer.Option("--force", help="Take it unproved, also where the pair in use lives.")] = False,
+    force: Annotated[bool, flag("--force", "Take it without a proof, even if the pair in use lives.")] = False,
 ) -> None:
-    """Import a pair that was issued elsewhere. Exactly one place may refresh it from now on: this one.
+    """Import a pair that was issued elsewhere. From now on, only this place may refresh it.
 
-    Where the pair in use lives, the import is proved by a refresh at once, and takes its place only with its success.
+    If the pair in use lives, the imported one is refreshed at once, and takes its place only if that succeeds.
     """
-    from passoproxy.cli.daemons import handle, say_who
+    from passoproxy.cli.client import handle, report
 
     held = handle(config, state)
-    token = held.import_pair(_read(file), force)
-    if as_json:
-        say_json({**token, "daemon": held.daemon})
-    else:
-        say(f"imported; {in_short(token)}")
-        say_who(held)
+    document = _read(file)
+    path = f"/api/token/import{'?force=1' if force else ''}"
+    token = held.call("POST", path, document, lambda control: control.import_pair(document, force), keep=True)
+    report(held, token, as_json, f"imported; {in_short(token)}")
 
 
 @commands.command("export")
@@ -79,21 +76,19 @@ def export_pair(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Acknowledges that the tokens are printed in clear.")
-    ] = False,
+    reveal: Annotated[bool, flag("--reveal", "Acknowledge that the tokens are printed in clear.")] = False,
 ) -> None:
-    """Hand the pair over: print it as JSON, for `token import` elsewhere. Whoever reads it has the account.
+    """Hand the pair over: print it as JSON, for `token import` elsewhere. The JSON gives access to the account.
 
-    From then on it is renewed elsewhere, and serves here to its last second. 'token refresh --force', or importing the same pair here again,
-    takes it back while nobody has renewed it.
+    From then on the pair is renewed elsewhere, and serves here until it expires. 'token refresh --force', or importing the same pair here
+    again, takes it back if no other place has renewed it.
     """
-    from passoproxy.cli.daemons import handle, say_who
+    from passoproxy.cli.client import handle, say_who
 
     if not reveal:
         raise UsageFailure("export prints the tokens in clear and hands the pair over; say so with --reveal")
     held = handle(config, state)
-    pair = held.export_pair()
+    pair = held.call("GET", "/api/token/export", None, lambda control: control.export_pair(), keep=True)
     try:
         say_json(pair)
         sys.stdout.flush()
@@ -102,17 +97,17 @@ def export_pair(
     if pair.get("refresh_token"):
         note(
             "passoproxy: handed over: this pair is not renewed here any more; "
-            "'passoproxy token refresh --force' takes it back while nobody else has renewed it"
+            "'passoproxy token refresh --force' takes it back if no other place has renewed it"
         )
     say_who(held)
 
 
-def _kept(held: Handle, error: OSError) -> CommandFailure:
-    """Nobody has the whole of what was to be printed, so the pair is taken back: renewed, so that the part that left is worth nothing."""
+def _kept(held: Remote | Local, error: OSError) -> CommandFailure:
+    """The JSON was not printed whole, so the pair is taken back and renewed: the part that left is then worth nothing."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 the interpreter flushes it once more at its end, and would fail again
     said = f"the pair could not be printed ({error.strerror})"
     try:
-        held.refresh(True)
+        _refreshed(held, True)
     except CommandFailure as fault:
         return CommandFailure(
             f"{said}, and is handed over all the same, because it could not be taken back: {fault}; run 'passoproxy token refresh --force'"

@@ -85,10 +85,12 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in this process; `terminal` has standard output be one, `text` is standard input."""
+    """Runs a command in this process. `terminal`: standard output is one; `bar`: standard error is one; `text` is standard input."""
 
-    def run(*arguments: str, terminal: bool = False, text: str | None = None, typed: str | None = None) -> Said:
-        out, err = Terminal() if terminal else io.StringIO(), io.StringIO()
+    def run(
+        *arguments: str, terminal: bool = False, bar: bool = False, text: str | None = None, typed: str | None = None
+    ) -> Said:
+        out, err = Terminal() if terminal else io.StringIO(), Terminal() if bar else io.StringIO()
         given = Terminal(typed) if typed is not None else io.TextIOWrapper(io.BytesIO((text or "").encode()))
         if typed is not None:
             given.buffer = io.BytesIO(typed.encode())  # type: ignore[attr-defined]

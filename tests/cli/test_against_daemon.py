@@ -174,7 +174,7 @@ def test_cache_stats(run: Run, at: list[str]) -> None:
 
 def test_cache_stats_name_a_shared_store(run: Run, at: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     shared = {"entries": 0, "bytes": 0, "max_bytes": 1, "memory_bytes": 0, "directory": None, "store": "redis://h"}
-    monkeypatch.setattr(Remote, "cache_stats", lambda _: shared)
+    monkeypatch.setattr(Remote, "call", lambda *_: shared)
     said = run("cache", "stats", *at)
     assert "store      redis://h\n" in said.out
     assert "folder" not in said.out
@@ -309,10 +309,8 @@ def test_something_else_on_the_socket(tmp_path: Any, answer: bytes | None, told:
     assert told in str(caught.value)
 
 
-def test_other_refusals_than_not_stored_are_told(it: Running) -> None:
-    remote = Remote(it.place.folder / "state")
-    with pytest.raises(CommandFailure, match="never stored"):
-        remote.show("/auth/me", "POST", b"{")
+def test_other_refusals_than_not_stored_are_told(run: Run, at: list[str]) -> None:
+    assert "never stored" in run("cache", "show", "/auth/me", "-X", "POST", "--data", "{", *at).err
 
 
 def test_status_of_several_processes() -> None:

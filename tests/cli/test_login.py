@@ -178,14 +178,14 @@ def test_nobody_approves(
 ) -> None:
     monkeypatch.setattr(login, "PATIENCE", 0.05)
     alone = run("login", "--no-browser", *at)
-    assert (alone.code, "nobody approved within ten minutes" in alone.err) == (77, True)
+    assert (alone.code, "did not come within ten minutes" in alone.err) == (77, True)
     monkeypatch.setattr(api, "_LOGIN_WAIT_SECONDS", 0.01)
     beside.daemon(place)
     begun = time.time()
     turns = itertools.count()
     monkeypatch.setattr(login, "time", SimpleNamespace(time=lambda: begun + 300.0 * next(turns)))
     said = run("login", "--no-browser", *at)
-    assert (said.code, "nobody approved within ten minutes" in said.err) == (77, True)
+    assert (said.code, "did not come within ten minutes" in said.err) == (77, True)
 
 
 @pytest.mark.parametrize("opens", [True, False])

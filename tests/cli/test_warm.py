@@ -51,23 +51,15 @@ def test_bad_lines_are_told_by_number_and_the_rest_is_done(run: Run, own: Runnin
     assert "would not be stored" in told[3]
 
 
-def test_standard_input_and_a_bar_on_a_terminal(run: Run, own: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_and_a_bar_on_a_terminal(run: Run, own: Running) -> None:
     at = ("--config", str(own.place.config))
     assert run("cache", "warm", "-", *at, text=f"\ufeff{CONTENT}\n").out.startswith("1 fetched")
-    shown: list[Any] = []
-
-    class Terminal(cache._Progress):
-        def __init__(self, total: int, done: int) -> None:
-            monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-            super().__init__(total, done)
-            shown.append(self)
-
-    monkeypatch.setattr(cache, "_Progress", Terminal)
-    said = run("cache", "warm", "-", *at, text=f"{CONTENT}\n/api/v2/health\n")
+    said = run("cache", "warm", "-", *at, text=f"{CONTENT}\n/api/v2/health\n", bar=True)
     assert said.code == 1
+    assert said.out == "0 fetched, 1 fresh already, 1 failed\n"
     assert "0 fetched, 1 fresh already, 1 failed" in said.err
     assert "-:2: /api/v2/health" in said.err
-    assert shown[0]._bar.finished
+    assert "2/2" in said.err
 
 
 def test_without_a_daemon_it_is_not_running(run: Run, place: Place, tmp_path: Path) -> None:
@@ -103,7 +95,7 @@ def test_ctrl_c_says_how_to_go_on(run: Run, own: Running, tmp_path: Path, monkey
     said = run("cache", "warm", wanted(tmp_path, CONTENT), "--config", str(own.place.config))
     assert said.code == 130
     assert "stopped; 1 fetched" in said.err
-    assert "Run it again to go on: what is fresh is left alone" in said.err
+    assert "Run it again to go on: fresh entries are not fetched again" in said.err
 
 
 def test_orders_go_in_bounded_calls_and_none_is_lost(
