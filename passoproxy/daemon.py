@@ -41,7 +41,7 @@ from passoproxy.host.logind import BeforeSleep
 from passoproxy.host.system import volatile
 from passoproxy.ports import Clock
 from passoproxy.server.acceptor import Acceptor
-from passoproxy.server.admin.app import AdminRunner
+from passoproxy.server.admin.runner import AdminRunner
 from passoproxy.tokens.commands import first_of
 from passoproxy.tokens.failover import Custody
 

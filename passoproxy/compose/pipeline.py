@@ -34,7 +34,7 @@ from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.recorder import Taping
 from passoproxy.proxy.representation import Codings, Links
 from passoproxy.proxy.spool import Spools
-from passoproxy.server.admin.app import AdminLimits
+from passoproxy.server.admin.runner import AdminLimits
 from passoproxy.server.connection import Limits
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.spill import MOST_BYTES, DiskSpill

@@ -60,9 +60,10 @@ from passoproxy.proxy import codecs
 from passoproxy.proxy.cache import SoftPurgeStore, SoftPurgeTerms
 from passoproxy.proxy.explain import Explaining, Explanation, Judges
 from passoproxy.server.acceptor import Descriptors
-from passoproxy.server.admin.app import AdminRunner, admin_application, control_application, probe_application
+from passoproxy.server.admin.app import admin_application, control_application, probe_application
 from passoproxy.server.admin.auth import AdminAccess
 from passoproxy.server.admin.page_sessions import PageSessions
+from passoproxy.server.admin.runner import AdminRunner
 from passoproxy.server.connection import Connections
 from passoproxy.server.handler import Handler
 from passoproxy.stores.entries.tiered import TieredStore
@@ -587,7 +588,15 @@ def wire(
         control=control,
         admission=admission,
         pages=pages,
-        admin_app=admin_application(control, access, pages, metrics.exposition, observer, clock.wall),
+        admin_app=admin_application(
+            control,
+            access,
+            pages,
+            metrics.exposition,
+            observer,
+            clock.wall,
+            lambda url: told.recent.redactor.target(url),
+        ),
         control_app=control_application(control, pages, metrics.exposition, observer),
         probe_app=probe_application(control, metrics.exposition, observer),
     )

@@ -24,6 +24,11 @@ async def metrics(accept: str) -> tuple[bytes, str]:
     return f"metrics for {accept}".encode(), "text/plain; version=0.0.4; charset=utf-8"
 
 
+def mask(url: str) -> str:
+    """As a redactor masks queries."""
+    return f"{url.partition('?')[0]}?***"
+
+
 class AdminListener:
     """An admin listener with a fake daemon behind it; redirects are not followed and cookies are not kept."""
 
@@ -35,7 +40,7 @@ class AdminListener:
         self.access = AdminAccess(SECRET, token=lambda: token, **access)
         self.sessions = PageSessions(lambda: "passoproxy page --state /state", lambda: self.now)
         self.guard = Guard(self.access, self.sessions, lambda: self.now)
-        app = admin_application(daemon, self.access, self.sessions, metrics, observer, lambda: self.now)
+        app = admin_application(daemon, self.access, self.sessions, metrics, observer, lambda: self.now, mask)
         self.client: TestClient[web.Request, web.Application] = TestClient(TestServer(app), cookie_jar=DummyCookieJar())
 
     async def __aenter__(self) -> AdminListener:

@@ -151,6 +151,18 @@ async def test_what_needs_the_token(path: str, without: int) -> None:
             assert (await listener.ask("GET", path, BEARER)).status in (200, 303)
 
 
+async def test_urls_are_listed_whole_only_for_clients_that_may_change_things() -> None:
+    """As on the page, which masks queries."""
+    url = "/p?lang=de"
+    for token in (None, TOKEN):
+        async with AdminListener(FakeDaemon(listed=[{"url": url}] * 3), token=token) as listener:
+            with_session = await listener.let_in()
+            seen = {"session": with_session, "bearer" if token else "nothing": BEARER if token else {}}
+            for name, headers in seen.items():
+                listed = await (await listener.ask("GET", "/api/cache/entries", headers)).json()
+                assert listed == [{"url": "/p?***" if name == "nothing" else url}] * 3
+
+
 async def test_a_401_challenges() -> None:
     async with AdminListener(FakeDaemon(), token=TOKEN) as listener:
         answer = await listener.ask("GET", "/api/status")

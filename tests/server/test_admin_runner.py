@@ -14,9 +14,10 @@ from aiohttp import web
 
 from passoproxy.core.events import RequestRejected, TaskFailed
 from passoproxy.server.acceptor import Acceptor, Descriptors
-from passoproxy.server.admin.app import AdminLimits, AdminRunner, admin_application
+from passoproxy.server.admin.app import admin_application
 from passoproxy.server.admin.auth import AdminAccess
 from passoproxy.server.admin.page_sessions import PageSessions
+from passoproxy.server.admin.runner import AdminLimits, AdminRunner
 from passoproxy.server.listeners import open_tcp
 from tests.fakes import RememberingObserver
 from tests.server.fake_daemon import FakeDaemon

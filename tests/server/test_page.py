@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from passoproxy.server.admin import small_pages
-from passoproxy.server.admin.html import asset, bar, duration, size, sparkline, took
+from passoproxy.server.admin import page as pages
+from passoproxy.server.admin.html import asset, size, took
 from passoproxy.server.admin.page import status_page
 from tests.server.fake_daemon import NOW, healthy, without_pair
 
@@ -76,7 +76,7 @@ def token(**more: Any) -> Reader:
             ["http://here/"],
         ),
         (token(role="following"), ["Another process holds the pair and renews it; this one follows."], []),
-        (token(role="following", alone=True), ["has not been heard for a while; nobody renews it meanwhile"], []),
+        (token(role="following", alone=True), ["has not been heard for a while; the pair is not renewed meanwhile"], []),
         (token(role="owner"), [], ["follows"]),
         (token(chain="unknown", handed_over_at=NOW - 9), ["Authorise"], ["Refresh now", "Authorise again"]),
         (token(saved=False), ["held in memory only"], []),
@@ -137,7 +137,7 @@ def test_warnings_stand_on_top() -> None:
 def test_a_document_may_lack_any_part(document: dict[str, Any]) -> None:
     text = read(document).text
     assert "Not authorised yet" in text
-    assert "Nobody has asked yet" in text
+    assert "No request yet" in text
     assert "Empty the cache" not in text
 
 
@@ -167,16 +167,16 @@ def test_nothing_in_the_document_becomes_markup() -> None:
     [
         status_page(healthy(), "t", NOW),
         status_page(without_pair(), "t", NOW),
-        small_pages.token_page("/", wrong=True),
-        small_pages.token_page(HOSTILE),
-        small_pages.going_on_page(HOSTILE, HOSTILE, HOSTILE),
-        small_pages.session_page(HOSTILE, spent=True),
-        small_pages.purge_page(healthy(), HOSTILE),
+        pages.token_page("/", wrong=True),
+        pages.token_page(HOSTILE),
+        pages.going_on_page(HOSTILE, HOSTILE, HOSTILE),
+        pages.session_page(HOSTILE, spent=True),
+        pages.purge_page(healthy(), HOSTILE),
         status_page(healthy(), "", NOW, way_in=HOSTILE),
-        small_pages.confirmation_page(HOSTILE),
-        small_pages.elsewhere_page(HOSTILE, HOSTILE),
-        small_pages.message_page(HOSTILE, HOSTILE, good=False),
-        small_pages.message_page("Authorised", "Well", good=True),
+        pages.confirmation_page(HOSTILE),
+        pages.elsewhere_page(HOSTILE, HOSTILE),
+        pages.message_page(HOSTILE, HOSTILE, good=False),
+        pages.message_page("Authorised", "Well", good=True),
     ],
 )
 def test_pages_hold_nothing_inline_and_nothing_from_elsewhere(page: str) -> None:
@@ -262,15 +262,19 @@ def test_what_was_just_done_goes_with_the_next_look() -> None:
 
 
 def test_a_message_is_a_sentence() -> None:
-    text = Reader(small_pages.message_page("Not authorised", "the login was not granted", good=False)).text
+    text = Reader(pages.message_page("Not authorised", "the login was not granted", good=False)).text
     assert "The login was not granted" in text
-    text = Reader(small_pages.message_page("Not begun", "oauth.grant is static", good=False)).text
+    text = Reader(pages.message_page("Not begun", "oauth.grant is static", good=False)).text
     assert "oauth.grant is static" in text
 
 
 def test_pictures_stay_within_their_frames() -> None:
-    assert 'width="100.0"' in bar(7.0, "")
-    assert 'width="0.0"' in bar(-1.0, "warn")
-    assert sparkline([]).count("<rect") == 0
-    assert sparkline([0, 1, 2]).count("<rect") == 2
-    assert duration(5) == "5 s"
+    def drawn(left: float, obtained: float, lately: list[float]) -> str:
+        document = healthy(runway_seconds=left, obtained_at=NOW - obtained)
+        document["requests"]["per_second_lately"] = lately
+        return status_page(document, "", NOW)
+
+    ahead, behind = drawn(100.0, -50.0, []), drawn(-10.0, 100.0, [0, 1, 2])
+    assert 'width="100.0"' in ahead
+    assert 'width="0.0"' in behind
+    assert (ahead.count("<rect x="), behind.count("<rect x=")) == (0, 2)

@@ -1,24 +1,18 @@
-"""The JSON side of the admin listener and of `control.sock`: bodies are read and checked, the daemon's handle does the rest.
+"""The API of the admin listener and of `control.sock` as one table: bodies are read and checked here, the daemon's handle does the rest.
 
-Who may call is decided before, in `admin`.
-
-The calls about the cache that may be long: lists of a hundred thousand entries, and filling it, told while it goes on.
-
-What is short is in `admin_api`. No answer is put together in one go: the loop has its other work to do meanwhile, and a client that does not
-take a list holds no more of it than a block.
-
-The stream over which other processes follow the pair's owner: a JSON line for what is so now, and one at every change.
-
-On `control.sock` only, whose file mode decides who may hear it: the lines hold the access token.
+Long answers (lists of a hundred thousand entries, filling, following) go out in parts: the loop keeps its turns, and a client that reads
+slowly holds one block at most. Guards are in `auth`, and paths of the browser in `app`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -33,6 +27,8 @@ MAX_PAIR_BYTES = 64 * 1024
 """A pair's document, as the token endpoint may answer it at most."""
 MIN_RATE: web.AppKey[Callable[[], int]] = web.AppKey("min_rate")
 """Where an application has `server.limits.min_rate`."""
+MASK: web.RequestKey[Callable[[str], str]] = web.RequestKey("mask")
+"""Where a request has what masks URLs in its answer; without it they are shown whole."""
 
 _BODY_SECONDS = 30.0
 _RATE_GRACE = 10.0
@@ -40,100 +36,269 @@ _FORM: web.RequestKey[dict[str, str]] = web.RequestKey("form", dict)
 _LOGIN_WAIT_SECONDS = 25.0
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _PURGE_WORDS = ("url", "prefix", "route", "tag")
+MOST_ORDERS = 10_000
+"""Requests that one call may have fetched."""
+LINES = "application/jsonl"
+"""Asked for by `Accept`, what came of each request is told on a line of its own, as it comes; an empty line says that it goes on."""
+BEAT_SECONDS = 3.0
+_DEFAULT_LISTED, _MOST_LISTED = 1_000, 100_000
+_BLOCK = 64 * 1024
+_OUTCOMES = {"fetched": "warmed", "fresh": "fresh", "failed": "failed"}
 
 
-class Api:
-    """Handlers over a daemon's handle."""
+class Guarded(enum.Enum):
+    """Who may call on the admin listener. On `control.sock` every call is open: the kernel has said who connects."""
+
+    READ = "read"
+    CHANGE = "change"
+    CONTROL_ONLY = "not on the admin listener"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One row of the API. `answer` gives a document or a whole response, or what to await for it."""
+
+    method: str
+    path: str
+    guarded: Guarded
+    answer: Callable[[Steering, web.Request], object]
+
+
+# ---- tokens and logins -----------------------------------------------------------------------------------------------
+
+
+async def _refresh(daemon: Steering, request: web.Request) -> object:
+    return await daemon.refresh(force=_flag(await document_of(request), "force"))
+
+
+async def _import_pair(daemon: Steering, request: web.Request) -> object:
+    force = request.query.get("force", "0") not in ("", "0", "false")
+    return await daemon.import_pair(await body_of(request, MAX_PAIR_BYTES), force)
+
+
+async def _export_pair(daemon: Steering, request: web.Request) -> object:
+    return await _handed_over(daemon, request, await daemon.export_pair())
+
+
+async def _handed_over(daemon: Steering, request: web.Request, pair: Document) -> Document:
+    """The pair; if the client has left meanwhile, the pair is taken back by a refresh."""
+    if request.transport is None or request.transport.is_closing():
+        await daemon.refresh(force=True)
+    return pair
+
+
+async def _refused(daemon: Steering, request: web.Request) -> object:
+    told = await document_of(request)
+    generation = told.get("generation")
+    if not isinstance(generation, int) or isinstance(generation, bool):
+        raise BadRequest("generation: a number is expected, that of the access token that the origin refused")
+    return await daemon.refused(generation, str(told.get("path") or ""), bool(told.get("again")))
+
+
+async def _obey(daemon: Steering, request: web.Request) -> object:
+    body = await body_of(request, 2 * MAX_PAIR_BYTES)  # a login's answer is a pair's document in base64
+    what = request.match_info["what"]
+    done = await daemon.obey(what, body)
+    return await _handed_over(daemon, request, done) if what == "hand_over" else done
+
+
+async def _begin_login(daemon: Steering, request: web.Request) -> object:
+    ticket = daemon.begin_login()
+    named = {"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at}
+    return {**named, "arrives": daemon.takes_redirect()}
+
+
+async def _await_login(daemon: Steering, request: web.Request) -> object:
+    """The outcome of a login; 202 and `pending` if there is none after 25 s, so that the command asks again."""
+    outcome = await daemon.wait_login(request.match_info["state"], _LOGIN_WAIT_SECONDS)
+    return answer({"pending": True}, status=202) if outcome is None else outcome
+
+
+async def _complete_login(daemon: Steering, request: web.Request) -> object:
+    return await daemon.complete_login(query_of(_text(await document_of(request), "url")))
+
+
+async def _logout(daemon: Steering, request: web.Request) -> object:
+    return await daemon.logout(keep_cache=_flag(await document_of(request), "keep_cache"))
+
+
+# ---- the cache -------------------------------------------------------------------------------------------------------
+
+
+async def _purge(daemon: Steering, request: web.Request) -> object:
+    """Removes entries, or with `soft` ends their freshness; `purged` is how many are meant."""
+    order = await document_of(request)
+    soft = {"soft": True} if _flag(order, "soft") else {}
+    chosen = purge_order({name: value for name, value in order.items() if name != "soft"})
+    return {"purged": await daemon.purge({**chosen, **soft}), **soft}
+
+
+async def _show(daemon: Steering, request: web.Request) -> object:
+    order = await document_of(request)
+    url = _text(order, "url")
+    data = order.get("data")
+    if data is not None and not isinstance(data, str):
+        raise BadRequest("data: a text is expected, the body of the request as it is sent")
+    method = order.get("method") or ("GET" if data is None else "POST")
+    if not isinstance(method, str):
+        raise BadRequest("method: a text is expected")
+    found = await daemon.show(url, method, None if data is None else data.encode("utf-8", "surrogateescape"))
+    if found is None:
+        raise NotFound(f"nothing is stored for {method} {url}")
+    return found
+
+
+async def _explain(daemon: Steering, request: web.Request) -> object:
+    return await daemon.explain(await document_of(request))
+
+
+async def _entries(daemon: Steering, request: web.Request) -> web.StreamResponse:
+    """A list of entries, read from the store as it is taken; `X-Passoproxy-More: true` if `limit` cuts it short."""
+    chosen = dict(request.query)
+    limit = _limit(chosen.pop("limit", str(_DEFAULT_LISTED)))
+    selector, fields = daemon.selector(chosen), {"Content-Type": "application/json"}
+    if await daemon.exceeds(selector, limit):
+        fields["X-Passoproxy-More"] = "true"
+    async with aclosing(_blocks(daemon.entries(selector, limit), request.get(MASK))) as blocks:
+        first, block = await anext(blocks), await anext(blocks, None)
+        if block is None:
+            return web.Response(body=first, headers=fields)
+        reply = web.StreamResponse(headers=fields)
+        if request.method == "HEAD":
+            return reply
+        async with _unbroken(request, reply):
+            await reply.write(first)
+            while block is not None:
+                await asyncio.sleep(0)  # a write to a client that reads fast waits for nothing
+                await reply.write(block)
+                block = await anext(blocks, None)
+        return reply
+
+
+async def _warm(daemon: Steering, request: web.Request) -> object:
+    """Has the cache fetch `{"urls": […]}`, of URLs, paths and objects; the numbers of what came of it, and the failures by name."""
+    filling = daemon.warm(_orders(await document_of(request)))
+    async with aclosing(filling):
+        if LINES in request.headers.get("Accept", ""):
+            return await _told(request, filling)
+        counts, failures = dict.fromkeys(_OUTCOMES.values(), 0), list[Document]()
+        async for each in filling:
+            counts[_OUTCOMES[each["outcome"]]] += 1
+            if each["outcome"] == "failed":
+                failures.append({"url": each["url"], "status": each["status"], "detail": each["detail"]})
+    return {**counts, "failures": failures}
+
+
+async def _blocks(entries: AsyncIterator[Document], mask: Callable[[str], str] | None) -> AsyncGenerator[bytes, None]:
+    """A JSON list of `entries`, in blocks, with their URLs masked."""
+    block, separator = bytearray(b"["), b""
+    async with aclosing(entries) as listed:  # type: ignore[type-var]  # a handle's list is a generator
+        async for entry in listed:
+            if mask is not None:
+                entry = {**entry, "url": mask(str(entry["url"]))}
+            block += separator + json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
+            separator = b", "
+            if len(block) >= _BLOCK:
+                yield bytes(block)
+                block.clear()
+    yield bytes(block + b"]")
+
+
+@asynccontextmanager
+async def _unbroken(request: web.Request, reply: web.StreamResponse) -> AsyncIterator[None]:
+    """Writes of `reply` are whole at the end of the block; if it raises, the connection ends, so that nothing is taken for the whole."""
+    await reply.prepare(request)
+    try:
+        yield
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+    await reply.write_eof()
+
+
+async def _told(request: web.Request, filling: AsyncGenerator[Document, None]) -> web.StreamResponse:
+    reply = web.StreamResponse(headers={"Content-Type": LINES})
+    coming: asyncio.Task[Document | None] | None = None
+    async with _unbroken(request, reply):
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(anext(filling, None))
+                done, _ = await asyncio.wait([coming], timeout=BEAT_SECONDS)
+                if not done:
+                    await reply.write(b"\n")
+                    continue
+                found, coming = coming.result(), None
+                if found is None:
+                    break
+                await reply.write(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        finally:
+            if coming is not None:  # the client left
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+    return reply
+
+
+class FollowStream:
+    """`GET /api/token/follow`, by which other processes follow the pair's owner: a JSON line for the present state, and one at every change.
+
+    On `control.sock` only, because the lines hold the access token. `end` ends all streams, so that none holds up the end of the listener.
+    """
 
     def __init__(self, daemon: Steering) -> None:
         self._daemon = daemon
+        self._open: set[asyncio.Task[None]] = set()
 
-    async def status(self, request: web.Request) -> web.Response:
-        return answer(self._daemon.status())
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Writes until the follower leaves, or `end`."""
+        reply = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
+        await reply.prepare(request)
+        telling = asyncio.ensure_future(self._tell(reply))
+        self._open.add(telling)
+        try:
+            await asyncio.wait([telling])
+        finally:
+            telling.cancel()
+            self._open.discard(telling)
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await telling
+        return reply
 
-    async def refresh(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.refresh(force=_flag(await document_of(request), "force")))
+    async def end(self, app: web.Application) -> None:
+        """For the application's `on_shutdown`."""
+        for telling in self._open:
+            telling.cancel()
 
-    async def import_pair(self, request: web.Request) -> web.Response:
-        force = request.query.get("force", "0") not in ("", "0", "false")
-        return answer(await self._daemon.import_pair(await body_of(request, MAX_PAIR_BYTES), force))
+    async def _tell(self, reply: web.StreamResponse) -> None:
+        async for document in self._daemon.changes():
+            await reply.write(json.dumps(document).encode() + b"\n")
 
-    async def purge(self, request: web.Request) -> web.Response:
-        """Removes entries, or with `soft` ends their freshness; `purged` is how many are meant."""
-        order = await document_of(request)
-        soft = _flag(order, "soft")
-        chosen = purge_order({name: value for name, value in order.items() if name != "soft"})
-        count = await self._daemon.purge({**chosen, "soft": True} if soft else chosen)
-        return answer({"purged": count, "soft": True} if soft else {"purged": count})
 
-    # ---- what only commands may ask, over control.sock ---------------------------------------------------------------
+API = (
+    # method, path, guard on the admin listener, answer
+    Call("GET", "/api/status", Guarded.READ, lambda daemon, _: daemon.status()),
+    Call("GET", "/api/cache/entries", Guarded.READ, _entries),
+    Call("POST", "/api/token/refresh", Guarded.CHANGE, _refresh),
+    Call("POST", "/api/token/import", Guarded.CHANGE, _import_pair),
+    Call("POST", "/api/cache/purge", Guarded.CHANGE, _purge),
+    Call("POST", "/api/cache/warm", Guarded.CHANGE, _warm),
+    Call("POST", "/api/explain", Guarded.CHANGE, _explain),
+    Call("GET", "/api/daemon", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.identity()),
+    Call("GET", "/api/cache/stats", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.cache_stats()),
+    Call("POST", "/api/cache/show", Guarded.CONTROL_ONLY, _show),
+    Call("GET", "/api/token/export", Guarded.CONTROL_ONLY, _export_pair),
+    Call("POST", "/api/token/refused", Guarded.CONTROL_ONLY, _refused),
+    Call("POST", "/api/token/orders/{what}", Guarded.CONTROL_ONLY, _obey),
+    Call("POST", "/api/login/start", Guarded.CONTROL_ONLY, _begin_login),
+    Call("GET", "/api/login/{state}", Guarded.CONTROL_ONLY, _await_login),
+    Call("POST", "/api/login/complete", Guarded.CONTROL_ONLY, _complete_login),
+    Call("POST", "/api/logout", Guarded.CONTROL_ONLY, _logout),
+    Call("POST", "/api/reload", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.reload()),
+    Call("POST", "/api/alert/test", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.test_alerts()),
+)
 
-    async def daemon(self, request: web.Request) -> web.Response:
-        return answer(self._daemon.identity())
 
-    async def begin_login(self, request: web.Request) -> web.Response:
-        ticket = self._daemon.begin_login()
-        named = {"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at}
-        return answer({**named, "arrives": self._daemon.takes_redirect()})
-
-    async def await_login(self, request: web.Request) -> web.Response:
-        """The outcome of a login; 202 and `pending` where there is none after 25 s, so that the command asks again."""
-        outcome = await self._daemon.wait_login(request.match_info["state"], _LOGIN_WAIT_SECONDS)
-        return answer({"pending": True}, status=202) if outcome is None else answer(outcome)
-
-    async def complete_login(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.complete_login(query_of(_text(await document_of(request), "url"))))
-
-    async def logout(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.logout(keep_cache=_flag(await document_of(request), "keep_cache")))
-
-    async def export_pair(self, request: web.Request) -> web.Response:
-        return await self._given(request, await self._daemon.export_pair())
-
-    async def _given(self, request: web.Request, pair: Document) -> web.Response:
-        """A pair that was handed over, to whoever asked; where they have given up meanwhile nobody has it, and it is taken back."""
-        if request.transport is None or request.transport.is_closing():
-            await self._daemon.refresh(force=True)
-        return answer(pair)
-
-    async def cache_stats(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.cache_stats())
-
-    async def show(self, request: web.Request) -> web.Response:
-        order = await document_of(request)
-        url = _text(order, "url")
-        data = order.get("data")
-        if data is not None and not isinstance(data, str):
-            raise BadRequest("data: a text is expected, the body of the request as it is sent")
-        method = order.get("method") or ("GET" if data is None else "POST")
-        if not isinstance(method, str):
-            raise BadRequest("method: a text is expected")
-        found = await self._daemon.show(url, method, None if data is None else data.encode("utf-8", "surrogateescape"))
-        if found is None:
-            raise NotFound(f"nothing is stored for {method} {url}")
-        return answer(found)
-
-    # ---- what only processes that follow the pair's owner ask ----------------------------------------------------------
-
-    async def refused(self, request: web.Request) -> web.Response:
-        told = await document_of(request)
-        generation = told.get("generation")
-        if not isinstance(generation, int) or isinstance(generation, bool):
-            raise BadRequest("generation: a number is expected, that of the access token that the origin refused")
-        path, again = str(told.get("path") or ""), bool(told.get("again"))
-        return answer(await self._daemon.refused(generation, path, again))
-
-    async def obey(self, request: web.Request) -> web.Response:
-        body = await body_of(request, 2 * MAX_PAIR_BYTES)  # a pair's document in base64, where it is a login's answer
-        what = request.match_info["what"]
-        done = await self._daemon.obey(what, body)
-        return await self._given(request, done) if what == "hand_over" else answer(done)
-
-    async def test_alerts(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.test_alerts())
-
-    async def reload(self, request: web.Request) -> web.Response:
-        return answer(await self._daemon.reload())
+# ---- bodies ----------------------------------------------------------------------------------------------------------
 
 
 def answer(document: object, status: int = 200) -> web.Response:
@@ -230,112 +395,6 @@ def _text(order: Mapping[str, Any], name: str) -> str:
     return value
 
 
-MOST_ORDERS = 10_000
-"""Requests that one call may have fetched."""
-
-LINES = "application/jsonl"
-"""Asked for by `Accept`, what came of each request is told on a line of its own, as it comes; an empty line says that it goes on."""
-
-BEAT_SECONDS = 3.0
-_DEFAULT_LISTED, _MOST_LISTED = 1_000, 100_000
-_BLOCK = 64 * 1024
-_OUTCOMES = {"fetched": "warmed", "fresh": "fresh", "failed": "failed"}
-
-
-class CacheApi:
-    """Handlers over a daemon's handle."""
-
-    def __init__(self, daemon: Steering) -> None:
-        self._daemon = daemon
-
-    async def entries(self, request: web.Request) -> web.StreamResponse:
-        """A list of entries, read from the store as it is taken; `X-Passoproxy-More: true` where `limit` cuts it short."""
-        chosen = dict(request.query)
-        limit = _limit(chosen.pop("limit", str(_DEFAULT_LISTED)))
-        selector, fields = self._daemon.selector(chosen), {"Content-Type": "application/json"}
-        if await self._daemon.exceeds(selector, limit):
-            fields["X-Passoproxy-More"] = "true"
-        async with aclosing(_blocks(self._daemon.entries(selector, limit))) as blocks:
-            first, block = await anext(blocks), await anext(blocks, None)
-            if block is None:
-                return web.Response(body=first, headers=fields)
-            reply = web.StreamResponse(headers=fields)
-            if request.method == "HEAD":
-                return reply
-            async with _unbroken(request, reply):
-                await reply.write(first)
-                while block is not None:
-                    await asyncio.sleep(0)  # a write to a client that reads fast waits for nothing
-                    await reply.write(block)
-                    block = await anext(blocks, None)
-            return reply
-
-    async def explain(self, request: web.Request) -> web.Response:
-        """Why a request would be a hit, a miss or a pass."""
-        return answer(await self._daemon.explain(await document_of(request)))
-
-    async def warm(self, request: web.Request) -> web.StreamResponse:
-        """Has the cache fetch `{"urls": […]}`, of URLs, paths and objects; the numbers of what came of it, and the failures by name."""
-        filling = self._daemon.warm(_orders(await document_of(request)))
-        async with aclosing(filling):
-            if LINES in request.headers.get("Accept", ""):
-                return await _told(request, filling)
-            counts, failures = dict.fromkeys(_OUTCOMES.values(), 0), list[Document]()
-            async for each in filling:
-                counts[_OUTCOMES[each["outcome"]]] += 1
-                if each["outcome"] == "failed":
-                    failures.append({"url": each["url"], "status": each["status"], "detail": each["detail"]})
-        return answer({**counts, "failures": failures})
-
-
-async def _blocks(entries: AsyncIterator[Document]) -> AsyncGenerator[bytes, None]:
-    """A JSON list of `entries`, in blocks."""
-    block, separator = bytearray(b"["), b""
-    async with aclosing(entries) as listed:  # type: ignore[type-var]  # a handle's list is a generator
-        async for entry in listed:
-            block += separator + json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
-            separator = b", "
-            if len(block) >= _BLOCK:
-                yield bytes(block)
-                block.clear()
-    yield bytes(block + b"]")
-
-
-@asynccontextmanager
-async def _unbroken(request: web.Request, reply: web.StreamResponse) -> AsyncIterator[None]:
-    """Writes of `reply` are whole at the end of the block; where it raises, the connection ends, so that nothing is taken for the whole."""
-    await reply.prepare(request)
-    try:
-        yield
-    except BaseException:
-        if request.transport is not None:
-            request.transport.abort()
-        raise
-    await reply.write_eof()
-
-
-async def _told(request: web.Request, filling: AsyncGenerator[Document, None]) -> web.StreamResponse:
-    reply = web.StreamResponse(headers={"Content-Type": LINES})
-    coming: asyncio.Task[Document | None] | None = None
-    async with _unbroken(request, reply):
-        try:
-            while True:
-                coming = coming or asyncio.ensure_future(anext(filling, None))
-                done, _ = await asyncio.wait([coming], timeout=BEAT_SECONDS)
-                if not done:
-                    await reply.write(b"\n")
-                    continue
-                found, coming = coming.result(), None
-                if found is None:
-                    break
-                await reply.write(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        finally:
-            if coming is not None:  # whoever asked has left
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
-    return reply
-
-
 def _orders(order: Mapping[str, Any]) -> list[object]:
     match dict(order):
         case {"urls": list(urls), **rest} if urls and not rest:
@@ -350,40 +409,3 @@ def _limit(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= _MOST_LISTED):
         raise BadRequest(f"limit: a number from 1 to {_MOST_LISTED} is expected")
     return int(text)
-
-
-class FollowStream:
-    """The handler of `GET /api/token/follow`. `end` ends all streams, so that none holds up the end of the listener."""
-
-    def __init__(self, daemon: Steering) -> None:
-        self._daemon = daemon
-        self._open: set[asyncio.Task[None]] = set()
-
-    @property
-    def count(self) -> int:
-        """How many follow."""
-        return len(self._open)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Writes until whoever follows leaves, or `end`."""
-        reply = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
-        await reply.prepare(request)
-        telling = asyncio.ensure_future(self._tell(reply))
-        self._open.add(telling)
-        try:
-            await asyncio.wait([telling])
-        finally:
-            telling.cancel()
-            self._open.discard(telling)
-            with suppress(asyncio.CancelledError, ConnectionError):
-                await telling
-        return reply
-
-    async def end(self, app: web.Application) -> None:
-        """For the application's `on_shutdown`."""
-        for telling in self._open:
-            telling.cancel()
-
-    async def _tell(self, reply: web.StreamResponse) -> None:
-        async for document in self._daemon.changes():
-            await reply.write(json.dumps(document).encode() + b"\n")

@@ -1,42 +1,29 @@
-"""The applications of the admin listener, of `control.sock` and of the probes' listener: which path there is, and who may ask it.
+"""The applications of the admin listener, of `control.sock` and of the probes' listener: their paths, and the status page's forms.
 
-They are handed back ready to be served; sockets and runners are the daemon's business (see `admin_runner` for the limits on the wire).
-
-`server.limits` on the admin listener: aiohttp's server, with deadlines for heads and for taking answers, bounds, and error answers of ours.
-
-aiohttp ends neither a half-sent head, nor a connection too many, nor one whose client takes nothing, and its own 400 repeats what the client
-sent. What is used of it beyond its documentation (`RequestHandler`, `_messages`, `_request_count`, `_waiter`) is held by tests, and its version is
-pinned.
+They are handed back ready to be served; limits on the wire are in `runner`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from http import HTTPStatus
-from typing import Any, Final, cast
+from dataclasses import asdict
+from inspect import isawaitable
+from typing import Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
 from aiohttp.typedefs import Handler, Middleware
-from aiohttp.web_protocol import RequestHandler
 
-from passoproxy.core.access import holder_of
-from passoproxy.core.events import RequestRejected
-from passoproxy.errors import BadRequest, HeadersTooLarge, Overloaded, Refusal, RequestTimeout
+from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.ports import Observer, nobody
-from passoproxy.server.admin.api import MIN_RATE, Api, CacheApi, FollowStream, answer, form_of
-from passoproxy.server.admin.auth import PAGE_FIELD, AdminAccess, Guard
-from passoproxy.server.admin.errors import NotFound, SessionRequired, TokenRequired, problem, problems
+from passoproxy.server.admin import page
+from passoproxy.server.admin.api import API, MASK, Call, FollowStream, Guarded, answer, form_of
+from passoproxy.server.admin.auth import PAGE_FIELD, AdminAccess, Guard, html
+from passoproxy.server.admin.errors import CrossSite, NotFound, SessionRequired, TokenRequired, problems
 from passoproxy.server.admin.html import ASSETS, asset
 from passoproxy.server.admin.interface import Steering
 from passoproxy.server.admin.login import CALLBACK_PATH, Callback
-from passoproxy.server.admin.page import Site
 from passoproxy.server.admin.page_sessions import SESSION_PATH, PageSessions
-from passoproxy.server.connection import SILENT_SECONDS, Table
 
 Exposition = Callable[[str], Awaitable[tuple[bytes, str]]]
 """From an Accept field to the metrics' text and its Content-Type."""
@@ -67,97 +54,91 @@ def admin_application(
     metrics: Exposition,
     observer: Observer = nobody,
     wall: Callable[[], float] = time.time,
+    mask: Callable[[str], str] = str,
 ) -> web.Application:
-    """The admin listener (contract §8)."""
+    """The admin listener (contract §8). `mask` is applied to URLs in answers for clients that may change nothing."""
     guard = Guard(access, sessions, wall)
-    app = _application(observer, _checking_host(guard))
-    api, cache, callback, site = Api(daemon), CacheApi(daemon), Callback(daemon, guard), Site(daemon, guard, wall)
-    _add_probes(app, daemon)
-    app.router.add_get("/metrics", _guarded(guard.check_token, _metrics(metrics)))
-    app.router.add_get("/", site.status)
-    app.router.add_get("/assets/{name}", _asset)
-    for path, read in (("/api/status", api.status), ("/api/cache/entries", cache.entries)):
-        app.router.add_get(path, _guarded(guard.check_token, read))
-    for path, change in _changes(api, cache):
-        app.router.add_post(path, _guarded(_by_field(guard), change))
-    app.router.add_get("/oauth/start", callback.start, allow_head=False)
-    app.router.add_get(CALLBACK_PATH, callback.callback, allow_head=False)
-    app.router.add_get(SESSION_PATH, site.begin_session, allow_head=False)
-    app.router.add_get("/page/purge", site.ask_purge)
-    app.router.add_post("/page/token", site.take_token)
-    for path, handle in (
-        ("/oauth/paste", callback.paste),
-        ("/page/refresh", site.refresh),
-        ("/page/purge", site.purge),
-    ):
-        app.router.add_post(path, _guarded_form(guard, handle))
-    return app
+    callback, site = Callback(daemon, guard), Site(daemon, guard, wall)
+
+    def read(request: web.Request) -> None:
+        guard.check_token(request)
+        if not guard.may_change(request):
+            request[MASK] = mask
+
+    def change(request: web.Request) -> None:
+        guard.check_change(request, request.headers.get(PAGE_FIELD, ""))
+
+    guards = {Guarded.READ: read, Guarded.CHANGE: change}
+    return _application(
+        observer,
+        [
+            *_probes(daemon),
+            web.get("/metrics", _guarded(read, _metrics(metrics))),
+            *(_route(call, daemon, guards[call.guarded]) for call in API if call.guarded in guards),
+            web.get("/", site.status),
+            web.get("/assets/{name}", _asset),
+            web.get("/oauth/start", callback.start, allow_head=False),
+            web.get(CALLBACK_PATH, callback.callback, allow_head=False),
+            web.post("/oauth/paste", _guarded_form(guard, callback.paste)),
+            web.get(SESSION_PATH, site.begin_session, allow_head=False),
+            web.post("/page/token", site.take_token),
+            web.post("/page/refresh", _guarded_form(guard, site.refresh)),
+            web.get("/page/purge", site.ask_purge),
+            web.post("/page/purge", _guarded_form(guard, site.purge)),
+        ],
+        _checking_host(guard),
+    )
 
 
 def control_application(
     daemon: Steering, sessions: PageSessions, metrics: Exposition, observer: Observer = nobody
 ) -> web.Application:
     """What commands ask over `control.sock`: nothing is checked here, because the kernel has said who connects."""
-    app, api, cache, stream = _application(observer), Api(daemon), CacheApi(daemon), FollowStream(daemon)
+    stream = FollowStream(daemon)
 
     async def link(request: web.Request) -> web.Response:
         return answer(asdict(sessions.link()))
 
+    app = _application(
+        observer,
+        [
+            *_probes(daemon),
+            web.get("/metrics", _metrics(metrics)),
+            *(_route(call, daemon) for call in API),
+            web.get("/api/token/follow", stream.handle, allow_head=False),
+            web.post("/api/page", link),
+        ],
+    )
     app.on_shutdown.append(stream.end)
-    _add_probes(app, daemon)
-    app.router.add_get("/api/token/follow", stream.handle, allow_head=False)
-    for path, read in (
-        ("/metrics", _metrics(metrics)),
-        ("/api/status", api.status),
-        ("/api/cache/entries", cache.entries),
-        ("/api/daemon", api.daemon),
-        ("/api/cache/stats", api.cache_stats),
-        ("/api/token/export", api.export_pair),
-        ("/api/login/{state}", api.await_login),
-    ):
-        app.router.add_get(path, read)
-    for path, change in (
-        *_changes(api, cache),
-        ("/api/token/refused", api.refused),
-        ("/api/token/orders/{what}", api.obey),
-        ("/api/cache/show", api.show),
-        ("/api/login/start", api.begin_login),
-        ("/api/login/complete", api.complete_login),
-        ("/api/logout", api.logout),
-        ("/api/page", link),
-        ("/api/reload", api.reload),
-        ("/api/alert/test", api.test_alerts),
-    ):
-        app.router.add_post(path, change)
     return app
 
 
 def probe_application(daemon: Steering, metrics: Exposition, observer: Observer = nobody) -> web.Application:
     """`admin.probe_listen`: /healthz, /readyz and /metrics, without Host check or token."""
-    app = _application(observer)
-    _add_probes(app, daemon)
-    app.router.add_get("/metrics", _metrics(metrics))
-    return app
+    return _application(observer, [*_probes(daemon), web.get("/metrics", _metrics(metrics))])
 
 
-def _changes(api: Api, cache: CacheApi) -> tuple[tuple[str, Handler], ...]:
-    return (
-        ("/api/token/refresh", api.refresh),
-        ("/api/token/import", api.import_pair),
-        ("/api/cache/purge", api.purge),
-        ("/api/cache/warm", cache.warm),
-        ("/api/explain", cache.explain),
-    )
-
-
-def _application(observer: Observer, *further: Middleware) -> web.Application:
+def _application(observer: Observer, routes: list[web.RouteDef], *further: Middleware) -> web.Application:
     app = web.Application(middlewares=[problems(observer), *further], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_secured)
+    app.add_routes(routes)
     return app
 
 
 async def _secured(request: web.Request, answer: web.StreamResponse) -> None:
     answer.headers.update(_FIELDS)
+
+
+def _route(call: Call, daemon: Steering, check: Callable[[web.Request], None] | None = None) -> web.RouteDef:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if check is not None:
+            check(request)
+        found = call.answer(daemon, request)
+        if isawaitable(found):
+            found = await found
+        return found if isinstance(found, web.StreamResponse) else answer(found)
+
+    return web.get(call.path, handle) if call.method == "GET" else web.post(call.path, handle)
 
 
 # ---- guards ----------------------------------------------------------------------------------------------------------
@@ -169,13 +150,6 @@ def _checking_host(guard: Guard) -> Middleware:
         if request.path not in _NO_HOST_NEEDED:
             guard.check_host(request)
         return await handler(request)
-
-    return check
-
-
-def _by_field(guard: Guard) -> Callable[[web.Request], None]:
-    def check(request: web.Request) -> None:
-        guard.check_change(request, request.headers.get(PAGE_FIELD, ""))
 
     return check
 
@@ -193,7 +167,7 @@ def _guarded_form(guard: Guard, handler: Handler) -> Handler:
         try:
             guard.check_change(request, (await form_of(request)).get("page_token", ""))
         except (SessionRequired, TokenRequired):
-            return guard.way_in()  # a person looks at it, whose session has ended
+            return guard.way_in()  # the session of a person at the page has ended
         return await handler(request)
 
     return guarded
@@ -202,20 +176,19 @@ def _guarded_form(guard: Guard, handler: Handler) -> Handler:
 # ---- probes, metrics, assets -----------------------------------------------------------------------------------------
 
 
-def _add_probes(app: web.Application, daemon: Steering) -> None:
+def _probes(daemon: Steering) -> list[web.RouteDef]:
     async def alive(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def ready(request: web.Request) -> web.Response:
         is_ready, word, reason = daemon.readiness(request.query.get("strict", "0") not in ("", "0", "false"))
-        said = (f"{word}: {reason}" if reason else word, daemon.outlook())
-        answer = web.Response(text="".join(f"{line}\n" for line in said if line), status=200 if is_ready else 503)
+        lines = (f"{word}: {reason}" if reason else word, daemon.outlook())
+        answer = web.Response(text="".join(f"{line}\n" for line in lines if line), status=200 if is_ready else 503)
         if not is_ready:
             answer.headers["Retry-After"] = "5"
         return answer
 
-    app.router.add_get("/healthz", alive)
-    app.router.add_get("/readyz", ready)
+    return [web.get("/healthz", alive), web.get("/readyz", ready)]
 
 
 def _metrics(metrics: Exposition) -> Handler:
@@ -233,240 +206,85 @@ async def _asset(request: web.Request) -> web.Response:
     return web.Response(body=asset(name), content_type=ASSETS[name], charset="utf-8")
 
 
-LAST_ANSWERS = 0.5
-"""Seconds at the end for answers under way; a daemon's stop has given them their time before."""
+# ---- the status page and its forms -----------------------------------------------------------------------------------
+
+_NOTICES = {
+    "refreshed": "The pair was refreshed.",
+    "softened": "All that is stored is stale now.",
+    "purged": "The cache was emptied.",
+}
+
+_LOGINS = ("/oauth/start", "/oauth/start?elsewhere=1")
+"""Where the browser may have been going when it was asked for the admin token, apart from the status page."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdminLimits:
-    """`server.limits` as they hold here. Sizes in bytes, times in seconds."""
+class Site:
+    """The status page and its forms."""
 
-    header_bytes: int = 32 * 1024
-    header_timeout: float = 10.0
-    idle_timeout: float = 75.0
-    write_timeout: float = 60.0
-    min_rate: int = 256
-    connections: int = 1024
+    def __init__(self, daemon: Steering, guard: Guard, wall: Callable[[], float]) -> None:
+        self._daemon, self._guard, self._wall = daemon, guard, wall
 
+    async def status(self, request: web.Request) -> web.Response:
+        if not self._guard.is_open_to(request):
+            return html(page.token_page("/"))
+        notice = _NOTICES.get(request.query.get("done", ""), "")
+        token = self._guard.page_token(request)
+        way_in = "" if token else self._guard.sessions.command()
+        return html(page.status_page(self._daemon.status(), token, self._wall(), notice, way_in))
 
-class AdminRunner(web.AppRunner):
-    """Runs an application of `admin` under limits; sites are added as to any runner of aiohttp."""
-
-    __slots__ = ("_limits", "_observer", "draining", "table")
-
-    def __init__(self, app: web.Application, limits: AdminLimits | None = None, observer: Observer = nobody) -> None:
-        self._limits = limits or AdminLimits()
-        self._observer = observer
-        self.table = Table[_Connection]()
-        self.draining = False
-        """Whether each answer is the last one of its connection."""
-        app[MIN_RATE] = lambda: self._limits.min_rate
-        app.middlewares.append(self._answer)
-        super().__init__(
-            app,
-            access_log=None,
-            keepalive_timeout=self._limits.idle_timeout,
-            max_line_size=self._limits.header_bytes,
-            max_field_size=self._limits.header_bytes,
-            auto_decompress=False,
-            shutdown_timeout=LAST_ANSWERS,
-        )
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        kwargs = {name: value for name, value in self._kwargs.items() if name != "access_log_class"}
-        return _Server(made, self._limits, self.table, self._observer, kwargs)
-
-    @web.middleware
-    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        # A head that came in one read was parsed before it could be measured.
-        size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
-        if size > self._limits.header_bytes:
-            raise HeadersTooLarge("the head of the request is larger than server.limits.header_bytes")
-        answer = await handler(request)
-        if self.draining:
-            answer.force_close()
+    async def begin_session(self, request: web.Request) -> web.Response:
+        """Lets the browser in that opens a link of `passoproxy page`."""
+        if "prefetch" in request.headers.get("Sec-Purpose", ""):
+            return web.Response(status=503)  # a browser that only looks ahead would use the link up
+        # The page is led to by a navigation of its own: after a redirect from another site a browser would keep the new cookie back.
+        answer = html(page.going_on_page("Status page", "This browser may change things here now.", "/"))
+        answer.headers["Refresh"] = "0; url=/"
+        if not self._guard.begin_session(request, answer):
+            return self._guard.way_in(spent=True)
         return answer
 
-    def take(self, sock: socket.socket, address: str) -> asyncio.Protocol:
-        """For an `Acceptor`, once it was set up."""
-        assert self.server is not None
-        return self.server()
-
-    def follow(self, limits: AdminLimits) -> None:
-        """New limits, for new connections; that of connections and of a head's size at once."""
-        self._limits = limits
-        if isinstance(self.server, _Server):
-            self.server.follow(limits)
-
-
-class _Server(web.Server):
-    def __init__(
-        self,
-        made: web.Server,
-        limits: AdminLimits,
-        table: Table[_Connection],
-        observer: Observer,
-        kwargs: dict[str, Any],
-    ) -> None:
-        super().__init__(made.request_handler, request_factory=made.request_factory, **kwargs)
-        self.limits, self.table, self.observer = limits, table, observer
-
-    def follow(self, limits: AdminLimits) -> None:
-        self.limits = limits
-        self._kwargs |= {
-            "keepalive_timeout": limits.idle_timeout,
-            "max_line_size": limits.header_bytes,
-            "max_field_size": limits.header_bytes,
-        }
-
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Connection(RequestHandler):
-    """One connection. A head is under way from its first byte until aiohttp hands out the request."""
-
-    __slots__ = ("_body", "_head_bytes", "_heard_at", "_owner", "_taking", "_timer", "_untaken", "_wire", "holder")
-
-    def __init__(self, owner: _Server, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
-        super().__init__(owner, loop=loop, **kwargs)
-        self._owner = owner
-        self._body: Any = None
-        self._head_bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._heard_at = loop.time()
-        self._wire: asyncio.Transport
-        self._untaken = 0
-        self._taking: asyncio.TimerHandle | None = None
-        self.holder = ""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._wire = cast(asyncio.Transport, transport)
-        self._wire.set_write_buffer_limits(0)  # to know of everything that is written and not taken
-        super().connection_made(transport)
-        peer = self.peername
-        self.holder = holder_of(str(peer[0])) if isinstance(peer, tuple) else ""
-        if not self._owner.table.admit(self, self._owner.limits.connections):
-            self._refuse(Overloaded("the admin listener has as many connections as server.limits.connections allows"))
+    async def take_token(self, request: web.Request) -> web.Response:
+        """Takes the admin token from the page's form. The token itself vouches for who sends it; a browser has to come from here."""
+        self._guard.check_same_site(request)
+        if not self._guard.is_same_origin(request):
+            raise CrossSite("the admin token is entered on the status page; elsewhere send it as Authorization: Bearer")
+        form = await form_of(request)
+        then = form.get("then", "") if form.get("then") in _LOGINS else "/"
+        if not self._guard.is_token(form.get("token", "")):
+            return html(page.token_page(then, wrong=True), 401)
+        if then == "/":
+            answer = web.Response(status=303, headers={"Location": then})
         else:
-            self._arm()
-
-    def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
-        in_body = self._body is not None and not self._body.is_eof()
-        before = self._request_count
-        if not in_body:
-            self._head_bytes += len(data)
-            if self._timer is None:
-                self._arm()
-        super().data_received(data)
-        if self._request_count > before:
-            self._disarm()
-            self._body = self._messages[-1][1] if self._messages else None
-        elif not in_body and self._head_bytes > self._owner.limits.header_bytes:
-            self._refuse(HeadersTooLarge("the head of the request is larger than server.limits.header_bytes"))
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._disarm()
-        if self._taking is not None:
-            self._taking.cancel()
-        self._owner.table.forget(self)
-        super().connection_lost(exc)
-
-    @property
-    def silent_since(self) -> float | None:
-        """See `connections.Connection`."""
-        waits = self._waiter is not None and not self._waiter.done()
-        kept = waits and not self._head_bytes and self._request_count
-        if kept or (waits and self._loop.time() - self._heard_at > SILENT_SECONDS):
-            return self._heard_at
-        return None
-
-    @property
-    def busy(self) -> bool:
-        """See `connections.Connection`: a busy one has no `silent_since`."""
-        return False
-
-    def drop(self) -> None:
-        """See `connections.Connection`."""
-        self._wire.abort()
-
-    # ---- answers that are taken, or not ------------------------------------------------------------------------------
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._await_taking()
-
-    def resume_writing(self) -> None:
-        if self._taking is not None:
-            self._taking.cancel()
-            self._taking = None
-        super().resume_writing()
-
-    def _await_taking(self) -> None:
-        self._untaken = self._wire.get_write_buffer_size()
-        self._taking = self._loop.call_later(self._owner.limits.write_timeout, self._look_at_taking)
-
-    def _look_at_taking(self) -> None:
-        if self._wire.get_write_buffer_size() < self._untaken:
-            self._await_taking()
-        else:
-            self.drop()
-
-    # ---- heads -------------------------------------------------------------------------------------------------------
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answers what could not be parsed, without repeating it."""
-        if isinstance(exc, LineTooLong):
-            refusal: Refusal = HeadersTooLarge("a line of the request is larger than server.limits.header_bytes")
-        else:
-            refusal = BadRequest("this is no request that RFC 9112 allows")
-        self._tell(refusal)
-        answer = problem(refusal)
-        answer.force_close()
+            # A browser would judge the redirects of a form's answer by our form-action, and block the one to the provider.
+            answer = html(page.going_on_page("Admin token", "That is the token.", then))
+            answer.headers["Refresh"] = f"0; url={then}"
+        self._guard.remember(request, answer)
         return answer
 
-    def _arm(self) -> None:
-        self._timer = self._loop.call_later(self._owner.limits.header_timeout, self._too_late)
+    async def refresh(self, request: web.Request) -> web.Response:
+        return await self._done(self._daemon.refresh(), "refreshed", "Not refreshed")
 
-    def _disarm(self) -> None:
-        self._head_bytes = 0
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    async def ask_purge(self, request: web.Request) -> web.Response:
+        """Asks what is meant, and says what it means now."""
+        token = self._guard.page_token(request)
+        if not token:
+            return self._guard.way_in()
+        return html(page.purge_page(self._daemon.status(), token))
 
-    def _too_late(self) -> None:
-        self._timer = None
-        if self._request_in_progress:
-            self._arm()  # a pipelined head may wait for the answer before it
-        elif self._head_bytes:
-            self._refuse(RequestTimeout("the head of the request did not arrive in time"))
-        else:
-            self.force_close()  # who sent nothing gets nothing
+    async def purge(self, request: web.Request) -> web.Response:
+        """Does what the person chose there."""
+        match (await form_of(request)).get("what"):
+            case "stale":
+                return await self._done(self._daemon.purge({"all": True, "soft": True}), "softened", "Not done")
+            case "all":
+                return await self._done(self._daemon.purge({"all": True}), "purged", "Not emptied")
+            case _:
+                return await self.ask_purge(request)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        self._tell(refusal)
-        if self.transport is not None and not self._request_in_progress:
-            self.transport.write(_on_the_wire(refusal))
-        self.force_close()
-
-    def _tell(self, refusal: Refusal) -> None:
-        peer = self.peername
-        address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._owner.observer(RequestRejected(refusal.code, f"admin listener: {refusal}", address))
-
-
-def _on_the_wire(refusal: Refusal) -> bytes:
-    answer = problem(refusal)
-    body = answer.body if isinstance(answer.body, bytes) else b""
-    fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-    phrase = HTTPStatus(refusal.status).phrase
-    head = f"HTTP/1.1 {refusal.status} {phrase}\r\n{fields}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode("latin-1", "replace") + body
+    async def _done(self, work: Awaitable[object], word: str, failed: str) -> web.Response:
+        try:
+            await work
+        except PassoproxyError as fault:
+            login = "Authorise" if isinstance(fault, PersonNeeded) else ""
+            return html(page.message_page(failed, str(fault), good=False, login=login), 502)
+        return web.Response(status=303, headers={"Location": f"/?done={word}"})

@@ -18,9 +18,9 @@ from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.request_line import parse_authority
 from passoproxy.errors import BadRequest, HostNotAllowed
 from passoproxy.peer_credentials import tcp_owner
-from passoproxy.server.admin import small_pages
+from passoproxy.server.admin import page
 from passoproxy.server.admin.errors import CrossSite, SessionRequired, TokenRequired
-from passoproxy.server.admin.html import html
+from passoproxy.server.admin.html import Html
 from passoproxy.server.admin.page_sessions import SESSION_SECONDS, PageSessions
 
 PAGE_FIELD = "X-Passoproxy-Page"
@@ -124,8 +124,8 @@ class Guard:
         `spent`: it opened a link that is good no more.
         """
         if self.access.token() is not None and not spent:
-            return html(small_pages.token_page(then), 401)
-        return html(small_pages.session_page(self.sessions.command(), spent=spent), 403)
+            return html(page.token_page(then), 401)
+        return html(page.session_page(self.sessions.command(), spent=spent), 403)
 
     def page_token(self, request: web.Request) -> str:
         """What the page's forms have to bring, another one for each session; '' for a browser that may change nothing."""
@@ -210,6 +210,11 @@ class Guard:
 
     def _sealed(self, text: str) -> str:
         return hmac.new(self.access.page_secret, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def html(text: Html, status: int = 200) -> web.Response:
+    """A page as an answer."""
+    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
 
 
 def _user(request: web.Request) -> int | None:

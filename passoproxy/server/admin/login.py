@@ -19,11 +19,10 @@ from aiohttp import web
 
 from passoproxy.core.http.request_line import parse_authority
 from passoproxy.errors import CommandFailure, PassoproxyError
-from passoproxy.server.admin import small_pages
+from passoproxy.server.admin import page
 from passoproxy.server.admin.api import form_of, query_of
-from passoproxy.server.admin.auth import Guard
+from passoproxy.server.admin.auth import Guard, html
 from passoproxy.server.admin.errors import status_of
-from passoproxy.server.admin.html import html
 from passoproxy.server.admin.interface import Steering, Ticket
 from passoproxy.server.listeners import open_tcp
 
@@ -46,7 +45,7 @@ class Callback:
         if not self._guard.is_ticket(request.query.get("hop", "")):
             then = "/oauth/start?elsewhere=1" if elsewhere else "/oauth/start"
             if self._guard.came_from_elsewhere(request):
-                return html(small_pages.confirmation_page(then))
+                return html(page.confirmation_page(then))
             if not self._guard.may_change(request):
                 return self._guard.way_in(then)
         here = self._leads_here(request)
@@ -62,7 +61,7 @@ class Callback:
         except PassoproxyError as fault:
             return self._failed(fault)
         if show:
-            answer = html(small_pages.elsewhere_page(ticket.url, self._guard.page_token(request)))
+            answer = html(page.elsewhere_page(ticket.url, self._guard.page_token(request)))
         else:
             answer = web.Response(status=303, headers={"Location": ticket.url})
         self._bind(request, answer, ticket, cookie)
@@ -89,7 +88,7 @@ class Callback:
             answer = self._failed(fault)
         else:
             answer = html(
-                small_pages.message_page(
+                page.message_page(
                     "Authorised",
                     "passoproxy has its pair and renews it by itself. You can close this window.",
                     good=True,
@@ -100,7 +99,7 @@ class Callback:
         return answer
 
     def _failed(self, fault: PassoproxyError) -> web.Response:
-        return html(small_pages.message_page("Not authorised", str(fault), good=False), status_of(fault)[1])
+        return html(page.message_page("Not authorised", str(fault), good=False), status_of(fault)[1])
 
     def _bind(self, request: web.Request, answer: web.Response, ticket: Ticket, cookie: str) -> None:
         # Lax and not Strict: the provider's redirect is a navigation from another site, and the cookie has to come with it.

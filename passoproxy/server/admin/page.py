@@ -1,44 +1,29 @@
-"""The status page: a daemon's status document rendered as HTML. Reads nothing and decides nothing; other pages are in `small_pages`.
+"""The status page and the small pages: which blocks of `pages.html` are shown for which values. Reads nothing and decides nothing.
 
-The document may lack any part: what is not known is not shown. All numbers are the server's, so the page needs no script to be right.
-
-The status page's handlers: showing it, letting a browser in, and its buttons. Guards on the buttons stand in `admin`.
+A status document may lack any part: what is not known is not shown. All numbers are the server's, so the page needs no script to be right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from aiohttp import web
 
 from passoproxy.core.origin import in_words
 from passoproxy.core.units import duration
-from passoproxy.errors import PassoproxyError, PersonNeeded
-from passoproxy.server.admin import small_pages
-from passoproxy.server.admin.api import form_of
-from passoproxy.server.admin.auth import Guard
-from passoproxy.server.admin.errors import CrossSite
 from passoproxy.server.admin.html import (
-    bar,
+    NOTHING,
+    Html,
     clock_time,
     countdown,
     date_and_time,
     document,
-    e,
-    form,
-    html,
-    pairs,
-    pill,
+    fill,
+    join,
+    rows,
     sentence,
     size,
-    sparkline,
-    table,
     took,
-    word,
 )
-from passoproxy.server.admin.interface import Steering
-from passoproxy.server.admin.small_pages import paste_field
 
 Part = Mapping[str, Any]
 
@@ -48,257 +33,221 @@ _MOODS = {
     "healthy": "good", "retrying": "warn", "unknown": "warn", "dead": "bad",
     "answering": "good", "failing": "bad", "away": "bad", "cooling_down": "warn",
     "log": "warn", "notify": "warn", "page": "bad",
-    "hit": "good", "stale": "warn", "error": "bad",
+    "hit": "good", "stale": "warn", "error": "bad", "warning": "warn",
 }  # fmt: skip
 _NO_PERSON = ("client_credentials", "static")
 _SHORT = 0.35
 """The share of its life below which a runway is drawn as short."""
 
 
-def status_page(status: Part, page_token: str, now: float, notice: str = "", way_in: str = "") -> str:
+def status_page(status: Part, page_token: str, now: float, notice: str = "", way_in: str = "") -> Html:
     """The whole page. `now` is epoch seconds; `notice` is a sentence about what was just done.
 
-    `page_token` is '' for a browser that may change nothing: it is told `way_in`, the command that lets it.
+    `page_token` is '' for a browser that may change nothing: it is shown `way_in`, the command that opens the page with a session.
     """
-    token = _part(status, "token")
-    by_person = token.get("grant") not in _NO_PERSON
-    body = f"""<div class="frame">
-<header><img src="/assets/icon.svg" alt=""><h1>passoproxy</h1><span class="grow"></span>
-<span class="when">{e(clock_time(now))} UTC</span>{pill(str(status.get("state", "unknown")), _mood(status.get("state")))}</header>
-<div class="note bad" id="offline" role="status">passoproxy does not answer. The figures below are old; they return by themselves.</div>
-<main><div id="live">
-{f'<div class="note good" role="status">{e(notice)}</div>' if notice else ""}
-{_warnings(status)}
-{_hero(status, token, page_token, way_in, now)}
-<div class="grid">{_cache(status, bool(page_token))}{_traffic(_part(status, "requests"))}{_origin(_part(status, "origin"), now)}</div>
-{_requests(_part(status, "requests"))}
-{_errors(status)}
-</div>
-{paste_field(page_token) if by_person and page_token else ""}
-</main>
-{_footer(status)}
-</div>"""
-    return document(f"passoproxy: {status.get('state', 'status')}", body)
+    token, cache, requests, origin = (_part(status, name) for name in ("token", "cache", "requests", "origin"))
+    state, by_person = str(status.get("state", "unknown")), token.get("grant") not in _NO_PERSON
+    runway, runway_style, until, share, mood = _runway(token, now)
+    ratio, limit = requests.get("hit_ratio"), cache.get("max_bytes")
+    counts, lately = requests.get("by_cache") or {}, requests.get("per_second_lately") or []
+    asked, lasted = origin.get("last_answer_at"), origin.get("last_duration_seconds")
+    body = fill(
+        "status",
+        time=clock_time(now),
+        state=_pill(state),
+        notice=_if(notice, "notice", text=notice),
+        warnings=join(_warning(each) for each in status.get("warnings") or []),
+        runway=runway,
+        runway_style=runway_style,
+        until=until,
+        bar=NOTHING if share is None else _bar(share, mood),
+        access=_pill(token.get("access", "none")),
+        chain=_pill(token.get("chain", "none")),
+        next_refresh=_next_refresh(token, now),
+        alert=_alert(_part(status, "alert")),
+        why=_why(status, token, bool(page_token)),
+        actions=_actions(token, page_token) if page_token else fill("way_in", command=way_in),
+        hit_ratio=fill("figure", number="–", what="no requests yet")
+        if ratio is None
+        else fill("figure", number=f"{100 * ratio:.1f} %", what="hits"),
+        cache_rows=rows(
+            {
+                "Entries": f"{cache.get('entries', 0):,}",
+                "Stored": size(cache.get("bytes", 0)) + (f" of {size(limit)}" if limit else ""),
+                "Evicted": f"{cache.get('evictions', 0):,}",
+            }
+        ),
+        purge=_if(page_token and cache.get("entries"), "purge"),
+        per_second=f"{requests.get('per_second', 0):.1f}",
+        spark=_spark(lately),
+        spark_width=max(1, len(lately)) * 4,
+        traffic_rows=rows(
+            {word: _count(counts.get(word)) for word in ("hit", "stale", "miss", "pass", "error")}
+            | {"refused": _count(requests.get("refused"))}
+        ),
+        origin_state=_pill(str(origin.get("state", "silent")), in_words(str(origin.get("state", "silent")), asked=bool(origin.get("answers")))),
+        origin_url=_if(origin.get("url"), "origin_url", url=origin.get("url")),
+        origin_rows=rows(
+            {
+                "Last answer": f"{origin.get('last_status')}, {duration(now - asked)} ago" if asked else "",
+                "It took": "" if lasted is None else took(lasted),
+                "Answers": f"{origin.get('answers', 0):,}",
+                "Failures": _count(origin.get("failures")),
+            }
+        ),
+        origin_failure=_if(origin.get("last_failure"), "origin_failure", text=origin.get("last_failure")),
+        requests=_table("requests", "No request yet.", [_request(seen) for seen in (requests.get("recent") or [])[:12]]),
+        errors=_table("errors", "None.", [_error(seen) for seen in (status.get("recent_errors") or [])[:8]]),
+        paste=fill("paste", form=fill("paste_form", page_token=page_token)) if by_person and page_token else NOTHING,
+        footer=join(fill("footer_part", text=text) for text in _footer(status)),
+    )  # fmt: skip
+    return document(str(status.get("state", "status")), body)
 
 
 # ---- the runway ------------------------------------------------------------------------------------------------------
 
 
-def _hero(status: Part, token: Part, page_token: str, way_in: str, now: float) -> str:
-    number, until, share = _runway(token, now)
-    access, chain = token.get("access", "none"), token.get("chain", "none")
-    return f"""<section class="card hero" aria-labelledby="runway-title"><h2 id="runway-title">Runway: time until a person is needed</h2>
-{number}<p class="until">{until}</p>{bar(share, _runway_mood(token, share)) if share is not None else ""}
-<div class="machines"><div>Access token {pill(str(access), _mood(access))}</div><div>Refresh chain {pill(str(chain), _mood(chain))}</div>
-{_next_refresh(token, now)}{_alert(_part(status, "alert"))}</div>{_why(status, token, bool(page_token))}
-{_actions(token, page_token) if page_token else _way_in(way_in)}</section>"""
-
-
-def _alert(alert: Part) -> str:
-    """The level, and by when somebody has to come; nothing in health."""
-    level, by = str(alert.get("level") or "none"), alert.get("deadline")
-    if level == "none":
-        return ""
-    needed = f" <span>A person is needed by {e(date_and_time(by))}</span>" if by is not None else ""
-    return f'<div id="alert">Alert {pill(level, _mood(level))}{needed}</div>'
-
-
-def _way_in(command: str) -> str:
-    return f'<p class="why way-in">To authorise or change something here, run <code>{e(command)}</code> where passoproxy runs, as its user or root.</p>'
-
-
-def _why(status: Part, token: Part, may_change: bool) -> str:
-    """Reason and remedy; loud only where something is wrong."""
-    reason = e(sentence(token.get("reason") or status.get("reason")))
-    lines = [
-        f"<b>{reason}</b>" if reason and token.get("chain") in ("retrying", "unknown", "dead") else reason,
-        "" if token.get("saved", True) else "<b>The pair is held in memory only: its folder cannot be written.</b>",
-        _follows(token),
-        e(sentence(_remedy(token, may_change))),
-    ]
-    return "".join(f'<p class="why">{line}</p>' for line in lines if line)
-
-
-def _follows(token: Part) -> str:
-    if token.get("role") != "following":
-        return ""
-    if token.get("alone"):
-        return "Another process holds the pair, and has not been heard for a while; nobody renews it meanwhile."
-    return "Another process holds the pair and renews it; this one follows."
-
-
-def _remedy(token: Part, may_change: bool) -> str:
-    """What to do, for somebody who has this page open already."""
-    here = ", or authorise here" if may_change else ""
-    return str(token.get("remedy") or "").replace(f" or open {token.get('link')}", here)
-
-
-def _runway(token: Part, now: float) -> tuple[str, str, float | None]:
-    """The number, the line below it, and how much of it is left (None: no bar)."""
-    left = token.get("runway_seconds")
-    served = token.get("served_until") or token.get("access_until")
-    if token.get("access", "none") == "none" and token.get("chain", "none") == "none":
-        return (
-            _words("Not authorised yet", ""),
-            "passoproxy holds no pair: authorise it once, and it renews the pair by itself.",
-            None,
-        )
+def _runway(token: Part, now: float) -> tuple[Html | str, str, Html | str, float | None, str]:
+    """The number and its style, the line below it, how much of it is left (None: no bar), and the bar's mood."""
+    left, chain = token.get("runway_seconds"), token.get("chain", "none")
+    if token.get("access", "none") == chain == "none":
+        until = "passoproxy holds no pair: authorise it once, and it renews the pair by itself."
+        return "Not authorised yet", "words", until, None, ""
+    if left is None and token.get("grant") in _NO_PERSON:
+        return "No person needed", "words", "This grant needs no person for a new token.", None, ""
     if left is None:
-        if token.get("grant") in _NO_PERSON:
-            return _words("No person needed", ""), "This grant renews, or is renewed, without anybody.", None
-        return (
-            _words("Unknown", "warn"),
-            "The provider tells no lifetime: the pair is refreshed hourly and served until it is refused.",
-            None,
-        )
+        until = "The provider tells no lifetime: the pair is refreshed hourly and served until it is refused."
+        return "Unknown", "words warn", until, None, ""
+    if chain == "dead":
+        served = token.get("served_until") or token.get("access_until")
+        rest = Html(f"The access token still serves for {countdown(served - now)}.") if served and served > now else ""
+        return "A person is needed", "words bad", rest or "Only stored answers are served.", 0.0, "bad"
     obtained = token.get("obtained_at")
     whole = now + left - obtained if obtained is not None else 0.0
     share = left / whole if whole > 0 else 0.0
-    mood = _runway_mood(token, share)
-    if token.get("chain") == "dead":
-        rest = (
-            f"The access token still serves for {countdown(served - now)}."
-            if served and served > now
-            else "Only stored answers are served."
-        )
-        return _words("A person is needed", "bad"), rest, 0.0
-    return f'<p class="runway {mood}">{countdown(left)}</p>', f"until {e(date_and_time(now + left))}", share
+    mood = "warn" if share < _SHORT and chain != "healthy" else ""
+    return countdown(left), mood, f"until {date_and_time(now + left)}", share, mood
 
 
-def _words(text: str, mood: str) -> str:
-    return f'<p class="runway words {mood}">{e(text)}</p>'
+def _bar(share: float, mood: str) -> Html:
+    return fill("bar", mood=mood, width=f"{100 * min(1.0, max(0.0, share)):.1f}")
 
 
-def _runway_mood(token: Part, share: float | None) -> str:
-    if token.get("chain") == "dead":
-        return "bad"
-    return "warn" if share is not None and share < _SHORT and token.get("chain") != "healthy" else ""
+def _alert(alert: Part) -> Html:
+    """The level, and by when a person is needed; nothing in health."""
+    level, by = str(alert.get("level") or "none"), alert.get("deadline")
+    if level == "none":
+        return NOTHING
+    needed = NOTHING if by is None else fill("needed", by=date_and_time(by))
+    return fill("alert", level=_pill(level), needed=needed)
 
 
-def _next_refresh(token: Part, now: float) -> str:
+def _why(status: Part, token: Part, may_change: bool) -> Html:
+    """Reason and remedy; loud only if something is wrong."""
+    reason = sentence(token.get("reason") or status.get("reason"))
+    is_loud = reason and token.get("chain") in ("retrying", "unknown", "dead")
+    follows = ""
+    if token.get("role") == "following":
+        follows = "Another process holds the pair and renews it; this one follows."
+        if token.get("alone"):
+            follows = (
+                "Another process holds the pair, and has not been heard for a while; the pair is not renewed meanwhile."
+            )
+    # The remedy's link leads to this page, which is open already.
+    remedy = str(token.get("remedy") or "").replace(
+        f" or open {token.get('link')}", ", or authorise here" if may_change else ""
+    )
+    unsaved = "" if token.get("saved", True) else "The pair is held in memory only: its folder cannot be written."
+    lines = (
+        fill("loud", text=reason) if is_loud else reason,
+        _if(unsaved, "loud", text=unsaved),
+        follows,
+        sentence(remedy),
+    )
+    return join(fill("why", text=line) for line in lines if line)
+
+
+def _next_refresh(token: Part, now: float) -> Html:
     due = token.get("next_refresh_at")
     if due is None or token.get("chain", "none") in ("none", "dead"):
-        return ""
-    return f"<div><span>Next refresh {'in ' + countdown(due - now) if due > now else 'now'}</span></div>"
+        return NOTHING
+    return fill("next_refresh", when=Html(f"in {countdown(due - now)}") if due > now else "now")
 
 
-def _actions(token: Part, page_token: str) -> str:
+def _actions(token: Part, page_token: str) -> Html:
     able = token.get("chain", "none") in ("healthy", "retrying", "unknown") and token.get("handed_over_at") is None
-    refresh = form("/page/refresh", page_token, '<button id="refresh">Refresh now</button>') if able else ""
-    if token.get("grant") in _NO_PERSON:
-        return f'<div class="actions">{refresh}</div>' if refresh else ""
-    style, text = ("button", "Authorise again") if able else ("button primary", "Authorise")
-    return f'<div class="actions"><a id="authorise" class="{style}" href="/oauth/start">{text}</a>{refresh}</div>'
+    inner = _if(able, "refresh", page_token=page_token)
+    if token.get("grant") not in _NO_PERSON:
+        style, text = ("button", "Authorise again") if able else ("button primary", "Authorise")
+        inner = join((fill("authorise", style=style, text=text), inner))
+    return _if(inner, "actions", inner=inner)
 
 
 # ---- the cards -------------------------------------------------------------------------------------------------------
 
 
-def _cache(status: Part, may_change: bool) -> str:
-    cache = _part(status, "cache")
-    ratio = _part(status, "requests").get("hit_ratio")
-    limit = cache.get("max_bytes")
-    stored = f"{size(cache.get('bytes', 0))}{f' of {size(limit)}' if limit else ''}"
-    figure = f"{100 * ratio:.1f} % <small>hits</small>" if ratio is not None else "– <small>no requests yet</small>"
-    rows = [
-        ("Entries", f"{cache.get('entries', 0):,}"),
-        ("Stored", e(stored)),
-        ("Evicted", f"{cache.get('evictions', 0):,}"),
-    ]
-    purge = '<a id="purge" class="button" href="/page/purge">Empty the cache …</a>'
-    actions = f'<div class="actions">{purge}</div>' if may_change and cache.get("entries") else ""
-    return _card("Cache", f'<div class="figure">{figure}</div>{pairs(rows)}{actions}')
+def _spark(values: list[float]) -> Html:
+    """Columns side by side, the highest as high as the picture."""
+    top = max(values, default=0) or 1
+    heights = [(place, 34 * value / top) for place, value in enumerate(values) if value]
+    return join(
+        fill("spark_column", x=place * 4, y=f"{36 - high:.1f}", height=f"{high:.1f}") for place, high in heights
+    )
 
 
-def _traffic(requests: Part) -> str:
-    words = requests.get("by_cache") or {}
-    rows = [(name, f"{words[name]:,}") for name in ("hit", "stale", "miss", "pass", "error") if words.get(name)]
-    if requests.get("refused"):
-        rows.append(("refused", f"{requests['refused']:,}"))
-    figure = f'<div class="figure">{requests.get("per_second", 0):.1f} <small>requests a second</small></div>'
-    return _card("Traffic", figure + sparkline(requests.get("per_second_lately") or []) + pairs(rows))
+def _table(block: str, empty: str, shown: list[Html]) -> Html:
+    return fill(block, rows=join(shown)) if shown else fill("empty", text=empty)
 
 
-def _origin(origin: Part, now: float) -> str:
-    state = str(origin.get("state", "silent"))
-    said = in_words(state, asked=bool(origin.get("answers")))
-    lasted, at = origin.get("last_duration_seconds"), origin.get("last_answer_at")
-    rows = [
-        ("Last answer", e(f"{origin.get('last_status')}, {duration(now - at)} ago") if at else ""),
-        ("It took", e(took(lasted)) if lasted is not None else ""),
-        ("Answers", f"{origin.get('answers', 0):,}"),
-        ("Failures", f"{origin['failures']:,}" if origin.get("failures") else ""),
-    ]
-    address = f'<p class="mono address">{e(origin["url"])}</p>' if origin.get("url") else ""
-    failure = origin.get("last_failure")
-    why = f'<p class="failure"><span>Last failure</span> {e(failure)}</p>' if failure else ""
-    return _card("Origin", f"<div>{pill(said, _mood(state))}</div>{address}{pairs(rows)}{why}")
+def _request(seen: Part) -> Html:
+    status = seen["status"]
+    return fill(
+        "request",
+        time=clock_time(seen["at"]),
+        method=seen["method"],
+        target=seen["target"],
+        status=fill("word", mood="bad" if status >= 500 else "warn" if status >= 400 else "", text=status),
+        cache=fill("word", mood=_mood(seen["cache"]), text=seen["cache"]),
+        took=took(seen["duration_seconds"]),
+    )
 
 
-def _requests(requests: Part) -> str:
-    rows = [
-        (
-            e(clock_time(seen["at"])),
-            e(seen["method"]),
-            e(seen["target"]),
-            word(seen["status"], "bad" if seen["status"] >= 500 else "warn" if seen["status"] >= 400 else ""),
-            word(seen["cache"], _mood(seen["cache"])),
-            e(took(seen["duration_seconds"])),
-        )
-        for seen in (requests.get("recent") or [])[:12]
-    ]
-    heads = [
-        ("Time", "rare"),
-        ("Method", ""),
-        ("Target", "wide target"),
-        ("Status", ""),
-        ("Cache", ""),
-        ("Took", "right"),
-    ]
-    inner = table(heads, rows) if rows else '<p class="empty">Nobody has asked yet.</p>'
-    return _card("Last requests", inner)
+def _error(seen: Part) -> Html:
+    level = fill("word", mood=_mood(seen["level"]), text=seen["level"])
+    return fill("error", time=clock_time(seen["at"]), level=level, what=seen["what"], target=seen["target"])
 
 
-def _errors(status: Part) -> str:
-    rows = [
-        (
-            e(clock_time(seen["at"])),
-            word(seen["level"], "bad" if seen["level"] == "error" else "warn"),
-            e(f"{seen['what']} {seen['target']}"),
-        )
-        for seen in (status.get("recent_errors") or [])[:8]
-    ]
-    inner = table([("Time", ""), ("", ""), ("What", "wide")], rows) if rows else '<p class="empty">None.</p>'
-    return _card("Recent errors", inner)
-
-
-def _warnings(status: Part) -> str:
-    return "".join(f'<div class="note">{_warning(told)}</div>' for told in status.get("warnings") or [])
-
-
-def _warning(told: Part | str) -> str:
+def _warning(told: Part | str) -> Html:
     if not isinstance(told, Mapping):
-        return e(sentence(told))
+        return fill("warning", when=NOTHING, text=sentence(told))
     at = told.get("at")
-    when = f'<span class="when">{e(date_and_time(at))}</span> ' if at is not None else ""
-    return f"{when}{e(sentence(told['detail']))}"
+    when = NOTHING if at is None else fill("when", text=date_and_time(at))
+    return fill("warning", when=when, text=sentence(told["detail"]))
 
 
-def _footer(status: Part) -> str:
-    parts = [f"passoproxy {status.get('version', '')}"]
-    if status.get("uptime_seconds") is not None:
-        parts.append(f"up for {duration(status['uptime_seconds'])}")
-    if status.get("workers"):
-        parts.append(f"{len(status['workers'])} workers")
-    if status.get("listeners"):
-        parts.append("listening on " + ", ".join(map(str, status["listeners"])))
-    if status.get("config"):
-        parts.append(str(status["config"]))
-    return "<footer>" + "".join(f"<span>{e(part)}</span>" for part in parts) + "</footer>"
+def _footer(status: Part) -> list[str]:
+    uptime, workers, listeners = (status.get(name) for name in ("uptime_seconds", "workers", "listeners"))
+    parts = [
+        f"passoproxy {status.get('version', '')}",
+        "" if uptime is None else f"up for {duration(uptime)}",
+        f"{len(workers)} workers" if workers else "",
+        f"listening on {', '.join(map(str, listeners))}" if listeners else "",
+        str(status.get("config") or ""),
+    ]
+    return [part for part in parts if part]
 
 
-def _card(title: str, inner: str) -> str:
-    return f'<section class="card"><h2>{e(title)}</h2>{inner}</section>'
+def _pill(state: object, text: str = "") -> Html:
+    """A word in a capsule, coloured by its state."""
+    return fill("pill", mood=_mood(state), text=text or state)
+
+
+def _if(condition: object, block: str, **values: object) -> Html:
+    return fill(block, **values) if condition else NOTHING
+
+
+def _count(number: int | None) -> str:
+    return f"{number:,}" if number else ""
 
 
 def _part(status: Part, name: str) -> Part:
@@ -310,83 +259,63 @@ def _mood(word: object) -> str:
     return _MOODS.get(str(word), "")
 
 
-_NOTICES = {
-    "refreshed": "The pair was refreshed.",
-    "softened": "All that is stored is stale now.",
-    "purged": "The cache was emptied.",
-}
-
-_LOGINS = ("/oauth/start", "/oauth/start?elsewhere=1")
-"""Where somebody may have been going who was asked for the admin token, apart from the status page."""
+# ---- the small pages -------------------------------------------------------------------------------------------------
 
 
-class Site:
-    """The status page and its forms."""
+def _small(title: str, inner: Html, *, wide: bool = False) -> Html:
+    return document(title, fill("small", title=title, inner=inner, style="wider" if wide else ""))
 
-    def __init__(self, daemon: Steering, guard: Guard, wall: Callable[[], float]) -> None:
-        self._daemon, self._guard, self._wall = daemon, guard, wall
 
-    async def status(self, request: web.Request) -> web.Response:
-        if not self._guard.is_open_to(request):
-            return html(small_pages.token_page("/"))
-        notice = _NOTICES.get(request.query.get("done", ""), "")
-        token = self._guard.page_token(request)
-        way_in = "" if token else self._guard.sessions.command()
-        return html(status_page(self._daemon.status(), token, self._wall(), notice, way_in))
+def token_page(then: str, wrong: bool = False) -> Html:
+    """Asks for the admin token, once; `then` is where to go on."""
+    fault = _if(wrong, "problem", text="That is not the token of admin.token_file.")
+    return _small("Admin token", fill("token", fault=fault, then=then))
 
-    async def begin_session(self, request: web.Request) -> web.Response:
-        """Lets the browser in that opens a link of `passoproxy page`."""
-        if "prefetch" in request.headers.get("Sec-Purpose", ""):
-            return web.Response(status=503)  # a browser that only looks ahead would use the link up
-        # The page is led to by a navigation of its own: after a redirect from another site a browser would keep the new cookie back.
-        answer = html(small_pages.going_on_page("Status page", "This browser may change things here now.", "/"))
-        answer.headers["Refresh"] = "0; url=/"
-        if not self._guard.begin_session(request, answer):
-            return self._guard.way_in(spent=True)
-        return answer
 
-    async def take_token(self, request: web.Request) -> web.Response:
-        """Takes the admin token from the page's form. The token itself vouches for who sends it; a browser has to come from here."""
-        self._guard.check_same_site(request)
-        if not self._guard.is_same_origin(request):
-            raise CrossSite("the admin token is entered on the status page; elsewhere send it as Authorization: Bearer")
-        form = await form_of(request)
-        then = form.get("then", "") if form.get("then") in _LOGINS else "/"
-        if not self._guard.is_token(form.get("token", "")):
-            return html(small_pages.token_page(then, wrong=True), 401)
-        if then == "/":
-            answer = web.Response(status=303, headers={"Location": then})
-        else:
-            # A browser would judge the redirects of a form's answer by our form-action, and block the one to the provider.
-            answer = html(small_pages.going_on_page("Admin token", "That is the token.", then))
-            answer.headers["Refresh"] = f"0; url={then}"
-        self._guard.remember(request, answer)
-        return answer
+def session_page(command: str, *, spent: bool = False) -> Html:
+    """Says how a browser gets a page session; `spent`: the link that it came by is not good any more."""
+    used = "This link was used before, or is older than ten minutes."
+    fault = used if spent else "This browser may not change anything here."
+    return _small("A page session is needed", fill("session", fault=fault, command=command), wide=True)
 
-    async def refresh(self, request: web.Request) -> web.Response:
-        return await self._done(self._daemon.refresh(), "refreshed", "Not refreshed")
 
-    async def ask_purge(self, request: web.Request) -> web.Response:
-        """Asks what is meant, and says what it means now."""
-        token = self._guard.page_token(request)
-        if not token:
-            return self._guard.way_in()
-        return html(small_pages.purge_page(self._daemon.status(), token))
+def purge_page(status: Part, page_token: str) -> Html:
+    """Asks what of the cache is to go, and says what that means now."""
+    cache, token, origin = (_part(status, name) for name in ("cache", "token", "origin"))
+    entries, loss = cache.get("entries", 0), ""
+    if token.get("access") != "valid":
+        loss = (
+            "There is no usable access token: nothing can be fetched now, and stored answers are all that clients get. "
+            "Without them they get errors."
+        )
+    elif token.get("chain") == "dead":
+        loss = (
+            "The pair can no longer be renewed: what is emptied can be fetched again only while the access token lasts."
+        )
+    elif origin.get("state") == "failing":
+        loss = "The API does not answer at present: what is emptied cannot be fetched again until it does."
+    stored = f"{entries:,} stored {'answer' if entries == 1 else 'answers'}, {size(cache.get('bytes', 0))}"
+    told = fill("problem", text=loss) if loss else fill("no_loss")
+    return _small("Empty the cache?", fill("empty_cache", stored=stored, loss=told, page_token=page_token), wide=True)
 
-    async def purge(self, request: web.Request) -> web.Response:
-        """Does what the person chose there."""
-        match (await form_of(request)).get("what"):
-            case "stale":
-                return await self._done(self._daemon.purge({"all": True, "soft": True}), "softened", "Not done")
-            case "all":
-                return await self._done(self._daemon.purge({"all": True}), "purged", "Not emptied")
-            case _:
-                return await self.ask_purge(request)
 
-    async def _done(self, work: Awaitable[object], word: str, failed: str) -> web.Response:
-        try:
-            await work
-        except PassoproxyError as fault:
-            login = "Authorise" if isinstance(fault, PersonNeeded) else ""
-            return html(small_pages.message_page(failed, str(fault), good=False, login=login), 502)
-        return web.Response(status=303, headers={"Location": f"/?done={word}"})
+def going_on_page(title: str, said: str, address: str) -> Html:
+    """Leads on to `address`, for a browser that does not go there by itself."""
+    return _small(title, fill("go_on", said=fill("notice", text=said), address=address))
+
+
+def confirmation_page(address: str) -> Html:
+    """Asks whether a login that another site began is meant; `address` goes on with it."""
+    return _small("Authorise passoproxy?", fill("confirmation", address=address))
+
+
+def elsewhere_page(url: str, page_token: str) -> Html:
+    """Shows the provider's address for a person at another machine, and the field for what comes back."""
+    inner = fill("elsewhere", url=url, form=fill("paste_form", page_token=page_token))
+    return _small("Authorise on another machine", inner, wide=True)
+
+
+def message_page(title: str, text: str, *, good: bool, login: str = "Try again") -> Html:
+    """How something ended; `text` is one sentence with what to do. Unless it is good, `login` is the text of a button that begins a login."""
+    again = _if(login and not good, "again", text=login)
+    return _small(title, fill("message", mood="good" if good else "bad", text=sentence(text), again=again))
