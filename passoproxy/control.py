@@ -18,12 +18,12 @@ from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.request_line import parse_target
 from passoproxy.core.http.syntax import print_date
 from passoproxy.core.oauth.alert_levels import Level, deadline, outlook
-from passoproxy.core.oauth.pair import Bearer
-from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import BadRequest, CommandFailure, PassoproxyError, UsageFailure
-from passoproxy.ports import Clock, EntryStore, Followed, LoggedOut, Observer, RawAnswer, StoreStats
+from passoproxy.ports import Clock, EntryStore, Observer, StoreStats
 from passoproxy.proxy.explain import Explanation
 from passoproxy.tokens import messages
+from passoproxy.tokens.commands import Export, Import, Logout, Refresh
+from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.login import Logins, LoginTicket
 from passoproxy.upkeep.prefetch import Filled, Order, order_of
 
@@ -35,24 +35,6 @@ SLICE = 10
 """Entries of a long list after which others get their turn: a millisecond's work."""
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-
-
-class PairKeeper(Protocol):
-    """The keeper, as far as it is asked from here."""
-
-    def snapshot(self) -> TokenSnapshot: ...
-    async def refresh(self, force: bool = False) -> TokenSnapshot: ...
-    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot: ...
-    async def hand_over(self) -> dict[str, object]: ...
-    @property
-    def partition(self) -> str: ...
-    def add_login_pending(self, until: float) -> None: ...
-    def set_login_pending(self, until: float, by: str) -> None: ...
-    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
-    async def logout(self) -> LoggedOut: ...
-    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None: ...
-    def current(self) -> Bearer | None: ...
-    def changes(self) -> AsyncIterator[Followed]: ...
 
 
 class EntryReading(Protocol):
@@ -130,7 +112,7 @@ class Control:
         self,
         *,
         facts: Facts,
-        keeper: PairKeeper,
+        keeper: Holder,
         logins: Logins,
         store: EntryStore,
         reading: EntryReading,
@@ -256,15 +238,15 @@ class Control:
 
     async def refresh(self, force: bool = False) -> Data:
         """Refreshes now; answers when the new token is in use."""
-        return asdict(await self._keeper.refresh(force))
+        return asdict(await self._keeper.execute(Refresh(force)))
 
     async def import_pair(self, document: bytes, force: bool = False) -> Data:
         """Takes a pair over that was issued elsewhere; `force` unproved, also where one lives."""
-        return asdict(await self._keeper.install(document, force))
+        return asdict(await self._keeper.execute(Import(document, force)))
 
     async def export_pair(self) -> Data:
         """The pair in clear, as the token endpoint answers it. It is somebody else's to renew from then on."""
-        return dict(await self._keeper.hand_over())
+        return await self._keeper.execute(Export())
 
     async def changes(self) -> AsyncIterator[Data]:
         """What a process that follows this one may know, now and at every change. Holds the access token."""
@@ -280,25 +262,19 @@ class Control:
         """Whether another process reads `changes`: it would go on with the pair at once."""
         return self._followers > 0
 
-    async def refused(self, generation: int, path: str = "", again: bool = False) -> Data:
-        """A process that follows met a 401 for that generation: what is done about it, and the generation that is in use then."""
-        newer = await self._keeper.renewed(Bearer("", generation), path, again)
-        now = newer or self._keeper.current()
-        return {"generation": now.generation if now is not None else 0}
-
-    async def obey(self, what: str, document: bytes) -> Data:
-        """Carries out what a process that follows passes on (`ports.PairOwner.order`)."""
-        return await messages.obey(self._keeper, what, document)
+    async def execute(self, message: bytes) -> Data:
+        """Carries out a command of a process that follows this one; the reply, also for one that failed."""
+        return await messages.answered(self._keeper, message)
 
     async def logout(self, keep_cache: bool = False) -> Data:
         """Revokes and erases the pair, and ends its cache partition. Raises CommandFailure where there is none."""
-        done = await self._keeper.logout()
+        done = await self._keeper.execute(Logout())
         purged = 0 if keep_cache else await self._purged(Selector(partition=done.partition))
         return {"revocation": done.revocation, "purged": purged}
 
-    def begin_login(self, cookie: str | None = None) -> LoginTicket:
+    async def begin_login(self, cookie: str | None = None) -> LoginTicket:
         """Begins a login; its `url` is where a person approves. `cookie` is the browser's, None for a command's login (contract §8)."""
-        return self._logins.begin(cookie)
+        return await self._logins.begin(cookie)
 
     def takes_redirect(self) -> bool:
         """Whether the browser that the provider redirects arrives here."""

@@ -42,8 +42,9 @@ from passoproxy.host.system import volatile
 from passoproxy.ports import Clock
 from passoproxy.server.acceptor import Acceptor
 from passoproxy.server.admin.runner import AdminRunner
-from passoproxy.tokens.commands import first_of
+from passoproxy.tokens.commands import Leave, Refill
 from passoproxy.tokens.failover import Custody
+from passoproxy.tokens.inbox import first_of
 
 STATUS_EVERY = 5.0
 """Seconds between two lines for the service manager."""
@@ -243,7 +244,7 @@ class Daemon:
             work.append(("certificate", certificate.keep_following(wired.clock, wired.observer)))
         if rests_full(wired.loaded):
             # a request that the sleep cuts off may still be answered after waking, so it has all the time that any other has
-            before = BeforeSleep(logind.reach, lambda: wired.keeper.refill(SLEEP_PATIENCE), wired.clock)
+            before = BeforeSleep(logind.reach, lambda: wired.keeper.execute(Refill(SLEEP_PATIENCE)), wired.clock)
             work.append(("suspend", before.run()))
         for name, coroutine in work:
             self._begin(name, coroutine)
@@ -339,14 +340,14 @@ class Daemon:
         """Lets a refresh under way end, then renews the pair where the settings want that and it is worth it, while connections drain."""
         deadline = wired.clock.monotonic() + within
         with contextlib.suppress(PassoproxyError):
-            await wired.keeper.leave(within)
+            await wired.keeper.execute(Leave(within))
         fleet = wired.fleet
         is_followed = wired.control.is_followed or (
             fleet is not None and await asyncio.to_thread(fleet.store.is_followed)
         )
         if leaves_full(wired.loaded, wired.state_folder, grace, is_followed):
             with contextlib.suppress(PassoproxyError):  # told as an event where it went wrong
-                await wired.keeper.refill(deadline - wired.clock.monotonic())
+                await wired.keeper.execute(Refill(deadline - wired.clock.monotonic()))
 
     async def _end_tasks(self) -> None:
         """All but the keeper's, which ends by itself when nobody can ask it any more, after the step that it is in."""

@@ -161,7 +161,7 @@ def _environment() -> dict[str, str]:
 
 async def authorise(wired: Wired) -> None:
     """Logs in as a person would. Raises CommandFailure where the sandbox does not approve."""
-    back = await decide(wired.control.begin_login().url, "approve")
+    back = await decide((await wired.control.begin_login()).url, "approve")
     if "code=" not in back:
         raise CommandFailure("the sandbox did not approve; run the demo again with --debug")
     await wired.control.complete_login(back)

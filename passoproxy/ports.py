@@ -497,31 +497,6 @@ class LoggedOut:
     partition: str
 
 
-class PairOwner(Protocol):
-    """The pair's owner as another process sees it: over its control socket on one machine, through a shared store among machines."""
-
-    def changes(self) -> AsyncIterator[Followed]:
-        """What is so now, and then every change, within 100 ms on one machine. Ends or raises PairStoreFailure when the owner is gone."""
-        ...
-
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
-        """Tells of a 401 for the bearer of `generation`, as `BearerSource.renewed` is told.
-
-        Answers, when the owner has done what it does about it, with the newest generation. Where that is newer, `changes` gives it at about
-        the same time. Raises AuthorizationRequired as the owner does while the chain is dead, PairStoreFailure where the owner is gone.
-        """
-        ...
-
-    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        """Passes an order on and gives what came of it, a token's snapshot but for `hand_over` and `logout`; raises as the owner does.
-
-        The words: `refresh`, `refresh_force`, `import` and `import_force` (a pair's document), `answer` (a login's answer, see `tokens.passing`),
-        `hand_over`, `logout`, `login_pending` (`{"until": epoch seconds, "by": who speaks}`).
-        Raises PairStoreFailure where the owner is gone.
-        """
-        ...
-
-
 # ---- alerts ----------------------------------------------------------------------------------------------------------
 
 

@@ -194,7 +194,7 @@ class Life:
     async def _hear_all(self, wired: Wired) -> None:
         while (document := await self._channel.hear()) is not None:
             match document.get("kind"):
-                case "followed" | "renewed":
+                case "followed" | "reply":
                     self._part.level = Level(document.get("level", self._part.level))
                     self._owner.take(document)
                 case "granted":

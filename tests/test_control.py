@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from passoproxy.core.oauth.alert_levels import Level
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import CommandFailure, EntryStoreFailure, UsageFailure
 from passoproxy.ports import LoggedOut, StoreStats
+from passoproxy.tokens.commands import Command, Export, Import, Logout, Refresh
 from passoproxy.tokens.login import LoginTicket
 from tests.fakes import FakeClock, RememberingObserver, settle
 
@@ -48,19 +49,17 @@ class Keeper:
     def snapshot(self) -> TokenSnapshot:
         return self.shown
 
-    async def refresh(self, force: bool = False) -> TokenSnapshot:
-        self.asked.append(("refresh", force))
-        return replace(self.shown, generation=self.shown.generation + 1)
-
-    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
-        self.asked.append(("install", document, force))
-        return self.shown
-
-    async def hand_over(self) -> Mapping[str, object]:
-        return {"access_token": "A"}
-
-    async def logout(self) -> LoggedOut:
-        return LoggedOut("erased here", self.partition)
+    async def execute(self, command: Command) -> object:
+        self.asked.append(command)
+        match command:
+            case Refresh():
+                return replace(self.shown, generation=self.shown.generation + 1)
+            case Export():
+                return {"access_token": "A"}
+            case Logout():
+                return LoggedOut("erased here", self.partition)
+            case _:
+                return self.shown
 
 
 class FakeLogins:
@@ -68,7 +67,7 @@ class FakeLogins:
         self.asked: list[tuple[object, ...]] = []
         self.outcome: TokenSnapshot | None = None
 
-    def begin(self, cookie: str | None) -> LoginTicket:
+    async def begin(self, cookie: str | None) -> LoginTicket:
         return LoginTicket("S", "https://p.example/authorize", 600.0)
 
     async def complete(self, query: str, cookie: str | None) -> TokenSnapshot:
@@ -307,11 +306,13 @@ async def test_the_pairs_calls_reach_the_keeper(stand: Stand) -> None:
     assert (await stand.control.refresh(force=True))["generation"] == 4
     assert (await stand.control.import_pair(b"{}"))["access"] == "valid"
     assert await stand.control.export_pair() == {"access_token": "A"}
-    assert stand.keeper.asked == [("refresh", True), ("install", b"{}", False)]
+    assert stand.keeper.asked == [Refresh(force=True), Import(b"{}"), Export()]
+    assert (await stand.control.execute(b'{"command": "refresh", "force": false}'))["answer"]["generation"] == 4
+    assert (await stand.control.execute(b"{"))["fault"]["exit_code"] == 2
 
 
 async def test_logins(stand: Stand) -> None:
-    ticket = stand.control.begin_login("cookie")
+    ticket = await stand.control.begin_login("cookie")
     assert ticket.url == "https://p.example/authorize"
     assert (await stand.control.complete_login("code=1", "cookie"))["generation"] == 3
     assert stand.logins.asked == [("code=1", "cookie")]

@@ -40,7 +40,7 @@ async def test_the_second_answer_comes_from_the_cache(monkeypatch: pytest.Monkey
 
 async def test_a_sandbox_that_does_not_approve(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage(3600.0) as at:
-        assert "error=access_denied" in await decide(at.wired.control.begin_login().url, "deny")
+        assert "error=access_denied" in await decide((await at.wired.control.begin_login()).url, "deny")
 
         async def denied(url: str, decision: str) -> str:
             return "http://127.0.0.1/?error=access_denied"

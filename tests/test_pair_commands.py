@@ -106,7 +106,7 @@ class Scene:
 
     async def log_in(self) -> dict[str, Any]:
         """What a person does in a browser; the token's status after it."""
-        back = await decide(self.control.begin_login("cookie").url, "approve")
+        back = await decide((await self.control.begin_login("cookie")).url, "approve")
         return await self.control.complete_login(back, "cookie")
 
 

@@ -23,7 +23,8 @@ from passoproxy.core.origin import Answered
 from passoproxy.errors import AuthorizationRequired, CommandFailure
 from passoproxy.host.workers import Channel, Document, Worker
 from passoproxy.ports import Followed
-from passoproxy.tokens.messages import document_of
+from passoproxy.tokens.commands import Command, Renew401
+from passoproxy.tokens.messages import document_of, packed
 from passoproxy.worker import Life
 from tests.whole import CONTENT, Place, Running, running, sandboxed
 
@@ -95,9 +96,9 @@ async def test_it_serves_counts_and_drains(tmp_path: Path) -> None:
         async with working(mine) as (parent, life):
             await parent.until("ready")
             asking = asyncio.create_task(parent.get(CONTENT))  # `first` is no token of the sandbox's
-            asked = await parent.until("refused")
+            asked = await parent.until("command")
             parent.channel.tell("followed", followed=followed(token.token, 2), level=2)
-            parent.channel.tell("renewed", id=asked["id"], generation=2)
+            parent.channel.tell("reply", id=asked["id"], reply={"answer": 2})
             assert await asking == 200
             await until(lambda: any(each["stored"] for each in parent.said("counted")))
             counted = await parent.until("counted", len(parent.said("counted")) + 1)
@@ -120,10 +121,10 @@ async def test_what_the_parent_says_counts_while_it_drains(tmp_path: Path) -> No
         async with working(mine) as (parent, life):
             await parent.until("ready")
             asking = asyncio.create_task(parent.get(CONTENT))
-            asked = await parent.until("refused")
+            asked = await parent.until("command")
             parent.channel.tell("drain", grace=20.0)
             parent.channel.tell("followed", followed=followed(token.token, 2), level=2)
-            parent.channel.tell("renewed", id=asked["id"], generation=2)
+            parent.channel.tell("reply", id=asked["id"], reply={"answer": 2})
             assert await asking == 200
             assert await asyncio.wait_for(life, 30) == 0
 
@@ -132,9 +133,9 @@ async def test_a_401_whose_renewal_is_refused(tmp_path: Path) -> None:
     async with sandboxed(tmp_path) as place, working(place) as (parent, _):
         await parent.until("ready")
         asking = asyncio.create_task(parent.get(CONTENT))
-        asked = await parent.until("refused")
-        fault = {"code": "authorization_required", "detail": "the chain is dead", "retry_after": 30}
-        parent.channel.tell("renewed", id=asked["id"], fault=fault)
+        asked = await parent.until("command")
+        fault = {"code": "authorization_required", "exit_code": 1, "detail": "the chain is dead", "retry_after": 30}
+        parent.channel.tell("reply", id=asked["id"], reply={"fault": fault})
         assert await asking == 503
 
 
@@ -227,7 +228,7 @@ async def test_a_parent_serves_by_its_workers(tmp_path: Path) -> None:
         worker = next(iter(parent.supervisor))
         parent._hear(worker, {"kind": "origin", "told": {"what": "Refused", "seconds": 0.2}})
         parent._hear(worker, {"kind": "counted"})  # something is missing in it
-        parent._hear(worker, {"kind": "refused", "id": 1, "generation": 0})
+        parent._hear(worker, {"kind": "command", "id": 1})
         await until(lambda: it.wired.pipeline.queueing.snapshot().cool_down_until is None)
         await it.wired.control.export_pair()
         assert await get(it, f"{CONTENT}&n=9") == 200
@@ -252,21 +253,21 @@ async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monke
         assert it.wired.control.facts.workers == (4711,)
         assert [each["kind"] for each in told] == ["followed", "granted"]
 
-        # a renewal that comes to nothing
+        # a command that comes to nothing
         for fault, code in (
             (AuthorizationRequired("dead", 30), "authorization_required"),
             (CommandFailure("no"), "internal_error"),
         ):
             told.clear()
 
-            async def renewed(refused: Bearer, path: str, again: bool, fault: Exception = fault) -> Bearer | None:
+            async def execute(command: Command, fault: Exception = fault) -> object:
                 raise fault
 
-            monkeypatch.setattr(it.wired.keeper, "renewed", renewed)
-            parent._hear(worker, {"kind": "refused", "id": 3, "generation": 1, "path": "p", "again": False})
-            await until(lambda: told)
-            assert told[0]["fault"]["code"] == code
-            assert told[0]["id"] == 3
+            monkeypatch.setattr(it.wired.keeper, "execute", execute)
+            parent._hear(worker, {"kind": "command", "id": 3, "command": packed(Renew401(1, "p"))})
+            await until(lambda: len(told) == 2)
+            assert [each["kind"] for each in told] == ["followed", "reply"]
+            assert (told[1]["id"], told[1]["reply"]["fault"]["code"]) == (3, code)
 
         # places and cool-downs
         told.clear()

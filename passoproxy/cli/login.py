@@ -125,7 +125,7 @@ def _alone_by_paste(loaded: Loaded) -> dict[str, Any]:
         stack = contextlib.AsyncExitStack()
         control = runner.run(stack.enter_async_context(standing_still(loaded, keep=True, observer=tell)))
         try:
-            _point_to(control.begin_login().url, browser=False)
+            _point_to(runner.run(control.begin_login()).url, browser=False)
             return runner.run(control.complete_login(_pasted()))
         finally:
             runner.run(stack.aclose())
@@ -140,7 +140,7 @@ async def _alone(loaded: Loaded, browser: bool) -> dict[str, Any]:
         standing_still(loaded, keep=True, observer=tell) as control,
         lone_listener(control, loaded.settings.oauth.redirect_url),
     ):
-        ticket = control.begin_login()
+        ticket = await control.begin_login()
         _point_to(ticket.url, browser)
         outcome = await control.wait_login(ticket.state, PATIENCE)
     if outcome is None:

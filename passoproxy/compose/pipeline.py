@@ -38,7 +38,7 @@ from passoproxy.server.admin.runner import AdminLimits
 from passoproxy.server.connection import Limits
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.spill import MOST_BYTES, DiskSpill
-from passoproxy.tokens.failover import Holder
+from passoproxy.tokens.holder import Holder
 
 
 class LiveAdmission:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 import random
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from passoproxy.compose.pipeline import Outward, Pipeline, made_bytes
 from passoproxy.compose.topology import ALONE, Part
@@ -36,7 +36,7 @@ from passoproxy.errors import ConfigurationError, Fault, TokenRequestUnsent
 from passoproxy.host.system import volatile
 from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.token_endpoint import ProviderEndpoint
-from passoproxy.ports import Clock, Followed, Observer, PairOwner, PairStore, TokenReply, TokenRequest
+from passoproxy.ports import Clock, Followed, Observer, PairStore, TokenReply, TokenRequest
 from passoproxy.proxy.cache import SoftPurgeStore
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.redis.store import RedisStore, for_a_week
@@ -50,14 +50,18 @@ from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
 from passoproxy.stores.pair.replication import FleetDesk, FleetOwner
 from passoproxy.stores.redis_client import Keys, RedisLink
-from passoproxy.tokens.failover import Custody, Holder
+from passoproxy.tokens.commands import Command, PairOwner
+from passoproxy.tokens.failover import Custody
+from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.keeper import Keeper, Withdrawn, nothing_to_do
 from passoproxy.tokens.provider_client import Asking
-from passoproxy.tokens.static import FixedKeeper
+from passoproxy.tokens.static import StaticToken
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+
+T = TypeVar("T")
 
 LEAST_GRACE = 15.0
 """Seconds that must be left for `oauth.refresh_on_exit: auto` to begin a refresh (contract §3)."""
@@ -258,13 +262,9 @@ class _Nearest:
                 if self._nearest is not nearest:
                     return
 
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+    async def execute(self, command: Command[T]) -> T:
         """See PairOwner."""
-        return await self._nearest.renewed(generation, path, again)
-
-    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        """See PairOwner."""
-        return await self._nearest.order(what, document)
+        return await self._nearest.execute(command)
 
     @property
     def _nearest(self) -> PairOwner:
@@ -326,7 +326,7 @@ def build_keeper(
     observer: Observer,
     owner: PairOwner | None = None,
     withdrawn: Withdrawn = nothing_to_do,
-) -> Custody | FixedKeeper:
+) -> Holder:
     """The one who holds the pair, by `oauth.grant`. `owner` is followed where the store is another's; without it that is refused.
 
     `withdrawn` is awaited when the pair's grant was withdrawn.
@@ -334,7 +334,7 @@ def build_keeper(
     oauth = loaded.settings.oauth
     if oauth.grant == "static":
         assert loaded.secrets.static_token is not None  # checked with the configuration
-        return FixedKeeper(read=loaded.secrets.static_token, provider=asking.provider, clock=clock, observe=observer)
+        return StaticToken(read=loaded.secrets.static_token, provider=asking.provider, clock=clock, observe=observer)
     lifetime = oauth.refresh_token_lifetime
     agreed = Terms(
         grant=oauth.grant,

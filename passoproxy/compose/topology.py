@@ -11,7 +11,7 @@ from typing import Any
 
 from passoproxy.core.oauth.alert_levels import Level
 from passoproxy.ports import StoreStats
-from passoproxy.tokens.failover import Holder
+from passoproxy.tokens.holder import Holder
 
 PARENTS_MEMORY = 1024 * 1024
 """Bytes of `cache.memory_size` for a process that serves no clients."""

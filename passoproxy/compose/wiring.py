@@ -74,7 +74,7 @@ from passoproxy.telemetry.alerts import NO_HOOK, AlertPolicy, Alerts, CommandHoo
 from passoproxy.telemetry.logs import LogObserver, Logs
 from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
 from passoproxy.telemetry.recent import Recent
-from passoproxy.tokens.failover import Holder
+from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.login import Logins
 from passoproxy.upkeep.change_probe import Probing, Surroundings, Watched
 from passoproxy.upkeep.prefetch import Conditions, Filled, Filling, Order, Warming

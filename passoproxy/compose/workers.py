@@ -14,12 +14,11 @@ from passoproxy.compose.topology import Told
 from passoproxy.compose.wiring import Wired
 from passoproxy.core import origin
 from passoproxy.core.events import EntryStored, TaskFailed
-from passoproxy.core.oauth.pair import Bearer
-from passoproxy.errors import CommandFailure, PassoproxyError, Refusal
+from passoproxy.errors import CommandFailure
 from passoproxy.host.workers import Document, Supervisor, Worker
 from passoproxy.ports import StoreStats
 from passoproxy.proxy.limiter import Grants, Pool, Share
-from passoproxy.tokens.messages import document_of
+from passoproxy.tokens.messages import answered, document_of
 
 MODULE = "passoproxy.worker"
 
@@ -139,9 +138,8 @@ class Parent:
                 self._grant(self._pool.holds(worker.place, int(document["count"])))
             case "origin":
                 self._spread(worker, origin.told_of(document["told"]))
-            case "refused":
-                refused = Bearer("", int(document["generation"])), str(document["path"]), bool(document["again"])
-                task = asyncio.ensure_future(self._renew(worker, int(document["id"]), *refused))
+            case "command":
+                task = asyncio.ensure_future(self._execute(worker, int(document["id"]), document["command"]))
                 self._work.add(task)
                 task.add_done_callback(self._work.discard)
             case "counted":
@@ -170,21 +168,11 @@ class Parent:
         memory = StoreStats(**document["memory"])
         wired.crew.heard(worker.place, Told(document["in_flight"], document["traffic"], memory))
 
-    async def _renew(self, worker: Worker, number: int, refused: Bearer, path: str, again: bool) -> None:
-        """A worker met a 401."""
-        keeper = self._wired.keeper
-        try:
-            newer = await keeper.renewed(refused, path, again) or keeper.current()
-        except Refusal as refusal:
-            after = next((float(value) for name, value in refusal.fields if name == "Retry-After"), 5.0)
-            fault = {"code": refusal.code, "detail": refusal.detail, "retry_after": after}
-            worker.channel.tell("renewed", id=number, fault=fault)
-        except PassoproxyError as failure:
-            worker.channel.tell("renewed", id=number, fault={"code": failure.code, "detail": str(failure)})
-        else:
-            # first the token, then the word that it is there
-            self._tell_of_pair(worker)
-            worker.channel.tell("renewed", id=number, generation=newer.generation if newer is not None else 0)
+    async def _execute(self, worker: Worker, number: int, command: object) -> None:
+        """Does what a worker asks of the pair: most of all, that it met a 401."""
+        reply = await answered(self._wired.keeper, command)
+        self._tell_of_pair(worker)  # the token first, then the word that it is there
+        worker.channel.tell("reply", id=number, reply=reply)
 
     # ---- places at the origin ----------------------------------------------------------------------------------------
 

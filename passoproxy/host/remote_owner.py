@@ -1,32 +1,33 @@
-"""The pair's owner on the same machine, over its `control.sock`: a PairOwner for daemons that share its state folder.
-
-The pair's owner as a worker sees it: its parent, over the channel between them. A PairOwner.
-"""
+"""The pair's owner on the same machine (PairOwner): over its `control.sock` for daemons that share its folder, over the channel for its workers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from passoproxy.errors import AccessDenied, PairStoreFailure, PassoproxyError
+from passoproxy.errors import AccessDenied, CommandFailure, PairStoreFailure
 from passoproxy.host import control_socket
 from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Followed
-from passoproxy.tokens.messages import fault_of, followed_of
+from passoproxy.tokens.commands import Command
+from passoproxy.tokens.messages import answer_of, followed_of, packed
+
+T = TypeVar("T")
 
 SILENCE = 5.0
 """The owner says something every second; one that is silent for so many seconds counts as gone until it speaks again."""
 
-ORDER_PATIENCE = 100.0
-"""Seconds that an order may take: a login's exchange with the provider is among them."""
+PATIENCE = 100.0
+"""Seconds that a command may take: a login's exchange with the provider is among them."""
 
 _BASE = "http://localhost"
+_GONE = "the process that owns the pair is gone"
 
 
 class ControlOwner:
@@ -47,29 +48,18 @@ class ControlOwner:
         except (aiohttp.ClientError, OSError, ValueError) as fault:
             raise self._gone(fault) from fault
 
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+    async def execute(self, command: Command[T]) -> T:
         """See PairOwner."""
-        asked = {"generation": generation, "path": path, "again": again}
-        told = await self._ask("/api/token/refused", json.dumps(asked).encode())
-        return int(told.get("generation") or 0)
-
-    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        """See PairOwner."""
-        return await self._ask(f"/api/token/orders/{what}", document)
-
-    async def _ask(self, path: str, body: bytes) -> Mapping[str, Any]:
-        timeout = aiohttp.ClientTimeout(total=ORDER_PATIENCE, sock_connect=SILENCE)
+        timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=SILENCE)
+        url = f"{_BASE}/api/token/commands"
         try:
-            async with self._session(timeout) as session, session.post(f"{_BASE}{path}", data=body) as reply:
-                told: dict[str, Any] = json.loads(await reply.read())
+            async with self._session(timeout) as session, session.post(url, json=packed(command)) as reply:
+                told = json.loads(await reply.read())
         except (aiohttp.ClientError, OSError, ValueError) as fault:
             raise self._gone(fault) from fault
-        if reply.status < 400:
-            return told
-        after = reply.headers.get("Retry-After", "5")
-        wait = float(after) if after.isdecimal() else 5.0
-        detail = str(told.get("detail") or f"the pair's owner answered {reply.status}")
-        raise fault_of(str(told.get("code")), int(told.get("exit_code") or 1), detail, wait)
+        if reply.status != 200:
+            raise CommandFailure(f"the pair's owner answered {reply.status}; see its log")
+        return answer_of(command, told)
 
     def _session(self, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(connector=_Connector(self._folder), timeout=timeout, trust_env=False)
@@ -102,12 +92,6 @@ class _Connector(aiohttp.UnixConnector):
         return super().close(abort_ssl=abort_ssl)
 
 
-PATIENCE = 90.0
-"""Seconds that the parent has for what it does about a 401: a refresh is among it."""
-
-_GONE = "the process that owns the pair is gone"
-
-
 class ParentOwner:
     """`take` is given what the parent says of the pair; `end` when it says nothing any more."""
 
@@ -115,21 +99,17 @@ class ParentOwner:
         self._channel = channel
         self._newest: Followed | None = None
         self._news = asyncio.Event()
-        self._asked: dict[int, asyncio.Future[int]] = {}
+        self._asked: dict[int, asyncio.Future[object]] = {}
         self._number = 0
         self._ended = False
 
     def take(self, document: Document) -> None:
-        """A `followed` or `renewed` of the parent's. Raises PairStoreFailure for what is none."""
+        """A `followed` or `reply` of the parent's. Raises PairStoreFailure for what is none."""
         if document["kind"] == "followed":
             self._newest = followed_of(document.get("followed"))
             self._news.set()
         elif (asked := self._asked.get(document["id"])) is not None and not asked.done():
-            fault = document.get("fault")
-            if fault is None:
-                asked.set_result(int(document["generation"]))
-            else:
-                asked.set_exception(_raised(fault))
+            asked.set_result(document.get("reply"))
 
     def end(self) -> None:
         """The parent is gone, or about to be."""
@@ -140,7 +120,7 @@ class ParentOwner:
                 asked.set_exception(PairStoreFailure(_GONE))
 
     async def changes(self) -> AsyncIterator[Followed]:
-        """See PairOwner; what was overtaken while nobody read is left out."""
+        """See PairOwner; what was overtaken before it was read is left out."""
         while True:
             await self._news.wait()
             if self._ended:
@@ -149,28 +129,17 @@ class ParentOwner:
             if self._newest is not None:
                 yield self._newest
 
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+    async def execute(self, command: Command[T]) -> T:
         """See PairOwner."""
         if self._ended:
             raise PairStoreFailure(_GONE)
         self._number += 1
         number = self._number
         asked = self._asked[number] = asyncio.get_running_loop().create_future()
-        self._channel.tell("refused", id=number, generation=generation, path=path, again=again)
+        self._channel.tell("command", id=number, command=packed(command))
         try:
-            return await asyncio.wait_for(asked, PATIENCE)
+            return answer_of(command, await asyncio.wait_for(asked, PATIENCE))
         except TimeoutError as fault:
             raise PairStoreFailure("the process that owns the pair did not answer") from fault
         finally:
             del self._asked[number]
-
-    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        """See PairOwner. Nobody gives orders to a worker, so that it has none to pass on."""
-        raise PairStoreFailure("a worker passes no orders on")
-
-
-def _raised(fault: Mapping[str, object]) -> PassoproxyError:
-    after = fault.get("retry_after")
-    return fault_of(
-        str(fault.get("code")), 1, str(fault.get("detail")), float(after) if isinstance(after, int | float) else 5.0
-    )

@@ -1,107 +1,111 @@
-"""The keeper's inbox: work that others ask for and only the keeper's task does, one piece after the other.
+"""What may be done to the pair, as values. `execute(command)` of the process that holds the pair is the only way in.
 
-Whoever asks may leave at any time: the work is not theirs to cancel.
+Requests, the admin API, workers, followers and the fleet all send these; `messages` carries them between processes.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final, Generic, Protocol, TypeVar
 
-from passoproxy.errors import PairStoreOwned, PassoproxyError, TokenUnavailable
-from passoproxy.ports import Clock
+from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.ports import Followed, LoggedOut, RawAnswer
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+HERE: Final = ""
+"""`LoginPending.by` for logins that were begun in this process."""
 
 
-class Orders:
-    """A queue of pieces of work, each with the future of its result."""
+class Command(Generic[T_co]):
+    """A command whose answer is a T_co. Errors are raised: a CommandFailure, or a Refusal while the process shuts down."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._waiting: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
-        self._poke = asyncio.Event()
-        self.closed = False
-
-    async def place(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Has `work` done by the owner, and gives its result. Raises what it raises, TokenUnavailable when the owner has left."""
-        if self.closed:
-            raise _left()
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, done))
-        self._poke.set()
-        return await asyncio.shield(done)
-
-    async def next(self, seconds: float) -> bool:
-        """Waits for an order for at most `seconds` of the clock; whether there is one."""
-        if not self._waiting and not self._poke.is_set():
-            await first_of(self._poke.wait(), self._clock.sleep(seconds))
-        self._poke.clear()
-        return bool(self._waiting)
-
-    async def carry_out(self) -> Exception | None:
-        """Does the oldest order; an exception that is no answer to whoever asked is handed back, to be told.
-
-        Raises PairStoreOwned where the ownership turned out to be lost.
-        """
-        work, done = self._waiting.popleft()
-        try:
-            result = await work()
-        except PairStoreOwned:
-            self._waiting.appendleft((work, done))  # it fails with all the others, when somebody else can be asked
-            raise
-        except PassoproxyError as fault:
-            _fail(done, fault)
-        except Exception as fault:
-            _fail(done, PassoproxyError(f"a fault inside passoproxy ({type(fault).__name__}); the log has more"))
-            return fault
-        else:
-            if not done.done():
-                done.set_result(result)
-        return None
-
-    def close(self) -> None:
-        """No order is taken any more; those that wait fail."""
-        self.closed = True
-        while self._waiting:
-            _fail(self._waiting.popleft()[1], _left())
-        self._poke.set()
+    __slots__ = ()
 
 
-async def first_of(*ways: Awaitable[object]) -> None:
-    """Waits until one of `ways` has ended, and ends the others."""
-    tasks = [asyncio.ensure_future(way) for way in ways]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await ended(*tasks)
+@dataclass(frozen=True, slots=True)
+class Refresh(Command[TokenSnapshot]):
+    """Renew now; the answer comes when the new token is in use. `force` presents even a token that is remembered as dead, once."""
+
+    force: bool = False
 
 
-async def ended(*tasks: asyncio.Future[Any]) -> None:
-    """Cancels `tasks` and waits for their end, also where whoever waits is cancelled meanwhile: a task that is cancelled twice cannot put away
-    what it has open."""
-    for task in tasks:
-        task.cancel()
-    cancelled: asyncio.CancelledError | None = None
-    while not all(task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError as again:
-            cancelled = again
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # looked at, so that the loop does not complain
-    if cancelled is not None:
-        raise cancelled
+@dataclass(frozen=True, slots=True)
+class Import(Command[TokenSnapshot]):
+    """Take over the pair of a document (as for `token import`). If the pair in use lives, the new one is proved by a refresh, unless `force`."""
+
+    document: bytes = field(repr=False)
+    force: bool = False
 
 
-def _fail(done: asyncio.Future[Any], fault: Exception) -> None:
-    if not done.done():
-        done.set_exception(fault)
-        done.exception()  # looked at, so that the loop does not complain where whoever asked has left
+@dataclass(frozen=True, slots=True)
+class Login(Command[TokenSnapshot]):
+    """Take over the pair in a login's token answer: kept on disk first, interpreted second."""
+
+    answer: RawAnswer
 
 
-def _left() -> TokenUnavailable:
-    return TokenUnavailable("passoproxy is shutting down", 5)
+@dataclass(frozen=True, slots=True)
+class Renew401(Command[int]):
+    """The origin answered 401 to the bearer of `generation`: one refresh for all who ask; the answer is the generation in use then, 0 for none.
+
+    `path` tells the path from others. `again`: the path had refused an older bearer before, so no refresh is started.
+    Raises AuthorizationRequired while the chain is dead.
+    """
+
+    generation: int
+    path: str = ""
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Export(Command[dict[str, object]]):
+    """Hand the pair over: the answer is the pair as the token endpoint answers it, with `obtained_at`. It holds secrets.
+
+    From then on another program renews the pair; here it serves to its last second. That is durable before the answer is given. The pair comes
+    back by an Import of itself, or by Refresh with `force`. Raises PersonNeeded if there is no pair, CannotCreate if the mark cannot be written.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Logout(Command[LoggedOut]):
+    """Revoke the pair if the provider can, and erase it. CommandFailure without a pair, PairStoreFailure if it cannot be erased."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPending(Command[None]):
+    """Logins that were begun in the process `by` are open until `until` (epoch seconds) and no longer; answered at once."""
+
+    until: float
+    by: str = HERE
+
+
+@dataclass(frozen=True, slots=True)
+class Refill(Command[bool]):
+    """Before a stop or a sleep: renew if more than a tenth of the pair's life is used, within so many seconds. Whether it was renewed."""
+
+    within: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Command[None]):
+    """The process ends within so many seconds: an unsent token request is dropped, a sent one has so long. No refresh is begun any more.
+
+    Answered when everything placed before is done.
+    """
+
+    within: float
+
+
+class PairOwner(Protocol):
+    """The pair's owner as another process sees it: over a worker's channel, the control socket, or a shared store."""
+
+    def changes(self) -> AsyncIterator[Followed]:
+        """What is so now, then every change, within 100 ms on one machine. Ends, or raises PairStoreFailure, when the owner is gone."""
+        ...
+
+    async def execute(self, command: Command[T]) -> T:
+        """Raises what the owner raises, PairStoreFailure if the owner is gone. A newer token comes by `changes` at about the same time."""
+        ...

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from passoproxy.core.events import OwnershipChanged, Warned
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import OwnerGone, PairStoreOwned, PassoproxyError, Refusal
-from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
-from passoproxy.tokens.commands import ended, first_of
-from passoproxy.tokens.follower import HEARTBEAT, Follower
+from passoproxy.ports import Clock, Followed, Observer, nobody
+from passoproxy.tokens.commands import Command, Leave, Login, LoginPending, Logout, PairOwner, Renew401
+from passoproxy.tokens.follower import Follower
+from passoproxy.tokens.holder import Holder
+from passoproxy.tokens.inbox import ended, first_of
 from passoproxy.tokens.keeper import CALLER_PATIENCE, Keeper
-from passoproxy.tokens.static import FixedKeeper
+
+T = TypeVar("T")
 
 LOOK_EVERY = 1.0
 """Seconds between two tries to become the owner while one is there: a lock that was left without a word is found so."""
@@ -28,7 +32,7 @@ TRY_EVERY = 0.1
 """Seconds between two tries while the owner is gone."""
 
 
-class Custody:
+class Custody(Holder):
     """Offers what Keeper offers. `open`, then `run` as a task, then `close`.
 
     `keep` makes a keeper, anew for each try to own the pair. `owner` is how the owner is reached while it is another process; without it
@@ -44,9 +48,9 @@ class Custody:
         partition: str = "",
         observe: Observer = nobody,
     ) -> None:
+        super().__init__(clock)
         self._keep = keep
         self._owner = owner
-        self._clock = clock
         self._partition = partition
         self._observe = observe
         keeper = keep()
@@ -54,7 +58,6 @@ class Custody:
         self._held: Keeper | Follower = keeper
         self._spare: Bearer | None = None
         self._lost = asyncio.Event()
-        self._closing = asyncio.Event()
         self._leaving = False
         self._ended = asyncio.Event()
         self._ended.set()
@@ -89,29 +92,6 @@ class Custody:
         """What those who follow this process may know."""
         return Followed(self.current(), self.partition, self._held.followed().snapshot)
 
-    async def changes(self) -> AsyncIterator[Followed]:
-        """What is so now and after every change, and once a second in any case, until `close`."""
-        while not self._closing.is_set():
-            turn = self.turn  # before it is looked: a change while whoever reads is busy is not to be missed
-            yield self.followed()
-            await first_of(turn.wait(), self._closing.wait(), self._clock.sleep(HEARTBEAT))
-
-    def add_login_pending(self, until: float) -> None:
-        """A person is logging in, until `until` (epoch seconds) at the latest."""
-        self._held.add_login_pending(until)
-
-    def limit_login_pending(self, until: float) -> None:
-        """No login of this process is open any longer than until `until` (epoch seconds)."""
-        self._held.limit_login_pending(until)
-
-    def set_login_pending(self, until: float, by: str) -> None:
-        """The logins that were begun at `by`, another process, are open until `until` (epoch seconds) and no longer."""
-        self._held.set_login_pending(until, by)
-
-    async def news(self, seconds: float) -> None:
-        """Waits until there may be something new to see, for at most so many seconds."""
-        await first_of(self.turn.wait(), self._clock.sleep(seconds))
-
     async def bearer(self) -> Bearer:
         """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
         while True:
@@ -139,47 +119,32 @@ class Custody:
             if newer is not None or held is self._held:
                 return newer
 
-    async def refresh(self, force: bool = False) -> TokenSnapshot:
-        """Renews now, and answers when the new token is in use. Raises CommandFailures that say what came of it."""
-        return await self._held.refresh(force)
+    async def execute(self, command: Command[T]) -> T:
+        """See Holder. A login's answer is given only once, so where the pair has no owner for a moment it waits for the next one."""
+        answer: Any
+        match command:
+            case Renew401(generation, path, again):
+                newer = await self.renewed(Bearer("", generation), path, again) or self.current()
+                answer = newer.generation if newer is not None else 0
+            case Login():
+                answer = await self._taken(command)
+            case _:
+                self._leaving = self._leaving or isinstance(command, Leave)
+                answer = await self._held.execute(command)
+        if isinstance(command, Logout):
+            self._spare = None
+        return answer  # type: ignore[no-any-return]
 
-    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
-        """Takes a pair over, and answers when it is in use. CommandFailure where it is none, or does not take the place of one that lives."""
-        return await self._held.install(document, force)
-
-    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        """Takes over what a login's token answer holds. CommandFailure where it holds no pair.
-
-        Nobody gets that answer again, so where the pair has no owner for a moment it waits for the next one.
-        """
+    async def _taken(self, login: Login) -> TokenSnapshot:
         end = self._clock.monotonic() + CALLER_PATIENCE
         while True:
             turn = self.turn
             try:
-                return await self._held.install_answer(answer)
+                return await self._held.execute(login)
             except (Refusal, OwnerGone):
                 if self._closing.is_set() or self._clock.monotonic() >= end:
                     raise
             await first_of(turn.wait(), self._closing.wait(), self._clock.sleep(TRY_EVERY))
-
-    async def refill(self, within: float) -> bool:
-        """Before a stop: renews the pair where it is ours and much of its life is used, within so many seconds; whether it did."""
-        return await self._held.refill(within)
-
-    async def leave(self, within: float) -> None:
-        """The process ends within so many seconds: nothing is begun any more, the pair is not taken over. Answers when nothing is under way."""
-        self._leaving = True
-        await self._held.leave(within)
-
-    async def hand_over(self) -> dict[str, object]:
-        """The pair, which is somebody else's to renew from then on. Holds secrets. CannotCreate where that cannot be recorded."""
-        return await self._held.hand_over()
-
-    async def logout(self) -> LoggedOut:
-        """Revokes the pair where the provider can, and erases it. CommandFailure where there is none."""
-        done = await self._held.logout()
-        self._spare = None
-        return done
 
     def step_down(self) -> None:
         """The ownership is lost: what is known serves on, and the new owner is followed. For stores whose ownership can end; in the loop's thread."""
@@ -255,7 +220,7 @@ class Custody:
             observe=self._observe,
             client=self._client,
         )
-        follower.add_login_pending(self._held.login_until)
+        await follower.execute(LoginPending(self._held.login_until))
         self._held, self._spare = follower, None
         self._observe(OwnershipChanged("following", why))
         await follower.open()
@@ -289,7 +254,7 @@ class Custody:
             return False
         # what the owner could not save any more may be newer than what it left
         self._spare = follower.current()
-        keeper.add_login_pending(follower.login_until)
+        await keeper.execute(LoginPending(follower.login_until))
         self._held = keeper
         self._observe(OwnershipChanged("owner", "the one before is gone"))
         return True
@@ -304,7 +269,3 @@ class Custody:
             self._spare = None
             return own
         return spare
-
-
-Holder = Custody | FixedKeeper | Follower
-"""Whoever has the access token in this process."""

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
-from dataclasses import asdict, replace
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Awaitable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from passoproxy.core.events import ChainChanged, TaskFailed
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, of_another, told
 from passoproxy.errors import CommandFailure, OwnerGone, PairStoreFailure, PassoproxyError, TokenUnavailable
-from passoproxy.ports import Clock, Followed, LoggedOut, Observer, PairOwner, RawAnswer, nobody
-from passoproxy.tokens.commands import ended, first_of
+from passoproxy.ports import Clock, Followed, Observer, nobody
+from passoproxy.tokens.commands import HERE, Command, Leave, Login, LoginPending, PairOwner, Refill, Renew401
+from passoproxy.tokens.holder import Holder
+from passoproxy.tokens.inbox import ended, first_of
 from passoproxy.tokens.keeper import CALLER_PATIENCE
-from passoproxy.tokens.messages import packed
-from passoproxy.tokens.state import HERE, OpenLogins, refusal_of
+from passoproxy.tokens.state import OpenLogins, refusal_of
 
 T = TypeVar("T")
 
@@ -41,11 +41,8 @@ SILENCE = 8.0
 ALONE = 30.0
 """An owner that is gone for so many seconds has had its successors' time too: nobody renews the pair."""
 
-HEARTBEAT = 1.0
-"""What has not changed is told again after so many seconds, so that a silent owner is noticed and a runway stays right."""
 
-
-class Follower:
+class Follower(Holder):
     """Serves with what `owner` tells. `open`, then `run` as a task, then `close`. A BearerSource.
 
     `known` is what was known of the pair before; `partition` counts until the owner is heard, where nothing was. An owner whose pair is of
@@ -62,10 +59,10 @@ class Follower:
         observe: Observer = nobody,
         client: str = "",
     ) -> None:
+        super().__init__(clock)
         self._owner = owner
         self._client = client
         self._nobodys = Followed(None, partition)
-        self._clock = clock
         self._observe = observe
         self._followed = self._nobodys
         self._usable_until: float | None = None
@@ -79,13 +76,12 @@ class Follower:
         self._left = asyncio.Event()
         self._left.set()
         self._left_at = clock.monotonic()
-        self._closed = asyncio.Event()
-        self.turn = asyncio.Event()
-        """Set at the next change, and another one put in its place."""
         if known is not None:
             self._take(known)
 
-    role = "following"
+    @property
+    def role(self) -> str:
+        return "following"
 
     # ---- what everybody may do -----------------------------------------------------------------------------------------
 
@@ -110,40 +106,10 @@ class Follower:
             shown = replace(shown, last_error=self._fault)
         return left_alone(shown) if self._gone_for() >= ALONE else shown
 
-    def followed(self) -> Followed:
-        """What those who follow this process may know."""
-        return Followed(self.current(), self.partition, asdict(self.snapshot()))
-
-    async def changes(self) -> AsyncIterator[Followed]:
-        """What is so now and after every change, and once a second in any case, until `close`."""
-        while not self._closed.is_set():
-            turn = self.turn  # before it is looked: a change while whoever reads is busy is not to be missed
-            yield self.followed()
-            await first_of(turn.wait(), self._closed.wait(), self._clock.sleep(HEARTBEAT))
-
-    def add_login_pending(self, until: float) -> None:
-        """A person is logging in here, until `until` (epoch seconds) at the latest; the owner is told."""
-        self.set_login_pending(max(self._logins.of(HERE), until), HERE)
-
-    def limit_login_pending(self, until: float) -> None:
-        """No login that was begun here is open any longer than until `until` (epoch seconds): one was denied, or failed; the owner is told."""
-        self.set_login_pending(min(self._logins.of(HERE), until), HERE)
-
-    def set_login_pending(self, until: float, by: str | None) -> None:
-        """Those that were begun at `by`, a process that follows this one, are open until `until` and no longer; the owner is told."""
-        if until != self._logins.of(by):
-            self._logins.put(by, until)
-            self._to_pass_on.set()
-            self._tell()
-
     @property
     def login_until(self) -> float:
         """Until when logins that were begun in this process are open, in epoch seconds; 0 for never."""
         return self._logins.of(HERE)
-
-    async def news(self, seconds: float) -> None:
-        """Waits until there may be something new to see, for at most so many seconds."""
-        await first_of(self.turn.wait(), self._clock.sleep(seconds))
 
     async def bearer(self) -> Bearer:
         """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
@@ -157,50 +123,51 @@ class Follower:
             await first_of(self.turn.wait(), self._clock.sleep(left))
         return bearer
 
-    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
-        """After a 401: a newer bearer, from the owner's one refresh; None where none can be had. AuthorizationRequired while the chain is dead."""
+    async def execute(self, command: Command[T]) -> T:
+        """Has the owner do it; answers when the new token is in use here. Raises as the owner does, OwnerGone while there is no owner."""
+        answer: Any
+        match command:
+            case LoginPending(until, by):
+                answer = self._set_login(until, by)
+            case Refill() | Leave():  # the owner renews in time, and nothing is under way here
+                answer = False if isinstance(command, Refill) else None
+            case Renew401():
+                answer = await self._renew(command)
+            case _:
+                answer = await self._passed_on(command)
+        return answer  # type: ignore[no-any-return]
+
+    async def _passed_on(self, command: Command[T]) -> T:
         if self._is_anothers:
-            return None
-        if newer := self._newer_than(refused):
-            return newer
+            raise CommandFailure(f"{self._shown.reason}; {self._shown.remedy}")
         try:
-            generation = await self._answered(self._owner.renewed(refused.generation, path, again))
-        except PairStoreFailure:
-            await self._succeeded()
-            return self._newer_than(refused)
-        if generation > refused.generation:
-            await self._arrived(generation)
-        return self._newer_than(refused)
+            answer = await self._answered(self._owner.execute(command))
+        except PairStoreFailure as fault:
+            raise OwnerGone(f"the process that owns the pair does not answer ({fault}); ask again") from fault
+        if isinstance(answer, TokenSnapshot):
+            await self._arrived(answer.generation)
+        if isinstance(command, Login):
+            self._logins.clear()
+        return answer
 
-    async def refresh(self, force: bool = False) -> TokenSnapshot:
-        """Has the owner renew; answers when the new token is in use here. Raises as the owner does, ServiceUnreachable where it is gone."""
-        return await self._ordered("refresh_force" if force else "refresh")
+    async def _renew(self, command: Renew401) -> int:
+        if not self._is_anothers:
+            try:
+                generation = await self._answered(self._owner.execute(command))
+            except PairStoreFailure:
+                # the owner is gone in the midst of it: wait a while for another one, this process itself perhaps
+                await first_of(self.turn.wait(), self._closing.wait(), self._clock.sleep(ARRIVAL))
+            else:
+                if generation > command.generation:
+                    await self._arrived(generation)
+        bearer = self.current()
+        return bearer.generation if bearer is not None else 0
 
-    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
-        """Has the owner take a pair over. Raises as the owner does."""
-        return await self._ordered("import_force" if force else "import", document)
-
-    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        """Has the owner take over what a login's token answer holds."""
-        shown = await self._ordered("answer", packed(answer))
-        self._logins.clear()
-        return shown
-
-    async def refill(self, within: float) -> bool:
-        """The owner sees to its own tank."""
-        return False
-
-    async def leave(self, within: float) -> None:
-        """Nothing is under way here."""
-
-    async def hand_over(self) -> dict[str, object]:
-        """Has the owner hand the pair over. Holds secrets, and is passed on without being kept."""
-        return dict(await self._order("hand_over"))
-
-    async def logout(self) -> LoggedOut:
-        """Has the owner revoke and erase the pair."""
-        done = await self._order("logout")
-        return LoggedOut(str(done.get("revocation")), str(done.get("partition")))
+    def _set_login(self, until: float, by: str) -> None:
+        if until != self._logins.of(by):
+            self._logins.put(by, until)
+            self._to_pass_on.set()
+            self._tell()
 
     # ---- its life --------------------------------------------------------------------------------------------------------
 
@@ -211,11 +178,11 @@ class Follower:
 
     async def run(self) -> None:
         """Takes what the owner tells, and calls it again when it was gone, until `close`."""
-        await first_of(self._closed.wait(), self._hear(), self._pass_on())
+        await first_of(self._closing.wait(), self._hear(), self._pass_on())
 
     async def close(self) -> None:
         """Ends `run`, and lets everybody who waits look again."""
-        self._closed.set()
+        self._closing.set()
         self._tell()
 
     async def left(self) -> None:
@@ -260,9 +227,8 @@ class Follower:
             self._to_pass_on.clear()
             if self._is_anothers:
                 continue
-            told = {"until": self._logins.until, "by": self._name}
             try:
-                await self._owner.order("login_pending", json.dumps(told).encode())
+                await self._owner.execute(LoginPending(self._logins.until, self._name))
             except PassoproxyError:
                 pass  # it is a courtesy to clients of other processes
             except Exception as fault:  # and no reason to hear nothing more
@@ -299,38 +265,17 @@ class Follower:
         """Seconds that the owner has been gone, 0 while it is there."""
         return self._clock.monotonic() - self._left_at if self._left.is_set() else 0.0
 
-    def _tell(self) -> None:
-        self.turn.set()
-        self.turn = asyncio.Event()
-
-    def _newer_than(self, refused: Bearer) -> Bearer | None:
-        bearer = self.current()
-        return bearer if bearer is not None and bearer.generation > refused.generation else None
-
     def _may_come(self, within: float) -> bool:
         """Whether a bearer may come: the owner is about to renew, or has just gone and another takes its place."""
         due = self._shown.next_refresh_at
         is_due = due is not None and due - self._clock.wall() <= within
         is_succeeded = self._left.is_set() and self._gone_for() < CALLER_PATIENCE
-        return not self._closed.is_set() and (is_succeeded or (is_due and not self._left.is_set()))
-
-    async def _ordered(self, what: str, document: bytes = b"") -> TokenSnapshot:
-        shown = told(await self._order(what, document))
-        await self._arrived(shown.generation)
-        return shown
+        return not self._closing.is_set() and (is_succeeded or (is_due and not self._left.is_set()))
 
     @property
     def _is_anothers(self) -> bool:
         """Whether the owner's pair is of another client or token endpoint than the configuration here."""
         return self._client != "" and self._shown.client not in ("", self._client)
-
-    async def _order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        if self._is_anothers:
-            raise CommandFailure(f"{self._shown.reason}; {self._shown.remedy}")
-        try:
-            return await self._answered(self._owner.order(what, document))
-        except PairStoreFailure as fault:
-            raise OwnerGone(f"the process that owns the pair does not answer ({fault}); ask again") from fault
 
     async def _answered(self, question: Awaitable[T]) -> T:
         """The owner's answer, however long it takes. Raises PairStoreFailure where the owner is gone, or is silent."""
@@ -346,14 +291,10 @@ class Follower:
         finally:
             await ended(asked)
 
-    async def _succeeded(self) -> None:
-        """The owner is gone in the midst of something: waits a while for another one, this process itself perhaps."""
-        await first_of(self.turn.wait(), self._closed.wait(), self._clock.sleep(ARRIVAL))
-
     async def _arrived(self, generation: int) -> None:
         """Waits until what the owner has in use is in use here too."""
         end = self._clock.monotonic() + ARRIVAL
-        while self._shown.generation < generation and not self._closed.is_set():
+        while self._shown.generation < generation and not self._closing.is_set():
             left = end - self._clock.monotonic()
             if left <= 0:
                 return

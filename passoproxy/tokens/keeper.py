@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, has_ended
@@ -43,15 +44,31 @@ from passoproxy.errors import (
     PairStoreOwned,
     PersonNeeded,
 )
-from passoproxy.ports import ChainRecord, Clock, Followed, LoggedOut, Observer, PairStore, RawAnswer, nobody
-from passoproxy.tokens.commands import Orders, first_of
+from passoproxy.ports import ChainRecord, Clock, LoggedOut, Observer, PairStore, RawAnswer, nobody
+from passoproxy.tokens.commands import (
+    HERE,
+    Command,
+    Export,
+    Import,
+    Leave,
+    Login,
+    LoginPending,
+    Logout,
+    Refill,
+    Refresh,
+    Renew401,
+)
+from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.imports import AGAIN, LIVING, Imports, without_candidate, without_intent
+from passoproxy.tokens.inbox import Inbox, first_of
 from passoproxy.tokens.persistence import RETRY_INTERVAL, Blocking, Saving, in_thread
 from passoproxy.tokens.provider_client import Asking
 from passoproxy.tokens.recovery import Recovering, Seeding
 from passoproxy.tokens.refresh import Granted, Refreshing, Renewing, failure_of
 from passoproxy.tokens.shutdown import LEAST_TIME, Shutdown
-from passoproxy.tokens.state import HERE, Holding
+from passoproxy.tokens.state import Holding
+
+T = TypeVar("T")
 
 REVOCATION_TIMEOUT = 10.0
 """Seconds that the provider has to revoke one token."""
@@ -138,38 +155,42 @@ class Obeying:
         left = "it is not known whether it is spent" if isinstance(outcome, Lost) else "it is kept as it was"
         raise type(fault)(f"the pair of {pair.client} was presented to {self._holding.client}, and {left}: {fault}")
 
-    def refused_again(self, refused: Bearer, path: str) -> None:
-        """A 401 of `path` for `refused`, after one for an older bearer: a newer one would not help."""
-        self._rejections.again(refused.generation, path)
+    def refused_again(self, generation: int, path: str) -> int:
+        """A 401 of `path` for `generation`, after one for an older bearer: a newer one would not help. The generation in use."""
+        self._rejections.again(generation, path)
+        return self._in_use()
 
-    async def renew_refused(self, refused: Bearer, path: str) -> Bearer | None:
-        """A 401 of `path` for `refused`: a newer bearer by one refresh, None where none can be had. AuthorizationRequired while the chain is dead."""
+    async def renew_refused(self, generation: int, path: str) -> int:
+        """A 401 of `path` for the bearer of `generation`: one refresh where it may help; the generation in use then, 0 for none.
+
+        Raises AuthorizationRequired while the chain is dead.
+        """
         holding = self._holding
-        if newer := self.newer_than(refused):
-            return newer
+        if self._in_use() > generation:
+            return self._in_use()
         if holding.held is not None:
             # the older token is of no use any more, so there is nothing else left to live on
             self._renewing.use(holding.held)
-            return holding.current()
+            return self._in_use()
         await self._refuse_if_dead()
-        if self._may_renew(refused, path):
-            self._rejections.began(refused.generation, self._clock.monotonic())
+        if self._may_renew(generation, path):
+            self._rejections.began(generation, self._clock.monotonic())
             await self._renewing.attempt()
             self._rejections.ended(holding.newest)
-            if newer := self.newer_than(refused):
-                return newer
+            if self._in_use() > generation:
+                return self._in_use()
             if holding.pair and holding.pair.access_until is None:
-                await self._renewing.end_access()  # nobody knew its time; now it is known to be over
+                await self._renewing.end_access()  # its time was unknown; now it is known to be over
             await self._refuse_if_dead()
-        return None
+        return self._in_use()
 
-    def _may_renew(self, refused: Bearer, path: str) -> bool:
+    def _may_renew(self, generation: int, path: str) -> bool:
         pair = self._holding.newest
         if pair is None:
             return False
         if self._terms.needs_person and (pair.refresh_token is None or not self._renewing.may_present()):
             return False
-        return self._rejections.may_refresh(refused.generation, path, pair, self._clock.monotonic())
+        return self._rejections.may_refresh(generation, path, pair, self._clock.monotonic())
 
     async def refill(self, deadline: float) -> bool:
         """Before a stop: renews where much of the pair's life is used and there is time until `deadline` (of the steady clock); whether it did."""
@@ -330,10 +351,9 @@ class Obeying:
             return f"{REVOKED}; a refresh's answer was lost before, and a pair that nobody has seen may live on there"
         return REVOKED
 
-    def newer_than(self, refused: Bearer) -> Bearer | None:
-        """The bearer in use, where it is newer than `refused`."""
+    def _in_use(self) -> int:
         bearer = self._holding.current()
-        return bearer if bearer is not None and bearer.generation > refused.generation else None
+        return bearer.generation if bearer is not None else 0
 
     async def _refuse_if_dead(self) -> None:
         if self._holding.standing.chain is Chain.DEAD:
@@ -367,7 +387,7 @@ CLOCK_LOOK = 15.0
 """The task looks at the clocks at least this often, in seconds."""
 
 
-class Keeper:
+class Keeper(Holder):
     """Holds the pair and keeps it alive. `open`, then `run` as a task, then `close`. A BearerSource.
 
     `run` raises PairStoreOwned where the store says that the ownership was lost.
@@ -393,8 +413,8 @@ class Keeper:
         `seed` reads the pair that is taken up where nothing is stored (see `seeding`); `withdrawn` is awaited when a grant was withdrawn,
         before anybody is refused for it.
         """
+        super().__init__(clock)
         self._terms = terms
-        self._clock = clock
         self._salt = salt
         self._observe = observe
         self._saving = Saving(store, observe, blocking)
@@ -432,13 +452,9 @@ class Keeper:
             observe,
             withdrawn,
         )
-        self._orders = Orders(clock)
-        self.turn = asyncio.Event()
-        """Set at the next change, and another one put in its place."""
+        self._inbox = Inbox(clock)
         self._ended = asyncio.Event()
         self._ended.set()
-
-    role = "owner"
 
     # ---- what everybody may do -----------------------------------------------------------------------------------------
 
@@ -460,30 +476,10 @@ class Keeper:
         """The pair as it is shown."""
         return self._holding.snapshot()
 
-    def followed(self) -> Followed:
-        """What those who follow this process may know."""
-        return Followed(self.current(), self.partition, asdict(self.snapshot()))
-
-    def add_login_pending(self, until: float) -> None:
-        """A person is logging in, until `until` (epoch seconds) at the latest: clients are told to come again, not to call somebody."""
-        self._open_logins(max(self._holding.logins.of(HERE), self._holding.steady(until)), HERE)
-
-    def limit_login_pending(self, until: float) -> None:
-        """No login of this process is open any longer than until `until` (epoch seconds): one was denied, or failed."""
-        self._open_logins(min(self._holding.logins.of(HERE), self._holding.steady(until)), HERE)
-
-    def set_login_pending(self, until: float, by: str) -> None:
-        """The logins that were begun at `by`, another process, are open until `until` (epoch seconds) and no longer."""
-        self._open_logins(self._holding.steady(until), by)
-
     @property
     def login_until(self) -> float:
         """Until when logins that were begun in this process are open, in epoch seconds; 0 for never."""
         return self._holding.logins.of(HERE)
-
-    async def news(self, seconds: float) -> None:
-        """Waits until there may be something new to see, for at most so many seconds."""
-        await first_of(self.turn.wait(), self._clock.sleep(seconds))
 
     async def bearer(self) -> Bearer:
         """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
@@ -495,61 +491,39 @@ class Keeper:
             await first_of(self.turn.wait(), self._clock.sleep(left))
         return bearer
 
-    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
-        """After a 401: a newer bearer, None where none can be had. Raises AuthorizationRequired while the chain is dead."""
-        if newer := self._obeying.newer_than(refused):
-            return newer
-        if again:
-            self._obeying.refused_again(refused, path)
-            return None
-        return await self._orders.place(lambda: self._obeying.renew_refused(refused, path))
-
-    async def refresh(self, force: bool = False) -> TokenSnapshot:
-        """Renews now, and answers when the new token is in use.
-
-        `force` presents even a token that is remembered as dead, once. Raises CommandFailures that say what came of it.
-        """
-        known = self._holding.generation
-        return await self._orders.place(lambda: self._obeying.refresh(force, known))
-
-    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
-        """Takes the pair of a document over, as `token import` is given it, and answers when it is in use.
-
-        Where the pair in use lives it is proved by a refresh first, unless `force` says not to. CommandFailure where it is none, ImportRefused
-        and others where the pair in use goes on.
-        """
-        pair = self._imported(document)
-        return await self._orders.place(lambda: self._obeying.import_pair(pair, force))
-
-    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        """Takes over what a login's token answer holds: kept first, interpreted second. CommandFailure where it holds no pair."""
-        return await self._orders.place(lambda: self._obeying.install_answer(answer))
-
-    async def hand_over(self) -> dict[str, object]:
-        """The pair as the token endpoint would answer it, with `obtained_at`. Holds secrets. From then on it is somebody else's to renew, and
-        serves here to its last second; that is durable before it answers.
-
-        It comes back by `install` of the same pair, or by `refresh` with `force`. PersonNeeded where there is no pair, CannotCreate where
-        the mark cannot be written.
-        """
-        return document_of(await self._orders.place(self._obeying.hand_over))
-
-    async def refill(self, within: float) -> bool:
-        """Leaves with a full tank: renews where more than a tenth of the pair's life is used, within so many seconds; whether it did."""
-        deadline = self._clock.monotonic() + within
-        return await self._orders.place(lambda: self._obeying.refill(deadline))
-
-    async def leave(self, within: float) -> None:
-        """The process ends within so many seconds: a token request that was not sent is dropped, one that was sent has so long.
-
-        Answers when what was under way, or ordered before, is done. Nothing is begun by itself any more.
-        """
-        self._shutdown.begin(within)
-        await self._orders.place(_nothing)
-
-    async def logout(self) -> LoggedOut:
-        """Revokes the pair where the provider can, and erases it. CommandFailure where there is none, PairStoreFailure where it cannot be erased."""
-        return await self._orders.place(self._obeying.logout)
+    async def execute(self, command: Command[T]) -> T:
+        """Has the keeper's task do it. A login that is announced and a path's second 401 wait for no step of the task."""
+        place, obeying, answer = self._inbox.place, self._obeying, cast(Any, None)
+        match command:
+            case LoginPending(until, by):
+                self._holding.logins.put(by, self._holding.steady(until))
+                self._tell()
+            case Renew401(generation, path, again):
+                if again:
+                    answer = obeying.refused_again(generation, path)
+                else:
+                    answer = await place(lambda: obeying.renew_refused(generation, path))
+            case Refresh(force):
+                known = self._holding.generation
+                answer = await place(lambda: obeying.refresh(force, known))
+            case Import(document, force):
+                pair = self._imported(document)
+                answer = await place(lambda: obeying.import_pair(pair, force))
+            case Login(token_answer):
+                answer = await place(lambda: obeying.install_answer(token_answer))
+            case Export():
+                answer = document_of(await place(obeying.hand_over))
+            case Logout():
+                answer = await place(obeying.logout)
+            case Refill(within):
+                deadline = self._clock.monotonic() + within
+                answer = await place(lambda: obeying.refill(deadline))
+            case Leave(within):
+                self._shutdown.begin(within)
+                await place(_nothing)
+            case _:
+                raise TypeError(type(command).__name__)
+        return answer  # type: ignore[no-any-return]
 
     # ---- its life --------------------------------------------------------------------------------------------------------
 
@@ -567,20 +541,20 @@ class Keeper:
         """The owner's task, until `close`. Being cancelled, it finishes the step that it is in."""
         self._ended.clear()
         try:
-            while not self._orders.closed:
-                has_order = await self._orders.next(self._until_next())
+            while not self._inbox.closed:
+                has_order = await self._inbox.next(self._until_next())
                 await _whole(self._step(has_order))
         except PairStoreOwned:
             raise  # what is ordered waits for whoever owns the pair now
         except Exception:
-            self._orders.close()  # nobody carries anything out any more
+            self._inbox.close()  # nobody carries anything out any more
             raise
         finally:
             self._ended.set()
 
     async def close(self) -> None:
         """Lets the step under way finish, saves what was not saved, gives the ownership up."""
-        self._orders.close()
+        self._inbox.close()
         await self._ended.wait()
         with contextlib.suppress(PairStoreOwned):  # what could not be saved yet is not ours to save any more
             await self._saving.retry()
@@ -595,12 +569,12 @@ class Keeper:
             await self._renewing.follow_time()
             await self._imports.follow_time()
             if has_order:
-                fault = await self._orders.carry_out()
+                fault = await self._inbox.carry_out()
                 if fault is not None:
                     self._observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
-            elif self._renewing.due_in() == 0.0 and not self._orders.closed:
+            elif self._renewing.due_in() == 0.0 and not self._inbox.closed:
                 await self._renewing.attempt()
-            elif self._imports.due_in() == 0.0 and not self._orders.closed:
+            elif self._imports.due_in() == 0.0 and not self._inbox.closed:
                 await self._imports.repeat()
         except PairStoreOwned:
             raise  # the ownership is lost: whatever was begun here is the new owner's to find
@@ -643,16 +617,7 @@ class Keeper:
     def _is_on_its_way(self, within: float) -> bool:
         holding = self._holding
         due = holding.next_at is not None and holding.next_at - holding.now() <= within
-        return not self._orders.closed and (self._renewing.attempting or holding.held is not None or due)
-
-    def _open_logins(self, until: float, by: str | None) -> None:
-        self._holding.logins.put(by, until)
-        self._tell()
-
-    def _tell(self) -> None:
-        """Lets everybody who waits look again."""
-        self.turn.set()
-        self.turn = asyncio.Event()
+        return not self._inbox.closed and (self._renewing.attempting or holding.held is not None or due)
 
 
 async def _nothing() -> None:

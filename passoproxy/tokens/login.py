@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from passoproxy.core.oauth.grants import Callback, authorization_url, equal, read_callback, spoken
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.token_response import Misconfigured
 from passoproxy.errors import CommandFailure, PassoproxyError, PersonNeeded, ServiceUnreachable
 from passoproxy.ports import Clock, RawAnswer
-from passoproxy.tokens.commands import first_of
+from passoproxy.tokens.commands import Login, LoginPending
+from passoproxy.tokens.holder import Holder
+from passoproxy.tokens.inbox import first_of
 from passoproxy.tokens.provider_client import Asking
 from passoproxy.tokens.refresh import failure_of
 
@@ -37,15 +38,6 @@ class LoginTicket:
     expires_at: float
 
 
-class PairTaker(Protocol):
-    """What a login asks of the keeper."""
-
-    def add_login_pending(self, until: float) -> None: ...
-    def limit_login_pending(self, until: float) -> None: ...
-    def snapshot(self) -> TokenSnapshot: ...
-    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot: ...
-
-
 @dataclass(slots=True, eq=False)
 class _Open:
     """A ticket on our side. `cookie` None: a command began it, and nobody else was told its `state`."""
@@ -62,26 +54,27 @@ class _Open:
 class Logins:
     """Logins under way. `random_text` gives URL-safe text from so many random bytes."""
 
-    def __init__(self, asking: Asking, keeper: PairTaker, clock: Clock, random_text: Callable[[int], str]) -> None:
+    def __init__(self, asking: Asking, keeper: Holder, clock: Clock, random_text: Callable[[int], str]) -> None:
         self._asking = asking
         self._keeper = keeper
         self._clock = clock
         self._random_text = random_text
         self._open: list[_Open] = []
         self._ended: list[_Open] = []
+        self._announced = 0.0
         self._leaving = asyncio.Event()
 
-    def begin(self, cookie: str | None = None) -> LoginTicket:
+    async def begin(self, cookie: str | None = None) -> LoginTicket:
         """A new ticket, good once and for ten minutes. `cookie` is the secret that the browser has to bring again, None for a command's login."""
         provider = self._asking.provider
         if not provider.authorization_url:
             raise CommandFailure("nobody can log in with this oauth.grant: oauth.authorization_url is not set")
         state = self._random_text(32)
         verifier = self._random_text(48) if provider.pkce else None
-        expires_at = self._clock.wall() + LIFETIME
+        expires_at, ends = self._clock.wall() + LIFETIME, self._clock.monotonic() + LIFETIME
         self._forget_old()
-        self._open.append(_Open(state, cookie, verifier, self._clock.monotonic() + LIFETIME))
-        self._keeper.add_login_pending(expires_at)
+        self._open.append(_Open(state, cookie, verifier, ends))
+        await self._announce(ends)
         return LoginTicket(
             state, authorization_url(provider, self._asking.client.client_id, state, verifier), expires_at
         )
@@ -109,16 +102,18 @@ class Logins:
             ticket.outcome = fault
         except Exception as fault:
             ticket.outcome = CommandFailure(f"the login failed by a fault inside passoproxy ({type(fault).__name__})")
-        if isinstance(ticket.outcome, PassoproxyError):
-            self._close_where_none_is_open()
+        if isinstance(ticket.outcome, PassoproxyError):  # clients wait for those only that are still open
+            await self._announce(min(self._announced, max((other.expires_at for other in self._open), default=0.0)))
+        else:
+            self._announced = 0.0  # the pair is here, so that none is waited for
         ticket.ended.set()
         return ticket.outcome
 
-    def _close_where_none_is_open(self) -> None:
-        """After a login that came to nothing, clients wait for those only that are still open."""
-        now = self._clock.monotonic()
-        last = max((ticket.expires_at for ticket in self._open), default=now)
-        self._keeper.limit_login_pending(self._clock.wall() + last - now)
+    async def _announce(self, until: float) -> None:
+        """Has clients wait for the logins that are open, until `until` (steady clock) at the latest."""
+        self._announced = until
+        left = max(0.0, until - self._clock.monotonic())
+        await self._keeper.execute(LoginPending(self._clock.wall() + left))
 
     async def wait(self, state: str, timeout: float) -> TokenSnapshot | None:
         """The outcome of the login of `state`, None where it has none within `timeout` seconds. Raises as `complete` does."""
@@ -150,7 +145,7 @@ class Logins:
             raise CommandFailure("the redirect brought neither a code nor an error; begin the login again")
         answer = await self._asking.exchange(callback.code, ticket.verifier, EXCHANGE_TIMEOUT)
         if isinstance(answer, RawAnswer):
-            return await self._keeper.install_answer(answer)
+            return await self._keeper.execute(Login(answer))
         if isinstance(answer, Misconfigured):
             raise failure_of(answer)
         fault = failure_of(answer)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from passoproxy.core.oauth.token_response import Lost, Unsent
 from passoproxy.ports import Clock, RawAnswer
-from passoproxy.tokens.commands import ended, first_of
+from passoproxy.tokens.inbox import ended, first_of
 from passoproxy.tokens.provider_client import Failure
 
 LEAST_TIME = 3.0

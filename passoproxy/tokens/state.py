@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
 
 from passoproxy.core.events import ChainChanged, TokenRefreshed
 from passoproxy.core.oauth.chain import Access, Happening, Standing, arrival, has_ended, moved
@@ -26,9 +25,6 @@ from passoproxy.core.oauth.transaction import HandOver, digest, hand_over
 from passoproxy.errors import AuthorizationRequired, Refusal, TokenUnavailable
 from passoproxy.ports import ChainRecord, Clock, Observer
 
-HERE: Final = None
-"""This process's own logins, beside the names that other processes give themselves."""
-
 MOST = 1000
 """So many other processes are known at once; those whose logins end first give way."""
 
@@ -37,18 +33,18 @@ class OpenLogins:
     """Until when logins are open, in seconds of one clock. `of` and `until` give 0 for never."""
 
     def __init__(self) -> None:
-        self._until: dict[str | None, float] = {}
+        self._until: dict[str, float] = {}
 
     @property
     def until(self) -> float:
         """When the last of them ends at the latest."""
         return max(self._until.values(), default=0.0)
 
-    def of(self, by: str | None) -> float:
+    def of(self, by: str) -> float:
         """When those that were begun at `by` end."""
         return self._until.get(by, 0.0)
 
-    def put(self, by: str | None, until: float) -> None:
+    def put(self, by: str, until: float) -> None:
         """Those that were begun at `by` end at `until`, whatever was said before."""
         self._until[by] = until
         if len(self._until) > MOST:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from passoproxy.core.events import ChainChanged
 from passoproxy.core.oauth.chain import Access, Chain, Standing
@@ -15,27 +14,49 @@ from passoproxy.core.oauth.settings import Provider, Terms
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
 from passoproxy.core.oauth.token_response import claims_of
 from passoproxy.errors import CommandFailure, PassoproxyError, TokenUnavailable
-from passoproxy.ports import Clock, Followed, LoggedOut, Observer, RawAnswer, nobody
-from passoproxy.tokens.commands import first_of
+from passoproxy.ports import Clock, Observer, nobody
+from passoproxy.tokens.commands import (
+    Command,
+    Export,
+    Import,
+    Leave,
+    Login,
+    LoginPending,
+    Logout,
+    Refill,
+    Refresh,
+    Renew401,
+)
+from passoproxy.tokens.holder import Holder
+from passoproxy.tokens.inbox import first_of
+
+T = TypeVar("T")
 
 READ_INTERVAL = 20.0
 """A changed token is noticed within this many seconds."""
 
 
-class FixedKeeper:
-    """Offers what Keeper offers, for a token that is only read. `read` gives it; it raises a PassoproxyError that says why it cannot."""
+_REFUSALS: dict[type, str] = {
+    Refresh: "the token is never refreshed; replace it in oauth.static_token_file",
+    Import: "no pair can be taken over; replace the token in oauth.static_token_file",
+    Login: "nobody can log in; set oauth.grant to authorization_code",
+    Logout: "there is no pair to erase; remove the token from oauth.static_token_file",
+}
+
+
+class StaticToken(Holder):
+    """A Holder of a token that is only read. `read` gives it; it raises a PassoproxyError that says why it cannot."""
 
     def __init__(
         self, *, read: Callable[[], str], provider: Provider, clock: Clock, observe: Observer = nobody
     ) -> None:
+        super().__init__(clock)
         self._read = read
         self._issuer = provider.token_url
         self._terms = Terms(grant="static")
-        self._clock = clock
         self._observe = observe
         self._bearer: Bearer | None = None
         self._fault = ""
-        self._closed = asyncio.Event()
         self._partition = static_partition(self._issuer, "")
 
     def current(self) -> Bearer | None:
@@ -59,31 +80,6 @@ class FixedKeeper:
         standing = Standing(Access.VALID if pair else Access.NONE, Chain.NONE)
         return snapshot(pair, standing, self._terms, self._clock.wall(), reason=self._fault, last_error=self._fault)
 
-    def add_login_pending(self, until: float) -> None:
-        """Nobody can log in to a static token."""
-
-    role = "owner"
-
-    def followed(self) -> Followed:
-        """What other processes may know; they read the token for themselves."""
-        return Followed(self._bearer, self._partition, asdict(self.snapshot()))
-
-    async def changes(self) -> AsyncIterator[Followed]:
-        """What is so now, and again and again, until `close`."""
-        while not self._closed.is_set():
-            yield self.followed()
-            await first_of(self._closed.wait(), self._clock.sleep(1.0))
-
-    def limit_login_pending(self, until: float) -> None:
-        """Likewise."""
-
-    def set_login_pending(self, until: float, by: str) -> None:
-        """Likewise."""
-
-    async def news(self, seconds: float) -> None:
-        """Waits so many seconds: nobody renews a static token, and a changed one is noticed by reading it."""
-        await self._clock.sleep(seconds)
-
     async def bearer(self) -> Bearer:
         """The token. Raises TokenUnavailable where it cannot be read."""
         self._look()
@@ -91,43 +87,22 @@ class FixedKeeper:
             raise TokenUnavailable(f"no static token: {self._fault}", READ_INTERVAL)
         return self._bearer
 
-    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
-        """After a 401: the token where it was changed meanwhile, else None."""
-        self._look()
-        return self._bearer if self._bearer is not None and self._bearer.generation > refused.generation else None
-
-    async def refresh(self, force: bool = False) -> TokenSnapshot:
-        """Refuses: a static token is replaced in its file."""
-        raise CommandFailure(
-            "oauth.grant is static: the token is never refreshed; replace it in oauth.static_token_file"
-        )
-
-    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
-        """Refuses likewise."""
-        raise CommandFailure(
-            "oauth.grant is static: no pair can be taken over; replace the token in oauth.static_token_file"
-        )
-
-    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        """Refuses likewise."""
-        raise CommandFailure("oauth.grant is static: nobody can log in; set oauth.grant to authorization_code")
-
-    async def refill(self, within: float) -> bool:
-        """There is nothing to renew."""
-        return False
-
-    async def leave(self, within: float) -> None:
-        """Nothing is under way."""
-
-    async def hand_over(self) -> dict[str, object]:
-        """The token as a pair without anything to renew it by: nothing is lost by giving it away. Holds a secret."""
-        return {"access_token": (await self.bearer()).token, "token_type": "Bearer"}
-
-    async def logout(self) -> LoggedOut:
-        """Refuses: the file belongs to who wrote it."""
-        raise CommandFailure(
-            "oauth.grant is static: there is no pair to erase; remove the token from oauth.static_token_file"
-        )
+    async def execute(self, command: Command[T]) -> T:
+        """Looks at the file anew after a 401, and exports the token: nothing is lost by that. Other commands are refused."""
+        answer: Any = None
+        match command:
+            case Renew401():
+                self._look()
+                answer = self._bearer.generation if self._bearer is not None else 0
+            case Export():
+                answer = {"access_token": (await self.bearer()).token, "token_type": "Bearer"}
+            case Refill():
+                answer = False
+            case LoginPending() | Leave():
+                pass
+            case _:
+                raise CommandFailure(f"oauth.grant is static: {_REFUSALS[type(command)]}")
+        return answer  # type: ignore[no-any-return]
 
     async def open(self) -> None:
         """Reads the token for the first time; a token that cannot be read is told, and read again later."""
@@ -135,13 +110,13 @@ class FixedKeeper:
 
     async def run(self) -> None:
         """Reads it again and again, until `close`."""
-        while not self._closed.is_set():
-            await first_of(self._closed.wait(), self._clock.sleep(READ_INTERVAL))
+        while not self._closing.is_set():
+            await first_of(self._closing.wait(), self._clock.sleep(READ_INTERVAL))
             self._look()
 
     async def close(self) -> None:
         """Ends `run`."""
-        self._closed.set()
+        self._closing.set()
 
     def _look(self) -> None:
         try:

@@ -14,6 +14,7 @@ import pytest
 from passoproxy.compose import telemetry, wire
 from passoproxy.compose.stores import STORE_AWAY
 from passoproxy.ports import Followed
+from passoproxy.tokens.commands import Command, Renew401
 from tests.fakes import FakeClock
 from tests.redis_server import RedisServer, free_port
 from tests.whole import Place
@@ -110,11 +111,8 @@ class FakeOwner:
         while True:
             yield Followed(None, str(self.number))
 
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+    async def execute(self, command: Command) -> int:
         return self.number
-
-    async def order(self, what: str, document: bytes = b"") -> dict[str, object]:
-        return {"what": what, "number": self.number}
 
 
 async def test_a_second_process_of_the_folder_follows_the_first_and_not_the_fleet(tmp_path, server):
@@ -126,9 +124,9 @@ async def test_a_second_process_of_the_folder_follows_the_first_and_not_the_flee
             found.append(followed.partition)
             store.has_folder = len(found) < 2
         assert found == ["2", "2"]
-        assert (await nearest.renewed(7), await nearest.order("refresh")) == (1, {"what": "refresh", "number": 1})
+        assert await nearest.execute(Renew401(7)) == 1
         store.has_folder = True
-        assert await nearest.renewed(7) == 2
+        assert await nearest.execute(Renew401(7)) == 2
 
 
 def test_a_static_token_has_no_fleet(tmp_path):

@@ -17,7 +17,7 @@ from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, 
 from passoproxy.outbound.dial import Endpoint, ForwardProxy
 from passoproxy.ports import TokenRequest
 from passoproxy.tokens.failover import Custody
-from passoproxy.tokens.static import FixedKeeper
+from passoproxy.tokens.static import StaticToken
 from tests.fakes import FakeClock, RememberingObserver, request, response
 from tests.whole import CONTENT, Place
 
@@ -57,7 +57,7 @@ async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> N
     told = telemetry(loaded)
     wired = wire(loaded, told, environ={})
     try:
-        assert isinstance(wired.keeper, FixedKeeper)
+        assert isinstance(wired.keeper, StaticToken)
         await wired.keeper.open()
         seen: list[Any] = []
 

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
 from passoproxy.core.oauth.pair import Bearer
+from passoproxy.core.oauth.snapshot import UNTOLD
 from passoproxy.errors import AuthorizationRequired, CommandFailure, PairStoreFailure, PersonNeeded
 from passoproxy.host import control_server, control_socket
 from passoproxy.host.control_server import ControlSite
@@ -19,7 +22,8 @@ from passoproxy.host.remote_owner import ControlOwner
 from passoproxy.ports import Followed
 from passoproxy.server.admin.app import control_application
 from passoproxy.server.admin.page_sessions import PageSessions
-from passoproxy.tokens.messages import document_of
+from passoproxy.tokens.commands import Command, Import, Logout, Refresh, Renew401
+from passoproxy.tokens.messages import answered, document_of, packed
 from tests.fakes import settle
 from tests.other_users import OTHER, acting_as, needs_root, opened_to_all, planted_socket, what_came
 from tests.server.fake_daemon import FakeDaemon
@@ -32,24 +36,20 @@ class Following(FakeDaemon):
         super().__init__()
         self.words: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         self.refusal: Exception | None = None
-        self.orders: list[tuple[str, bytes]] = []
-        self.of_401: list[tuple[str, bool]] = []
+        self.commands: list[Command] = []
 
     async def changes(self) -> AsyncIterator[dict[str, object]]:
         while True:
             yield await self.words.get()
 
-    async def refused(self, generation: int, path: str = "", again: bool = False) -> dict[str, object]:
-        if self.refusal is not None:
-            raise self.refusal
-        self.of_401.append((path, again))
-        return {"generation": generation + 1}
+    async def execute(self, message: bytes) -> dict[str, object]:
+        async def executed(command: Command) -> object:
+            if self.refusal is not None:
+                raise self.refusal
+            self.commands.append(command)
+            return command.generation + 1 if isinstance(command, Renew401) else replace(UNTOLD, generation=7)
 
-    async def obey(self, what: str, document: bytes) -> dict[str, object]:
-        if self.refusal is not None:
-            raise self.refusal
-        self.orders.append((what, document))
-        return {"generation": 7}
+        return await answered(SimpleNamespace(execute=executed), message)
 
 
 class Role:
@@ -123,20 +123,20 @@ async def test_what_is_asked_is_answered_or_raised(tmp_path: Path) -> None:
     daemon = Following()
     async with serving(tmp_path, daemon):
         owner = ControlOwner(tmp_path)
-        assert await owner.renewed(4, "p", again=True) == 5
-        assert daemon.of_401 == [("p", True)]
-        assert await owner.order("import", b'{"access_token": "x"}') == {"generation": 7}
-        assert daemon.orders == [("import", b'{"access_token": "x"}')]
+        commands = [Renew401(4, "p", again=True), Import(b'{"access_token": "x"}')]
+        assert await owner.execute(commands[0]) == 5
+        assert (await owner.execute(commands[1])).generation == 7
+        assert daemon.commands == commands
         daemon.refusal = AuthorizationRequired("the chain is dead", 30)
         with pytest.raises(AuthorizationRequired, match="the chain is dead") as caught:
-            await owner.renewed(4)
+            await owner.execute(Renew401(4))
         assert caught.value.fields == (("Retry-After", "30"),)
         daemon.refusal = PersonNeeded("log in")
         with pytest.raises(PersonNeeded, match="log in"):
-            await owner.order("refresh")
+            await owner.execute(Refresh())
         daemon.refusal = CommandFailure("no")
         with pytest.raises(CommandFailure, match="no"):
-            await owner.order("refresh")
+            await owner.execute(Refresh())
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ async def test_nobody_there(tmp_path: Path) -> None:
         async for _ in owner.changes():
             pass
     with pytest.raises(PairStoreFailure):
-        await owner.renewed(1)
+        await owner.execute(Renew401(1))
     with pytest.raises(PairStoreFailure):
-        await ControlOwner(tmp_path / ("missing-" * 12)).order("refresh")
+        await ControlOwner(tmp_path / ("missing-" * 12)).execute(Refresh())
 
 
 async def test_another_program_there(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ async def test_another_program_there(tmp_path: Path) -> None:
         async for _ in ControlOwner(tmp_path).changes():
             pass
     with pytest.raises(PairStoreFailure):
-        await ControlOwner(tmp_path).order("refresh")  # a 404 that is no JSON
+        await ControlOwner(tmp_path).execute(Refresh())  # a 404 that is no JSON
     await site.close()
 
 
@@ -189,7 +189,7 @@ async def test_a_follower_takes_the_owners_name_when_it_becomes_one(tmp_path: Pa
             await stack.aclose()
             await named(site, control_socket.NAME)
             assert [path.name for path in tmp_path.glob("control*")] == [control_socket.NAME]
-            assert await ControlOwner(tmp_path).renewed(1) == 2
+            assert await ControlOwner(tmp_path).execute(Renew401(1)) == 2
             naming.cancel()
     assert list(tmp_path.glob("control*")) == []
 
@@ -222,7 +222,7 @@ async def test_one_who_is_the_owner_no_more_leaves_the_name_and_is_not_followed(
             await asyncio.wait_for(listening, 20)
         async with serving(tmp_path, Following()) as new:
             assert new.name == control_socket.NAME
-            assert await ControlOwner(tmp_path).renewed(1) == 2
+            assert await ControlOwner(tmp_path).execute(Renew401(1)) == 2
         control_socket.connect(tmp_path, 1).close()  # and this one is there still
         naming.cancel()
     assert list(tmp_path.glob("control*")) == []
@@ -279,7 +279,7 @@ async def test_a_call_that_is_heard_after_the_last_look_within_the_time_is_sent_
 async def test_an_owner_beside_a_daemon_without_a_pair(tmp_path: Path) -> None:
     async with serving(tmp_path, Following()), serving(tmp_path, Following()) as second:
         assert second.name == control_socket.follower_name()
-        assert await ControlOwner(tmp_path).renewed(1) == 2  # and the first one has seen off whoever looked
+        assert await ControlOwner(tmp_path).execute(Renew401(1)) == 2  # and the first one has seen off whoever looked
 
 
 async def test_commands_prefer_the_owner_and_left_overs_go(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ async def test_commands_prefer_the_owner_and_left_overs_go(tmp_path: Path) -> No
 async def test_a_follower_says_nothing_to_a_socket_that_another_user_planted(tmp_path: Path) -> None:
     with planted_socket(tmp_path) as listener:
         with pytest.raises(PairStoreFailure, match="65534"):
-            await ControlOwner(tmp_path).order("import", b'{"access_token": "secret"}')
+            await ControlOwner(tmp_path).execute(Import(b'{"access_token": "secret"}'))
         with pytest.raises(PairStoreFailure, match="65534"):
             async for _ in ControlOwner(tmp_path).changes():
                 pass
@@ -311,7 +311,11 @@ async def test_a_follower_says_nothing_to_a_socket_that_another_user_planted(tmp
 async def test_the_daemon_hears_nobody_but_its_own_user_and_root(tmp_path: Path) -> None:
     """The file's mode decides that on most file systems; on some it says nothing."""
     daemon = Following()
-    request = b"POST /api/token/orders/import HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+    command = json.dumps(packed(Logout())).encode()
+    request = b"POST /api/token/commands HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
+        len(command),
+        command,
+    )
     async with serving(tmp_path, daemon):
         opened_to_all(tmp_path)
         (tmp_path / "control.sock").chmod(0o666)
@@ -325,4 +329,4 @@ async def test_the_daemon_hears_nobody_but_its_own_user_and_root(tmp_path: Path)
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-        assert daemon.orders == [("import", b"{}")]
+        assert daemon.commands == [Logout()]

@@ -12,7 +12,8 @@ from passoproxy.errors import AuthorizationRequired, PairStoreFailure
 from passoproxy.host import remote_owner as module
 from passoproxy.host.remote_owner import ParentOwner
 from passoproxy.ports import Followed
-from passoproxy.tokens.messages import document_of
+from passoproxy.tokens.commands import Renew401
+from passoproxy.tokens.messages import document_of, fault_document, packed
 from tests.fakes import settle
 
 
@@ -60,17 +61,15 @@ async def test_the_newest_word_is_given() -> None:
 
 async def test_a_401_is_answered_with_what_came_of_it() -> None:
     it, channel = owner()
-    asking = [asyncio.create_task(it.renewed(generation, "p", again=True)) for generation in (4, 5)]
+    asking = [asyncio.create_task(it.execute(Renew401(generation, "p", again=True))) for generation in (4, 5)]
     await settle()
     assert channel.told == [
-        {"kind": "refused", "id": 1, "generation": 4, "path": "p", "again": True},
-        {"kind": "refused", "id": 2, "generation": 5, "path": "p", "again": True},
+        {"kind": "command", "id": number, "command": packed(Renew401(generation, "p", again=True))}
+        for number, generation in ((1, 4), (2, 5))
     ]
-    it.take(
-        {"kind": "renewed", "id": 2, "fault": {"code": "authorization_required", "detail": "dead", "retry_after": 9}}
-    )
-    it.take({"kind": "renewed", "id": 1, "generation": 6})
-    it.take({"kind": "renewed", "id": 7, "generation": 6})  # nobody asked
+    it.take({"kind": "reply", "id": 2, "reply": fault_document(AuthorizationRequired("dead", 9))})
+    it.take({"kind": "reply", "id": 1, "reply": {"answer": 6}})
+    it.take({"kind": "reply", "id": 7, "reply": {"answer": 6}})  # to no question
     assert await asking[0] == 6
     with pytest.raises(AuthorizationRequired, match="dead") as caught:
         await asking[1]
@@ -79,14 +78,14 @@ async def test_a_401_is_answered_with_what_came_of_it() -> None:
 
 async def test_a_parent_that_is_gone_or_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     it, _ = owner()
-    asking = asyncio.create_task(it.renewed(1))
+    asking = asyncio.create_task(it.execute(Renew401(1)))
     await settle()
     it.end()
-    it.take({"kind": "renewed", "id": 1, "generation": 2})
-    for waiting in (asking, it.renewed(1), it.order("refresh")):
+    it.take({"kind": "reply", "id": 1, "reply": {"answer": 2}})
+    for waiting in (asking, it.execute(Renew401(1))):
         with pytest.raises(PairStoreFailure):
             await waiting
     monkeypatch.setattr(module, "PATIENCE", 0.01)
     it, _ = owner()
     with pytest.raises(PairStoreFailure, match="did not answer"):
-        await it.renewed(1)
+        await it.execute(Renew401(1))

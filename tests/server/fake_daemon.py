@@ -159,10 +159,13 @@ class FakeDaemon:
     async def export_pair(self) -> dict[str, Any]:
         return self._did("export")
 
+    async def execute(self, message: bytes) -> dict[str, Any]:
+        return self._did("execute", message)
+
     async def logout(self, keep_cache: bool = False) -> dict[str, Any]:
         return self._did("logout", keep_cache)
 
-    def begin_login(self, cookie: str | None = None) -> FakeTicket:
+    async def begin_login(self, cookie: str | None = None) -> FakeTicket:
         self._did("begin_login", cookie)
         self.logins["S1"] = cookie
         return FakeTicket()

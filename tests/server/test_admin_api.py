@@ -198,7 +198,7 @@ def test_what_is_no_redirected_url(pasted: str) -> None:
         query_of(pasted)
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/api/token/export"), ("POST", "/api/token/orders/hand_over")])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/token/export"), ("POST", "/api/token/commands")])
 async def test_a_pair_that_nobody_waits_for_any_more_is_taken_back(method: str, path: str) -> None:
     """A command that gave up, perhaps while the daemon was stopped: the pair is handed over by then, and nobody has it."""
     asked, going_on = asyncio.Event(), asyncio.Event()
@@ -209,8 +209,9 @@ async def test_a_pair_that_nobody_waits_for_any_more_is_taken_back(method: str, 
             await going_on.wait()
             return await super().export_pair()
 
-        async def obey(self, what: str, document: bytes) -> dict[str, Any]:
-            return await self.export_pair()
+        async def execute(self, message: bytes) -> dict[str, Any]:
+            await self.export_pair()
+            return {"answer": {"access_token": "A"}}
 
     daemon = Slow()
     app = control_application(daemon, PageSessions(), metrics)

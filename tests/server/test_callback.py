@@ -203,7 +203,7 @@ async def test_what_is_refused_at_the_callback(query: str, cookie: str, status: 
 
 async def test_a_login_of_the_command_needs_no_cookie() -> None:
     async with listener(token=TOKEN) as made:
-        made.daemon.begin_login()
+        await made.daemon.begin_login()
         assert (await made.ask("GET", "/oauth/callback?code=c&state=S1")).status == 200
         assert called(made, "complete_login") == [("complete_login", "code=c&state=S1", None)]
 

@@ -24,7 +24,7 @@ async def get(url: str) -> tuple[int, str, str]:
 @pytest.fixture
 def daemon() -> FakeDaemon:
     found = FakeDaemon()
-    found.begin_login()
+    found.logins["S1"] = None
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from passoproxy.core.oauth.settings import Client, Provider, Terms
 from passoproxy.core.oauth.token_response import document_of
 from passoproxy.ports import TokenEndpoint
+from passoproxy.tokens.commands import Import
 from passoproxy.tokens.keeper import Keeper
 from passoproxy.tokens.provider_client import Asking
 from tests.fakes import FakeClock, MemoryPairStore, RememberingObserver, RotatingProvider, settle
@@ -100,7 +101,7 @@ class Life:
 
     async def started_with_pair(self, **words: object) -> Keeper:
         keeper = await self.start()
-        await keeper.install(self.document(**words))
+        await keeper.execute(Import(self.document(**words)))
         return keeper
 
     def document(self, **words: object) -> bytes:

@@ -16,6 +16,7 @@ from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import CommandFailure, PersonNeeded, ServiceUnreachable
 from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.tokens.commands import Export, Import, Logout, Refresh
 from tests.fakes import FakeClock, PowerLoss
 from tests.tokens.life import PROVIDER, Life
 
@@ -56,7 +57,7 @@ class Folder:
         return await waiting
 
     async def forced(self) -> TokenSnapshot:
-        return await self.done(self.life.keeper.refresh(force=True))
+        return await self.done(self.life.keeper.execute(Refresh(force=True)))
 
     async def dies_in(self, method: str, order: Awaitable[object], passed: int = 0) -> None:
         """Power is lost when an order calls this method of the store, after `passed` such calls."""
@@ -91,8 +92,8 @@ def folder(tmp_path):
 async def left(folder: Folder) -> None:
     """A pair of the first configuration, refreshed once, and the daemon ended."""
     life = await folder.under()
-    await life.keeper.install(life.document())
-    await folder.done(life.keeper.refresh())
+    await life.keeper.execute(Import(life.document()))
+    await folder.done(life.keeper.execute(Refresh()))
     await life.stop()
 
 
@@ -108,7 +109,7 @@ async def test_it_is_named_sent_nowhere_and_in_use_again_when_its_configuration_
     (warned,) = [each for each in life.observer.of(Warned) if each.code == "pair_kept"]
     assert PROVIDER.token_url in warned.detail
     with pytest.raises(PersonNeeded, match=f"there is no pair of client id at {OTHER}"):
-        await life.keeper.refresh()
+        await life.keeper.execute(Refresh())
     await life.clock.advance(1500)
     assert life.keeper.current() is None
     await life.stop()
@@ -126,14 +127,14 @@ async def test_a_login_under_the_other_configuration_destroys_nothing(folder):
     for _ in range(2):
         life = await folder.under(OTHER)
         if life.keeper.current() is None:
-            await life.keeper.install(life.document())
+            await life.keeper.execute(Import(life.document()))
         assert (life.keeper.snapshot().chain, life.keeper.snapshot().kept != "") == ("healthy", True)
         for _ in range(4):  # only two generations of each are kept
-            await folder.done(life.keeper.refresh())
+            await folder.done(life.keeper.execute(Refresh()))
         await life.stop()
         life = await folder.under()
         assert life.keeper.snapshot().chain == "healthy"
-        await folder.done(life.keeper.refresh())
+        await folder.done(life.keeper.execute(Refresh()))
         await life.stop()
     assert folder.first.rotating.told == []
     assert set(folder.presented.values()) == {1}
@@ -143,9 +144,9 @@ async def test_a_logout_erases_only_the_pair_in_use(folder):
     await left(folder)
     life = await folder.under(OTHER)
     with pytest.raises(CommandFailure):
-        await life.keeper.logout()
-    await life.keeper.install(life.document())
-    await folder.done(life.keeper.logout())
+        await life.keeper.execute(Logout())
+    await life.keeper.execute(Import(life.document()))
+    await folder.done(life.keeper.execute(Logout()))
     await life.stop()
     life = await folder.under()
     assert life.keeper.snapshot().chain == "healthy"
@@ -162,10 +163,10 @@ async def test_what_is_known_of_its_chain_is_kept_with_it(folder, policy, more):
         await life.clock.advance(0.5)
     await folder.crash()
     life = await folder.under(OTHER)
-    await life.keeper.install(life.document())
+    await life.keeper.execute(Import(life.document()))
     life.rotating.faults = ["lost"]
     with pytest.raises(ServiceUnreachable):
-        await folder.done(life.keeper.refresh())
+        await folder.done(life.keeper.execute(Refresh()))
     await folder.crash()
     life = await folder.under(terms=replace(folder.life.terms, lost_answer_replay=policy))
     assert life.keeper.snapshot().chain == "unknown"
@@ -178,10 +179,10 @@ async def test_what_is_known_of_its_chain_is_kept_with_it(folder, policy, more):
 async def test_a_pair_that_was_handed_over_stays_so(folder):
     await left(folder)
     life = await folder.under()
-    await life.keeper.hand_over()
+    await life.keeper.execute(Export())
     await life.stop()
     life = await folder.under(OTHER)
-    await life.keeper.install(life.document())
+    await life.keeper.execute(Import(life.document()))
     await life.stop()
     life = await folder.under()
     assert life.keeper.snapshot().handed_over_at is not None
@@ -195,12 +196,12 @@ async def test_a_dead_pair_stays_dead_and_is_not_waited_for(folder):
     life = await folder.under()
     life.rotating.spend("def-refresh-2")
     with pytest.raises(PersonNeeded):
-        await folder.done(life.keeper.refresh())
+        await folder.done(life.keeper.execute(Refresh()))
     reason = life.keeper.snapshot().reason
     await life.stop()
     life = await folder.under(OTHER)
     assert life.keeper.snapshot().kept == ""
-    await life.keeper.install(life.document())
+    await life.keeper.execute(Import(life.document()))
     await life.stop()
     life = await folder.under()
     assert (life.keeper.snapshot().chain, life.keeper.snapshot().reason) == ("dead", reason)
@@ -210,11 +211,11 @@ async def test_a_dead_pair_stays_dead_and_is_not_waited_for(folder):
 async def test_an_answer_that_was_not_committed_waits_with_it(folder):
     await left(folder)
     life = await folder.under()
-    await folder.dies_in("commit", life.keeper.refresh())
+    await folder.dies_in("commit", life.keeper.execute(Refresh()))
     life = await folder.under(OTHER)
     assert life.keeper.current() is None
-    await life.keeper.install(life.document())
-    await folder.done(life.keeper.refresh())
+    await life.keeper.execute(Import(life.document()))
+    await folder.done(life.keeper.execute(Refresh()))
     await life.stop()
     life = await folder.under()
     assert (life.keeper.snapshot().chain, life.keeper.current().token) == ("healthy", "access-3")
@@ -225,7 +226,7 @@ async def test_an_answer_that_was_not_committed_waits_with_it(folder):
 async def test_damage_to_the_record_under_the_other_configuration_is_a_lost_answer_here(folder):
     await left(folder)
     life = await folder.under(OTHER)
-    await life.keeper.install(life.document())
+    await life.keeper.execute(Import(life.document()))
     await life.stop()
     (folder.path / "record.json").write_bytes(b"{")
     life = await folder.under(OTHER)
@@ -277,7 +278,7 @@ async def test_a_seed_is_used_up_under_every_configuration(folder):
 
 async def test_another_upstream_keeps_the_pair_and_is_told_until_it_is_renewed(folder):
     life = await folder.under(upstream="https://one.example")
-    await life.keeper.install(life.document())
+    await life.keeper.execute(Import(life.document()))
     await life.stop()
     for times in (1, 2):
         life = await folder.under(upstream="https://two.example")
@@ -287,7 +288,7 @@ async def test_another_upstream_keeps_the_pair_and_is_told_until_it_is_renewed(f
         assert "https://one.example" in told[-1]
         assert "https://two.example" in told[-1]
         if times == 2:
-            await folder.done(life.keeper.refresh())
+            await folder.done(life.keeper.execute(Refresh()))
         await life.stop()
     life = await folder.under(upstream="https://two.example")
     assert [each.code for each in life.observer.of(Warned)].count("upstream_changed") == 2
@@ -343,7 +344,7 @@ async def test_what_the_new_endpoint_says_against_it_is_no_word_of_its_own(folde
     asked = len(life.rotating.bodies)
     life = await folder.under()
     assert life.keeper.snapshot().chain == "healthy"
-    await folder.done(life.keeper.refresh())
+    await folder.done(life.keeper.execute(Refresh()))
     assert life.keeper.current().token == "access-3"
     assert len(life.rotating.bodies) == asked + 1
     await life.stop()
@@ -372,7 +373,7 @@ async def test_an_answer_that_is_lost_by_force_counts_where_it_came_from(folder)
 async def test_a_crash_in_the_midst_of_it(folder, method, passed):
     await left(folder)
     life = await folder.under(OTHER)
-    await folder.dies_in(method, life.keeper.refresh(force=True), passed)
+    await folder.dies_in(method, life.keeper.execute(Refresh(force=True)), passed)
     life = await folder.under(OTHER)
     await life.clock.advance(20)
     if method == "keep_answer":

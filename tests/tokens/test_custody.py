@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
 
 from passoproxy.core.events import OwnershipChanged, Warned
-from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import (
     AuthorizationRequired,
     CannotCreate,
@@ -21,9 +20,10 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from passoproxy.ports import Followed, RawAnswer
+from passoproxy.tokens.commands import Command, Export, Import, Login, LoginPending, Logout, Refill, Refresh
 from passoproxy.tokens.failover import LOOK_EVERY, Custody
 from passoproxy.tokens.keeper import Keeper
-from passoproxy.tokens.messages import obey
+from passoproxy.tokens.messages import answer_of, answered, packed
 from tests.fakes import FakeClock, MemoryPairStore, RememberingObserver, RotatingProvider, settle
 from tests.tokens.life import Life
 
@@ -44,16 +44,11 @@ class Wire:
                 return
             yield followed
 
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+    async def execute(self, command: Command) -> object:
         if self.custody is None:
             raise PairStoreFailure("nobody answers")
-        newer = await self.custody.renewed(Bearer("", generation), path, again) or self.custody.current()
-        return newer.generation if newer else 0
-
-    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        if self.custody is None:
-            raise PairStoreFailure("nobody answers")
-        return await obey(self.custody, what, document)
+        reply = await answered(self.custody, json.dumps(packed(command)).encode())
+        return answer_of(command, json.loads(json.dumps(reply)))
 
 
 class Crashing(MemoryPairStore):
@@ -84,7 +79,7 @@ class Machine:
         """An owner with a pair (as `Life.document` makes it), and one that follows it: both processes, and their custodies."""
         first, second = self.process(), self.process()
         owner = await first.start()
-        await owner.install(first.life.document(**document))
+        await owner.execute(Import(first.life.document(**document)))
         return first, second, owner, await second.start()
 
 
@@ -133,7 +128,7 @@ async def test_the_first_owns_the_second_follows_and_takes_over() -> None:
     assert follower.current() == owner.current()
     assert follower.partition == owner.partition
     await machine.clock.advance(1)
-    assert (await follower.refresh()).generation == 2
+    assert (await follower.execute(Refresh())).generation == 2
     assert follower.current() == owner.current()
     before, partition = follower.current(), follower.partition
     await first.die()
@@ -143,7 +138,7 @@ async def test_the_first_owns_the_second_follows_and_takes_over() -> None:
     assert follower.current() == before
     assert follower.partition == partition
     await machine.clock.advance(2)
-    assert (await follower.refresh()).generation == 3
+    assert (await follower.execute(Refresh())).generation == 3
     assert second.roles() == ["following", "owner"]
     await second.stop()
     assert not machine.store.owned
@@ -201,7 +196,7 @@ async def test_what_the_owner_could_not_save_serves_on_and_is_given_up_when_refu
     machine = Machine()
     first, second, owner, follower = await machine.two()
     machine.store.failing = {"commit", "save_record", "keep_answer"}
-    await owner.install(first.life.document(), True)  # used, and not saved
+    await owner.execute(Import(first.life.document(), True))  # used, and not saved
     await settle()
     unsaved = follower.current()
     assert unsaved is not None
@@ -217,7 +212,7 @@ async def test_what_the_owner_could_not_save_serves_on_and_is_given_up_when_refu
     assert older.generation == 1
     assert follower.current() == older
     await machine.clock.advance(2)
-    assert (await follower.refresh()).generation == 3  # above all that anybody ever had
+    assert (await follower.execute(Refresh())).generation == 3  # above all that anybody ever had
     await second.stop()
 
 
@@ -226,14 +221,14 @@ async def test_what_the_owner_left_unsaved_gives_way(ends: str) -> None:
     machine = Machine()
     first, second, owner, follower = await machine.two()
     machine.store.failing = {"commit", "save_record", "keep_answer"}
-    await owner.install(first.life.document(expires_in=20), True)
+    await owner.execute(Import(first.life.document(expires_in=20), True))
     await settle()
     await first.die()
     machine.store.failing = set()
     await machine.clock.advance(2)
     assert follower.current().generation == 2  # type: ignore[union-attr]
     if ends == "renewed":
-        await follower.refresh()
+        await follower.execute(Refresh())
         assert follower.current().generation == 3  # type: ignore[union-attr]
     else:
         await machine.clock.advance(25)
@@ -246,7 +241,7 @@ async def test_an_ownership_that_is_lost_makes_a_follower() -> None:
     machine = Machine()
     first = machine.process()
     owner = await first.start()
-    await owner.install(first.life.document())
+    await owner.execute(Import(first.life.document()))
     before = owner.current()
     machine.store.refuses = PairStoreOwned("another instance holds the lease")
     machine.wire.custody = None
@@ -265,7 +260,7 @@ async def test_a_store_that_tells_of_a_lost_ownership_ends_the_keepers_step() ->
     machine = Machine()
     first = machine.process()
     owner = await first.start()
-    await owner.install(first.life.document())
+    await owner.execute(Import(first.life.document()))
     machine.store.refuses = PairStoreOwned("another instance holds the lease")
     machine.wire.custody = None
 
@@ -273,7 +268,7 @@ async def test_a_store_that_tells_of_a_lost_ownership_ends_the_keepers_step() ->
         raise PairStoreOwned("another instance holds the lease")
 
     machine.store.reserve = lost  # type: ignore[method-assign]
-    asking = asyncio.create_task(owner.refresh())
+    asking = asyncio.create_task(owner.execute(Refresh()))
     await machine.clock.advance(3)
     with pytest.raises(TokenUnavailable):
         await asking
@@ -285,7 +280,7 @@ async def test_a_401_in_the_midst_of_a_lost_ownership_is_asked_again(monkeypatch
     machine = Machine()
     first, second = machine.process(), machine.process()
     owner = await first.start()
-    await owner.install(first.life.document())
+    await owner.execute(Import(first.life.document()))
     machine.store.refuses = PairStoreOwned("another instance holds the lease")
 
     def lost() -> None:
@@ -295,7 +290,7 @@ async def test_a_401_in_the_midst_of_a_lost_ownership_is_asked_again(monkeypatch
     refused = owner.current()
     assert refused is not None
     asking = asyncio.create_task(owner.renewed(refused))
-    waiting = asyncio.create_task(owner.refresh())
+    waiting = asyncio.create_task(owner.execute(Refresh()))
     machine.wire.custody = None
     await machine.clock.advance(1)
     assert not asking.done()  # nobody owns the pair now, and somebody may
@@ -328,7 +323,7 @@ async def test_who_waits_for_a_bearer_finds_the_next_holder() -> None:
     with pytest.raises(AuthorizationRequired):
         await waiting
     issued = json.dumps(machine.provider.issue()).encode()
-    await owner.install_answer(RawAnswer(issued, "application/json", machine.clock.wall(), "authorization_code"))
+    await owner.execute(Login(RawAnswer(issued, "application/json", machine.clock.wall(), "authorization_code")))
     assert (await owner.bearer()).generation == 1
     await first.stop()
 
@@ -356,26 +351,26 @@ async def test_faces_of_the_keeper_are_passed_through() -> None:
     machine = Machine()
     first = machine.process()
     owner = await first.start()
-    await owner.install(first.life.document())
-    owner.add_login_pending(machine.clock.wall() + 60)
+    await owner.execute(Import(first.life.document()))
+    await owner.execute(LoginPending(machine.clock.wall() + 60))
     assert owner.snapshot().login_until is not None
-    owner.set_login_pending(machine.clock.wall() + 90, "one that follows")
-    owner.limit_login_pending(0)
+    await owner.execute(LoginPending(machine.clock.wall() + 90, "one that follows"))
+    await owner.execute(LoginPending(0))
     assert owner.snapshot().login_until == pytest.approx(machine.clock.wall() + 90)  # that one is still open
-    owner.set_login_pending(0, "one that follows")
+    await owner.execute(LoginPending(0, "one that follows"))
     assert owner.snapshot().login_until is None
     news = asyncio.create_task(owner.news(1))
     await machine.clock.advance(1)
     await news
-    assert await owner.refill(5) is False
+    assert await owner.execute(Refill(5)) is False
     heard = 0
     async for followed in owner.changes():
         heard += 1
         assert followed == owner.followed()
         break
     assert heard == 1
-    assert (await owner.hand_over())["refresh_token"]
-    await owner.logout()
+    assert (await owner.execute(Export()))["refresh_token"]
+    await owner.execute(Logout())
     assert owner.current() is None
     with contextlib.suppress(Exception):
         await owner.bearer()
@@ -386,7 +381,7 @@ async def test_closing_in_the_moment_of_a_takeover_gives_the_lock_back() -> None
     machine = Machine()
     first, second = machine.process(), machine.process()
     owner = await first.start()
-    await owner.install(first.life.document())
+    await owner.execute(Import(first.life.document()))
     await second.start()
     await first.die()
     await machine.clock.advance(0.05)
@@ -399,7 +394,7 @@ async def test_a_login_that_is_open_stays_open_whoever_becomes_the_owner() -> No
     first, second = machine.process(), machine.process()
     owner, follower = await first.start(), await second.start()
     until = machine.clock.wall() + 600
-    follower.add_login_pending(until)
+    await follower.execute(LoginPending(until))
     await settle()
     assert owner.snapshot().login_until == pytest.approx(until)
     await first.die()
@@ -417,9 +412,9 @@ async def test_what_is_not_ours_to_save_any_more_holds_up_no_end() -> None:
     machine = Machine()
     first = machine.process()
     owner = await first.start()
-    await owner.install(first.life.document())
+    await owner.execute(Import(first.life.document()))
     machine.store.failing = {"commit", "save_record"}
-    await owner.install(first.life.document(), True)
+    await owner.execute(Import(first.life.document(), True))
 
     def owned(pair: object) -> None:
         raise PairStoreOwned("another process has made the lock anew")
@@ -432,7 +427,7 @@ async def test_what_is_not_ours_to_save_any_more_holds_up_no_end() -> None:
 # ---- a login's answer, which nobody gets again -----------------------------------------------------------------------
 
 
-def answered(machine: Machine) -> RawAnswer:
+def login_answer(machine: Machine) -> RawAnswer:
     issued = json.dumps(machine.provider.issue()).encode()
     return RawAnswer(issued, "application/json", machine.clock.wall(), "authorization_code")
 
@@ -441,7 +436,7 @@ async def test_a_login_whose_owner_is_gone_is_taken_by_whoever_follows() -> None
     machine = Machine()
     first, second, _, follower = await machine.two()
     await first.die()
-    login = asyncio.create_task(follower.install_answer(answered(machine)))
+    login = asyncio.create_task(follower.execute(Login(login_answer(machine))))
     await machine.clock.advance(3)
     shown = await login
     assert (follower.role, shown.chain, shown.generation) == ("owner", "healthy", 2)
@@ -453,11 +448,11 @@ async def test_a_login_at_an_owner_that_loses_the_pair_goes_to_the_new_one() -> 
     machine = Machine()
     first = machine.process()
     owner = await first.start()
-    await owner.install(first.life.document())
+    await owner.execute(Import(first.life.document()))
     keeper = owner._held
     assert isinstance(keeper, Keeper)
-    keeper._orders.close()  # it takes nothing any more, and nobody has told
-    login = asyncio.create_task(owner.install_answer(answered(machine)))
+    keeper._inbox.close()  # it takes nothing any more, and nobody has told
+    login = asyncio.create_task(owner.execute(Login(login_answer(machine))))
     await settle()
     machine.wire.custody = None
     owner.step_down()
@@ -472,7 +467,7 @@ async def test_a_login_that_nobody_can_take_is_told_so_in_the_end() -> None:
     first, second, _, follower = await machine.two()
     machine.store.refuses = CannotCreate("/state/lock: cannot be locked")
     await first.die()
-    login = asyncio.create_task(follower.install_answer(answered(machine)))
+    login = asyncio.create_task(follower.execute(Login(login_answer(machine))))
     await machine.clock.advance(9)
     assert not login.done()
     await machine.clock.advance(3)

@@ -11,7 +11,8 @@ import pytest
 from passoproxy.core.events import ChainChanged
 from passoproxy.errors import CommandFailure, TokenUnavailable
 from passoproxy.ports import RawAnswer
-from passoproxy.tokens.static import FixedKeeper
+from passoproxy.tokens.commands import Export, Import, Leave, Login, LoginPending, Logout, Refill, Refresh
+from passoproxy.tokens.static import StaticToken
 from tests.fakes import FakeClock, RememberingObserver, settle
 from tests.tokens.life import PROVIDER
 
@@ -31,9 +32,9 @@ class File:
         return self.text
 
 
-async def opened(text: str | Exception) -> tuple[FixedKeeper, File, FakeClock, RememberingObserver]:
+async def opened(text: str | Exception) -> tuple[StaticToken, File, FakeClock, RememberingObserver]:
     file, clock, observer = File(text), FakeClock(), RememberingObserver()
-    keeper = FixedKeeper(read=file, provider=PROVIDER, clock=clock, observe=observer)
+    keeper = StaticToken(read=file, provider=PROVIDER, clock=clock, observe=observer)
     await keeper.open()
     return keeper, file, clock, observer
 
@@ -49,12 +50,12 @@ async def test_a_static_token_is_used_as_it_is():
         "static",
         "",
     )
-    assert await keeper.hand_over() == {"access_token": "token-1", "token_type": "Bearer"}
+    assert await keeper.execute(Export()) == {"access_token": "token-1", "token_type": "Bearer"}
     assert len(observer.of(ChainChanged)) == 1
     assert "token-1" not in repr(observer.events)
-    keeper.add_login_pending(1e12)
-    keeper.limit_login_pending(1e12)
-    keeper.set_login_pending(1e12, "another")
+    for command in (LoginPending(1e12), Leave(5.0)):
+        assert await keeper.execute(command) is None
+    assert await keeper.execute(Refill(5.0)) is False
 
 
 async def test_a_changed_token_is_noticed_and_keeps_its_partition_only_with_its_subject():
@@ -103,7 +104,12 @@ async def test_a_token_that_cannot_be_used_is_told_and_the_last_one_serves_on(te
 
 async def test_nothing_can_be_done_to_it():
     keeper, _, _, _ = await opened("x")
-    for order in (keeper.refresh(True), keeper.install(b"{}"), keeper.install_answer(RawAnswer(b"")), keeper.logout()):
+    for order in (
+        keeper.execute(Refresh(True)),
+        keeper.execute(Import(b"{}")),
+        keeper.execute(Login(RawAnswer(b""))),
+        keeper.execute(Logout()),
+    ):
         with pytest.raises(CommandFailure, match="static"):
             await order
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field, replace
 
 import pytest
@@ -22,6 +20,7 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from passoproxy.ports import Followed, LoggedOut, RawAnswer
+from passoproxy.tokens.commands import Command, Export, Import, Login, LoginPending, Logout, Refill, Refresh, Renew401
 from passoproxy.tokens.follower import ALONE, ARRIVAL, FIRST_WORD, Follower
 from passoproxy.tokens.keeper import CALLER_PATIENCE
 from tests.fakes import FakeClock, RememberingObserver, settle
@@ -34,8 +33,8 @@ class FakeOwner:
     """An owner whose words a test says. `None` among them ends the stream, an exception breaks it."""
 
     words: asyncio.Queue[Followed | Exception | None] = field(default_factory=asyncio.Queue)
-    orders: list[tuple[str, bytes]] = field(default_factory=list)
-    answers: list[Mapping[str, object] | Exception] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    answers: list[object] = field(default_factory=list)
     renewals: list[int] = field(default_factory=list)
     renewed_to: int | Exception = 0
     calls: int = 0
@@ -51,16 +50,14 @@ class FakeOwner:
                 raise word
             yield word
 
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
-        self.renewals.append(generation)
+    async def execute(self, command: Command) -> object:
+        if isinstance(command, Renew401):
+            self.renewals.append(command.generation)
+            answer = self.renewed_to
+        else:
+            self.commands.append(command)
+            answer = self.answers.pop(0)
         await asyncio.sleep(0)
-        if isinstance(self.renewed_to, Exception):
-            raise self.renewed_to
-        return self.renewed_to
-
-    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        self.orders.append((what, document))
-        answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -245,31 +242,30 @@ async def test_orders_are_passed_on_and_answered_when_they_are_in_use_here() -> 
     it = Following()
     it.owner.say(it.word(1))
     async with it:
-        it.owner.answers = [it.word(2).snapshot, it.word(3).snapshot, it.word(4).snapshot, it.word(5).snapshot]
-        asking = asyncio.create_task(it.follower.refresh())
+        it.owner.answers = [replace(UNTOLD, generation=generation) for generation in (2, 3, 4, 5, 5)]
+        asking = asyncio.create_task(it.follower.execute(Refresh()))
         await settle()
         assert not asking.done()
         it.owner.say(it.word(2))
         assert (await asking).generation == 2
         it.owner.say(it.word(5))
         await settle()
-        await it.follower.refresh(force=True)
-        await it.follower.install(b"{}")
-        it.owner.answers.insert(0, it.word(5).snapshot)
-        await it.follower.install(b"{}", True)
-        await it.follower.install_answer(RawAnswer(b"{}"))
-        it.owner.answers = [{"revocation": "erased here", "partition": "p"}, {"access_token": "b"}]
-        assert await it.follower.logout() == LoggedOut("erased here", "p")
-        assert await it.follower.hand_over() == {"access_token": "b"}
-        assert await it.follower.refill(10) is False  # whoever owns the pair goes on with it
-        assert [what for what, _ in it.owner.orders] == [
-            "refresh", "refresh_force", "import", "import_force", "answer", "logout", "hand_over",
+        await it.follower.execute(Refresh(force=True))
+        await it.follower.execute(Import(b"{}"))
+        await it.follower.execute(Import(b"{}", True))
+        await it.follower.execute(Login(RawAnswer(b"{}")))
+        it.owner.answers = [LoggedOut("erased here", "p"), {"access_token": "b"}]
+        assert await it.follower.execute(Logout()) == LoggedOut("erased here", "p")
+        assert await it.follower.execute(Export()) == {"access_token": "b"}
+        assert await it.follower.execute(Refill(10)) is False  # whoever owns the pair goes on with it
+        assert it.owner.commands == [
+            Refresh(), Refresh(force=True), Import(b"{}"), Import(b"{}", True), Login(RawAnswer(b"{}")), Logout(), Export(),
         ]  # fmt: skip
         it.owner.answers = [PersonNeeded("log in"), GONE]
         with pytest.raises(PersonNeeded):
-            await it.follower.refresh()
+            await it.follower.execute(Refresh())
         with pytest.raises(ServiceUnreachable, match="owns the pair"):
-            await it.follower.refresh()
+            await it.follower.execute(Refresh())
 
 
 async def test_a_login_that_is_begun_here_is_told_to_the_owner() -> None:
@@ -277,15 +273,14 @@ async def test_a_login_that_is_begun_here_is_told_to_the_owner() -> None:
     it.owner.say(it.word(1, 0.0, access="expired", chain="dead"))
     async with it:
         until = it.clock.wall() + 600
-        it.owner.answers = [CommandFailure("too busy"), {}]
-        it.follower.add_login_pending(until)
+        it.owner.answers = [CommandFailure("too busy"), None]
+        await it.follower.execute(LoginPending(until))
         await settle()
         assert passed_on(it) == [until]
         assert it.follower.snapshot().login_until == it.follower.login_until == until
-        it.follower.add_login_pending(until)
+        await it.follower.execute(LoginPending(until))
         await settle()
         assert passed_on(it) == [until]  # what is known is not told again
-        it.follower.add_login_pending(until + 1)
         it.owner.say(it.word(2))
         await settle()
         assert it.follower.snapshot().login_until is None  # it has brought its pair
@@ -293,9 +288,9 @@ async def test_a_login_that_is_begun_here_is_told_to_the_owner() -> None:
 
 def passed_on(it: Following) -> list[float]:
     """Until when logins are open, as the owner was told; always by the same process."""
-    told = [json.loads(document) for what, document in it.owner.orders if what == "login_pending"]
-    assert len({each["by"] for each in told}) <= 1
-    return [each["until"] for each in told]
+    told = [command for command in it.owner.commands if isinstance(command, LoginPending)]
+    assert len({command.by for command in told}) <= 1
+    return [command.until for command in told]
 
 
 async def test_a_login_that_is_denied_here_is_over_for_the_owner_too() -> None:
@@ -305,18 +300,18 @@ async def test_a_login_that_is_denied_here_is_over_for_the_owner_too() -> None:
     it.owner.say(dead)
     async with it:
         until = it.clock.wall() + 600
-        it.owner.answers = [{}, {}, {}, {}]
-        it.follower.add_login_pending(until)
+        it.owner.answers = [None] * 4
+        await it.follower.execute(LoginPending(until))
         await settle()
         turn = it.follower.turn
-        it.follower.limit_login_pending(it.clock.wall())
+        await it.follower.execute(LoginPending(it.clock.wall()))
         assert turn.is_set()  # whoever is parked here looks again at once
         await settle()
         assert passed_on(it) == [until, it.clock.wall()]
         assert it.follower.snapshot().login_until is None
-        it.follower.set_login_pending(until, "one that follows this one")
+        await it.follower.execute(LoginPending(until, "one that follows this one"))
         assert (it.follower.snapshot().login_until, it.follower.login_until) == (until, it.clock.wall())
-        it.follower.set_login_pending(it.clock.wall(), "one that follows this one")
+        await it.follower.execute(LoginPending(it.clock.wall(), "one that follows this one"))
         await settle()
         assert passed_on(it)[-1] == it.clock.wall()
 
@@ -326,14 +321,14 @@ async def test_a_renewal_while_a_login_is_open_leaves_it_open() -> None:
     it.owner.say(it.word(1))
     async with it:
         until = it.clock.wall() + 600
-        it.owner.answers = [ZeroDivisionError("inside"), {}, {}]
-        it.follower.add_login_pending(until)
+        it.owner.answers = [ZeroDivisionError("inside"), None, None]
+        await it.follower.execute(LoginPending(until))
         await settle()
         assert [each.where for each in it.observer.of(TaskFailed)] == ["following"]
         it.owner.say(it.word(2, login_until=until))
         await settle()
         assert it.follower.login_until == until
-        it.follower.limit_login_pending(it.clock.wall())
+        await it.follower.execute(LoginPending(it.clock.wall()))
         await settle()
         assert passed_on(it)[-1] == it.clock.wall()
 
@@ -343,8 +338,8 @@ async def test_an_owner_that_comes_later_hears_of_the_login_too() -> None:
     it.owner.say(it.word(1, 0.0, access="expired", chain="dead"))
     async with it:
         until = it.clock.wall() + 600
-        it.owner.answers = [{}, {}]
-        it.follower.add_login_pending(until)
+        it.owner.answers = [None, None]
+        await it.follower.execute(LoginPending(until))
         await settle()
         it.owner.say(None)
         await settle()
@@ -388,9 +383,7 @@ async def test_those_who_follow_the_follower_hear_every_change() -> None:
         await settle()
         it.owner.say(it.word(3))
         await asyncio.wait_for(news, 10)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(listening, 10)
-    assert listening.done()
+    await asyncio.wait_for(listening, 10)  # it ends with the follower
 
 
 async def test_what_was_known_before_counts_from_the_start() -> None:
@@ -455,13 +448,9 @@ async def test_one_who_never_heard_the_owner_says_so_and_keeps_nobody_waiting() 
 class StoppedOwner(FakeOwner):
     """Takes every question and answers none."""
 
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
-        self.renewals.append(generation)
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        self.orders.append((what, document))
+    async def execute(self, command: Command) -> object:
+        if isinstance(command, Renew401):
+            self.renewals.append(command.generation)
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -480,11 +469,11 @@ async def test_no_question_waits_longer_than_ten_seconds_for_an_owner_that_says_
         orders = [
             asyncio.ensure_future(order)
             for order in (
-                it.follower.refresh(),
-                it.follower.install(b"{}"),
-                it.follower.install_answer(RawAnswer(b"{}")),
-                it.follower.hand_over(),
-                it.follower.logout(),
+                it.follower.execute(Refresh()),
+                it.follower.execute(Import(b"{}")),
+                it.follower.execute(Login(RawAnswer(b"{}"))),
+                it.follower.execute(Export()),
+                it.follower.execute(Logout()),
             )
         ]
         await it.clock.advance(10)
@@ -500,7 +489,7 @@ async def test_no_question_waits_longer_than_ten_seconds_for_an_owner_that_says_
 
 async def test_an_owner_that_lives_has_the_time_that_an_order_takes() -> None:
     async with stopped() as it:
-        asking = asyncio.create_task(it.follower.refresh())
+        asking = asyncio.create_task(it.follower.execute(Refresh()))
         for _ in range(60):
             await it.clock.advance(1)
             it.owner.say(it.word(1))
@@ -524,15 +513,20 @@ async def test_an_owner_for_another_client_is_not_followed() -> None:
             0,
         )
         assert shown.reason == "state.directory is served by a daemon for client theirs at https://q/token"
-        it.follower.add_login_pending(it.clock.wall() + 60)
+        await it.follower.execute(LoginPending(it.clock.wall() + 60))
         await it.clock.advance(1)
         assert await it.follower.renewed(before) is None
-        for order in (it.follower.refresh(), it.follower.hand_over(), it.follower.logout(), it.follower.install(b"{}")):
+        for order in (
+            it.follower.execute(Refresh()),
+            it.follower.execute(Export()),
+            it.follower.execute(Logout()),
+            it.follower.execute(Import(b"{}")),
+        ):
             with pytest.raises(
                 CommandFailure, match=r"daemon for client theirs.*; give this one another state\.directory"
             ):
                 await order
-        assert (it.owner.orders, it.owner.renewals) == ([], [])
+        assert (it.owner.commands, it.owner.renewals) == ([], [])
         it.owner.say(it.word(8, client="client ours at https://p/token"))
         await it.clock.advance(1)
         assert it.follower.current().token == "token-8"

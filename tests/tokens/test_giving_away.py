@@ -10,6 +10,7 @@ import pytest
 from passoproxy.core.events import ChainChanged
 from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import CannotCreate, PersonNeeded
+from passoproxy.tokens.commands import Export, Import, Refresh
 from tests.tokens.life import Life
 
 
@@ -23,14 +24,14 @@ async def life():
 
 
 async def forced(life, keeper):
-    task = asyncio.create_task(keeper.refresh(force=True))
+    task = asyncio.create_task(keeper.execute(Refresh(force=True)))
     await life.clock.advance(2)
     return await task
 
 
 async def test_it_serves_to_its_last_second_and_is_not_renewed(life):
     keeper = await life.started_with_pair()
-    given = await keeper.hand_over()
+    given = await keeper.execute(Export())
     assert given["refresh_token"] == "def-refresh-1"
     shown = keeper.snapshot()
     assert (shown.access, shown.chain, shown.runway_seconds) == ("valid", "unknown", 3600)
@@ -55,7 +56,7 @@ async def test_the_mark_is_on_disk_before_anybody_sees_the_pair(life):
     keeper = await life.started_with_pair()
     order = []
     life.store.save_record = lambda record, real=life.store.save_record: (order.append(record.extra), real(record))
-    await keeper.hand_over()
+    await keeper.execute(Export())
     assert order[0][0][0] == "handed_over"
     await life.crash()
     keeper = await life.start()
@@ -63,7 +64,7 @@ async def test_the_mark_is_on_disk_before_anybody_sees_the_pair(life):
     assert life.rotating.bodies == []
     assert keeper.snapshot().handed_over_at is not None
     assert keeper.current().token == "access-1"
-    assert await keeper.hand_over() == life.held()  # asked for again, it is given again
+    assert await keeper.execute(Export()) == life.held()  # asked for again, it is given again
     await life.clock.advance(601)
     assert keeper.snapshot().chain == "dead"
 
@@ -76,7 +77,7 @@ async def test_what_cannot_be_marked_is_not_given_away(life, failing):
         life.clock.step(100)  # the moved moments wait to be saved
         await life.clock.advance(16)
     with pytest.raises(CannotCreate, match="not exported"):
-        await keeper.hand_over()
+        await keeper.execute(Export())
     assert (keeper.snapshot().chain, keeper.snapshot().handed_over_at) == ("healthy", None)
     life.store.failing.clear()
     await life.clock.advance(1450)
@@ -85,17 +86,17 @@ async def test_what_cannot_be_marked_is_not_given_away(life, failing):
 
 async def test_exactly_one_renews_it(life):
     keeper = await life.started_with_pair()
-    given = json.dumps(await keeper.hand_over()).encode()
+    given = json.dumps(await keeper.execute(Export())).encode()
     other = Life(clock=life.clock)
     other.endpoint = life.rotating
     elsewhere = await other.start()
-    await elsewhere.install(given)
+    await elsewhere.execute(Import(given))
     await life.clock.advance(3590)
     assert elsewhere.current().token != "access-1"
     assert keeper.current().token == "access-1"
     assert life.rotating.told == []
     with pytest.raises(PersonNeeded, match="handed over"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     with pytest.raises(PersonNeeded, match="handed over, and has been renewed elsewhere"):
         await forced(life, keeper)
     assert keeper.snapshot().chain == "dead"
@@ -106,9 +107,9 @@ async def test_exactly_one_renews_it(life):
 
 async def test_force_takes_it_back_while_it_is_unspent(life):
     keeper = await life.started_with_pair()
-    await keeper.hand_over()
+    await keeper.execute(Export())
     with pytest.raises(PersonNeeded, match="--force"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     assert life.rotating.bodies == []
     shown = await forced(life, keeper)
     assert (shown.chain, shown.handed_over_at) == ("healthy", None)
@@ -119,7 +120,7 @@ async def test_force_takes_it_back_while_it_is_unspent(life):
 
 async def test_a_pair_that_was_taken_back_in_vain_is_tried_again(life):
     keeper = await life.started_with_pair()
-    await keeper.hand_over()
+    await keeper.execute(Export())
     life.rotating.faults = ["unsent"]
     with pytest.raises(Exception, match="no connection"):
         await forced(life, keeper)
@@ -130,7 +131,7 @@ async def test_a_pair_that_was_taken_back_in_vain_is_tried_again(life):
 async def test_after_its_end_force_still_takes_it_back(life):
     life.having(refresh_lifetime=90_000.0)
     keeper = await life.started_with_pair()
-    await keeper.hand_over()
+    await keeper.execute(Export())
     await life.clock.advance(4000)
     assert keeper.snapshot().chain == "dead"
     assert (await forced(life, keeper)).access == "valid"
@@ -138,8 +139,8 @@ async def test_after_its_end_force_still_takes_it_back(life):
 
 async def test_the_same_pair_imported_again_is_renewed_at_once(life):
     keeper = await life.started_with_pair()
-    given = json.dumps(await keeper.hand_over()).encode()
-    shown = await keeper.install(given)
+    given = json.dumps(await keeper.execute(Export())).encode()
+    shown = await keeper.execute(Import(given))
     assert (shown.chain, shown.handed_over_at) == ("healthy", None)
     await life.clock.advance(2)
     assert keeper.current().token == "access-2"
@@ -147,9 +148,9 @@ async def test_the_same_pair_imported_again_is_renewed_at_once(life):
 
 async def test_the_same_pair_imported_again_too_late_says_so(life):
     keeper = await life.started_with_pair()
-    given = json.dumps(await keeper.hand_over()).encode()
+    given = json.dumps(await keeper.execute(Export())).encode()
     life.rotating.spend("def-refresh-1")
-    await keeper.install(given)
+    await keeper.execute(Import(given))
     await life.clock.advance(2)
     assert keeper.snapshot().chain == "dead"
     assert keeper.snapshot().reason.startswith("the pair was handed over, and has been renewed elsewhere: ")
@@ -158,9 +159,9 @@ async def test_the_same_pair_imported_again_too_late_says_so(life):
 
 async def test_another_pair_takes_its_place(life):
     keeper = await life.started_with_pair()
-    await keeper.hand_over()
+    await keeper.execute(Export())
     await life.clock.advance(2)
-    shown = await keeper.install(life.document())
+    shown = await keeper.execute(Import(life.document()))
     assert (shown.chain, shown.handed_over_at) == ("healthy", None)
     assert keeper.current().token == "access-3"  # it was proved
     await life.stop()
@@ -170,7 +171,7 @@ async def test_another_pair_takes_its_place(life):
 
 async def test_a_401_while_it_is_away_renews_nothing(life):
     keeper = await life.started_with_pair()
-    await keeper.hand_over()
+    await keeper.execute(Export())
     assert await keeper.renewed(keeper.current()) is None
     assert life.rotating.bodies == []
     assert life.withdrawals == []
@@ -182,7 +183,7 @@ async def test_a_lost_answer_before_the_hand_over_is_not_replayed_here(life):
     life.rotating.faults = ["lost"]
     await life.clock.advance(1440.5)
     assert keeper.snapshot().chain == "unknown"
-    await keeper.hand_over()
+    await keeper.execute(Export())
     await life.clock.advance(600)
     assert len(life.rotating.bodies) == 1
     await life.stop()
@@ -193,15 +194,15 @@ async def test_a_lost_answer_before_the_hand_over_is_not_replayed_here(life):
 async def test_what_nobody_can_renew_is_given_without_a_mark(life):
     keeper = await life.start()
     with pytest.raises(PersonNeeded, match="no pair to export"):
-        await keeper.hand_over()
-    await keeper.install(life.document(refresh_token=None))
-    assert "refresh_token" not in await keeper.hand_over()
+        await keeper.execute(Export())
+    await keeper.execute(Import(life.document(refresh_token=None)))
+    assert "refresh_token" not in await keeper.execute(Export())
     assert keeper.snapshot().handed_over_at is None
-    await keeper.install(life.document(refresh_token="def-gone"))
+    await keeper.execute(Import(life.document(refresh_token="def-gone")))
     life.rotating.spend("def-gone")
     with pytest.raises(PersonNeeded):
-        await keeper.refresh()
-    assert (await keeper.hand_over())["refresh_token"] == "def-gone"
+        await keeper.execute(Refresh())
+    assert (await keeper.execute(Export()))["refresh_token"] == "def-gone"
     assert (keeper.snapshot().chain, keeper.snapshot().handed_over_at) == ("dead", None)
 
 
@@ -209,7 +210,7 @@ async def test_client_credentials_lose_nothing_by_it():
     life = Life(terms=Terms(grant="client_credentials"))
     keeper = await life.start()
     await life.clock.advance(1)
-    assert (await keeper.hand_over())["access_token"] == "access-1"
+    assert (await keeper.execute(Export()))["access_token"] == "access-1"
     assert keeper.snapshot().chain == "healthy"
     await life.stop()
 
@@ -217,7 +218,7 @@ async def test_client_credentials_lose_nothing_by_it():
 async def test_it_is_told_as_one_change(life):
     keeper = await life.started_with_pair()
     life.observer.events.clear()
-    await keeper.hand_over()
+    await keeper.execute(Export())
     (told,) = life.observer.of(ChainChanged)
     assert (told.access, told.chain) == ("valid", "unknown")
     assert told.reason.startswith("handed over")

@@ -11,6 +11,7 @@ from passoproxy.core.events import Warned
 from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import CannotCreate, ConfigurationError, ImportRefused, ServiceUnreachable
 from passoproxy.ports import RawAnswer
+from passoproxy.tokens.commands import Import, Login, Refresh
 from tests.fakes import PowerLoss
 from tests.tokens.life import Life
 
@@ -30,7 +31,7 @@ async def life():
 
 async def imported(life: Life, document: bytes, *, force: bool = False):
     """What comes of an import, the second between two requests included."""
-    order = asyncio.create_task(life.keeper.install(document, force=force))
+    order = asyncio.create_task(life.keeper.execute(Import(document, force=force)))
     await life.clock.advance(2)
     return await order
 
@@ -50,7 +51,7 @@ async def in_state(life: Life, state: str) -> None:
     await life.started_with_pair()
     life.rotating.faults = {"healthy": [], "retrying": [503] * 99, "unknown": ["lost"]}[state]
     if life.rotating.faults:
-        order = asyncio.create_task(life.keeper.refresh())
+        order = asyncio.create_task(life.keeper.execute(Refresh()))
         await life.clock.advance(0.1)
         await asyncio.gather(order, return_exceptions=True)
     assert life.keeper.snapshot().chain == state
@@ -79,11 +80,11 @@ async def test_what_cannot_be_renewed_is_refused_and_not_sent(state, refresh_tok
     life = Life().having(lost_answer_replay="never")
     if refresh_token == "spent":
         await life.started_with_pair()
-        await asyncio.gather(life.keeper.refresh(), life.clock.advance(2))
+        await asyncio.gather(life.keeper.execute(Refresh()), life.clock.advance(2))
         refresh_token = "def-refresh-1"
         life.rotating.faults = {"healthy": [], "retrying": [503] * 9, "unknown": ["lost"]}[state]
         if life.rotating.faults:
-            await asyncio.gather(life.keeper.refresh(), life.clock.advance(2), return_exceptions=True)
+            await asyncio.gather(life.keeper.execute(Refresh()), life.clock.advance(2), return_exceptions=True)
     else:
         await in_state(life, state)
         if refresh_token == "dead":
@@ -189,7 +190,7 @@ async def test_where_nothing_lives_it_is_taken_as_it_is(life, state):
     if state != "none":
         await imported(life, life.document(refresh_token=None if state == "bare" else "def-of-nobody"))
     if state == "dead":
-        await asyncio.gather(life.keeper.refresh(), life.clock.advance(2), return_exceptions=True)
+        await asyncio.gather(life.keeper.execute(Refresh()), life.clock.advance(2), return_exceptions=True)
     assert life.keeper.snapshot().chain == ("dead" if state == "dead" else "none")
     sent = len(life.rotating.bodies)
     assert (await imported(life, b'{"access_token": "garbage"}')).access == "valid"
@@ -301,7 +302,7 @@ async def test_it_takes_the_place_of_a_pair_that_dies_meanwhile(life, crash):
         await life.start()
     await life.clock.advance(10)
     life.rotating.faults = []
-    await asyncio.gather(life.keeper.refresh(), life.clock.advance(2), return_exceptions=True)
+    await asyncio.gather(life.keeper.execute(Refresh()), life.clock.advance(2), return_exceptions=True)
     await life.clock.advance(300)
     assert life.keeper.snapshot().chain == "healthy"
     assert life.rotating.presented[OTHER] >= 2
@@ -321,7 +322,7 @@ async def test_a_login_ends_the_matter(life):
     life.having(lost_answer_replay="always")
     await lost(life)
     issued = json.dumps(life.rotating.issue()).encode()
-    await life.keeper.install_answer(RawAnswer(issued, "", life.clock.wall(), "authorization_code"))
+    await life.keeper.execute(Login(RawAnswer(issued, "", life.clock.wall(), "authorization_code")))
     await life.clock.advance(60)
     assert life.rotating.presented == {OTHER: 1}
     assert life.store.record.candidate is None
@@ -349,7 +350,7 @@ async def test_a_crash_at_every_step_of_a_proof(life, method, when):
     await life.started_with_pair()
     document = life.document()
     life.store.loss = (method, when)
-    order = asyncio.create_task(life.keeper.install(document))
+    order = asyncio.create_task(life.keeper.execute(Import(document)))
     await life.clock.advance(2)
     assert life.task.done()
     assert isinstance(life.task.exception(), PowerLoss)

@@ -15,6 +15,7 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from passoproxy.tokens.commands import Refresh
 from tests.tokens.life import Life
 
 ACTIONS = st.one_of(
@@ -73,7 +74,7 @@ class Played:
             await self._asked(self.life.keeper.renewed(bearer))
 
     async def refresh(self, _: None) -> None:
-        await self._asked(self.life.keeper.refresh())
+        await self._asked(self.life.keeper.execute(Refresh()))
 
     async def _asked(self, order) -> None:
         task = asyncio.ensure_future(order)

@@ -30,6 +30,7 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from passoproxy.ports import RawAnswer
+from passoproxy.tokens.commands import Export, Import, Login, LoginPending, Logout, Refresh
 from tests.fakes import settle
 from tests.tokens.life import Life
 
@@ -141,7 +142,7 @@ async def test_a_dead_chain_serves_its_access_token_and_then_asks_for_a_person(l
 async def test_a_login_revives_a_dead_chain(life):
     keeper = await life.started_with_pair(refresh_token="def-unknown")
     await life.clock.advance(10_000)
-    await keeper.install(life.document())
+    await keeper.execute(Import(life.document()))
     assert keeper.snapshot().chain == "healthy"
     assert (await keeper.bearer()).token == "access-2"
 
@@ -311,7 +312,7 @@ async def test_a_401_on_a_revoked_pair_calls_for_a_person(life):
 async def test_a_401_without_a_refresh_token_or_a_pair_brings_nothing(life):
     keeper = await life.start()
     assert await keeper.renewed(Bearer("x", 1)) is None
-    await keeper.install(life.document(refresh_token=None))
+    await keeper.execute(Import(life.document(refresh_token=None)))
     assert await keeper.renewed(keeper.current()) is None
 
 
@@ -326,7 +327,7 @@ async def test_a_token_of_unknown_lifetime_ends_with_a_401_that_brings_no_newer_
 
 async def test_a_caller_that_leaves_cancels_nothing(life):
     keeper = await life.started_with_pair()
-    caller = asyncio.create_task(keeper.refresh())
+    caller = asyncio.create_task(keeper.execute(Refresh()))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     caller.cancel()
@@ -364,7 +365,7 @@ async def test_a_login_under_way_makes_it_unavailable_rather_than_unauthorized(l
     keeper = await life.start()
     with pytest.raises(AuthorizationRequired):
         await keeper.bearer()
-    keeper.add_login_pending(life.clock.wall() + 600)
+    await keeper.execute(LoginPending(life.clock.wall() + 600))
     assert "finish it" in keeper.snapshot().remedy
     with pytest.raises(TokenUnavailable, match="login"):
         await keeper.bearer()
@@ -378,9 +379,9 @@ async def test_a_login_under_way_makes_it_unavailable_rather_than_unauthorized(l
 
 async def test_refresh_answers_when_the_new_token_is_in_use(life):
     keeper = await life.started_with_pair()
-    shown = await keeper.refresh()
+    shown = await keeper.execute(Refresh())
     assert shown.generation == keeper.current().generation == 2
-    both = await asyncio.gather(keeper.refresh(), keeper.refresh(), life.clock.advance(5))
+    both = await asyncio.gather(keeper.execute(Refresh()), keeper.execute(Refresh()), life.clock.advance(5))
     assert [shown.generation for shown in both[:2]] == [3, 3]
 
 
@@ -402,7 +403,7 @@ async def test_refresh_says_what_came_of_it(life, fault, error, words):
     keeper = await life.started_with_pair()
     life.rotating.faults = [fault]
     with pytest.raises(error, match=words) as told:
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     assert "def-refresh" not in str(told.value)
     assert keeper.current().token == "access-1"
 
@@ -411,11 +412,11 @@ async def test_a_dead_token_is_presented_by_force_only(life):
     keeper = await life.started_with_pair()
     life.rotating.faults = [lambda: (400, b'{"error": "invalid_grant"}')]
     with pytest.raises(PersonNeeded):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     with pytest.raises(PersonNeeded, match="--force"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     assert len(life.rotating.bodies) == 1
-    forced = asyncio.create_task(keeper.refresh(force=True))
+    forced = asyncio.create_task(keeper.execute(Refresh(force=True)))
     await life.clock.advance(2)
     assert (await forced).chain == "healthy"
 
@@ -425,11 +426,11 @@ async def test_force_after_lost_answers_and_a_failed_force(life):
     keeper = await life.started_with_pair()
     life.rotating.faults = ["lost"]
     with pytest.raises(ServiceUnreachable):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     with pytest.raises(PersonNeeded):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     assert await keeper.renewed(keeper.current()) is None
-    forced = asyncio.create_task(keeper.refresh(force=True))
+    forced = asyncio.create_task(keeper.execute(Refresh(force=True)))
     await life.clock.advance(2)
     with pytest.raises(PersonNeeded):
         await forced
@@ -439,9 +440,9 @@ async def test_force_after_lost_answers_and_a_failed_force(life):
 async def test_nothing_to_refresh_or_export(life):
     keeper = await life.start()
     with pytest.raises(PersonNeeded, match="login"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     with pytest.raises(PersonNeeded, match="no pair"):
-        await keeper.hand_over()
+        await keeper.execute(Export())
 
 
 async def test_export_and_import_give_the_same_pair(life):
@@ -449,7 +450,7 @@ async def test_export_and_import_give_the_same_pair(life):
     document = life.held()
     assert set(document) == {"access_token", "token_type", "expires_in", "refresh_token", "scope", "obtained_at"}
     await life.clock.advance(100)
-    shown = await keeper.install(json.dumps(document).encode())
+    shown = await keeper.execute(Import(json.dumps(document).encode()))
     assert shown.access_until == document["obtained_at"] + 3600
     assert life.held() == document
 
@@ -458,7 +459,7 @@ async def test_export_and_import_give_the_same_pair(life):
 async def test_an_import_that_is_no_pair_is_refused_and_changes_nothing(life, document):
     keeper = await life.started_with_pair()
     with pytest.raises(CommandFailure) as told:
-        await keeper.install(document)
+        await keeper.execute(Import(document))
     assert told.value.exit_code == 1
     assert keeper.current().token == "access-1"
 
@@ -466,8 +467,8 @@ async def test_an_import_that_is_no_pair_is_refused_and_changes_nothing(life, do
 async def test_a_pair_that_is_known_to_be_spent_and_is_imported_by_force_is_dead_at_once(life):
     keeper = await life.started_with_pair()
     old = life.held()
-    await keeper.refresh()
-    shown = await keeper.install(json.dumps(old).encode(), force=True)
+    await keeper.execute(Refresh())
+    shown = await keeper.execute(Import(json.dumps(old).encode(), force=True))
     assert (shown.access, shown.chain) == ("valid", "dead")
     await life.clock.advance(5000)
     assert len(life.rotating.bodies) == 1
@@ -483,7 +484,7 @@ async def test_importing_the_same_pair_again_gives_no_further_replay(life, polic
     await life.clock.advance(1442)
     await life.clock.advance(9)
     assert len(life.rotating.bodies) == presented
-    shown = await keeper.install(same, force=True)
+    shown = await keeper.execute(Import(same, force=True))
     assert (shown.access, shown.chain) == ("valid", "unknown")
     assert "answer was lost" in shown.reason
     await life.stop()
@@ -492,20 +493,20 @@ async def test_importing_the_same_pair_again_gives_no_further_replay(life, polic
     await life.clock.advance(2100)
     assert len(life.rotating.bodies) == presented
     assert (
-        await keeper.install(life.document(), force=True)
+        await keeper.execute(Import(life.document(), force=True))
     ).chain == "healthy"  # another pair has nothing to do with it
 
 
 async def test_the_partition_survives_rotation_and_restart_but_no_unknown_login(life):
     nobody = (await life.start()).partition
     keeper = life.keeper
-    await keeper.install(life.document())
+    await keeper.execute(Import(life.document()))
     first = keeper.partition
-    await keeper.refresh()
+    await keeper.execute(Refresh())
     await life.stop()
     keeper = await life.start()
     assert keeper.partition == first != nobody
-    await keeper.install(life.document(), force=True)
+    await keeper.execute(Import(life.document(), force=True))
     assert keeper.partition not in {first, nobody}
 
 
@@ -520,7 +521,7 @@ async def test_a_pair_that_cannot_be_saved_is_held_until_it_can(life):
     assert not keeper.snapshot().saved
     assert life.observer.of(PairNotSaved)
     with pytest.raises(CannotCreate, match="cannot be written"):
-        await asyncio.gather(keeper.refresh(), life.clock.advance(2))
+        await asyncio.gather(keeper.execute(Refresh()), life.clock.advance(2))
     assert "def-refresh-2" not in life.rotating.presented, "an answer to it would be the only copy of the chain"
     life.store.failing = set()
     await life.clock.advance(6)
@@ -601,7 +602,7 @@ async def test_an_answer_that_was_kept_may_be_used_before_it_is_committed(life):
 async def test_a_login_that_cannot_be_saved_is_used_loudly(life):
     keeper = await life.start()
     life.store.failing = {"commit"}
-    shown = await keeper.install(life.document())
+    shown = await keeper.execute(Import(life.document()))
     assert not shown.saved
     assert "memory" in shown.remedy
     assert keeper.current().token == "access-1"
@@ -614,7 +615,7 @@ async def test_unrecorded_refresh_by_command(life):
     keeper = await life.started_with_pair()
     life.store.failing = {"reserve", "save_record"}
     with pytest.raises(CannotCreate, match="No space"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     assert life.rotating.bodies == []
 
 
@@ -648,7 +649,7 @@ async def test_a_store_that_cannot_be_read_is_read_again(life):
     life.store.generations[4] = Pair("a", "def-a", life.clock.wall(), life.clock.wall() + 3600, generation=4)
     await life.clock.advance(6)
     assert keeper.current().generation == 4
-    assert (await keeper.install(document, force=True)).generation == 5
+    assert (await keeper.execute(Import(document, force=True))).generation == 5
 
 
 async def test_close_ends_everything(life):
@@ -657,7 +658,7 @@ async def test_close_ends_everything(life):
     await life.stop()
     assert not life.store.owned
     with pytest.raises(TokenUnavailable, match="shutting down"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     await life.clock.advance(5000)
     with pytest.raises(PassoproxyError):
         await keeper.bearer()
@@ -665,7 +666,7 @@ async def test_close_ends_everything(life):
 
 async def test_orders_that_wait_at_the_end_are_told(life):
     keeper = await life.started_with_pair()
-    order = asyncio.create_task(keeper.refresh())
+    order = asyncio.create_task(keeper.execute(Refresh()))
     await asyncio.sleep(0)
     await life.stop()
     with pytest.raises(TokenUnavailable):
@@ -680,7 +681,7 @@ async def test_a_fault_inside_is_told_and_lived_through(life):
 
     life.keeper._renewing._chance = broken
     with pytest.raises(PassoproxyError, match="ZeroDivisionError"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     await life.clock.advance(1500)
     assert [event.where for event in life.observer.of(TaskFailed)][:1] == ["keeper"]
     life.keeper._renewing._chance = lambda: 0.5
@@ -725,7 +726,7 @@ async def test_a_step_before_a_restart_and_in_an_unknown_state(life):
     keeper = await life.started_with_pair(expires_in=None)
     life.rotating.faults = ["lost"]
     with pytest.raises(ServiceUnreachable):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     life.clock.step(-5000)
     await life.clock.advance(16)
     assert keeper.snapshot().chain == "unknown"
@@ -765,7 +766,7 @@ async def test_client_credentials_need_no_person(life):
     assert keeper.current().token == "access-2"
     assert life.rotating.bodies[0]["grant_type"] == "client_credentials"
     first = keeper.partition
-    assert (await asyncio.gather(keeper.refresh(), life.clock.advance(2)))[0].generation == 3
+    assert (await asyncio.gather(keeper.execute(Refresh()), life.clock.advance(2)))[0].generation == 3
     assert (await asyncio.gather(keeper.renewed(keeper.current()), life.clock.advance(2)))[0].token == "access-4"
     await life.stop()
     keeper = await life.start()
@@ -784,7 +785,7 @@ async def test_client_credentials_are_asked_for_again_until_they_come(life):
         await keeper.bearer()
     await life.clock.advance(200)
     assert keeper.current() is not None
-    await keeper.logout()
+    await keeper.execute(Logout())
     await life.clock.advance(2)
     assert keeper.current() is not None
 
@@ -807,12 +808,12 @@ async def test_refused_client_credentials_are_nothing_that_a_login_mends(life):
     await life.clock.advance(2)
     life.rotating.faults = [lambda: (400, b'{"error": "invalid_grant"}')]
     with pytest.raises(ConfigurationError, match=r"invalid_grant; check oauth\.client_id"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
 
 
 async def test_events_tell_the_story(life):
     keeper = await life.started_with_pair()
-    await keeper.refresh()
+    await keeper.execute(Refresh())
     assert [event.grant for event in life.observer.of(TokenRefreshed)] == ["import", "refresh"]
     assert [event.chain for event in life.observer.of(ChainChanged)] == ["healthy"]
     assert all("access-" not in repr(event) and "def-refresh" not in repr(event) for event in life.observer.events)
@@ -823,17 +824,17 @@ async def test_a_forced_refresh_that_is_refused_takes_the_newer_pair_of_the_stor
     issued = life.rotating.issue()["refresh_token"]
     now = life.clock.wall()
     life.store.generations[7] = Pair("access-other", issued, now, now + 3600, generation=7)
-    assert (await keeper.refresh()).generation == 7
+    assert (await keeper.execute(Refresh())).generation == 7
 
 
 async def test_a_login_answer_that_cannot_be_kept_is_used_and_said_to_be_unsaved(life):
     keeper = await life.start()
     life.store.failing = {"keep_answer", "commit"}
     answer = RawAnswer(b'{"access_token": "a", "refresh_token": "def-a"}', "", life.clock.wall(), "authorization_code")
-    assert not (await keeper.install_answer(answer)).saved
+    assert not (await keeper.execute(Login(answer))).saved
     assert keeper.current().token == "a"
     life.store.failing = {"commit"}
-    assert (await keeper.install_answer(answer)).saved
+    assert (await keeper.execute(Login(answer))).saved
 
 
 async def test_a_death_that_could_not_be_written_is_written_later(life):

@@ -9,6 +9,7 @@ import pytest
 
 from passoproxy.errors import CommandFailure, PairStoreFailure
 from passoproxy.ports import RawAnswer
+from passoproxy.tokens.commands import Import, Login, Logout, Refresh
 from tests.tokens.life import Life
 
 
@@ -33,7 +34,7 @@ async def renewed_but_not_committed(life: Life) -> None:
 async def test_a_login_that_brings_nothing_leaves_the_answer_of_the_newest_pair(life):
     await renewed_but_not_committed(life)
     with pytest.raises(CommandFailure):
-        await life.keeper.install_answer(RawAnswer(b"garbage", "", life.clock.wall(), "authorization_code"))
+        await life.keeper.execute(Login(RawAnswer(b"garbage", "", life.clock.wall(), "authorization_code")))
     await life.crash()
     life.store.failing = set()
     await life.start()
@@ -45,7 +46,7 @@ async def test_a_login_that_brings_nothing_leaves_the_answer_of_the_newest_pair(
 async def test_a_login_that_brings_a_pair_takes_its_place(life):
     await renewed_but_not_committed(life)
     issued = json.dumps(life.rotating.issue()).encode()
-    shown = await life.keeper.install_answer(RawAnswer(issued, "", life.clock.wall(), "authorization_code"))
+    shown = await life.keeper.execute(Login(RawAnswer(issued, "", life.clock.wall(), "authorization_code")))
     assert (life.keeper.current().token, shown.saved) == ("access-3", True)
     await life.crash()
     life.store.failing = set()
@@ -60,7 +61,7 @@ async def test_a_logout_that_could_not_erase_forgets_no_write(life):
     await life.clock.advance(1441)
     life.store.failing |= {"erase", "save_record"}
     with pytest.raises(PairStoreFailure):
-        await life.keeper.logout()
+        await life.keeper.execute(Logout())
     life.store.failing = set()
     await life.clock.advance(6)
     assert life.keeper.snapshot().saved
@@ -74,9 +75,9 @@ async def test_a_login_that_is_told_twice_changes_nothing_the_second_time(life):
     """Whoever took it first was gone before it could say so, and its successor has renewed the pair since."""
     keeper = await life.start()
     answer = RawAnswer(json.dumps(life.rotating.issue()).encode(), "", life.clock.wall(), "authorization_code")
-    await keeper.install_answer(answer)
-    await asyncio.gather(keeper.refresh(), life.clock.advance(2))
-    shown = await keeper.install_answer(answer)
+    await keeper.execute(Login(answer))
+    await asyncio.gather(keeper.execute(Refresh()), life.clock.advance(2))
+    shown = await keeper.execute(Login(answer))
     assert (shown.chain, shown.generation, keeper.current().token) == ("healthy", 2, "access-2")
 
 
@@ -84,14 +85,14 @@ async def test_an_import_that_comes_to_nothing_leaves_an_earlier_one_waiting(lif
     life.having(lost_answer_replay=600.0)
     await life.started_with_pair()
     life.rotating.faults = ["lost"]
-    order = asyncio.create_task(life.keeper.install(life.document()))
+    order = asyncio.create_task(life.keeper.execute(Import(life.document())))
     await life.clock.advance(2)
     with pytest.raises(CommandFailure, match="both pairs are kept"):
         await order
     waiting = life.store.record.candidate
     for fault in ("unsent", 503, lambda: (400, b'{"error": "invalid_grant"}')):
         life.rotating.faults = [fault]
-        order = asyncio.create_task(life.keeper.install(life.document()))
+        order = asyncio.create_task(life.keeper.execute(Import(life.document())))
         await life.clock.advance(1.1)
         with pytest.raises(CommandFailure):
             await order

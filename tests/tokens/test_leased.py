@@ -9,6 +9,7 @@ import pytest
 from passoproxy.core.oauth.transaction import floored
 from passoproxy.errors import CommandFailure, PairStoreOwned, PairStoreUnproven
 from passoproxy.ports import ChainRecord, TokenReply, TokenRequest
+from passoproxy.tokens.commands import Refresh
 from tests.fakes import FakeClock, MemoryPairStore, RotatingProvider
 from tests.tokens.life import Life
 
@@ -42,7 +43,7 @@ async def test_without_proof_nothing_is_presented_to_the_very_end():
     await life.clock.advance(600)
     assert (life.rotating.presented, life.keeper.current()) == ({}, None)
     with pytest.raises(CommandFailure, match="the store is away"):
-        await asyncio.gather(life.keeper.refresh(force=True), life.clock.advance(2))
+        await asyncio.gather(life.keeper.execute(Refresh(force=True)), life.clock.advance(2))
     assert life.rotating.presented == {}
     store.proven = True
     await life.clock.advance(61)

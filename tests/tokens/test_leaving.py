@@ -9,6 +9,7 @@ import pytest
 from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import PersonNeeded, ServiceUnreachable, TokenUnavailable
 from passoproxy.ports import TokenReply, TokenRequest
+from passoproxy.tokens.commands import Export, Import, Leave, Refill, Refresh
 from tests.tokens.life import Life
 
 
@@ -24,9 +25,9 @@ async def life():
 async def test_more_than_a_tenth_used_is_renewed(life):
     keeper = await life.started_with_pair()
     await life.clock.advance(359)
-    assert await keeper.refill(20.0) is False
+    assert await keeper.execute(Refill(20.0)) is False
     await life.clock.advance(2)
-    assert await keeper.refill(20.0) is True
+    assert await keeper.execute(Refill(20.0)) is True
     assert keeper.current().token == "access-2"
     await life.stop()
     assert life.store.generations[2].access_token == "access-2"
@@ -37,7 +38,7 @@ async def test_more_than_a_tenth_used_is_renewed(life):
 async def test_without_time_nothing_is_begun(life):
     keeper = await life.started_with_pair()
     await life.clock.advance(1000)
-    assert await keeper.refill(2.9) is False
+    assert await keeper.execute(Refill(2.9)) is False
     assert life.rotating.bodies == []
 
 
@@ -52,7 +53,7 @@ async def test_the_request_ends_with_the_time_that_is_left(life):
         return await real(request, timeout)
 
     life.rotating.post = post
-    assert await keeper.refill(7.0) is True
+    assert await keeper.execute(Refill(7.0)) is True
     assert timeouts == [7.0]
 
 
@@ -64,7 +65,7 @@ async def test_a_full_disk_is_no_time_to_spend_the_pair(life):
     life.rotating.faults = []
     life.store.failing = {"reserve"}
     sent = len(life.rotating.bodies)
-    filling = asyncio.create_task(keeper.refill(20.0))
+    filling = asyncio.create_task(keeper.execute(Refill(20.0)))
     await life.clock.advance(1)
     assert await filling is False
     assert len(life.rotating.bodies) == sent
@@ -79,19 +80,19 @@ async def test_nothing_is_presented_that_would_not_be_otherwise(life, how):
     await life.clock.advance(1)
     match how:
         case "dead" | "unknown":
-            await keeper.install(life.document())
+            await keeper.execute(Import(life.document()))
             life.rotating.faults = ["lost"] if how == "unknown" else [lambda: (400, b'{"error": "invalid_grant"}')]
             await life.clock.advance(1442)
             assert keeper.snapshot().chain == how
         case "away":
-            await keeper.install(life.document())
-            await keeper.hand_over()
+            await keeper.execute(Import(life.document()))
+            await keeper.execute(Export())
         case "bare":
-            await keeper.install(life.document(refresh_token=None))
+            await keeper.execute(Import(life.document(refresh_token=None)))
     if how not in ("dead", "unknown"):
         await life.clock.advance(1000)
     sent = len(life.rotating.bodies)
-    assert await keeper.refill(20.0) is False
+    assert await keeper.execute(Refill(20.0)) is False
     assert len(life.rotating.bodies) == sent
 
 
@@ -102,7 +103,7 @@ async def test_a_pair_that_waits_to_be_saved_is_not_spent(life):
     assert keeper.snapshot().saved is False
     await life.clock.advance(1000)
     sent = len(life.rotating.bodies)
-    assert await keeper.refill(20.0) is False
+    assert await keeper.execute(Refill(20.0)) is False
     assert len(life.rotating.bodies) == sent
 
 
@@ -110,7 +111,7 @@ async def test_who_has_left_refuses(life):
     keeper = await life.started_with_pair()
     await life.stop()
     with pytest.raises(TokenUnavailable):
-        await keeper.refill(20.0)
+        await keeper.execute(Refill(20.0))
 
 
 # ---- a refresh that is under way -------------------------------------------------------------------------------------
@@ -143,10 +144,10 @@ async def hanging(life: Life, stands: bool) -> Hanging:
 
 async def test_a_refresh_that_was_not_sent_is_dropped_at_once(life):
     provider = await hanging(life, stands=False)
-    leaving = asyncio.create_task(life.keeper.leave(20))
+    leaving = asyncio.create_task(life.keeper.execute(Leave(20)))
     await life.clock.advance(0)
     await leaving
-    assert await life.keeper.refill(20) is False  # the provider could not be reached just now
+    assert await life.keeper.execute(Refill(20)) is False  # the provider could not be reached just now
     await life.clock.advance(15)
     assert provider.asked == 1  # and none is begun by the timer
     await life.stop()
@@ -159,8 +160,8 @@ async def test_a_refresh_that_was_not_sent_is_dropped_at_once(life):
 async def test_a_refresh_that_was_sent_has_the_time_that_is_left_and_then_its_fate_is_unknown(life):
     life.having(lost_answer_replay="never")
     provider = await hanging(life, stands=True)
-    leaving = asyncio.create_task(life.keeper.leave(20))
-    late = asyncio.create_task(life.keeper.refresh())
+    leaving = asyncio.create_task(life.keeper.execute(Leave(20)))
+    late = asyncio.create_task(life.keeper.execute(Refresh()))
     await life.clock.advance(19)
     assert not leaving.done()
     await life.clock.advance(1)
@@ -186,7 +187,7 @@ async def test_an_answer_that_comes_within_the_time_is_kept(life):
 
     life.rotating.post = slowly
     await life.clock.advance(1441)
-    leaving = asyncio.create_task(life.keeper.leave(20))
+    leaving = asyncio.create_task(life.keeper.execute(Leave(20)))
     await life.clock.advance(15)
     answer.set()
     await leaving
@@ -196,9 +197,9 @@ async def test_an_answer_that_comes_within_the_time_is_kept(life):
 
 async def test_with_little_time_left_nothing_is_presented_by_order(life):
     keeper = await life.started_with_pair()
-    await keeper.leave(2.9)
+    await keeper.execute(Leave(2.9))
     with pytest.raises(ServiceUnreachable, match="shutting down"):
-        await keeper.refresh()
+        await keeper.execute(Refresh())
     assert life.rotating.bodies == []
 
 
@@ -210,5 +211,5 @@ async def test_client_credentials_are_dropped_for_nothing_is_spent_by_them():
     life.rotating.post = provider.post  # type: ignore[method-assign]
     await life.clock.advance(1441)
     assert provider.sent == 1
-    await life.keeper.leave(20)
+    await life.keeper.execute(Leave(20))
     await life.stop()

@@ -54,7 +54,7 @@ class Scene:
 
 async def test_a_login_from_beginning_to_end():
     async with Scene(reply()) as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         asked = parse_qs(urlsplit(ticket.url).query)
         assert asked["state"] == [ticket.state]
         assert asked["code_challenge_method"] == ["S256"]
@@ -75,7 +75,7 @@ async def test_without_pkce_no_verifier_is_sent():
     async with Scene(
         reply(), provider=Provider(token_url="https://p/t", authorization_url="https://p/a", pkce=False)
     ) as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         assert "code_challenge" not in ticket.url
         await scene.logins.complete(f"http://127.0.0.1:8611/oauth/callback?state={ticket.state}&code=c")
         assert "code_verifier" not in scene.sent()
@@ -83,11 +83,11 @@ async def test_without_pkce_no_verifier_is_sent():
 
 async def test_a_state_is_good_once_and_for_ten_minutes():
     async with Scene(reply()) as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         await scene.logins.complete(f"code=c&state={ticket.state}")
         with pytest.raises(CommandFailure, match="no open login"):
             await scene.logins.complete(f"code=c&state={ticket.state}")
-        late = scene.logins.begin()
+        late = await scene.logins.begin()
         await scene.life.clock.advance(600)
         with pytest.raises(CommandFailure, match="ten minutes"):
             await scene.logins.complete(f"code=c&state={late.state}")
@@ -101,7 +101,7 @@ async def test_a_state_is_good_once_and_for_ten_minutes():
 )
 async def test_a_wrong_state_is_refused_and_nothing_is_sent(redirect):
     async with Scene() as scene:
-        scene.logins.begin()
+        await scene.logins.begin()
         with pytest.raises(CommandFailure) as told:
             await scene.logins.complete(redirect)
         assert told.value.exit_code == 1
@@ -124,7 +124,7 @@ async def test_a_wrong_state_is_refused_and_nothing_is_sent(redirect):
 )
 async def test_a_login_is_bound_to_its_browser_or_to_its_command(began, came, good):
     async with Scene(reply()) as scene:
-        ticket = scene.logins.begin(began)
+        ticket = await scene.logins.begin(began)
         if good:
             await scene.logins.complete(f"code=c&state={ticket.state}", came)
         else:
@@ -142,7 +142,7 @@ async def test_a_login_is_bound_to_its_browser_or_to_its_command(began, came, go
 )
 async def test_an_error_redirect_is_told(redirect, words):
     async with Scene() as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         with pytest.raises(PersonNeeded, match=words) as told:
             await scene.logins.complete(f"{redirect}&state={ticket.state}")
         assert told.value.exit_code == 77
@@ -152,7 +152,7 @@ async def test_an_error_redirect_is_told(redirect, words):
 
 async def test_a_redirect_without_a_code():
     async with Scene() as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         with pytest.raises(CommandFailure, match="neither a code"):
             await scene.logins.complete(f"state={ticket.state}")
 
@@ -171,7 +171,7 @@ async def test_a_redirect_without_a_code():
 )
 async def test_an_exchange_that_fails(answer, error):
     async with Scene(answer) as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         with pytest.raises(error):
             await scene.logins.complete(f"code=c&state={ticket.state}")
         assert scene.life.keeper.current() is None
@@ -184,7 +184,7 @@ async def test_a_secret_that_cannot_be_read_is_told_before_anything_is_sent():
             raise CommandFailure("/etc/secret: cannot be read")
 
         scene.life.asking._secret = secret
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         with pytest.raises(ConfigurationError, match="/etc/secret"):
             await scene.logins.complete(f"code=c&state={ticket.state}")
         assert scene.endpoint.seen == []
@@ -192,7 +192,7 @@ async def test_a_secret_that_cannot_be_read_is_told_before_anything_is_sent():
 
 async def test_a_browser_that_hangs_up_does_not_lose_the_code():
     async with Scene(reply()) as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         browser = asyncio.create_task(scene.logins.complete(f"code=c&state={ticket.state}"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -203,18 +203,18 @@ async def test_a_browser_that_hangs_up_does_not_lose_the_code():
 async def test_a_fault_inside_ends_the_wait():
     async with Scene(reply()) as scene:
 
-        async def broken(answer: object) -> None:
+        async def broken(*_: object) -> None:
             raise ZeroDivisionError
 
-        scene.life.keeper.install_answer = broken
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
+        scene.life.asking.exchange = broken
         with pytest.raises(CommandFailure, match="ZeroDivisionError"):
             await scene.logins.complete(f"code=c&state={ticket.state}")
 
 
 async def test_waiting_ends_without_an_outcome():
     async with Scene() as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         waiting = asyncio.create_task(scene.logins.wait(ticket.state, 25))
         await scene.life.clock.advance(26)
         assert await waiting is None
@@ -222,7 +222,7 @@ async def test_waiting_ends_without_an_outcome():
 
 async def test_an_end_of_the_process_is_not_held_up_by_whoever_waits():
     async with Scene() as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         waiting = asyncio.create_task(scene.logins.wait(ticket.state, 25))
         await settle()
         await scene.logins.leave(5)
@@ -232,13 +232,13 @@ async def test_an_end_of_the_process_is_not_held_up_by_whoever_waits():
 
 async def test_many_logins_give_way_and_old_ones_are_forgotten():
     async with Scene() as scene:
-        tickets = [scene.logins.begin() for _ in range(MOST_TICKETS + 1)]
+        tickets = [await scene.logins.begin() for _ in range(MOST_TICKETS + 1)]
         with pytest.raises(CommandFailure):
             await scene.logins.complete(f"code=c&state={tickets[0].state}")
         with pytest.raises(CommandFailure, match="neither"):
             await scene.logins.complete(f"state={tickets[-1].state}")
         await scene.life.clock.advance(601)
-        scene.logins.begin()
+        await scene.logins.begin()
         assert len(scene.logins._open) == 1
         assert scene.logins._ended == []
 
@@ -246,12 +246,12 @@ async def test_many_logins_give_way_and_old_ones_are_forgotten():
 async def test_nobody_can_log_in_without_an_authorization_url():
     async with Scene(provider=Provider(token_url="https://p/t")) as scene:
         with pytest.raises(CommandFailure, match="authorization_url"):
-            scene.logins.begin()
+            await scene.logins.begin()
 
 
 async def test_a_login_that_came_to_nothing_is_open_no_more():
     async with Scene() as scene:
-        first, second = scene.logins.begin(), scene.logins.begin()
+        first, second = await scene.logins.begin(), await scene.logins.begin()
         await scene.life.clock.advance(60)
         with pytest.raises(PersonNeeded):
             await scene.logins.complete(f"error=access_denied&state={first.state}")
@@ -264,7 +264,7 @@ async def test_a_login_that_came_to_nothing_is_open_no_more():
 
 async def test_a_login_that_is_denied_wakes_whoever_waits_for_it():
     async with Scene() as scene:
-        ticket = scene.logins.begin()
+        ticket = await scene.logins.begin()
         news = asyncio.ensure_future(scene.life.keeper.news(1000))
         await settle()
         assert not news.done()

@@ -10,6 +10,7 @@ import pytest
 from passoproxy.core.oauth.settings import Provider
 from passoproxy.errors import CommandFailure, PairStoreFailure, TokenAnswerLost, TokenRequestUnsent
 from passoproxy.ports import TokenReply
+from passoproxy.tokens.commands import Export, Import, Logout, Refresh
 from tests.fakes import ScriptedTokenEndpoint
 from tests.tokens.life import PROVIDER, Life
 
@@ -40,7 +41,7 @@ async def test_both_tokens_are_revoked_and_the_pair_is_erased():
     async with Scene(reply(), reply()) as scene:
         document = json.dumps(scene.life.held()).encode()
         partition = scene.keeper.partition
-        done = await scene.keeper.logout()
+        done = await scene.keeper.execute(Logout())
         assert (done.revocation, done.partition) == ("revoked at the provider and erased here", partition)
         assert [request.url for request in scene.endpoint.seen] == ["https://p/revoke"] * 2
         assert b"token=def-refresh-1&token_type_hint=refresh_token" in scene.endpoint.seen[0].body
@@ -48,7 +49,7 @@ async def test_both_tokens_are_revoked_and_the_pair_is_erased():
         shown = scene.keeper.snapshot()
         assert (scene.keeper.current(), shown.access, shown.chain, shown.runway_seconds) == (None, "none", "none", 0)
         assert scene.life.store.generations == {}
-        assert (await scene.keeper.install(document)).chain == "dead"
+        assert (await scene.keeper.execute(Import(document))).chain == "dead"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,9 @@ async def test_both_tokens_are_revoked_and_the_pair_is_erased():
 )
 async def test_the_pair_is_erased_even_where_the_provider_is_away(answers: list[object], asked: int):
     async with Scene(*answers) as scene:
-        assert (await scene.keeper.logout()).revocation.startswith("erased here, but not revoked at the provider: ")
+        assert (await scene.keeper.execute(Logout())).revocation.startswith(
+            "erased here, but not revoked at the provider: "
+        )
         assert len(scene.endpoint.seen) == asked
         assert scene.keeper.current() is None
 
@@ -78,25 +81,25 @@ async def test_what_is_done_is_said_where_the_pair_cannot_be_erased(answers: lis
     async with Scene(*answers) as scene:
         scene.life.store.failing = {"save_record", "erase"}
         with pytest.raises(PairStoreFailure, match=f"{said}.*then run 'passoproxy logout' again"):
-            await scene.keeper.logout()
+            await scene.keeper.execute(Logout())
         assert scene.keeper.current() is not None
         scene.life.store.failing = set()
-        await scene.keeper.logout()
+        await scene.keeper.execute(Logout())
         assert scene.keeper.current() is None
 
 
 async def test_without_a_revocation_endpoint_and_without_a_pair():
     async with Scene(provider=PROVIDER) as scene:
-        assert "no revocation endpoint" in (await scene.keeper.logout()).revocation
+        assert "no revocation endpoint" in (await scene.keeper.execute(Logout())).revocation
         with pytest.raises(CommandFailure, match="nothing to log out from: nobody has authorised") as caught:
-            await scene.keeper.logout()
+            await scene.keeper.execute(Logout())
         assert caught.value.exit_code == 1  # no call for a person
 
 
 async def test_a_pair_that_is_handed_over_is_left_to_whoever_has_it():
     async with Scene() as scene:
-        await scene.keeper.hand_over()
-        done = await scene.keeper.logout()
+        await scene.keeper.execute(Export())
+        done = await scene.keeper.execute(Logout())
         assert done.revocation.startswith("erased here, and not revoked: it was handed over")
         assert scene.endpoint.seen == []
         assert scene.keeper.current() is None
@@ -105,11 +108,11 @@ async def test_a_pair_that_is_handed_over_is_left_to_whoever_has_it():
 async def test_an_import_that_was_not_proved_yet_is_revoked_and_forgotten_too():
     async with Scene(TokenAnswerLost("the connection broke"), *[reply()] * 4) as scene:
         scene.life.having(lost_answer_replay="never")
-        order = asyncio.ensure_future(scene.keeper.install(scene.life.document()))
+        order = asyncio.ensure_future(scene.keeper.execute(Import(scene.life.document())))
         await scene.life.clock.advance(2)
         with pytest.raises(CommandFailure, match="both pairs are kept"):
             await order
-        assert "a pair that nobody has seen may live on" in (await scene.keeper.logout()).revocation
+        assert "a pair that nobody has seen may live on" in (await scene.keeper.execute(Logout())).revocation
         sent = [request.body.split(b"&")[0] for request in scene.endpoint.seen[1:]]
         assert sent == [b"token=def-refresh-1", b"token=access-1", b"token=def-refresh-2", b"token=access-2"]
         assert scene.life.store.record.candidate is None
@@ -120,5 +123,5 @@ async def test_a_pair_that_may_live_on_unseen_is_named():
     async with Scene(TokenAnswerLost("the connection broke"), reply(), reply()) as scene:
         scene.life.having(lost_answer_replay="never")
         with pytest.raises(CommandFailure):
-            await scene.keeper.refresh()
-        assert "a pair that nobody has seen may live on" in (await scene.keeper.logout()).revocation
+            await scene.keeper.execute(Refresh())
+        assert "a pair that nobody has seen may live on" in (await scene.keeper.execute(Logout())).revocation

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from passoproxy.core.oauth.transaction import digest
 from passoproxy.ports import RawAnswer
+from passoproxy.tokens.commands import Import, Login, Refresh
 from tests.fakes import FakeClock, PowerLoss, idle, settle
 from tests.tokens.life import Life
 
@@ -118,14 +119,14 @@ class PairsLife(RuleBasedStateMachine):
     @rule()
     def person_orders_a_refresh(self) -> None:
         self.begins(True)
-        self._asked(self.life.keeper.refresh())
+        self._asked(self.life.keeper.execute(Refresh()))
 
     @rule()
     def caller_hangs_up(self) -> None:
         self.begins(True)
 
         async def left() -> None:
-            caller = asyncio.ensure_future(self.life.keeper.refresh())
+            caller = asyncio.ensure_future(self.life.keeper.execute(Refresh()))
             await settle(2)
             caller.cancel()
             await asyncio.gather(caller, return_exceptions=True)
@@ -138,7 +139,7 @@ class PairsLife(RuleBasedStateMachine):
         self.begins()
         issued = json.dumps(self.life.rotating.issue()).encode()
         answer = RawAnswer(issued, "application/json", self.life.clock.wall(), "authorization_code")
-        self._asked(self.life.keeper.install_answer(answer))
+        self._asked(self.life.keeper.execute(Login(answer)))
 
     @rule(what=st.sampled_from(["another", "another, and then again", "garbage", "bare", "present", "one from before"]))
     def person_imports(self, what: str) -> None:
@@ -158,7 +159,7 @@ class PairsLife(RuleBasedStateMachine):
                 document = life.document()
         generation = life.keeper.snapshot().generation
         for _ in range(2 if what.endswith("again") else 1):
-            self._asked(life.keeper.install(document))
+            self._asked(life.keeper.execute(Import(document)))
         if (
             lives
             and holding.pair is not None
@@ -205,7 +206,7 @@ class PairsLife(RuleBasedStateMachine):
         self.excused |= not life.keeper.snapshot().saved or life.keeper._saving.unsaved
         life.store.loss = loss
         presented = len(life.rotating.bodies)
-        order = asyncio.ensure_future(life.keeper.refresh())
+        order = asyncio.ensure_future(life.keeper.execute(Refresh()))
         await life.clock.advance(2)
         order.cancel()
         await asyncio.gather(order, return_exceptions=True)

@@ -19,6 +19,7 @@ import pytest
 from passoproxy.core.oauth.transaction import digest
 from passoproxy.errors import PassoproxyError
 from passoproxy.outbound.token_endpoint import ProviderEndpoint
+from passoproxy.tokens.commands import Refresh
 from tests.fakes import FakeClock
 from tests.tokens.life import PROVIDER, Life
 
@@ -174,7 +175,7 @@ def life_with(provider: Scripted) -> Life:
 async def refreshed(life: Life) -> None:
     """One refresh by order, whatever comes of it."""
     with contextlib.suppress(PassoproxyError):
-        await asyncio.wait_for(life.keeper.refresh(), 10)
+        await asyncio.wait_for(life.keeper.execute(Refresh()), 10)
 
 
 @pytest.mark.parametrize("odd", ROWS, ids=lambda odd: odd.name)

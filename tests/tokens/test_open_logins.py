@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from passoproxy.tokens.state import HERE, MOST, OpenLogins
+from passoproxy.tokens.commands import HERE
+from passoproxy.tokens.state import MOST, OpenLogins
 
 
 def test_each_place_speaks_for_itself():

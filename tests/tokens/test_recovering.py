@@ -11,6 +11,7 @@ from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import digest
 from passoproxy.errors import PairDamaged
 from passoproxy.ports import RawAnswer
+from passoproxy.tokens.commands import Import, Refresh
 from tests.fakes import PowerLoss, settle
 from tests.tokens.life import Life
 
@@ -159,7 +160,7 @@ async def test_an_answer_without_rotation_keeps_the_old_refresh_token_unspent():
 async def test_left_overs_of_an_older_generation_mean_nothing():
     life = Life()
     await life.started_with_pair()
-    await life.keeper.refresh()
+    await life.keeper.execute(Refresh())
     answer = RawAnswer(b'{"access_token": "stale"}', "", life.clock.wall(), previous_generation=1)
     await life.stop()
     life.store.answer = answer
@@ -185,7 +186,7 @@ async def test_a_dead_chain_stays_dead_and_keeps_its_reason_over_a_restart():
 async def test_the_older_generation_of_a_damaged_one_has_a_spent_token_and_is_not_presented():
     life = Life()
     await life.started_with_pair()
-    await life.keeper.refresh()
+    await life.keeper.execute(Refresh())
     await life.stop()
     del life.store.generations[2]
     life.store.damaged = ["/state/pair.2.json: torn"]
@@ -274,7 +275,7 @@ async def test_an_answer_outlives_the_generation_that_it_follows():
     life = Life()
     await life.started_with_pair()
     await life.clock.advance(2)
-    await life.keeper.refresh()
+    await life.keeper.execute(Refresh())
     await crashed_at(life, "keep_answer", "after", 1)
     del life.store.generations[2]
     keeper = await life.start()
@@ -283,7 +284,7 @@ async def test_an_answer_outlives_the_generation_that_it_follows():
     assert keeper.snapshot().generation >= 3
     sent = len(life.rotating.bodies)
     assert sent == 2
-    await keeper.refresh()  # and its refresh token is the newest one
+    await keeper.execute(Refresh())  # and its refresh token is the newest one
     await life.stop()
 
 
@@ -364,7 +365,7 @@ async def test_success_or_a_person_ends_the_doubt_of_a_damaged_record():
         keeper = await life.start()
         assert keeper.snapshot().chain == "unknown"
         if by_person:
-            await keeper.install(life.document())
+            await keeper.execute(Import(life.document()))
         else:
             await life.clock.advance(10)
         assert keeper.snapshot().chain == "healthy"

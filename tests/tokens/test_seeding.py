@@ -7,6 +7,7 @@ import pytest
 from passoproxy.core.events import TokenRefreshed, Warned
 from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import CommandFailure
+from passoproxy.tokens.commands import Import, Logout
 from tests.tokens.life import Life
 
 
@@ -45,7 +46,7 @@ async def test_it_is_not_read_while_a_pair_is_stored(life):
     assert life.reads == 1
     life.seed = None
     await life.start()
-    await life.keeper.install(life.document())
+    await life.keeper.execute(Import(life.document()))
     await life.stop()
     await life.start()
     assert life.reads == 1
@@ -56,7 +57,7 @@ async def test_a_spent_seed_is_named_and_never_presented_again(life, renewed):
     keeper = await life.start()
     if renewed:
         await life.clock.advance(1450)
-    await keeper.logout()
+    await keeper.execute(Logout())
     await life.stop()
     sent = len(life.rotating.bodies)
     keeper = await life.start()
@@ -74,9 +75,9 @@ async def test_a_spent_seed_is_named_and_never_presented_again(life, renewed):
 async def test_a_pair_that_was_imported_and_renewed_is_known_as_a_seed_too(life):
     seed, life.seed = life.seed, None
     keeper = await life.start()
-    await keeper.install(life.document_read)
+    await keeper.execute(Import(life.document_read))
     await life.clock.advance(1450)
-    await keeper.logout()
+    await keeper.execute(Logout())
     await life.stop()
     life.seed = seed
     assert (await life.start()).current() is None
@@ -92,7 +93,7 @@ async def test_a_crash_between_pair_and_record_forgets_nothing(life):
     assert life.store.generations[1].source == "seed"
     assert life.store.record.extra == ()
     keeper = await life.start()
-    await keeper.logout()
+    await keeper.execute(Logout())
     await life.stop()
     assert (await life.start()).current() is None
     assert codes(life) == ["seed_spent"]
@@ -125,7 +126,7 @@ async def test_a_seed_without_a_refresh_token(life):
     life.document_read = life.document(refresh_token=None)
     keeper = await life.start()
     assert keeper.snapshot().chain == "none"
-    await keeper.logout()
+    await keeper.execute(Logout())
     await life.stop()
     assert (await life.start()).current() is None
     assert codes(life) == ["seed_spent"]

@@ -9,6 +9,7 @@ import pytest
 from passoproxy.core.events import Warned
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired
+from passoproxy.tokens.commands import Export, Import, Refresh
 from tests.tokens.life import Life
 
 REFUSED = lambda: (400, b'{"error": "invalid_grant"}')  # noqa: E731
@@ -34,7 +35,7 @@ async def test_once_for_a_pair_before_anybody_is_refused(life):
     await asyncio.gather(*[refused(keeper) for _ in range(5)])
     assert life.withdrawals == [partition]
     assert [each.code for each in life.observer.of(Warned)] == ["grant_withdrawn"]
-    await keeper.install(life.document())
+    await keeper.execute(Import(life.document()))
     assert [(each.code, each.over) for each in life.observer.of(Warned)][1:] == [("grant_withdrawn", True)]
     life.rotating.faults = [REFUSED]
     await life.clock.advance(400)
@@ -64,9 +65,9 @@ async def test_a_token_that_a_lost_answer_may_have_spent_is_no_withdrawal(life):
 
 async def test_a_pair_that_somebody_else_had_is_no_withdrawal(life):
     keeper = await life.started_with_pair()
-    await keeper.hand_over()
+    await keeper.execute(Export())
     life.rotating.spend("def-refresh-1")
-    forced = asyncio.create_task(keeper.refresh(force=True))
+    forced = asyncio.create_task(keeper.execute(Refresh(force=True)))
     await life.clock.advance(2)
     await asyncio.gather(forced, return_exceptions=True)
     await refused(keeper)
@@ -101,7 +102,7 @@ async def test_what_the_origin_refuses_is_not_shown_as_valid_and_is_tried_on(lif
     life.clock.step(-600)
     await life.clock.advance(20)
     assert keeper.snapshot().access_until == pytest.approx(at - 600)
-    await keeper.install(life.document())
+    await keeper.execute(Import(life.document()))
     assert (keeper.snapshot().access, keeper.snapshot().access_until) == ("valid", life.clock.wall() + 3600)
 
 

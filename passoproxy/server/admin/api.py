@@ -22,6 +22,7 @@ from passoproxy.errors import BadRequest, BodyTooLarge
 from passoproxy.server.admin.errors import NotFound
 from passoproxy.server.admin.interface import Document, Steering
 from passoproxy.server.deadline import Pace
+from passoproxy.tokens.messages import gives_pair
 
 MAX_PAIR_BYTES = 64 * 1024
 """A pair's document, as the token endpoint may answer it at most."""
@@ -87,23 +88,13 @@ async def _handed_over(daemon: Steering, request: web.Request, pair: Document) -
     return pair
 
 
-async def _refused(daemon: Steering, request: web.Request) -> object:
-    told = await document_of(request)
-    generation = told.get("generation")
-    if not isinstance(generation, int) or isinstance(generation, bool):
-        raise BadRequest("generation: a number is expected, that of the access token that the origin refused")
-    return await daemon.refused(generation, str(told.get("path") or ""), bool(told.get("again")))
-
-
-async def _obey(daemon: Steering, request: web.Request) -> object:
-    body = await body_of(request, 2 * MAX_PAIR_BYTES)  # a login's answer is a pair's document in base64
-    what = request.match_info["what"]
-    done = await daemon.obey(what, body)
-    return await _handed_over(daemon, request, done) if what == "hand_over" else done
+async def _execute(daemon: Steering, request: web.Request) -> object:
+    reply = await daemon.execute(await body_of(request, 2 * MAX_PAIR_BYTES))  # a pair's document is in base64 there
+    return await _handed_over(daemon, request, reply) if gives_pair(reply) else reply
 
 
 async def _begin_login(daemon: Steering, request: web.Request) -> object:
-    ticket = daemon.begin_login()
+    ticket = await daemon.begin_login()
     named = {"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at}
     return {**named, "arrives": daemon.takes_redirect()}
 
@@ -287,8 +278,7 @@ API = (
     Call("GET", "/api/cache/stats", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.cache_stats()),
     Call("POST", "/api/cache/show", Guarded.CONTROL_ONLY, _show),
     Call("GET", "/api/token/export", Guarded.CONTROL_ONLY, _export_pair),
-    Call("POST", "/api/token/refused", Guarded.CONTROL_ONLY, _refused),
-    Call("POST", "/api/token/orders/{what}", Guarded.CONTROL_ONLY, _obey),
+    Call("POST", "/api/token/commands", Guarded.CONTROL_ONLY, _execute),
     Call("POST", "/api/login/start", Guarded.CONTROL_ONLY, _begin_login),
     Call("GET", "/api/login/{state}", Guarded.CONTROL_ONLY, _await_login),
     Call("POST", "/api/login/complete", Guarded.CONTROL_ONLY, _complete_login),

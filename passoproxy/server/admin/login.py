@@ -52,12 +52,12 @@ class Callback:
         if here and not elsewhere and not self._is_at_redirect(request):
             target = urlsplit(self._guard.access.redirect_url)
             raise web.HTTPSeeOther(f"{target.scheme}://{target.netloc}/oauth/start?hop={self._guard.ticket()}")
-        return self._begin(request, show=elsewhere or not here)
+        return await self._begin(request, show=elsewhere or not here)
 
-    def _begin(self, request: web.Request, *, show: bool) -> web.Response:
+    async def _begin(self, request: web.Request, *, show: bool) -> web.Response:
         cookie = self._chance()
         try:
-            ticket = self._daemon.begin_login(cookie)
+            ticket = await self._daemon.begin_login(cookie)
         except PassoproxyError as fault:
             return self._failed(fault)
         if show:

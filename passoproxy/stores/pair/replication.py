@@ -1,7 +1,7 @@
 """The talk of a fleet through its shared store: the holder shows what followers may know and takes their orders, followers read and ask.
 
 What is shown holds the access token and never the refresh token. Orders wait in the store for a few seconds only, so that none is carried out
-that nobody waits for any more. Who holds the lease is `lease`'s business, what an order means `tokens/passing`'s.
+that nobody waits for any more. Who holds the lease is `lease`'s business, what an order means `tokens/messages`'s.
 
 The holder's side of a fleet's talk: shows followers what they may know, carries out what they ask, and lets the heart know that the loop lives.
 
@@ -11,28 +11,39 @@ Runs in every instance and is idle in followers. An instance that lost the lease
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from passoproxy.core.events import TaskFailed, Warned
-from passoproxy.core.oauth.pair import Bearer
-from passoproxy.errors import PairStoreFailure, PassoproxyError, Refusal, TokenUnavailable
+from passoproxy.errors import PairStoreFailure, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, nobody
 from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
 from passoproxy.stores.pair.redis_scripts import SHOW
 from passoproxy.stores.redis_client import Keys, RedisLink, heed_cancellation, let_go
-from passoproxy.tokens.messages import Obedient, document_of, fault_of, followed_of, in_our_time, obey
+from passoproxy.tokens.commands import Command, Refresh
+from passoproxy.tokens.failover import Custody
+from passoproxy.tokens.messages import (
+    answer_of,
+    answered,
+    document_of,
+    fault_document,
+    followed_of,
+    gives_pair,
+    in_our_time,
+    packed,
+)
 
 if TYPE_CHECKING:
     import redis.asyncio
 
+
+T = TypeVar("T")
 
 LOOK_EVERY = 0.5
 """A follower that hears no news looks by itself so often, in seconds."""
@@ -48,9 +59,6 @@ PATIENCE = 100.0
 
 REPLY_LIVES = 30
 """Seconds that a reply waits for whoever asked."""
-
-REFUSED = "refused"
-"""The word for a 401, beside those of `PairOwner.order`."""
 
 
 class FleetOwner:
@@ -111,33 +119,19 @@ class FleetOwner:
                 raise PairStoreFailure(f"{self._link.shown}: nobody holds the lease on the pair")
             await news.get_message(timeout=LOOK_EVERY)
 
-    async def renewed(self, generation: int, path: str = "", again: bool = False) -> int:
+    async def execute(self, command: Command[T]) -> T:
         """See PairOwner."""
-        told = await self._ask(REFUSED, json.dumps({"generation": generation, "path": path, "again": again}).encode())
-        return int(cast("int", told.get("generation") or 0))
-
-    async def order(self, what: str, document: bytes = b"") -> Mapping[str, object]:
-        """See PairOwner."""
-        return await self._ask(what, document)
-
-    async def _ask(self, what: str, document: bytes) -> Mapping[str, object]:
         client, name = self._link.asynchronous(), secrets.token_hex(16)
         order = self._keys.prefix + "order:" + name
-        body = {"what": what, "document": base64.b64encode(document).decode()}
         try:
             with self._link.told():
-                await client.set(
-                    order, closed(self._store.cover, "order", body), px=int(TAKEN_WITHIN * 1000) + ORDER_LIVES
-                )
+                sealed = closed(self._store.cover, "order", packed(command))
+                await client.set(order, sealed, px=int(TAKEN_WITHIN * 1000) + ORDER_LIVES)
                 await client.lpush(self._keys.orders, name)
                 reply = await self._reply(client, order, self._keys.prefix + "reply:" + name)
         finally:
             await let_go(client)
-        told = opened(self._store.cover, "reply", reply)
-        if "fault" not in told:
-            return told
-        fault = cast("dict[str, Any]", told["fault"])
-        raise fault_of(str(fault["code"]), int(fault["exit_code"]), str(fault["detail"]), float(fault["retry_after"]))
+        return answer_of(command, opened(self._store.cover, "reply", reply))
 
     async def _reply(self, client: redis.asyncio.Redis, order: str, reply: str) -> bytes:
         """The holder's reply. Raises PairStoreFailure where nobody takes the order, or another one holds the lease than when it was taken."""
@@ -185,17 +179,6 @@ TICK = 0.25
 """Seconds between two signs of life, and two looks at whether the lease is lost."""
 
 
-class Holder(Obedient, Protocol):
-    """Whoever holds the pair in this process (`tokens/custody`)."""
-
-    @property
-    def role(self) -> str: ...
-    def changes(self) -> AsyncIterator[Followed]: ...
-    def current(self) -> Bearer | None: ...
-    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None: ...
-    def step_down(self) -> None: ...
-
-
 class FleetDesk:
     """One instance's desk. `run` is a task for the daemon's life."""
 
@@ -207,7 +190,7 @@ class FleetDesk:
         self._said = ""
         self._work: set[asyncio.Task[None]] = set()
 
-    async def run(self, holder: Holder) -> None:
+    async def run(self, holder: Custody) -> None:
         """Until it is cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -218,7 +201,7 @@ class FleetDesk:
 
     # ---- life ----------------------------------------------------------------------------------------------------------
 
-    async def _lasting(self, work: Callable[[Holder], Awaitable[None]], holder: Holder) -> None:
+    async def _lasting(self, work: Callable[[Custody], Awaitable[None]], holder: Custody) -> None:
         while True:
             try:
                 await work(holder)
@@ -227,7 +210,7 @@ class FleetDesk:
             heed_cancellation()
             await self._clock.sleep(2 * TICK)
 
-    async def _tick(self, holder: Holder) -> None:
+    async def _tick(self, holder: Custody) -> None:
         while True:
             self._pulse.tick()
             if self._store.lost and holder.role == "owner":
@@ -246,7 +229,7 @@ class FleetDesk:
 
     # ---- showing -------------------------------------------------------------------------------------------------------
 
-    async def _show(self, holder: Holder) -> None:
+    async def _show(self, holder: Custody) -> None:
         names = [getattr(self._keys, name) for name in ("lease", "fence", "pair", "claim", "news", "shown")]
         client = self._link.asynchronous()
         try:
@@ -263,7 +246,7 @@ class FleetDesk:
 
     # ---- orders --------------------------------------------------------------------------------------------------------
 
-    async def _take_orders(self, holder: Holder) -> None:
+    async def _take_orders(self, holder: Custody) -> None:
         client = self._link.asynchronous()
         try:
             while True:
@@ -283,7 +266,7 @@ class FleetDesk:
                 await asyncio.wait(self._work)  # a reply after the end would open a connection that nobody closes
             await let_go(client)
 
-    async def _take_one(self, client: redis.asyncio.Redis, holder: Holder) -> None:
+    async def _take_one(self, client: redis.asyncio.Redis, holder: Custody) -> None:
         found = await cast("Awaitable[list[bytes] | None]", client.brpop([self._keys.orders], 1))
         if found is None:
             return
@@ -294,21 +277,21 @@ class FleetDesk:
             self._work.add(task)
             task.add_done_callback(self._work.discard)
 
-    async def _carry_out(self, client: redis.asyncio.Redis, holder: Holder, name: str, data: bytes) -> None:
+    async def _carry_out(self, client: redis.asyncio.Redis, holder: Custody, name: str, data: bytes) -> None:
         reply, done = self._keys.prefix + "reply:" + name, _LEFT_UNDONE
         try:
             done = await self._done(holder, data)
         finally:
             await self._reply(client, reply, done)
-        if "access_token" in done:
+        if gives_pair(done):
             await self._take_back(client, reply, holder)
 
-    async def _take_back(self, client: redis.asyncio.Redis, reply: str, holder: Holder) -> None:
+    async def _take_back(self, client: redis.asyncio.Redis, reply: str, holder: Custody) -> None:
         """A pair that was handed over, and that nobody has fetched: whoever asked for it is gone."""
         await self._clock.sleep(FETCHED_WITHIN)
         with contextlib.suppress(PassoproxyError), self._link.told():  # told as an event, and by the chain's state
             if await client.delete(reply):
-                await holder.refresh(force=True)
+                await holder.execute(Refresh(force=True))
 
     async def _reply(self, client: redis.asyncio.Redis, reply: str, done: Mapping[str, object]) -> None:
         told = closed(self._store.cover, "reply", done)
@@ -318,29 +301,15 @@ class FleetDesk:
                 both.expire(reply, REPLY_LIVES)
                 await both.execute()
 
-    async def _done(self, holder: Holder, data: bytes) -> dict[str, object]:
+    async def _done(self, holder: Custody, data: bytes) -> dict[str, object]:
         try:
-            order = opened(self._store.cover, "order", data)
-            what, document = str(order["what"]), base64.b64decode(str(order["document"]))
-            if what == REFUSED:
-                told = json.loads(document)
-                refused, path = Bearer("", int(told["generation"])), str(told.get("path") or "")
-                newer = await holder.renewed(refused, path, bool(told.get("again")))
-                now = newer or holder.current()
-                return {"generation": now.generation if now is not None else 0}
-            return await obey(holder, what, document)
-        except PassoproxyError as fault:
-            return _fault(fault)
-        except Exception as fault:  # an order that nobody understands must not end the desk
+            return await answered(holder, opened(self._store.cover, "order", data))
+        except PairStoreFailure as fault:
+            return fault_document(fault)
+        except Exception as fault:  # a command that fails in an unforeseen way must not end the desk
             self._observe(TaskFailed("fleet", f"an order failed: {type(fault).__name__}"))
-            return _fault(PassoproxyError("a fault inside passoproxy; the log has more"))
+            return fault_document(PassoproxyError("a fault inside passoproxy; the log has more"))
 
 
-def _fault(fault: PassoproxyError) -> dict[str, object]:
-    fields = dict(fault.fields) if isinstance(fault, Refusal) else {}
-    wait = float(fields.get("Retry-After", "5"))
-    return {"fault": {"code": fault.code, "exit_code": fault.exit_code, "detail": str(fault), "retry_after": wait}}
-
-
-_LEFT_UNDONE = _fault(TokenUnavailable("passoproxy is shutting down", 5))
-"""What came of an order that was under way when its holder ended."""
+_LEFT_UNDONE = fault_document(TokenUnavailable("passoproxy is shutting down", 5))
+"""The reply to an order that was under way when its holder ended."""

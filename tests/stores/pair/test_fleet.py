@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
@@ -22,10 +21,9 @@ from passoproxy.errors import (
     PairStoreOwned,
     PersonNeeded,
     TokenUnavailable,
-    UsageFailure,
 )
 from passoproxy.host.clock import SystemClock
-from passoproxy.ports import Followed, LoggedOut, RawAnswer
+from passoproxy.ports import Followed, LoggedOut
 from passoproxy.stores.pair import replication
 from passoproxy.stores.pair import replication as fleets
 from passoproxy.stores.pair.directory import DirectoryPairStore
@@ -34,7 +32,9 @@ from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
 from passoproxy.stores.pair.replication import FleetDesk, FleetOwner
 from passoproxy.stores.redis_client import Keys, RedisLink, heed_cancellation
+from passoproxy.tokens.commands import Command, Export, Import, LoginPending, Logout, Refresh, Renew401
 from passoproxy.tokens.follower import Follower
+from passoproxy.tokens.messages import packed
 from tests.fakes import RememberingObserver
 from tests.redis_server import RedisServer
 
@@ -74,34 +74,22 @@ class FakeHolder:
         self.stepped_down.set()
         self.role = "following"
 
-    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
+    async def execute(self, command: Command) -> object:
         if self.fault is not None:
             raise self.fault
-        self.of_401 = (path, again)
-        self.tell(Bearer("access-9", refused.generation + 1, 4e9))
-        return self.bearer
-
-    async def refresh(self, force: bool = False) -> TokenSnapshot:
-        if self.fault is not None:
-            raise self.fault
-        self.taken.append(force)
-        return self.snapshot()
-
-    def set_login_pending(self, until: float, by: str) -> None:
-        self.taken.append(until)
-
-    async def install(self, document: bytes, force: bool = False) -> TokenSnapshot:
-        self.taken.append(document)
-        return self.snapshot()
-
-    async def install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        return self.snapshot()
-
-    async def hand_over(self) -> dict[str, object]:
-        return {"access_token": "access-1", "refresh_token": "def-1"}
-
-    async def logout(self) -> LoggedOut:
-        return LoggedOut("erased here", "p")
+        self.taken.append(command)
+        match command:
+            case Renew401(generation):
+                self.tell(Bearer("access-9", generation + 1, 4e9))
+                return self.bearer.generation
+            case Export():
+                return {"access_token": "access-1", "refresh_token": "def-1"}
+            case Logout():
+                return LoggedOut("erased here", "p")
+            case LoginPending():
+                return None
+            case _:
+                return self.snapshot()
 
 
 class Side:
@@ -232,21 +220,18 @@ async def test_a_follower_is_told_when_nobody_holds_the_lease(sides):
         with pytest.raises(PairStoreFailure, match="nobody holds"):
             await heard_of(changes, [])
     with pytest.raises(PairStoreFailure):
-        await b.owner.order("refresh")
+        await b.owner.execute(Refresh())
 
 
 async def test_a_401_and_orders_go_to_the_holder(sides):
     a, b = sides
     async with a.at_work() as holder:
-        assert await b.owner.renewed(1, "p", again=True) == 2
-        assert holder.of_401 == ("p", True)
-        told = await b.owner.order("refresh_force")
-        assert (told["generation"], holder.taken) == (2, [True])
-        assert (await b.owner.order("logout")) == {"revocation": "erased here", "partition": "p"}
-        await b.owner.order("import", b"\x00document")
-        assert holder.taken[-1] == b"\x00document"
-        await b.owner.order("login_pending", json.dumps({"until": 5.0, "by": "b"}).encode())
-        assert holder.taken[-1] == 5.0
+        commands = [
+            Renew401(1, "p", again=True), Refresh(force=True), Logout(), Import(b"\x00document"), LoginPending(5.0, "b"),
+        ]  # fmt: skip
+        answers = [await b.owner.execute(command) for command in commands]
+        assert holder.taken == commands
+        assert (answers[0], answers[1].generation, answers[2]) == (2, 2, LoggedOut("erased here", "p"))
 
 
 @contextlib.asynccontextmanager
@@ -254,13 +239,13 @@ async def order_under_way(a: Side, b: Side, monkeypatch: pytest.MonkeyPatch) -> 
     """An order of `b` that `a` has taken and is not done with."""
     taken = asyncio.Event()
 
-    async def refresh(force: bool = False) -> TokenSnapshot:
+    async def execute(command: Command) -> object:
         taken.set()
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(a.holder, "refresh", refresh)
-    order = asyncio.create_task(b.owner.order("refresh"))
+    monkeypatch.setattr(a.holder, "execute", execute)
+    order = asyncio.create_task(b.owner.execute(Refresh()))
     try:
         await asyncio.wait_for(taken.wait(), 20)
         yield order
@@ -295,15 +280,15 @@ async def test_a_pair_that_was_handed_over_to_nobody_is_taken_back(sides, server
     monkeypatch.setattr(replication, "FETCHED_WITHIN", 0.2)
     a, b = sides
     async with a.at_work() as holder:
-        assert (await b.owner.order("hand_over"))["refresh_token"] == "def-1"
+        assert (await b.owner.execute(Export()))["refresh_token"] == "def-1"
         await asyncio.sleep(0.5)
-        assert holder.taken == []  # that one was fetched
-        body = {"what": "hand_over", "document": ""}
+        assert holder.taken == [Export()]  # that one was fetched
+        body = packed(Export())
         with server.client() as client:
             client.set(KEYS.prefix + "order:gone", fleets.closed(b.store.cover, "order", body))
             client.lpush(KEYS.orders, "gone")
             async with asyncio.timeout(20):
-                while holder.taken != [True]:  # a refresh by force
+                while holder.taken[-1] != Refresh(force=True):
                     await asyncio.sleep(0.02)
             assert not client.exists(KEYS.prefix + "reply:gone")
 
@@ -313,16 +298,14 @@ async def test_the_holders_refusals_come_back_as_they_are(sides):
     async with a.at_work() as holder:
         holder.fault = PersonNeeded("run 'passoproxy login'")
         with pytest.raises(PersonNeeded, match="passoproxy login"):
-            await b.owner.order("refresh")
+            await b.owner.execute(Refresh())
         holder.fault = AuthorizationRequired("dead", 17)
         with pytest.raises(AuthorizationRequired) as refused:
-            await b.owner.renewed(1)
+            await b.owner.execute(Renew401(1))
         assert ("Retry-After", "17") in refused.value.fields
-        with pytest.raises(UsageFailure):
-            await b.owner.order("nonsense")
         holder.fault = ValueError("a fault with access-1 in it")
         with pytest.raises(Exception, match="a fault inside"):
-            await b.owner.order("refresh")
+            await b.owner.execute(Refresh())
         assert a.observer.of(TaskFailed) == [TaskFailed("fleet", "an order failed: ValueError")]
 
 
@@ -330,13 +313,13 @@ async def test_an_order_that_nobody_takes_is_withdrawn(sides, server, monkeypatc
     monkeypatch.setattr(fleets, "TAKEN_WITHIN", 0.5)
     a, b = sides
     with pytest.raises(PairStoreFailure, match="does not answer"):
-        await b.owner.order("refresh")
+        await b.owner.execute(Refresh())
     async with a.at_work() as holder:  # it comes too late
-        await b.owner.order("refresh_force")
-        assert holder.taken == [True]
+        await b.owner.execute(Refresh(force=True))
+        assert holder.taken == [Refresh(force=True)]
     monkeypatch.setattr(fleets, "PATIENCE", 0.0)
     with pytest.raises(PairStoreFailure, match="does not answer"):
-        await b.owner.order("refresh")
+        await b.owner.execute(Refresh())
 
 
 async def test_an_instance_that_lost_the_lease_steps_down(sides, server):
@@ -357,12 +340,12 @@ async def test_a_store_that_goes_and_comes_is_told_once_each(sides, server):
         await said(a, "store_away")
         assert "the access token serves on, and nobody" in a.observer.of(Warned)[0].detail
         with pytest.raises(PairStoreFailure):
-            await b.owner.order("refresh")
+            await b.owner.execute(Refresh())
         server.start()
         await said(a, "store_away", over=True)
         # the first lease had ended: the heart took it up again, or the instance steps down and may take it anew
         if holder.role == "owner":
-            assert (await b.owner.order("refresh"))["generation"] == 1
+            assert (await b.owner.execute(Refresh())).generation == 1
     assert [event.code for event in a.observer.of(Warned)] == ["store_away", "store_away"]
 
 
@@ -437,16 +420,16 @@ async def test_a_desk_that_closes_lets_go_of_its_work(sides):
     a, b = sides
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def slow(force: bool = False) -> TokenSnapshot:
+    async def slow(command: Command) -> object:
         begun.set()
         try:
             await asyncio.Event().wait()
         finally:
             ended.set()
 
-    a.holder.refresh = slow
+    a.holder.execute = slow
     async with a.at_work():
-        order = asyncio.create_task(b.owner.order("refresh"))
+        order = asyncio.create_task(b.owner.execute(Refresh()))
         await asyncio.wait_for(begun.wait(), 5)
     await asyncio.wait_for(ended.wait(), 5)
     order.cancel()

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from passoproxy.errors import CommandFailure, PassoproxyError, TokenUnavailable
-from passoproxy.tokens.commands import Orders, first_of
+from passoproxy.tokens.inbox import Inbox, first_of
 from tests.fakes import FakeClock, settle
 
 
 async def test_work_is_done_in_order_and_answered():
-    orders, done = Orders(FakeClock()), []
+    orders, done = Inbox(FakeClock()), []
 
     async def work(name: str) -> str:
         done.append(name)
@@ -27,7 +27,7 @@ async def test_work_is_done_in_order_and_answered():
 
 @pytest.mark.parametrize("fault", [None, CommandFailure("no"), ValueError("secret")])
 async def test_whoever_left_gets_no_answer_and_the_work_is_done_all_the_same(fault):
-    orders, done = Orders(FakeClock()), []
+    orders, done = Inbox(FakeClock()), []
 
     async def work() -> None:
         done.append(1)
@@ -46,7 +46,7 @@ async def test_whoever_left_gets_no_answer_and_the_work_is_done_all_the_same(fau
 
 
 async def test_a_fault_inside_is_answered_without_its_words():
-    orders = Orders(FakeClock())
+    orders = Inbox(FakeClock())
 
     async def work() -> None:
         raise ValueError("secret")
@@ -61,7 +61,7 @@ async def test_a_fault_inside_is_answered_without_its_words():
 
 async def test_waiting_ends_by_time_and_by_closing():
     clock = FakeClock()
-    orders = Orders(clock)
+    orders = Inbox(clock)
     waiting = asyncio.create_task(orders.next(5))
     await clock.advance(5)
     assert await waiting is False
@@ -72,7 +72,7 @@ async def test_waiting_ends_by_time_and_by_closing():
 
 
 async def test_a_closed_inbox_takes_nothing():
-    orders = Orders(FakeClock())
+    orders = Inbox(FakeClock())
     orders.close()
     with pytest.raises(TokenUnavailable):
         await orders.place(asyncio.sleep)
