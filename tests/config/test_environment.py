@@ -13,31 +13,6 @@ from passoproxy.config import sources
 from tests.config.writing import LEAST, Folder
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("PASSOPROXY__UPSTREAM__URLL", "x", "names no key; did you mean PASSOPROXY__UPSTREAM__URL?"),
-        ("PASSOPROXY__UPSTREM__URL", "x", "names no key; did you mean PASSOPROXY__UPSTREAM__URL?"),
-        ("PASSOPROXY__LISTEN", "x", "names no key; did you mean PASSOPROXY__SERVER__LISTEN?"),
-        ("PASSOPROXY__PROVIDR", "x", "names no key; did you mean PASSOPROXY__PROVIDER?"),
-        ("PASSOPROXY__OAUTH__TOKEN-URL", "x", "names no key; did you mean PASSOPROXY__OAUTH__TOKEN_URL?"),
-        ("PASSOPROXY__ROUTES__0__TTL", "3", "names no key; set the whole list, as YAML, in PASSOPROXY__ROUTES"),
-        ("PASSOPROXY__LOG__ZZZ", "3", "names no key; valid here: level, format, access, query"),
-        ("PASSOPROXY__SERVER", "x", "server: 'x' is not a mapping"),
-        ("PASSOPROXY__SERVER__LIMITS", "{hedder: 3}", "server.limits.hedder: is not a known key"),
-        ("PASSOPROXY__SERVER__LISTEN", "[::1]:8610", "as in '\"[::1]:8610\"'"),
-        ("PASSOPROXY__OAUTH__CLIENT_ID", "[x", "put the value into quotes of its own"),
-        ("PASSOPROXY__UPSTREAM__CONNECT_TIMEOUT", "abc", "upstream.connect_timeout: 'abc' is not a duration"),
-        ("PASSOPROXY__UPSTREAM__CONNECT_TIMEOUT", "", "upstream.connect_timeout: is empty"),
-        ("PASSOPROXY__SERVER", "{listen: [", "not valid YAML"),
-    ],
-)
-def test_what_is_wrong_names_the_variable(folder: Folder, name: str, value: str, said: str) -> None:
-    fault = folder.fault(LEAST, {name: value})
-    assert fault.startswith(f"environment {name}: ")
-    assert said in fault
-
-
 def test_values_are_yaml_and_sections_are_joined(folder: Folder) -> None:
     loaded = folder.load(
         LEAST + "server: {limits: {connections: 5}}\n",

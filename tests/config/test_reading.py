@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from passoproxy.config import keys
-from passoproxy.config.describe import commented
 from passoproxy.config.load import load
 from passoproxy.config.secrets import FileSecret
 from passoproxy.config.settings import DEFAULT_LISTEN, Settings
@@ -363,17 +362,6 @@ def test_every_secret_has_its_reader(folder: Folder) -> None:
     assert "planted" not in repr(loaded)
 
 
-def test_the_example_passes_apart_from_the_credentials(folder: Folder) -> None:
-    assert {fault.key for fault in folder.faults(commented())} == {"oauth.client_secret_file"}
-    loaded = folder.load(
-        commented(), {"PASSOPROXY__OAUTH__CLIENT_SECRET_FILE": "secret", "PASSOPROXY__OAUTH__CLIENT_ID": "a"}
-    )
-    assert loaded.warnings == ()
-    assert loaded.settings.model_copy(update={"state": None, "cache": None}) == folder.load(
-        LEAST.replace("abc", "a")
-    ).settings.model_copy(update={"state": None, "cache": None})
-
-
 _KEYS = sorted(path for path, key in keys.catalogue().items() if "routes" not in path)
 
 
@@ -456,23 +444,6 @@ def test_fields_for_the_origin_come_from_texts_and_files(folder: Folder) -> None
         "X-Api-Key": {"file": str(folder.path / "api_key")},
         "X-Tenant": "********",
     }
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        ("planted", "is not a mapping of header fields"),
-        ("{Host: a}", "'Host' is a field that the proxy sets itself"),
-        ("{authorization: planted}", "'authorization' is a field that the proxy sets itself"),
-        ("{Transfer-Encoding: planted}", "'Transfer-Encoding' is a field that the proxy sets itself"),
-        ("{'X Y': planted}", "'X Y' is not the name of a header field"),
-        ('{X-A: "planted\\nX-B: 1"}', "the value of 'X-A' cannot stand in a header field"),
-        ("{X-A: {path: planted}}", "the value of 'X-A' is a mapping without one key 'file'"),
-        ("{X-A: a, x-a: b}", "'x-a' stands twice, in another case"),
-    ],
-)
-def test_fields_for_the_origin_that_do_not_do(folder: Folder, value: str, said: str) -> None:
-    assert f"c.yaml:2: upstream.headers: {said}" in folder.fault(LEAST + HEADERS % value)
 
 
 def test_the_file_of_a_field_is_looked_at(folder: Folder) -> None:

@@ -8,66 +8,6 @@ from pydantic import ValidationError
 from passoproxy.config.settings import RouteSettings, Settings
 from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, RoutePolicy
 
-CONTRACT = {
-    "upstream.connect_timeout": "5s",
-    "upstream.read_timeout": "30s",
-    "upstream.max_connections": 32,
-    "upstream.max_concurrency": 4,
-    "upstream.queue_timeout": "10s",
-    "upstream.proxy": "env",
-    "upstream.rewrite_absolute_urls": True,
-    "upstream.allow_http": False,
-    "upstream.deny_paths": ["/__internal/**"],
-    "upstream.allow_paths": ["/**"],
-    "upstream.allow_methods": ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"],
-    "oauth.grant": "authorization_code",
-    "oauth.client_secret_file": "/etc/passoproxy/client_secret",
-    "oauth.client_auth": "body_json",
-    "oauth.scope": "*",
-    "oauth.pkce": True,
-    "oauth.redirect_url": "http://127.0.0.1:8611/oauth/callback",
-    "oauth.refresh_at": 0.4,
-    "oauth.refresh_on_exit": "auto",
-    "oauth.refresh_token_lifetime": "same",
-    "server.listen": ["127.0.0.1:8610", "[::1]:8610"],
-    "server.workers": 1,
-    "server.allowed_hosts": ["localhost", "127.0.0.1", "[::1]"],
-    "server.trust_network": False,
-    "server.tls.min_version": "1.2",
-    "server.limits.header_bytes": "32KiB",
-    "server.limits.body_bytes": "16MiB",
-    "server.limits.header_timeout": "10s",
-    "server.limits.idle_timeout": "75s",
-    "server.limits.connections": 1024,
-    "server.shutdown_grace": "20s",
-    "admin.listen": ["127.0.0.1:8611"],
-    "admin.probe_listen": "off",
-    "cache.max_size": "1GiB",
-    "cache.memory_size": "64MiB",
-    "cache.max_entry_size": "16MiB",
-    "cache.mode": "routes",
-    "cache.shared": True,
-    "cache.offline": False,
-    "cache.on_revoked": "purge_private",
-    "alerts.runway.log": "55%",
-    "alerts.runway.notify": "50%",
-    "alerts.runway.page": "35%",
-    "alerts.repeat": "1h",
-    "log.level": "info",
-    "log.format": "auto",
-    "log.access": True,
-    "log.query": "names",
-}
-
-
-@pytest.mark.parametrize(("key", "value"), CONTRACT.items())
-def test_defaults(key: str, value: object) -> None:
-    found: object = Settings().plain()
-    for part in key.split("."):
-        assert isinstance(found, dict)
-        found = found[part]
-    assert found == value
-
 
 def test_the_tree_is_frozen_and_strict() -> None:
     with pytest.raises(ValidationError):

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 import passoproxy
 from passoproxy import errors
@@ -17,10 +16,6 @@ README = (ROOT / "README.md").read_text()
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
-
-
-def contract_yaml() -> str:
-    return re.search(r"```yaml\n(.*?)```", CONTRACT, re.S).group(1)  # type: ignore[union-attr]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -51,31 +46,6 @@ def test_make_goals_of_the_readme_exist() -> None:
     assert set(re.findall(r"(?:`|\$ )make ([a-z-]+)", README)) <= goals
 
 
-def test_every_key_of_the_contract_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    secret = tmp_path / "client_secret"
-    secret.write_text("invented\n")
-    secret.chmod(0o600)
-    config = tmp_path / "config.yaml"
-    config.write_text(contract_yaml().replace("/etc/passoproxy/client_secret", str(secret)))
-    assert main(["config", "check", "--config", str(config)]) == 0, capsys.readouterr().err
-
-
-def test_the_example_passes_apart_from_the_credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "config.example.yaml").read_text()
-    secret = tmp_path / "client_secret"
-    secret.write_text("invented\n")
-    secret.chmod(0o600)
-    config = tmp_path / "config.yaml"
-    config.write_text(text.replace("/etc/passoproxy/client_secret", str(secret)))
-    assert main(["config", "check", "--config", str(config)]) == 0, capsys.readouterr().err
-
-
-def test_the_example_has_every_section_of_the_contract() -> None:
-    assert set(yaml.safe_load(contract_yaml())) <= set(
-        re.findall(r"^#? ?([a-z]+):", (ROOT / "config.example.yaml").read_text(), re.M)
-    )
-
-
 def test_codes_of_the_contract_are_those_of_the_code() -> None:
     section = CONTRACT[CONTRACT.index("## 6.") : CONTRACT.index("## 7.")]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
@@ -97,23 +67,16 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert re.search(r"^## (\S+)", CHANGELOG, re.M).group(1).rstrip(",") == passoproxy.__version__  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), (page, target)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_pages_cite_sections_that_exist(page: Path) -> None:
-    for number in re.findall(r"contract §(\d)", page.read_text()):
-        assert f"\n## {number}. " in CONTRACT
-
-
-def test_code_cites_sections_that_exist() -> None:
-    for module in (ROOT / "passoproxy").rglob("*.py"):
-        for number in re.findall(r"contract §(\d+)", module.read_text()):
-            assert f"\n## {number}. " in CONTRACT, (module, number)
+def test_pages_and_code_cite_sections_that_exist() -> None:
+    for file in (*PAGES, *(ROOT / "passoproxy").rglob("*.py")):
+        for number in re.findall(r"contract §(\d+)", file.read_text()):
+            assert f"\n## {number}. " in CONTRACT, (file, number)
 
 
 def test_every_sentence_about_the_pair_has_a_module_and_a_test_that_exist() -> None:
@@ -130,3 +93,16 @@ def test_every_sentence_about_the_pair_has_a_module_and_a_test_that_exist() -> N
             text = (ROOT / "tests" / file).read_text()
             for name in re.findall(r"test_\w+", names):
                 assert f"def {name}(" in text, (sentence, file, name)
+
+
+def test_the_caching_table_names_tests_that_exist() -> None:
+    """Files or folders below `tests/`, with a test or without; `…` stands for the file before."""
+    page, path, counted = (ROOT / "docs" / "caching.md").read_text(), "", [0, 0]
+    for before, name in re.findall(r"`(…|[a-z_/]+(?:\.py|/))(?:::(test_\w+))?`", page):
+        path = path if before == "…" else before
+        there = ROOT if path == "tests/" else ROOT / "tests" / path
+        assert there.exists(), path
+        assert not name or f"def {name}(" in there.read_text(), (path, name)
+        counted[bool(name)] += 1
+    assert sum(counted) > 60
+    assert counted[True] > 20
