@@ -144,29 +144,18 @@ def test_whoever_reads_us_may_leave(tmp_path: Path) -> None:
     code = f"{sys.executable} -m passoproxy config schema | head -c 1"
     done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("{", "")
-    code = f"{sys.executable} -m passoproxy --version | true"
-    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT)
-    assert done.stderr == ""
 
 
-@pytest.mark.parametrize("arguments", ["--version", "config schema", "config check --config /nonexistent"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("arguments", "unbuffered"), [("--version", "1"), ("config schema", "")])
 def test_an_output_without_room_or_none_at_all(arguments: str, unbuffered: str) -> None:
     def end(redirection: str) -> tuple[int, list[str]]:
         code = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m passoproxy {arguments} {redirection}"
         done = subprocess.run(["sh", "-c", code], stderr=subprocess.PIPE, text=True, timeout=30, cwd=ROOT)
         return done.returncode, done.stderr.splitlines()
 
-    if "nonexistent" in arguments:  # says nothing on standard output
-        assert end(">&-") == end(">/dev/null")
-        assert end(">&-")[0] == 78
-        return
     assert end(">&-") == (0, [])
-    code, said = end(">/dev/full")
-    assert code == 1
-    assert said == [
-        "passoproxy: the output cannot be written (No space left on device); send it to where there is room"
-    ]
+    said = "passoproxy: the output cannot be written (No space left on device); send it to where there is room"
+    assert end(">/dev/full") == (1, [said])
 
 
 def test_standard_output_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,35 +202,9 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: list[str
 # ---- how things are said ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (None, "-"),
-        (float("nan"), "-"),
-        (-5.0, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (3600, "1 h"),
-        (3 * 86400 + 4 * 3600 + 59, "3 d 4 h"),
-    ],
-)
-def test_spans(value: float | None, said: str) -> None:
-    assert output.seconds(value) == said
-
-
-@pytest.mark.parametrize(
-    ("count", "said"),
-    [
-        (None, "-"),
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (5 * 1024**2, "5.0 MiB"),
-        (3 * 1024**4, "3072.0 GiB"),
-    ],
-)
-def test_sizes(count: float | None, said: str) -> None:
-    assert output.size(count) == said
+def test_unknown_spans_and_sizes_are_a_dash() -> None:
+    assert output.seconds(None) == output.seconds(float("nan")) == output.size(None) == "-"
+    assert (output.seconds(3600), output.size(1024)) == ("1 h", "1.0 KiB")
 
 
 def test_moments() -> None:

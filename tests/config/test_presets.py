@@ -55,22 +55,18 @@ def _found(routes: tuple[RouteSettings, ...], path: str) -> RouteSettings | None
     return next((route for route in routes if compile_pattern(route.match).matches(path)), None)
 
 
-@pytest.mark.parametrize(("path", "name", "ttl", "post"), RESOURCES)
-def test_every_resource_has_its_route(
-    routes: tuple[RouteSettings, ...], path: str, name: str, ttl: float | None, post: bool
-) -> None:
-    route = _found(routes, f"/api/v2{path}")
-    assert route is not None
-    assert (route.name, route.ttl, "POST" in route.methods) == (name, ttl, post)
-    # the framework's default `no-cache, private` would forbid what only ttl allows
-    assert route.override == (ttl is not None)
+def test_every_resource_has_its_route(routes: tuple[RouteSettings, ...]) -> None:
+    for path, name, ttl, post in RESOURCES:
+        route = _found(routes, f"/api/v2{path}")
+        assert route is not None, path
+        assert (route.name, route.ttl, "POST" in route.methods) == (name, ttl, post), path
+        # the framework's default `no-cache, private` would forbid what only ttl allows
+        assert route.override == (ttl is not None), path
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/v2/unknown", "/api/v1/countries", "/__internal/x", "/", "/api/v2/content/new/html"]
-)
-def test_what_is_not_listed_has_no_route(routes: tuple[RouteSettings, ...], path: str) -> None:
-    assert _found(routes, path) is None
+def test_what_is_not_listed_has_no_route(routes: tuple[RouteSettings, ...]) -> None:
+    for path in ("/api/v2/unknown", "/api/v1/countries", "/__internal/x", "/", "/api/v2/content/new/html"):
+        assert _found(routes, path) is None
 
 
 def test_no_route_is_without_a_resource(routes: tuple[RouteSettings, ...]) -> None:
