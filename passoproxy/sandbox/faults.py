@@ -1,8 +1,6 @@
-"""Broken connections, made on purpose: dropped without an answer, reset or cut off in the middle of a body.
+"""What can be made to go wrong: the table of faults, which of them are armed now, and connections that are broken on purpose.
 
-What can be made to go wrong: the names, their reading from `NAME:N`, and which of them are armed now.
-
-How each one shows is written where it strikes: `provider/endpoint.py` and `origin/guard.py`.
+Where each one strikes stands in `provider/token_endpoint.py` and `origin/guard.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-_LINGER_NOT = struct.pack("ii", 1, 0)
+from passoproxy.sandbox.journal import Entry
 
 
 def drop(request: web.Request) -> web.Response:
@@ -46,17 +44,13 @@ async def cut_off(
     transport = request.transport
     if transport is not None:
         if reset:
-            _linger_not(transport.get_extra_info("socket"))
+            # With SO_LINGER of zero closing sends RST. It belongs to the open socket, so a duplicate reaches it under any event loop.
+            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as duplicate:
+                duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
         else:
             transport.close()
     return partial
-
-
-def _linger_not(connection: socket.socket) -> None:
-    """Makes closing send RST. The option belongs to the open socket, so a duplicate reaches it under any event loop."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
 
 
 FAULTS: dict[str, str] = {
@@ -114,16 +108,15 @@ class FaultSet:
         faults = [parse_fault(text) for text in texts]
         self._armed = {fault.name: fault for fault in faults}
 
-    def strikes(self, name: str) -> bool:
-        """Whether `name` strikes now; counts it down if so. Ask only when the request is one that it fits."""
-        if not self._armed:
-            return False
+    def strikes(self, name: str, entry: Entry) -> bool:
+        """Whether `name` strikes now; if so counts it down and notes it in the request's entry. Ask only for requests that it fits."""
         fault = self._armed.get(name)
         if fault is None or fault.left == 0:
             return False
         if fault.left is not None:
             fault.left -= 1
         fault.struck += 1
+        entry.struck(name)
         return True
 
     def armed(self) -> list[Fault]:

@@ -18,7 +18,7 @@ from passoproxy.cli.client import Remote
 from passoproxy.core.oauth.settings import Terms
 from passoproxy.core.oauth.token_response import read_import
 from passoproxy.errors import PassoproxyError
-from passoproxy.sandbox.app import GRANTS, Sandbox
+from passoproxy.sandbox.app import Sandbox
 from passoproxy.sandbox.journal import fingerprint
 from passoproxy.sandbox.options import SandboxOptions
 from passoproxy.stores.pair.directory import DirectoryPairStore
@@ -61,7 +61,7 @@ class LiveSandbox:
 
     def end(self, token: str) -> None:
         """An access token ends before its time, and its chain goes on."""
-        self._do(lambda: self._sandbox.application[GRANTS].revoke(token))
+        self._do(lambda: self._sandbox.grants.revoke(token))
 
     def requests(self, path: str = "") -> list[dict[str, Any]]:
         """What arrived, oldest first."""

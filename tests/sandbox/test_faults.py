@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passoproxy.sandbox.faults import FAULTS, FaultSet, parse_fault
+from passoproxy.sandbox.journal import Entry
 
 CONTRACT = {
     "refresh_lost",
@@ -30,18 +31,22 @@ def test_every_fault_of_the_contract_is_known() -> None:
     assert set(FAULTS) == CONTRACT
 
 
-@pytest.mark.parametrize("name", sorted(CONTRACT))
-def test_a_name_alone_strikes_until_switched_off(name: str) -> None:
-    faults = FaultSet([name])
-    assert [faults.strikes(name) for _ in range(5)] == [True] * 5
+def entry() -> Entry:
+    return Entry(0, 0.0, "GET", "/", "", "/", {})
+
+
+def test_a_name_alone_strikes_until_switched_off_and_is_noted() -> None:
+    faults, struck = FaultSet(["revoked"]), entry()
+    assert [faults.strikes("revoked", struck) for _ in range(5)] == [True] * 5
+    assert struck.fault == ",".join(["revoked"] * 5)
     faults.arm([])
-    assert not faults.strikes(name)
+    assert not faults.strikes("revoked", entry())
 
 
 @given(st.integers(1, 20), st.integers(0, 30))
 def test_a_number_bounds_how_often(count: int, asked: int) -> None:
     faults = FaultSet([f"origin_5xx:{count}"])
-    assert sum(faults.strikes("origin_5xx") for _ in range(asked)) == min(count, asked)
+    assert sum(faults.strikes("origin_5xx", entry()) for _ in range(asked)) == min(count, asked)
     (fault,) = faults.armed()
     assert (fault.struck, fault.left) == (min(count, asked), count - min(count, asked))
 
@@ -64,4 +69,4 @@ def test_a_set_that_cannot_be_read_changes_nothing() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         faults.arm(["origin_429", "nonsense"])
     assert [fault.name for fault in faults.armed()] == ["revoked"]
-    assert not faults.strikes("origin_429")
+    assert not faults.strikes("origin_429", entry())

@@ -1,22 +1,15 @@
-"""What one passport needs for one destination: facts worked out from the tables, and what a change does to them.
+"""What one passport needs for one destination, as facts, as prose in four languages, and as flags and figures; and the invented news.
 
-Requirements as prose: the sections of a destination and nationality, as plain text or HTML, in four languages.
-
-The news ticker: invented messages about destinations, and product news.
-
-Requirements as flags and figures: the `json` forms of overview, entry, visa and health.
+The facts follow from the rows of `catalogue`; the sentences are in `phrases/`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from html import escape
-from importlib import resources
-from typing import Literal
+from typing import Literal, cast
 
 from passoproxy.sandbox.data.catalogue import (
     EUROPEAN,
@@ -26,15 +19,12 @@ from passoproxy.sandbox.data.catalogue import (
     Nationality,
     countries,
     nationalities,
+    read,
 )
 
 VisaKind = Literal["own", "move", "free", "evisa", "arrival", "embassy"]
 TransitKind = Literal["none", "airside", "visa"]
-
-_EUROPE = frozenset({"AT", "CH", "DE", "ES", "FR", "GR", "HR", "IT", "NL", "PT"})
-_TROPICAL = frozenset(
-    {"BR", "CR", "CU", "DO", "ID", "IN", "KE", "KH", "LK", "MV", "MX", "MY", "NP", "PE", "PH", "TH", "TZ", "VN"}
-)
+Members = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,18 +38,12 @@ class Requirements:
     """How long one may stay; None: without limit."""
     handling_days: tuple[int, int]
     fee: int
-    """Of the visa, in US dollars; 0 where none is needed."""
+    """Of the visa, in US dollars; 0 if none is needed."""
     passport_days: int | None
     """How long the passport must be valid beyond arrival; None: during the stay."""
     id_card: bool
     blank_pages: int
     transit: TransitKind
-    vaccinations: tuple[str, ...]
-    """Codes of recommended ones."""
-    yellow_fever: str
-    malaria: str
-    insurance: bool
-    registration: bool
     revision: int
     changed: str
     """When the rules changed last, as `YYYY-MM-DD HH:MM:SS`."""
@@ -71,76 +55,39 @@ class Requirements:
 
 @lru_cache(maxsize=4096)
 def requirements(destination: str, nationality: str, revision: int = 0, changed: str = "") -> Requirements | None:
-    """The rules; None where a code is unknown. Every revision moves the passport's validity and the visa's fee."""
+    """The rules; None for an unknown code. Every revision moves the passport's validity and the visa's fee."""
     country, passport = countries().get(destination), nationalities().get(nationality)
     if country is None or passport is None:
         return None
-    visa, stay = _visa(country, passport)
+    rule = "own" if country.code == passport.code else country.visa[passport.tier]
+    visa = cast(VisaKind, rule.rstrip("0123456789"))
+    days = rule.removeprefix(visa)
+    resident = visa in ("own", "move")
     months = country.passport_months + revision % 4
     spread = sum(map(ord, country.code + passport.code))
-    needed = visa in ("evisa", "arrival", "embassy")
+    transit: TransitKind = "none"
+    if not resident and visa != "free":
+        transit = cast(TransitKind, "airside" if visa == "embassy" and country.transit == "none" else country.transit)
     return Requirements(
         country,
         passport,
         visa,
-        stay,
-        (1 + spread % 3, 4 + spread % 9) if visa != "embassy" else (5 + spread % 6, 15 + spread % 10),
-        20 + 5 * (spread % 14) + 10 * revision if needed else 0,
-        months * 30 if months and visa not in ("own", "move") else None,
-        visa in ("own", "move") or (country.id_card and passport.tier == EUROPEAN),
-        2 if visa == "embassy" else 1,
-        "none" if visa in ("own", "move", "free") else _transit(country, visa),
-        _vaccinations(country),
-        country.yellow_fever,
-        country.malaria,
-        country.insurance,
-        country.registration,
-        revision,
-        changed
+        stay_days=int(days) if days else None,
+        handling_days=(5 + spread % 6, 15 + spread % 10) if visa == "embassy" else (1 + spread % 3, 4 + spread % 9),
+        fee=20 + 5 * (spread % 14) + 10 * revision if visa in ("evisa", "arrival", "embassy") else 0,
+        passport_days=months * 30 if months and not resident else None,
+        id_card=resident or (country.id_card and passport.tier == EUROPEAN),
+        blank_pages=2 if visa == "embassy" else 1,
+        transit=transit,
+        revision=revision,
+        changed=changed
         or f"2026-{1 + spread % 6:02d}-{1 + spread % 28:02d} {7 + spread % 11:02d}:{spread % 60:02d}:{spread * 7 % 60:02d}",
     )
 
 
-def _visa(country: Country, passport: Nationality) -> tuple[VisaKind, int | None]:
-    if country.code == passport.code:
-        return "own", None
-    rule = country.visa[passport.tier]
-    if rule == "move":
-        return "move", None
-    for kind in _LIMITED:
-        if rule.startswith(kind):
-            return kind, int(rule.removeprefix(kind))
-    raise ValueError(f"country {country.code}: visa rule {rule!r} cannot be read")
+# ---- prose -----------------------------------------------------------------------------------------------------------
 
-
-_LIMITED: tuple[VisaKind, ...] = ("free", "evisa", "arrival", "embassy")
-
-
-def _transit(country: Country, visa: VisaKind) -> TransitKind:
-    if country.transit == "visa":
-        return "visa"
-    return "airside" if country.transit == "airside" or visa == "embassy" else "none"
-
-
-def _vaccinations(country: Country) -> tuple[str, ...]:
-    found = ["measles", "tetanus"]
-    if country.code not in _EUROPE:
-        found.append("hepatitis_a")
-    if country.code in _TROPICAL or country.continent == "AF":
-        found += ["typhoid", "hepatitis_b", "rabies"]
-    if country.code in ("DE", "AT", "CH", "HR"):
-        found.append("tick_borne_encephalitis")
-    if country.continent == "AS" and country.code in _TROPICAL:
-        found.append("japanese_encephalitis")
-    return tuple(found)
-
-
-PHRASES: dict[str, dict[str, str]] = {
-    language: json.loads(
-        resources.files("passoproxy.sandbox.data").joinpath("phrases", f"{language}.json").read_text("utf-8")
-    )
-    for language in ("de", "en", "fr", "es")
-}
+PHRASES: dict[str, dict[str, str]] = {language: read(f"phrases/{language}.json") for language in LANGUAGES}
 SECTIONS = ("overview", "entry", "visa", "transit_visa", "health", "final_provisions")
 COUNTRY_TOPICS = ("geography", "climate", "currency", "communication", "customs", "safety")
 
@@ -163,11 +110,16 @@ def heading(section: str, language: str) -> str:
 @lru_cache(maxsize=16384)
 def section(rules: Requirements, name: str, language: str, form: str) -> str:
     """The text of one section; `form` is `html` or `text`."""
-    said = PHRASES[written(language)]
-    paragraphs = _WRITERS[name](rules, said, written(language))
-    if form == "html":
-        return _list(paragraphs) if name == "overview" else _paragraphs(paragraphs)
-    return "\n".join(f"- {line}" for line in paragraphs) if name == "overview" else "\n\n".join(paragraphs)
+    paragraphs = _sentences(rules, written(language))[name]
+    match name, form:
+        case "overview", "html":
+            return "<ul>" + "".join(f"<li>{escape(line, quote=False)}</li>" for line in paragraphs) + "</ul>"
+        case _, "html":
+            return "".join(f"<p>{escape(line, quote=False)}</p>" for line in paragraphs)
+        case "overview", _:
+            return "\n".join(f"- {line}" for line in paragraphs)
+        case _:
+            return "\n\n".join(paragraphs)
 
 
 def country_topic(country: Country, topic: str, language: str) -> str:
@@ -184,109 +136,71 @@ def country_topic(country: Country, topic: str, language: str) -> str:
     )
 
 
-def _list(lines: list[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(line, quote=False)}</li>" for line in lines) + "</ul>"
-
-
-def _paragraphs(lines: list[str]) -> str:
-    return "".join(f"<p>{escape(line, quote=False)}</p>" for line in lines)
-
-
-def _validity(rules: Requirements, said: dict[str, str]) -> str:
-    if rules.passport_days is None:
-        return said["validity_stay"]
-    return said["validity_days"].format(days=rules.passport_days)
-
-
-def _overview(rules: Requirements, said: dict[str, str], language: str) -> list[str]:
-    return [
-        said["possible"],
-        said["short_visa_yes" if rules.visa_required else "short_visa_no"],
-        said["short_passport"].format(validity=_validity(rules, said)),
-        said["short_id_yes" if rules.id_card else "short_id_no"],
-        said["short_yellow_no" if rules.yellow_fever == "no" else "short_yellow_yes"],
-        said["insurance_yes" if rules.insurance else "insurance_no"],
-        *_changed(rules, said),
-    ]
-
-
-def _entry(rules: Requirements, said: dict[str, str], language: str) -> list[str]:
-    return [
-        _pair(rules, said, language),
-        said["possible"],
-        *_changed(rules, said),
-        said["documents"],
-        said["passport"].format(validity=_validity(rules, said), pages=rules.blank_pages),
-        said["temporary"],
-        said["id_card_yes" if rules.id_card else "id_card_no"],
-        said["child"],
-        said["ticket"],
-        said["register_yes" if rules.registration else "register_no"],
-        said["minors"],
-        said["loss"],
-        said["money"],
-    ]
-
-
-def _visa_text(rules: Requirements, said: dict[str, str], language: str) -> list[str]:
-    told = [_pair(rules, said, language), said[f"visa_{rules.visa}"].format(days=rules.stay_days)]
+@lru_cache(maxsize=4096)
+def _sentences(rules: Requirements, language: str) -> dict[str, list[str]]:
+    """The sentences of every section, in a language that has texts."""
+    said, country = PHRASES[language], rules.destination
+    pair = said["pair"].format(destination=country.names[language], nationality=rules.nationality.names[language])
+    validity = said["validity_stay" if rules.passport_days is None else "validity_days"].format(
+        days=rules.passport_days
+    )
+    insurance = said["insurance_yes" if country.insurance else "insurance_no"]
+    changed = [said["change"].format(when=rules.changed, revision=rules.revision)] if rules.revision else []
+    visa = [pair, said[f"visa_{rules.visa}"].format(days=rules.stay_days)]
     if rules.visa_required:
         least, most = rules.handling_days
-        told += [
+        visa += [
             said["handling"].format(least=least, most=most, fee=rules.fee),
             said["visa_papers"].format(pages=rules.blank_pages),
         ]
     if rules.visa not in ("own", "move"):
-        told += [said["visa_extend"], said["visa_purpose"]]
-    return told
+        visa += [said["visa_extend"], said["visa_purpose"]]
+    return {
+        "overview": [
+            said["possible"],
+            said["short_visa_yes" if rules.visa_required else "short_visa_no"],
+            said["short_passport"].format(validity=validity),
+            said["short_id_yes" if rules.id_card else "short_id_no"],
+            said["short_yellow_no" if country.yellow_fever == "no" else "short_yellow_yes"],
+            insurance,
+            *changed,
+        ],
+        "entry": [
+            pair,
+            said["possible"],
+            *changed,
+            said["documents"],
+            said["passport"].format(validity=validity, pages=rules.blank_pages),
+            said["temporary"],
+            said["id_card_yes" if rules.id_card else "id_card_no"],
+            said["child"],
+            said["ticket"],
+            said["register_yes" if country.registration else "register_no"],
+            *(said[name] for name in ("minors", "loss", "money")),
+        ],
+        "visa": visa,
+        "transit_visa": [
+            pair,
+            said["transit_visa_needed" if rules.transit == "visa" else f"transit_{rules.transit}"],
+            said["transit_land"],
+        ],
+        "health": [
+            said[f"yellow_{country.yellow_fever}"],
+            said["recommended"].format(names=", ".join(named(code, language) for code in country.vaccinations)),
+            said[f"malaria_{country.malaria}"],
+            insurance,
+            said["water"],
+            said["pregnant"],
+            *changed,
+        ],
+        "final_provisions": [said["final"], said["disclaimer"]],
+    }
 
 
-def _transit_visa(rules: Requirements, said: dict[str, str], language: str) -> list[str]:
-    key = "transit_visa_needed" if rules.transit == "visa" else f"transit_{rules.transit}"
-    return [_pair(rules, said, language), said[key], said["transit_land"]]
-
-
-def _health(rules: Requirements, said: dict[str, str], language: str) -> list[str]:
-    names = ", ".join(named(code, language) for code in rules.vaccinations)
-    return [
-        said[f"yellow_{rules.yellow_fever}"],
-        said["recommended"].format(names=names),
-        said[f"malaria_{rules.malaria}"],
-        said["insurance_yes" if rules.insurance else "insurance_no"],
-        said["water"],
-        said["pregnant"],
-        *_changed(rules, said),
-    ]
-
-
-def _final_provisions(rules: Requirements, said: dict[str, str], language: str) -> list[str]:
-    return [said["final"], said["disclaimer"]]
-
-
-def _pair(rules: Requirements, said: dict[str, str], language: str) -> str:
-    return said["pair"].format(
-        destination=rules.destination.names[language], nationality=rules.nationality.names[language]
-    )
-
-
-def _changed(rules: Requirements, said: dict[str, str]) -> list[str]:
-    return [said["change"].format(when=rules.changed, revision=rules.revision)] if rules.revision else []
-
-
-_WRITERS: dict[str, Callable[[Requirements, dict[str, str], str], list[str]]] = {
-    "overview": _overview,
-    "entry": _entry,
-    "visa": _visa_text,
-    "transit_visa": _transit_visa,
-    "health": _health,
-    "final_provisions": _final_provisions,
-}
-
+# ---- news ------------------------------------------------------------------------------------------------------------
 
 _TAGS = ("transport", "entry", "health", "weather")
 _NEWEST = datetime(2026, 5, 4, 7, 30, tzinfo=UTC)
-_MESSAGES = 80
-_PRODUCT_MESSAGES = 12
 
 
 def stamp(moment: datetime) -> str:
@@ -294,40 +208,41 @@ def stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def ticker(language: str) -> list[dict[str, object]]:
-    """The messages about destinations, newest first."""
+def ticker(language: str) -> list[Members]:
+    """The 80 messages about destinations, newest first."""
     codes = list(countries())
     return [
         message(
-            9000 + _MESSAGES - number,
+            9080 - number,
             codes[number * 7 % len(codes)],
             _TAGS[number % len(_TAGS)],
             number % len(_TAGS),
             stamp(_NEWEST - timedelta(hours=5 * number)),
             language,
         )
-        for number in range(_MESSAGES)
+        for number in range(80)
     ]
 
 
-def message(number: int, code: str, tag: str, tagtype: int, created: str, language: str) -> dict[str, object]:
+def message(number: int, code: str, tag: str, tagtype: int, created: str, language: str) -> Members:
     """One message about a destination."""
-    said, country = PHRASES[written(language)], countries()[code]
-    title, text = said[f"news_{tag}"], said.get(f"news_{tag}_text", said["final"])
+    known, names = written(language), countries()[code].names
+    said = PHRASES[known]
+    title = said[f"news_{tag}"]
     return {
         "id": number,
         "position": 0,
         "appearance": 0,
         "country": code,
-        "country_name": {known: country.names[known] for known in LANGUAGES},
-        "lang": written(language),
-        "language_code": written(language),
-        "language_content": LANGUAGE_NAMES[written(language)],
+        "country_name": names,
+        "lang": known,
+        "language_code": known,
+        "language_content": LANGUAGE_NAMES[known],
         "tagtype": tagtype,
         "tagtext": title,
         "tagdate": created[:10],
-        "header": f"{country.names[written(language)]} - {title}",
-        "content": text,
+        "header": f"{names[known]} - {title}",
+        "content": said.get(f"news_{tag}_text", said["final"]),
         "archive": 0,
         "active": 1,
         "categories": [{"name": title}],
@@ -335,21 +250,21 @@ def message(number: int, code: str, tag: str, tagtype: int, created: str, langua
     }
 
 
-def product_news(language: str) -> list[dict[str, object]]:
-    """What changed in the product, newest first."""
+def product_news(language: str) -> list[Members]:
+    """What changed in the product: 12 messages, newest first."""
     said = PHRASES[written(language)]
     return [
         {
             "id": 300 + number,
-            "date": stamp(_NEWEST - timedelta(days=21 * (_PRODUCT_MESSAGES - number))),
+            "date": stamp(_NEWEST - timedelta(days=21 * (12 - number))),
             "headline": said["product"].format(number=number),
             "content": said["product_text"],
         }
-        for number in range(_PRODUCT_MESSAGES, 0, -1)
+        for number in range(12, 0, -1)
     ]
 
 
-Members = dict[str, object]
+# ---- flags and figures: the `json` forms of overview, entry, visa and health -------------------------------------------
 
 
 def overview(rules: Requirements, language: str) -> Members:
@@ -359,7 +274,7 @@ def overview(rules: Requirements, language: str) -> Members:
         "entry": {
             "allowed": True,
             "additional_content": [],
-            "registration": {"required": rules.registration, "additional_content": []},
+            "registration": {"required": rules.destination.registration, "additional_content": []},
             "documents": {
                 "passport": {"allowed": True},
                 "temporary_passport": {"allowed": True},
@@ -370,8 +285,8 @@ def overview(rules: Requirements, language: str) -> Members:
         },
         "visa": {"required": rules.visa_required, "additional_content": []},
         "health": {
-            "insurance": {"required": rules.insurance, "additional_content": []},
-            "vaccination": {"required": rules.yellow_fever != "no", "additional_content": []},
+            "insurance": {"required": rules.destination.insurance, "additional_content": []},
+            "vaccination": {"required": rules.destination.yellow_fever != "no", "additional_content": []},
         },
     }
 
@@ -381,11 +296,7 @@ def entry(rules: Requirements, language: str) -> Members:
     validity: Members = {"type": "during_stay", "days": None}
     if rules.passport_days is not None:
         validity = {"type": "on_arrival", "days": rules.passport_days}
-    info = (
-        [{"code": "registration", "title": named("registration", language), "content": []}]
-        if rules.registration
-        else []
-    )
+    asked = (["registration"] if rules.destination.registration else []) + ["return_ticket"]
     return {
         "status": "possible",
         "documents": {
@@ -400,9 +311,7 @@ def entry(rules: Requirements, language: str) -> Members:
             "documents": [],
             "documents_required": [{"code": "child_passport", "name": named("child_passport", language)}],
         },
-        "additional_info": {
-            "list": [*info, {"code": "return_ticket", "title": named("return_ticket", language), "content": []}]
-        },
+        "additional_info": {"list": [{"code": code, "title": named(code, language), "content": []} for code in asked]},
         "additional_content": [],
         "updated_at": rules.changed,
     }
@@ -442,11 +351,13 @@ def visa(rules: Requirements, language: str) -> Members:
 
 def health(rules: Requirements, language: str) -> Members:
     """`/content/health/json`: immunizations, medication, groups at risk."""
-    immunizations = {code: _immunization(code, language, recommended=True) for code in rules.vaccinations}
-    immunizations["yellow_fever"] = _immunization("yellow_fever", language, required=rules.yellow_fever == "all")
-    if rules.yellow_fever == "risk":
+    immunizations = {code: _immunization(code, language, recommended=True) for code in rules.destination.vaccinations}
+    immunizations["yellow_fever"] = _immunization(
+        "yellow_fever", language, required=rules.destination.yellow_fever == "all"
+    )
+    if rules.destination.yellow_fever == "risk":
         immunizations["yellow_fever"]["required_if"] = [{"code": "arrival_from_risk_area"}]
-    risks = [] if rules.malaria == "no" else [{"code": "malaria", "name": named("malaria", language)}]
+    risks = [] if rules.destination.malaria == "no" else [{"code": "malaria", "name": named("malaria", language)}]
     return {
         "status": "available",
         "additional_content": [],
@@ -454,9 +365,12 @@ def health(rules: Requirements, language: str) -> Members:
         "medication": {"information": risks, "additional_content": []},
         "risk_groups": {
             "pregnant": {"has_risk": bool(risks), "risks": risks},
-            "child": {"has_risk": rules.malaria == "all", "risks": risks if rules.malaria == "all" else []},
+            "child": {
+                "has_risk": rules.destination.malaria == "all",
+                "risks": risks if rules.destination.malaria == "all" else [],
+            },
         },
-        "insurance": {"required": rules.insurance},
+        "insurance": {"required": rules.destination.insurance},
         "updated_at": rules.changed,
     }
 

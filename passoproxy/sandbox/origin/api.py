@@ -1,19 +1,9 @@
-"""Health, version, the account's plan, and links that log somebody in once.
-
-Lists that hardly change: countries, German places, nationalities, languages, operators, and key lists.
-
-The news: messages about destinations in their own wrapper, and product news as an ordinary page.
-
-The endpoints with which an account and tour operators keep their own texts.
-
-The origin put together: every endpoint of `/api/v2`, sharing one memory of trips, contents and changes.
-"""
+"""The endpoints of `/api/v2` as one table, and the small ones among them: account, basic data, news, own texts."""
 
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from html import escape
 from urllib.parse import quote
 
@@ -24,279 +14,236 @@ from passoproxy.sandbox.data.catalogue import (
     DOCUMENTS,
     IMMUNIZATIONS,
     LANGUAGE_NAMES,
+    PLACES,
     TOUR_OPERATORS,
-    Country,
     countries,
     nationalities,
-    places,
 )
-from passoproxy.sandbox.data.texts import PHRASES, message, named, product_news, ticker, written
+from passoproxy.sandbox.data.texts import PHRASES, Members, message, named, product_news, ticker, written
+from passoproxy.sandbox.faults import FaultSet
 from passoproxy.sandbox.html import page
-from passoproxy.sandbox.options import FEATURES, SandboxOptions
-from passoproxy.sandbox.origin.changes import Changes, moment
-from passoproxy.sandbox.origin.contents import Contents, operators, ordered, own, page_of
-from passoproxy.sandbox.origin.fields import Asked, Invalid, read
-from passoproxy.sandbox.origin.guard import TOKEN, Guard, Missing
-from passoproxy.sandbox.origin.information import Information
-from passoproxy.sandbox.origin.records import Records
-from passoproxy.sandbox.origin.requirements import RequirementEndpoints
-from passoproxy.sandbox.origin.responses import Answers, Members
-from passoproxy.sandbox.origin.sharing import Sharing
-from passoproxy.sandbox.origin.travel_details import TravelDetails
-from passoproxy.sandbox.origin.trips import Trips
+from passoproxy.sandbox.options import FEATURES
+from passoproxy.sandbox.origin import information, requirements, travel_details
+from passoproxy.sandbox.origin.call import Bare, Call, Origin, Reply
+from passoproxy.sandbox.origin.changes import moment
+from passoproxy.sandbox.origin.contents import Contents
+from passoproxy.sandbox.origin.fields import Invalid, Missing
+from passoproxy.sandbox.origin.guard import Endpoint, Guard
+from passoproxy.sandbox.provider.grants import Grants
 
 LINK_SECONDS = 30.0
+MAX_LINKS = 1000
+
+# ---- the account and the service itself ------------------------------------------------------------------------------
 
 
-class Account:
-    """The endpoints about the account and the service itself."""
+def subscription(call: Call) -> Reply:
+    """The plan: premium if it holds every feature."""
+    features = list(call.origin.options.features)
+    return Bare({"type": "premium" if set(features) >= set(FEATURES) else "standard", "features": features})
 
-    def __init__(self, options: SandboxOptions, answers: Answers, clock: Callable[[], float]) -> None:
-        self._features, self._answers, self._clock = options.features, answers, clock
-        self._links: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
-    def routes(self, guard: Guard) -> list[web.RouteDef]:
-        return [
-            web.get("/api/v2/health", guard(self.health, free=True)),
-            web.get("/api/v2/version", guard(self.version, free=True)),
-            web.get("/api/v2/account/subscription", guard(self.subscription)),
-            web.get("/api/v2/auth/login/generate_link", guard(self.login_link)),
-            web.get("/auth/login/{token}", self.log_in, allow_head=False),
-        ]
+def login_link(call: Call) -> Reply:
+    """A link that is good once, for `LINK_SECONDS`."""
+    user, target, links = (
+        call.asked.text("username") or call.subject,
+        call.asked.text("page") or "/",
+        call.origin.login_links,
+    )
+    if not target.startswith("/"):
+        raise Invalid({"page": "The page field must start with a slash."})
+    token = secrets.token_hex(24)
+    while len(links) >= MAX_LINKS:
+        links.popitem(last=False)
+    links[token] = user, call.origin.clock() + LINK_SECONDS
+    url = f"{call.base}/auth/login/{token}?user={quote(user, safe='@')}&page={quote(target)}"
+    return {"username": user, "link": {"url": url, "token": token}}
 
-    async def health(self, request: web.Request) -> web.Response:
-        return self._answers.json(request, {"error": False, "status": "healthy"})
 
-    async def version(self, request: web.Request) -> web.Response:
-        return self._answers.json(request, {"error": False, "version": "V2.9", "commit_hash": "5a9db0c1"})
+def log_in(origin: Origin, request: web.Request) -> web.Response:
+    """What such a link opens in a browser."""
+    user, ends_at = origin.login_links.pop(request.match_info["token"], ("", 0.0))
+    text, status = f"<p>You are logged in as <strong>{escape(user)}</strong>.</p>", 200
+    if ends_at <= origin.clock():
+        text, status = "<p>This link was used already, or its 30 seconds are over.</p>", 410
+    document = page("Sandbox login", f'<div class="card"><h1>Sandbox login</h1>{text}</div>', narrow=True)
+    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return web.Response(status=status, text=document, content_type="text/html", headers=headers)
 
-    async def subscription(self, request: web.Request) -> web.Response:
-        """The plan: premium where it holds every feature."""
-        kind = "premium" if set(self._features) >= set(FEATURES) else "standard"
-        return self._answers.bare(request, {"type": kind, "features": list(self._features)})
 
-    async def login_link(self, request: web.Request) -> web.Response:
-        """A link that is good once, for `LINK_SECONDS`."""
-        asked = await read(request)
-        user = asked.text("username") or request[TOKEN].chain.subject
-        target = asked.text("page") or "/"
-        if not target.startswith("/"):
-            raise Invalid({"page": "The page field must start with a slash."})
-        token = secrets.token_hex(24)
-        while len(self._links) >= 1000:
-            self._links.popitem(last=False)
-        self._links[token] = user, self._clock() + LINK_SECONDS
-        place = (
-            f"{request.scheme}://{request.host}/auth/login/{token}?user={quote(user, safe='@')}&page={quote(target)}"
-        )
-        return self._answers.json(request, {"username": user, "link": {"url": place, "token": token}})
-
-    async def log_in(self, request: web.Request) -> web.StreamResponse:
-        """What the link opens in a browser."""
-        user, ends_at = self._links.pop(request.match_info["token"], ("", 0.0))
-        if ends_at <= self._clock():
-            text, status = "<p>This link was used already, or its 30 seconds are over.</p>", 410
-        else:
-            text, status = f"<p>You are logged in as <strong>{escape(user)}</strong>.</p>", 200
-        body = f'<div class="card"><h1>Sandbox login</h1>{text}</div>'
-        headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-        document = page("Sandbox login", body, narrow=True)
-        return web.Response(status=status, text=document, content_type="text/html", headers=headers)
-
+# ---- basic data ------------------------------------------------------------------------------------------------------
 
 _COUNTRY_FIELDS = (
-    "code",
-    "continent",
-    "capital",
-    "population",
-    "area",
-    "coastline",
-    "currency",
-    "governmentform",
-    "dialingprefix",
-    "birthrate",
-    "deathrate",
-    "lifeexpectancy",
+    *("code", "continent", "capital", "population", "area", "coastline", "currency"),
+    *("governmentform", "dialingprefix", "birthrate", "deathrate", "lifeexpectancy"),
 )
 
 
-class Basics:
-    """The endpoints of basic data."""
-
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
-
-    def routes(self, guard: Guard) -> list[web.RouteDef]:
-        return [
-            web.get("/api/v2/countries", guard(self.countries, free=True)),
-            web.get("/api/v2/countries/de/locations", guard(self.locations)),
-            web.get("/api/v2/nationalities", guard(self.nationalities, free=True)),
-            web.get("/api/v2/languages", guard(self.languages, free=True)),
-            web.get("/api/v2/tour-operators", guard(self.tour_operators)),
-            web.get("/api/v2/entry/documents", guard(self.documents)),
-            web.get("/api/v2/entry/additional-info", guard(self.additional_info)),
-            web.get("/api/v2/health/immunizations", guard(self.immunizations)),
-        ]
-
-    async def countries(self, request: web.Request) -> web.Response:
-        asked = await read(request)
-        wanted = {code.upper() for code in asked.words("code")}
-        language = written((asked.text("language") or "en").lower())
-        records = [_country(found, language) for code, found in countries().items() if not wanted or code in wanted]
-        chosen = ordered(asked, _active(asked, records), _COUNTRY_FIELDS)
-        return self._answers.json(request, page_of(request, asked, chosen))
-
-    async def locations(self, request: web.Request) -> web.Response:
-        asked = await read(request)
-        wanted = {code.lstrip("0") for name in ("zip_code", "zip_codes") for code in asked.words(name)}
-        found = [place for place in places() if not wanted or str(place["zip_code"]) in wanted]
-        return self._answers.json(request, page_of(request, asked, found, member="locations", default_size=20))
-
-    async def nationalities(self, request: web.Request) -> web.Response:
-        asked = await read(request)
-        language = written((asked.text("language") or "en").lower())
-        records: list[Members] = [
-            {"code": code, "name": found.names[language], "active": 1} for code, found in nationalities().items()
-        ]
-        chosen = ordered(asked, _active(asked, records), ("code", "name", "active"))
-        return self._answers.json(request, page_of(request, asked, chosen))
-
-    async def languages(self, request: web.Request) -> web.Response:
-        asked = await read(request)
-        records: list[Members] = [
-            {"code": code, "content": name, "active": int(code in PHRASES)} for code, name in LANGUAGE_NAMES.items()
-        ]
-        chosen = ordered(asked, _active(asked, records), ("code", "content", "active"))
-        return self._answers.json(request, page_of(request, asked, chosen))
-
-    async def tour_operators(self, request: web.Request) -> web.Response:
-        found = [{"code": code, "name": name} for code, name in TOUR_OPERATORS.items()]
-        return self._answers.json(request, {"data": found})
-
-    async def documents(self, request: web.Request) -> web.Response:
-        return await self._keys(request, "documents", DOCUMENTS)
-
-    async def additional_info(self, request: web.Request) -> web.Response:
-        return await self._keys(request, "additional_info", ADDITIONAL_INFO)
-
-    async def immunizations(self, request: web.Request) -> web.Response:
-        return await self._keys(request, "immunizations", IMMUNIZATIONS)
-
-    async def _keys(self, request: web.Request, member: str, codes: tuple[str, ...]) -> web.Response:
-        language = (await read(request)).language()
-        return self._answers.json(request, {member: [{"code": code, "name": named(code, language)} for code in codes]})
+def _language(call: Call) -> str:
+    """Of the lists that are free, in which any language may be asked for."""
+    return written((call.asked.text("language") or "en").lower())
 
 
-def _country(found: Country, language: str) -> Members:
-    return {
-        "code": found.code,
-        "name": found.names[language],
-        **{field: getattr(found, field) for field in _COUNTRY_FIELDS[1:]},
-        "active": 1,
-    }
+def _listed(call: Call, records: list[Members], fields: tuple[str, ...]) -> Members:
+    """A page of records that have a flag `active`."""
+    wanted = call.asked.flag("active")
+    chosen = [record for record in records if wanted is None or record["active"] == int(wanted)]
+    return call.page(call.ordered(chosen, fields))
 
 
-def _active(asked: Asked, records: list[Members]) -> list[Members]:
-    wanted = asked.flag("active")
-    return records if wanted is None else [record for record in records if record["active"] == int(wanted)]
+def country_list(call: Call) -> Reply:
+    language, codes = _language(call), {code.upper() for code in call.asked.words("code")}
+    records: list[Members] = [
+        {
+            "code": code,
+            "name": country.names[language],
+            **{name: getattr(country, name) for name in _COUNTRY_FIELDS[1:]},
+            "active": 1,
+        }
+        for code, country in countries().items()
+        if not codes or code in codes
+    ]
+    return _listed(call, records, _COUNTRY_FIELDS)
 
+
+def locations(call: Call) -> Reply:
+    wanted = {code.lstrip("0") for name in ("zip_code", "zip_codes") for code in call.asked.words(name)}
+    found = [place for place in PLACES if not wanted or str(place["zip_code"]) in wanted]
+    return call.page(found, member="locations", default_size=20)
+
+
+def nationality_list(call: Call) -> Reply:
+    language = _language(call)
+    records: list[Members] = [
+        {"code": code, "name": passport.names[language], "active": 1} for code, passport in nationalities().items()
+    ]
+    return _listed(call, records, ("code", "name", "active"))
+
+
+def language_list(call: Call) -> Reply:
+    records: list[Members] = [
+        {"code": code, "content": name, "active": int(code in PHRASES)} for code, name in LANGUAGE_NAMES.items()
+    ]
+    return _listed(call, records, ("code", "content", "active"))
+
+
+def _keys(member: str, codes: list[str]) -> Callable[[Call], Reply]:
+    def answer(call: Call) -> Reply:
+        language = call.asked.language()
+        return {member: [{"code": code, "name": named(code, language)} for code in codes]}
+
+    return answer
+
+
+# ---- news ------------------------------------------------------------------------------------------------------------
 
 _FIRST_CHANGE_ID = 10_000
 
 
-class Infosystem:
-    """Everything under `/infosystem`; every important change is the newest message."""
-
-    def __init__(self, answers: Answers, changes: Changes) -> None:
-        self._answers, self._changes = answers, changes
-
-    def routes(self, guard: Guard) -> list[web.RouteDef]:
-        return [
-            web.get("/api/v2/infosystem/general", guard(self.general)),
-            web.get("/api/v2/infosystem/passolution", guard(self.passolution)),
-        ]
-
-    async def general(self, request: web.Request) -> web.Response:
-        asked = await read(request)
-        language = asked.language()
-        changed = [
-            message(_FIRST_CHANGE_ID + number, code, "change", 9, moment(when), language)
-            for number, when, code in self._changes.log
-        ]
-        found = ordered(asked, [*reversed(changed), *ticker(language)], ("created_at", "tagdate", "id", "country"))
-        page = page_of(request, asked, found)
-        meta = page["meta"]
-        assert isinstance(meta, dict)
-        result = {name: meta[name] for name in ("current_page", "last_page", "per_page", "total")}
-        return self._answers.json(request, {"code": 0, "message": "success", "result": result | {"data": page["data"]}})
-
-    async def passolution(self, request: web.Request) -> web.Response:
-        asked = await read(request)
-        found = ordered(asked, product_news(asked.language()), ("id", "date"))
-        return self._answers.json(request, page_of(request, asked, found))
+def news(call: Call) -> Reply:
+    """Messages about destinations; every important change is the newest one."""
+    language = call.asked.language()
+    changed = [
+        message(_FIRST_CHANGE_ID + number, code, "change", 9, moment(when), language)
+        for number, when, code in reversed(call.origin.changes.log)
+    ]
+    found = call.page(call.ordered([*changed, *ticker(language)], ("created_at", "tagdate", "id", "country")))
+    meta = found["meta"]
+    assert isinstance(meta, dict)
+    result = {name: meta[name] for name in ("current_page", "last_page", "per_page", "total")}
+    return {"code": 0, "message": "success", "result": result | {"data": found["data"]}}
 
 
-_INDIVIDUAL, _OPERATOR = "content.individual", "content.tour_operator"
+def product(call: Call) -> Reply:
+    return call.page(call.ordered(product_news(call.asked.language()), ("id", "date")))
 
 
-class OwnContents:
-    """`/individual-content` and `/tour-operator/{code}`."""
+# ---- texts of the account and of tour operators ----------------------------------------------------------------------
 
-    def __init__(self, answers: Answers, own: Contents, operators: dict[str, Contents]) -> None:
-        self._answers, self._own, self._operators = answers, own, operators
 
-    def routes(self, guard: Guard) -> list[web.RouteDef]:
-        own, operator = "/api/v2/individual-content", "/api/v2/tour-operator/{code}"
-        return [
-            web.get(own, guard(self.read, feature=_INDIVIDUAL)),
-            web.post(own, guard(self.write, feature=_INDIVIDUAL)),
-            web.delete(own, guard(self.delete, feature=_INDIVIDUAL)),
-            web.post(f"{own}/order", guard(self.order, feature=_INDIVIDUAL)),
-            web.get(operator, guard(self.read, feature=_OPERATOR)),
-            web.post(operator, guard(self.write, feature=_OPERATOR)),
-            web.delete(operator, guard(self.delete, feature=_OPERATOR)),
-        ]
+def _contents(call: Call) -> Contents:
+    code = call.request.match_info.get("code")
+    if code is None:
+        return call.origin.own
+    if code.upper() not in call.origin.operators:
+        raise Missing
+    return call.origin.operators[code.upper()]
 
-    async def read(self, request: web.Request) -> web.Response:
-        return self._answers.json(request, {"content": self._meant(request).all()})
 
-    async def write(self, request: web.Request) -> web.Response:
-        contents, asked = self._meant(request), await read(request)
-        return self._answers.json(request, {"content": contents.put(asked.fields.get("content"))})
+def read_contents(call: Call) -> Reply:
+    return {"content": _contents(call).all()}
 
-    async def delete(self, request: web.Request) -> web.Response:
-        contents, asked = self._meant(request), await read(request)
-        contents.delete(asked.fields.get("content"))
-        return self._answers.json(request, {})
 
-    async def order(self, request: web.Request) -> web.Response:
-        asked = await read(request)
-        self._own.order(asked.fields.get("content"))
-        return self._answers.json(request, {})
+def write_contents(call: Call) -> Reply:
+    return {"content": _contents(call).put(call.asked.fields.get("content"))}
 
-    def _meant(self, request: web.Request) -> Contents:
-        code = request.match_info.get("code")
-        if code is None:
-            return self._own
-        if code.upper() not in self._operators:
-            raise Missing
-        return self._operators[code.upper()]
+
+def delete_contents(call: Call) -> Reply:
+    _contents(call).delete(call.asked.fields.get("content"))
+    return {}
+
+
+def order_contents(call: Call) -> Reply:
+    _contents(call).order(call.asked.fields.get("content"))
+    return {}
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+_INDIVIDUAL, _OPERATOR, _MANAGE = "content.individual", "content.tour_operator", "customer.travel_detail_link.manage"
+
+
+def endpoints() -> Iterator[Endpoint]:
+    yield Endpoint("GET", "/health", lambda _: {"error": False, "status": "healthy"}, free=True)
+    version: Members = {"error": False, "version": "V2.9", "commit_hash": "5a9db0c1"}
+    yield Endpoint("GET", "/version", lambda _: version, free=True)
+    yield Endpoint("GET", "/account/subscription", subscription)
+    yield Endpoint("GET", "/auth/login/generate_link", login_link)
+
+    yield Endpoint("GET", "/countries", country_list, free=True)
+    yield Endpoint("GET", "/countries/de/locations", locations)
+    yield Endpoint("GET", "/nationalities", nationality_list, free=True)
+    yield Endpoint("GET", "/languages", language_list, free=True)
+    operators: Members = {"data": [{"code": code, "name": name} for code, name in TOUR_OPERATORS.items()]}
+    yield Endpoint("GET", "/tour-operators", lambda _: operators)
+    yield Endpoint("GET", "/entry/documents", _keys("documents", DOCUMENTS))
+    yield Endpoint("GET", "/entry/additional-info", _keys("additional_info", ADDITIONAL_INFO))
+    yield Endpoint("GET", "/health/immunizations", _keys("immunizations", IMMUNIZATIONS))
+
+    yield from requirements.endpoints()
+    yield Endpoint("GET POST", "/information/search", information.search)
+    yield Endpoint("POST", "/information/share", information.share)
+    yield Endpoint("GET POST", "/information/updates", information.updates)
+    yield Endpoint("GET", "/infosystem/general", news)
+    yield Endpoint("GET", "/infosystem/passolution", product)
+
+    yield Endpoint("POST", "/travel-details", travel_details.search, feature=_MANAGE)
+    yield Endpoint("POST", "/travel-details/media", travel_details.media, feature=_MANAGE)
+    yield Endpoint("GET", "/travel-details/{tid}", travel_details.read, feature=_MANAGE)
+    yield Endpoint("POST", "/travel-details/{tid}", travel_details.update, feature=_MANAGE)
+    yield Endpoint("DELETE", "/travel-details/{tid}", travel_details.delete, feature=_MANAGE)
+
+    for path, feature in (("/individual-content", _INDIVIDUAL), ("/tour-operator/{code}", _OPERATOR)):
+        yield Endpoint("GET", path, read_contents, feature=feature)
+        yield Endpoint("POST", path, write_contents, feature=feature)
+        yield Endpoint("DELETE", path, delete_contents, feature=feature)
+    yield Endpoint("POST", "/individual-content/order", order_contents, feature=_INDIVIDUAL)
 
 
 def routes(
-    options: SandboxOptions, clock: Callable[[], float], answers: Answers, guard: Guard, changes: Changes
+    origin: Origin, grants: Grants, faults: FaultSet, sleep: Callable[[float], Awaitable[object]]
 ) -> list[web.RouteDef]:
-    """The routes of the origin, and of the pages that its links open."""
-    own_texts, operator_texts = own(clock), operators(clock)
-    trips = Trips(clock, changes)
-    records = Records(changes, own_texts, operator_texts)
-    sharing = Sharing(trips, guard)
+    """Every endpoint behind one guard, and the pages that the origin's links open."""
+    guard = Guard(origin, grants, faults, sleep)
+
+    async def link(request: web.Request) -> web.Response:
+        return travel_details.show(origin, request)
+
+    async def login(request: web.Request) -> web.Response:
+        return log_in(origin, request)
+
     return [
-        *Account(options, answers, clock).routes(guard),
-        *Basics(answers).routes(guard),
-        *RequirementEndpoints(answers, changes, records, sharing, guard).routes(),
-        *Information(answers, changes, records, sharing).routes(guard),
-        *Infosystem(answers, changes).routes(guard),
-        *TravelDetails(answers, trips, records).routes(guard),
-        *OwnContents(answers, own_texts, operator_texts).routes(guard),
+        *(route for endpoint in endpoints() for route in guard.routes(endpoint)),
+        web.get("/links/{language}", link),
+        web.get("/auth/login/{token}", login, allow_head=False),
     ]

@@ -1,20 +1,14 @@
-"""Texts that an account or a tour operator adds to requirements: kept in order, chosen by destination.
-
-Pages of a list, with the absolute links that the real framework writes into them.
-"""
+"""Texts that an account or a tour operator adds to requirements: kept in order, chosen by destination."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from urllib.parse import urlencode
-
-from aiohttp import web
 
 from passoproxy.sandbox.data.catalogue import LANGUAGE_NAMES, TOUR_OPERATORS
 from passoproxy.sandbox.origin.changes import moment
-from passoproxy.sandbox.origin.fields import Asked, Invalid
+from passoproxy.sandbox.origin.fields import Invalid
 
 MAX_CONTENTS = 500
 
@@ -67,15 +61,14 @@ class Contents:
         code, translations = item.get("code", f"ic-{len(self._by_code) + number + 1}"), item.get("translations")
         if not isinstance(code, str) or not code:
             raise Invalid({f"{where}.code": f"The {where}.code field must be a string."})
-        if (
-            not isinstance(translations, dict)
-            or not translations
-            or not all(map(_is_translation, translations.items()))
+        if not (
+            isinstance(translations, dict)
+            and translations
+            and all(_is_translation(*pair) for pair in translations.items())
         ):
             raise Invalid(
                 {f"{where}.translations": "Each of the translations must have a name and a content by language."}
             )
-        before = self._by_code.get(code, {})
         return {
             "code": code,
             "main_language": item.get("main_language", next(iter(translations))),
@@ -84,7 +77,7 @@ class Contents:
             "active": item.get("active", True) is not False,
             "use_by_default": item.get("use_by_default", True) is not False,
             "applies_retrospectively": item.get("applies_retrospectively", False) is True,
-            "created_at": before.get("created_at", moment(self.clock())[:10]),
+            "created_at": self._by_code.get(code, {}).get("created_at", moment(self.clock())[:10]),
         }
 
 
@@ -98,11 +91,13 @@ def _codes(items: object) -> list[str]:
     return [str(item.get("code")) if isinstance(item, dict) else str(item) for item in _listed(items)]
 
 
-def _is_translation(pair: tuple[object, object]) -> bool:
-    language, text = pair
-    if language not in LANGUAGE_NAMES or not isinstance(text, dict):
-        return False
-    return isinstance(text.get("name"), str) and isinstance(text.get("content"), str)
+def _is_translation(language: object, text: object) -> bool:
+    return (
+        language in LANGUAGE_NAMES
+        and isinstance(text, dict)
+        and isinstance(text.get("name"), str)
+        and isinstance(text.get("content"), str)
+    )
 
 
 def _section(item: dict[str, object], language: str, form: str) -> dict[str, object]:
@@ -115,105 +110,38 @@ def _section(item: dict[str, object], language: str, form: str) -> dict[str, obj
 
 def _fits(item: dict[str, object], destinations: Sequence[str]) -> bool:
     """Whether the rules about destinations hold; rules about anything else are not looked at."""
-    return all(bool(set(values) & set(destinations)) for values in _wanted(item.get("filters")))
-
-
-def _wanted(filters: object) -> list[list[str]]:
+    filters = item.get("filters")
     group = filters.get("group") if isinstance(filters, dict) else None
     items = group.get("items") if isinstance(group, dict) else None
-    rules = [item.get("rule") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    return [
-        [str(value) for value in rule["values"]]
-        for rule in rules
-        if isinstance(rule, dict) and rule.get("subject") == "destination" and isinstance(rule.get("values"), list)
-    ]
+    for each in items if isinstance(items, list) else []:
+        rule = each.get("rule") if isinstance(each, dict) else None
+        if not isinstance(rule, dict) or rule.get("subject") != "destination":
+            continue
+        values = rule.get("values")
+        if isinstance(values, list) and not {str(value) for value in values} & set(destinations):
+            return False
+    return True
 
 
 def own(clock: Callable[[], float]) -> Contents:
     """What the account has at start."""
     made = Contents(clock)
-    made.put(
-        [
-            _seed(
-                "ic-1",
-                "TR",
-                "Hinweis",
-                "Unser Büro in Izmir hilft Ihnen gern.",
-                "Hint",
-                "Our office in Izmir is glad to help.",
-            )
-        ]
-    )
+    rule = {"subject": "destination", "type": "contains_any", "values": ["TR"]}
+    german, english = "Unser Büro in Izmir hilft Ihnen gern.", "Our office in Izmir is glad to help."
+    filters = {"group": {"items": [{"type": "rule", "rule": rule}]}}
+    made.put([{"code": "ic-1", "filters": filters, "translations": _translations("Hint", german, english)}])
     return made
 
 
 def operators(clock: Callable[[], float]) -> dict[str, Contents]:
     """What every tour operator has at start."""
-    found = {code: Contents(clock) for code in TOUR_OPERATORS}
+    found = {}
     for code, name in TOUR_OPERATORS.items():
-        text_de, text_en = f"{name}: Treffpunkt ist der Schalter am Flughafen.", f"{name}: meet us at the airport desk."
-        found[code].put([_seed("c1", None, "Hinweis", text_de, "Note", text_en)])
+        german, english = f"{name}: Treffpunkt ist der Schalter am Flughafen.", f"{name}: meet us at the airport desk."
+        found[code] = Contents(clock)
+        found[code].put([{"code": "c1", "translations": _translations("Note", german, english)}])
     return found
 
 
-def _seed(
-    code: str, destination: str | None, name_de: str, text_de: str, name_en: str, text_en: str
-) -> dict[str, object]:
-    rule = {"subject": "destination", "type": "contains_any", "values": [destination]}
-    return {
-        "code": code,
-        "main_language": "de",
-        "filters": None if destination is None else {"group": {"items": [{"type": "rule", "rule": rule}]}},
-        "translations": {"de": {"name": name_de, "content": text_de}, "en": {"name": name_en, "content": text_en}},
-    }
-
-
-def page_of(
-    request: web.Request,
-    asked: Asked,
-    records: Sequence[object],
-    *,
-    member: str = "data",
-    size_field: str = "limit",
-    default_size: int = 10,
-) -> dict[str, object]:
-    """One page as `{member, links, meta}`; the links keep the query, and name the host that the client named."""
-    size = asked.number(size_field, default_size, most=1000)
-    number = asked.number("page", 1)
-    last = max(1, -(-len(records) // size))
-    start = (number - 1) * size
-    shown = records[start : start + size]
-    path = f"{request.scheme}://{request.host}{request.path}"
-    kept = [(name, value) for name, value in request.query.items() if name != "page"]
-
-    def link(wanted: int) -> str | None:
-        return f"{path}?{urlencode([*kept, ('page', str(wanted))])}" if 1 <= wanted <= last else None
-
-    return {
-        member: list(shown),
-        "links": {"first": link(1), "prev": link(number - 1), "next": link(number + 1), "last": link(last)},
-        "meta": {
-            "current_page": number,
-            "from": start + 1 if shown else None,
-            "last_page": last,
-            "path": path,
-            "per_page": size,
-            "to": start + len(shown) if shown else None,
-            "total": len(records),
-        },
-    }
-
-
-def ordered(asked: Asked, records: Sequence[dict[str, object]], fields: Sequence[str]) -> list[dict[str, object]]:
-    """The records by `sort_by` and `sort_order`; without `sort_by` as they are."""
-    order = asked.choice("sort_order", ("asc", "desc"), "asc")
-    if asked.text("sort_by") is None:
-        return list(records)
-    field = asked.choice("sort_by", fields, "")
-    return sorted(records, key=lambda record: _comparable(record.get(field)), reverse=order == "desc")
-
-
-def _comparable(value: object) -> tuple[int, float, str]:
-    if isinstance(value, (int, float)):
-        return 1, float(value), ""
-    return (0, 0.0, "") if value is None else (2, 0.0, str(value))
+def _translations(name: str, german: str, english: str) -> dict[str, dict[str, str]]:
+    return {"de": {"name": "Hinweis", "content": german}, "en": {"name": name, "content": english}}

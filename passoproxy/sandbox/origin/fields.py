@@ -1,6 +1,4 @@
-"""What a client asks, as fields that are checked as the real framework does; `reading.py` finds them in a request.
-
-Reading a request: query and body as one set of fields, whichever way they were written.
+"""What a client asks: query and body as one set of fields, and each field checked as the real framework does.
 
 Both vocabularies (`nat` and `nationalities`), repeated fields and PHP's brackets mean the same here.
 """
@@ -28,6 +26,14 @@ class Invalid(Exception):
     """What was sent cannot be used: 422, with the fault of each field."""
 
     errors: dict[str, str]
+
+
+class Missing(Exception):
+    """There is no such record: 404."""
+
+
+class Forbidden(Exception):
+    """The account's plan does not hold what is asked: 403."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +108,24 @@ class Asked:
 
     def nationalities(self, default: str | None = None) -> list[str]:
         """Codes in upper case; one at least, unless there is a default."""
-        return self._codes("nationalities", self.words("nationalities"), default)
+        return self._codes("nationalities", default)
 
-    def destinations(self, default: str | None = None) -> list[Place]:
+    def destinations(self) -> list[Place]:
         """Destinations in the order asked for, as words or as objects with `destination` and `type`."""
         value = self.fields.get("destinations")
         if isinstance(value, list) and any(isinstance(item, dict) for item in value):
             return [_place(item) for item in value]
-        return [Place(code) for code in self._codes("destinations", self.words("destinations"), default)]
+        return [Place(code) for code in self._codes("destinations")]
 
-    def _codes(self, name: str, words: list[str], default: str | None) -> list[str]:
-        if not words and default is not None:
-            words = [default]
+    def pairs(self, default: str | None = None) -> tuple[list[Place], list[str]]:
+        """Destinations and nationalities, which make no more than MAX_PAIRS pairs."""
+        places, passports = self.destinations(), self.nationalities(default)
+        if len(places) * len(passports) > MAX_PAIRS:
+            raise Invalid({"destinations": f"Destinations and nationalities may not make more than {MAX_PAIRS} pairs."})
+        return places, passports
+
+    def _codes(self, name: str, default: str | None = None) -> list[str]:
+        words = self.words(name) or ([default] if default is not None else [])
         if not words:
             raise Invalid({name: f"The {name} field is required."})
         for word in words:
@@ -135,11 +147,8 @@ def _place(item: object) -> Place:
     code = item.get("destination") if isinstance(item, dict) else item
     kind = item.get("type", "travel") if isinstance(item, dict) else "travel"
     if not isinstance(code, str) or not _CODE.fullmatch(code) or kind not in ("travel", "transit"):
-        raise Invalid(
-            {
-                "destinations": "Each of the destinations must have a two-letter destination and a type of travel or transit."
-            }
-        )
+        text = "Each of the destinations must have a two-letter destination and a type of travel or transit."
+        raise Invalid({"destinations": text})
     return Place(code.upper(), kind)
 
 

@@ -1,10 +1,8 @@
-"""Filters of searches: `{"like": "REF-7%"}`, `{">=": "2026-05-01", "<": "2026-06-01"}`, or a bare value.
-
-Travel details: the trips that were shared as links, kept in memory, with what a search can ask of them.
-"""
+"""The trips that were shared as links, kept in memory, and the filters of a search: `{"like": "REF-7%"}`, `{">=": "2026-05-01"}` or a bare value."""
 
 from __future__ import annotations
 
+import operator
 import re
 import secrets
 from collections import OrderedDict
@@ -12,44 +10,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from passoproxy.sandbox.data.catalogue import TRIPS
 from passoproxy.sandbox.origin.changes import Changes, moment
-from passoproxy.sandbox.origin.fields import Asked, Invalid, Place
-from passoproxy.sandbox.origin.guard import Missing
-
-_OPERATORS = ("like", "=", "<", "<=", ">", ">=")
+from passoproxy.sandbox.origin.fields import Asked, Invalid, Missing, Place
 
 
-def conditions(name: str, wanted: object) -> list[tuple[str, str]]:
-    """A filter as operators and values; a bare value means equality. Raises Invalid for any other shape."""
-    found: list[tuple[str, str]] = []
-    for operator, value in (wanted if isinstance(wanted, dict) else {"=": wanted}).items():
-        if operator not in _OPERATORS or not isinstance(value, str):
+def _like(text: str, pattern: str) -> bool:
+    parts = ".*".join(re.escape(part) for part in pattern.split("%"))
+    return re.fullmatch(parts, text, re.IGNORECASE | re.DOTALL) is not None
+
+
+_OPERATORS: dict[str, Callable[[str, str], bool]] = {
+    "like": _like,
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def condition(name: str, wanted: object) -> Callable[[object], bool]:
+    """A filter as a test of a value, None counting as an empty text. Raises Invalid for any other shape."""
+    found: list[tuple[Callable[[str, str], bool], str]] = []
+    for word, value in (wanted if isinstance(wanted, dict) else {"=": wanted}).items():
+        if word not in _OPERATORS or not isinstance(value, str):
             raise Invalid({name: f"The {name} filter takes {', '.join(_OPERATORS)} with a text each."})
-        found.append((operator, value))
-    return found
-
-
-def holds(found: object, wanted: list[tuple[str, str]]) -> bool:
-    """Whether a value fulfils every condition; None counts as an empty text."""
-    text = "" if found is None else str(found)
-    return all(_compares(text, operator, value) for operator, value in wanted)
-
-
-def _compares(text: str, operator: str, value: str) -> bool:
-    match operator:
-        case "like":
-            pattern = ".*".join(re.escape(part) for part in value.split("%"))
-            return re.fullmatch(pattern, text, re.IGNORECASE | re.DOTALL) is not None
-        case "=":
-            return text == value
-        case "<":
-            return text < value
-        case "<=":
-            return text <= value
-        case ">":
-            return text > value
-        case _:
-            return text >= value
+        found.append((_OPERATORS[word], value))
+    return lambda value: all(holds("" if value is None else str(value), wanted) for holds, wanted in found)
 
 
 MAX_TRIPS = 10_000
@@ -133,16 +121,18 @@ class Trips:
 
     def search(self, asked: Asked) -> list[dict[str, object]]:
         """The trips that fulfil every filter of the request, newest first."""
-        wanted = [(name, conditions(name, asked.fields[name])) for name in SEARCHABLE if name in asked.fields]
+        tests = [(name, condition(name, asked.fields[name])) for name in SEARCHABLE if name in asked.fields]
         places, passports = set(asked.words("destinations")), set(asked.words("nationalities"))
-        found = [self.describe(trip) for trip in reversed(self._trips.values())]
-        return [
-            record
-            for record in found
-            if all(holds(record[name], each) for name, each in wanted)
-            and (not places or places & {str(code) for code in _listed(record["destinations"])})
-            and (not passports or passports & {str(code) for code in _listed(record["nationalities"])})
-        ]
+        found = []
+        for trip in reversed(self._trips.values()):
+            record = self.describe(trip)
+            if (
+                all(holds(record[name]) for name, holds in tests)
+                and (not places or places & {place.code for place in trip.destinations})
+                and (not passports or passports & set(trip.nationalities))
+            ):
+                found.append(record)
+        return found
 
     def describe(self, trip: Trip) -> dict[str, object]:
         """A trip as answers show it."""
@@ -179,20 +169,16 @@ class Trips:
 
     def _seed(self) -> None:
         """A few trips to look at; their ids are the same in every sandbox."""
-        for number, (name, place, passport) in enumerate(_SEEDS, 1):
+        for number, seed in enumerate(TRIPS, 1):
             texts: dict[str, str | None] = {
-                "trip_name": name,
+                "trip_name": seed["trip_name"],
                 "reference_id": f"REF-{7000 + number}",
                 "start_date": f"2027-{number % 12 + 1:02d}-05",
                 "end_date": f"2027-{number % 12 + 1:02d}-19",
             }
-            created = self._clock() - 86_400.0 * (len(_SEEDS) - number + 1)
+            created = self._clock() - 86_400.0 * (len(TRIPS) - number + 1)
             tid = f"SAND-BOX{number % 10}-{number:04d}"
-            self._keep(Trip(tid, created, created, "en", [Place(place)], [passport], texts))
-
-
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+            self._keep(Trip(tid, created, created, "en", [Place(seed["destination"])], [seed["nationality"]], texts))
 
 
 def _details(fields: Mapping[str, object]) -> dict[str, str | None]:
@@ -207,8 +193,8 @@ def _details(fields: Mapping[str, object]) -> dict[str, str | None]:
         value = renamed[name]
         if value is not None and not isinstance(value, str):
             raise Invalid({name: f"The {name} field must be a string."})
-        if name in _DATES and value is not None:
-            _check_date(name, value)
+        if name in _DATES and value is not None and not _is_date(value):
+            raise Invalid({name: f"The {name} field must match the format Y-m-d."})
         found[name] = value
     start, end = found.get("start_date"), found.get("end_date")
     if start is not None and end is not None and end < start:
@@ -216,31 +202,13 @@ def _details(fields: Mapping[str, object]) -> dict[str, str | None]:
     return found
 
 
-def _check_date(name: str, value: str) -> None:
+def _is_date(value: str) -> bool:
     try:
-        right = date.fromisoformat(value).isoformat() == value
+        return date.fromisoformat(value).isoformat() == value
     except ValueError:
-        right = False
-    if not right:
-        raise Invalid({name: f"The {name} field must match the format Y-m-d."})
+        return False
 
 
 def _new_tid() -> str:
     letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
     return "-".join("".join(secrets.choice(letters) for _ in range(4)) for _ in range(3))
-
-
-_SEEDS = (
-    ("Autumn on the Bosporus", "TR", "DE"),
-    ("Garden Route", "ZA", "DE"),
-    ("City and desert", "AE", "AT"),
-    ("Temples and beaches", "TH", "CH"),
-    ("Great migration", "KE", "DE"),
-    ("Andes", "PE", "FR"),
-    ("Island time", "MV", "GB"),
-    ("Cherry blossom", "JP", "DE"),
-    ("West coast", "US", "DE"),
-    ("Nile cruise", "EG", "AT"),
-    ("Monsoon", "IN", "NL"),
-    ("Souks", "MA", "ES"),
-)

@@ -1,110 +1,26 @@
-"""What a person sees at the authorization endpoint, in English and German.
-
-Which redirect addresses a client may name (RFC 6749 §3.1.2, RFC 8252 §7.3), and what a refusal sends there.
-
-The authorization endpoint (RFC 6749 §4.1.1): checks what is asked, shows the page, and sends the person back.
-"""
+"""The authorization endpoint (RFC 6749 §4.1.1): checks what is asked, shows the approval page, and sends the person back."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from html import escape
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 from multidict import MultiMapping
 
-from passoproxy.sandbox.html import page
+from passoproxy.sandbox import html
+from passoproxy.sandbox.data.catalogue import read
 from passoproxy.sandbox.journal import entry_of
 from passoproxy.sandbox.options import SandboxOptions
 from passoproxy.sandbox.provider.grants import Approval, Grants
 
-_TEXTS: dict[str, dict[str, str]] = {
-    "en": {
-        "title": "Authorize {client}",
-        "head": "{client} asks for access to your account",
-        "account": "Signed in as",
-        "back": "Sends you back to",
-        "may": "The application will be able to",
-        "all": "read and change everything that your account can (scope *)",
-        "read": "read entry, visa and health requirements, and travel details",
-        "renew": "renew this access by itself until you withdraw it",
-        "scope": "use the scope {scope}",
-        "approve": "Approve",
-        "deny": "Deny",
-        "note": "This is a sandbox: nobody's real account is touched, and the data are invented.",
-    },
-    "de": {
-        "title": "{client} freigeben",
-        "head": "{client} möchte auf Ihr Konto zugreifen",
-        "account": "Angemeldet als",
-        "back": "Danach weiter zu",
-        "may": "Die Anwendung kann dann",
-        "all": "alles lesen und ändern, was Ihr Konto darf (Scope *)",
-        "read": "Einreise-, Visa- und Gesundheitsbestimmungen und Reisedetails lesen",
-        "renew": "diesen Zugriff selbst erneuern, bis Sie ihn zurückziehen",
-        "scope": "den Scope {scope} nutzen",
-        "approve": "Zustimmen",
-        "deny": "Ablehnen",
-        "note": "Dies ist eine Sandbox: kein echtes Konto ist betroffen, und die Daten sind erfunden.",
-    },
-}
-
-
-def approval_page(
-    *,
-    language: str,
-    action: str,
-    client_id: str,
-    accounts: Sequence[str],
-    scope: str,
-    redirect_uri: str,
-    hidden: Mapping[str, str],
-) -> str:
-    """The page that asks; its form posts `decision` (approve or deny), `account` and the hidden fields to `action`."""
-    said = _TEXTS[language]
-    fields = "\n".join(
-        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in hidden.items()
-    )
-    choices = "".join(f"<option>{escape(account)}</option>" for account in accounts)
-    abilities = "".join(f"<li>{escape(text)}</li>" for text in _abilities(said, scope))
-    body = f"""<form class="card" method="post" action="{escape(action)}">
-{fields}
-<div class="head"><div class="badge">{escape(client_id[:1].upper())}</div>
-<h1>{escape(said["head"].format(client=client_id))}</h1></div>
-<p>{said["may"]}</p>
-<ul>{abilities}</ul>
-<dl><dt><label for="account">{said["account"]}</label></dt><dd><select id="account" name="account">{choices}</select></dd>
-<dt>{said["back"]}</dt><dd><code>{escape(_place(redirect_uri))}</code></dd></dl>
-<div class="actions"><button type="submit" name="decision" value="deny">{said["deny"]}</button>
-<button class="main" type="submit" name="decision" value="approve">{said["approve"]}</button></div>
-<p class="note">{said["note"]}</p>
-</form>"""
-    return page(said["title"].format(client=client_id), body, language=language, narrow=True)
-
-
-def error_page(reason: str) -> str:
-    """What is shown where nobody may be redirected."""
-    body = f"""<div class="card"><div class="head"><div class="badge warn">!</div><h1>This request cannot be authorized</h1></div>
-<p>{escape(reason)}</p>
-<p class="soft small">You were not sent back to the application, because its address cannot be trusted.</p></div>"""
-    return page("Authorization failed", body, narrow=True)
-
-
-def _abilities(said: Mapping[str, str], scope: str) -> list[str]:
-    wide = not scope or "*" in scope.split()
-    named = [] if wide else [said["scope"].format(scope=word) for word in scope.split()]
-    return [said["all"] if scope and wide else said["read"], *named, said["renew"]]
-
-
-def _place(redirect_uri: str) -> str:
-    parts = urlsplit(redirect_uri)
-    return parts.netloc + parts.path
+_TEXTS: dict[str, dict[str, str]] = read("approval.json")
 
 
 def allowed(address: str, registered: tuple[str, ...]) -> bool:
@@ -121,7 +37,13 @@ def allowed(address: str, registered: tuple[str, ...]) -> bool:
         return False
     if not registered:
         return asked.scheme == "http" and is_loopback(asked.hostname)
-    return any(address == known or _differ_in_port_only(asked, urlsplit(known)) for known in registered)
+    here = asked.scheme, asked.hostname, asked.path, asked.query
+    for known in registered:
+        there = urlsplit(known)
+        same = here == (there.scheme, there.hostname, there.path, there.query)
+        if address == known or (same and is_loopback(asked.hostname)):
+            return True
+    return False
 
 
 def is_loopback(host: str) -> bool:
@@ -132,15 +54,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _differ_in_port_only(asked: SplitResult, known: SplitResult) -> bool:
-    return is_loopback(asked.hostname or "") and (asked.scheme, asked.hostname, asked.path, asked.query) == (
-        known.scheme,
-        known.hostname,
-        known.path,
-        known.query,
-    )
 
 
 def extended(address: str, parameters: dict[str, str | None]) -> str:
@@ -193,8 +106,7 @@ class AuthorizationEndpoint:
         try:
             transaction = self._check(request.query)
         except _NotToBeRedirected as refused:
-            entry_of(request).outcome = "refused: page"
-            return _html(error_page(refused.reason), 400)
+            return _refused(request, refused.reason)
         except _Redirected as refused:
             entry_of(request).outcome = "refused: redirect"
             return _redirect(refused.address)
@@ -202,43 +114,52 @@ class AuthorizationEndpoint:
         while len(self._open) >= 1000:
             self._open.popitem(last=False)
         self._open[name] = transaction
-        return _html(
-            approval_page(
-                language="de" if request.path.startswith("/de/") else "en",
-                action=request.path,
-                client_id=self._options.client_id,
-                accounts=ACCOUNTS,
-                scope=transaction.approval.scope,
-                redirect_uri=transaction.approval.redirect_uri,
-                hidden={"transaction": name, "client_id": self._options.client_id, "state": transaction.state or ""},
-            )
+        return _html(self._page(request, name, transaction))
+
+    def _page(self, request: web.Request, name: str, transaction: _Transaction) -> str:
+        """The page that asks; its form posts `decision` (approve or deny), `account` and the hidden fields back to its own path."""
+        language = "de" if request.path.startswith("/de/") else "en"
+        said, scope, client = _TEXTS[language], transaction.approval.scope, self._options.client_id
+        wide = "*" in scope.split()
+        abilities = [said["all"] if wide else said["read"], said["renew"]]
+        if not wide:
+            abilities[1:1] = [said["scope"].format(scope=word) for word in scope.split()]
+        hidden = {"transaction": name, "client_id": client, "state": transaction.state or ""}
+        place = urlsplit(transaction.approval.redirect_uri)
+        body = html.fill(
+            "approve.html",
+            action=escape(request.path),
+            hidden="\n".join(
+                f'<input type="hidden" name="{field}" value="{escape(value)}">' for field, value in hidden.items()
+            ),
+            initial=escape(client[:1].upper()),
+            head=escape(said["head"].format(client=client)),
+            abilities="".join(f"<li>{escape(text)}</li>" for text in abilities),
+            choices="".join(f"<option>{escape(account)}</option>" for account in ACCOUNTS),
+            place=escape(place.netloc + place.path),
+            **{part: said[part] for part in ("may", "account", "back", "deny", "approve", "note")},
         )
+        return html.page(said["title"].format(client=client), body, language=language, narrow=True)
 
     async def decide(self, request: web.Request) -> web.StreamResponse:
         """POST: the form; a transaction is good for one decision."""
         form = await request.post()
         transaction = self._open.get(str(form.get("transaction", "")))
         if transaction is None or transaction.ends_at <= self._clock():
-            entry_of(request).outcome = "refused: page"
-            return _html(
-                error_page("This approval page was used already or is too old. Start again at the application."), 400
-            )
-        decision = form.get("decision")
-        account = form.get("account", ACCOUNTS[0])
+            text = "This approval page was used already or is too old. Start again at the application."
+            return _refused(request, text)
+        decision, account = form.get("decision"), form.get("account", ACCOUNTS[0])
         if decision not in ("approve", "deny") or account not in ACCOUNTS:
-            entry_of(request).outcome = "refused: page"
-            return _html(error_page("The form came back without a decision that can be understood."), 400)
+            return _refused(request, "The form came back without a decision that can be understood.")
         del self._open[str(form["transaction"])]
-        entry_of(request).outcome = "approved" if decision == "approve" else "denied"
-        return _redirect(self._back(transaction, str(account), approved=decision == "approve"))
-
-    def _back(self, transaction: _Transaction, account: str, *, approved: bool) -> str:
-        asked = transaction.approval
-        if not approved:
+        asked, state = transaction.approval, transaction.state
+        if decision == "deny":
+            entry_of(request).outcome = "denied"
             text = "The resource owner or authorization server denied the request."
-            return _error(asked.redirect_uri, "access_denied", text, transaction.state)
-        approval = Approval(account, asked.scope, asked.redirect_uri, asked.challenge, asked.challenge_method)
-        return extended(asked.redirect_uri, {"code": self._grants.code(approval), "state": transaction.state})
+            return _redirect(_error(asked.redirect_uri, "access_denied", text, state))
+        entry_of(request).outcome = "approved"
+        code = self._grants.code(replace(asked, subject=str(account)))
+        return _redirect(extended(asked.redirect_uri, {"code": code, "state": state}))
 
     def _check(self, query: MultiMapping[str]) -> _Transaction:
         if query.get("client_id") != self._options.client_id or len(query.getall("client_id")) > 1:
@@ -290,11 +211,20 @@ def _redirect(address: str) -> web.Response:
     return web.Response(status=302, headers={"Location": address, "Cache-Control": "no-store"})
 
 
-def _html(page: str, status: int = 200) -> web.Response:
-    headers = {
-        "Cache-Control": "no-store",
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'",
-    }
-    return web.Response(status=status, text=page, content_type="text/html", headers=headers)
+def _refused(request: web.Request, reason: str) -> web.Response:
+    """The page for what must not redirect."""
+    entry_of(request).outcome = "refused: page"
+    body = html.fill("refused.html", reason=escape(reason))
+    return _html(html.page("Authorization failed", body, narrow=True), 400)
+
+
+def _html(document: str, status: int = 200) -> web.Response:
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
+    return html.answer(
+        document,
+        status,
+        Cache_Control="no-store",
+        X_Frame_Options="DENY",
+        Referrer_Policy="no-referrer",
+        Content_Security_Policy=policy,
+    )

@@ -1,9 +1,4 @@
-"""Who asks the token endpoint: reading its body, JSON or form, and checking the client, Basic or in the body.
-
-The token endpoint's limit: so many requests in each minute, counted from the first one.
-
-The token and revocation endpoints: grants over HTTP, and every fault that strikes there.
-"""
+"""The token and revocation endpoints over HTTP: their bodies, client authentication, the limit of requests, and the faults that strike there."""
 
 from __future__ import annotations
 
@@ -44,38 +39,31 @@ class Client:
 
 
 async def read_fields(request: web.Request) -> dict[str, str]:
-    """The body's fields; raises Refusal where it is neither a JSON object of strings nor a form, or repeats a field."""
+    """The body's fields; raises Refusal if it is neither a JSON object of strings nor a form, or repeats a field."""
     raw = await request.read()
-    if request.content_type == "application/json":
-        return _from_json(raw)
-    if request.content_type == "application/x-www-form-urlencoded":
-        return _from_form(raw)
-    raise malformed("The body must be application/json or application/x-www-form-urlencoded")
-
-
-def _from_json(raw: bytes) -> dict[str, str]:
-    try:
-        found = json.loads(raw)
-    except ValueError:
-        raise malformed("The body is not valid JSON") from None
-    if not isinstance(found, dict):
-        raise malformed("The body must be a JSON object")
-    fields = {name: value for name, value in found.items() if value is not None}
-    for name, value in fields.items():
-        if not isinstance(value, str):
-            raise missing(name)
-    return fields
-
-
-def _from_form(raw: bytes) -> dict[str, str]:
-    try:
-        pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=100)
-    except ValueError:
-        raise malformed("The body is not a valid form") from None
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise malformed("A field is repeated")
-    return {name: value for name, value in fields.items() if value}
+    match request.content_type:
+        case "application/json":
+            try:
+                found = json.loads(raw)
+            except ValueError:
+                raise malformed("The body is not valid JSON") from None
+            if not isinstance(found, dict):
+                raise malformed("The body must be a JSON object")
+            fields = {name: value for name, value in found.items() if value is not None}
+            for name, value in fields.items():
+                if not isinstance(value, str):
+                    raise missing(name)
+            return fields
+        case "application/x-www-form-urlencoded":
+            try:
+                pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=100)
+            except ValueError:
+                raise malformed("The body is not a valid form") from None
+            if len(dict(pairs)) < len(pairs):
+                raise malformed("A field is repeated")
+            return {name: value for name, value in pairs if value}
+        case _:
+            raise malformed("The body must be application/json or application/x-www-form-urlencoded")
 
 
 def identify(request: web.Request, fields: Mapping[str, str], options: SandboxOptions) -> Client:
@@ -240,32 +228,32 @@ class TokenEndpoint:
             return broken
         self._withdraw(entry, token)
         alive = self._grants.chain_of(token) is not None
-        keep = alive and self._strikes(entry, "no_new_refresh_token")
+        keep = alive and self._faults.strikes("no_new_refresh_token", entry)
         issued = self._grants.refresh(token, issuer=issuer, keep=keep)
-        if self._strikes(entry, "refresh_lost"):
+        if self._faults.strikes("refresh_lost", entry):
             entry.outcome = "dropped"
             return drop(request)
-        if self._strikes(entry, "refresh_garbage"):
+        if self._faults.strikes("refresh_garbage", entry):
             entry.outcome = issued.outcome
             return web.Response(body=_GARBAGE, content_type="application/json", headers=_NO_STORE)
-        if self._strikes(entry, "refresh_slow"):
+        if self._faults.strikes("refresh_slow", entry):
             await self._sleep(self._options.slow_seconds)
         return self._told(issued, entry)
 
     def _unrotated(self, entry: Entry, issuer: str) -> web.Response | None:
         """The answer of a fault that strikes before anything is rotated."""
-        if self._strikes(entry, "refresh_5xx"):
+        if self._faults.strikes("refresh_5xx", entry):
             page = "<!DOCTYPE html><html><body><h1>503 Service Unavailable</h1></body></html>"
             return web.Response(status=503, text=page, content_type="text/html")
-        if self._strikes(entry, "refresh_429"):
+        if self._faults.strikes("refresh_429", entry):
             return _json({"message": "Too Many Attempts."}, 429, {"Retry-After": str(self._options.retry_after)})
-        if self._strikes(entry, "refresh_redirect"):
+        if self._faults.strikes("refresh_redirect", entry):
             return web.Response(status=302, headers={"Location": f"{issuer}/login", **_NO_STORE})
         return None
 
     def _withdraw(self, entry: Entry, token: str) -> None:
         chain = self._grants.chain_of(token)
-        if chain is not None and self._strikes(entry, "revoked"):
+        if chain is not None and self._faults.strikes("revoked", entry):
             self._grants.withdraw(chain)
 
     def _told(self, issued: Issued, entry: Entry) -> web.Response:
@@ -273,20 +261,14 @@ class TokenEndpoint:
         entry.outcome = issued.outcome
         lifetime = int(issued.lifetime)
         members: dict[str, object] = {"token_type": "Bearer", "expires_in": lifetime}
-        if self._strikes(entry, "no_expires_in"):
+        if self._faults.strikes("no_expires_in", entry):
             del members["expires_in"]
-        elif self._strikes(entry, "expires_in_string"):
+        elif self._faults.strikes("expires_in_string", entry):
             members["expires_in"] = str(lifetime)
         members["access_token"] = issued.access_token
         if issued.refresh_token is not None:
             members["refresh_token"] = issued.refresh_token
         return _json(members, 200)
-
-    def _strikes(self, entry: Entry, fault: str) -> bool:
-        if not self._faults.strikes(fault):
-            return False
-        entry.struck(fault)
-        return True
 
 
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}

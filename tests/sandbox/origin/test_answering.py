@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from passoproxy.sandbox.origin.responses import _takes_gzip, php_json
+from passoproxy.sandbox.origin.responses import php_json, takes_gzip
 from tests.sandbox.conftest import Stand, Started
 
 PATH = "/content/all/html?lang=de&countries=TR&nat=DE"
@@ -28,7 +28,7 @@ def test_json_as_php_writes_it() -> None:
     ],
 )
 def test_what_takes_gzip(accepted: str, takes: bool) -> None:
-    assert _takes_gzip(accepted) is takes
+    assert takes_gzip(accepted) is takes
 
 
 async def test_gzip_where_the_client_takes_it(stand: Stand) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from passoproxy.sandbox.origin.fields import Invalid
-from passoproxy.sandbox.origin.trips import conditions, holds
+from passoproxy.sandbox.origin.trips import condition
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ from passoproxy.sandbox.origin.trips import conditions, holds
     ],
 )
 def test_conditions(found: object, wanted: object, fulfilled: bool) -> None:
-    assert holds(found, conditions("x", wanted)) is fulfilled
+    assert condition("x", wanted)(found) is fulfilled
 
 
 @pytest.mark.parametrize("wanted", [{"near": "x"}, {"=": 1}, 7, ["x"]])
 def test_other_shapes_are_refused(wanted: object) -> None:
     with pytest.raises(Invalid) as refused:
-        conditions("tid", wanted)
+        condition("tid", wanted)
     assert list(refused.value.errors) == ["tid"]
