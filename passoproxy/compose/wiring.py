@@ -17,6 +17,7 @@ import shlex
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -76,9 +77,9 @@ from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
 from passoproxy.telemetry.recent import Recent
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.login import Logins
-from passoproxy.upkeep.change_probe import Probing, Surroundings, Watched
-from passoproxy.upkeep.prefetch import Conditions, Filled, Filling, Order, Warming
-from passoproxy.upkeep.revocation import Revoking
+from passoproxy.upkeep.change_probe import ChangeProbe, Surroundings, Watched
+from passoproxy.upkeep.prefetch import Conditions, Filled, Order, Prefetch, RunwayRevalidation
+from passoproxy.upkeep.revocation import remove_revoked
 
 
 def alert_policy(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> AlertPolicy:
@@ -109,9 +110,11 @@ class Leveled(Protocol):
     def level(self) -> Level: ...
 
 
-def build_warming(pipeline: Pipeline, alerts: Leveled, keeper: PairNews, clock: Clock, observer: Observer) -> Warming:
+def build_warming(
+    pipeline: Pipeline, alerts: Leveled, keeper: PairNews, clock: Clock, observer: Observer
+) -> RunwayRevalidation:
     """What revalidates the most used entries when `alerts` see the runway shrink."""
-    return Warming(
+    return RunwayRevalidation(
         pipeline.cache,
         most_used=pipeline.usage.most_used,
         policy_of=lambda path: pipeline.router.table.find(path),
@@ -150,15 +153,15 @@ class Operating:
 
     softening: SoftPurgeTerms
     explaining: Explaining
-    filling: Filling
-    probing: Probing | None
+    filling: Prefetch
+    probing: ChangeProbe | None
 
     async def explain(self, head: RequestHead, body: bytes) -> Explanation:
         """See `Explaining.explain`."""
         return await self.explaining.explain(head, body)
 
     def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]:
-        """See `Filling.fill`."""
+        """See `Prefetch.fill`."""
         return self.filling.fill(orders)
 
     async def soften(self, selector: Selector) -> None:
@@ -166,7 +169,7 @@ class Operating:
         await self.softening.soften(selector)
 
     def probe(self) -> dict[str, object] | None:
-        """See `Probing.shown`."""
+        """See `ChangeProbe.shown`."""
         return None if self.probing is None else self.probing.shown()
 
     def tasks(self) -> list[tuple[str, Coroutine[object, object, None]]]:
@@ -237,7 +240,7 @@ def build_operating(
         at_once=lambda: max(1, pipeline.queueing.max_concurrency - 1),
         rests_until=lambda: pipeline.queueing.snapshot().background_rests_until,
     )
-    filling = Filling(pipeline.cache, explaining.outlook, conditions, clock)
+    filling = Prefetch(pipeline.cache, explaining.outlook, conditions, clock)
     if watched is None:
         return Operating(softening, explaining, filling, None)
     surroundings = Surroundings(
@@ -246,7 +249,7 @@ def build_operating(
         plain=_plain,
         dropped=pipeline.cache.purged,
     )
-    probing = Probing(pipeline.queueing, store, watched, surroundings, clock, observer)
+    probing = ChangeProbe(pipeline.queueing, store, watched, surroundings, clock, observer)
     return Operating(softening, explaining, filling, probing)
 
 
@@ -468,7 +471,7 @@ class Wired:
     keeper: Holder
     fleet: Fleet | None
     alerts: Alerts
-    warming: Warming
+    warming: RunwayRevalidation
     operating: Operating
     store: TieredStore
     pipeline: Pipeline
@@ -525,7 +528,7 @@ def wire(
     logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
     ends = Ends()
     store, kept = entry_store(loaded, folder, cache_folder, observer, ends, part)
-    revoking = Revoking(store, settings.cache.on_revoked, observer)
+    revoking = partial(remove_revoked, store, settings.cache.on_revoked, observer)
     watched = watched_by(loaded)
     observer = hearing(observer, watched)
     pipeline = ends.pipeline = build_pipeline(

@@ -1,4 +1,4 @@
-"""Plays the trials, several at once, and says what each was worth: what became of the pair, what clients saw, the runway that was left."""
+"""Plays the trials, several at once, and judges each: what became of the pair, what clients saw, the runway that was left."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def _played(loaded: Loaded, trial: Trial, folder: Path, lifetime: float) -
         client = asyncio.create_task(stage.keep_asking())
         why = ""
         try:
-            await trial.play(stage)
+            await trial.run(stage)
         except (PassoproxyError, OSError) as fault:
             why = str(fault)
         finally:

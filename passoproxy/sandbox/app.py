@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -96,6 +97,13 @@ class Sandbox:
             host = "127.0.0.1"
         self.base_url = f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
         return self.base_url
+
+    async def listen(self, listener: socket.socket) -> web.BaseSite:
+        """Serves a further address, until the site is stopped or the sandbox closed."""
+        assert self._runner is not None
+        site = web.SockSite(self._runner, listener)
+        await site.start()
+        return site
 
     async def close(self) -> None:
         """Stops listening and ends what is under way."""

@@ -1,6 +1,6 @@
-"""Probing: asks the data service now and again which of the stored answers have changed, and drops those (contract §7).
+"""The change probe: asks the data service which of the stored answers have changed, and drops those (contract §7).
 
-What the service's words mean is in `core.passolution`. Its quota is spared: a bounded number of requests an hour, each about many answers.
+What the service's answers mean is in `core.passolution`. The quota is spared: a bounded number of requests an hour, each about many answers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ REQUESTS_A_ROUND = 2
 """Requests in one round at most: with ROUND_SECONDS no more than 24 an hour, about 2,400 answers."""
 
 PAUSE_SECONDS = 3600.0
-"""How long nothing is asked after the account was told that it has no right to."""
+"""Seconds without questions after the origin answered that the account has no right to ask."""
 
 MOST_WATCHED = 2400
-"""Primary keys whose answers are asked about, the youngest: as many as an hour's requests can ask about."""
+"""Primary keys that are watched, the youngest: as many as an hour's requests can ask about."""
 
 LARGEST_READ = 256 * 1024
 """A stored body of more bytes is not read for its id."""
@@ -46,8 +46,8 @@ _FIELDS = fields_of([("Content-Type", "application/json"), ("Accept", "applicati
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What probing needs to know of the rest. `forbidden` says why nothing may be asked now, '' where nothing speaks against it;
-    `plain` undoes a content coding (None where it cannot); `dropped` is told what is gone, so that nobody waits for it.
+    """What the probe takes from the rest. `forbidden` says why nothing may be asked now, '' if it may; `plain` undoes a content coding
+    (None if it cannot); `dropped` is called with what is gone, so that no request waits for it.
     """
 
     forbidden: Callable[[], str]
@@ -57,7 +57,7 @@ class Surroundings:
 
 
 class Watched:
-    """The primary keys whose answers are asked about, those first that were not for longest. `heed` is an observer: it hears what is stored."""
+    """The primary keys whose answers are asked about, the longest unasked first. `heed` is an observer of what is stored."""
 
     def __init__(self, most: int = MOST_WATCHED) -> None:
         self._most = most
@@ -67,12 +67,11 @@ class Watched:
         return len(self._keys)
 
     def heed(self, event: Event) -> None:
-        """Watches what is stored from now on."""
         if type(event) is EntryStored:
             self.add(event.key)
 
     def add(self, key: str) -> None:
-        """Watches a key too; beyond the bound the one in front goes."""
+        """Watches a key; beyond the bound the first one goes."""
         self._keys[key] = None
         if len(self._keys) > self._most:
             self._keys.popitem(last=False)
@@ -83,32 +82,30 @@ class Watched:
         return len(self._keys) >= self._most
 
     def in_turn(self) -> list[str]:
-        """All of them, in turn."""
         return list(self._keys)
 
     def asked(self, key: str) -> None:
-        """It goes to the end."""
+        """Moves it to the end."""
         if key in self._keys:
             self._keys.move_to_end(key)
 
     def drop(self, key: str) -> None:
-        """Watches it no more."""
         self._keys.pop(key, None)
 
 
-class Probing:
-    """`run` asks for as long as it is let; `road` is the hop behind the cache."""
+class ChangeProbe:
+    """`run` asks a round of questions again and again. `next` is the hop behind the cache."""
 
     def __init__(
         self,
-        road: Hop,
+        next: Hop,
         store: EntryStore,
         watched: Watched,
         surroundings: Surroundings,
         clock: Clock,
         observer: Observer,
     ) -> None:
-        self._road, self._store, self._around, self._clock, self._observer = road, store, surroundings, clock, observer
+        self._next, self._store, self._around, self._clock, self._observer = next, store, surroundings, clock, observer
         self._watched = watched
         self._ids: OrderedDict[str, str] = OrderedDict()
         self._sent: deque[float] = deque()
@@ -120,7 +117,7 @@ class Probing:
         self._last_at: float | None = None
 
     def shown(self) -> dict[str, object]:
-        """How it stands, for `/api/status`. `state` is on, off (not allowed, or switched off) or paused (no right to ask)."""
+        """Its state for `/api/status`. `state` is on, off (not allowed, or switched off) or paused (no right to ask)."""
         why = self._around.forbidden()
         paused = self._clock.monotonic() < self._paused_until
         return {
@@ -141,7 +138,6 @@ class Probing:
         return len(self._sent)
 
     async def run(self) -> None:
-        """A round every ROUND_SECONDS."""
         while True:
             await self._clock.sleep(ROUND_SECONDS)
             try:
@@ -152,7 +148,7 @@ class Probing:
                 self._observer(TaskFailed("change probe", type(fault).__name__))
 
     async def round(self) -> None:
-        """Asks about those who were not asked about for longest. Raises EntryStoreFailure."""
+        """Asks about the longest unasked. Raises EntryStoreFailure."""
         if self._around.forbidden() or self._clock.monotonic() < self._paused_until:
             return
         await self._look()
@@ -211,17 +207,14 @@ class Probing:
         return found
 
     async def _ask(self, asked: dict[str, Entry]) -> bool:
-        """Whether an answer came that lets more be asked."""
-        now = self._clock.monotonic()
-        self._sent.append(now)
-        self.requests += 1
-        self._last_at = self._clock.wall()
+        """Whether an answer came after which more may be asked."""
+        now, wall = self._clock.monotonic(), self._clock.wall()
         head = RequestHead("POST", passolution.UPDATES, _FIELDS)
         body = BytesBody(passolution.question(list(asked)))
         policy = RoutePolicy(name=passolution.ROUTE, stores=False)
-        request = Request(head, body, Client(name="change probe"), self._last_at, policy, background=True)
+        request = Request(head, body, Client(name="change probe"), wall, policy, background=True)
         try:
-            response = await self._road.send(request)
+            response = await self._next.send(request)
             try:
                 data = await read_whole(response.body, _LARGEST_NEWS)
             finally:
@@ -229,6 +222,11 @@ class Probing:
         except (Refusal, BodyBroken) as fault:
             self._said = f"the last question got no answer ({fault})"
             return False
+        finally:
+            if request.trail.origin_requests:  # a question that was refused here costs no quota
+                self._sent.append(now)
+                self.requests += 1
+                self._last_at = wall
         if response.head.status in _NO_RIGHT:
             self._paused_until = now + PAUSE_SECONDS
             self._said = (
@@ -261,7 +259,7 @@ class Probing:
             self._observer(EntriesPurged(gone, "changed"))
 
     def _note_strange(self, route: str) -> None:
-        """Ids that are never known say nothing about changes, and dropping by them would only empty the cache."""
+        """Leaves a route alone whose ids are never known: they say nothing about changes, and dropping by them would empty the cache."""
         if route in self._known_routes:
             return
         self._strange_routes[route] = self._strange_routes.get(route, 0) + 1

@@ -1,14 +1,8 @@
-"""Filling: has the cache fetch what it is told to, as background work through the road (contract §2 `cache warm`).
+"""Prefetch, as background work through the cache: what a command or a program lists (`cache warm`, contract §2), and, as the runway shrinks, the
+most used entries, so that they are young when the access token ends (contract §4).
 
-Nothing is sent that the cache would not keep: so nothing with side effects. What is fresh is left alone, which is how a run that was broken
-off goes on. How requests become orders is `control`'s business.
-
-Requests that a person or a program describes as JSON: for `explain` and `cache warm`, in the same words (contract §7).
-
-Warming: as the runway shrinks, the most used entries are revalidated first, so that they are young when the access token ends (contract §4).
-
-Bounded in number and rate, in the background, and first to stand back: a 429, a full queue or a missing bearer ends the pass. When the
-runway is short is said by the alerts, what is used most by `proxy.usage`.
+A listed request that the cache would not store is not sent, so nothing with side effects is; a fresh entry is left alone, so that a run that
+was broken off can go on. How requests are described as JSON, for `cache warm` and `explain`, is here too.
 """
 
 from __future__ import annotations
@@ -40,10 +34,10 @@ from passoproxy.errors import (
 from passoproxy.ports import Client, Clock, Hop, Observer, Request, Trail
 
 MOST_ATTEMPTS = 5
-"""How often one order is tried where the origin wants a pause or nobody had a place for it."""
+"""Tries of one order while the origin wants a pause or no place is free."""
 
 LONGEST_REST = 900.0
-"""Seconds that a pause of the origin is waited for; in a longer one orders fail at once, and say until when."""
+"""Seconds of the longest pause of the origin that is waited for; in a longer one orders fail at once, and say until when."""
 
 _BREATH = 1.0
 _NOT_STALE = "min-fresh=0"
@@ -51,7 +45,7 @@ _NOT_STALE = "min-fresh=0"
 
 
 class Outlook(Protocol):
-    """What would become of a request: hit, miss or pass; why; and the request as the cache would be asked."""
+    """What would become of a request: hit, miss or pass; why; and the request that the cache would get."""
 
     @property
     def outcome(self) -> str: ...
@@ -65,7 +59,7 @@ class Outlook(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One request to be made ready for. `number` is the orderer's own, given back with what came of it."""
+    """One request whose answer is to be stored. `number` comes back with its result."""
 
     number: int
     url: str
@@ -75,7 +69,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What came of an order. `outcome`: fetched (it is stored now), fresh (it was) or failed; `status` the answer's, None without one."""
+    """The result of an order. `outcome`: fetched (it is stored now), fresh (it was) or failed; `status` the answer's, None without one."""
 
     number: int
     url: str
@@ -86,15 +80,15 @@ class Filled:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What holds at this moment: `at_once` requests may be under way for the sake of filling; background work rests until `rests_until`,
-    in epoch seconds, None where it does not."""
+    """What holds at this moment: `at_once` requests may be under way; background work rests until `rests_until` (epoch seconds; None: it does
+    not rest)."""
 
     at_once: Callable[[], int]
     rests_until: Callable[[], float | None]
 
 
-class Filling:
-    """Carries orders out by the hop of the cache."""
+class Prefetch:
+    """Carries out orders through the hop of the cache."""
 
     def __init__(
         self,
@@ -108,12 +102,12 @@ class Filling:
         self._freed = asyncio.Condition()
 
     async def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]:
-        """What came of each, as it comes. Whoever stops asking stops the rest; what is under way at the origin is still stored."""
+        """The results as they come. Closing the generator stops the rest; what is under way at the origin is still stored."""
         waiting, running = iter(orders), set[asyncio.Task[Filled]]()
         try:
             while True:
                 while len(running) < self._conditions.at_once() and (order := next(waiting, None)) is not None:
-                    running.add(asyncio.create_task(self._carried_out(order), name="filling"))
+                    running.add(asyncio.create_task(self._carried_out(order), name="prefetch"))
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -126,7 +120,7 @@ class Filling:
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
-        """One of the places that all who fill share."""
+        """One of the places that all runs share."""
         async with self._freed:
             await self._freed.wait_for(lambda: self._busy < self._conditions.at_once())
             self._busy += 1
@@ -170,7 +164,7 @@ class Filling:
         return self._conditions.rests_until() is not None
 
     async def _rest(self) -> None:
-        """Waits while the origin wants a pause. Raises CoolingDown where that is too long to be waited for."""
+        """Waits while the origin wants a pause. Raises CoolingDown if that is too long."""
         while (until := self._conditions.rests_until()) is not None:
             left = until - self._clock.wall()
             if left > LONGEST_REST:
@@ -212,7 +206,7 @@ _MEMBERS = frozenset({"url", "method", "headers", "data", "body", "number"})
 
 
 def order_of(described: object, target_of: Callable[[str], str], authority: str, number: int = 0) -> Order:
-    """The request that is described: a URL or a path, or `{url, method, headers, body}` (`data` is another word for `body`).
+    """The described request: a URL or a path, or `{url, method, headers, body}` (`data` is another word for `body`).
 
     `target_of` gives path and query of a URL, or raises UsageFailure. A `body` that is no text is sent as JSON. Raises UsageFailure saying what is wrong.
     """
@@ -236,7 +230,7 @@ def order_of(described: object, target_of: Callable[[str], str], authority: str,
 
 
 def _body_of(described: Mapping[str, object]) -> tuple[bytes | None, bool]:
-    """The body, and whether it is to be called JSON where no header says what it is."""
+    """The body, and whether it is JSON unless a header says otherwise."""
     given = [described[name] for name in ("data", "body") if described.get(name) is not None]
     if len(given) > 1:
         raise UsageFailure("data and body are two words for one thing; give one of them")
@@ -299,12 +293,13 @@ _FORWARD_STATUS = re.compile("fwd-status=([0-9]{3})")  # RFC 9211 §2.3
 _STAND_BACK = (CoolingDown, Overloaded, AuthorizationRequired, TokenUnavailable)
 
 
-class Warming:
-    """Revalidates through `road`, the cache's hop, from the alerts' `level` NOTIFY on. `policy_of` gives the route of a path."""
+class RunwayRevalidation:
+    """Revalidates the most used entries through `cache`, from the alerts' `level` NOTIFY on, bounded in number and rate. A 429, a full queue or a
+    missing bearer ends the pass. `policy_of` gives the route of a path."""
 
     def __init__(
         self,
-        road: Hop,
+        cache: Hop,
         *,
         most_used: Callable[[int], Sequence[Request]],
         policy_of: Callable[[str], RoutePolicy],
@@ -314,11 +309,10 @@ class Warming:
         observe: Observer,
         most: int = MOST_WARMED,
     ) -> None:
-        self._road, self._most_used, self._policy_of = road, most_used, policy_of
+        self._cache, self._most_used, self._policy_of = cache, most_used, policy_of
         self._level, self._read, self._clock, self._observe, self._most = level, read, clock, observe, most
 
     async def run(self) -> None:
-        """Looks again and again whether it is time, for as long as it is let."""
         while True:
             await self._clock.sleep(await self._looked())
 
@@ -329,11 +323,11 @@ class Warming:
         try:
             await self._pass(left)
         except Exception as fault:  # upkeep must live on
-            self._observe(TaskFailed("warming", type(fault).__name__))
+            self._observe(TaskFailed("runway revalidation", type(fault).__name__))
         return max(LEAST_BETWEEN, (self._short() or 0.0) / 2)
 
     def _short(self) -> float | None:
-        """Seconds that the access token still serves, while the runway is short; None where it is not, or there is no token to ask with."""
+        """Seconds that the access token still serves, while the runway is short; None if it is not, or there is no token to ask with."""
         shown = self._read()
         if self._level() < Level.NOTIFY or shown.access != "valid" or shown.served_until is None:
             return None
@@ -351,7 +345,7 @@ class Warming:
                 ended_by = refusal.code
                 break
             except Refusal:
-                status = 502  # this one could not be had; the next one may
+                status = 502  # the next one may succeed
             if status is None:
                 ended_by = "not_asked"
                 break
@@ -361,11 +355,11 @@ class Warming:
             self._observe(EntriesWarmed(asked, renewed, ended_by))
 
     async def _status(self, request: Request) -> int | None:
-        """What the origin said of it; None where a stored answer stood in because the origin could not be asked."""
+        """The origin's status; None if a stored answer stood in because the origin could not be asked."""
         head = request.head
         fields = changed(head.fields, without=_CONDITIONS, having=(("Cache-Control", "no-cache"),))
         asked = replace(head, method="GET" if head.method == "HEAD" else head.method, fields=fields)
-        answer = await self._road.send(request.under(asked, self._policy_of(head.path)))
+        answer = await self._cache.send(request.under(asked, self._policy_of(head.path)))
         await answer.body.aclose()
         told = _FORWARD_STATUS.findall(answer.head.fields.get("Cache-Status", ""))
         return int(told[-1]) if told else None

@@ -11,8 +11,8 @@ import yaml
 from passoproxy.cli import main
 from passoproxy.cli.drill import _show
 from passoproxy.drill import Seen
-from tests.drill.test_rehearsed import users
-from tests.drill.test_rehearsing import verdict
+from tests.drill.test_environment import users
+from tests.drill.test_runner import verdict
 
 
 def test_a_trial_that_does_not_exist_is_named_with_the_nearest(

@@ -12,7 +12,7 @@ import aiohttp
 from passoproxy.compose.wiring import hearing, watched_by
 from passoproxy.core.events import EntryStored, Lifecycle
 from passoproxy.core.passolution import UPDATES
-from passoproxy.upkeep.change_probe import Probing, Watched
+from passoproxy.upkeep.change_probe import ChangeProbe, Watched
 from tests.fakes import RememberingObserver
 from tests.whole import CONTENT, Place, Running, running, sandboxed
 
@@ -40,7 +40,7 @@ async def journal(place: Place, path: str) -> list[Any]:
         return [each for each in json.loads(await answer.read())["requests"] if each["path"].startswith(path)]
 
 
-def probing(it: Running) -> Probing:
+def probing(it: Running) -> ChangeProbe:
     found = it.wired.operating.probing
     assert found is not None
     return found

@@ -1,4 +1,4 @@
-"""Filling: what is fetched, what is left alone, how many at once, and what a pause of the origin means."""
+"""Prefetch: what is fetched, what is left alone, how many at once, and what a pause of the origin means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.errors import EntryStoreFailure, OriginUnreachable, Overloaded
 from passoproxy.ports import BytesBody, Request, Response
-from passoproxy.upkeep.prefetch import LONGEST_REST, MOST_ATTEMPTS, Conditions, Filled, Filling, Order
+from passoproxy.upkeep.prefetch import LONGEST_REST, MOST_ATTEMPTS, Conditions, Filled, Order, Prefetch
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, ScriptedHop, Step, response, settle
 
 STORED = [("Cache-Status", "passoproxy; fwd=uri-miss; fwd-status=200; stored; ttl=60")]
@@ -31,7 +31,7 @@ class Stand:
         self.outcomes: dict[str, Any] = {}
         self.cool_down_until: float | None = None
         conditions = Conditions(lambda: at_once, self._cool_down)
-        self.filling = Filling(self.cache, self._outlook, conditions, self.clock)
+        self.filling = Prefetch(self.cache, self._outlook, conditions, self.clock)
 
     def _cool_down(self) -> float | None:
         if self.cool_down_until is not None and self.cool_down_until <= self.clock.wall():

@@ -23,7 +23,7 @@ from passoproxy.upkeep.change_probe import (
     PAUSE_SECONDS,
     REQUESTS_A_ROUND,
     ROUND_SECONDS,
-    Probing,
+    ChangeProbe,
     Surroundings,
     Watched,
 )
@@ -61,9 +61,10 @@ class Stand:
         self.told: list[Selector] = []
         self.watched = Watched(most)
         around = Surroundings(lambda: self.forbidden, lambda: "me", plain, self.told.append)
-        self.probing = Probing(self.service, self.store, self.watched, around, self.clock, self.observer)
+        self.probing = ChangeProbe(self.service, self.store, self.watched, around, self.clock, self.observer)
 
     def answer(self, request: Request) -> Response:
+        request.trail.origin_requests += 1
         ids = json.loads(request.body.data)["request_ids"]  # type: ignore[attr-defined]
         self.asked.append(ids)
         said = [
@@ -287,6 +288,8 @@ async def test_without_an_answer_nothing_is_dropped_and_the_round_ends(stand: St
     assert text in str(stand.probing.shown()["reason"])
     assert len(await stand.names()) == MOST_IDS + 1
     assert len(stand.service.seen) == 1
+    # a question that was refused unsent counts for nothing
+    assert (stand.probing.shown()["requests"], stand.probing.shown()["last_at"]) == (0, None)
 
 
 async def test_ids_that_are_never_known_do_not_empty_the_cache(stand: Stand) -> None:

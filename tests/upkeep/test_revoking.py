@@ -7,8 +7,9 @@ import pytest
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.errors import EntryStoreFailure
+from passoproxy.ports import nobody
 from passoproxy.stores.entries.memory import MemoryStore
-from passoproxy.upkeep.revocation import Revoking
+from passoproxy.upkeep.revocation import remove_revoked
 from tests.fakes import RememberingObserver
 
 
@@ -42,7 +43,7 @@ OTHER = ["other-a", "other-b", "other-c"]
 )
 async def test_what_goes(what, remains, counts):
     store, observer = await filled(), RememberingObserver()
-    await Revoking(store, what, observer)("mine")
+    await remove_revoked(store, what, observer, "mine")
     assert await left(store) == remains
     assert [(each.count, each.why) for each in observer.of(EntriesPurged)] == [(count, "revoked") for count in counts]
     await store.close()
@@ -54,7 +55,7 @@ async def test_what_goes(what, remains, counts):
 async def test_what_is_being_stored_at_that_moment_is_meant_too(what, kept):
     store = MemoryStore(1 << 20)
     writers = [await store.create(Entry(n, n, "mine", "GET", f"/{n}", 200, private=n == "a")) for n in ("a", "b")]
-    await Revoking(store, what)("mine")
+    await remove_revoked(store, what, nobody, "mine")
     assert [await writer.commit() is not None for writer in writers] == kept
     await store.close()
 
@@ -67,7 +68,7 @@ async def test_a_store_that_fails_is_told_and_stops_nothing(what):
         raise EntryStoreFailure("/cache: cannot be read")
 
     store.purge = store.discard = failing
-    await Revoking(store, what, observer)("mine")
+    await remove_revoked(store, what, observer, "mine")
     (told,) = observer.of(StoreFailed)
     assert "/cache: cannot be read" in told.detail
     await store.close()

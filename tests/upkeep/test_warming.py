@@ -16,7 +16,7 @@ from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import AuthorizationRequired, OriginTimeout, Overloaded
 from passoproxy.ports import Request, Response
 from passoproxy.proxy.popularity import Usage
-from passoproxy.upkeep.prefetch import LEAST_BETWEEN, Warming
+from passoproxy.upkeep.prefetch import LEAST_BETWEEN, RunwayRevalidation
 from tests.caching_stand import ROUTE
 from tests.caching_stand import Stand as Cache
 from tests.fakes import ChunkedBody, FakeClock, RememberingObserver, ScriptedHop, request, response
@@ -37,7 +37,7 @@ class Stand:
         self.task: asyncio.Task[None] | None = None
         self.road = ScriptedHop([lambda _: asked_anew()], repeat=True)
         self.wishes = [request(target=f"/{number}", background=True) for number in range(100)]
-        self.warming = Warming(
+        self.warming = RunwayRevalidation(
             self.road,
             most_used=self.most_used,
             policy_of=lambda path: ROUTED,
@@ -164,7 +164,7 @@ async def test_nothing_used_is_nothing_told(stand: Stand) -> None:
 async def test_a_fault_of_ours_does_not_end_it(stand: Stand) -> None:
     stand.road.script, stand.road.repeat = [RuntimeError("a text"), lambda _: asked_anew()], True
     await stand.lives(1)
-    assert stand.observer.of(TaskFailed) == [TaskFailed("warming", "RuntimeError")]
+    assert stand.observer.of(TaskFailed) == [TaskFailed("runway revalidation", "RuntimeError")]
     await stand.lives(1000)
     assert stand.told()
 
@@ -175,7 +175,7 @@ async def test_through_a_real_cache_the_stored_answer_is_the_younger_one() -> No
     assert (await cache.ask("/a")).body == b"old"
     await cache.clock.advance(10)
     observer = RememberingObserver()
-    warming = Warming(
+    warming = RunwayRevalidation(
         cache.cache,
         most_used=usage.most_used,
         policy_of=lambda path: ROUTE,

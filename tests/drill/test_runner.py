@@ -8,26 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from passoproxy.cli import main
 from passoproxy.drill import TRIALS, Seen, Verdict, runner
-from tests.drill.test_rehearsed import users
+from tests.drill.test_environment import users
 from tests.journeys.conftest import until
 
-PLAYED = (
-    "refresh_lost",
-    "refresh_lost_for_good",
-    "restart",
-    "full_disk",
-    "refresh_5xx",
-    "provider_away",
-    "clock_step",
-    "suspend",
-    "kill",
-    "origin_5xx",
-)
+QUICK = ("refresh_lost", "origin_5xx")
 
 
 def verdict(**changes: object) -> Verdict:
@@ -52,34 +42,49 @@ def test_failed_is_what_could_have_been_kept_and_was_not(pair: str, must_keep: b
     assert verdict(pair=pair, must_keep=must_keep).failed is failed
 
 
-@pytest.mark.timeout(400)
-def test_trials_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Lost answers, a provider that is away, restarts and kills, a full disk, a stepping clock; the real folders are never touched."""
+def played(tmp_path: Path, capfd: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """The verdicts by name; the real folders are never touched."""
     users(tmp_path, oauth={"lost_answer_replay": "once"})
     real = tmp_path / "real"
     (real / "state").mkdir(parents=True)
     before = sorted(real.rglob("*"))
-    faults = [word for name in PLAYED for word in ("--fault", name)]
-    code = main(["drill", "--fast", "--json", "--config", str(tmp_path / "user.yaml"), *faults])
+    code = main(["drill", "--fast", "--json", "--config", str(tmp_path / "user.yaml"), *words])
     said = capfd.readouterr()
     assert said.out, said.err
     found = {each["name"]: each for each in json.loads(said.out)}
     assert [each for each in found.values() if each["failed"]] == []
     assert code == 0
-    assert tuple(found) == PLAYED
-    assert [name for name, each in found.items() if each["pair"] != "kept"] == ["refresh_lost_for_good"]
+    assert f"rehearsing {len(found)} failures" in said.err
+    assert sorted(real.rglob("*")) == before, "the real folders were touched"
+    for each in found.values():
+        assert each["new"]["answered"] > 0, each
+        assert each["stored"]["answered"] > 0, each
     assert found["refresh_lost"]["replays"] == 1
-    assert found["refresh_lost_for_good"]["must_keep"] is False
-    assert "told nobody" in found["refresh_lost_for_good"]["why"]
-    assert all(each["new"]["answered"] + each["stored"]["answered"] > 0 for each in found.values())
-    assert found["refresh_5xx"]["new"]["answered"] > 0
     assert found["origin_5xx"]["new"]["refused"] > 0
     assert found["origin_5xx"]["stored"]["refused"] == 0, "the preset serves stored answers while the origin fails"
+    return found
+
+
+@pytest.mark.timeout(400)
+def test_a_lost_answer_and_a_failing_origin(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = played(tmp_path, capfd, *(word for name in QUICK for word in ("--fault", name)))
+    assert tuple(found) == QUICK
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_every_trial(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    found = played(tmp_path, capfd)
+    print(f"{len(found)} trials in {time.monotonic() - began:.0f} s")
+    assert tuple(found) == tuple(trial.name for trial in TRIALS)
+    assert [name for name, each in found.items() if each["pair"] != "kept"] == ["refresh_lost_for_good", "revoked"]
+    assert found["refresh_lost_for_good"]["must_keep"] is False
+    assert "told nobody" in found["refresh_lost_for_good"]["why"]
     assert found["full_disk"]["lowest_runway"] < 0.11 * 600
-    assert "rehearsing 10 failures" in said.err
-    assert sorted(real.rglob("*")) == before, "the real folders were touched"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_user_who_never_replays_loses_what_he_chose_to_lose(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -100,7 +105,7 @@ def begun(tmp_path: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_one_that_is_stopped_leaves_nothing(how: signal.Signals, tmp_path: Path) -> None:
     users(tmp_path)
     drill = begun(tmp_path)
@@ -118,6 +123,7 @@ def test_one_that_is_stopped_leaves_nothing(how: signal.Signals, tmp_path: Path)
     assert until(lambda: not any(str(tmp_path).encode() in _read(path) for path in actors))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_daemon_whose_director_was_killed_ends_by_itself(tmp_path: Path) -> None:
     users(tmp_path)
@@ -134,18 +140,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_the_fast_drill_loses_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    users(tmp_path, oauth={"lost_answer_replay": "once"})
-    began = time.monotonic()
-    code = main(["drill", "--fast", "--config", str(tmp_path / "user.yaml")])
-    took = time.monotonic() - began
-    out = capfd.readouterr().out
-    print(f"{out}\n{len(TRIALS)} trials in {took:.0f} s")
-    assert code == 0, out
 
 
 @pytest.mark.parametrize(
