@@ -264,8 +264,11 @@ class EntryStore(Protocol):
         """Removes one entry."""
         ...
 
-    async def purge(self, selector: Selector) -> int:
-        """Removes what `selector` means, what is being stored right now included; returns how many visible entries went."""
+    async def purge(self, selector: Selector, *, brief: bool = False) -> int:
+        """Removes what `selector` means, what is being stored right now included; returns how many visible entries went.
+
+        `brief`: waits for a store that is slow or away as shortly as a request does.
+        """
         ...
 
     def entries(self, selector: Selector) -> AsyncIterator[Entry]:

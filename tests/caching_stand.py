@@ -56,7 +56,7 @@ class SharedPurges:
     def purges(self) -> int:
         return self.number
 
-    async def purge(self, selector: Selector) -> int:
+    async def purge(self, selector: Selector, *, brief: bool = False) -> int:
         if self.fails:
             raise EntryStoreFailure("closed")
         self.number += 1

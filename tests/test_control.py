@@ -100,7 +100,7 @@ class Store:
         finally:
             self.ended = True
 
-    async def purge(self, selector: Selector) -> int:
+    async def purge(self, selector: Selector, *, brief: bool = False) -> int:
         self.purged.append(selector)
         gone = [entry for entry in self.held if selector.matches(entry)]
         self.held = [entry for entry in self.held if entry not in gone]

@@ -9,7 +9,6 @@ The pair's keeper and the provider that it asks.
 
 from __future__ import annotations
 
-import math
 import random
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -19,14 +18,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from passoproxy.compose.pipeline import Outward, Pipeline, made_bytes
+from passoproxy.compose.pipeline import Outward, made_bytes, spill_folders
 from passoproxy.compose.topology import ALONE, Part
 from passoproxy.config.load import Loaded
 from passoproxy.config.secrets import Secret, read_secret
 from passoproxy.config.settings import Settings
 from passoproxy.config.types import TcpAddress
-from passoproxy.core.cache.entry import Entry
-from passoproxy.core.cache.expiry import terms
 from passoproxy.core.oauth.chain import Access, Chain, Standing, has_ended
 from passoproxy.core.oauth.identity import fleet_of, partition_of
 from passoproxy.core.oauth.pair import Bearer
@@ -39,7 +36,7 @@ from passoproxy.outbound.token_endpoint import ProviderEndpoint
 from passoproxy.ports import Clock, Followed, Observer, PairStore, TokenReply, TokenRequest
 from passoproxy.proxy.cache import SoftPurgeStore
 from passoproxy.stores.entries.disk.store import DiskStore
-from passoproxy.stores.entries.redis.store import RedisStore, for_a_week
+from passoproxy.stores.entries.redis.store import RedisStore
 from passoproxy.stores.entries.serialization import secret_in
 from passoproxy.stores.entries.soft_purges import SoftPurgeFile
 from passoproxy.stores.entries.tiered import TieredStore
@@ -50,6 +47,7 @@ from passoproxy.stores.pair.lease import Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
 from passoproxy.stores.pair.replication import FleetDesk, FleetOwner
 from passoproxy.stores.redis_client import Keys, RedisLink
+from passoproxy.stores.spill import DiskSpill
 from passoproxy.tokens.commands import Command, PairOwner
 from passoproxy.tokens.failover import Custody
 from passoproxy.tokens.holder import Holder
@@ -113,32 +111,12 @@ def rests_full(loaded: Loaded) -> bool:
     return loaded.settings.oauth.grant == "authorization_code" and loaded.settings.oauth.refresh_on_exit != "never"
 
 
-_DAY = 86400.0
-MARGIN = 3600.0
-"""Seconds that an entry outlives its last use in a shared store: for clocks that differ, and for a route that is given a longer window."""
-
-LONGEST = 400 * _DAY
-
-
-class Ends:
-    """When an entry is of no use any more: by the routes of the moment, once the pipeline that has them stands in `pipeline`."""
-
-    def __init__(self) -> None:
-        self.pipeline: Pipeline | None = None
-
-    def __call__(self, entry: Entry) -> float:
-        """Epoch seconds: the end of freshness and of every window, and a day for whoever may validate it, with a margin."""
-        if self.pipeline is None:
-            return for_a_week(entry)
-        policy = self.pipeline.router.table.find(entry.target.partition("?")[0])
-        agreed = terms(entry, policy, self.pipeline.cache.mode)
-        moments = (agreed.fresh_until, agreed.revalidate_until, agreed.error_until, agreed.unauthorized_until)
-        latest = max((moment for moment in moments if math.isfinite(moment)), default=0.0)
-        return min(max(latest, entry.stored_at + _DAY), entry.stored_at + LONGEST) + MARGIN
+READ_BYTES = 256 * 1024 * 1024
+"""Of the disk, for large bodies that are read from a shared store and served from here."""
 
 
 def entry_store(
-    loaded: Loaded, state_folder: Path, cache_folder: Path | None, observer: Observer, ends: Ends, part: Part = ALONE
+    loaded: Loaded, state_folder: Path, cache_folder: Path | None, observer: Observer, part: Part = ALONE
 ) -> tuple[TieredStore, SoftPurgeStore]:
     """The store of this process, and what keeps its soft purges. `cache_folder` is None with `store.url`: a copy on disk would not know what
     others purged while it was down (decision 13).
@@ -149,29 +127,34 @@ def entry_store(
     memory_bytes = part.memory(settings.cache.memory_size) - 2 * made_bytes(settings, part)
     if cache_folder is None:
         assert settings.store.url is not None
-        shared = _shared(loaded, settings.store.url, observer, ends)
+        shared = _shared(loaded, settings.store.url, state_folder, observer, part)
         return TieredStore(memory_bytes, shared), shared
     disk = DiskStore(cache_folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer)
     store = TieredStore(memory_bytes, disk)
     return store, SoftPurgeFile(state_folder, store)
 
 
-def _shared(loaded: Loaded, url: str, observer: Observer, ends: Ends) -> RedisStore:
+def _shared(loaded: Loaded, url: str, state_folder: Path, observer: Observer, part: Part) -> RedisStore:
     settings = loaded.settings
     link = RedisLink(url, loaded.secrets.store_password, settings.store.ca_file)
 
     def connect(connect_seconds: float, answer_seconds: float) -> Redis:
         return link.asynchronous(connect_seconds=connect_seconds, answer_seconds=answer_seconds)
 
+    before = loaded.secrets.previous_state_key
     origin = blake2b((settings.upstream.url or "").rstrip("/").encode(), digest_size=12).hexdigest()
     return RedisStore(
         connect,
         f"passoproxy:{{{origin}}}:cache:",
         secret=shared_secret(loaded.secrets.state_key, loaded.secrets.store_password),
+        previous_secret=None if before is None else shared_secret(before, None),
+        spill=DiskSpill(
+            spill_folders(settings.cache.folder), most_bytes=part.spill(READ_BYTES), most_of_one=READ_BYTES
+        ),
+        folder=state_folder,
         shown=f"store.url {link.shown}",
         max_bytes=settings.cache.max_size,
-        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the pipeline's to say, and may change live
-        ends_at=ends,
+        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the road's to say, and may change live
         observer=observer,
     )
 

@@ -27,7 +27,6 @@ from aiohttp import web
 from passoproxy import __version__
 from passoproxy.compose.pipeline import LiveAdmission, Outward, Pipeline, build_pipeline, limits_of, named_keys
 from passoproxy.compose.stores import (
-    Ends,
     Fleet,
     LiveProvider,
     build_asking,
@@ -526,12 +525,11 @@ def wire(
         loaded, asking, pairs, clock, observer, owner, lambda partition: revoking(partition)
     )
     logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
-    ends = Ends()
-    store, kept = entry_store(loaded, folder, cache_folder, observer, ends, part)
+    store, kept = entry_store(loaded, folder, cache_folder, observer, part)
     revoking = partial(remove_revoked, store, settings.cache.on_revoked, observer)
     watched = watched_by(loaded)
     observer = hearing(observer, watched)
-    pipeline = ends.pipeline = build_pipeline(
+    pipeline = build_pipeline(
         loaded, dialer, keeper, store, admission, clock, observer, cache_folder or settings.cache.folder, part
     )
     operating = build_operating(

@@ -302,7 +302,7 @@ class Cache:
         gone = 0
         for selector in invalidated(head, key, response.head, self._origin, policy):
             self.purged(selector)
-            gone += await self._fetching.keeping.guarded(self._store.purge(selector), 0)
+            gone += await self._fetching.keeping.guarded(self._store.purge(selector, brief=True), 0)
         if gone:
             self._observer(EntriesPurged(gone, "invalidation"))
 

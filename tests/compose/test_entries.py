@@ -1,4 +1,4 @@
-"""Where entries live: whole daemons that share a cache by `store.url`, when its entries end, and what seals them."""
+"""Where entries live: whole daemons that share a cache by `store.url`, and what seals its entries."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import asyncio
 import base64
 import functools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from passoproxy.compose.stores import LONGEST, MARGIN, Ends, shared_secret
-from passoproxy.core.http.messages import fields_of
+from passoproxy.compose.stores import shared_secret
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.disk.store import DiskStore
-from passoproxy.stores.entries.redis.store import RedisStore, for_a_week
+from passoproxy.stores.entries.redis.store import RedisStore
 from tests.redis_server import RedisServer
-from tests.stores.entries.making import entry
 from tests.whole import CONTENT, Place, Running, running, sandboxed
-
-DAY = 86400.0
 
 
 @pytest.fixture
@@ -87,19 +82,6 @@ async def test_without_a_url_entries_live_on_disk(tmp_path: Path, server: RedisS
     url = server.url if kind is RedisStore else None
     async with sandboxed(tmp_path) as place, running(place, store={"url": url}) as daemon:
         assert isinstance(daemon.wired.store._slow, kind)
-
-
-async def test_an_entry_ends_when_no_window_of_its_route_holds_any_more(tmp_path: Path) -> None:
-    routes = [{"name": "mine", "match": "/mine/**", "ttl": "2d", "override": True, "stale_if_error": "3d"}]
-    async with sandboxed(tmp_path) as place, running(place, routes=routes) as daemon:
-        ends, made = Ends(), entry(target="/mine/x?y=/z", route="mine", fields=fields_of([]))
-        assert ends(made) == for_a_week(made)
-        ends.pipeline = daemon.wired.pipeline
-        assert ends(made) == made.stored_at + 5 * DAY + MARGIN
-        assert ends(replace(made, target="/unlisted")) == made.stored_at + DAY + MARGIN
-        daemon.wired.pipeline.cache.mode = replace(daemon.wired.pipeline.cache.mode, http=True)
-        old = replace(made, target="/unlisted", fields=fields_of([("Cache-Control", "max-age=2000000000")]))
-        assert ends(old) == made.stored_at + LONGEST + MARGIN
 
 
 def test_the_seal_follows_from_the_key_then_from_the_password() -> None:

@@ -408,7 +408,7 @@ class BrokenStore(MemoryStore):
         self._check("create")
         return BrokenWriter(await super().create(entry), self._check)
 
-    async def purge(self, selector):
+    async def purge(self, selector, *, brief=False):
         self._check("purge")
         return await super().purge(selector)
 

@@ -356,7 +356,7 @@ class MemoryStore:
         if self._shelf.remove(entry):
             self._generation += 1
 
-    async def purge(self, selector: Selector) -> int:
+    async def purge(self, selector: Selector, *, brief: bool = False) -> int:
         for writer in self._writers:
             writer.heed(selector)
         count = 0

@@ -364,11 +364,11 @@ class TieredStore:
             self._shelf.remove(entry)
             self._alone.pop(entry.identifier, None)
 
-    async def purge(self, selector: Selector) -> int:
+    async def purge(self, selector: Selector, *, brief: bool = False) -> int:
         await self.settled()
         count = 0
         try:
-            count = await self._slow.purge(selector)
+            count = await self._slow.purge(selector, brief=brief)
         finally:
             self._loading.clear()
             self._own_changes += 1

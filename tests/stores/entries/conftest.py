@@ -12,8 +12,9 @@ from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.memory import MemoryStore
 from passoproxy.stores.entries.redis.store import RedisStore
 from passoproxy.stores.entries.tiered import TieredStore
+from passoproxy.stores.spill import DiskSpill
 from tests.redis_server import RedisServer
-from tests.stores.entries.making import SECRET, connecting, in_an_hour
+from tests.stores.entries.making import SECRET, connecting
 
 PREFIX = "passoproxy:{tests}:"
 MAX_BYTES = 256 << 20
@@ -58,7 +59,8 @@ class Joining:
             "connect_seconds": 5.0,
             "answer_seconds": 5.0,
             "pause_seconds": 0.0,
-            "ends_at": in_an_hour,
+            "purge_seconds": 10.0,
+            "spill": DiskSpill([self._server.folder]),
             **more,
         }
         self._stores.append(RedisStore(connecting(self._server.url), PREFIX, **given))  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -46,11 +45,6 @@ def connecting(url: str) -> Callable[[float, float], Redis]:
         )
 
     return connect
-
-
-def in_an_hour(made: Entry) -> float:
-    """When entries end in a store that keeps time itself."""
-    return time.time() + 3600
 
 
 def entry(n: object = 0, **changes: Any) -> Entry:

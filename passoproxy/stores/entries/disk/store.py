@@ -375,7 +375,7 @@ class DiskStore:
     async def discard(self, entry: Entry) -> None:
         await self._write(Discarding(self._premises, entry))
 
-    async def purge(self, selector: Selector) -> int:
+    async def purge(self, selector: Selector, *, brief: bool = False) -> int:
         return await self._purging.purge(selector)
 
     async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
