@@ -203,7 +203,6 @@ class RedisStore:
                 await self._replica.refresh(self._brief)
             if epoch != known.epoch:
                 continue
-            known = await self._now(self._brief)
             rows, damaged = [], []
             for name, sealed, packed in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
                 row = self._opened(name.decode("latin-1"), sealed, packed)
@@ -215,10 +214,13 @@ class RedisStore:
                 await self._drop(damaged)
             if rows:
                 self.touch(key)
-            return youngest_first(
-                [row.entry for row in rows if row.entry.key == key and not known.hides(row.entry, row.stamp)]
-            )
+            return youngest_first([row.entry for row in rows if row.entry.key == key and not self._hides(row, known)])
         return ()
+
+    def _hides(self, row: Row, before: Known) -> bool:
+        """Whether a purge counts against a row that was read when `before` was known: one may be done with since, another one be new."""
+        now = self._replica.known
+        return before.hides(row.entry, row.stamp) or (now is not None and now.hides(row.entry, row.stamp))
 
     def touch(self, key: str) -> None:
         """Entries of this primary key were used."""
@@ -287,11 +289,11 @@ class RedisStore:
     async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
         known, seen = await self._now(self._brief), set[str]()
         async for names in self._candidates(self._brief, known.epoch, selector):
+            before = await self._now(self._brief)
             rows = await self._heads(self._brief, known.epoch, [name for name in names if name not in seen])
             seen.update(names)  # a scan may give a row twice
-            known = await self._now(self._brief)
             for row in rows:
-                if row is not None and not known.hides(row.entry, row.stamp) and selector.matches(row.entry):
+                if row is not None and not self._hides(row, before) and selector.matches(row.entry):
                     yield row.entry
 
     async def _candidates(self, connection: Connection, epoch: bytes, selector: Selector) -> AsyncIterator[list[str]]:
