@@ -123,11 +123,12 @@ class Replica:
         name = f"{self._prefix}{epoch.decode()}:purges"
         async with connection.client() as client:
             keys: Any = await client.hkeys(name)
-            numbers = sorted(int(number) for number in keys)
-            new = [number for number in numbers if number not in before]
-            found: Any = await client.hmget(name, new) if new else []
-        read = {number: decode_purge(data) for number, data in zip(new, found, strict=True)}
-        purges = {number: before[number] if number in before else read[number] for number in numbers}
+            numbers = {int(number) for number in keys}
+            new = sorted(numbers - before.keys())
+            found: Any = await client.hmget(name, [str(number) for number in new]) if new else []
+        # One that is missing by now is done with: its rows are removed.
+        read = {number: decode_purge(data) for number, data in zip(new, found, strict=True) if data is not None}
+        purges = {number: purge for number, purge in sorted({**before, **read}.items()) if number in numbers}
         soft = tuple(purge for purge in purges.values() if isinstance(purge, SoftPurge))
         if known is not None and set(soft) == set(known.soft.kept):
             return Known(epoch, version, seq, purges, known.soft)
