@@ -1,36 +1,40 @@
-"""Logins that are open now, by where they were begun: a denial in one process ends the waiting for that process's logins, and for no other's.
+"""The keeper's one state: the pair in use, its record, both machines, what is planned, and the one clock that they live by.
 
-What an open login means to clients is said by `refusing` and `proxy/parking`; who may complete one is the business of `login`.
-
-What a client is told where there is no usable access token: whether a person is needed, and when to come again.
-
-What the keeper holds in memory: the pair in use, where both machines stand, and the one clock that they live by.
-
-Nothing here waits, writes or asks; the keeper's task is the only one that changes it, everybody may look.
+Only the keeper's task changes it; other tasks look. Nothing here waits, writes or sends: that is done to it by `refresh`, `imports`, `recovery`
+and `keeper`. Also here: which logins are open, and what clients are told while there is no usable token; a follower shows both as well.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from passoproxy.core.events import ChainChanged, TokenRefreshed
-from passoproxy.core.oauth.chain import Access, Happening, Standing, arrival, has_ended, moved
+from passoproxy.core.events import ChainChanged, TokenRefreshed, Warned
+from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
 from passoproxy.core.oauth.identity import client_of, partition_of
 from passoproxy.core.oauth.pair import Bearer, Pair
-from passoproxy.core.oauth.schedule import moved_in_time, runway
-from passoproxy.core.oauth.settings import Provider, Terms
+from passoproxy.core.oauth.rejections import Rejections
+from passoproxy.core.oauth.schedule import moved_in_time, pause, refresh_moment, runway, time_left
+from passoproxy.core.oauth.settings import Terms
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
-from passoproxy.core.oauth.transaction import HandOver, digest, hand_over
+from passoproxy.core.oauth.token_response import Dead, Misconfigured, Retryable
+from passoproxy.core.oauth.transaction import Candidate, HandOver, digest, hand_over, may_present, remembered
 from passoproxy.errors import AuthorizationRequired, Refusal, TokenUnavailable
 from passoproxy.ports import ChainRecord, Clock, Observer
+from passoproxy.tokens.persistence import RETRY_INTERVAL, Saving
+from passoproxy.tokens.provider_client import Asking, Failure
+from passoproxy.tokens.shutdown import Shutdown
 
 MOST = 1000
-"""So many other processes are known at once; those whose logins end first give way."""
+"""Processes whose open logins are known at once; of more, the ones that end first are forgotten."""
 
 
 class OpenLogins:
-    """Until when logins are open, in seconds of one clock. `of` and `until` give 0 for never."""
+    """Until when logins are open (seconds of one clock), by the process that began them; `of` and `until` give 0 for never.
+
+    So a denial in one process ends the waiting for that process's logins, and for no others.
+    """
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
@@ -55,7 +59,7 @@ class OpenLogins:
         self._until = {by: until + seconds for by, until in self._until.items()}
 
     def clear(self) -> None:
-        """A pair is here: whatever is still open in some browser, nobody waits for it."""
+        """A pair is here: no client waits for the logins that are still open in some browser."""
         self._until.clear()
 
 
@@ -82,57 +86,115 @@ TOLERATED_DRIFT = 1.0
 """Seconds that the wall clock may leave the steady one before that counts as a step."""
 
 
-class Holding:
-    """The pair in memory. `now` is epoch seconds of a clock that does not step: wall time at the start, and the steady clock since."""
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A new pair. `durable`: its raw answer is on disk, so it may be used at once."""
+
+    pair: Pair
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """Nothing was sent, because the record could not be written."""
+
+    reason: str
+    word = "unsent"
+
+
+Outcome = Granted | Unrecorded | Failure
+
+SPACING = 1.0
+"""Seconds between two attempts at least."""
+
+NO_TIME = 1e-6
+"""Less than this is left of a wait by rounding."""
+
+FIRST_REPLAY_WITHIN = 8.0
+"""Seconds within which a token whose answer was lost is presented again, if it may be."""
+
+LIVING = frozenset({Chain.HEALTHY, Chain.RETRYING, Chain.UNKNOWN})
+"""A chain in one of these states is not given up for an import that is not proved."""
+
+
+class State:
+    """`now` is epoch seconds of a clock that does not step: wall time at the start, and the steady clock since.
+
+    `changed` is called when there is something new to see. `chance` gives numbers from 0 to 1, `salt` random text that tells identities apart.
+    """
 
     def __init__(
-        self, provider: Provider, client_id: str, terms: Terms, clock: Clock, observe: Observer, upstream: str = ""
+        self,
+        asking: Asking,
+        saving: Saving,
+        terms: Terms,
+        clock: Clock,
+        chance: Callable[[], float],
+        salt: Callable[[], str],
+        observe: Observer,
+        changed: Callable[[], None],
+        upstream: str = "",
     ) -> None:
-        self.client = client_of(provider, client_id, terms.grant)
+        self.asking, self.saving, self.terms, self.clock = asking, saving, terms, clock
+        self.chance, self.salt, self.observe, self.changed = chance, salt, observe, changed
+        self.client = client_of(asking.provider, asking.client.client_id, terms.grant)
         """Whose pair is held, as `Pair.client`."""
         self.upstream = upstream
-        self.kept: tuple[Pair, ...] = ()
-        """The pairs that are kept for other clients and token endpoints (`PairStore.kept`)."""
-        self._provider = provider
-        self._client_id = client_id
-        self._terms = terms
-        self._clock = clock
-        self._observe = observe
-        self._offset = clock.wall() - clock.monotonic()
-        self._bearer: Bearer | None = None
-        self._usable_until: float | None = None
-        self._refused_at: float | None = None
+        self.shutdown = Shutdown(clock)
+        # the pair
         self.pair: Pair | None = None
         self.held: Pair | None = None
         """A newer pair that could not be saved yet: unused while the older one lives."""
+        self.kept: tuple[Pair, ...] = ()
+        """The pairs that are kept for other clients and token endpoints (`PairStore.kept`)."""
         self.record = ChainRecord(client=self.client)
         self.standing = Standing()
+        self.generation = 0
         self.saved = True
         self.reason = ""
         self.last_error = ""
+        self.partition = self._partition(None)
+        self._bearer: Bearer | None = None
+        self._usable_until: float | None = None
+        self._refused_at: float | None = None
+        # attempts
         self.next_at: float | None = None
+        """When the next renewal is due."""
+        self.failures = 0
+        self.attempting = False
+        self.asked_at = float("-inf")
+        """When the provider was asked last, by the steady clock."""
+        self.rejections = Rejections()
+        self.withdrawn_generation = 0
+        """The generation whose grant was withdrawn, 0 if none was."""
+        # an import that waits for its proof
+        self.proof_at: float | None = None
+        """When the proof is repeated, by the steady clock."""
+        self.proof_told = False
+        """Whether a candidate was told of that is not known to be done with."""
+        # what the start could not read yet
+        self.unread = False
         self.logins = OpenLogins()
-        self.generation = 0
-        self.partition = partition_of(provider, client_id, None)
+        self._offset = clock.wall() - clock.monotonic()
 
     # ---- time --------------------------------------------------------------------------------------------------------
 
     def now(self) -> float:
-        return self._clock.monotonic() + self._offset
+        return self.clock.monotonic() + self._offset
 
     def steady(self, wall: float) -> float:
         """A moment that the wall clock told just now or before its last step was noticed, in our own time."""
-        return wall - (self._clock.wall() - self.now())
+        return wall - (self.clock.wall() - self.now())
 
-    def follow_clock(self) -> float:
-        """After a step of the wall clock: everything moves with it, so that what is left stays the same. Returns the step, 0 for none.
+    def follow_clock(self) -> bool:
+        """After a step of the wall clock, all moments move with it, so that what is left stays the same; whether there was one.
 
-        Only a renewal that was planned does not move on: a step forward may be a pause of the whole machine that no clock of it counted, and
-        then the pair is older than it looks. One that comes too early costs nothing.
+        A planned renewal is not moved later: a step forward may be a pause of the machine that its clock did not count, and then the pair is
+        older than it looks. A renewal that comes too early costs nothing.
         """
-        step = self._clock.wall() - self.now()
+        step = self.clock.wall() - self.now()
         if abs(step) <= TOLERATED_DRIFT:
-            return 0.0
+            return False
         self._offset += step
         self.pair, self.held = _shifted(self.pair, step), _shifted(self.held, step)
         if self._bearer is not None and self._bearer.until is not None:
@@ -147,13 +209,15 @@ class Holding:
             intent = replace(candidate.intent, begun_at=candidate.intent.begun_at + step)
             candidate = replace(candidate, pair=moved_in_time(candidate.pair, step), intent=intent)
             self.record = replace(self.record, candidate=candidate)
-        return step
+        text = f"the wall clock moved by {step:+.1f} s; the pair's moments moved with it"
+        self.observe(Warned("clock_stepped", text))
+        return True
 
     # ---- the pair ----------------------------------------------------------------------------------------------------
 
     def current(self) -> Bearer | None:
         """The bearer that is usable now."""
-        if self._usable_until is None or self._clock.monotonic() < self._usable_until:
+        if self._usable_until is None or self.clock.monotonic() < self._usable_until:
             return self._bearer
         return None
 
@@ -187,27 +251,35 @@ class Holding:
         token = self.newest.refresh_token if self.newest else None
         return token is not None and digest(token) == given.token
 
+    def _partition(self, pair: Pair | None) -> str:
+        return partition_of(self.asking.provider, self.asking.client.client_id, pair)
+
     def use(self, pair: Pair, *, loaded: bool = False, then: tuple[Happening, ...] = (), reason: str = "") -> None:
-        """`pair` is in use from now on. `loaded`: it is no new one, and nobody is told of a refresh; `then` is what is known to have followed."""
+        """`pair` is in use from now on, and the next renewal planned. `loaded`: it is not new, so no refresh is told of.
+
+        `then` is what is known to have followed, `reason` why.
+        """
         self.pair, self.held, self._refused_at = pair, None, None
         self.generation = max(self.generation, pair.generation)
         until = pair.access_until
         self._usable_until = None if until is None else until - self._offset
         self._bearer = Bearer(pair.access_token, pair.generation, until)
-        self.partition = partition_of(self._provider, self._client_id, pair)
+        self.partition = self._partition(pair)
         spent = self.is_spent(pair)
         ended = (Happening.ENDED,) if has_ended(pair, self.now()) else ()
         why = reason or (self.record.reason if spent else "")
         handed_over = (Happening.HANDED_OVER,) if self.away else ()
-        self.happened(arrival(pair, spent, self._terms), *then, *handed_over, *ended, reason=why)
+        self.happened(arrival(pair, spent, self.terms), *then, *handed_over, *ended, reason=why)
         if not loaded:
-            self._observe(TokenRefreshed(pair.generation, pair.source, until, self.runway()))
+            self.observe(TokenRefreshed(pair.generation, pair.source, until, self.runway()))
+        self.plan()
+        self.changed()
 
     def drop(self) -> None:
         """Nothing is held any more."""
         self.pair = self.held = self._bearer = self._usable_until = self._refused_at = self.next_at = None
         self.saved, self.last_error = True, ""
-        self.partition = partition_of(self._provider, self._client_id, None)
+        self.partition = self._partition(None)
         self.happened(Happening.FORGOTTEN, reason="")
 
     def end_access(self) -> None:
@@ -229,12 +301,94 @@ class Holding:
         self.record = replace(self.record, state=self.standing.chain.value, reason=self.reason)
         if (self.standing, self.reason) != (before, before_reason):
             shown = self.snapshot()
-            self._observe(ChainChanged(shown.access, shown.chain, shown.reason, shown.runway_seconds, shown.remedy))
+            self.observe(ChainChanged(shown.access, shown.chain, shown.reason, shown.runway_seconds, shown.remedy))
+
+    def give_up_if_nothing_is_left(self) -> bool:
+        """After a lost answer: `unknown` becomes `dead` when the access token has ended and no replay is left; whether it did."""
+        intent = self.record.intent
+        if self.standing != Standing(Access.EXPIRED, Chain.UNKNOWN):
+            return False
+        if self.away:
+            self.happened(Happening.GIVEN_UP)  # not remembered as spent: the pair may be brought back
+            return True
+        if intent is None or self.may_present():
+            return False
+        self.record = replace(self.record, intent=None, spent=remembered(self.record.spent, intent.token))
+        self.happened(Happening.GIVEN_UP)
+        self.next_at = None
+        return True
+
+    # ---- when --------------------------------------------------------------------------------------------------------
+
+    def due_in(self) -> float | None:
+        """Seconds until the next attempt, 0 when it is due; None before a stop, because then none is begun but by a command."""
+        if self.next_at is None or self.shutdown.begun:
+            return None
+        return max(0.0, self.next_at - self.now(), self.spacing())
+
+    def proof_due_in(self) -> float | None:
+        """The same for the proof of an imported pair."""
+        if self.proof_at is None or self.shutdown.begun:
+            return None
+        return max(0.0, self.proof_at - self.clock.monotonic(), self.spacing())
+
+    def spacing(self) -> float:
+        """Seconds until the provider may be asked again."""
+        wait = self.asked_at + SPACING - self.clock.monotonic()
+        return wait if wait > NO_TIME else 0.0
+
+    def plan(self, outcome: Failure | Unrecorded | None = None) -> None:
+        """Sets when the next attempt is due: by the pair's life, or after an attempt that came to `outcome`."""
+        pair, now, chain = self.newest, self.now(), self.standing.chain
+        if chain is Chain.DEAD or self.away or (pair is None and self.terms.needs_person):
+            self.next_at = None
+        elif chain is Chain.UNKNOWN:
+            intent = self.record.intent
+            wait = self._replay_pause(pair, max(1, self.failures), intent is None or intent.presented < 2)
+            self.next_at = now + wait if self.may_present() else None
+        elif outcome is not None:
+            self.next_at = now + self._pause_after(outcome)
+        elif pair is None:
+            self.next_at = now
+        else:
+            self.next_at = refresh_moment(pair, self.terms, self.chance())
+
+    def plan_proof(self) -> None:
+        """Sets when the proof of an imported pair is repeated."""
+        candidate = self.record.candidate
+        if candidate is None or not self.may_prove(candidate):
+            self.proof_at = None
+            return
+        presented = candidate.intent.presented
+        self.proof_at = self.clock.monotonic() + self._replay_pause(candidate.pair, presented, presented < 2)
+
+    def may_present(self) -> bool:
+        """Whether the refresh token may be presented, as far as lost answers and hand-overs are concerned."""
+        until = self.newest.access_until if self.newest else None
+        return not self.away and may_present(self.record.intent, self.terms.lost_answer_replay, self.now(), until)
+
+    def may_prove(self, candidate: Candidate) -> bool:
+        """The same of an imported pair that waits for its proof."""
+        return may_present(candidate.intent, self.terms.lost_answer_replay, self.now(), candidate.pair.access_until)
+
+    def _replay_pause(self, pair: Pair | None, failures: int, is_first: bool) -> float:
+        wait = pause(pair, self.now(), failures, self.chance())
+        return min(wait, FIRST_REPLAY_WITHIN) if is_first else wait
+
+    def _pause_after(self, outcome: Failure | Unrecorded) -> float:
+        pair, now, chance = self.newest, self.now(), self.chance()
+        match outcome:
+            case Unrecorded():
+                return min(RETRY_INTERVAL, max(SPACING, time_left(pair, now) or RETRY_INTERVAL))
+            case Retryable(retry_after=retry_after):
+                return pause(pair, now, self.failures, chance, retry_after=retry_after)
+            case _:
+                return pause(pair, now, self.failures, chance, slow=isinstance(outcome, Misconfigured | Dead))
 
     # ---- what is said of it ------------------------------------------------------------------------------------------
 
     def runway(self) -> float | None:
-        return runway(self.pair, self.standing, self._terms, self.now())
+        return runway(self.pair, self.standing, self.terms, self.now())
 
     @property
     def login_open(self) -> bool:
@@ -250,7 +404,7 @@ class Holding:
         shown = snapshot(
             pair,
             standing,
-            self._terms,
+            self.terms,
             now,
             reason=self.reason,
             last_error=self.last_error,

@@ -110,7 +110,7 @@ class Life:
 
     def held(self) -> dict[str, object]:
         """The newest pair, as a document of `token import`."""
-        pair = self.keeper._holding.newest
+        pair = self.keeper.state.newest
         assert pair is not None
         return document_of(pair)
 

@@ -84,11 +84,11 @@ class Played:
     async def restart(self, crash: bool) -> None:
         life = self.life
         if crash:
-            self.memory_only_loss = not life.keeper.snapshot().saved or life.keeper._saving.unsaved
+            self.memory_only_loss = not life.keeper.snapshot().saved or life.keeper.state.saving.unsaved
             await life.crash()
         else:
             await life.stop()
-            self.memory_only_loss = life.keeper._saving.unsaved
+            self.memory_only_loss = life.keeper.state.saving.unsaved
         life.store.owned = False
         failing, life.store.failing = life.store.failing, set()
         await life.start()

@@ -679,12 +679,12 @@ async def test_a_fault_inside_is_told_and_lived_through(life):
     def broken() -> float:
         raise ZeroDivisionError
 
-    life.keeper._renewing._chance = broken
+    life.keeper.state.chance = broken
     with pytest.raises(PassoproxyError, match="ZeroDivisionError"):
         await keeper.execute(Refresh())
     await life.clock.advance(1500)
     assert [event.where for event in life.observer.of(TaskFailed)][:1] == ["keeper"]
-    life.keeper._renewing._chance = lambda: 0.5
+    life.keeper.state.chance = lambda: 0.5
     await life.clock.advance(60)
     assert (await keeper.bearer()).token
     assert life.rotating.told == []

@@ -187,7 +187,7 @@ async def test_an_odd_answer_loses_nothing_that_can_be_kept(odd: Odd) -> None:
         provider.script.append(odd.raw.replace(b"{date}", _date(life.clock.wall() + 40)))
         await refreshed(life)
         assert len(provider.seen) == 1
-        shown, holding = keeper.snapshot(), keeper._holding
+        shown, holding = keeper.snapshot(), keeper.state
         bearer = keeper.current()
         assert bearer is not None, "a valid access token is never taken away"
         if odd.end == "renewed":
