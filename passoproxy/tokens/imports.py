@@ -27,7 +27,8 @@ _KEPT = "both pairs are kept"
 async def prove(state: State, pair: Pair) -> None:
     """Proves an imported pair at once, and uses what it brings. Raises CommandFailures that say why the old pair goes on."""
     waiting = state.record.candidate
-    if waiting is None or waiting.intent.token != digest(pair.refresh_token or ""):
+    is_another = waiting is not None and waiting.intent.token != digest(pair.refresh_token or "")
+    if waiting is None or is_another:
         pair = replace(pair, generation=state.newest.generation if state.newest else 0)
     elif state.may_prove(waiting):
         pair = waiting.pair
@@ -42,7 +43,8 @@ async def prove(state: State, pair: Pair) -> None:
         case Dead(reason=reason):
             raise ImportRefused(f"{reason}, to the imported refresh token; the pair in use is kept")
         case Lost(reason=reason):
-            raise ServiceUnreachable(f"the answer to the import's proof was lost: {reason}; {_KEPT}{_outlook(state)}")
+            kept = "it and the pair in use are kept, the import that waited before is given up" if is_another else _KEPT
+            raise ServiceUnreachable(f"the answer to the import's proof was lost: {reason}; {kept}{_outlook(state)}")
         case Misconfigured(reason=reason):
             raise ConfigurationError(Fault("", "oauth", reason, f"{REMEDY}; the pair in use is kept"))
         case Unsent(reason=reason) | Retryable(reason=reason):

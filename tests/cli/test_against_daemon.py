@@ -139,7 +139,7 @@ def test_token_export_and_import(run: Run, at: list[str], it: Running, shared: B
     assert (kept.code, "takes this one back" in kept.err) == (77, True)
     assert run("token", "import", *at, text=pair.out).out.startswith("imported; ")
     assert run("token", "refresh", *at, "--json").json["chain"] == "healthy"
-    own = json.dumps(document_of(it.wired.keeper._held._holding.newest))
+    own = json.dumps(document_of(it.wired.keeper._held.state.newest))
     file = tmp_path / "pair.json"
     file.write_text(own)
     assert run("token", "import", str(file), *at, "--json").json["access"] == "valid"

@@ -109,7 +109,7 @@ async def test_the_keeper_lives_by_the_configuration(tmp_path: Path, given: str 
     assert [each for each in loaded.warnings if each.code == "key_unused"] == []
     wired = wire(loaded, telemetry(loaded), environ={})
     try:
-        terms = wired.keeper._held._terms
+        terms = wired.keeper._held.state.terms
         assert (terms.lost_answer_replay, terms.refresh_at, terms.refresh_lifetime) == (wanted, 0.3, None)
     finally:
         await closed(wired)

@@ -318,6 +318,15 @@ async def test_another_import_takes_its_place(life):
     assert life.rotating.presented[OTHER] == 1
 
 
+async def test_another_import_whose_answer_is_lost_too_says_that_the_first_is_given_up(life):
+    life.having(lost_answer_replay="never")
+    await lost(life)
+    life.rotating.faults = ["lost"]
+    with pytest.raises(ServiceUnreachable, match="the import that waited before is given up"):
+        await imported(life, life.document(refresh_token="def-third"))
+    assert life.store.record.candidate.pair.refresh_token == "def-third"
+
+
 async def test_a_login_ends_the_matter(life):
     life.having(lost_answer_replay="always")
     await lost(life)
