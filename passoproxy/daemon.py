@@ -1,4 +1,4 @@
-"""Runs a daemon: listeners, tasks, signals, readiness, and an orderly end. What it consists of is `compose`'s business."""
+"""Runs a daemon: listeners, tasks, signals, readiness, and an orderly end. `compose` puts its parts together."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 
-from passoproxy.compose import Wired, telemetry, wire
+from passoproxy.compose import Wired, telemetry
 from passoproxy.compose.listeners import (
     Bound,
     Served,
@@ -50,10 +49,10 @@ STATUS_EVERY = 5.0
 """Seconds between two lines for the service manager."""
 
 CLOSING = 2.0
-"""Seconds of `server.shutdown_grace` that are kept for the rest of the end, when nothing is under way any more."""
+"""Seconds of `server.shutdown_grace` that are kept for the end after the last request."""
 
 SLEEP_PATIENCE = 60.0
-"""Seconds that a refresh before the machine's sleep may take, as any other may; the sleep waits for as long as logind lets it."""
+"""Seconds that a refresh before the machine's sleep may take; logind bounds how long the sleep waits."""
 
 
 def run(loaded: Loaded, greet: Callable[[str], None] | None = None) -> int:
@@ -89,15 +88,6 @@ async def _serve(loaded: Loaded, greet: Callable[[str], None] | None) -> int:
     return 0
 
 
-def _started(wired: Wired) -> Lifecycle:
-    """What is said of the start: that requests are answered, or what they wait for."""
-    listening = ", ".join(wired.control.facts.listeners)
-    is_ready, _, reason = wired.control.readiness(strict=False)
-    if is_ready:
-        return Lifecycle("ready", f"{listening}; {reason}" if reason else listening)
-    return Lifecycle("waiting", f"{reason}; listening: {listening}")
-
-
 class Daemon:
     """One daemon in this process. `running` is a context: in it requests are answered, after it everything has ended."""
 
@@ -110,7 +100,6 @@ class Daemon:
         self._reading = reading or (lambda: load(loaded.path))
         self.wired: Wired | None = None
         self.bound = Bound()
-        self._control: ControlSite | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -136,19 +125,21 @@ class Daemon:
                 part = Part(workers, serves=workers == 1)
                 if not part.serves:
                     self.bound.copy(workers)
-                self.wired = wired = wire(self.loaded, told, clock=self._clock, part=part)
-                await self._open(wired, stack)
-                wired.observer(
-                    Lifecycle("starting", f"configuration: {self.loaded.path or 'defaults and environment'}")
-                )
+                self.wired = wired = Wired(self.loaded, told, clock=self._clock, part=part)
+                control = await self._open(wired, stack)
+                said = f"configuration: {self.loaded.path or 'defaults and environment'}"
+                wired.observer(Lifecycle("starting", said))
                 self._warn(wired)
-                await self._listen(wired, stack)
-                self._go(wired, stack)
+                await self._listen(wired, control, stack)
+                self._go(wired, control, stack)
                 stack.push_async_callback(self._drain, wired)
-                await self._start_workers(wired, stack)
+                await self._start_workers(wired)
                 wired.control.facts.starting = False
                 await wired.control.look_at_store()
-                wired.observer(_started(wired))
+                is_ready, _, reason = wired.control.readiness(strict=False)
+                listening = ", ".join(wired.control.facts.listeners)
+                said = "; ".join(filter(None, (listening, reason) if is_ready else (reason, f"listening: {listening}")))
+                wired.observer(Lifecycle("ready" if is_ready else "waiting", said))
                 systemd.ready(self._status_line(wired))
                 self._may_reload = True
                 if self._reload_again:
@@ -160,20 +151,18 @@ class Daemon:
 
     # ---- starting ----------------------------------------------------------------------------------------------------
 
-    async def _open(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
-        stack.push_async_callback(wired.store.close)
-        stack.push_async_callback(wired.pipeline.cache.close)
-        stack.push_async_callback(wired.pipeline.close)
+    async def _open(self, wired: Wired, stack: contextlib.AsyncExitStack) -> ControlSite:
+        stack.push_async_callback(wired.close)
         if wired.fleet is not None:  # a follower of a fleet holds its folder
             stack.push_async_callback(asyncio.to_thread, wired.fleet.store.release)
         await wired.keeper.open()
         stack.push_async_callback(self._end_keeper, wired)
-        self._control = control = ControlSite(
-            wired.state_folder, wired.keeper if wired.fleet is None else wired.fleet.for_folder(wired.keeper)
-        )
+        holder = wired.keeper if wired.fleet is None else wired.fleet.for_folder(wired.keeper)
+        control = ControlSite(wired.state_folder, holder)
         control.open()
         stack.push_async_callback(control.close)
         wired.control.reloading = Reloading(wired, self._reading)
+        return control
 
     def _warn(self, wired: Wired) -> None:
         for warning in self.loaded.warnings:
@@ -182,7 +171,7 @@ class Daemon:
         if self.loaded.settings.oauth.grant == "authorization_code" and (why := volatile(folder)):
             text = f"state.directory {folder} {why}: the pair is gone with a restart of the machine or container; give it a durable folder"
             wired.observer(Warned("state_volatile", text))
-        if not inside_container(os.environ):  # where other users are none, and owners odd
+        if not inside_container(os.environ):  # a container has no other users, and odd owners
             for key, each in (("state.directory", folder), ("cache.directory", wired.cache_folder)):
                 if each is not None and (why := weak_step(each)):
                     text = f"{key} {each}: {why}, who could exchange the folders in it; choose a place that only root or this user may change"
@@ -191,7 +180,7 @@ class Daemon:
             everywhere = "" if wired.fleet is None else "; remove it when every instance of the fleet says so"
             wired.observer(Warned("previous_key", f"state.previous_key_file {why}{everywhere}"))
 
-    async def _listen(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
+    async def _listen(self, wired: Wired, control: ControlSite, stack: contextlib.AsyncExitStack) -> None:
         settings = self.loaded.settings
         if wired.part.serves:
             self._served = serve_proxy(wired, self.bound.proxy)
@@ -202,10 +191,12 @@ class Daemon:
                 runner = AdminRunner(app, admin_limits_of(settings), wired.observer)
                 wired.admin_runners.append(runner)
                 wired.descriptors.tables.append(runner.table)
-                await self._site(wired, runner, sockets, stack)
+                await runner.setup()
+                stack.push_async_callback(runner.cleanup)
+                for sock in sockets:
+                    stack.callback(Acceptor(sock, runner.take, wired.descriptors).close)
                 stack.callback(self.bound.forget, sockets)
-        assert self._control is not None
-        await self._control.start(wired.control_app)
+        await control.start(wired.control_app)
         facts = wired.control.facts
         facts.listeners = (
             *(f"proxy {name_of(sock, 'https' if is_secure else 'http')}" for sock in self.bound.proxy),
@@ -217,33 +208,25 @@ class Daemon:
         wired.pages.address = page_address(settings, self.bound.admin)
         facts.authorities = authorities(settings, facts.ports)
 
-    async def _site(
-        self, wired: Wired, runner: AdminRunner, sockets: list[socket.socket], stack: contextlib.AsyncExitStack
-    ) -> None:
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        for sock in sockets:
-            stack.callback(Acceptor(sock, runner.take, wired.descriptors).close)
-
-    def _go(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
+    def _go(self, wired: Wired, control: ControlSite, stack: contextlib.AsyncExitStack) -> None:
         """Begins the tasks that live as long as the daemon."""
-        assert self._control is not None
         work: list[tuple[str, Coroutine[object, object, None]]] = [
             ("keeper", wired.keeper.run()),
             ("alerts", wired.alerts.run()),
             ("warming", wired.warming.run()),
             ("store", keep_looking(wired.control, wired.clock)),
-            *wired.operating.tasks(),
             ("secrets", keep_following(wired)),
             ("service manager", self._tell_manager(wired)),
-            ("control socket", self._control.keep_named()),
+            ("control socket", control.keep_named()),
         ]
+        if wired.operating.probing is not None:
+            work.append(("change probe", wired.operating.probing.run()))
         if wired.fleet is not None and isinstance(wired.keeper, Custody):
             work.append(("fleet", wired.fleet.desk.run(wired.keeper)))
         if self._served is not None and (certificate := self._served.certificate) is not None:
             work.append(("certificate", certificate.keep_following(wired.clock, wired.observer)))
         if rests_full(wired.loaded):
-            # a request that the sleep cuts off may still be answered after waking, so it has all the time that any other has
+            # a request that the sleep interrupts may still be answered after waking, so it has the whole time
             before = BeforeSleep(logind.reach, lambda: wired.keeper.execute(Refill(SLEEP_PATIENCE)), wired.clock)
             work.append(("suspend", before.run()))
         for name, coroutine in work:
@@ -255,8 +238,8 @@ class Daemon:
         task.add_done_callback(lambda done: self._ended(done, name))
         self._tasks.append(task)
 
-    async def _start_workers(self, wired: Wired, stack: contextlib.AsyncExitStack) -> None:
-        """Has other processes serve, where the configuration wants several."""
+    async def _start_workers(self, wired: Wired) -> None:
+        """Starts the processes that serve, if the configuration wants several."""
         if wired.part.serves:
             return
         self._parent = parent = Parent(wired, self.bound)
@@ -268,14 +251,15 @@ class Daemon:
             return applied
 
         wired.control.reloading = reload_all
-        self._begin("workers", parent.tell_them())
-        self._begin("doom", self._heed_workers(parent))
-        await parent.start()
 
-    async def _heed_workers(self, parent: Parent) -> None:
-        await parent.supervisor.doomed.wait()
-        self.doom = parent.supervisor.reason
-        self.doomed.set()
+        async def heed_workers() -> None:
+            await parent.supervisor.doomed.wait()
+            self.doom = parent.supervisor.reason
+            self.doomed.set()
+
+        self._begin("workers", parent.tell_them())
+        self._begin("doom", heed_workers())
+        await parent.start()
 
     def _ended(self, task: asyncio.Task[None], name: str) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and self.wired is not None:
@@ -290,7 +274,7 @@ class Daemon:
             self._reloading = asyncio.get_running_loop().create_task(self._reload(self.wired))
 
     async def _reload(self, wired: Wired) -> None:
-        while self._reload_again:  # asked for during a reload: the file may have changed after it was read
+        while self._reload_again:  # a second signal during a reload: the file may have changed after it was read
             self._reload_again = False
             systemd.reloading()
             try:
@@ -337,7 +321,7 @@ class Daemon:
         )
 
     async def _end_pair(self, wired: Wired, grace: float, within: float) -> None:
-        """Lets a refresh under way end, then renews the pair where the settings want that and it is worth it, while connections drain."""
+        """While connections drain: lets a refresh end, then renews the pair if the settings want it (`leaves_full`)."""
         deadline = wired.clock.monotonic() + within
         with contextlib.suppress(PassoproxyError):
             await wired.keeper.execute(Leave(within))
@@ -350,7 +334,7 @@ class Daemon:
                 await wired.keeper.execute(Refill(deadline - wired.clock.monotonic()))
 
     async def _end_tasks(self) -> None:
-        """All but the keeper's, which ends by itself when nobody can ask it any more, after the step that it is in."""
+        """All but the keeper's, which ends by itself when no request is left, after its present step."""
         _, *others = self._tasks
         for task in others:
             task.cancel()

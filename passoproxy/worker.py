@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from passoproxy.compose import Wired, telemetry, wire
+from passoproxy.compose import Wired, telemetry
 from passoproxy.compose.listeners import Served, serve_proxy
 from passoproxy.compose.reload import Reloading, keep_following
 from passoproxy.compose.topology import Part
@@ -113,13 +113,11 @@ class Life:
         if loaded.settings.oauth.grant != "static":  # whose token everybody reads for himself
             part.holder = Follower(owner=self._owner, clock=clock, known=followed_of(self._begin["followed"]))
         self._part = part
-        wired = wire(loaded, told, clock=clock, observer=self._observing(told.observer()), part=part)
+        wired = Wired(loaded, told, clock=clock, observer=self._observing(told.observer()), part=part)
         self._wired = wired
         if part.holder is None:
             await wired.keeper.open()  # whose entries are meant, before the first question
-        stack.push_async_callback(wired.store.close)
-        stack.push_async_callback(wired.pipeline.cache.close)
-        stack.push_async_callback(wired.pipeline.close)
+        stack.push_async_callback(wired.close)
         self._reloading = Reloading(wired, self._read)
         self._share = Share(wired.pipeline.queueing, loaded.settings.upstream.max_concurrency, self._tell_count)
         wired.pipeline.queueing.tell = lambda told: self._channel.tell("origin", told=document_of(told))

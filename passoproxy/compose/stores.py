@@ -1,10 +1,6 @@
-"""What the settings say about the pair's custody: the cover of its files, the seed, and when to leave with a full tank.
+"""The stores and the keeper of the pair, and the store of entries, as the settings want them.
 
-Where entries live: memory before this machine's disk, or memory before the store that instances share.
-
-The pair of a fleet: `store.url` becomes a store of the pair, a way to its owner, and the desk where this instance serves the others.
-
-The pair's keeper and the provider that it asks.
+`store.url` makes a fleet: the pair's store is shared, its owner may be another instance, and entries live in the same store.
 """
 
 from __future__ import annotations
@@ -66,13 +62,13 @@ LEAST_GRACE = 15.0
 
 
 def cover_of(loaded: Loaded) -> Cover:
-    """The seal by `state.key_file`, none without. Raises ConfigurationError where a key cannot be read or is none."""
+    """The encryption of the pair's files. Raises ConfigurationError for a key that cannot be read or is invalid."""
     key, before = keys_of(loaded)
     return Plain() if key is None else Sealed(key, before)
 
 
 def keys_of(loaded: Loaded) -> tuple[Key | None, Key | None]:
-    """The key that seals and the one before it, for what lies elsewhere. Raises ConfigurationError likewise."""
+    """The present key and the previous one. Raises ConfigurationError likewise."""
     given = loaded.secrets
     key = None if given.state_key is None else _key(given.state_key, "state.key_file")
     before = None if given.previous_state_key is None else _key(given.previous_state_key, "state.previous_key_file")
@@ -93,21 +89,18 @@ def seed_of(loaded: Loaded) -> Callable[[], bytes] | None:
 
 
 def leaves_full(loaded: Loaded, folder: Path, grace: float, is_followed: bool) -> bool:
-    """Whether the pair is renewed before a stop, where it is worth it, with `grace` seconds left (`oauth.refresh_on_exit`).
+    """Whether the pair is renewed before a stop with `grace` seconds left (`oauth.refresh_on_exit`).
 
-    By `auto` it is not where the new pair would be gone with the machine, nor where somebody else goes on with it.
+    With `auto` it is not if the new pair would be lost with the machine, or if another process goes on with it.
     """
-    match loaded.settings.oauth.refresh_on_exit:
-        case "never":
-            return False
-        case "always":
-            return True
-        case _:
-            return grace >= LEAST_GRACE and not is_followed and not volatile(folder)
+    wanted = loaded.settings.oauth.refresh_on_exit
+    return wanted == "always" or (
+        wanted == "auto" and grace >= LEAST_GRACE and not is_followed and not volatile(folder)
+    )
 
 
 def rests_full(loaded: Loaded) -> bool:
-    """Whether the pair is renewed before the machine sleeps: the process sleeps with it, so there is nothing to weigh."""
+    """Whether the pair is renewed before the machine sleeps."""
     return loaded.settings.oauth.grant == "authorization_code" and loaded.settings.oauth.refresh_on_exit != "never"
 
 
@@ -118,10 +111,10 @@ READ_BYTES = 256 * 1024 * 1024
 def entry_store(
     loaded: Loaded, state_folder: Path, cache_folder: Path | None, observer: Observer, part: Part = ALONE
 ) -> tuple[TieredStore, SoftPurgeStore]:
-    """The store of this process, and what keeps its soft purges. `cache_folder` is None with `store.url`: a copy on disk would not know what
-    others purged while it was down (decision 13).
+    """The store of this process, and the store of its soft purges. `cache_folder` is None with `store.url`: a copy on disk would miss the
+    purges of other instances while it is down (decision 13).
 
-    Raises CannotCreate naming the folder, and ConfigurationError where the redis library is missing.
+    Raises CannotCreate naming the folder, and ConfigurationError if the redis library is missing.
     """
     settings = loaded.settings
     memory_bytes = part.memory(settings.cache.memory_size) - 2 * made_bytes(settings, part)
@@ -154,13 +147,13 @@ def _shared(loaded: Loaded, url: str, state_folder: Path, observer: Observer, pa
         folder=state_folder,
         shown=f"store.url {link.shown}",
         max_bytes=settings.cache.max_size,
-        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the road's to say, and may change live
+        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the pipeline's to say, and may change live
         observer=observer,
     )
 
 
 def shared_secret(state_key: Callable[[], str] | None, password: Callable[[], str] | None) -> bytes:
-    """What seals the entries of a fleet. Only one that follows from `state.key_file` stops whoever may write to the store."""
+    """The secret that seals the entries of a fleet. Only `state.key_file` keeps out a person who can write to the store."""
     given = state_key or password
     material = given().strip().encode() if given is not None else b""
     return blake2b(material, digest_size=32, person=b"passoproxy fleet").digest()
@@ -179,18 +172,18 @@ class Fleet:
     alarm: FleetAlarm
 
     def nearest(self, near: PairOwner) -> PairOwner:
-        """The process that stands for this machine's folder (`near`) where that is another one, else the fleet's owner."""
+        """The owner to follow: `near`, if another process holds this machine's folder, else the fleet's owner."""
         return _Nearest(near, self.owner, lambda: self.store.has_folder)
 
     def for_folder(self, holder: Holder) -> _ForFolder:
-        """Who stands for this machine's folder, as far as its control socket is concerned: also a follower of another machine's owner."""
+        """The holder for this machine's control socket. A follower of another machine's owner still owns the folder."""
         return _ForFolder(holder, self.store)
 
 
 def build_fleet(
     loaded: Loaded, asking: Asking, local: DirectoryPairStore, clock: Clock, observer: Observer
 ) -> Fleet | None:
-    """None without `store.url`, and where there is no pair to share. Raises ConfigurationError without the library, and for keys that are none."""
+    """None without `store.url` or without a pair to share. Raises ConfigurationError for a missing library and for invalid keys."""
     settings = loaded.settings
     if settings.store.url is None or settings.oauth.grant == "static":
         return None
@@ -206,7 +199,7 @@ def build_fleet(
 
 
 def _known_before(store: RedisPairStore, asking: Asking, terms: Terms, clock: Clock) -> Followed | None:
-    """What this instance's own folder holds, for as long as the store is away; None where that is of no use any more."""
+    """The pair of this instance's own folder, to be served while the store is away; None if it has ended."""
     pair, now = store.own_pair(), clock.wall()
     if pair is None or has_ended(pair, now):
         return None
@@ -237,7 +230,7 @@ class _Nearest:
         self._near, self._far, self._is_far = near, far, is_far
 
     async def changes(self) -> AsyncIterator[Followed]:
-        """See PairOwner. Ends where the other one became the nearest."""
+        """See PairOwner. Ends when the other owner became the nearest."""
         nearest = self._nearest
         async with aclosing(cast("AsyncGenerator[Followed, None]", nearest.changes())) as changes:
             async for followed in changes:
@@ -255,14 +248,14 @@ class _Nearest:
 
 
 class LiveProvider:
-    """The token endpoint over the way out of the moment: a reload gives it another one."""
+    """The token endpoint by the present configuration: a reload replaces its way out."""
 
     def __init__(self, loaded: Loaded, clock: Clock, outward: Outward) -> None:
         self._clock = clock
         self.follow(loaded, outward)
 
     def follow(self, loaded: Loaded, outward: Outward) -> None:
-        """Goes that way from the next request on."""
+        """From the next request on."""
         self._endpoint = ProviderEndpoint(
             clock=self._clock,
             tls=outward.tls,
@@ -271,7 +264,7 @@ class LiveProvider:
         )
 
     async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
-        """As a TokenEndpoint. A way out that is misconfigured sends nothing, and so spends no token."""
+        """See TokenEndpoint. With a misconfigured proxy nothing is sent, so no token is spent."""
         try:
             return await self._endpoint.post(request, timeout)
         except ConfigurationError as error:
@@ -279,7 +272,7 @@ class LiveProvider:
 
 
 def build_asking(loaded: Loaded, live: LiveProvider, outward: Outward, observer: Observer) -> Asking:
-    """Raises ConfigurationError where the way to the token endpoint leads through a proxy that is none."""
+    """Raises ConfigurationError for an invalid proxy on the way to the token endpoint."""
     oauth = loaded.settings.oauth
     provider = Provider(
         token_url=oauth.token_url or "",
@@ -310,7 +303,7 @@ def build_keeper(
     owner: PairOwner | None = None,
     withdrawn: Withdrawn = nothing_to_do,
 ) -> Holder:
-    """The one who holds the pair, by `oauth.grant`. `owner` is followed where the store is another's; without it that is refused.
+    """The holder of the pair, by `oauth.grant`. If another process holds the store, `owner` is followed; without `owner` that is an error.
 
     `withdrawn` is awaited when the pair's grant was withdrawn.
     """
@@ -346,7 +339,7 @@ def build_keeper(
 
 
 def page_url(settings: Settings) -> str:
-    """Where the status page is for people: `admin.public_url`, else the first admin address; '' where there is none."""
+    """The URL of the status page: `admin.public_url`, else the first TCP address of `admin.listen`, else ''."""
     if settings.admin.public_url:
         return settings.admin.public_url
     first = next((each for each in settings.admin.listen if isinstance(each, TcpAddress)), None)

@@ -1,10 +1,6 @@
-"""Alerts by the configuration: the hooks that it names, over the way out of the moment, and the test that needs no daemon.
+"""All parts of a daemon, put together: `Wired` is one, from its settings; `standing_still` is one that does not run.
 
-What makes the cache operable: explanations, soft purges, filling it, and the change probe of the passolution preset.
-
-Who is told of events, and what the daemon says of itself.
-
-All parts of a daemon, put together.
+Nothing is begun here but what a constructor does; `daemon` and `worker` run what comes out.
 """
 
 from __future__ import annotations
@@ -15,19 +11,15 @@ import os
 import secrets
 import shlex
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
-
-from aiohttp import web
 
 from passoproxy import __version__
 from passoproxy.compose.pipeline import LiveAdmission, Outward, Pipeline, build_pipeline, limits_of, named_keys
 from passoproxy.compose.stores import (
-    Fleet,
     LiveProvider,
     build_asking,
     build_fleet,
@@ -45,7 +37,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.key import Unreadable, content_of, primary_key
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, fields_of
-from passoproxy.core.oauth.alert_levels import Level, Thresholds
+from passoproxy.core.oauth.alert_levels import Thresholds
 from passoproxy.core.oauth.identity import client_of
 from passoproxy.core.redaction import Redactor
 from passoproxy.errors import BodyBroken, ConfigurationError, Refusal
@@ -55,10 +47,10 @@ from passoproxy.host.clock import SystemClock
 from passoproxy.host.remote_owner import ControlOwner
 from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.webhook import Webhook
-from passoproxy.ports import AlarmMemory, AlertHook, Clock, Observer, PairNews, nobody
+from passoproxy.ports import AlertHook, Clock, Observer, nobody
 from passoproxy.proxy import codecs
 from passoproxy.proxy.cache import SoftPurgeStore, SoftPurgeTerms
-from passoproxy.proxy.explain import Explaining, Explanation, Judges
+from passoproxy.proxy.explain import Explaining, Judges
 from passoproxy.server.acceptor import Descriptors
 from passoproxy.server.admin.app import admin_application, control_application, probe_application
 from passoproxy.server.admin.auth import AdminAccess
@@ -66,10 +58,8 @@ from passoproxy.server.admin.page_sessions import PageSessions
 from passoproxy.server.admin.runner import AdminRunner
 from passoproxy.server.connection import Connections
 from passoproxy.server.handler import Handler
-from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.pair.alert_state import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.stores.pair.encryption import Cover
 from passoproxy.telemetry.alerts import NO_HOOK, AlertPolicy, Alerts, CommandHook, alert, tried
 from passoproxy.telemetry.logs import LogObserver, Logs
 from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
@@ -77,7 +67,7 @@ from passoproxy.telemetry.recent import Recent
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.login import Logins
 from passoproxy.upkeep.change_probe import ChangeProbe, Surroundings, Watched
-from passoproxy.upkeep.prefetch import Conditions, Filled, Order, Prefetch, RunwayRevalidation
+from passoproxy.upkeep.prefetch import Conditions, Prefetch, RunwayRevalidation
 from passoproxy.upkeep.revocation import remove_revoked
 
 
@@ -88,44 +78,8 @@ def alert_policy(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -
     return AlertPolicy(thresholds, given.repeat, tuple(_hooks(loaded, outward, environ)))
 
 
-def build_alerts(
-    loaded: Loaded,
-    outward: Outward,
-    environ: Mapping[str, str],
-    keeper: PairNews,
-    clock: Clock,
-    observer: Observer,
-    memory: AlarmMemory,
-) -> Alerts:
-    """The watch over `keeper`'s pair."""
-    policy = alert_policy(loaded, outward, environ)
-    return Alerts(keeper, policy, clock, observer, memory, instance=socket.gethostname(), version=__version__)
-
-
-class Leveled(Protocol):
-    """Whoever knows how short the runway is."""
-
-    @property
-    def level(self) -> Level: ...
-
-
-def build_warming(
-    pipeline: Pipeline, alerts: Leveled, keeper: PairNews, clock: Clock, observer: Observer
-) -> RunwayRevalidation:
-    """What revalidates the most used entries when `alerts` see the runway shrink."""
-    return RunwayRevalidation(
-        pipeline.cache,
-        most_used=pipeline.usage.most_used,
-        policy_of=lambda path: pipeline.router.table.find(path),
-        level=lambda: alerts.level,
-        read=keeper.snapshot,
-        clock=clock,
-        observe=observer,
-    )
-
-
 async def tried_alone(loaded: Loaded, environ: Mapping[str, str]) -> list[dict[str, object]]:
-    """A test alert where no daemon runs: what came back from each hook. Raises ConfigurationError where there is none."""
+    """A test alert without a daemon: the outcome of each hook. Raises ConfigurationError if there is none."""
     policy = alert_policy(loaded, Outward(loaded, environ), environ)
     if not policy.hooks:
         raise NO_HOOK
@@ -146,122 +100,62 @@ def _hooks(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> list
 _LARGEST_PLAIN = 2 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
 class Operating:
-    """The parts; `probing` is None without the preset whose service can be asked."""
+    """The cache operated (see `control.Operations`). `probing` is None without the preset, whose service can be asked for changes."""
 
-    softening: SoftPurgeTerms
-    explaining: Explaining
-    filling: Prefetch
-    probing: ChangeProbe | None
+    def __init__(self, wired: Wired, kept: SoftPurgeStore) -> None:
+        """`kept` has the soft purges of the store."""
+        pipeline, store, clock = wired.pipeline, wired.store, wired.clock
+        softening = SoftPurgeTerms(kept, clock, pipeline.cache.terms_changed)
+        pipeline.cache.terms_of = softening.terms
 
-    async def explain(self, head: RequestHead, body: bytes) -> Explanation:
-        """See `Explaining.explain`."""
-        return await self.explaining.explain(head, body)
+        def purged() -> None:
+            softening.look()
+            pipeline.cache.purged(Selector())  # the purge may have meant any entry: no request joins an earlier fetch
 
-    def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]:
-        """See `Prefetch.fill`."""
-        return self.filling.fill(orders)
-
-    async def soften(self, selector: Selector) -> None:
-        """See `SoftPurgeTerms.soften`."""
-        await self.softening.soften(selector)
+        store.on_purged = purged
+        judges = Judges(
+            table=lambda: pipeline.router.table,
+            mode=lambda: pipeline.cache.mode,
+            partition=wired.partition,
+            admits=wired.admits,
+            spared=pipeline.queueing.spared,
+            terms=softening.terms,
+            ended=softening.ended,
+        )
+        explaining = Explaining(store, judges, clock)
+        conditions = Conditions(
+            at_once=lambda: max(1, pipeline.queueing.max_concurrency - 1),
+            rests_until=lambda: pipeline.queueing.snapshot().background_rests_until,
+        )
+        self.explain, self.soften = explaining.explain, softening.soften
+        self.fill = Prefetch(pipeline.cache, explaining.outlook, conditions, clock).fill
+        self.probing: ChangeProbe | None = None
+        if wired.watched is not None:
+            surroundings = Surroundings(
+                forbidden=lambda: _forbidden(wired),
+                partition=wired.partition,
+                plain=_plain,
+                dropped=pipeline.cache.purged,
+            )
+            self.probing = ChangeProbe(pipeline.queueing, store, wired.watched, surroundings, clock, wired.observer)
 
     def probe(self) -> dict[str, object] | None:
-        """See `ChangeProbe.shown`."""
+        """The change probe for `status`."""
         return None if self.probing is None else self.probing.shown()
 
-    def tasks(self) -> list[tuple[str, Coroutine[object, object, None]]]:
-        """What is to run as long as the daemon, with names."""
-        return [] if self.probing is None else [("change probe", self.probing.run())]
 
-
-def watched_by(loaded: Loaded) -> Watched | None:
-    """Who is to hear what is stored, so that its changes can be asked for; None where the provider has no such service."""
-    return Watched() if loaded.settings.provider == "passolution" else None
-
-
-def hearing(observer: Observer, watched: Watched | None) -> Observer:
-    """An observer that tells `watched` too."""
-    if watched is None:
-        return observer
-    heed = watched.heed
-
-    def observe(event: Event) -> None:
-        observer(event)
-        heed(event)
-
-    return observe
-
-
-def build_operating(
-    pipeline: Pipeline,
-    store: TieredStore,
-    kept: SoftPurgeStore,
-    admission: LiveAdmission,
-    partition: Callable[[], str],
-    clock: Clock,
-    observer: Observer,
-    watched: Watched | None,
-    leads: Callable[[], bool],
-) -> Operating:
-    """Over a pipeline that is built; `kept` has the soft purges of `store`.
-
-    `watched` hears what is stored, None where no change can be asked for; `leads` tells whether this is the one process of those that share a
-    pair which asks.
-    """
-    softening = SoftPurgeTerms(kept, clock, pipeline.cache.terms_changed)
-    pipeline.cache.terms_of = softening.terms
-
-    def purged() -> None:
-        softening.look()
-        pipeline.cache.purged(
-            Selector()
-        )  # what of it was meant is not known here: nobody joins a question that was asked before
-
-    store.on_purged = purged
-
-    def admits(head: RequestHead) -> None:
-        admission().method(head.method)
-        admission().path(head)
-
-    judges = Judges(
-        table=lambda: pipeline.router.table,
-        mode=lambda: pipeline.cache.mode,
-        partition=partition,
-        admits=admits,
-        spared=pipeline.queueing.spared,
-        terms=softening.terms,
-        ended=softening.ended,
-    )
-    explaining = Explaining(store, judges, clock)
-    conditions = Conditions(
-        at_once=lambda: max(1, pipeline.queueing.max_concurrency - 1),
-        rests_until=lambda: pipeline.queueing.snapshot().background_rests_until,
-    )
-    filling = Prefetch(pipeline.cache, explaining.outlook, conditions, clock)
-    if watched is None:
-        return Operating(softening, explaining, filling, None)
-    surroundings = Surroundings(
-        forbidden=lambda: _forbidden(pipeline, admits, leads),
-        partition=partition,
-        plain=_plain,
-        dropped=pipeline.cache.purged,
-    )
-    probing = ChangeProbe(pipeline.queueing, store, watched, surroundings, clock, observer)
-    return Operating(softening, explaining, filling, probing)
-
-
-def _forbidden(pipeline: Pipeline, admits: Callable[[RequestHead], None], leads: Callable[[], bool]) -> str:
-    """Why the service is not asked for changes; '' where nothing speaks against it."""
-    if not leads():
+def _forbidden(wired: Wired) -> str:
+    """Why the service is not asked for changes; '' if it may be."""
+    pipeline = wired.pipeline
+    if not wired.leads:
         return "another process holds the pair, and asks for all: the account has one quota"
     if pipeline.cache.mode.offline:
         return "cache.offline"
     if (name := pipeline.router.table.find(passolution.UPDATES).name) != passolution.ROUTE:
         return f"switched off: {passolution.UPDATES} is under route {name!r}, and not {passolution.ROUTE!r}"
     try:
-        admits(RequestHead("POST", passolution.UPDATES))
+        wired.admits(RequestHead("POST", passolution.UPDATES))
     except Refusal as refused:
         return f"switched off: {refused.detail}"
     return ""
@@ -280,7 +174,7 @@ async def _plain(body: bytes, coding: str) -> bytes | None:
 
 @dataclass(slots=True)
 class Telemetry:
-    """Who is told of events."""
+    """Logs, metrics and the memory of recent events."""
 
     logs: Logs
     metrics: MetricsObserver
@@ -297,15 +191,15 @@ class Telemetry:
 
     def observer(self) -> Observer:
         """One observer that tells all."""
-        written = LogObserver(self.logs)
-        counted, remembered = self.metrics, self.recent
+        return _each_of(self.metrics, self.recent, LogObserver(self.logs))
 
-        def observe(event: Event) -> None:
-            counted(event)
-            remembered(event)
-            written(event)
 
-        return observe
+def _each_of(*observers: Observer) -> Observer:
+    def observe(event: Event) -> None:
+        for each in observers:
+            each(event)
+
+    return observe
 
 
 def telemetry(loaded: Loaded) -> Telemetry:
@@ -411,23 +305,6 @@ def trouble_of(origin: Mapping[str, object], recent: Recent) -> str:
     return "; ".join(each for each in (said, recent.warned("store_away")) if each)
 
 
-async def reading_of(control: Control, keeper: Holder, handler: Handler, crew: Crew) -> Reading:
-    """What the gauges show."""
-    stats = await control.look_at_store()
-    token = keeper.snapshot()
-    tiers = ((stats.tier, stats.bytes_used), *((tier.tier, tier.bytes_used) for tier in control.facts.tiers))
-    return Reading(
-        access=token.access,
-        chain=token.chain,
-        expires_at=token.access_until,
-        runway=token.runway_seconds,
-        cache_entries=stats.entries,
-        cache_bytes=tiers,
-        in_flight=handler.in_flight + crew.in_flight,
-        alert=control.level,
-    )
-
-
 def known_secrets(loaded: Loaded) -> Iterator[str]:
     """Every configured secret word for word, so that it is masked wherever it might turn up. One that cannot be read is told elsewhere."""
     given = loaded.secrets
@@ -450,170 +327,171 @@ def known_secrets(loaded: Loaded) -> Iterator[str]:
         yield unquote(urlsplit(given.upstream_proxy() if given.upstream_proxy is not None else "").password or "")
 
 
-@dataclass(slots=True)
 class Wired:
-    """A daemon, ready to be run."""
+    """A daemon, ready to be run. Raises CannotCreate and ConfigurationError for folders and files that cannot be used."""
 
-    loaded: Loaded
-    part: Part
-    crew: Crew
-    heed: Observer
-    """Hears what other processes stored, so that its changes are asked for too."""
-    state_folder: Path
-    cache_folder: Path | None
-    cover: Cover
-    clock: Clock
-    telemetry: Telemetry
-    observer: Observer
-    outward: Outward
-    provider: LiveProvider
-    keeper: Holder
-    fleet: Fleet | None
-    alerts: Alerts
-    warming: RunwayRevalidation
-    operating: Operating
-    store: TieredStore
-    pipeline: Pipeline
-    handler: Handler
-    connections: Connections
-    descriptors: Descriptors
-    control: Control
-    admission: LiveAdmission
-    pages: PageSessions
-    admin_app: web.Application
-    control_app: web.Application
-    probe_app: web.Application
-    admin_runners: list[AdminRunner] = field(default_factory=list)
-    """Those that follow `server.limits`; whoever runs the applications puts them here."""
-
-
-def wire(
-    loaded: Loaded,
-    told: Telemetry,
-    *,
-    clock: Clock | None = None,
-    environ: Mapping[str, str] | None = None,
-    observer: Observer | None = None,
-    follow: bool = True,
-    part: Part | None = None,
-) -> Wired:
-    """Everything that `loaded` asks for. `observer` is told in the place of `told`'s own; with `follow` off another owner of the pair is an error;
-    `part` is this process's among several.
-
-    Raises CannotCreate and ConfigurationError for folders and files that do not do.
-    """
-    crew, part = Crew(), part or Part()
-    settings, clock, observer = loaded.settings, clock or SystemClock(), observer or told.observer()
-    environ = os.environ if environ is None else environ
-    # Whatever can raise comes before the store, which has files open.
-    outward = Outward(loaded, environ)
-    dialer = outward.dialer(endpoint_of(settings.upstream.url or ""), settings.upstream.connect_timeout)
-    admission = LiveAdmission(loaded, observer)
-    provider = LiveProvider(loaded, clock, outward)
-    asking = build_asking(loaded, provider, outward, observer)
-    folder = own_folder(settings.state.folder, "state.directory")
-    cache_folder = None if settings.store.url else own_folder(settings.cache.folder, "cache.directory")
-    cover = cover_of(loaded)
-    local = DirectoryPairStore(
-        folder, clock.wall, cover, client_of(asking.provider, asking.client.client_id, settings.oauth.grant)
-    )
-    fleet = None if part.is_worker else build_fleet(loaded, asking, local, clock, observer)
-    near = ControlOwner(folder)
-    owner = None if not follow else near if fleet is None else fleet.nearest(near)
-    pairs = local if fleet is None else fleet.store
-    keeper = part.holder or build_keeper(
-        loaded, asking, pairs, clock, observer, owner, lambda partition: revoking(partition)
-    )
-    logins = Logins(asking, keeper, clock, secrets.token_urlsafe)
-    store, kept = entry_store(loaded, folder, cache_folder, observer, part)
-    revoking = partial(remove_revoked, store, settings.cache.on_revoked, observer)
-    watched = watched_by(loaded)
-    observer = hearing(observer, watched)
-    pipeline = build_pipeline(
-        loaded, dialer, keeper, store, admission, clock, observer, cache_folder or settings.cache.folder, part
-    )
-    operating = build_operating(
-        pipeline, store, kept, admission, lambda: keeper.partition, clock, observer, watched, lambda: _leads(keeper)
-    )
-    alarm = AlarmFile(folder) if fleet is None else fleet.alarm
-    alerts = build_alerts(loaded, outward, environ, keeper, clock, observer, alarm)
-
-    def origin() -> Mapping[str, object]:
-        return origin_of(told.recent, crew.traffic(traffic_of(pipeline)))
-
-    control = Control(
-        facts=facts_of(loaded, clock, folder, cache_folder),
-        keeper=keeper,
-        logins=logins,
-        store=store,
-        reading=Judging(pipeline, lambda: keeper.partition),
-        clock=clock,
-        observer=observer,
-        recent=told.recent.summary,
-        origin=origin,
-        trouble=lambda: trouble_of(origin(), told.recent),
-        tiers=lambda: (crew.memory(store.memory_stats()),),
-        purged=pipeline.cache.purged,
-        reload=_no_reload,
-        alarm=alerts,
-        operations=operating,
-    )
-    handler = Handler(pipeline.first, clock, observer)
-    connections = Connections(handler, limits_of(settings))
-    access = _access(loaded)
-    pages = PageSessions(lambda: _page_command(loaded, folder, keeper), clock.wall)
-    metrics = Metrics(told.metrics, lambda: reading_of(control, keeper, handler, crew), __version__)
-    return Wired(
-        loaded=loaded,
-        part=part,
-        crew=crew,
-        heed=nobody if watched is None else watched.heed,
-        state_folder=folder,
-        cache_folder=cache_folder,
-        cover=cover,
-        clock=clock,
-        telemetry=told,
-        observer=observer,
-        outward=outward,
-        provider=provider,
-        keeper=keeper,
-        fleet=fleet,
-        alerts=alerts,
-        warming=build_warming(pipeline, part if part.is_worker else alerts, keeper, clock, observer),
-        operating=operating,
-        store=store,
-        pipeline=pipeline,
-        handler=handler,
-        connections=connections,
-        descriptors=Descriptors(descriptors.most(), (connections,), observer),
-        control=control,
-        admission=admission,
-        pages=pages,
-        admin_app=admin_application(
-            control,
-            access,
-            pages,
-            metrics.exposition,
+    def __init__(
+        self,
+        loaded: Loaded,
+        told: Telemetry,
+        *,
+        clock: Clock | None = None,
+        environ: Mapping[str, str] | None = None,
+        observer: Observer | None = None,
+        follow: bool = True,
+        part: Part | None = None,
+    ) -> None:
+        """`observer` takes the place of `told`'s own. Without `follow`, another owner of the pair is an error. `part` is this process's
+        among several."""
+        settings, environ = loaded.settings, os.environ if environ is None else environ
+        self.loaded, self.telemetry, self.part, self.crew = loaded, told, part or Part(), Crew()
+        self.clock = clock or SystemClock()
+        observer = observer or told.observer()
+        # All that can raise comes before the store, which has files open.
+        self.outward = Outward(loaded, environ)
+        dialer = self.outward.dialer(endpoint_of(settings.upstream.url or ""), settings.upstream.connect_timeout)
+        self.admission = LiveAdmission(loaded, observer)
+        self.provider = LiveProvider(loaded, self.clock, self.outward)
+        asking = build_asking(loaded, self.provider, self.outward, observer)
+        self.state_folder = folder = own_folder(settings.state.folder, "state.directory")
+        self.cache_folder = None if settings.store.url else own_folder(settings.cache.folder, "cache.directory")
+        self.cover = cover_of(loaded)
+        identity = client_of(asking.provider, asking.client.client_id, settings.oauth.grant)
+        local = DirectoryPairStore(folder, self.clock.wall, self.cover, identity)
+        self.fleet = None if self.part.is_worker else build_fleet(loaded, asking, local, self.clock, observer)
+        near, pairs = ControlOwner(folder), local if self.fleet is None else self.fleet.store
+        owner = None if not follow else near if self.fleet is None else self.fleet.nearest(near)
+        self.keeper: Holder = self.part.holder or build_keeper(
+            loaded, asking, pairs, self.clock, observer, owner, lambda partition: revoking(partition)
+        )
+        self.store, kept = entry_store(loaded, folder, self.cache_folder, observer, self.part)
+        revoking = partial(remove_revoked, self.store, settings.cache.on_revoked, observer)
+        self.watched = Watched() if settings.provider == "passolution" else None
+        self.heed = nobody if self.watched is None else self.watched.heed
+        self.observer = observer = observer if self.watched is None else _each_of(observer, self.heed)
+        self.pipeline = build_pipeline(
+            loaded,
+            dialer,
+            self.keeper,
+            self.store,
+            self.admission,
+            self.clock,
             observer,
-            clock.wall,
+            self.cache_folder or settings.cache.folder,
+            self.part,
+        )
+        self.operating = Operating(self, kept)
+        self.alerts = Alerts(
+            self.keeper,
+            alert_policy(loaded, self.outward, environ),
+            self.clock,
+            observer,
+            AlarmFile(folder) if self.fleet is None else self.fleet.alarm,
+            instance=socket.gethostname(),
+            version=__version__,
+        )
+        self.warming = RunwayRevalidation(
+            self.pipeline.cache,
+            most_used=self.pipeline.usage.most_used,
+            policy_of=lambda path: self.pipeline.router.table.find(path),
+            level=lambda: self.part.level if self.part.is_worker else self.alerts.level,
+            read=self.keeper.snapshot,
+            clock=self.clock,
+            observe=observer,
+        )
+        self.control = Control(
+            facts=facts_of(loaded, self.clock, folder, self.cache_folder),
+            keeper=self.keeper,
+            logins=Logins(asking, self.keeper, self.clock, secrets.token_urlsafe),
+            store=self.store,
+            reading=Judging(self.pipeline, self.partition),
+            clock=self.clock,
+            observer=observer,
+            recent=told.recent.summary,
+            origin=self.origin,
+            trouble=lambda: trouble_of(self.origin(), told.recent),
+            tiers=lambda: (self.crew.memory(self.store.memory_stats()),),
+            purged=self.pipeline.cache.purged,
+            reload=_no_reload,
+            alarm=self.alerts,
+            operations=self.operating,
+        )
+        self.handler = Handler(self.pipeline.first, self.clock, observer)
+        self.connections = Connections(self.handler, limits_of(settings))
+        self.descriptors = Descriptors(descriptors.most(), (self.connections,), observer)
+        self.pages = PageSessions(self._page_command, self.clock.wall)
+        exposition = Metrics(told.metrics, self._reading, __version__).exposition
+        self.admin_app = admin_application(
+            self.control,
+            _access(loaded),
+            self.pages,
+            exposition,
+            observer,
+            self.clock.wall,
             lambda url: told.recent.redactor.target(url),
-        ),
-        control_app=control_application(control, pages, metrics.exposition, observer),
-        probe_app=probe_application(control, metrics.exposition, observer),
-    )
+        )
+        self.control_app = control_application(self.control, self.pages, exposition, observer)
+        self.probe_app = probe_application(self.control, exposition, observer)
+        self.admin_runners: list[AdminRunner] = []
+        """Those that follow `server.limits`; the daemon puts them here."""
+
+    def partition(self) -> str:
+        """The cache partition of the present pair."""
+        return self.keeper.partition
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process does not follow another that holds the pair."""
+        return self.keeper.snapshot().role != "following"
+
+    def admits(self, head: RequestHead) -> None:
+        """Raises the Refusal of a method or path that is not allowed."""
+        admission = self.admission()
+        admission.method(head.method)
+        admission.path(head)
+
+    def origin(self) -> Mapping[str, object]:
+        """The origin for `status`."""
+        return origin_of(self.telemetry.recent, self.crew.traffic(traffic_of(self.pipeline)))
+
+    async def close(self) -> None:
+        """Closes what the constructor opened."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.store.close)
+            stack.push_async_callback(self.pipeline.cache.close)
+            stack.push_async_callback(self.pipeline.close)
+
+    def _page_command(self) -> str:
+        """The command that gives a page session at this daemon, and at no other of this machine."""
+        # Of several that share a folder, a command speaks to the owner, unless a configuration is named.
+        path = self.loaded.path
+        named = ["--config", str(path.absolute())] if path and not self.leads else []
+        return shlex.join(["passoproxy", "page", "--state", str(self.state_folder), *named])
+
+    async def _reading(self) -> Reading:
+        """The values of the gauges."""
+        stats, token = await self.control.look_at_store(), self.keeper.snapshot()
+        return Reading(
+            access=token.access,
+            chain=token.chain,
+            expires_at=token.access_until,
+            runway=token.runway_seconds,
+            cache_entries=stats.entries,
+            cache_bytes=tuple((tier.tier, tier.bytes_used) for tier in (stats, *self.control.facts.tiers)),
+            in_flight=self.handler.in_flight + self.crew.in_flight,
+            alert=self.control.level,
+        )
 
 
 @contextlib.asynccontextmanager
 async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observer = nobody) -> AsyncIterator[Control]:
-    """The handle on the folders of a daemon that does not run. `keep` has the pair's keeper at work: for what changes or sends the pair.
+    """The handle on the folders of a daemon that does not run. With `keep` the pair's keeper runs: for what changes or sends the pair.
 
-    `observer` is told what happens; nothing is logged. Raises PairStoreOwned where a daemon runs after all.
+    `observer` is told what happens; nothing is logged. Raises PairStoreOwned if a daemon runs after all.
     """
-    wired = wire(loaded, telemetry(loaded), observer=observer, follow=False)
+    wired = Wired(loaded, telemetry(loaded), observer=observer, follow=False)
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(wired.store.close)
-        stack.push_async_callback(wired.pipeline.cache.close)
-        stack.push_async_callback(wired.pipeline.close)
+        stack.push_async_callback(wired.close)
         await wired.keeper.open()
         if keep:
             stack.push_async_callback(asyncio.wait, (asyncio.create_task(wired.keeper.run()),))
@@ -621,17 +499,6 @@ async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observ
         wired.control.facts.starting = False
         await wired.control.look_at_store()
         yield wired.control
-
-
-def _leads(keeper: Holder) -> bool:
-    return keeper.snapshot().role != "following"
-
-
-def _page_command(loaded: Loaded, folder: Path, keeper: Holder) -> str:
-    """The command that gives a page session at this daemon, and at no other of this machine."""
-    # Of those that share a folder, a command speaks to the owner, if it is not told whose configuration is meant.
-    named = ["--config", str(loaded.path.absolute())] if loaded.path and not _leads(keeper) else []
-    return shlex.join(["passoproxy", "page", "--state", str(folder), *named])
 
 
 def _access(loaded: Loaded) -> AdminAccess:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.compose import telemetry, wire
+from passoproxy.compose import Wired, telemetry
 from passoproxy.compose.stores import STORE_AWAY
 from passoproxy.ports import Followed
 from passoproxy.tokens.commands import Command, Renew401
@@ -33,7 +33,7 @@ def server(tmp_path: Path):
 async def living(folder: Path, url: str, **sections: object) -> AsyncIterator[object]:
     folder.mkdir(exist_ok=True)
     loaded = Place(folder).load(store={"url": url}, **sections)
-    wired = wire(loaded, telemetry(loaded), environ={})
+    wired = Wired(loaded, telemetry(loaded), environ={})
     tasks = []
     try:
         await wired.keeper.open()
@@ -132,7 +132,7 @@ async def test_a_second_process_of_the_folder_follows_the_first_and_not_the_flee
 def test_a_static_token_has_no_fleet(tmp_path):
     static = {"grant": "static", "static_token": "the-static-token"}
     loaded = Place(tmp_path).load(oauth=static, store={"url": f"redis://127.0.0.1:{free_port()}/0"})
-    assert wire(loaded, telemetry(loaded), clock=FakeClock(), environ={}).fleet is None
+    assert Wired(loaded, telemetry(loaded), clock=FakeClock(), environ={}).fleet is None
 
 
 async def test_it_says_where_the_entries_are(server: RedisServer, tmp_path: Path) -> None:

@@ -9,11 +9,8 @@ from typing import Any
 
 import aiohttp
 
-from passoproxy.compose.wiring import hearing, watched_by
-from passoproxy.core.events import EntryStored, Lifecycle
 from passoproxy.core.passolution import UPDATES
-from passoproxy.upkeep.change_probe import ChangeProbe, Watched
-from tests.fakes import RememberingObserver
+from passoproxy.upkeep.change_probe import ChangeProbe
 from tests.whole import CONTENT, Place, Running, running, sandboxed
 
 TURKEY = CONTENT.replace("ZA", "TR")
@@ -142,21 +139,6 @@ async def test_a_denied_path_is_not_asked_by_the_proxy_either(tmp_path: Path) ->
 async def test_offline_asks_nothing(tmp_path: Path) -> None:
     async with sandboxed(tmp_path) as place, running(place, cache={"offline": True}) as it:
         assert probing(it).shown()["reason"] == "cache.offline"
-
-
-def test_only_the_preset_s_service_can_be_asked(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    assert isinstance(watched_by(place.load()), Watched)
-    assert watched_by(place.load(provider="custom")) is None
-
-
-def test_the_watch_hears_what_others_hear() -> None:
-    observer, watched = RememberingObserver(), Watched()
-    both = hearing(observer, watched)
-    both(EntryStored("k", "r", 1))
-    both(Lifecycle("ready"))
-    assert (len(observer.events), watched.in_turn()) == (2, ["k"])
-    assert hearing(observer, None) is observer
 
 
 async def test_without_the_preset_there_is_no_probe(tmp_path: Path) -> None:

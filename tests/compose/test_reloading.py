@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from passoproxy.compose import Wired, telemetry, wire
+from passoproxy.compose import Wired, telemetry
 from passoproxy.compose.reload import LIVE, Reloading, keep_following
 from passoproxy.config.keys import catalogue
 from passoproxy.config.secrets import FileSecret
@@ -29,7 +29,7 @@ class Stand:
         self.place, self.clock, self.observer = Place(folder), FakeClock(), RememberingObserver()
         self.environ: dict[str, str] = {}
         loaded = self.place.load(**sections)
-        self.wired: Wired = wire(
+        self.wired: Wired = Wired(
             loaded, telemetry(loaded), clock=self.clock, environ=self.environ, observer=self.observer
         )
         self.reload = Reloading(self.wired, self.place.again, self.environ)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from passoproxy.compose import standing_still, telemetry, wire
+from passoproxy.compose import Wired, standing_still, telemetry
 from passoproxy.compose.stores import page_url
 from passoproxy.compose.wiring import authorities, known_secrets
 from passoproxy.core.events import PairFileDamaged
@@ -35,7 +35,7 @@ async def closed(wired: Any) -> None:
 async def test_a_wired_daemon_lives_by_the_clock_it_was_given(tmp_path: Path) -> None:
     clock = FakeClock()
     loaded = Place(tmp_path).load()
-    wired = wire(loaded, telemetry(loaded), clock=clock, environ={})
+    wired = Wired(loaded, telemetry(loaded), clock=clock, environ={})
     try:
         assert isinstance(wired.keeper, Custody)
         await wired.keeper.open()
@@ -55,7 +55,7 @@ async def test_a_wired_daemon_lives_by_the_clock_it_was_given(tmp_path: Path) ->
 async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> None:
     loaded = Place(tmp_path).load(oauth=STATIC)
     told = telemetry(loaded)
-    wired = wire(loaded, told, environ={})
+    wired = Wired(loaded, told, environ={})
     try:
         assert isinstance(wired.keeper, StaticToken)
         await wired.keeper.open()
@@ -88,7 +88,7 @@ async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> N
 
 async def test_keys_of_requests_that_were_named(tmp_path: Path) -> None:
     loaded = Place(tmp_path).load(oauth=STATIC)
-    wired = wire(loaded, telemetry(loaded), environ={})
+    wired = Wired(loaded, telemetry(loaded), environ={})
     try:
         key = wired.control._reading.key
         target = CONTENT.partition("?")[0]
@@ -107,7 +107,7 @@ async def test_the_keeper_lives_by_the_configuration(tmp_path: Path, given: str 
     more = {"lost_answer_replay": given, "refresh_at": 0.3, "refresh_token_lifetime": "unknown"}
     loaded = Place(tmp_path).load(oauth=more)
     assert [each for each in loaded.warnings if each.code == "key_unused"] == []
-    wired = wire(loaded, telemetry(loaded), environ={})
+    wired = Wired(loaded, telemetry(loaded), environ={})
     try:
         terms = wired.keeper._held.state.terms
         assert (terms.lost_answer_replay, terms.refresh_at, terms.refresh_lifetime) == (wanted, 0.3, None)
@@ -134,7 +134,7 @@ def test_what_is_wrong_is_told_before_a_folder_is_touched(
 ) -> None:
     loaded = Place(tmp_path).load(**sections)
     with pytest.raises(ConfigurationError, match=fault) as caught:
-        wire(loaded, telemetry(loaded), environ=environ)
+        Wired(loaded, telemetry(loaded), environ=environ)
     assert "hidden" not in str(caught.value)
     assert not (tmp_path / "state").exists()
     assert not (tmp_path / "cache").exists()
@@ -147,7 +147,7 @@ def test_keys_that_became_wrong_are_told_before_a_folder_is_touched(tmp_path: Pa
     loaded = Place(tmp_path).load(server={"client_keys_file": str(keys)})
     keys.write_text("nonsense")
     with pytest.raises(ConfigurationError, match=r"server\.client_keys_file: line 1"):
-        wire(loaded, telemetry(loaded), environ={})
+        Wired(loaded, telemetry(loaded), environ={})
     assert not (tmp_path / "state").exists()
 
 
@@ -155,7 +155,7 @@ def test_folders_that_do_not_do(tmp_path: Path) -> None:
     for section in ("state", "cache"):
         loaded = Place(tmp_path).load(**{section: {"directory": "/proc/passoproxy"}})
         with pytest.raises(CannotCreate, match=rf"/proc/passoproxy.*{section}\.directory"):
-            wire(loaded, telemetry(loaded), environ={})
+            Wired(loaded, telemetry(loaded), environ={})
 
 
 # ---- the way out -----------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ AWAY = {
 
 async def test_a_proxy_leads_to_origin_and_provider(tmp_path: Path) -> None:
     loaded = Place(tmp_path).load(upstream={"url": "https://api.example.com", "proxy": "http://squid:3128"})
-    wired = wire(loaded, telemetry(loaded), environ={"HTTPS_PROXY": "http://other:1"})
+    wired = Wired(loaded, telemetry(loaded), environ={"HTTPS_PROXY": "http://other:1"})
     try:
         assert wired.pipeline.pool._dialer._proxy == ForwardProxy("squid", 3128)
         assert wired.outward.proxy_for(Endpoint("https", "web.example.com", 443)) == ForwardProxy("squid", 3128)
@@ -183,7 +183,7 @@ async def test_a_proxys_credentials_come_from_a_file(tmp_path: Path) -> None:
     file.touch(mode=0o600)
     file.write_text("http://us:pa%20ss@squid:3128\n")
     loaded = Place(tmp_path).load(upstream={"url": "https://api.example.com", "proxy_file": str(file)})
-    wired = wire(loaded, telemetry(loaded), environ={})
+    wired = Wired(loaded, telemetry(loaded), environ={})
     try:
         proxy = wired.outward.proxy_for(Endpoint("https", "api.example.com", 443))
         assert proxy == ForwardProxy("squid", 3128, "Basic dXM6cGEgc3M=")
@@ -195,7 +195,7 @@ async def test_a_proxys_credentials_come_from_a_file(tmp_path: Path) -> None:
 async def test_a_way_out_that_became_wrong_spends_no_token(tmp_path: Path) -> None:
     environ = {"HTTPS_PROXY": "http://squid:3128"}
     loaded = Place(tmp_path).load(**AWAY)
-    wired = wire(loaded, telemetry(loaded), environ=environ)
+    wired = Wired(loaded, telemetry(loaded), environ=environ)
     try:
         environ["HTTPS_PROXY"] = "socks5://squid"
         with pytest.raises(TokenRequestUnsent, match=r"upstream\.proxy"):
