@@ -60,6 +60,10 @@ class BytesBody:
         self._given = True
 
 
+NO_BODY = BytesBody()
+"""No bytes; may be read and closed any number of times."""
+
+
 async def read_whole(body: Body, max_bytes: int) -> bytes | None:
     """All of `body`, or None (and the body closed) as soon as it turns out longer than `max_bytes`."""
     if isinstance(body, BytesBody):
@@ -162,17 +166,13 @@ class Request:
 
     def with_head(self, head: RequestHead) -> Request:
         """The same request (and trail) with another head."""
-        return self.under(head, self.policy)
-
-    def under(self, head: RequestHead, policy: RoutePolicy | None) -> Request:
-        """The same request (and trail) with another head, under `policy`."""
         # Not dataclasses.replace: it costs several microseconds, and every request passes here more than once.
         return Request(
             head,
             self.body,
             self.client,
             self.received_at,
-            policy,
+            self.policy,
             self.trail,
             self.on_interim,
             self.background,

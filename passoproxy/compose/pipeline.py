@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -191,7 +193,7 @@ def build_pipeline(
         store,
         clock,
         mode,
-        partition=lambda: keeper.partition,
+        partition=partial(attrgetter("partition"), keeper),
         origin=url,
         spared=queueing.spared,
         is_to_be_asked=queueing.is_to_be_asked,

@@ -368,7 +368,8 @@ class Wired:
         revoking = partial(remove_revoked, self.store, settings.cache.on_revoked, observer)
         self.watched = Watched() if settings.provider == "passolution" else None
         self.heed = nobody if self.watched is None else self.watched.heed
-        self.observer = observer = observer if self.watched is None else _each_of(observer, self.heed)
+        plain, observer = observer, observer if self.watched is None else _each_of(observer, self.heed)
+        self.observer = observer
         self.pipeline = build_pipeline(
             loaded,
             dialer,
@@ -416,7 +417,7 @@ class Wired:
             alarm=self.alerts,
             operations=self.operating,
         )
-        self.handler = Handler(self.pipeline.first, self.clock, observer)
+        self.handler = Handler(self.pipeline.first, self.clock, plain)  # it stores nothing
         self.connections = Connections(self.handler, limits_of(settings))
         self.descriptors = Descriptors(descriptors.most(), (self.connections,), observer)
         self.pages = PageSessions(self._page_command, self.clock.wall)

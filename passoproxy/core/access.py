@@ -265,7 +265,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NEVER_FORWARDED = frozenset({"TRACE", "CONNECT"})
 _OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})
 # Verdicts on longer paths are made anew each time, so that hostile ones cannot fill the memory.
-_LONGEST_REMEMBERED = 512
+LONGEST_REMEMBERED = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,9 +315,11 @@ class Admission:
         "_allowed_once",
         "_allows_all",
         "_denied",
+        "_judge_authority",
         "_methods",
         "_remembered_path",
         "_restricts",
+        "judge_remembered",
         "pages",
         "policy",
     )
@@ -336,6 +338,9 @@ class Admission:
             frozenset(origin.lower().rstrip("/") for origin in policy.allowed_origins), policy.allow_methods
         )
         self._remembered_path: Callable[[str], str] = lru_cache(maxsize=2048)(self._path_fault)
+        self._judge_authority: Callable[[str, str], None] = lru_cache(maxsize=512)(self._authority)
+        self.judge_remembered: Callable[[str, str], None] = lru_cache(maxsize=2048)(self.judge)
+        """`judge`, which remembers what passed: for targets of at most LONGEST_REMEMBERED characters."""
 
     def authority(self, head: RequestHead) -> str:
         """The authority under which `head` asks, if it may. An HTTP/1.0 request that names none asks the first allowed host.
@@ -344,12 +349,16 @@ class Admission:
         """
         if not head.authority and head.version < (1, 1) and "Host" not in head.fields and self.policy.allowed_hosts:
             return self.policy.allowed_hosts[0]
-        asked = parse_authority(head.authority)
+        self._judge_authority(head.authority, head.scheme)
+        return head.authority
+
+    def _authority(self, authority: str, scheme: str) -> None:
+        asked = parse_authority(authority)
         if asked is None:
             raise BadRequest("the Host field is not valid (RFC 9112 §3.2)")
-        port = _DEFAULT_PORTS.get(head.scheme) if asked.port is None else asked.port
+        port = _DEFAULT_PORTS.get(scheme) if asked.port is None else asked.port
         if Authority(asked.host) in self._allowed_hosts or Authority(asked.host, port) in self._allowed_hosts:
-            return head.authority
+            return
         raise HostNotAllowed(_yaml_line("server", "allowed_hosts", (*self.policy.allowed_hosts, asked.host)))
 
     def key_holder(self, fields: Fields) -> KeyHolder:
@@ -369,6 +378,13 @@ class Admission:
                 (_CHALLENGE,),
             )
         return KeyHolder(name, by_basic)
+
+    def judge(self, method: str, target: str) -> None:
+        """`method`, `query` and `path` in this order. Raises MethodNotAllowed and PathNotAllowed."""
+        head = RequestHead(method, target)
+        self.method(method)
+        self.query(head.query)
+        self.path(head)
 
     def method(self, method: str) -> None:
         """Raises MethodNotAllowed with `Allow` for a method that is not listed; CONNECT and TRACE never are."""
@@ -432,7 +448,7 @@ class Admission:
     def path(self, head: RequestHead) -> None:
         """Raises PathNotAllowed where deny_paths forbid a reading of the path, or one of its readings is in no allow_paths."""
         path = head.path
-        fault = self._remembered_path(path) if len(path) <= _LONGEST_REMEMBERED else self._path_fault(path)
+        fault = self._remembered_path(path) if len(path) <= LONGEST_REMEMBERED else self._path_fault(path)
         if fault:
             raise PathNotAllowed(fault)
 

@@ -11,6 +11,7 @@ from passoproxy.core.cache.key import side_effects
 from passoproxy.core.events import OriginAnswered, OriginFailed
 from passoproxy.core.http.forwarding import from_origin, toward_origin
 from passoproxy.core.http.messages import ResponseHead
+from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import ConnectionDropped, Refusal
 from passoproxy.outbound.connection import Answer, Message, encoded
 from passoproxy.outbound.pool import Pool
@@ -82,5 +83,4 @@ def _harmless_twice(request: Request) -> bool:
         return False
     if not isinstance(request.body, BytesBody) or request.body.data:
         return False
-    names = request.policy.bypass_when.names if request.policy is not None else frozenset()
-    return not side_effects(request.head, names)
+    return not side_effects(request.head.target, (request.policy or UNLISTED).bypass_when)

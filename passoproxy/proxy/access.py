@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from passoproxy.core.access import (
     GLANCED_BYTES,
+    LONGEST_REMEMBERED,
     Admission,
     cross_origin_fields,
     is_preflight,
@@ -99,20 +100,23 @@ def _named(admission: Admission, request: Request) -> tuple[Request, str | None]
     authority = admission.authority(request.head)
     if authority != request.head.authority:
         request = request.with_head(replace(request.head, authority=authority))
+    fields = request.head.fields
+    if "Origin" not in fields and "Sec-Fetch-Site" not in fields:
+        return request, None
     return request, listed_origin(admission.pages, request.head)
 
 
 def _admitted(admission: Admission, request: Request) -> Request:
     """The request with its client's name, if that client may ask for this."""
-    holder = admission.key_holder(request.head.fields)
-    head = admission.inward(request.head)
-    if head is not request.head:
+    head, policy = request.head, admission.policy
+    holder = None if policy.client_keys is None else admission.key_holder(head.fields)
+    if policy.base_path:
+        head = admission.inward(head)
         request = request.with_head(head)
         request.trail.target = head.target
-    admission.method(head.method)
-    admission.query(head.query)
-    admission.path(head)
-    if not holder.name:
+    short = len(head.target) <= LONGEST_REMEMBERED
+    (admission.judge_remembered if short else admission.judge)(head.method, head.target)
+    if holder is None:
         return request
     request.trail.client = holder.name
     if holder.by_basic:
@@ -150,7 +154,11 @@ class Router:
 
     def _routed(self, request: Request) -> Request:
         head = request.head
-        policy = self.table.policy_of(head)
+        policy = self.table.find(head.target.partition("?")[0])
+        if policy.pass_cookies:
+            policy = self.table.policy_of(head)
         request.trail.route = policy.name
         leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
-        return request.under(leaving, policy)
+        on_interim, background = request.on_interim, request.background
+        trail, received_at = request.trail, request.received_at
+        return Request(leaving, request.body, request.client, received_at, policy, trail, on_interim, background)

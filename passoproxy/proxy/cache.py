@@ -17,7 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from passoproxy.core.cache import cache_control, cache_status, reuse
 from passoproxy.core.cache import key as keys
-from passoproxy.core.cache.cache_control import Asked
+from passoproxy.core.cache.cache_control import NOTHING_ASKED, Asked
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.etag import is_made
 from passoproxy.core.cache.expiry import Terms, cut, terms
@@ -31,7 +31,6 @@ from passoproxy.core.cache.validation import forwarded_conditions, has_condition
 from passoproxy.core.cache.vary import matches, signature
 from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.core.http.conditional import not_modified
-from passoproxy.core.http.forwarding import reason_for
 from passoproxy.core.http.messages import NO_FIELDS, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
@@ -231,7 +230,7 @@ class Cache:
     def _lookup(self, request: Request) -> _Lookup | _Pass:
         """The key under which the store may have the answer; counts the request's use of it, once."""
         head, policy, trail = request.head, request.policy or UNLISTED, request.trail
-        asked = cache_control.asked(head.fields)
+        asked = cache_control.asked(head.fields) if "Cache-Control" in head.fields else NOTHING_ASKED
         if why := sent_on(request, policy, asked):
             return _Pass(policy, asked, why)
         content = None
@@ -243,7 +242,7 @@ class Cache:
                 content = keys.content_of(head.fields, body.data, policy.key)
             except Unreadable:
                 return _Pass(policy, asked, "bypass")
-        if (content or "?" in head.target) and (found := keys.side_effects(head, policy.bypass_when.names, content)):
+        if (content or "?" in head.target) and (found := keys.side_effects(head.target, policy.bypass_when, content)):
             return _Pass(policy, asked, "bypass", is_write=found == METHOD_FIELD)
         partition = self._partition()
         key = keys.primary_key(partition, head, policy.key, content)
@@ -254,7 +253,7 @@ class Cache:
 
     def _plan(self, lookup: _Lookup, stored: Sequence[Entry], now: float) -> Plan:
         head = lookup.request.head
-        around = Circumstances(now, self.mode.offline, ranged=head.method == "GET")
+        around = Circumstances(now, self._fetching.mode.offline, ranged=head.method == "GET")
         plan = reuse.plan(lookup.asked, head.fields, stored, partial(self._terms.of, policy=lookup.policy), around)
         if isinstance(plan, Serve | Refuse) or not (why := self._spared(head.path)):
             return plan
@@ -400,7 +399,7 @@ class Cache:
         trail = Trail(route=policy.name, key=lookup.key)
         own = replace(request, head=head, trail=trail, on_interim=None, background=True)
         question = reuse.renewal(plan, stored)
-        errand = Errand(own, policy, cache_control.NOTHING_ASKED, lookup.key, lookup.partition, stored, question)
+        errand = Errand(own, policy, NOTHING_ASKED, lookup.key, lookup.partition, stored, question)
         self.flights.launch(flight_key, lambda flight: self._fetching.carry(errand, flight), own.trail, background=True)
 
     # ---- what becomes of a question ------------------------------------------------------------------------------------
@@ -570,7 +569,7 @@ def passed(response: Response, member: str, sent_at: float, came_at: float) -> R
     fields = CIMultiDict(head.fields)
     _tell_age(fields, initial_age(head.fields, sent_at, came_at))
     fields["Cache-Status"] = cache_status.appended(head.fields, member)
-    return response.with_head(ResponseHead(head.status, CIMultiDictProxy(fields), head.reason))
+    return response.with_head(ResponseHead(head.status, CIMultiDictProxy(fields)))
 
 
 def _from_plan(request: Request, plan: Serve, body: Body, now: float, member: str = "") -> Response:
@@ -583,15 +582,17 @@ def _from_plan(request: Request, plan: Serve, body: Body, now: float, member: st
 def _answered(
     request: RequestHead, code: int, fields: CIMultiDict[str], entry: Entry, body: Body, member: str, now: float
 ) -> Response:
-    fields["Cache-Status"] = cache_status.appended(entry.fields, member)
+    told_before = "Cache-Status" in entry.fields
+    fields["Cache-Status"] = cache_status.appended(entry.fields, member) if told_before else member
     if entry.made_etag and "ETag" not in fields:
         fields["ETag"] = entry.made_etag
-    if _holds_already(request, code, fields, now):
+    asked = request.fields
+    if ("If-None-Match" in asked or "If-Modified-Since" in asked) and _holds_already(request, code, fields, now):
         # What describes content that is not sent is taken off by the outer hop, which looks at it first.
         if entry.size and "Content-Length" not in fields:
             fields["Content-Length"] = str(entry.size)
-        return Response(ResponseHead(304, CIMultiDictProxy(fields), reason_for(304)), BytesBody())
-    head = ResponseHead(code, CIMultiDictProxy(fields), reason_for(code))
+        return Response(ResponseHead(304, CIMultiDictProxy(fields)), BytesBody())
+    head = ResponseHead(code, CIMultiDictProxy(fields))
     return Response(head, BytesBody() if request.method == "HEAD" else body, entry.digest)
 
 
@@ -610,10 +611,9 @@ def _tell_age(fields: CIMultiDict[str], age: float) -> None:
 
 
 def _holds_already(request: RequestHead, code: int, fields: CIMultiDict[str], now: float) -> bool:
-    asked = request.fields
-    if code not in (200, 203, 206) or ("If-None-Match" not in asked and "If-Modified-Since" not in asked):
+    if code not in (200, 203, 206) or request.method == "POST":
         return False
-    return request.method != "POST" and not_modified(asked, CIMultiDictProxy(fields), now)
+    return not_modified(request.fields, CIMultiDictProxy(fields), now)
 
 
 # ---- what a request asks for -------------------------------------------------------------------------------------------

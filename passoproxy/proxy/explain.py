@@ -376,7 +376,7 @@ class Explaining:
                 content = keys.content_of(leaving.fields, body, policy.key)
             except Unreadable as fault:
                 return self._passed(so_far, asked, "bypass", f"its body cannot be part of a key: {fault}")
-        if name := keys.side_effects(leaving, policy.bypass_when.names, content):
+        if name := keys.side_effects(leaving.target, policy.bypass_when, content):
             return self._passed(
                 so_far,
                 asked,

@@ -23,6 +23,7 @@ from passoproxy.core.cache.key import side_effects
 from passoproxy.core.events import Warned
 from passoproxy.core.http.limits import low_quota, retry_after
 from passoproxy.core.origin import ASK_EVERY, LONGEST_RETRY_AFTER, Answered, Failed, Health, QuotaTold, Refused, Told
+from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import (
     ConnectFailed,
     ConnectionDropped,
@@ -417,8 +418,8 @@ def is_safe(request: Request) -> bool:
     """Whether asking changes nothing: by the method, or because the cache found the request to be a read."""
     if request.trail.key:
         return True
-    names = request.policy.bypass_when.names if request.policy is not None else frozenset[str]()
-    return request.head.method in SAFE_METHODS and not side_effects(request.head, names)
+    bypass = (request.policy or UNLISTED).bypass_when
+    return request.head.method in SAFE_METHODS and not side_effects(request.head.target, bypass)
 
 
 def _refuse(turns: Iterable[_Turn], why: Callable[[], Refusal]) -> None:

@@ -38,6 +38,7 @@ class Parking:
         most: int = MOST_PARKED,
     ) -> None:
         self._next = next
+        self.try_hit = next.try_hit  # a hit needs no login
         self._keeper = keeper
         self._clock = clock
         self._patience = patience
@@ -49,10 +50,6 @@ class Parking:
     def release(self) -> None:
         """For the end of the daemon: whoever is parked is told at once how it stands, and nobody is parked any more."""
         self._released = True
-
-    def try_hit(self, request: Request) -> Response | None:
-        """See `HitHop`: a hit needs no login."""
-        return self._next.try_hit(request)
 
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind. Raises what it raises, for want of a bearer only after waiting where that may help."""
@@ -99,14 +96,14 @@ def _may_wait(request: Request) -> bool:
     if request.background or not isinstance(body, BytesBody):
         return False
     if head.method in SAFE_METHODS:
-        return not side_effects(head, policy.bypass_when.names)
+        return not side_effects(head.target, policy.bypass_when)
     if head.method != "POST" or "POST" not in policy.methods or len(body.data) > LARGEST_KEYED_BODY:
         return False
     try:
         content = content_of(head.fields, body.data, policy.key)
     except Unreadable:
         return False
-    return not side_effects(head, policy.bypass_when.names, content)
+    return not side_effects(head.target, policy.bypass_when, content)
 
 
 def _again(request: Request) -> Request:

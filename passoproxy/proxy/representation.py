@@ -15,9 +15,11 @@ from dataclasses import replace
 from functools import lru_cache
 from weakref import WeakSet
 
+from multidict import CIMultiDict, CIMultiDictProxy
+
 from passoproxy.core.http.content_coding import accepted_codings, chosen, compressible, content_coding, takes
 from passoproxy.core.http.links import LinkRewriter, StreamRewriting
-from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
+from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed, fields_of
 from passoproxy.core.http.ranges import read_content_range
 from passoproxy.core.http.representation import OF_ANY_BYTES, in_coding, rewritten
 from passoproxy.core.http.syntax import merged_vary, not_modified_for, with_inner_forms
@@ -77,6 +79,13 @@ def _wanted(accept_encoding: str) -> tuple[str, frozenset[str]]:
 
 
 _compressible = lru_cache(maxsize=256)(compressible)
+_merged_vary = lru_cache(maxsize=256)(merged_vary)
+
+
+@lru_cache(maxsize=256)
+def _undone(lines: tuple[str, ...]) -> str | None:
+    value = content_coding(fields_of([("Content-Encoding", line) for line in lines]))
+    return known(value) if value else ""
 
 
 class Codings:
@@ -119,7 +128,7 @@ class Codings:
         else:
             return response
         if coding == (stored or "identity"):
-            return response.with_head(_with_vary(head))
+            return Response(_with_vary(head), body, response.content_id)
         if head.status == 206:
             return None
         if request.head.method == "HEAD":
@@ -177,10 +186,13 @@ class Codings:
 
 
 def _for_inner_hops(request: Request) -> Request:
-    having, sent = [("Accept-Encoding", OWN)], _condition(request.head.fields)
-    if sent is not None and "-" in sent:
-        having.append(("If-None-Match", with_inner_forms(sent)))
-    return request.with_head(request.head.with_fields(changed(request.head.fields, having=having)))
+    head = request.head
+    fields = CIMultiDict(head.fields)
+    fields["Accept-Encoding"] = OWN
+    if "If-None-Match" in fields and "-" in (sent := ", ".join(fields.getall("If-None-Match"))):
+        fields["If-None-Match"] = with_inner_forms(sent)
+    inner = RequestHead(head.method, head.target, CIMultiDictProxy(fields), head.authority, head.scheme, head.version)
+    return request.with_head(inner)
 
 
 def _condition(fields: Fields) -> str | None:
@@ -189,8 +201,7 @@ def _condition(fields: Fields) -> str | None:
 
 def _coding_of(fields: Fields) -> str | None:
     """The one coding of the body, '' for none, None for what cannot be undone."""
-    value = content_coding(fields) if "Content-Encoding" in fields else ""
-    return known(value) if value else ""
+    return _undone(tuple(fields.getall("Content-Encoding"))) if "Content-Encoding" in fields else ""
 
 
 def _worth_it(response: Response) -> bool:
@@ -220,8 +231,13 @@ def _unchanged(response: Response) -> ResponseHead:
 
 
 def _with_vary(head: ResponseHead) -> ResponseHead:
-    vary = merged_vary(head.fields.getall("Vary"), "Accept-Encoding") if "Vary" in head.fields else "Accept-Encoding"
-    return head if head.fields.get("Vary") == vary else head.with_fields(changed(head.fields, having=(("Vary", vary),)))
+    lines = tuple(head.fields.getall("Vary", ()))
+    vary = _merged_vary(lines, "Accept-Encoding")
+    if lines == (vary,):
+        return head
+    fields = CIMultiDict(head.fields)
+    fields["Vary"] = vary
+    return ResponseHead(head.status, CIMultiDictProxy(fields))
 
 
 # ---- links -------------------------------------------------------------------------------------------------------------
@@ -254,7 +270,7 @@ class Links:
     def try_hit(self, request: Request) -> Response | None:
         """See `HitHop`; None as well if the body has yet to be rewritten."""
         response = self._next.try_hit(request)
-        if response is None or self._needs_whole(request, response):
+        if response is None or (response.head.status == 206 and self._needs_whole(request, response)):
             return None
         return self._linked(request, response)
 
@@ -277,29 +293,33 @@ class Links:
         return (
             response.head.status == 206
             and self._in_bodies
-            and _is_json(response.head.fields)
+            and _is_json(response.head.fields.get("Content-Type", ""))
             and "Range" in request.head.fields
             and request.trail.cache != "pass"  # that would be a second request to the origin (contract §5)
         )
 
     def _linked(self, request: Request, response: Response) -> Response | None:
         """The response with its links rewritten; None if its body has to be rewritten first."""
-        base = self._base(request.head)
-        response = self._with_references(response, base)
+        fields = response.head.fields
+        base = self._public_url or f"{request.head.scheme}://{request.head.authority}"
+        if "Location" in fields or "Content-Location" in fields or "Link" in fields:
+            response = self._with_references(response, base)
         head = response.head
         if head.status == 304:
             return response.with_head(not_modified_for(head, request.head.fields.get("If-None-Match")))
-        if not self._in_bodies or not _is_json(head.fields) or head.status in (204, 206):
+        if not self._in_bodies or not _is_json(fields.get("Content-Type", "")) or head.status in (204, 206):
             return response
-        if _coding_of(head.fields) is None:
+        if _coding_of(fields) is None:
             return response  # in a coding that cannot be undone: nothing can be rewritten
         if request.head.method == "HEAD":
             return response.with_head(rewritten(head, None))
         made = self._made.get((response.content_id, base)) if response.content_id else None
-        return None if made is None else _with_body(response, made, base)
+        if made is None:
+            return None
+        return _with_body(response, made, base) if made else response
 
     async def _rewritten(self, request: Request, response: Response) -> Response:
-        base, body = self._base(request.head), response.body
+        base, body = self._public_url or f"{request.head.scheme}://{request.head.authority}", response.body
         response = self._with_references(response, base)
         coding = _coding_of(response.head.fields) or ""
         if isinstance(body, BytesBody) and (content := await self._content(body.data, coding)) is not None:
@@ -312,9 +332,6 @@ class Links:
         body = DecodedBody(body, coding, self._threads) if coding else body
         return Response(rewritten(response.head, None), _RewrittenBody(body, self._rewriter.streaming(base)))
 
-    def _base(self, head: RequestHead) -> str:
-        return self._public_url or f"{head.scheme}://{head.authority}"
-
     def _with_references(self, response: Response, base: str) -> Response:
         fields = response.head.fields
         new = [(name, self._rewriter.reference(fields[name], base)) for name in _REFERENCES if name in fields]
@@ -322,7 +339,7 @@ class Links:
             links = [("Link", self._rewriter.link(value, base)) for value in fields.getall("Link")]
             if any(value not in fields.getall("Link") for _, value in links):
                 new += links
-        if not new or all(fields.get(name) == value for name, value in new):
+        if all(fields.get(name) == value for name, value in new):
             return response
         return response.with_head(response.head.with_fields(changed(fields, having=new)))
 
@@ -378,6 +395,7 @@ def _with_body(response: Response, made: bytes, base: str) -> Response:
     return Response(rewritten(response.head, len(made)), BytesBody(made), content_id)
 
 
-def _is_json(fields: Fields) -> bool:
-    kind = fields.get("Content-Type", "").partition(";")[0].strip().lower()
+@lru_cache(maxsize=256)
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")

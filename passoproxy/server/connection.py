@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -24,14 +24,14 @@ from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from passoproxy.core.access import holder_of
-from passoproxy.core.http.framing import NoBody, Sized
+from passoproxy.core.http.framing import Chunked, NoBody, Sized
 from passoproxy.core.http.request_line import HEAD_END, scan_beginning
 from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Overloaded, Refusal, RequestTimeout
-from passoproxy.ports import Body, BytesBody, Client, Request
+from passoproxy.ports import NO_BODY, Body, BytesBody, Client, Request
 from passoproxy.server.deadline import Deadline, Pace
 from passoproxy.server.handler import Handler
-from passoproxy.server.request import Received, RequestBody, receive
+from passoproxy.server.request import LONGEST_REMEMBERED, Received, RequestBody, receive, receive_remembered
 from passoproxy.server.response import Exchange, head_bytes
 
 SILENT_SECONDS = 1.0
@@ -229,7 +229,12 @@ class HeadGatherer:
 
         Raises HeadersTooLarge, and BadRequest for what no further byte can mend; what is held is then the offence.
         """
-        buffer = self._gathered(data)
+        buffer: bytes | bytearray = data
+        if self._held:
+            self._held += data
+            buffer = self._held
+        if not self._scanned and buffer.startswith(b"\r\n"):
+            buffer = buffer[2:]
         if not buffer or buffer == b"\r":
             self._held = bytearray(buffer)
             return None
@@ -241,25 +246,14 @@ class HeadGatherer:
                 f"request line and fields are over server.limits.header_bytes ({self._max_bytes} bytes)"
             )
         if found < 0:
-            self._go_on(buffer)
+            if buffer is not self._held:
+                self._held = bytearray(buffer)
+            scan_beginning(self._held, self._scanned)
+            self._scanned = len(self._held)
             return None
-        self._held = bytearray()
-        self._scanned = 0
+        if self._held:
+            self._held, self._scanned = bytearray(), 0
         return bytes(buffer[:size]), bytes(buffer[size:])
-
-    def _gathered(self, data: bytes) -> bytes | bytearray:
-        if not self._held:
-            return data[2:] if data.startswith(b"\r\n") else data
-        self._held += data
-        if not self._scanned and self._held.startswith(b"\r\n"):
-            del self._held[:2]
-        return self._held
-
-    def _go_on(self, buffer: bytes | bytearray) -> None:
-        if buffer is not self._held:
-            self._held = bytearray(buffer)
-        scan_beginning(self._held, self._scanned)
-        self._scanned = len(self._held)
 
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -312,11 +306,14 @@ class ProxyConnection(asyncio.Protocol):
         "_untaken",
         "_waiting_since",
         "crowded",
+        "date",
         "holder",
+        "write",
     )
 
     def __init__(self, shared: Connections, sock: socket.socket, address: str) -> None:
         self._shared = shared
+        self.date = shared.date
         self._limits = shared.limits
         self._socket = sock
         self._loop = asyncio.get_running_loop()
@@ -362,6 +359,7 @@ class ProxyConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.write: Callable[[bytes | memoryview], None] = self._transport.write
         if self._phase is _Phase.CLOSED:  # dropped meanwhile
             self._transport.abort()
             return
@@ -465,7 +463,8 @@ class ProxyConnection(asyncio.Protocol):
             gathered = self._heads.take(data)
             if gathered is not None:
                 head, rest = gathered
-                self._begin(receive(head, self._scheme), rest)
+                read = receive_remembered if len(head) <= LONGEST_REMEMBERED else receive
+                self._begin(read(head, self._scheme), rest)
             elif self._phase is _Phase.WAITING and self._heads.begun:
                 self._phase = _Phase.HEAD
                 self._deadline.set(self._limits.header_timeout)
@@ -473,23 +472,25 @@ class ProxyConnection(asyncio.Protocol):
             self._refuse(refusal, head)
 
     def _begin(self, received: Received, rest: bytes) -> None:
-        body = self._body_of(received, rest)
+        if isinstance(received.framing, NoBody):
+            self._ahead, body = rest, cast(Body, NO_BODY)
+        else:
+            body = self._body_of(received, received.framing, rest)
         exchange = Exchange(
             self, received.head, body, self._client, keep_alive=received.keep_alive, started=self._began_at
         )
         self._phase = _Phase.HANDLING
         request = self._shared.handler.begin(exchange)
-        if request is None and not self.crowded and not self._ahead:
-            self._answered(exchange)
+        if request is None and not (self.crowded or self._ahead or exchange.will_close or self._input_ended):
+            self._served = True
+            self._body = None
+            self._phase = _Phase.WAITING
+            self._deadline.set(self._limits.idle_timeout)
             return
         self._deadline.lift()
         self._task = self._loop.create_task(self._run(exchange, request))
 
-    def _body_of(self, received: Received, rest: bytes) -> Body:
-        framing = received.framing
-        if isinstance(framing, NoBody):
-            self._ahead = rest
-            return BytesBody()
+    def _body_of(self, received: Received, framing: Sized | Chunked, rest: bytes) -> Body:
         if isinstance(framing, Sized):
             if framing.length > self._limits.body_bytes:
                 raise BodyTooLarge(
@@ -648,9 +649,6 @@ class ProxyConnection(asyncio.Protocol):
 
     # ---- bytes out -----------------------------------------------------------------------------------------------------
 
-    def write(self, data: bytes | memoryview) -> None:
-        self._transport.write(data)
-
     def writelines(self, parts: list[bytes | memoryview]) -> None:
         self._transport.writelines(parts)
 
@@ -673,9 +671,6 @@ class ProxyConnection(asyncio.Protocol):
             return True
         # A client that still waits for its 100 may or may not send the body now (RFC 9110 §10.1.1): only closing is clear.
         return not self._owes_continue and body.fault is None and body.left is not None and body.left <= _UNREAD_BYTES
-
-    def date(self) -> str:
-        return self._shared.date()
 
     def abort(self) -> None:
         self._aborted = True

@@ -10,6 +10,7 @@ for each head, so that nothing of one request can reach another.
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from aiohttp import http_parser
@@ -180,6 +181,7 @@ class RequestBody:
 MOST_FIELDS = 256
 """Field lines in a head; each costs many times its bytes once it is an object."""
 
+LONGEST_REMEMBERED = 1024
 _OWN_REQUEST_LINE = b"GET / HTTP/1.0\r\n"
 
 
@@ -212,6 +214,11 @@ def receive(head: bytes, scheme: str) -> Received:
     )  # fmt: skip
     framing = request_framing(line.version, fields)
     return Received(request, framing, _keeps_alive(line.version, fields), expects_continue(line.version, fields))
+
+
+receive_remembered = lru_cache(maxsize=512)(receive)
+"""`receive` that remembers what heads meant, for those of at most LONGEST_REMEMBERED bytes: the same bytes are the same request, and
+nothing in a Received can be changed."""
 
 
 def _read_fields(head: bytes, at: int) -> Fields:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Protocol
 
-from passoproxy.core.http.forwarding import reason_for
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
 from passoproxy.errors import BodyBroken, OriginInvalid, Refusal
 from passoproxy.ports import Body, BytesBody, Client, Response
@@ -29,7 +28,8 @@ LARGEST_AT_ONCE = 256 * 1024
 class Wire(Protocol):
     """The connection, as an answer sees it."""
 
-    def write(self, data: bytes | memoryview) -> None: ...
+    @property
+    def write(self) -> Callable[[bytes | memoryview], None]: ...
     def writelines(self, parts: list[bytes | memoryview]) -> None: ...
     @property
     def crowded(self) -> bool:
@@ -105,11 +105,6 @@ class Exchange:
         """What is known to be wrong with the request's body."""
         return self.body.fault if isinstance(self.body, RequestBody) else None
 
-    @property
-    def on_interim(self) -> Callable[[ResponseHead], None] | None:
-        """Takes 102 and 103 heads; None for a client that would not understand them."""
-        return self._interim if self.head.version >= (1, 1) else None
-
     def send_nowait(self, response: Response) -> bool:
         """Writes the whole answer, if its body is in memory and short; else does nothing. Whether it was written.
 
@@ -118,11 +113,10 @@ class Exchange:
         head, body = response.head, response.body
         if not isinstance(body, BytesBody) or len(body.data) > LARGEST_AT_ONCE:
             return False
-        self._note(head)
-        if self._ends_with_head(head):
+        data = body.data
+        if self.head.method == "HEAD" or head.status in _BODILESS:
             self._begin(head, _declared_length(head, body))
             return True
-        data = body.data
         self._begin(head, len(data), data)
         for at in range(PIECE_BYTES, len(data), PIECE_BYTES):
             piece = data[at : at + PIECE_BYTES]
@@ -136,20 +130,15 @@ class Exchange:
         Raises BodyBroken, after the connection was reset, where the body breaks off; before anything was written, whatever the body
         raises instead. CancelledError means that the client left.
         """
-        self._note(response.head)
         try:
             await self._send(response.head, response.body)
         finally:
             await response.body.aclose()
 
-    def _note(self, head: ResponseHead) -> None:
-        self.status = head.status
-        self.cache_status = ", ".join(head.fields.getall("Cache-Status", ()))
-
     async def _send(self, head: ResponseHead, body: Body) -> None:
         if head.status < 200:
             raise OriginInvalid("an interim status cannot be the answer")
-        if self._ends_with_head(head):
+        if self.head.method == "HEAD" or head.status in _BODILESS:
             self._begin(head, _declared_length(head, body))
         elif isinstance(body, BytesBody):
             self._begin(head, len(body.data), body.data)
@@ -192,12 +181,15 @@ class Exchange:
             self._wire.write(b"0\r\n\r\n")
 
     def _begin(self, head: ResponseHead, length: int | None, data: bytes = b"", *, chunked: bool = False) -> None:
+        self.status = head.status
+        self.cache_status = ", ".join(head.fields.getall("Cache-Status", ()))
         framing: list[str] = []
         if length is not None:
             framing.append(f"Content-Length: {length}")
         elif chunked:
             framing.append("Transfer-Encoding: chunked")
-        keep = self._wire.keeps_on(self.keep_alive and (length is not None or chunked or self._ends_with_head(head)))
+        framed = length is not None or chunked or self.head.method == "HEAD" or head.status in _BODILESS
+        keep = self._wire.keeps_on(self.keep_alive and framed)
         if not keep:
             framing.append("Connection: close")
         elif self.head.version < (1, 1):
@@ -208,9 +200,6 @@ class Exchange:
         first = data[:PIECE_BYTES]
         self.sent_bytes += len(first)
         self._wire.write(raw + first if first else raw)
-
-    def _ends_with_head(self, head: ResponseHead) -> bool:
-        return self.head.method == "HEAD" or head.status in _BODILESS
 
     async def _pour(self, data: bytes, *, begun_with: int = 0, chunked: bool = False) -> None:
         if len(data) <= begun_with:
@@ -225,8 +214,9 @@ class Exchange:
             self.sent_bytes += len(piece)
             await self._wire.room()
 
-    def _interim(self, head: ResponseHead) -> None:
-        if not self.begun and not self._wire.crowded:  # one that nobody takes is of no use
+    def on_interim(self, head: ResponseHead) -> None:
+        """Passes a 102 or 103 on, to a client that understands it and takes what is written."""
+        if not self.begun and not self._wire.crowded and self.head.version >= (1, 1):
             self._wire.write(head_bytes(head, ()))
 
     def _broken(self) -> BodyBroken:
@@ -268,4 +258,4 @@ def problem(refusal: Refusal) -> Response:
     )
     # Escaped to ASCII, because a detail may hold bytes of a client that are no UTF-8.
     body = json.dumps(document).encode("ascii")
-    return Response(ResponseHead(refusal.status, fields_of(fields), reason_for(refusal.status)), BytesBody(body))
+    return Response(ResponseHead(refusal.status, fields_of(fields)), BytesBody(body))

@@ -269,7 +269,7 @@ class Logs:
         self.access = access
         self.level: Level = level
         self._redactor = redactor
-        self._access_lines = AccessLines(_writer(stream), render, redactor, compact=self._for_people, wall=wall)
+        self.access_lines = AccessLines(_writer(stream), render, redactor, compact=self._for_people, wall=wall)
         self._handler = _QuietHandler(stream)
         self._handler.setFormatter(
             ProcessorFormatter(
@@ -288,11 +288,11 @@ class Logs:
         logging.getLogger().addHandler(self._handler)
         logging.captureWarnings(True)
         self.set_level(self.level)
-        self._access_lines.start()
+        self.access_lines.start()
 
     def close(self) -> None:
         """Writes what waits and lets the root logger go."""
-        self._access_lines.close()
+        self.access_lines.close()
         logging.captureWarnings(False)
         logging.getLogger().removeHandler(self._handler)
 
@@ -305,7 +305,7 @@ class Logs:
     def set_redactor(self, redactor: Redactor) -> None:
         """Changes what is masked from the next line on."""
         self._redactor = redactor
-        self._access_lines.set_redactor(redactor)
+        self.access_lines.set_redactor(redactor)
 
     def is_written(self, level: str) -> bool:
         """Whether lines of `level` are written now."""
@@ -317,11 +317,6 @@ class Logs:
         beside = {name: value for name, value in values.items() if name not in told}
         # Not the wrapper's `log(level, …)`: the methods by name are what structlog filters on.
         getattr(self.logger, line.level)(message, event_name=line.event, **beside)
-
-    def answered(self, event: RequestAnswered) -> None:
-        """Writes an access line soon, where they are wanted, whatever the level."""
-        if self.access:
-            self._access_lines.add(event)
 
     def _redacted(self, _logger: object, _method: str, line: _EventDict) -> _EventDict:
         return {name: self._aloud(name, value) for name, value in line.items()}
@@ -345,7 +340,8 @@ class LogObserver:
 
     def __call__(self, event: Event) -> None:
         if type(event) is RequestAnswered:
-            self._logs.answered(event)
+            if self._logs.access:
+                self._logs.access_lines.add(event)
             return
         line = line_of(event)
         if not self._logs.is_written(line.level):

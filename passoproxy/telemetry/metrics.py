@@ -114,7 +114,13 @@ class MetricsObserver:
     def __call__(self, event: Event) -> None:
         # By type and in the order of frequency: a request is counted for less than a microsecond.
         if type(event) is RequestAnswered:
-            self._answered(event)
+            cache = event.cache if event.cache in CACHE_WORDS else "error"
+            method = event.method if event.method in self._methods else "other"
+            self.requests[event.route, method, event.status, cache] += 1
+            durations = self.durations.get((event.route, cache))
+            if durations is None:
+                durations = self.durations[event.route, cache] = _Durations()
+            durations.add(event.duration)
         elif type(event) is OriginAnswered:
             self.origin_requests[str(event.status)] += 1
             self.origin_durations.add(event.duration)
@@ -150,15 +156,6 @@ class MetricsObserver:
         self.purged += taken["purged"]
         for name in _NAMED:
             getattr(self, name).update(taken[name])
-
-    def _answered(self, event: RequestAnswered) -> None:
-        cache = event.cache if event.cache in CACHE_WORDS else "error"
-        method = event.method if event.method in self._methods else "other"
-        self.requests[event.route, method, event.status, cache] += 1
-        durations = self.durations.get((event.route, cache))
-        if durations is None:
-            durations = self.durations[event.route, cache] = _Durations()
-        durations.add(event.duration)
 
     def _seldom(self, event: Event) -> None:
         match event:

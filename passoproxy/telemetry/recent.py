@@ -185,7 +185,8 @@ class _Rate:
         self._second = 0
 
     def count(self, second: int) -> None:
-        self._move(second)
+        if second != self._second:
+            self._move(second)
         self._counts[second % _SECONDS] += 1
 
     def taken(self, second: int) -> list[tuple[int, int]]:

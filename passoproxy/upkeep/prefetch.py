@@ -359,7 +359,7 @@ class RunwayRevalidation:
         head = request.head
         fields = changed(head.fields, without=_CONDITIONS, having=(("Cache-Control", "no-cache"),))
         asked = replace(head, method="GET" if head.method == "HEAD" else head.method, fields=fields)
-        answer = await self._cache.send(request.under(asked, self._policy_of(head.path)))
+        answer = await self._cache.send(replace(request, head=asked, policy=self._policy_of(head.path)))
         await answer.body.aclose()
         told = _FORWARD_STATUS.findall(answer.head.fields.get("Cache-Status", ""))
         return int(told[-1]) if told else None

@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import NoReturn
 from urllib.parse import unquote_plus
 
-from passoproxy.core.cache.policy import KeyPolicy
+from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy
 from passoproxy.core.http.content_coding import content_coding
 from passoproxy.core.http.messages import Fields, RequestHead
 from passoproxy.core.http.php_names import variable
@@ -241,21 +241,25 @@ def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
     raise Unreadable(f"a body of type {essence or 'unknown'} is not read")
 
 
-def side_effects(head: RequestHead, names: frozenset[str], content: Content | None = None) -> str:
-    """What makes a request a pass by a name in its query or body: METHOD_FIELD, one of CREDENTIAL_FIELDS, or one of `names` (contract §3,
+def side_effects(target: str, bypass: BypassPolicy, content: Content | None = None) -> str:
+    """What makes a request a pass by a name in its query or body: METHOD_FIELD, one of CREDENTIAL_FIELDS, or one of `bypass` (contract §3,
     `bypass_when`); '' where nothing does.
     """
-    _, mark, rest = head.target.partition("?")
-    if not mark and content is None:
-        return ""
-    found = field_names(rest) if rest else _NO_NAMES
-    if content is not None:
-        found |= content.names
+    query, of_body = target.partition("?")[2], _NO_NAMES if content is None else content.names
+    judge = _remembered_side_effects if len(query) <= _LONGEST_REMEMBERED and content is None else _side_effects
+    return judge(query, bypass, of_body)
+
+
+def _side_effects(query: str, bypass: BypassPolicy, of_body: frozenset[str]) -> str:
+    found, names = field_names(query) | of_body if query else of_body, bypass.names
     if METHOD_FIELD in found:
         return METHOD_FIELD
     if not CREDENTIAL_FIELDS.isdisjoint(found):
         return min(found & CREDENTIAL_FIELDS)
     return "" if names.isdisjoint(found) else min(found & names)
+
+
+_remembered_side_effects = lru_cache(maxsize=_MOST_REMEMBERED)(_side_effects)
 
 
 def _json(essence: str, parameters: tuple[str, ...], body: bytes, policy: KeyPolicy) -> Content:

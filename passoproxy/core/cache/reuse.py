@@ -87,7 +87,7 @@ class Circumstances:
 
 def plan(asked: Asked, request: Fields, stored: Sequence[Entry], terms_of: TermsOf, around: Circumstances) -> Plan:
     """The plan for a GET, a HEAD, or a POST that counts as a read. `stored` are all variants of its key, the youngest first."""
-    entry = selected(stored, request) if stored else None
+    entry = (stored[0] if not stored[0].varies else selected(stored, request)) if stored else None
     part = None
     if entry is not None and entry.status == 206 and not (around.ranged and covers(entry, request)):
         entry, part = None, entry
@@ -142,9 +142,10 @@ def _error_until(terms: Terms, asked: Asked) -> float:
 def _with_entry(asked: Asked, entry: Entry, terms: Terms, stored: Sequence[Entry], around: Circumstances) -> Plan:
     now = around.now
     fresh = terms.is_fresh(now)
-    unwanted = _too_old_for(asked, terms, now)
+    unwanted = "" if asked is NOTHING_ASKED else _too_old_for(asked, terms, now)
     if fresh and not terms.must_validate and not unwanted:
-        return Serve(entry, terms, "fresh", detail=_own_detail(terms), renew=now >= terms.refresh_from)
+        detail = cache_status.OVERRIDE if terms.overridden else ""
+        return Serve(entry, terms, "fresh", detail=detail, renew=now >= terms.refresh_from)
     if not unwanted and (serve := _stale_without_asking(asked, entry, terms, around)):
         return serve
     if around.offline or asked.only_if_cached:

@@ -31,7 +31,10 @@ def varies(names: Iterable[str], request: Fields) -> Varies:
 
 def matches(entry: Entry, request: Fields) -> bool:
     """Whether a request selects the entry (RFC 9111 §4.1)."""
-    return all(_normalised(name, request) == value for name, value in entry.varies)
+    for name, value in entry.varies:  # noqa: SIM110 (a generator costs every hit three times as much)
+        if _normalised(name, request) != value:
+            return False
+    return True
 
 
 def selected(stored: Sequence[Entry], request: Fields) -> Entry | None:

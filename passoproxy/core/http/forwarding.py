@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
+from functools import lru_cache
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
+from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed, fields_of
 from passoproxy.core.http.syntax import members_of
 
 VIA = "1.1 passoproxy"
@@ -40,28 +40,16 @@ _READ_BY_ITS_NAME = frozenset({"authorization", "content-encoding", "content-typ
 """Fields that this side judges; under a name that only CGI takes for theirs they would pass unseen."""
 _NOT_CGI = re.compile("[^a-z0-9]")
 
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
-
-
-def reason_for(status: int) -> str:
-    """The proxy's own reason phrase for a status; empty where the status has none (RFC 9112 §4 allows that)."""
-    return _REASONS.get(status, "")
-
 
 def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool) -> RequestHead:
     """The request as it may leave: without hop-by-hop fields, framing, credentials and what could steer the origin another way.
 
     A name with other characters for `-` counts as the same name, because CGI and its heirs cannot tell them apart.
     """
-    gone = _NEVER_TO_ORIGIN | _named_by_connection(head.fields)
-    if not pass_cookies:
-        gone |= _COOKIES_TO_ORIGIN
-    if not pass_authorization:
-        gone |= {"authorization"}
-    kept = [pair for pair in head.fields.items() if not _is_gone(pair[0].lower(), gone)]
-    if len(kept) == len(head.fields):
-        return head
-    return head.with_fields(CIMultiDictProxy(CIMultiDict(kept)))
+    fields = head.fields
+    connection = ", ".join(fields.getall("Connection")) if "Connection" in fields else ""
+    gone = _staying(tuple(fields), connection, pass_cookies, pass_authorization)
+    return head.with_fields(changed(fields, without=gone)) if gone else head
 
 
 def toward_origin(
@@ -83,7 +71,7 @@ def toward_origin(
 
 
 def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:
-    """The origin's answer as it may go inwards: without hop-by-hop fields and (unless passed) cookies, with our reason phrase.
+    """The origin's answer as it may go inwards: without hop-by-hop fields and (unless passed) cookies.
 
     `Content-Length` stays where nothing outweighed it (RFC 9112 §6.3), because for HEAD and 304 it tells of a body that is not there.
     """
@@ -93,7 +81,18 @@ def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:
     if "Transfer-Encoding" in head.fields:
         gone |= {"content-length"}
     kept = CIMultiDict([pair for pair in head.fields.items() if pair[0].lower() not in gone])
-    return ResponseHead(head.status, CIMultiDictProxy(kept), reason_for(head.status))
+    return ResponseHead(head.status, CIMultiDictProxy(kept))
+
+
+@lru_cache(maxsize=256)  # a client sends the same names with each request
+def _staying(names: tuple[str, ...], connection: str, pass_cookies: bool, pass_authorization: bool) -> tuple[str, ...]:
+    """Those of `names` that do not leave, given the value of `Connection`."""
+    gone = _NEVER_TO_ORIGIN | _named_by_connection(fields_of({"Connection": connection}))
+    if not pass_cookies:
+        gone |= _COOKIES_TO_ORIGIN
+    if not pass_authorization:
+        gone |= {"authorization"}
+    return tuple(name for name in names if _is_gone(name.lower(), gone))
 
 
 def _named_by_connection(fields: Fields) -> frozenset[str]:

@@ -57,15 +57,14 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """A response's head. `reason` is ours for the status, never what the origin sent."""
+    """A response's head."""
 
     status: int
     fields: Fields = field(default_factory=lambda: NO_FIELDS)
-    reason: str = ""
 
     def with_fields(self, fields: Fields) -> ResponseHead:
         """The same head with other fields."""
-        return ResponseHead(self.status, fields, self.reason)
+        return ResponseHead(self.status, fields)
 
 
 def changed(fields: Fields, *, without: Iterable[str] = (), having: Iterable[tuple[str, str]] = ()) -> Fields:

@@ -127,7 +127,7 @@ def read_content_range(fields: Fields) -> tuple[Span, int] | None:
 def partial(head: ResponseHead, span: Span, size: int) -> ResponseHead:
     """The 206 of one part in place of a 200 (RFC 9110 §15.3.7.1)."""
     having = (("Content-Range", content_range(span, size)), ("Content-Length", str(span.size)))
-    return ResponseHead(206, changed(head.fields, without=OF_CONTENT, having=having), "Partial Content")
+    return ResponseHead(206, changed(head.fields, without=OF_CONTENT, having=having))
 
 
 def several(head: ResponseHead, spans: Sequence[Span], size: int, boundary: str) -> tuple[ResponseHead, list[bytes]]:
@@ -143,14 +143,14 @@ def several(head: ResponseHead, spans: Sequence[Span], size: int, boundary: str)
     length = sum(map(len, between)) + sum(span.size for span in spans)
     having = (("Content-Type", f"multipart/byteranges; boundary={boundary}"), ("Content-Length", str(length)))
     fields = changed(head.fields, without=OF_CONTENT, having=having)
-    return ResponseHead(206, fields, "Partial Content"), between
+    return ResponseHead(206, fields), between
 
 
 def unsatisfiable(head: ResponseHead, size: int) -> ResponseHead:
     """The 416 in place of a 200 of `size` bytes (RFC 9110 §15.5.17)."""
     having = (("Content-Range", f"bytes */{size}"), ("Content-Length", "0"))
     fields = changed(head.fields, without=OF_ANY_BYTES - {"Accept-Ranges"}, having=having)
-    return ResponseHead(416, fields, "Range Not Satisfiable")
+    return ResponseHead(416, fields)
 
 
 def _spec(member: str) -> Spec | None:

@@ -323,6 +323,7 @@ class MemoryStore:
 
     def __init__(self, max_bytes: int, *, eviction: Eviction | None = None, observer: Observer = nobody) -> None:
         self._shelf = Shelf(max_bytes, eviction)
+        self.read_nowait = self._shelf.body
         self._most = max_bytes // 8
         self._observer = observer
         self._generation = 0
@@ -330,9 +331,6 @@ class MemoryStore:
 
     def get_nowait(self, key: str) -> Sequence[Entry]:
         return self._shelf.variants(key) or ()
-
-    def read_nowait(self, entry: Entry) -> bytes | None:
-        return self._shelf.body(entry)
 
     async def select(self, key: str) -> Sequence[Entry]:
         return self.get_nowait(key)

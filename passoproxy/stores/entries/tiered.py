@@ -160,6 +160,7 @@ class TieredStore:
 
     def __init__(self, memory_bytes: int, slow: SlowStore, *, eviction: Eviction | None = None) -> None:
         self._shelf = Shelf(memory_bytes, eviction, self._on_drop)
+        self.read_nowait = self._shelf.body
         self._slow = slow
         self.small_bytes = min(_SMALL_BYTES, memory_bytes // 16)
         self._events, self._touch = slow.events, slow.touch
@@ -183,9 +184,6 @@ class TieredStore:
         if variants is not None:
             self._touch(key)
         return variants
-
-    def read_nowait(self, entry: Entry) -> bytes | None:
-        return self._shelf.body(entry)
 
     async def select(self, key: str) -> Sequence[Entry]:
         held = self.get_nowait(key)

@@ -1,0 +1,249 @@
+"""Two entrances, one set of rules: `try_hit` answers as the whole pipeline would, or leaves the request to it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from dataclasses import dataclass, replace
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from passoproxy.core.access import Admission, AdmissionPolicy, client_key
+from passoproxy.core.cache.entry import Selector
+from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, RoutePolicy
+from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
+from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.core.http.syntax import print_date
+from passoproxy.core.routes import RouteTable
+from passoproxy.errors import OriginUnreachable, Refusal
+from passoproxy.ports import BytesBody, Client, Request, Response, Trail
+from passoproxy.proxy.access import Access, Router
+from passoproxy.proxy.cache import SoftPurgeTerms
+from passoproxy.proxy.popularity import Usage
+from passoproxy.proxy.representation import Codings, Links
+from passoproxy.proxy.spool import Spools
+from tests.caching_stand import Stand
+from tests.fakes import response
+
+ORIGIN = "https://api.example"
+ROUTES = (
+    RoutePolicy(name="kept", match="/kept/**", methods=("GET", "HEAD", "POST"), ttl=10.0, override=True),
+    RoutePolicy(
+        name="renewed",
+        match="/renewed/**",
+        ttl=10.0,
+        override=True,
+        refresh_ahead=0.5,
+        stale_while_revalidate=5.0,
+        stale_if_error=30.0,
+        key=KeyPolicy(ignore_query=("utm",), headers=("X-Tenant",)),
+        bypass_when=BypassPolicy(("trip",)),
+    ),
+    RoutePolicy(name="cookies", match="/cookies/**", ttl=10.0, pass_cookies=True),
+)
+TARGETS = ("/kept/a", "/kept/b?x=1&y=2", "/renewed/a", "/renewed/a?utm=1", "/renewed/a?trip=1", "/cookies/a", "/open")
+BODIES = (
+    b"",
+    b"plain",
+    b'{"next":"https://api.example/kept/b","n":1}',
+    b'{"words":"' + b"word " * 500 + b'"}',
+    b'["https://api.example/a"]' + b" " * 70_000,
+    b"x" * 300_000,
+)
+FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Accept-Encoding", ("gzip", "br;q=0.5, gzip;q=0.1", "identity", "zstd, *;q=0")),
+    ("If-None-Match", ('"v1"', '"v1-gzip"', 'W/"v1"', "*", '"other"')),
+    ("If-Modified-Since", (print_date(1_700_000_000.0), "never")),
+    ("Range", ("bytes=0-3", "bytes=-5", "bytes=0-0,4-5", "bytes=999999-", "items=1-2")),
+    ("If-Range", ('"v1"',)),
+    ("Cache-Control", ("no-cache", "max-age=3", "max-stale", "only-if-cached", "min-fresh=5", "no-store")),
+    ("X-Tenant", ("one", "two")),
+    ("Foo", ("1", "2")),
+    ("Cookie", ("a=b",)),
+    ("Origin", ("https://app.example", "https://evil.example")),
+    ("X-Passoproxy-Key", ("right", "wrong")),
+    ("Connection", ("keep-alive", "x-tenant")),
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """The world changes, and a client asks."""
+
+    wait: float
+    step: float
+    away: bool
+    spared: bool
+    offline: bool
+    partition: str
+    purge: str
+    method: str
+    target: str
+    host: str
+    fields: tuple[tuple[str, str], ...]
+    sent: bytes
+    body: bytes
+    coded: bool
+    kind: str
+    said: tuple[tuple[str, str], ...]
+
+
+def one_of(*values: str | float | bool, often: int = 6) -> st.SearchStrategy:  # type: ignore[type-arg]
+    """The first value mostly."""
+    return st.sampled_from([values[0]] * often + list(values[1:]))
+
+
+moves = st.builds(
+    Move,
+    wait=st.sampled_from([0.0, 0.0, 0.5, 2.0, 6.0, 12.0, 40.0]),
+    step=one_of(0.0, -30.0, 90.0, often=12),
+    away=one_of(False, True),
+    spared=one_of(False, True),
+    offline=one_of(False, True, often=12),
+    partition=one_of("me", "you"),
+    purge=one_of("", "hard", "soft", often=10),
+    method=one_of("GET", "HEAD", "POST", "DELETE"),
+    target=st.sampled_from(TARGETS),
+    host=one_of("localhost", "evil.example", often=20),
+    fields=st.lists(
+        st.sampled_from(FIELDS).flatmap(lambda each: st.tuples(st.just(each[0]), st.sampled_from(each[1]))), max_size=3
+    ).map(tuple),
+    sent=st.sampled_from([b"", b'{"a":1}', b'{"trip":1}']),
+    body=st.sampled_from(BODIES),
+    coded=st.booleans(),
+    kind=st.sampled_from(["application/json", "text/plain", "image/png"]),
+    said=st.lists(
+        st.sampled_from(
+            [
+                ("ETag", '"v1"'),
+                ("ETag", 'W/"v1"'),
+                ("Vary", "Foo"),
+                ("Vary", "Accept-Encoding"),
+                ("Cache-Control", "max-age=10"),
+                ("Cache-Control", "no-cache"),
+                ("Cache-Control", "max-age=5, no-transform"),
+                ("Last-Modified", print_date(1_600_000_000.0)),
+                ("Link", "<https://api.example/kept/a>; rel=next"),
+                ("Content-Location", "/kept/a"),
+                ("Age", "3"),
+                ("Cache-Status", "far; hit"),
+            ]
+        ),
+        max_size=3,
+    ).map(tuple),
+)
+
+
+class SoftPurgeMemory:
+    """Soft purges of this process alone."""
+
+    def __init__(self) -> None:
+        self.purges = SoftPurges()
+
+    def current(self, now: float) -> SoftPurges:
+        return self.purges
+
+    async def add(self, purge: SoftPurge) -> None:
+        self.purges = self.purges.having(purge)
+
+
+class World:
+    """The pipeline from access to the cache, before an origin that answers as the move says."""
+
+    def __init__(self, http: bool) -> None:
+        self.mode = CacheMode(http=http)
+        self.usage = Usage()
+        self.stand = Stand(self._answer, mode=self.mode, repeat=True, usage=self.usage)
+        cache = self.stand.cache
+        links = Links(cache, origin=ORIGIN, memory_bytes=8 << 20)
+        router = Router(Codings(links, memory_bytes=8 << 20), RouteTable(ROUTES, self.mode))
+        admission = Admission(AdmissionPolicy(allowed_origins=("https://app.example",)))
+        guarded = Admission(replace(admission.policy, client_keys=(client_key("ann", "right"),)))
+        self.access = Access(router, lambda: guarded if self.guarded else admission, Spools())
+        self.soft = SoftPurgeTerms(SoftPurgeMemory(), self.stand.clock, cache.terms_changed)
+        cache.terms_of = self.soft.terms
+        self.guarded = False
+        self.move: Move | None = None
+
+    def _answer(self, request: Request) -> Response:
+        assert self.move is not None
+        if self.move.away:
+            raise OriginUnreachable("away")
+        fields = [("Content-Type", self.move.kind), ("Date", print_date(self.stand.clock.wall())), *self.move.said]
+        body = self.move.body
+        if self.move.coded:
+            fields, body = [*fields, ("Content-Encoding", "gzip")], gzip.compress(body, mtime=0)
+        return response(200, fields, body)
+
+    async def make(self, move: Move) -> None:
+        """Changes the world."""
+        self.move = move
+        self.stand.clock.step(move.step)
+        await self.stand.clock.advance(move.wait)
+        self.stand.partition, self.stand.spared = move.partition, "away" if move.spared else ""
+        self.guarded = any(name == "X-Passoproxy-Key" for name, _ in move.fields)
+        if self.stand.cache.mode.offline != move.offline:
+            self.stand.cache.mode = replace(self.mode, offline=move.offline)
+        if move.purge == "hard":
+            await self.stand.store.purge(Selector(target=move.target))
+        elif move.purge == "soft":
+            await self.soft.soften(Selector(target=move.target))
+
+    def request(self) -> Request:
+        assert self.move is not None
+        move = self.move
+        head = RequestHead(move.method, move.target, fields_of(move.fields), authority=move.host)
+        sent = move.sent if move.method == "POST" else b""
+        return Request(head, BytesBody(sent), Client("10.0.0.1"), self.stand.clock.wall(), trail=Trail())
+
+
+def shown(answer: Response, request: Request) -> tuple[object, ...]:
+    trail = request.trail
+    return (
+        answer.head.status,
+        list(answer.head.fields.items()),
+        answer.content_id,
+        (trail.route, trail.cache, trail.key, trail.client, trail.target),
+    )
+
+
+async def held(world: World, move: Move) -> None:
+    await world.make(move)
+    first, second = world.request(), world.request()
+    counted = len(world.usage)
+    hit = world.access.try_hit(first)
+    try:
+        whole = await world.access.send(second)
+    except Refusal:
+        assert hit is None
+        return
+    if hit is not None:
+        assert shown(hit, first) == shown(whole, second)
+        assert isinstance(hit.body, BytesBody)
+        assert isinstance(whole.body, BytesBody)
+        assert hit.body.data == whole.body.data
+        assert len(world.usage) == counted or second.trail.key
+        event(f"hit {move.method} {hit.head.status} {first.trail.cache}")
+        return
+    from_memory = second.trail.cache in ("hit", "stale") and isinstance(whole.body, BytesBody)
+    if from_memory and "Range" not in first.head.fields:
+        # What had to be made is remembered now.
+        again = world.access.try_hit(world.request())
+        assert again is not None or len(whole.body.data) > 60_000  # type: ignore[union-attr]
+    async for _ in whole.body:
+        pass
+    await whole.body.aclose()
+    await world.stand.quiet()
+
+
+@settings(max_examples=150)
+@given(http=st.booleans(), play=st.lists(moves, min_size=5, max_size=30))
+def test_a_hit_is_what_the_whole_pipeline_answers_or_is_left_to_it(http: bool, play: list[Move]) -> None:
+    async def played() -> None:
+        world = World(http)
+        for move in play:
+            await held(world, move)
+        await world.stand.cache.close()
+
+    asyncio.run(played())
