@@ -213,7 +213,7 @@ class Cache:
             return None
         if plan.renew:
             self._renew(lookup, stored, plan)
-        return _from_plan(request, plan, BytesBody(data), now)
+        return from_store(request, plan, BytesBody(data), now)
 
     async def send(self, request: Request) -> Response:
         """The answer, with `Cache-Status`, and `Age` where due. Raises the refusals of the hops behind, and Offline."""
@@ -349,7 +349,7 @@ class Cache:
         """The stored answer; None if its body is lost."""
         head_only = request.head.method == "HEAD"
         body = BytesBody() if head_only else await self._fetching.keeping.read(plan.entry)
-        return None if body is None else await _closing(body, _from_plan(request, plan, body, now, member))
+        return None if body is None else await _closing(body, from_store(request, plan, body, now, member))
 
     def _ranged(self, errand: Errand, alone: bool) -> Errand:
         """The errand of a request for ranges: on a route the whole is fetched, and parts served from it; where that is not right, or
@@ -534,15 +534,19 @@ class Cache:
 # ---- answers -----------------------------------------------------------------------------------------------------------
 
 
-def from_store(request: RequestHead, entry: Entry, body: Body, age: float, member: str, now: float) -> Response:
-    """A stored answer, or a 304 if the client has it: `Age` always, in whole seconds (RFC 9111 §5.1).
+def from_store(request: Request, plan: Serve, body: Body, now: float, member: str = "") -> Response:
+    """A stored answer, or a 304 if the client has it: `Age` always, in whole seconds (RFC 9111 §5.1). `member` of Cache-Status tells of the
+    question that came first, '' of a hit.
 
     Like `streamed` and `in_parts`, it closes no body: see `_closing`.
     """
+    request.trail.cache = "stale" if plan.is_stale else "miss" if member else "hit"
+    head, entry, terms = request.head, plan.entry, plan.terms
     fields = CIMultiDict(entry.fields)
-    fields["Age"] = str(int(age))
-    response = _answered(request, entry.status, fields, entry, body, member, now)
-    return in_parts(request, response, entry, entry.size) if RANGE in request.fields else response
+    fields["Age"] = str(int(terms.age(now)))
+    member = member or cache_status.hit(terms.fresh_until - now, plan.detail)
+    response = _answered(head, entry.status, fields, entry, body, member, now)
+    return in_parts(head, response, entry, entry.size) if RANGE in head.fields else response
 
 
 def streamed(
@@ -570,13 +574,6 @@ def passed(response: Response, member: str, sent_at: float, came_at: float) -> R
     _tell_age(fields, initial_age(head.fields, sent_at, came_at))
     fields["Cache-Status"] = cache_status.appended(head.fields, member)
     return response.with_head(ResponseHead(head.status, CIMultiDictProxy(fields)))
-
-
-def _from_plan(request: Request, plan: Serve, body: Body, now: float, member: str = "") -> Response:
-    """The stored answer of a plan; `member` of Cache-Status tells of the question that came first, '' of a hit."""
-    request.trail.cache = "stale" if plan.is_stale else "miss" if member else "hit"
-    member = member or cache_status.hit(plan.terms.fresh_until - now, plan.detail)
-    return from_store(request.head, plan.entry, body, plan.terms.age(now), member, now)
 
 
 def _answered(

@@ -192,7 +192,8 @@ def _for_inner_hops(request: Request) -> Request:
     if "If-None-Match" in fields and "-" in (sent := ", ".join(fields.getall("If-None-Match"))):
         fields["If-None-Match"] = with_inner_forms(sent)
     inner = RequestHead(head.method, head.target, CIMultiDictProxy(fields), head.authority, head.scheme, head.version)
-    return request.with_head(inner)
+    trail, told, background = request.trail, request.on_interim, request.background
+    return Request(inner, request.body, request.client, request.received_at, request.policy, trail, told, background)
 
 
 def _condition(fields: Fields) -> str | None:

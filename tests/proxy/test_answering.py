@@ -3,9 +3,12 @@
 import pytest
 
 from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.expiry import Terms
+from passoproxy.core.cache.freshness import Lifetime
+from passoproxy.core.cache.reuse import Serve
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.http.syntax import print_date
-from passoproxy.ports import BytesBody
+from passoproxy.ports import BytesBody, Request
 from passoproxy.proxy.cache import from_store, passed, streamed
 from tests.fakes import ChunkedBody, response
 
@@ -18,9 +21,15 @@ def entry(**more):
     )
 
 
+def stored(head, found, body, age=0.0):
+    """The answer from the store."""
+    terms = Terms(Lifetime(60.0, ""), NOW - age, NOW - 60, NOW + 60)
+    return from_store(Request(head, BytesBody()), Serve(found, terms, "fresh"), body, NOW, "m")
+
+
 async def test_a_stored_answer():
     body = BytesBody(b"x")
-    answer = from_store(RequestHead("GET", "/"), entry(digest="d"), body, 12.9, "m", NOW)
+    answer = stored(RequestHead("GET", "/"), entry(digest="d"), body, 12.9)
     assert dict(answer.head.fields) == {"Cache-Status": "far; hit, m", "X": "1", "Age": "12"}
     assert (answer.head.status, answer.body, answer.content_id) == (200, body, "d")
 
@@ -43,25 +52,25 @@ async def test_an_age_that_is_none_is_not_passed_on(said, told):
 
 async def test_a_304_tells_the_outer_hop_how_long_the_content_is():
     asked = RequestHead("GET", "/", fields_of([("If-None-Match", '"a"')]))
-    answer = from_store(asked, entry(made_etag='W/"a"', size=5), BytesBody(b"hello"), 0.0, "m", NOW)
+    answer = stored(asked, entry(made_etag='W/"a"', size=5), BytesBody(b"hello"))
     assert (answer.head.status, answer.head.fields["Content-Length"]) == (304, "5")
 
 
 async def test_a_made_tag_answers_conditions():
     body = ChunkedBody(b"x")
     asked = RequestHead("GET", "/", fields_of([("If-None-Match", 'W/"pp-1"')]))
-    answer = from_store(asked, entry(made_etag='W/"pp-1"'), body, 0.0, "m", NOW)
+    answer = stored(asked, entry(made_etag='W/"pp-1"'), body)
     assert (answer.head.status, answer.head.fields["ETag"]) == (304, 'W/"pp-1"')
     assert answer.body is not body
 
 
 async def test_head_and_post():
     body = ChunkedBody(b"x")
-    answer = from_store(RequestHead("HEAD", "/"), entry(), body, 0.0, "m", NOW)
+    answer = stored(RequestHead("HEAD", "/"), entry(), body)
     assert answer.body.length == 0
     assert answer.body is not body
     asked = RequestHead("POST", "/", fields_of([("If-None-Match", "*")]))
-    assert from_store(asked, entry(made_etag='W/"a"'), BytesBody(), 0.0, "m", NOW).head.status == 200
+    assert stored(asked, entry(made_etag='W/"a"'), BytesBody()).head.status == 200
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""What a hit from memory costs in the daemon as it is composed: how many functions it passes, and that it waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FrameType
+
+import passoproxy
+from tests.scripted_origin import Asked, Says, scene
+from tests.server.raw import Client
+
+ROOT = str(Path(passoproxy.__file__).parent)
+ROUTES = [{"name": "kept", "match": "/kept", "ttl": "1h", "override": True}]
+REQUEST = b"GET /kept HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n\r\n"
+MOST_FRAMES, MOST_FILES = 60, 26
+
+
+def passed(work: Callable[[], None]) -> list[CodeType]:
+    """The code of every frame of the package that `work` enters."""
+    entered: list[CodeType] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(ROOT):
+            entered.append(frame.f_code)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return entered
+
+
+async def test_a_hit_passes_few_frames_and_makes_no_coroutine_and_no_task(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Says:
+        return Says(fields=[("Content-Type", "application/json")], body=b'{"a": 1}')
+
+    async with scene(tmp_path, answer, routes=ROUTES, log={"access": True}) as it:
+        client = Client(*await asyncio.open_connection("127.0.0.1", it.daemon.wired.control.facts.ports[0]))
+        for _ in range(3):
+            await client.send(REQUEST)
+            first = await client.one()
+        await asyncio.sleep(0.1)  # what is written behind is written
+        (connection,) = it.daemon.wired.connections
+        tasks = asyncio.all_tasks()
+        entered = passed(lambda: connection.data_received(REQUEST))  # type: ignore[attr-defined]
+        assert asyncio.all_tasks() == tasks
+        again = await client.one()
+        client.leave()
+    assert (again.status, again.body) == (first.status, first.body) == (200, b'{"a": 1}')
+    assert again["Cache-Status"].startswith("passoproxy; hit; ttl=")
+    names = [f"{code.co_filename.removeprefix(ROOT)} {code.co_qualname}" for code in entered]
+    assert not [name for name, code in zip(names, entered, strict=True) if code.co_flags & inspect.CO_COROUTINE], names
+    assert len(names) <= MOST_FRAMES, names
+    assert len({code.co_filename for code in entered}) <= MOST_FILES, names
+    assert len(names) > 20, "nothing was counted"
