@@ -297,9 +297,12 @@ class Cache:
 
     async def _invalidate(self, request: Request, policy: RoutePolicy, response: Response) -> None:
         head = request.head
-        key = _key_of_get(request.trail.authorized_as or self._partition(), head, policy)
-        gone = 0
-        for selector in invalidated(head, key, response.head, self._origin, policy):
+        partition, gone = request.trail.authorized_as or self._partition(), 0
+
+        def key_of(target: str) -> str:
+            return _key_of_get(partition, replace(head, target=target), policy)
+
+        for selector in invalidated(head, key_of, response.head, self._origin, policy):
             self.purged(selector)
             gone += await self._fetching.keeping.guarded(self._store.purge(selector, brief=True), 0)
         if gone:

@@ -20,14 +20,13 @@ from passoproxy.core.cache import key as keys
 from passoproxy.core.cache.cache_control import Asked, Said, said_by
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.expiry import WITH_COOKIE, Terms, outdated_at
+from passoproxy.core.cache.freshness import with_policy
 from passoproxy.core.cache.key import Content, Unreadable, name_of, normalised, pieces
-from passoproxy.core.cache.override import with_policy
-from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
+from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies, variable
 from passoproxy.core.cache.reuse import Circumstances, Fetch, Plan, Refuse, Revalidate, Serve
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.messages import RequestHead, changed
 from passoproxy.core.http.paths import decoded_once
-from passoproxy.core.http.php_names import variable
 from passoproxy.core.routes import UNLISTED, RouteTable
 from passoproxy.errors import Refusal
 from passoproxy.ports import BytesBody, Clock, EntryStore, Request
@@ -207,7 +206,7 @@ def asked_for(name: str, head: RequestHead) -> str | None:
 
 def directives_of(said: Said) -> dict[str, object]:
     """What is said of an answer, the defaults left out."""
-    members = said.directives.members.items()
+    members = said.directives.items()
     found: dict[str, object] = {"directives": {name: True if value is None else value for name, value in members}}
     for name in ("expires", "ttl_of_route", "stale_while_revalidate", "stale_if_error", "stale_if_unauthorized"):
         value = getattr(said, name)

@@ -23,8 +23,8 @@ from passoproxy.core.cache.cache_control import FAILURE_STATUSES, Asked, Said, s
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.etag import content_digest, made_etag
 from passoproxy.core.cache.expiry import WITH_COOKIE, outdated
+from passoproxy.core.cache.freshness import with_policy
 from passoproxy.core.cache.invalidation import tagged
-from passoproxy.core.cache.override import with_policy
 from passoproxy.core.cache.partial import (
     LARGEST_COMBINED,
     Holding,
@@ -40,7 +40,7 @@ from passoproxy.core.cache.partial import (
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Fetch, Revalidate
 from passoproxy.core.cache.validation import Exchange, Freshened, Outdated
-from passoproxy.core.cache.vary import crowded_out, nominated, varies
+from passoproxy.core.cache.vary import nominated, varies
 from passoproxy.core.events import EntryStored, StoreFailed
 from passoproxy.core.http.messages import RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import Span, read_content_range
@@ -562,9 +562,6 @@ class Fetching:
                 kept = await self.keeping.committed(writer, await finished(entry, errand.policy, shared.whole))
         finally:
             shared.stored.set_result(kept)
-        if kept is not None:
-            for old in crowded_out(errand.stored):
-                await self.keeping.guarded(self._store.discard(old), None)
 
     def _provisional(self, errand: Errand) -> Entry:
         head, policy = errand.request.head, errand.policy

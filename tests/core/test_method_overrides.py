@@ -154,6 +154,9 @@ def test_a_coded_body_is_refused_where_a_usual_method_is_forbidden() -> None:
         b"&+" * 500_000,
         b"&" + b"+" * 1_000_000,
         b"&_method\0" * 110_000,
+        b"_method=" * 120_000,
+        b"+_method=" * 110_000,
+        b"%6dethod=" * 110_000,
         b"&_method=POST" * 80_000,
         b'{"_method":"POST",' * 58_000,
         b'"_method' * 120_000,
@@ -166,4 +169,4 @@ def test_hostile_bodies_take_time_in_proportion(body: bytes) -> None:
         methods_in_body(PARTS, body)
     except UnclearOverride:
         pass
-    assert time.thread_time() - began < 2  # some 20 ms where nothing else measures
+    assert time.thread_time() - began < 0.5  # some 20 ms if nothing else measures

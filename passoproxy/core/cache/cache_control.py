@@ -1,10 +1,7 @@
-"""Cache directives as values: `Cache-Control` (RFC 9111 §5.2) and its targeted relatives (RFC 9213).
+"""Cache directives (RFC 9111 §5.2, RFC 9213), and what an answer says of its own reuse.
 
-Here a field becomes names with arguments. What a directive of a response leads to is judged in `said`, `storing`, `freshness`; what a
-request asks for is read by `asked` below and weighed in `reuse`.
-
-What an answer says about its own reuse, as one value: read from its fields here, rewritten by a route's policy in `overriding`, and
-then judged by the RFC's rules in `storing` and `terms`, which cannot tell the two apart.
+`Said` is read from the fields here and rewritten by a route's policy in `freshness`; `storing` and `expiry` judge it without telling the two
+apart. `Asked` is what a request wants, weighed in `reuse`.
 """
 
 from __future__ import annotations
@@ -26,37 +23,36 @@ _TARGETS_PRIVATE = ("Passoproxy-Cache-Control",)
 _SECONDS_NAMED = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
 
-@dataclass(frozen=True, slots=True)
-class Directives:
-    """Directives by lower-case name; the argument is unquoted text, None where there is none.
+class Directives(dict[str, str | None]):
+    """Directives by lower-case name, not to be changed; the argument is unquoted text, None without one.
 
-    Of a repeated directive the first one counts (RFC 9111 §4.2.1); `targeted` is the field's name where RFC 9213 gave them.
+    Of a repeated directive the first one counts (RFC 9111 §4.2.1); `targeted` is the field's name if RFC 9213 gave them.
     """
 
-    members: Mapping[str, str | None] = field(default_factory=dict)
-    targeted: str = ""
+    __slots__ = ("targeted",)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.members
+    def __init__(
+        self, members: Mapping[str, str | None] | Iterable[tuple[str, str | None]] = (), targeted: str = ""
+    ) -> None:
+        super().__init__(members)
+        self.targeted = targeted
 
     def seconds(self, name: str) -> float | None:
-        """The argument as seconds; None where the directive is absent, 0 where its argument is no delta-seconds.
+        """The argument as seconds; None without the directive, 0 if its argument is no delta-seconds.
 
         Invalid freshness information counts as stale (RFC 9111 §4.2.1).
         """
-        if name not in self.members:
-            return None
-        seconds = read_seconds(self.members[name])
-        return 0.0 if seconds is None else seconds
+        return (read_seconds(self[name]) or 0.0) if name in self else None
 
     def applies_to_all(self, name: str) -> bool:
         """Whether `no-cache` or `private` stands there without a list of field names (RFC 9111 §5.2.2.4, §5.2.2.7)."""
-        return name in self.members and not self.fields_named(name)
+        return name in self and not (self[name] and self.fields_named(name))
 
     def fields_named(self, name: str) -> frozenset[str]:
-        """The lower-case field names of a qualified `no-cache` or `private`; none where the list is empty or not of names."""
-        argument = self.members.get(name)
-        names = split_list(argument) if argument else ()
+        """The lower-case field names of a qualified `no-cache` or `private`; none if the list is empty or not of names."""
+        if not (argument := self.get(name)):
+            return frozenset()
+        names = split_list(argument)
         return frozenset(each.lower() for each in names) if all(map(is_token, names)) else frozenset()
 
 
@@ -110,22 +106,16 @@ def _targeted(name: str, value: str) -> Directives | None:
         return None
     if not isinstance(parsed, dict) or not parsed:
         return None
-    members = {key: _targeted_argument(key, item) for key, item in parsed.items()}
-    return Directives({key: argument for key, argument in members.items() if argument is not _ABSENT}, name)
+    values = ((key, item[0] if isinstance(item, tuple) else item) for key, item in parsed.items())
+    # `no-store=?0` is a Boolean that says no.
+    return Directives([(key, _argument(key, value)) for key, value in values if value is not False], name)
 
 
-_ABSENT = "\0absent"
-
-
-def _targeted_argument(key: str, item: object) -> str | None:
-    value = item[0] if isinstance(item, tuple) else item
+def _argument(key: str, value: object) -> str | None:
     if value is True:
         return None
-    if value is False:  # `no-store=?0` is a Boolean that says no
-        return _ABSENT
-    if key in _SECONDS_NAMED:  # an Integer and nothing else: text in its place is no delta-seconds (RFC 9213 §2.1)
-        return str(value) if type(value) is int else ""
-    return str(value)
+    # An Integer and nothing else: text in its place is no delta-seconds (RFC 9213 §2.1).
+    return "" if key in _SECONDS_NAMED and type(value) is not int else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,29 +143,22 @@ def asked(fields: Fields) -> Asked:
     if "Cache-Control" not in fields:
         return NOTHING_ASKED
     said = parse(fields.getall("Cache-Control"))
+    min_fresh = max_stale = None
+    if "min-fresh" in said:
+        seconds = read_seconds(said["min-fresh"])
+        min_fresh = float(LONGEST_SECONDS) if seconds is None else seconds
+    if "max-stale" in said:
+        argument = said["max-stale"]
+        max_stale = float("inf") if argument is None else read_seconds(argument) or 0.0
     return Asked(
         max_age=said.seconds("max-age"),
-        min_fresh=_min_fresh(said),
-        max_stale=_max_stale(said),
+        min_fresh=min_fresh,
+        max_stale=max_stale,
         no_cache="no-cache" in said,
         no_store="no-store" in said,
         only_if_cached="only-if-cached" in said,
         stale_if_error=said.seconds("stale-if-error") or 0.0,
     )
-
-
-def _min_fresh(said: Directives) -> float | None:
-    if "min-fresh" not in said:
-        return None
-    seconds = read_seconds(said.members["min-fresh"])
-    return float(LONGEST_SECONDS) if seconds is None else seconds
-
-
-def _max_stale(said: Directives) -> float | None:
-    if "max-stale" not in said:
-        return None
-    argument = said.members["max-stale"]
-    return float("inf") if argument is None else read_seconds(argument) or 0.0
 
 
 FAILURE_STATUSES = frozenset({429, 500, 502, 503, 504})
@@ -185,9 +168,9 @@ FAILURE_STATUSES = frozenset({429, 500, 502, 503, 504})
 class Said:
     """What is said of one answer. Moments are epoch seconds, windows and ages seconds.
 
-    `date` is the origin's, or the time of receipt (RFC 9110 §6.6.1). `expires` is None where the field is absent or outweighed, and
-    minus infinity where it is no date. `counts_from_storing` and `overridden` are the route's doing: freshness begins at the moment of
-    storing, and this goes against what the origin said.
+    `date` is the origin's, or the time of receipt (RFC 9110 §6.6.1). `expires` is None if the field is absent or outweighed, and minus
+    infinity if it is no date. `counts_from_storing` and `overridden` are the route's doing: freshness begins at the moment of storing, and
+    this goes against what the origin said.
     """
 
     status: int
@@ -203,49 +186,49 @@ class Said:
     counts_from_storing: bool = False
     overridden: bool = False
     ttl_of_route: float | None = None
+    is_failure: bool = field(init=False)
+    """A stale answer may serve in its place (RFC 5861 §4; 429: contract §5)."""
+    is_private: bool = field(init=False)
+    """A shared cache must not have it (RFC 9111 §5.2.2.7)."""
+    must_validate: bool = field(init=False)
+    """It may never be used without asking (RFC 9111 §5.2.2.4)."""
+    never_stale: bool = field(init=False)
+    """Stale use is prohibited (RFC 9111 §4.2.4): no-cache, must-revalidate, and for a shared cache proxy-revalidate, s-maxage."""
+    has_windows: bool = field(init=False)
+    """Some stale use is foreseen."""
 
-    @property
-    def is_failure(self) -> bool:
-        """Whether it is an answer in place of which a stale one may serve (RFC 5861 §4; 429: contract §5)."""
-        return self.status in FAILURE_STATUSES
-
-    @property
-    def is_private(self) -> bool:
-        """Whether a shared cache must not have it (RFC 9111 §5.2.2.7)."""
-        return self.shared and self.directives.applies_to_all("private")
-
-    @property
-    def must_validate(self) -> bool:
-        """Whether it may never be used without asking (RFC 9111 §5.2.2.4)."""
-        return self.directives.applies_to_all("no-cache")
-
-    @property
-    def never_stale(self) -> bool:
-        """Whether stale use is prohibited (RFC 9111 §4.2.4): no-cache, must-revalidate, and for a shared cache proxy-revalidate, s-maxage."""
-        said = self.directives
-        return (
-            self.must_validate
-            or "must-revalidate" in said
-            or (self.shared and ("proxy-revalidate" in said or "s-maxage" in said))
+    def __post_init__(self) -> None:
+        # Derived once: each is asked for several times on the way of an answer.
+        said, derive = self.directives, object.__setattr__
+        must_validate = "no-cache" in said and said.applies_to_all("no-cache")
+        for_shared = self.shared and ("proxy-revalidate" in said or "s-maxage" in said)
+        derive(self, "is_failure", self.status in FAILURE_STATUSES)
+        derive(self, "is_private", self.shared and "private" in said and said.applies_to_all("private"))
+        derive(self, "must_validate", must_validate)
+        derive(self, "never_stale", must_validate or "must-revalidate" in said or for_shared)
+        derive(
+            self,
+            "has_windows",
+            self.stale_while_revalidate > 0.0 or self.stale_if_error > 0.0 or self.stale_if_unauthorized > 0.0,
         )
-
-    @property
-    def has_windows(self) -> bool:
-        """Whether any stale use is foreseen."""
-        return max(self.stale_while_revalidate, self.stale_if_error, self.stale_if_unauthorized) > 0.0
 
 
 def said_by(status: int, fields: Fields, *, response_time: float, shared: bool) -> Said:
     """What the origin says by `fields`; `response_time` is when they came."""
     directives = of_response(fields, shared=shared)
+    expires = last_modified = None
+    if "Expires" in fields and not directives.targeted:  # RFC 9213 §2.2 outweighs it
+        # Of several lines the first counts (RFC 9111 §4.2.1); no date means the past (§5.3).
+        expires = parse_date(fields["Expires"], response_time)
+        expires = float("-inf") if expires is None else expires
+    if "Last-Modified" in fields:
+        last_modified = parse_date(fields["Last-Modified"], response_time)
     return Said(
         status=status,
         directives=directives,
         date=date_of(fields, response_time),
-        expires=_expires(fields, response_time)
-        if not directives.targeted
-        else None,  # RFC 9213 §2.2 outweighs Expires too
-        last_modified=_date(fields, "Last-Modified", response_time),
+        expires=expires,
+        last_modified=last_modified,
         has_validator="ETag" in fields or "Last-Modified" in fields,
         shared=shared,
         stale_while_revalidate=directives.seconds("stale-while-revalidate") or 0.0,
@@ -254,23 +237,11 @@ def said_by(status: int, fields: Fields, *, response_time: float, shared: bool) 
 
 
 def date_of(fields: Fields, response_time: float) -> float:
-    """When the answer was made; the time of receipt where the origin does not say (RFC 9110 §6.6.1)."""
-    date = _date(fields, "Date", response_time)
+    """When the answer was made; the time of receipt if the origin does not say (RFC 9110 §6.6.1)."""
+    date = parse_date(fields["Date"], response_time) if "Date" in fields else None
     return response_time if date is None else date
 
 
 def read_age(fields: Fields) -> float:
     """`Age` in seconds: the first member of the first line counts, and 0 where it is no number (RFC 9111 §5.1)."""
     return read_seconds(fields.get("Age", "").partition(",")[0].strip(" \t")) or 0.0
-
-
-def _date(fields: Fields, name: str, now: float) -> float | None:
-    return parse_date(fields[name], now) if name in fields else None
-
-
-def _expires(fields: Fields, now: float) -> float | None:
-    # Several lines: the first occurrence counts (RFC 9111 §4.2.1); no date means the past (§5.3).
-    if "Expires" not in fields:
-        return None
-    moment = parse_date(fields["Expires"], now)
-    return float("-inf") if moment is None else moment

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from passoproxy.core.cache.cache_control import said_by
 from passoproxy.core.cache.entry import Entry
-from passoproxy.core.cache.freshness import Lifetime, initial_age, lifetime
-from passoproxy.core.cache.override import with_policy
+from passoproxy.core.cache.freshness import Lifetime, initial_age, lifetime, with_policy
 from passoproxy.core.cache.partial import whole_status
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
 from passoproxy.core.cache.storing import objection

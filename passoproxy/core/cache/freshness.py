@@ -1,10 +1,16 @@
-"""Freshness and age, the arithmetic of RFC 9111 §4.2. What follows from it (serve, ask, refuse) is decided in `reuse`."""
+"""Freshness and age, the arithmetic of RFC 9111 §4.2, and a route's policy as a rewrite of what the origin said (contract §3, §7).
+
+Entries keep the origin's own fields; the rewrite is made at each use from the policy of that moment. So a changed `ttl` or `override` takes
+effect on what is stored already. What follows (serve, ask, refuse) is decided in `reuse`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from passoproxy.core.cache.cache_control import Said, date_of, read_age
+from passoproxy.core.cache.cache_control import NONE_SAID, Directives, Said, date_of, read_age
+from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.http.messages import Fields
 
 HEURISTIC_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
@@ -58,3 +64,81 @@ def _heuristic(said: Said) -> Lifetime:
     if said.last_modified is None or said.last_modified >= said.date:
         return Lifetime(0.0, "none")
     return Lifetime(min(LONGEST_HEURISTIC, HEURISTIC_SHARE * (said.date - said.last_modified)), "heuristic")
+
+
+# ---- the route's word --------------------------------------------------------------------------------------------------
+
+ANSWERS_WITH_TTL = frozenset({200, 203, 204, 300, 301, 404, 410})
+"""Status codes that a route's `ttl` is meant for."""
+
+BRIEF_ANSWERS = frozenset({204, 404, 410})
+LONGEST_BRIEF_TTL = 300.0
+"""Nothing found may soon be something: these are kept for at most 300 s."""
+
+NEVER_OVERRIDDEN = frozenset({401, 403, 429})
+"""Beside 5xx: what a route with `override` never stores, whatever the origin says."""
+
+_NO_STORE = Directives({"no-store": None})
+
+
+def with_policy(said: Said, policy: RoutePolicy) -> Said:
+    """What counts under `policy`: the origin's word with the route's."""
+    if policy.origin_decides:
+        return _with_windows(said, policy) if lifetime(said, heuristics=False).seconds > 0.0 else said
+    if policy.ttl is None:
+        return _with_windows(said, policy)
+    ttl = min(policy.ttl, LONGEST_BRIEF_TTL) if said.status in BRIEF_ANSWERS else policy.ttl
+    if not policy.override:
+        fills_in = said.status in ANSWERS_WITH_TTL and _is_silent(said)
+        return _with_windows(said, policy, ttl_of_route=ttl) if fills_in else _with_windows(said, policy)
+    if said.status not in ANSWERS_WITH_TTL:
+        refused = said.status in NEVER_OVERRIDDEN or said.status >= 500
+        return replace(said, directives=_NO_STORE) if refused else _with_windows(said, policy)
+    windows = (policy.stale_while_revalidate, policy.stale_if_error, policy.stale_if_unauthorized)
+    # `ttl: 0` says "do not keep"; with a stale window it says "ask each time, and fall back".
+    is_kept = bool(ttl) or said.has_windows or max(windows) > 0.0
+    return _with_windows(
+        said,
+        policy,
+        directives=NONE_SAID if is_kept else _NO_STORE,
+        expires=None,
+        counts_from_storing=True,
+        overridden=_speaks_against(said, ttl),
+        ttl_of_route=ttl,
+    )
+
+
+def _with_windows(said: Said, policy: RoutePolicy, **changes: Any) -> Said:
+    # The longer of the route's and the origin's applies (contract §7); whether any may is judged by the prohibitions in `said`.
+    # A stored failure has none: a stale one would stand in for another failure.
+    if said.is_failure:
+        return replace(said, stale_while_revalidate=0.0, stale_if_error=0.0, stale_if_unauthorized=0.0, **changes)
+    return replace(
+        said,
+        stale_while_revalidate=max(said.stale_while_revalidate, policy.stale_while_revalidate),
+        stale_if_error=max(said.stale_if_error, policy.stale_if_error),
+        stale_if_unauthorized=max(said.stale_if_unauthorized, policy.stale_if_unauthorized),
+        **changes,
+    )
+
+
+def _is_silent(said: Said) -> bool:
+    directives = said.directives
+    return not (
+        said.expires is not None
+        or "max-age" in directives
+        or "no-store" in directives
+        or (said.shared and "s-maxage" in directives)
+        or said.must_validate
+        or said.is_private
+    )
+
+
+def _speaks_against(said: Said, ttl: float) -> bool:
+    # Against the origin's word is what it forbade, and a freshness that it put shorter.
+    if "no-store" in said.directives or said.is_private or said.never_stale:
+        return True
+    stated = said.directives.seconds("max-age")
+    if stated is None and said.expires is not None:
+        stated = said.expires - said.date
+    return stated is not None and stated < ttl

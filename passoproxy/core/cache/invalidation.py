@@ -1,13 +1,12 @@
-"""Cache groups (RFC 9875): names by which an origin ties answers together, so that a write can throw out all of them at once.
+"""What an unsafe request makes of stored answers (RFC 9111 §4.4), and what it purges by a route's word; cache groups (RFC 9875).
 
-A group is a tag of its own namespace, so that stores, purges and listings need not know of it. All that is stored is of one origin, so
-that the names need none.
-
-What an unsafe request makes of stored answers (RFC 9111 §4.4, RFC 9875 §3), and what it purges by a route's word.
+A cache group ties answers together, so that a write can throw out all of them at once. It is a tag in a namespace of its own: stores, purges
+and listings treat it as any tag. All that is stored is of one origin, so the names need none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
 import http_sf
@@ -51,19 +50,18 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT
 
 
 def invalidated(
-    head: RequestHead, key: str, answer: ResponseHead, origin: str, policy: RoutePolicy
+    head: RequestHead, key_of: Callable[[str], str], answer: ResponseHead, origin: str, policy: RoutePolicy
 ) -> tuple[Selector, ...]:
     """What to purge after `answer` to the unsafe request `head`: nothing unless it is a success (2xx or 3xx).
 
-    `key` is the primary key that a GET of the same target has, for spellings of the query that mean the same. `origin` is the
-    origin's scheme, authority and path, which is no part of targets.
+    `key_of` gives the primary key of a GET of a target, for spellings of its query that mean the same. `origin` is the origin's scheme, authority
+    and path, which is no part of targets.
     """
     if not 200 <= answer.status < 400:
         return ()
-    targets = [head.target, *_named_targets(head, answer, origin)]
+    targets = dict.fromkeys((head.target, *_named_targets(head, answer, origin)))
     return (
-        *(Selector(target=target) for target in dict.fromkeys(targets)),
-        Selector(key=key),
+        *(selector for target in targets for selector in (Selector(target=target), Selector(key=key_of(target)))),
         *(Selector(tag=tag) for tag in policy.purges),
         *(Selector(tag=tag) for tag in invalidated_groups(answer.fields)),
     )

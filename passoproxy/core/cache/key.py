@@ -12,18 +12,19 @@ POST that counts as a read its content. Two requests of one key may still select
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha256
+from operator import itemgetter
 from typing import NoReturn
 from urllib.parse import unquote_plus
 
-from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy
+from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy, variable
 from passoproxy.core.http.content_coding import content_coding
 from passoproxy.core.http.messages import Fields, RequestHead
-from passoproxy.core.http.php_names import variable
 from passoproxy.core.http.syntax import split_list
 
 DEEPEST_NESTING = 64
@@ -130,6 +131,9 @@ def _inside(value: Json, names: set[str]) -> Iterable[Json]:
     return value if isinstance(value, list) else ()
 
 
+_PLAIN_NAME = re.compile(r"[\w-]*", re.ASCII).fullmatch
+"""A name that everybody reads alike."""
+
 _LONGEST_REMEMBERED = 1024
 _MOST_REMEMBERED = 2048
 
@@ -156,13 +160,16 @@ def normalised(query: str, policy: KeyPolicy) -> str:
 
 
 def _normal(query: str, ignored: tuple[str, ...], sorts: bool) -> str:
-    named = [(variable(name_of(piece)), piece) for piece in pieces(query)]
-    if ignored:
-        gone = {variable(name) for name in ignored}
-        named = [pair for pair in named if pair[0] not in gone]
+    gone = {variable(name) for name in ignored}
+    named: list[tuple[str, str]] = []
+    for piece in pieces(query):
+        name = piece.partition("=")[0]
+        read_as = (name, "") if _PLAIN_NAME(name) else variable(name_of(piece))
+        if read_as not in gone:
+            named.append((read_as[0], piece))
     if sorts:
         # By the variable alone: `a[]=1&a[0]=2` and its reverse are different lists.
-        named.sort(key=lambda pair: pair[0][0])
+        named.sort(key=itemgetter(0))
     return "&".join([piece for _, piece in named])
 
 
@@ -173,7 +180,14 @@ def field_names(query: str) -> frozenset[str]:
 
 def form_names(encoded: str) -> frozenset[str]:
     """The names in a form as frameworks see them: decoded, without `[…]`, and as PHP reads them."""
-    return frozenset(alias for piece in pieces(encoded) for alias in aliases(name_of(piece)))
+    names: set[str] = set()
+    for piece in pieces(encoded):
+        name = piece.partition("=")[0]
+        if _PLAIN_NAME(name):
+            names.add(name)
+        else:
+            names.update(aliases(name_of(piece)))
+    return frozenset(names)
 
 
 def aliases(name: str) -> tuple[str, ...]:

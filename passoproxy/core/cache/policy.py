@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from passoproxy.core.http.php_names import variable
+_UNDERSCORED = str.maketrans(" .[", "___")
+
+
+def variable(name: str) -> tuple[str, str]:
+    """The variable that PHP makes of the decoded name of a query or form field, and the index behind it (`[…]`, or ''); of the names that it reads
+    alike the last value counts.
+
+    Spaces before it and all from a NUL on are no part of it; `.`, space and a `[` that is never closed are read as `_`.
+    """
+    name = name.lstrip(" ").partition("\0")[0]
+    base, bracket, rest = name.partition("[")
+    if bracket and "]" not in rest:
+        return name.translate(_UNDERSCORED), ""
+    return base.translate(_UNDERSCORED), bracket + rest
 
 
 @dataclass(frozen=True, slots=True)

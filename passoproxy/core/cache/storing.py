@@ -22,7 +22,6 @@ UNDERSTOOD_STATUSES = frozenset(status.value for status in HTTPStatus if status 
 """Final status codes whose caching requirements are implemented (RFC 9111 §5.2.2.3)."""
 
 _COOKIES = frozenset({"set-cookie", "set-cookie2"})
-_FRESHNESS_SAID = ("public", "max-age")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,8 @@ def storable_fields(fields: Fields, said: Said, response_time: float) -> Fields:
         gone |= {"accept-ranges"}
     elif said.status == 200 and "Accept-Ranges" not in fields:
         having.append(("Accept-Ranges", "bytes"))
-    return changed(fields, without=gone, having=having) if having or any(name in fields for name in gone) else fields
+    is_changed = having or not gone.isdisjoint(map(str.lower, fields))
+    return changed(fields, without=gone, having=having) if is_changed else fields
 
 
 def _allowed_at_all(said: Said) -> bool:
@@ -102,7 +102,8 @@ def _allowed_at_all(said: Said) -> bool:
         said.status in HEURISTIC_STATUSES
         or said.expires is not None
         or said.ttl_of_route is not None
-        or any(name in directives for name in _FRESHNESS_SAID)
+        or "public" in directives
+        or "max-age" in directives
         or (said.shared and "s-maxage" in directives)
         or (not said.shared and "private" in directives)
     )

@@ -86,7 +86,12 @@ def whole(head: RequestHead) -> RequestHead:
 
 def has_conditions(fields: Fields) -> bool:
     """Whether a request has a condition of its own; `If-Range` is none but a part of `Range` (RFC 9110 §13.1.5)."""
-    return any(name in fields for name in CONDITIONS if name != "If-Range")
+    return (
+        "If-None-Match" in fields
+        or "If-Modified-Since" in fields
+        or "If-Match" in fields
+        or "If-Unmodified-Since" in fields
+    )
 
 
 def forwarded_conditions(head: RequestHead) -> RequestHead:

@@ -10,7 +10,7 @@ from passoproxy.core.http.messages import Fields
 from passoproxy.core.http.syntax import members_of, split_list
 
 MOST_VARIANTS = 64
-"""Of one key; beyond it the oldest goes."""
+"""Of one key; beyond it the oldest goes, since a client that makes up `Vary`ing fields must not make every select slow."""
 
 _AROUND_COMMAS = re.compile(r"[ \t]*,[ \t]*")
 Varies = tuple[tuple[str, str | None], ...]
@@ -49,11 +49,6 @@ def signature(stored: Sequence[Entry], request: Fields) -> Varies:
     """What is known beforehand to tell variants apart: equal requests with unequal signatures must not wait for one another."""
     names = {name for entry in stored for name, _ in entry.varies}
     return varies(sorted(names), request) if names else ()
-
-
-def crowded_out(stored: Sequence[Entry]) -> Sequence[Entry]:
-    """Those that must go for one more to find room."""
-    return stored[MOST_VARIANTS - 1 :]
 
 
 def _normalised(name: str, request: Fields) -> str | None:

@@ -80,8 +80,7 @@ def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:
         gone |= _COOKIES_TO_CLIENT
     if "Transfer-Encoding" in head.fields:
         gone |= {"content-length"}
-    kept = CIMultiDict([pair for pair in head.fields.items() if pair[0].lower() not in gone])
-    return ResponseHead(head.status, CIMultiDictProxy(kept))
+    return ResponseHead(head.status, changed(head.fields, without=gone))
 
 
 @lru_cache(maxsize=256)  # a client sends the same names with each request

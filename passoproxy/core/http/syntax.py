@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date
+from functools import lru_cache
 
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
 
@@ -177,6 +178,7 @@ _FORMS = tuple(
         f"{_SHORT_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})",  # asctime, obsolete
     )
 )
+_IMF_LENGTH = len("Sun, 06 Nov 1994 08:49:37 GMT")
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _LAST_SECOND = (date.max.toordinal() - _EPOCH_ORDINAL + 1) * 86400 - 1
 _FIRST_SECOND = (date.min.toordinal() - _EPOCH_ORDINAL) * 86400
@@ -188,10 +190,18 @@ def parse_date(text: str, now: float | None = None) -> float | None:
     Letters are read without regard to case, as most caches do; anything else is exact. A two-digit year is the one that lies at
     most 50 years after `now` (epoch seconds); without `now`, 70 to 99 are of the 20th century.
     """
-    for form in _FORMS:
+    if len(text) == _IMF_LENGTH:  # the only form of that length
+        return _imf_fixdate(text)
+    for form in _FORMS[1:]:
         if found := form.fullmatch(text):
             return _seconds(found, now)
     return None
+
+
+@lru_cache(maxsize=512)
+def _imf_fixdate(text: str) -> float | None:
+    found = _FORMS[0].fullmatch(text)
+    return None if found is None else _seconds(found, None)
 
 
 def print_date(moment: float) -> str:

@@ -44,6 +44,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
+from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.core.http.messages import fields_of
 from passoproxy.errors import CannotCreate
 
@@ -387,10 +388,6 @@ def _is_moment(number: object) -> bool:
     return isinstance(number, int | float) and abs(number) < _LATEST
 
 
-MAX_VARIANTS = 100
-"""More than this of one key, and the oldest goes: a client that makes up `Vary`ing fields must not make every select slow."""
-
-
 def youngest_first(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """`entries` in the order that `EntryStore.select` promises."""
     if len(entries) < 2:
@@ -401,4 +398,4 @@ def youngest_first(entries: Sequence[Entry]) -> tuple[Entry, ...]:
 def with_variant(stored: Sequence[Entry], new: Entry) -> tuple[Entry, ...]:
     """The variants of the key once `new` is among them: those with equal `varies` are gone, and the oldest beyond the limit."""
     others = [entry for entry in stored if entry.varies != new.varies and entry.identifier != new.identifier]
-    return (new, *youngest_first(others)[: MAX_VARIANTS - 1])
+    return (new, *youngest_first(others)[: MOST_VARIANTS - 1])

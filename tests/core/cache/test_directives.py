@@ -122,7 +122,7 @@ def test_targeted_fields_9213(fields, shared, targeted, members):
     said = of_response(fields_of(fields), shared=shared)
     assert said.targeted == targeted
     if members is not None:
-        assert dict(said.members) == members
+        assert dict(said) == members
 
 
 def test_unreadable_argument_of_a_targeted_field_is_stale():
@@ -155,4 +155,4 @@ def test_request_directives_5_2_1(line, expected):
 def test_any_text_is_read(text):
     said = parse([text])
     assert (said.seconds("max-age") or 0.0) >= 0.0
-    assert all(name == name.lower() for name in said.members)
+    assert all(name == name.lower() for name in said)

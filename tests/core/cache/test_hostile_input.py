@@ -104,11 +104,6 @@ def test_key_strings_of_64_kib_are_digests_and_told_apart_to_the_last_byte():
     assert {len(each) for each in keys} == {64}
 
 
-def test_variants_of_one_key_are_bounded():
-    stored = [Entry("k", str(number), "p", "GET", "/", 200) for number in range(300)]
-    assert len(stored) - len(vary.crowded_out(stored)) == vary.MOST_VARIANTS - 1
-
-
 def test_vary_on_thousands_of_names_is_read():
     names = vary.nominated(fields_of([("Vary", ", ".join(f"X-{number}" for number in range(3000)))]))
     assert names is not None

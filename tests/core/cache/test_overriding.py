@@ -3,8 +3,7 @@
 import pytest
 
 from passoproxy.core.cache.cache_control import said_by
-from passoproxy.core.cache.freshness import lifetime
-from passoproxy.core.cache.override import with_policy
+from passoproxy.core.cache.freshness import lifetime, with_policy
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.cache.storing import objection
 from passoproxy.core.http.messages import fields_of

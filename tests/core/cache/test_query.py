@@ -3,8 +3,7 @@
 import pytest
 
 from passoproxy.core.cache.key import field_names, normalised
-from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy
-from passoproxy.core.http.php_names import variable
+from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy, variable
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from passoproxy.core.cache.cache_control import NOTHING_ASKED, Asked, said_by
-from passoproxy.core.cache.override import with_policy
+from passoproxy.core.cache.freshness import with_policy
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.cache.storing import Keep, Leave, judge
 from passoproxy.core.http.messages import ResponseHead, fields_of

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from passoproxy.core.cache.entry import Selector
+from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.core.http.messages import fields_of
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import BytesBody, EntryStore, EntryWriter
-from passoproxy.stores.entries.serialization import MAX_VARIANTS
 from tests.stores.entries.making import body_of, entry, found, put, whole
 
 
@@ -132,10 +132,10 @@ async def test_the_same_entry_can_be_stored_again(store: EntryStore) -> None:
 
 
 async def test_the_number_of_variants_is_bounded_the_oldest_go(store: EntryStore) -> None:
-    for n in range(MAX_VARIANTS + 5):
+    for n in range(MOST_VARIANTS + 5):
         await put(store, entry(0, identifier=f"i{n}", varies=(("x", str(n)),), response_time=float(n)), b"v")
     variants = await store.select(entry().key)
-    assert len(variants) == MAX_VARIANTS
+    assert len(variants) == MOST_VARIANTS
     assert variants[-1].response_time == 5.0
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.soft_purge import MOST_KEPT, SoftPurge, SoftPurges
+from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.core.events import EntriesEvicted, StoreFailed, TaskFailed
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, Observer, Spill, SpillFile, StoreStats, nobody
@@ -39,7 +40,6 @@ from passoproxy.stores.entries.redis.replica import (
 )
 from passoproxy.stores.entries.redis.scripts import BEHIND, DONE, DROP, GET, PURGE, STORE, TOUCH, UPDATE
 from passoproxy.stores.entries.serialization import (
-    MAX_VARIANTS,
     VERSION,
     Seal,
     key_name,
@@ -351,7 +351,7 @@ class RedisStore:
                 token,
                 last,
                 body,
-                MAX_VARIANTS,
+                MOST_VARIANTS,
                 self._max_bytes,
             )
             match answer[0]:
