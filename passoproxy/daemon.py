@@ -306,7 +306,7 @@ class Daemon:
     async def _drain(self, wired: Wired) -> None:
         self._may_reload, wired.control.facts.draining = False, True
         wired.observer(Lifecycle("draining"))
-        wired.pipeline.parking.release()
+        wired.pipeline.login_wait.release()
         systemd.stopping("draining")
         self.bound.forget(self.bound.proxy)
         if self._served is not None:

@@ -31,7 +31,7 @@ from passoproxy.host.gc import collected
 from passoproxy.host.remote_owner import ParentOwner
 from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Observer
-from passoproxy.proxy.limiter import Share
+from passoproxy.proxy.limiter import PlaceShare
 from passoproxy.tokens.follower import Follower
 from passoproxy.tokens.messages import followed_of
 
@@ -119,8 +119,8 @@ class Life:
             await wired.keeper.open()  # whose entries are meant, before the first question
         stack.push_async_callback(wired.close)
         self._reloading = Reloading(wired, self._read)
-        self._share = Share(wired.pipeline.queueing, loaded.settings.upstream.max_concurrency, self._tell_count)
-        wired.pipeline.queueing.tell = lambda told: self._channel.tell("origin", told=document_of(told))
+        self._share = PlaceShare(wired.pipeline.limiter, loaded.settings.upstream.max_concurrency, self._tell_count)
+        wired.pipeline.limiter.tell = lambda told: self._channel.tell("origin", told=document_of(told))
         self._channel.tell("hello")
         served = serve_proxy(wired, [socket.socket(fileno=each) for each in self._begin["sockets"]])
         stack.callback(served.close)
@@ -128,7 +128,7 @@ class Life:
         self._channel.tell("ready")
         grace = await self._heed(wired)
         served.close()
-        wired.pipeline.parking.release()
+        wired.pipeline.login_wait.release()
         await wired.connections.drain(grace)
         self._count(wired)
 
@@ -198,7 +198,7 @@ class Life:
                 case "granted":
                     self._share.granted(int(document["count"]))
                 case "origin":
-                    wired.pipeline.queueing.hear(told_of(document["told"]))
+                    wired.pipeline.limiter.hear(told_of(document["told"]))
                 case "reload":
                     await self._reload(wired, str(document["text"]))
                 case "drain":

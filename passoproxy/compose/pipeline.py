@@ -27,13 +27,12 @@ from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
 from passoproxy.ports import Clock, HitHop, Observer, nobody
 from passoproxy.proxy.access import Access, Router
-from passoproxy.proxy.bearer import Authorizing
+from passoproxy.proxy.bearer import Authorizer
 from passoproxy.proxy.cache import Cache
 from passoproxy.proxy.collapse import Flights
-from passoproxy.proxy.limiter import Queueing
-from passoproxy.proxy.login_wait import Parking
+from passoproxy.proxy.limiter import Limiter
+from passoproxy.proxy.login_wait import LoginWait
 from passoproxy.proxy.popularity import Usage
-from passoproxy.proxy.recorder import Taping
 from passoproxy.proxy.representation import Codings, Links
 from passoproxy.proxy.spool import Spools
 from passoproxy.server.admin.runner import AdminLimits
@@ -123,9 +122,10 @@ class Pipeline:
 
     first: HitHop
     router: Router
-    parking: Parking
+    login_wait: LoginWait
     cache: Cache
-    queueing: Queueing
+    authorizer: Authorizer
+    limiter: Limiter
     origin: Origin
     pool: Pool
     usage: Usage
@@ -168,7 +168,7 @@ def build_pipeline(
     cache_folder: Path,
     part: Part = ALONE,
 ) -> Pipeline:
-    """The hops, innermost first: access > router > codings > links > login wait > cache > limiter > recorder > bearer > origin."""
+    """The hops, innermost first: access > router > codings > links > login wait > cache > bearer > limiter > origin."""
     settings = loaded.settings
     upstream, mode, kept_bytes = settings.upstream, settings.cache.as_mode(), made_bytes(settings, part)
     url = (upstream.url or "").rstrip("/")
@@ -178,34 +178,35 @@ def build_pipeline(
         limits=connection_limits(settings),
     )
     origin = Origin(pool, clock=clock, observer=observer, headers=upstream_headers(loaded), path=urlsplit(url).path)
-    queueing = Queueing(
-        Taping(Authorizing(origin, keeper)),
+    limiter = Limiter(
+        origin,
         max_concurrency=upstream.max_concurrency,
         queue_timeout=upstream.queue_timeout,
         clock=clock,
         observer=observer,
     )
+    authorizer = Authorizer(limiter, keeper)
     usage = Usage()
     flights = Flights(clock, observer, linger=upstream.read_timeout)
     spools = Spools(DiskSpill(spill_folders(cache_folder), most_bytes=part.spill(MOST_BYTES)))
     cache = Cache(
-        queueing,
+        authorizer,
         store,
         clock,
         mode,
         partition=partial(attrgetter("partition"), keeper),
         origin=url,
-        spared=queueing.spared,
-        is_to_be_asked=queueing.is_to_be_asked,
+        spared=limiter.spared,
+        is_to_be_asked=limiter.is_to_be_asked,
         observer=observer,
         flights=flights,
         spools=spools,
         usage=usage,
     )
-    parking = Parking(cache, keeper, clock)
+    login_wait = LoginWait(cache, keeper, clock)
     threads = ThreadPoolExecutor(2, thread_name_prefix="codings")
     links = Links(
-        parking,
+        login_wait,
         origin=url,
         public_url=settings.server.public_url,
         base_path=settings.server.base_path,
@@ -215,7 +216,9 @@ def build_pipeline(
     )
     codings = Codings(links, memory_bytes=kept_bytes, threads=threads)
     router = Router(codings, RouteTable(settings.policies(), mode))
-    return Pipeline(Access(router, admission, spools), router, parking, cache, queueing, origin, pool, usage, threads)
+    return Pipeline(
+        Access(router, admission, spools), router, login_wait, cache, authorizer, limiter, origin, pool, usage, threads
+    )
 
 
 def upstream_headers(loaded: Loaded) -> Callable[[], Mapping[str, str]]:

@@ -110,9 +110,11 @@ class Reloading:
         _lead(wired, settings, dialer)
         wired.pipeline.cache.flights.linger = upstream.read_timeout
         if wired.part.workers > 1:  # places are lent from one pool
-            wired.pipeline.queueing.set_timeout(upstream.queue_timeout)
+            wired.pipeline.limiter.set_limits(queue_timeout=upstream.queue_timeout)
         else:
-            wired.pipeline.queueing.set_limits(upstream.max_concurrency, upstream.queue_timeout)
+            wired.pipeline.limiter.set_limits(
+                max_concurrency=upstream.max_concurrency, queue_timeout=upstream.queue_timeout
+            )
         wired.pipeline.origin.headers = upstream_headers(loaded)
         wired.connections.limits = limits_of(settings)
         for runner in wired.admin_runners:

@@ -119,14 +119,14 @@ class Operating:
             mode=lambda: pipeline.cache.mode,
             partition=wired.partition,
             admits=wired.admits,
-            spared=pipeline.queueing.spared,
+            spared=pipeline.limiter.spared,
             terms=softening.terms,
             ended=softening.ended,
         )
         explaining = Explaining(store, judges, clock)
         conditions = Conditions(
-            at_once=lambda: max(1, pipeline.queueing.max_concurrency - 1),
-            rests_until=lambda: pipeline.queueing.snapshot().background_rests_until,
+            at_once=lambda: max(1, pipeline.limiter.max_concurrency - 1),
+            rests_until=lambda: pipeline.limiter.snapshot().background_rests_until,
         )
         self.explain, self.soften = explaining.explain, softening.soften
         self.fill = Prefetch(pipeline.cache, explaining.outlook, conditions, clock).fill
@@ -138,7 +138,7 @@ class Operating:
                 plain=_plain,
                 dropped=pipeline.cache.purged,
             )
-            self.probing = ChangeProbe(pipeline.queueing, store, wired.watched, surroundings, clock, wired.observer)
+            self.probing = ChangeProbe(pipeline.authorizer, store, wired.watched, surroundings, clock, wired.observer)
 
     def probe(self) -> dict[str, object] | None:
         """The change probe for `status`."""
@@ -270,7 +270,7 @@ def authorities(settings: Settings, ports: tuple[int, ...] = ()) -> tuple[str, .
 
 def traffic_of(pipeline: Pipeline) -> Mapping[str, object]:
     """What goes on at the origin right now."""
-    queue = pipeline.queueing.snapshot()
+    queue = pipeline.limiter.snapshot()
     return {
         "in_flight": queue.in_flight,
         "waiting": queue.waiting,

@@ -17,7 +17,7 @@ from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import CommandFailure
 from passoproxy.host.workers import Document, Supervisor, Worker
 from passoproxy.ports import StoreStats
-from passoproxy.proxy.limiter import Grants, Pool, Share
+from passoproxy.proxy.limiter import Grants, PlacePool, PlaceShare
 from passoproxy.tokens.messages import answered, document_of
 
 MODULE = "passoproxy.worker"
@@ -35,13 +35,13 @@ class Parent:
     def __init__(self, wired: Wired, bound: Bound) -> None:
         settings = wired.loaded.settings
         self._wired, self._bound = wired, bound
-        self._pool = Pool(settings.upstream.max_concurrency, settings.server.workers)
+        self._pool = PlacePool(settings.upstream.max_concurrency, settings.server.workers)
         self._most = settings.upstream.max_concurrency
         self._by_place: dict[int, Worker] = {}
         self._reloads: dict[Worker, asyncio.Future[str]] = {}
         self._work: set[asyncio.Task[None]] = set()
-        self._share = Share(wired.pipeline.queueing, self._most, self._own_words)
-        wired.pipeline.queueing.tell = lambda told: self._spread(None, told)
+        self._share = PlaceShare(wired.pipeline.limiter, self._most, self._own_words)
+        wired.pipeline.limiter.tell = lambda told: self._spread(None, told)
         self.supervisor = Supervisor(
             settings.server.workers,
             MODULE,
@@ -129,7 +129,7 @@ class Parent:
                 self._by_place[worker.place] = worker
                 self._show_workers()
                 self._tell_of_pair(worker)  # it may have changed since the greeting
-                for told in self._wired.pipeline.queueing.story():
+                for told in self._wired.pipeline.limiter.story():
                     worker.channel.tell("origin", told=origin.document_of(told))
                 self._grant(self._pool.join(worker.place))
             case "wants":
@@ -186,11 +186,11 @@ class Parent:
             if worker is not by:
                 worker.channel.tell("origin", told=origin.document_of(told))
         if by is not None:
-            self._wired.pipeline.queueing.hear(told)
+            self._wired.pipeline.limiter.hear(told)
         self._set_most()
 
     def _set_most(self) -> None:
-        self._grant(self._pool.set_most(1 if self._wired.pipeline.queueing.goes_one_at_a_time else self._most))
+        self._grant(self._pool.set_most(1 if self._wired.pipeline.limiter.goes_one_at_a_time else self._most))
 
 
 def _text(wired: Wired) -> str:

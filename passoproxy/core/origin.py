@@ -5,7 +5,7 @@
     answering ──429──▶ paused ──its time is up──▶ reopening ──an answer that is no 429 and no 5xx──▶ answering
 
 A machine without a clock: `now` is in seconds of a clock that does not step. What is told to it are values, so that processes that share the
-origin can tell one another. Who waits meanwhile, and for how long, is the business of `proxy.queueing`.
+origin can tell one another. Who waits meanwhile, and for how long, is the business of `proxy.limiter`.
 """
 
 from __future__ import annotations
@@ -114,13 +114,12 @@ class Health:
         """Those of `_paths` that are away alone."""
         self._until = self._refused_at = self._rests_until = float("-inf")
         self._refusals = 0
+        self.is_calm = True
+        """Whether it may be asked for everything, as always."""
+        self.is_blank = True
+        """Whether nothing is counted that an ordinary answer would change."""
 
     # ---- what is so ----------------------------------------------------------------------------------------------------
-
-    @property
-    def is_calm(self) -> bool:
-        """Whether it may be asked for everything, as always."""
-        return not (self._away or self._away_paths or self._refusals)
 
     def pause_left(self, now: float) -> float:
         """Seconds until the pause ends that it asked for; 0 or less where none is."""
@@ -173,6 +172,12 @@ class Health:
 
     def hear(self, told: Told, now: float) -> Told | None:
         """Takes in what happened; what processes that share the origin have to know of it, None for nothing."""
+        for_others = self._heard(told, now)
+        self.is_calm = not (self._away or self._away_paths or self._refusals)
+        self.is_blank = self.is_calm and not (self._paths or self._unconnected)
+        return for_others
+
+    def _heard(self, told: Told, now: float) -> Told | None:
         match told:
             case Failed():
                 self._failed(told, now)
@@ -219,7 +224,7 @@ class Health:
         self._away_paths.discard(path)
 
     def _answered(self, told: Answered) -> bool:
-        if not (self._paths or self._unconnected or self._refusals):
+        if self.is_blank:
             return False
         # What was under way when the pause began says nothing of what may follow it.
         reopens = told.is_well and self._refusals > 0 and told.began > self._refused_at

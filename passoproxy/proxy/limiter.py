@@ -1,21 +1,17 @@
-"""Who may be under way at the origin, and when (contract §5): so many at once, the others in turn by client; nobody during a pause that it asked
-for; and one at a time, to see whether it is back, while it is away.
+"""The limiter: who may be under way at the origin, and when (contract §5). At most `upstream.max_concurrency` at once, the others in turn by
+client; nothing during a pause that the origin asked for; one request at a time, to see whether it is back, while it is away.
 
-What answers say of the origin is judged in `core.origin`, what may be served meanwhile in `core.cache.reuse`; how connections are kept is
-the business of outbound.
+What answers say of the origin is judged in `core.origin`, what may be served meanwhile in `core.cache.reuse`; connections are kept in `outbound`.
 
-`upstream.max_concurrency` among worker processes: the places at the origin, lent from one pool and given back (contract §3).
-
-`Pool` decides, in the one process that has it; `Share` is a process's part, over its own queue. What carries the words between them
-(wants, holds, granted) is not known here. A worker that is gone gives back what it held. Nobody starves: what cannot be split evenly goes
-round, to whoever has been without it for longest.
+Worker processes share the places (contract §3): `PlacePool` lends them in the one process that has it, `PlaceShare` is a process's part. Another
+room carries the words between them (wants, holds, granted). A worker that is gone gives back what it held; what cannot be split evenly goes
+round, to the process that has been without it for longest.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 from passoproxy.core.cache.invalidation import SAFE_METHODS
@@ -35,20 +31,19 @@ from passoproxy.errors import (
     Overloaded,
     Refusal,
 )
-from passoproxy.ports import Body, BytesBody, Client, Clock, Hop, Observer, Request, Response, nobody
+from passoproxy.ports import Body, BytesBody, Clock, Hop, Observer, Request, Response, nobody
 
 _NO_CONNECTION = (ConnectFailed, ConnectTimeout)
 _NO_HEAD = (OriginUnreachable, OriginTimeout, OriginInvalid)
 _REFUSALS: dict[str, type[Refusal]] = {kind.code: kind for kind in _NO_HEAD}
 _DEFAULT_WAIT = 5.0
 """Seconds after which a client that found no place may ask again."""
-_BACKGROUND_RESTS = "background work rests"
 _COOL_DOWN = "origin_cool_down"
 
 
 @dataclass(frozen=True, slots=True)
-class QueueSnapshot:
-    """Moments are epoch seconds, None where there is none. `away` says why the origin is taken for away, '' where it is not."""
+class LimiterState:
+    """Moments are epoch seconds, None if there is none. `away` says why the origin is taken for away, '' if it is not."""
 
     in_flight: int
     waiting: int
@@ -57,8 +52,8 @@ class QueueSnapshot:
     away: str = ""
 
 
-class Queueing:
-    """Lets at most `max_concurrency` requests be under way; one that waits longer than `queue_timeout` seconds is refused.
+class Limiter:
+    """The hop. A request that waits longer than `queue_timeout` seconds is refused.
 
     A place is taken until the answer's body was read to its end or closed. `first_pause` is the cool-down after a 429 without `Retry-After`,
     doubled by each that follows.
@@ -74,11 +69,8 @@ class Queueing:
         observer: Observer = nobody,
         first_pause: float = 1.0,
     ) -> None:
-        self._next = next
-        self._max = max_concurrency
-        self._queue_timeout = queue_timeout
-        self._clock = clock
-        self._observer = observer
+        self._next, self._clock, self._observer = next, clock, observer
+        self.max_concurrency, self._queue_timeout = max_concurrency, queue_timeout
         self._health = Health(first_pause)
         self._noted: dict[tuple[str, str], bool] = {}
         """The warnings that stand, by code and what they are about, and whether they began here."""
@@ -87,52 +79,56 @@ class Queueing:
         """Requests under way that show whether the next one may begin."""
         self._asking: set[str] = set()
         """Paths that are away and are asked for at this moment."""
-        self._line = _Line()
-        self._background = _Line()
-        self._waking: asyncio.TimerHandle | None = None
-        self.watch: Callable[[], None] = _nothing
-        """Called when more or fewer wait, or are under way: for whoever lends places to several queues."""
-        self.tell: Callable[[Told], None] = _told_nobody
-        """Told what happened here that other queues for the same origin have to `hear`."""
+        self._waiting: list[_Turn] = []
+        self._round = 0
+        """The round of the request that began last; each client has one turn in a round."""
+        self._alarm: asyncio.TimerHandle | None = None
+        self.watch: Callable[[], None] = lambda: None
+        """Called when queue length or in-flight count changes (used by the cross-worker limit)."""
+        self.tell: Callable[[Told], None] = lambda told: None
+        """Called with what happened here that other limiters for the same origin have to `hear`."""
 
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind.
 
-        Raises Overloaded where no place came free in time, CoolingDown where the origin's pause is longer than may be waited, and the last
-        failure of an origin that is away; background work is refused at once.
+        Raises Overloaded if no place came free in time, CoolingDown if the origin's pause is longer than may be waited, and the last failure
+        of an origin that is away; background work is refused at once.
         """
-        place = self._enter(request) or await self._wait(request)
+        place = self._enter(request)
+        if place is None:
+            came = self._clock.monotonic()
+            try:
+                place = await self._wait(request)
+            finally:
+                request.trail.queue_seconds += self._clock.monotonic() - came
         began = self._clock.monotonic()
         try:
             response = await self._next.send(request)
         except BaseException as fault:
-            self._failed(request, fault)
+            # A kept connection that was dropped says nothing: an origin that restarts drops them all.
+            if isinstance(fault, _NO_HEAD) and not isinstance(fault, ConnectionDropped):
+                path = None if isinstance(fault, _NO_CONNECTION) else request.head.path
+                self._take_in(Failed(path, fault.code, fault.detail))
             place.leave()
             raise
         self._answered(request, response, began)
-        place.head_came()
         if isinstance(response.body, BytesBody):
             place.leave()
             return response
+        if place.is_trial or place.asks:
+            place.head_came()
         return Response(response.head, _PlacedBody(response.body, place))
 
     # ---- how it stands -------------------------------------------------------------------------------------------------
 
     @property
-    def max_concurrency(self) -> int:
-        """How many may be under way at once."""
-        return self._max
-
-    @property
     def use(self) -> tuple[int, int]:
         """How many are under way, and how many would begin at once if there were places for them."""
-        health, waiting = self._health, len(self._line) + len(self._background)
-        if not waiting or health.is_calm:
-            return self._in_flight, waiting
+        health = self._health
+        if not self._waiting or health.is_calm:
+            return self._in_flight, len(self._waiting)
         now = self._clock.monotonic()
-        ready = sum(
-            self._is_open(turn.path) and self._due_in(turn, now) <= 0 for turn in (*self._line, *self._background)
-        )
+        ready = sum(self._may_begin(turn, now) for turn in self._waiting)
         return self._in_flight, min(1, ready) if health.goes_one_at_a_time else ready
 
     @property
@@ -141,7 +137,7 @@ class Queueing:
         return self._health.goes_one_at_a_time
 
     def spared(self, path: str) -> str:
-        """Why a request for `path` would wait on the origin's account, so that stored answers serve as after a failure; '' where it would not."""
+        """Why a request for `path` would wait on the origin's account, so that stored answers serve as after a failure; '' if it would not."""
         if self._health.is_calm:
             return ""
         if self._health.away(path) is not None:
@@ -152,15 +148,17 @@ class Queueing:
 
     def is_to_be_asked(self, path: str) -> bool:
         """Whether the origin, or `path`, is away, and it is time to ask whether it still is."""
-        return self._health.away(path) is not None and not self._background and self._is_open(path)
+        if self._health.is_calm or self._health.away(path) is None:
+            return False
+        return self._is_open(path) and not any(turn.request.background for turn in self._waiting)
 
-    def snapshot(self) -> QueueSnapshot:
+    def snapshot(self) -> LimiterState:
         """How it stands now."""
         health, now, wall = self._health, self._clock.monotonic(), self._clock.wall()
         pause, rest = health.pause_left(now), health.background_rests(now)
-        return QueueSnapshot(
+        return LimiterState(
             in_flight=self._in_flight,
-            waiting=len(self._line) + len(self._background),
+            waiting=len(self._waiting),
             cool_down_until=wall + pause if pause > 0 else None,
             background_rests_until=wall + rest if rest > 0 else None,
             away=health.away_because,
@@ -168,34 +166,28 @@ class Queueing:
 
     # ---- what others set -----------------------------------------------------------------------------------------------
 
-    def set_places(self, count: int) -> None:
-        """So many may be under way at once from now on."""
-        self._max = count
-        self._admit()
-
-    def set_timeout(self, queue_timeout: float) -> None:
-        """So many seconds may be waited, by those who come from now on."""
-        self._queue_timeout = queue_timeout
-
-    def set_limits(self, max_concurrency: int, queue_timeout: float) -> None:
-        """New limits, for those who wait already as well (the time they may wait excepted)."""
-        self._max, self._queue_timeout = max_concurrency, queue_timeout
+    def set_limits(self, *, max_concurrency: int | None = None, queue_timeout: float | None = None) -> None:
+        """New limits; None leaves one as it is. They hold for those who wait already too, the time they may wait excepted."""
+        if queue_timeout is not None:
+            self._queue_timeout = queue_timeout
+        if max_concurrency is not None:
+            self.max_concurrency = max_concurrency
         self._admit()
 
     def hear(self, told: Told) -> None:
-        """Takes in what happened at another queue for the same origin."""
+        """Takes in what happened at another limiter for the same origin."""
         self._health.hear(told, self._clock.monotonic())
         self._note(here=False)
         self._look(told)
 
     def story(self) -> Iterator[Told]:
-        """What a new queue for the same origin has to hear."""
+        """What a new limiter for the same origin has to hear."""
         return self._health.story(self._clock.monotonic())
 
     # ---- places --------------------------------------------------------------------------------------------------------
 
     def _is_open(self, path: str) -> bool:
-        """Whether a request for `path` may begin as far as the origin is concerned."""
+        """Whether a request for `path` may begin, as far as the origin is concerned."""
         health = self._health
         if health.is_calm:
             return True
@@ -204,25 +196,21 @@ class Queueing:
         return health.due_in(path, self._clock.monotonic()) <= 0
 
     def _enter(self, request: Request) -> _Place | None:
-        """A place at once, None where it has to be waited for. Raises what it would be waited for in vain."""
-        path = request.head.path
-        if not self._health.is_calm or request.background:
-            self._refuse_at_once(request, path)
-        if self._line or self._background or self._in_flight >= self._max or not self._is_open(path):
+        """A place at once, None if it has to be waited for. Raises what it would be waited for in vain."""
+        health, path = self._health, request.head.path
+        now = self._clock.monotonic() if request.background or not health.is_calm else 0.0
+        if request.background:
+            if (rests := health.background_rests(now)) > 0:
+                raise _background_rests(rests)
+            if (failed := health.away(path)) is not None and not self.is_to_be_asked(path):
+                raise _refusal(failed)
+        elif not health.is_calm and (left := health.pause_left(now)) > self._queue_timeout:
+            raise _cooling_down(left)
+        if self._waiting or self._in_flight >= self.max_concurrency or not (health.is_calm or self._is_open(path)):
             return None
-        if self._health.away(path) is not None and not is_safe(request):
+        if not health.is_calm and health.away(path) is not None and not is_safe(request):
             return None  # a safe one is to ask, if one comes soon
         return self._begin(path)
-
-    def _refuse_at_once(self, request: Request, path: str) -> None:
-        now = self._clock.monotonic()
-        if request.background:
-            if (rests := self._health.background_rests(now)) > 0:
-                raise _cooling_down(rests, _BACKGROUND_RESTS)
-            if (failed := self._health.away(path)) is not None and not self.is_to_be_asked(path):
-                raise _refusal(failed)
-        elif (left := self._health.pause_left(now)) > self._queue_timeout:
-            raise _cooling_down(left)
 
     def _begin(self, path: str) -> _Place:
         health = self._health
@@ -237,26 +225,30 @@ class Queueing:
         return place
 
     async def _wait(self, request: Request) -> _Place:
-        now = self._clock.monotonic()
-        turn = _Turn(request, asyncio.get_running_loop().create_future(), now, now + self._queue_timeout)
-        line = self._background if request.background else self._line
-        line.join(turn)
+        now, client = self._clock.monotonic(), request.client
+        own = [turn.round for turn in self._waiting if turn.request.client == client]
+        turn = _Turn(
+            request,
+            asyncio.get_running_loop().create_future(),
+            since=now,
+            until=now + self._queue_timeout,
+            round=max(self._round, max(own, default=-1) + 1),
+        )
+        self._waiting.append(turn)
         self._admit()
         self.watch()
         try:
             async with asyncio.timeout(self._queue_timeout):
                 return await turn.place
         except BaseException as error:
-            if turn in line:
-                line.quit(turn)
+            if turn in self._waiting:
+                self._waiting.remove(turn)
                 self.watch()
-            elif turn.is_given:
+            elif turn.place.done() and not turn.place.cancelled() and turn.place.exception() is None:
                 turn.place.result().leave()  # it came in the very moment in which the wait was given up
             if isinstance(error, TimeoutError):
                 raise self._in_vain(turn) from error
             raise
-        finally:
-            request.trail.queue_seconds += self._clock.monotonic() - now
 
     def _in_vain(self, turn: _Turn) -> Refusal:
         """What a client is told that has waited to the end."""
@@ -271,112 +263,97 @@ class Queueing:
         )
 
     def _admit(self) -> None:
-        """Gives places to those whose turn it is; to background work only where nobody else may have them."""
-        while self._in_flight < self._max and (turn := self._next_turn()) is not None:
+        """Gives places to those whose turn it is: first to requests that may find out whether the origin is back, then to clients, then to
+        background work; the round counts before the order in which they came."""
+        while self._in_flight < self.max_concurrency and self._waiting:
+            now = self._clock.monotonic()
+            ready = [turn for turn in self._waiting if not turn.place.done() and self._may_begin(turn, now)]
+            if not ready:
+                break
+            turn = min(ready, key=lambda each: (not self._may_ask(each), each.request.background, each.round))
+            self._waiting.remove(turn)
+            self._round = max(self._round, turn.round)
             turn.place.set_result(self._begin(turn.path))
-        self._wake_in_time()
+        self._set_alarm()
 
-    def _next_turn(self) -> _Turn | None:
-        if self._health.is_calm:
-            return self._line.next() or self._background.next()
-        now = self._clock.monotonic()
+    def _may_begin(self, turn: _Turn, now: float) -> bool:
+        return self._health.is_calm or (self._is_open(turn.path) and self._due_in(turn, now) <= 0)
 
-        def fits(turn: _Turn) -> bool:
-            return self._is_open(turn.path) and self._due_in(turn, now) <= 0
-
-        def asks_safely(turn: _Turn) -> bool:
-            return fits(turn) and (self._health.away(turn.path) is None or is_safe(turn.request))
-
-        return self._line.next(asks_safely) or self._background.next(asks_safely) or self._line.next(fits)
+    def _may_ask(self, turn: _Turn) -> bool:
+        return self._health.is_calm or self._health.away(turn.path) is None or is_safe(turn.request)
 
     def _due_in(self, turn: _Turn, now: float) -> float:
         """Seconds until a turn may come, as far as the origin is concerned.
 
-        A safe request asks whether it is back; one that changes something asks only where no safe one has come for a while, since an origin
+        A safe request asks whether it is back; one that changes something asks only if no safe one has come for a while, since an origin
         that is asked for nothing else would else be away for ever.
         """
         due = self._health.due_in(turn.path, now)
-        if self._health.away(turn.path) is None or is_safe(turn.request):
-            return due
-        return max(due, turn.since + ASK_EVERY - now)
+        return due if self._may_ask(turn) else max(due, turn.since + ASK_EVERY - now)
 
-    def _wake_in_time(self) -> None:
+    def _set_alarm(self) -> None:
         """Looks again when the pause is over, and at those who wait for a moment and for no place."""
-        if self._waking is not None:
-            self._waking.cancel()
-            self._waking = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self._health.is_calm:
             return
         now = self._clock.monotonic()
-        dues = [self._health.pause_left(now), *(self._due_in(turn, now) for turn in (*self._line, *self._background))]
+        dues = [self._health.pause_left(now), *(self._due_in(turn, now) for turn in self._waiting)]
         if (due := min((due for due in dues if due > 0), default=None)) is not None:
-            self._waking = asyncio.get_running_loop().call_later(due, self._wake)
+            self._alarm = asyncio.get_running_loop().call_later(due, self._wake)
 
     def _wake(self) -> None:
         self._note(here=False, by_time=True)
         self._admit()
         self.watch()
 
-    def _end_trial(self, path: str, is_trial: bool, asks: bool) -> None:
-        self._trials -= is_trial
-        if asks:
-            self._asking.discard(path)
-        self._admit()
-
-    def _leave(self) -> None:
-        self._in_flight -= 1
-        self._admit()
-        self.watch()
-
     # ---- what answers say ----------------------------------------------------------------------------------------------
-
-    def _failed(self, request: Request, fault: BaseException) -> None:
-        # A kept connection that was dropped says nothing: an origin that restarts drops them all.
-        if isinstance(fault, _NO_HEAD) and not isinstance(fault, ConnectionDropped):
-            path = None if isinstance(fault, _NO_CONNECTION) else request.head.path
-            self._take_in(Failed(path, fault.code, fault.detail))
 
     def _answered(self, request: Request, response: Response, began: float) -> None:
         status, fields, wall = response.head.status, response.head.fields, self._clock.wall()
+        low = low_quota(fields, wall)
+        if self._health.is_blank and low is None and status < 500 and status != 429:
+            return  # as nearly always: nothing to learn
         told: list[Told] = []
         if status == 429:
             asked = retry_after(fields.get("Retry-After"), wall)
             told.append(Refused(None if asked is None else min(asked, LONGEST_RETRY_AFTER), began))
         told.append(Answered(request.head.path, status < 500 and status != 429, began))
-        if (low := low_quota(fields, wall)) is not None:
+        if low is not None:
             told.append(QuotaTold(low))
         self._take_in(*told)
 
     def _take_in(self, *told: Told) -> None:
         now = self._clock.monotonic()
         for_others = [heard for each in told if (heard := self._health.hear(each, now)) is not None]
-        if not for_others:
-            return
         for each in for_others:
             self.tell(each)
-        self._note(here=True)
-        self._look(*told)
+        if for_others:
+            self._note(here=True)
+            self._look(*told)
 
     def _look(self, *told: Told) -> None:
         """Those who would wait in vain hear of it, and the others may begin."""
         health, now = self._health, self._clock.monotonic()
-        if (left := health.pause_left(now)) > 0:
-            _refuse(self._line.take(lambda turn: turn.until < now + left), lambda: _cooling_down(left))
-        if (rests := health.background_rests(now)) > 0:
-            _refuse(self._background.take(lambda turn: True), lambda: _cooling_down(rests, _BACKGROUND_RESTS))
-        for each in told:
-            if isinstance(each, Failed):
-                self._share(each)
+        left, rests = health.pause_left(now), health.background_rests(now)
+        failed = next((each for each in told if isinstance(each, Failed)), None)
+        for turn in [turn for turn in self._waiting if not turn.place.done()]:
+            refusal: Refusal | None = None
+            if turn.request.background and rests > 0:
+                refusal = _background_rests(rests)
+            elif not turn.request.background and left > 0 and turn.until < now + left:
+                refusal = _cooling_down(left)
+            elif failed is not None and health.away(turn.path) is not None:
+                refusal = _refusal(failed)  # the failure is that of all who wait for what is away
+            if refusal is not None:
+                self._waiting.remove(turn)
+                turn.place.set_exception(refusal)
         self._admit()
         self.watch()
 
-    def _share(self, failed: Failed) -> None:
-        """The failure is that of all who wait for what is away."""
-        for line in (self._line, self._background):
-            _refuse(line.take(lambda turn: self._health.away(turn.path) is not None), lambda: _refusal(failed))
-
     def _note(self, *, here: bool, by_time: bool = False) -> None:
-        """Tells what has begun, and what is over: where it happened `here`, or where it was told that it began and is over by time alone."""
+        """Tells what has begun, and what is over: what happened `here`, or what was told that it began and is over by time alone."""
         stands = dict(self._standing())
         for (code, about), said in stands.items():
             if (code, about) not in self._noted:
@@ -395,23 +372,11 @@ class Queueing:
         if because := health.away_because:
             yield ("origin_away", ""), f"the origin is taken for away, and asked again every second: {because}"
         for path, because in health.away_paths.items():
-            yield (
-                ("origin_path_away", path),
-                f"no answer comes on {path}, which is asked for again every second: {because}",
-            )
+            said = f"no answer comes on {path}, which is asked for again every second: {because}"
+            yield ("origin_path_away", path), said
         if (left := health.pause_left(self._clock.monotonic())) > 0:
-            yield (
-                (_COOL_DOWN, ""),
-                f"the origin answered 429; nothing is sent for {left:.0f} s, then one request at a time",
-            )
-
-
-def _nothing() -> None:
-    pass
-
-
-def _told_nobody(told: Told) -> None:
-    pass
+            said = f"the origin answered 429; nothing is sent for {left:.0f} s, then one request at a time"
+            yield (_COOL_DOWN, ""), said
 
 
 def is_safe(request: Request) -> bool:
@@ -422,13 +387,12 @@ def is_safe(request: Request) -> bool:
     return request.head.method in SAFE_METHODS and not side_effects(request.head.target, bypass)
 
 
-def _refuse(turns: Iterable[_Turn], why: Callable[[], Refusal]) -> None:
-    for turn in turns:
-        turn.place.set_exception(why())
-
-
 def _refusal(failed: Failed) -> Refusal:
     return _REFUSALS.get(failed.code, OriginUnreachable)(failed.detail)
+
+
+def _background_rests(left: float) -> CoolingDown:
+    return _cooling_down(left, "background work rests")
 
 
 def _cooling_down(left: float, what: str = "nothing was sent") -> CoolingDown:
@@ -440,91 +404,48 @@ def _cooling_down(left: float, what: str = "nothing was sent") -> CoolingDown:
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """One who waits, since `since` and until `until` (steady seconds)."""
+    """A request that waits, since `since` and until `until` (steady seconds), for its client's turn in `round`."""
 
     request: Request
     place: asyncio.Future[_Place]
     since: float
     until: float
+    round: int
 
     @property
     def path(self) -> str:
         return self.request.head.path
 
-    @property
-    def is_given(self) -> bool:
-        """Whether a place was given."""
-        return self.place.done() and not self.place.cancelled() and self.place.exception() is None
-
-
-class _Line:
-    """Those who wait, one queue for each client; the clients take turns."""
-
-    def __init__(self) -> None:
-        self._queues: OrderedDict[Client, deque[_Turn]] = OrderedDict()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __contains__(self, turn: _Turn) -> bool:
-        return turn in self._queues.get(turn.request.client, ())
-
-    def __iter__(self) -> Iterator[_Turn]:
-        return (turn for queue in self._queues.values() for turn in queue)
-
-    def join(self, turn: _Turn) -> None:
-        self._queues.setdefault(turn.request.client, deque()).append(turn)
-        self._count += 1
-
-    def quit(self, turn: _Turn) -> None:
-        client = turn.request.client
-        queue = self._queues[client]
-        queue.remove(turn)
-        self._count -= 1
-        if not queue:
-            del self._queues[client]
-
-    def next(self, fits: Callable[[_Turn], bool] = lambda turn: True) -> _Turn | None:
-        """Whose turn it is; the client goes to the end of the round. A turn given up stays its owner's to remove."""
-        for client in list(self._queues):
-            for turn in self._queues[client]:
-                if not turn.place.done() and fits(turn):
-                    self._queues.move_to_end(client)
-                    self.quit(turn)
-                    return turn
-        return None
-
-    def take(self, which: Callable[[_Turn], bool]) -> list[_Turn]:
-        """Removes turns, and gives them."""
-        taken = [turn for turn in self if not turn.place.done() and which(turn)]
-        for turn in taken:
-            self.quit(turn)
-        return taken
-
 
 class _Place:
-    """One place at the origin. `is_trial`: the next one begins when this one's head came; `asks`: its path is away."""
+    """One place at the origin. `is_trial`: the next request begins when the head of this one's answer came; `asks`: its path is away."""
 
-    __slots__ = ("_path", "_queue", "asks", "is_trial")
+    __slots__ = ("_limiter", "_path", "asks", "is_trial")
 
-    def __init__(self, queue: Queueing, path: str) -> None:
-        self._queue: Queueing | None = queue
+    def __init__(self, limiter: Limiter, path: str) -> None:
+        self._limiter: Limiter | None = limiter
         self._path = path
         self.is_trial = self.asks = False
 
     def head_came(self) -> None:
         """A head came, or none will; once."""
-        if self._queue is not None and (self.is_trial or self.asks):
-            self._queue._end_trial(self._path, self.is_trial, self.asks)
+        if (limiter := self._limiter) is not None and (self.is_trial or self.asks):
+            limiter._trials -= self.is_trial
+            if self.asks:
+                limiter._asking.discard(self._path)
             self.is_trial = self.asks = False
+            limiter._admit()
 
     def leave(self) -> None:
         """The place is free; once."""
-        self.head_came()
-        queue, self._queue = self._queue, None
-        if queue is not None:
-            queue._leave()
+        if self.is_trial or self.asks:
+            self.head_came()
+        if (limiter := self._limiter) is not None:
+            self._limiter = None
+            limiter._in_flight -= 1
+            if limiter._waiting:
+                limiter._admit()
+            limiter.watch()
 
 
 class _PlacedBody:
@@ -544,7 +465,7 @@ class _PlacedBody:
         try:
             return await self._body.__anext__()
         except asyncio.CancelledError:
-            raise  # whoever was cancelled still closes the body
+            raise  # a cancelled reader still closes the body
         except BaseException:
             self._place.leave()
             raise
@@ -556,9 +477,11 @@ class _PlacedBody:
             self._place.leave()
 
 
+# ---- worker processes --------------------------------------------------------------------------------------------------
+
 Who = Hashable
 Grants = dict[Who, int]
-"""How many places each of those may use from now on to whom that is to be told."""
+"""How many places each of these may use from now on; a member that is not named keeps what it has."""
 
 
 @dataclass(slots=True)
@@ -571,13 +494,13 @@ class _Member:
     lent_at: int = 0
 
 
-class Pool:
+class PlacePool:
     """`most` places, among about `expected` members."""
 
     def __init__(self, most: int, expected: int) -> None:
         self._most, self._expected = most, max(1, expected)
         self._members: dict[Who, _Member] = {}
-        self._count = 0
+        self._lent = 0
 
     @property
     def held(self) -> int:
@@ -585,10 +508,10 @@ class Pool:
         return sum(member.held for member in self._members.values())
 
     def join(self, who: Who, *, seldom: bool = False) -> Grants:
-        """A new member: it gets an even part of what is free, so that its first request need not ask; not so where it asks `seldom`."""
+        """A new member: it gets an even part of what is free, so that its first request need not ask; not so if it asks `seldom`."""
         member = self._members[who] = _Member()
         if not seldom:
-            self._lend(member, min(self._free(), max(1, self._most // self._expected)))
+            self._lend(member, max(1, self._most // self._expected))
         return {who: member.granted, **self._settled()}
 
     def leave(self, who: Who) -> Grants:
@@ -613,67 +536,52 @@ class Pool:
         self._most = most
         return self._settled()
 
-    # ---- how they are shared -----------------------------------------------------------------------------------------
-
     def _settled(self) -> Grants:
         """Lends what is free to those who are short, and calls back what others have beyond their part."""
-        before = {who: member.granted for who, member in self._members.items()}
-        parts = self._parts()
-        for who, member in self._members.items():  # beyond the whole, after there are fewer
-            if self._granted() > self._most and member.granted > parts[who]:
-                member.granted = max(parts[who], member.granted - (self._granted() - self._most))
-        short = [who for who, member in self._members.items() if parts[who] > member.granted]
-        needed = sum(parts[who] - self._members[who].granted for who in short)
-        for who in sorted(short, key=lambda each: self._members[each].lent_at):
-            taken = min(parts[who] - self._members[who].granted, self._free())
-            self._lend(self._members[who], taken)
-            needed -= taken
-        needed -= sum(member.held - member.granted for member in self._members.values())
-        for who, member in self._members.items():
-            if needed > 0 and member.granted > parts[who]:
-                called_back = min(needed, member.granted - parts[who])
-                member.granted -= called_back
-                needed -= called_back
-        return {who: member.granted for who, member in self._members.items() if member.granted != before[who]}
+        members, parts = self._members, self._parts()
+        before = {who: member.granted for who, member in members.items()}
+        # Fewer places than are granted: down to its part with each, until it is enough.
+        self._call_back(parts, sum(before.values()) - self._most)
+        for who in sorted(members, key=lambda each: members[each].lent_at):
+            self._lend(members[who], parts[who] - members[who].granted)
+        short = sum(max(0, parts[who] - member.granted) for who, member in members.items())
+        self._call_back(parts, short - sum(member.held - member.granted for member in members.values()))
+        return {who: member.granted for who, member in members.items() if member.granted != before[who]}
 
     def _parts(self) -> dict[Who, int]:
-        """What each should have of what it wants: equal parts, none more than it wants, the rest to who went without for longest."""
-        parts = dict.fromkeys(self._members, 0)
-        left = self._most
+        """What each should have of what it wants: equal parts, none more than it wants, the rest to the member without it for longest."""
+        parts, left = dict.fromkeys(self._members, 0), self._most
         order = sorted(self._members, key=lambda each: self._members[each].lent_at)
-        while left:
-            open_ = [who for who in order if parts[who] < self._members[who].wants]
-            if not open_:
-                break
-            step = max(1, left // len(open_))
-            for who in open_[:left]:
+        while left and (hungry := [who for who in order if parts[who] < self._members[who].wants]):
+            step = max(1, left // len(hungry))
+            for who in hungry[:left]:
                 given = min(step, self._members[who].wants - parts[who], left)
                 parts[who] += given
                 left -= given
         return parts
 
     def _lend(self, member: _Member, count: int) -> None:
-        if count > 0:
-            self._count += 1
+        if (count := min(count, self._most - self.held)) > 0:
+            self._lent += 1
             member.granted += count
             member.held = max(member.held, member.granted)
-            member.lent_at = self._count
+            member.lent_at = self._lent
 
-    def _free(self) -> int:
-        return max(0, self._most - self.held)
+    def _call_back(self, parts: dict[Who, int], count: int) -> None:
+        for who, member in self._members.items():
+            if count > 0 and (called_back := min(count, member.granted - parts[who])) > 0:
+                member.granted -= called_back
+                count -= called_back
 
-    def _granted(self) -> int:
-        return sum(member.granted for member in self._members.values())
 
+class PlaceShare:
+    """One process's part: sets the limit of its limiter as places are granted, and tells (`wants`, `holds`) what it could use and does."""
 
-class Share:
-    """One process's part: sets the limit of its queue as places are granted, and tells (`wants`, `holds`) what it could use and does."""
-
-    def __init__(self, queueing: Queueing, most: int, tell: Callable[[str, int], None]) -> None:
-        self._queueing, self._most, self._tell = queueing, most, tell
+    def __init__(self, limiter: Limiter, most: int, tell: Callable[[str, int], None]) -> None:
+        self._limiter, self._most, self._tell = limiter, most, tell
         self._granted = self._held = self._wanted = 0
-        queueing.set_places(0)
-        queueing.watch = self._look
+        limiter.set_limits(max_concurrency=0)
+        limiter.watch = self._look
 
     def follow(self, most: int) -> None:
         """`upstream.max_concurrency` is another one now; what may be used still has to be granted."""
@@ -684,11 +592,11 @@ class Share:
         """So many may be used from now on."""
         self._granted = count
         self._held = max(self._held, count)
-        self._queueing.set_places(count)
+        self._limiter.set_limits(max_concurrency=count)
         self._look()
 
     def _look(self) -> None:
-        used, waiting = self._queueing.use
+        used, waiting = self._limiter.use
         wanted = min(self._most, used + waiting)
         if wanted != self._wanted and (wanted > self._granted or wanted < self._wanted):
             self._wanted = wanted

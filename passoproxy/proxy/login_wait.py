@@ -1,7 +1,7 @@
-"""Parking: safe requests that can have no answer without a person wait for the login that is under way (contract §4).
+"""Safe requests that can have no answer without a person wait for the login that is under way (contract §4).
 
-Stands outside the cache: what is stored answers first, and a parked request holds neither a flight nor a place in the queue. When the pair
-is there it begins anew, so that it is judged under the identity that logged in. Who logs in, and how, is the keeper's business.
+Stands outside the cache: what is stored answers first, and a request that waits holds neither a fetch nor a place at the origin. When the pair
+is there it begins anew, so that it is judged under the identity that logged in. Logins are the keeper's business.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from passoproxy.proxy.bodies import gathered
 from passoproxy.proxy.cache import LARGEST_KEYED_BODY
 
 PATIENCE = 20.0
-"""Seconds that a request is parked at most: shorter than what HTTP clients usually wait."""
+"""Seconds that a request waits at most: shorter than what HTTP clients usually wait."""
 
-MOST_PARKED = 256
-"""So many requests may be parked at once; the next one is refused as if nobody were logging in."""
+MOST_WAITING = 256
+"""So many requests may wait at once; the next one is refused as if there were no login."""
 
 _NO_ANSWER = (AuthorizationRequired, TokenUnavailable)
 
 
-class Parking:
-    """Parks requests. `release` lets all of them go, and parks none from then on."""
+class LoginWait:
+    """The hop. `release` ends all waits, and lets none begin from then on."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Parking:
         clock: Clock,
         *,
         patience: float = PATIENCE,
-        most: int = MOST_PARKED,
+        most: int = MOST_WAITING,
     ) -> None:
         self._next = next
         self.try_hit = next.try_hit  # a hit needs no login
@@ -44,11 +44,11 @@ class Parking:
         self._patience = patience
         self._most = most
         self._released = False
-        self.parked = 0
+        self.waiting = 0
         """Requests that wait now."""
 
     def release(self) -> None:
-        """For the end of the daemon: whoever is parked is told at once how it stands, and nobody is parked any more."""
+        """For the end of the daemon: requests that wait are answered at once, and none waits any more."""
         self._released = True
 
     async def send(self, request: Request) -> Response:
@@ -62,13 +62,13 @@ class Parking:
         except _NO_ANSWER as fault:
             # the login may have ended well in this very moment
             hopeful = self._login_open() or (isinstance(fault, TokenUnavailable) and self._keeper.current() is not None)
-            if not hopeful or self.parked >= self._most or not _may_wait(request):
+            if not hopeful or self.waiting >= self._most or not _may_wait(request):
                 raise
-        self.parked += 1
+        self.waiting += 1
         try:
             return await self._wait(request)
         finally:
-            self.parked -= 1
+            self.waiting -= 1
 
     async def _wait(self, request: Request) -> Response:
         """Sends again with each bearer that is newer than the one that failed, and once more when the waiting is over."""

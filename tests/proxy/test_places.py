@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.proxy.limiter import Grants, Pool, Queueing, Share
+from passoproxy.proxy.limiter import Grants, Limiter, PlacePool, PlaceShare
 from tests.fakes import ChunkedBody, FakeClock, ScriptedHop, request, response, settle
 
 
 class Process:
     """A process as the pool sees it: so many want a place, so many have one."""
 
-    def __init__(self, pool: Pool, who: int) -> None:
+    def __init__(self, pool: PlacePool, who: int) -> None:
         self.pool, self.who = pool, who
         self.granted = self.used = self.waiting = 0
         self.served = 0
@@ -51,7 +51,7 @@ ACTIONS = st.lists(st.tuples(st.sampled_from(["ask", "end", "die", "join"]), st.
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 7), ACTIONS)
 def test_never_more_than_there_are_and_none_idle(most: int, actions: list[tuple[str, int]]) -> None:
-    pool, processes = Pool(most, 4), dict[int, Process]()
+    pool, processes = PlacePool(most, 4), dict[int, Process]()
     for action, who in [("join", 0), ("join", 1), ("join", 2), *actions]:
         if action == "join" and who not in processes:
             processes[who] = Process(pool, who)
@@ -73,7 +73,7 @@ def test_never_more_than_there_are_and_none_idle(most: int, actions: list[tuple[
 
 @pytest.mark.parametrize(("most", "count"), [(1, 3), (2, 5), (4, 4), (7, 3)])
 def test_nobody_starves(most: int, count: int) -> None:
-    pool, chance = Pool(most, count), random.Random(1)
+    pool, chance = PlacePool(most, count), random.Random(1)
     processes = {who: Process(pool, who) for who in range(count)}
     for who in processes:
         spread(processes, pool.join(who))
@@ -88,7 +88,7 @@ def test_nobody_starves(most: int, count: int) -> None:
 
 
 def test_fewer_places_are_given_back_as_they_become_free() -> None:
-    pool = Pool(4, 2)
+    pool = PlacePool(4, 2)
     processes = {who: Process(pool, who) for who in range(2)}
     for who in processes:
         spread(processes, pool.join(who))
@@ -105,7 +105,7 @@ def test_fewer_places_are_given_back_as_they_become_free() -> None:
 
 
 def test_one_who_asks_seldom_begins_with_none() -> None:
-    pool = Pool(4, 2)
+    pool = PlacePool(4, 2)
     assert pool.join("parent", seldom=True) == {"parent": 0}
     assert pool.join("a") == {"a": 2}
     assert pool.join("b") == {"b": 2}
@@ -120,9 +120,9 @@ async def test_a_share_sets_the_queues_limit_and_tells_what_it_could_use() -> No
     told: list[tuple[str, int]] = []
     bodies = [ChunkedBody(b"x") for _ in range(3)]
     hop = ScriptedHop([response(body=body) for body in bodies])
-    queueing = Queueing(hop, max_concurrency=9, queue_timeout=5, clock=FakeClock())
-    share = Share(queueing, 4, lambda word, count: told.append((word, count)))
-    sending = [asyncio.create_task(queueing.send(request())) for _ in range(3)]
+    limiter = Limiter(hop, max_concurrency=9, queue_timeout=5, clock=FakeClock())
+    share = PlaceShare(limiter, 4, lambda word, count: told.append((word, count)))
+    sending = [asyncio.create_task(limiter.send(request())) for _ in range(3)]
     await settle()
     assert not hop.seen
     assert told[-1] == ("wants", 3)

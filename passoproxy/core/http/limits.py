@@ -39,6 +39,8 @@ def low_quota(fields: Fields, now: float) -> float | None:
 
     `now` is epoch seconds.
     """
+    if "RateLimit" not in fields and "X-RateLimit-Remaining" not in fields and "RateLimit-Remaining" not in fields:
+        return None
     told = list(_told(fields, now))
     if not told:
         return None

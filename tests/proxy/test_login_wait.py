@@ -13,7 +13,7 @@ from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import AuthorizationRequired, OriginUnreachable, Refusal, TokenUnavailable
 from passoproxy.ports import Body, BytesBody, Request, Response
-from passoproxy.proxy.login_wait import PATIENCE, Parking
+from passoproxy.proxy.login_wait import PATIENCE, LoginWait
 from passoproxy.tokens.commands import first_of
 from tests.fakes import ChunkedBody, FakeClock, request, response, settle
 
@@ -79,7 +79,7 @@ class Stand:
         self.clock = FakeClock()
         self.keeper = Keeper(self.clock)
         self.road = Road(self.keeper)
-        self.parking = Parking(self.road, self.keeper, self.clock, **options)  # type: ignore[arg-type]
+        self.parking = LoginWait(self.road, self.keeper, self.clock, **options)  # type: ignore[arg-type]
 
     def begin(
         self, method: str = "GET", target: str = "/a", body: bytes | Body = b"", **more: object
@@ -131,10 +131,10 @@ async def test_a_safe_request_goes_on_the_moment_the_pair_is_there(
     task = stand.begin(method, target, body)
     await stand.clock.advance(5)
     assert not task.done()
-    assert stand.parking.parked == 1
+    assert stand.parking.waiting == 1
     stand.keeper.becomes(1)
     assert await ended(task) == 200
-    assert stand.parking.parked == 0
+    assert stand.parking.waiting == 0
     bodies = [sent for _, sent in stand.road.seen]
     assert len(bodies) == 2
     assert bodies[0] == bodies[1]
@@ -230,7 +230,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
     await settle()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert stand.parking.parked == 0
+    assert stand.parking.waiting == 0
     assert len(stand.road.seen) == 1
 
 

@@ -23,7 +23,7 @@ from passoproxy.errors import (
     Overloaded,
 )
 from passoproxy.ports import Client, Request, Response, Trail
-from passoproxy.proxy.limiter import Queueing, QueueSnapshot
+from passoproxy.proxy.limiter import Limiter, LimiterState
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver, ScriptedHop, request, response, settle
 
 SHORT = 0.05
@@ -60,8 +60,8 @@ class Gate:
 
 def queue(
     hop: object, places: int = 1, timeout: float = 5.0, clock: FakeClock | None = None, **more: object
-) -> Queueing:
-    return Queueing(
+) -> Limiter:
+    return Limiter(
         hop,  # type: ignore[arg-type]
         max_concurrency=places,
         queue_timeout=timeout,
@@ -70,40 +70,40 @@ def queue(
     )
 
 
-def ask(queueing: Queueing, target: str = "/", client: Client = A, background: bool = False) -> asyncio.Task[Response]:
+def ask(limiter: Limiter, target: str = "/", client: Client = A, background: bool = False) -> asyncio.Task[Response]:
     asked = request(target=target, client=client, background=background)
-    return asyncio.get_running_loop().create_task(queueing.send(asked))
+    return asyncio.get_running_loop().create_task(limiter.send(asked))
 
 
-def state(queueing: Queueing) -> tuple[int, int]:
-    snapshot = queueing.snapshot()
+def state(limiter: Limiter) -> tuple[int, int]:
+    snapshot = limiter.snapshot()
     return snapshot.in_flight, snapshot.waiting
 
 
 async def test_so_many_at_once_and_no_more() -> None:
     gate = Gate()
-    queueing = queue(gate, 2)
-    tasks = [ask(queueing, f"/{number}") for number in range(5)]
+    limiter = queue(gate, 2)
+    tasks = [ask(limiter, f"/{number}") for number in range(5)]
     await settle()
-    assert state(queueing) == (2, 3)
+    assert state(limiter) == (2, 3)
     for _ in range(5):
         gate.open()
         await settle()
     assert gate.most == 2
     assert gate.entered == [f"/{number}" for number in range(5)]
     assert all(task.done() for task in tasks)
-    assert queueing.snapshot() == QueueSnapshot(0, 0, None)
+    assert limiter.snapshot() == LimiterState(0, 0, None)
 
 
 async def test_a_client_with_many_does_not_keep_one_with_few_waiting() -> None:
     gate = Gate()
-    queueing = queue(gate)
+    limiter = queue(gate)
     for number in range(4):
-        ask(queueing, f"/a{number}", A)
+        ask(limiter, f"/a{number}", A)
         await settle()
-    ask(queueing, "/b0", B)
-    ask(queueing, "/c0", C)
-    ask(queueing, "/b1", B)
+    ask(limiter, "/b0", B)
+    ask(limiter, "/c0", C)
+    ask(limiter, "/b1", B)
     await settle()
     while gate.inside:
         gate.open()
@@ -113,13 +113,13 @@ async def test_a_client_with_many_does_not_keep_one_with_few_waiting() -> None:
 
 async def test_background_work_goes_last() -> None:
     gate = Gate()
-    queueing = queue(gate)
-    ask(queueing, "/first")
+    limiter = queue(gate)
+    ask(limiter, "/first")
     await settle()
-    ask(queueing, "/back", B, background=True)
+    ask(limiter, "/back", B, background=True)
     await settle()
-    ask(queueing, "/a", A)
-    ask(queueing, "/c", C)
+    ask(limiter, "/a", A)
+    ask(limiter, "/c", C)
     await settle()
     while gate.inside:
         gate.open()
@@ -129,50 +129,50 @@ async def test_background_work_goes_last() -> None:
 
 async def test_who_waits_too_long_is_told_when_to_come_again() -> None:
     gate = Gate()
-    queueing = queue(gate, timeout=SHORT)
-    first = ask(queueing)
+    limiter = queue(gate, timeout=SHORT)
+    first = ask(limiter)
     await settle()
     with pytest.raises(Overloaded, match="max_concurrency") as caught:
-        await ask(queueing)
+        await ask(limiter)
     assert dict(caught.value.fields)["Retry-After"] == "5"
-    assert state(queueing) == (1, 0)
+    assert state(limiter) == (1, 0)
     gate.open()
     await first
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_a_place_is_taken_until_the_body_was_read() -> None:
-    queueing = queue(ScriptedHop([response(200, body=ChunkedBody(b"a", b"b", length=2))]))
-    answer = await queueing.send(request())
+    limiter = queue(ScriptedHop([response(200, body=ChunkedBody(b"a", b"b", length=2))]))
+    answer = await limiter.send(request())
     assert answer.body.length == 2
-    assert state(queueing) == (1, 0)
+    assert state(limiter) == (1, 0)
     assert [part async for part in answer.body] == [b"a", b"b"]
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
     await answer.body.aclose()
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_a_place_is_free_at_once_where_the_body_is_in_memory() -> None:
     whole = response(200, body=b"whole")
-    queueing = queue(ScriptedHop([whole]))
-    assert await queueing.send(request()) is whole
-    assert state(queueing) == (0, 0)
+    limiter = queue(ScriptedHop([whole]))
+    assert await limiter.send(request()) is whole
+    assert state(limiter) == (0, 0)
 
 
 async def test_a_body_closed_early_or_broken_frees_its_place_once() -> None:
     closed, broken = ChunkedBody(b"a", b"b"), ChunkedBody(b"a", BROKEN)
-    queueing = queue(ScriptedHop([response(200, body=closed), response(200, body=broken)]), 2)
-    first, second = await queueing.send(request()), await queueing.send(request())
-    assert state(queueing) == (2, 0)
+    limiter = queue(ScriptedHop([response(200, body=closed), response(200, body=broken)]), 2)
+    first, second = await limiter.send(request()), await limiter.send(request())
+    assert state(limiter) == (2, 0)
     await first.body.aclose()
     await first.body.aclose()
     assert closed.closed
-    assert state(queueing) == (1, 0)
+    assert state(limiter) == (1, 0)
     await anext(second.body)
     with pytest.raises(type(BROKEN)):
         await anext(second.body)
     await second.body.aclose()
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_a_cancelled_reader_keeps_its_place_until_it_closes() -> None:
@@ -181,52 +181,52 @@ async def test_a_cancelled_reader_keeps_its_place_until_it_closes() -> None:
             await asyncio.Event().wait()
             return b""
 
-    queueing = queue(ScriptedHop([response(200, body=Silent())]))
-    answer = await queueing.send(request())
+    limiter = queue(ScriptedHop([response(200, body=Silent())]))
+    answer = await limiter.send(request())
     reading = asyncio.ensure_future(anext(answer.body))
     await settle()
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
-    assert state(queueing) == (1, 0)
+    assert state(limiter) == (1, 0)
     await answer.body.aclose()
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_a_fault_or_a_client_that_leaves_frees_the_place() -> None:
     gate = Gate()
-    queueing = queue(gate)
-    tasks = [ask(queueing, f"/{number}") for number in range(3)]
+    limiter = queue(gate)
+    tasks = [ask(limiter, f"/{number}") for number in range(3)]
     await settle()
     gate.open(OriginUnreachable("away"))
     await settle()
     assert isinstance(tasks[0].exception(), OriginUnreachable)
     tasks[1].cancel()
     await settle()
-    assert state(queueing) == (1, 0)
+    assert state(limiter) == (1, 0)
     gate.open()
     await tasks[2]
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_a_waiter_that_leaves_is_forgotten() -> None:
     gate = Gate()
-    queueing = queue(gate)
-    tasks = [ask(queueing, f"/{number}", client) for number, client in enumerate((A, A, B, A))]
+    limiter = queue(gate)
+    tasks = [ask(limiter, f"/{number}", client) for number, client in enumerate((A, A, B, A))]
     await settle()
     tasks[2].cancel()
     await settle()
-    assert state(queueing) == (1, 2)
+    assert state(limiter) == (1, 2)
     while gate.inside:
         gate.open()
         await settle()
     assert gate.entered == ["/0", "/1", "/3"]
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_a_waiter_cancelled_in_the_moment_of_its_turn_passes_it_on() -> None:
     gate = Gate()
-    queueing = queue(gate)
-    tasks = [ask(queueing, f"/{number}") for number in range(3)]
+    limiter = queue(gate)
+    tasks = [ask(limiter, f"/{number}") for number in range(3)]
     await settle()
     gate.open()
     await asyncio.sleep(0)  # the first is done and has handed its place to the second, which has not run yet
@@ -236,39 +236,39 @@ async def test_a_waiter_cancelled_in_the_moment_of_its_turn_passes_it_on() -> No
     assert gate.entered == ["/0", "/2"]
     gate.open()
     await settle()
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_new_limits_hold_at_once() -> None:
     gate = Gate()
-    queueing = queue(gate)
+    limiter = queue(gate)
     for number in range(5):
-        ask(queueing, f"/{number}")
+        ask(limiter, f"/{number}")
     await settle()
-    queueing.set_limits(3, 5.0)
+    limiter.set_limits(max_concurrency=3)
     await settle()
-    assert state(queueing) == (3, 2)
-    queueing.set_limits(1, 5.0)
+    assert state(limiter) == (3, 2)
+    limiter.set_limits(max_concurrency=1)
     gate.open()
     await settle()
-    assert state(queueing) == (2, 2)
+    assert state(limiter) == (2, 2)
     while gate.inside:
         gate.open()
         await settle()
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 # ---- the cool-down ----------------------------------------------------------------------------------------------------------
 
 
-async def cooled(retry_after: str | None, clock: FakeClock, times: int = 1) -> Queueing:
+async def cooled(retry_after: str | None, clock: FakeClock, times: int = 1) -> Limiter:
     """A queue that has met a 429 so many times."""
     fields = [] if retry_after is None else [("Retry-After", retry_after)]
-    queueing = queue(ScriptedHop([response(429, fields)], repeat=True), 4, clock=clock)
+    limiter = queue(ScriptedHop([response(429, fields)], repeat=True), 4, clock=clock)
     for _ in range(times):
-        assert (await queueing.send(request())).head.status == 429
+        assert (await limiter.send(request())).head.status == 429
         await clock.advance(0.001)
-    return queueing
+    return limiter
 
 
 @pytest.mark.parametrize(
@@ -287,21 +287,21 @@ async def cooled(retry_after: str | None, clock: FakeClock, times: int = 1) -> Q
 )
 async def test_how_long_a_429_lasts(said: str | None, seconds: float) -> None:
     clock = FakeClock()
-    queueing = await cooled(said, clock)
-    until = queueing.snapshot().cool_down_until
+    limiter = await cooled(said, clock)
+    until = limiter.snapshot().cool_down_until
     if seconds:
         assert until == pytest.approx(1_700_000_000 + seconds, abs=0.01)
         await clock.advance(seconds)
-    assert queueing.snapshot().cool_down_until is None
+    assert limiter.snapshot().cool_down_until is None
 
 
 async def test_without_a_word_of_the_origin_it_grows_and_is_capped() -> None:
     clock = FakeClock()
     waits = []
-    queueing = queue(ScriptedHop([response(429)], repeat=True), 4, clock=clock)
+    limiter = queue(ScriptedHop([response(429)], repeat=True), 4, clock=clock)
     for _ in range(8):
-        await queueing.send(request())
-        waits.append((queueing.snapshot().cool_down_until or 0) - clock.wall())
+        await limiter.send(request())
+        waits.append((limiter.snapshot().cool_down_until or 0) - clock.wall())
         await clock.advance(waits[-1] + 0.1)
     assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
 
@@ -309,11 +309,11 @@ async def test_without_a_word_of_the_origin_it_grows_and_is_capped() -> None:
 async def test_another_answer_ends_the_growing() -> None:
     clock = FakeClock()
     hop = ScriptedHop([response(429), response(429), response(200), response(429)])
-    queueing = queue(hop, clock=clock)
+    limiter = queue(hop, clock=clock)
     waits = []
     for _ in range(4):
-        await queueing.send(request())
-        waits.append((queueing.snapshot().cool_down_until or clock.wall()) - clock.wall())
+        await limiter.send(request())
+        waits.append((limiter.snapshot().cool_down_until or clock.wall()) - clock.wall())
         await clock.advance(10)
     assert waits == pytest.approx([1, 2, 0, 1])
 
@@ -321,21 +321,21 @@ async def test_another_answer_ends_the_growing() -> None:
 async def test_several_under_way_at_once_count_as_one() -> None:
     clock = FakeClock()
     gate = Gate()
-    queueing = queue(gate, 4, clock=clock)
+    limiter = queue(gate, 4, clock=clock)
     for _ in range(4):
-        ask(queueing)
+        ask(limiter)
     await settle()
     await clock.advance(1)
     while gate.inside:
         gate.open(response(429))
         await settle()
-    assert queueing.snapshot().cool_down_until == pytest.approx(clock.wall() + 1)
+    assert limiter.snapshot().cool_down_until == pytest.approx(clock.wall() + 1)
 
 
-async def pass_time(queueing: Queueing, clock: FakeClock, seconds: float) -> None:
+async def pass_time(limiter: Limiter, clock: FakeClock, seconds: float) -> None:
     """Time of the fake clock, after which the queue looks again as its timer would have it."""
     await clock.advance(seconds)
-    queueing._wake()
+    limiter._wake()
     await settle()
 
 
@@ -346,74 +346,74 @@ async def answered(gate: Gate, answer: Response | BaseException | None = None) -
 
 async def test_during_a_pause_nothing_is_sent_and_after_it_one_at_a_time_until_one_succeeds() -> None:
     clock, gate = FakeClock(), Gate()
-    queueing = queue(gate, 4, timeout=40, clock=clock)
+    limiter = queue(gate, 4, timeout=40, clock=clock)
     for _ in range(3):
-        ask(queueing)
+        ask(limiter)
     await settle()
     await answered(gate, response(429, [("Retry-After", "30")]))
-    refused = ask(queueing, background=True)
+    refused = ask(limiter, background=True)
     for number in range(5):
-        ask(queueing, f"/{number}")
+        ask(limiter, f"/{number}")
     await settle()
     error = refused.exception()
     assert isinstance(error, CoolingDown)
     assert dict(error.fields)["Retry-After"] == "30"
-    assert state(queueing) == (2, 5), "those under way stay"
-    assert queueing.use == (2, 0), "who waits for a moment needs no place yet"
+    assert state(limiter) == (2, 5), "those under way stay"
+    assert limiter.use == (2, 0), "who waits for a moment needs no place yet"
     for _ in range(2):
         await answered(gate)
-    assert state(queueing) == (0, 5), "and their answers do not end the pause"
-    queueing.set_places(0)
-    await pass_time(queueing, clock, 31)
-    assert queueing.use == (0, 1), "and then one"
-    queueing.set_places(4)
+    assert state(limiter) == (0, 5), "and their answers do not end the pause"
+    limiter.set_limits(max_concurrency=0)
+    await pass_time(limiter, clock, 31)
+    assert limiter.use == (0, 1), "and then one"
+    limiter.set_limits(max_concurrency=4)
     await settle()
-    assert state(queueing) == (1, 4)
+    assert state(limiter) == (1, 4)
     await answered(gate, response(503))
-    assert state(queueing) == (1, 3), "that was no success"
+    assert state(limiter) == (1, 3), "that was no success"
     await answered(gate, OriginUnreachable("away"))
-    assert state(queueing) == (1, 2)
+    assert state(limiter) == (1, 2)
     await answered(gate)
-    assert state(queueing) == (2, 0)
+    assert state(limiter) == (2, 0)
 
 
 async def test_who_cannot_wait_for_the_end_of_the_pause_is_told_at_once() -> None:
     clock = FakeClock()
-    queueing = queue(ScriptedHop([response(429, [("Retry-After", "30")])]), 4, timeout=10, clock=clock)
-    await queueing.send(request())
+    limiter = queue(ScriptedHop([response(429, [("Retry-After", "30")])]), 4, timeout=10, clock=clock)
+    await limiter.send(request())
     await clock.advance(5)
     with pytest.raises(CoolingDown) as caught:
-        await queueing.send(request("POST"))
+        await limiter.send(request("POST"))
     assert (caught.value.status, dict(caught.value.fields)["Retry-After"]) == (429, "25")
 
 
 async def test_a_pause_that_becomes_longer_lets_those_go_who_cannot_wait_for_it() -> None:
     clock, gate = FakeClock(), Gate()
-    queueing = queue(gate, 4, timeout=10, clock=clock)
+    limiter = queue(gate, 4, timeout=10, clock=clock)
     for _ in range(2):
-        ask(queueing)
+        ask(limiter)
     await settle()
     await answered(gate, response(429, [("Retry-After", "5")]))
-    waiting = ask(queueing)
+    waiting = ask(limiter)
     await settle()
-    assert state(queueing) == (1, 1)
+    assert state(limiter) == (1, 1)
     await answered(gate, response(429, [("Retry-After", "60")]))
     assert isinstance(waiting.exception(), CoolingDown)
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_a_streamed_answer_holds_up_nobody_who_waits_for_a_sign() -> None:
     clock, gate = FakeClock(), Gate()
-    queueing = queue(gate, 2, timeout=40, clock=clock)
-    ask(queueing)
+    limiter = queue(gate, 2, timeout=40, clock=clock)
+    ask(limiter)
     await settle()
     await answered(gate, response(429, [("Retry-After", "5")]))
     for _ in range(3):
-        ask(queueing)
-    await pass_time(queueing, clock, 6)
-    assert state(queueing) == (1, 2)
+        ask(limiter)
+    await pass_time(limiter, clock, 6)
+    assert state(limiter) == (1, 2)
     await answered(gate, response(503, body=ChunkedBody(b"x")))
-    assert state(queueing) == (2, 1), "the next one begins while the body is still on its way"
+    assert state(limiter) == (2, 1), "the next one begins while the body is still on its way"
 
 
 async def test_those_who_wait_enter_when_it_is_over() -> None:
@@ -422,33 +422,33 @@ async def test_those_who_wait_enter_when_it_is_over() -> None:
 
     gate = Gate()
     clock = SystemClock()
-    queueing = queue(gate, 4, clock=clock, timeout=60.0, first_pause=0.5)  # type: ignore[arg-type]
-    ask(queueing)
+    limiter = queue(gate, 4, clock=clock, timeout=60.0, first_pause=0.5)  # type: ignore[arg-type]
+    ask(limiter)
     await settle()
     began = clock.monotonic()
     gate.open(response(429))
     await settle()
     for _ in range(3):
-        ask(queueing)
+        ask(limiter)
     async with asyncio.timeout(20):
-        while state(queueing) != (1, 2):
+        while state(limiter) != (1, 2):
             await asyncio.sleep(0.005)
     assert clock.monotonic() - began >= 0.5
     await settle()
     gate.open()
     await settle()
-    assert state(queueing) == (2, 0)
+    assert state(limiter) == (2, 0)
 
 
 async def test_a_pause_is_told_once_and_its_end_too() -> None:
     clock, observer, gate = FakeClock(), RememberingObserver(), Gate()
-    queueing = queue(gate, 3, clock=clock, observer=observer)
+    limiter = queue(gate, 3, clock=clock, observer=observer)
     for _ in range(3):
-        ask(queueing)
+        ask(limiter)
     await settle()
     for _ in range(3):
         await answered(gate, response(429))
-    await pass_time(queueing, clock, 2)
+    await pass_time(limiter, clock, 2)
     told = [(event.code, event.over) for event in observer.events if isinstance(event, Warned)]
     assert told == [("origin_cool_down", False), ("origin_cool_down", True)]
 
@@ -456,22 +456,22 @@ async def test_a_pause_is_told_once_and_its_end_too() -> None:
 async def test_a_low_quota_stops_background_work_alone() -> None:
     clock = FakeClock()
     low = [("RateLimit-Policy", '"day";q=100'), ("RateLimit", '"day";r=9;t=30')]
-    queueing = queue(
+    limiter = queue(
         ScriptedHop([response(200, low), response(), response(200, [("RateLimit", '"day";r=0;t=9')]), response()]),
         clock=clock,
     )
-    await queueing.send(request())
+    await limiter.send(request())
     with pytest.raises(CoolingDown) as caught:
-        await queueing.send(request(background=True))
+        await limiter.send(request(background=True))
     assert dict(caught.value.fields)["Retry-After"] == "30"
-    assert (queueing.snapshot().background_rests_until, queueing.snapshot().cool_down_until) == (
+    assert (limiter.snapshot().background_rests_until, limiter.snapshot().cool_down_until) == (
         clock.wall() + 30,
         None,
     )
-    await queueing.send(request())
-    await queueing.send(request())
+    await limiter.send(request())
+    await limiter.send(request())
     await clock.advance(10)
-    await queueing.send(request(background=True))
+    await limiter.send(request(background=True))
 
 
 # ---- an origin that is away -----------------------------------------------------------------------------------------------------
@@ -479,16 +479,16 @@ async def test_a_low_quota_stops_background_work_alone() -> None:
 REFUSED = ConnectFailed("refused")
 
 
-async def gone(clock: FakeClock, *faults: BaseException, places: int = 4, **more: object) -> tuple[Queueing, Gate]:
+async def gone(clock: FakeClock, *faults: BaseException, places: int = 4, **more: object) -> tuple[Limiter, Gate]:
     """A queue whose origin failed so, on another path each time."""
     gate = Gate()
-    queueing = queue(gate, places, clock=clock, **more)  # type: ignore[arg-type]
+    limiter = queue(gate, places, clock=clock, **more)  # type: ignore[arg-type]
     for number, fault in enumerate(faults):
-        ask(queueing, f"/{number}")
+        ask(limiter, f"/{number}")
         await settle()
         await answered(gate, fault)
     gate.entered.clear()
-    return queueing, gate
+    return limiter, gate
 
 
 @pytest.mark.parametrize(
@@ -504,68 +504,68 @@ async def gone(clock: FakeClock, *faults: BaseException, places: int = 4, **more
     ],
 )
 async def test_when_it_is_taken_for_away(faults: list[BaseException], away: bool) -> None:
-    queueing, _ = await gone(FakeClock(), *faults)
-    assert (bool(queueing.snapshot().away), bool(queueing.spared("/x"))) == (away, away)
+    limiter, _ = await gone(FakeClock(), *faults)
+    assert (bool(limiter.snapshot().away), bool(limiter.spared("/x"))) == (away, away)
 
 
 async def test_one_asks_every_second_and_the_others_share_what_it_gets() -> None:
     clock = FakeClock()
-    queueing, gate = await gone(clock, *[REFUSED] * 3)
-    tasks = [ask(queueing, f"/{letter}", client) for letter, client in (("a", A), ("b", B), ("c", A))]
+    limiter, gate = await gone(clock, *[REFUSED] * 3)
+    tasks = [ask(limiter, f"/{letter}", client) for letter, client in (("a", A), ("b", B), ("c", A))]
     await settle()
     assert gate.entered == [], "the last failure is a moment old"
-    await pass_time(queueing, clock, 1)
+    await pass_time(limiter, clock, 1)
     assert gate.entered == ["/a"]
-    late = ask(queueing, "/d")
-    await pass_time(queueing, clock, 5)
+    late = ask(limiter, "/d")
+    await pass_time(limiter, clock, 5)
     assert gate.entered == ["/a"]
     await answered(gate, ConnectTimeout("slow"))
     assert [str(task.exception()) for task in (*tasks, late)] == ["slow"] * 4
     assert {type(task.exception()) for task in (*tasks[1:], late)} == {OriginTimeout}
     assert len({id(task.exception()) for task in (*tasks, late)}) == 4, "each has an exception of its own"
-    next_one = ask(queueing, "/e")
-    await pass_time(queueing, clock, 1)
+    next_one = ask(limiter, "/e")
+    await pass_time(limiter, clock, 1)
     await answered(gate)
     assert next_one.result().head.status == 200
     assert gate.entered == ["/a", "/e"]
-    assert not queueing.snapshot().away
+    assert not limiter.snapshot().away
 
 
 async def test_who_waits_when_it_is_found_to_be_away_shares_that_failure() -> None:
     gate = Gate()
-    queueing = queue(gate, 2)
-    tasks = [ask(queueing, f"/{number}") for number in range(6)]
+    limiter = queue(gate, 2)
+    tasks = [ask(limiter, f"/{number}") for number in range(6)]
     await settle()
     for _ in range(2):
         await answered(gate, OriginTimeout("silent"))
     assert [str(task.exception()) for task in tasks[:2]] == ["silent"] * 2
     await answered(gate, OriginTimeout("more silent"))
     assert [str(task.exception()) for task in tasks[3:]] == ["silent"] * 3, "the fourth was not begun"
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_who_waits_longer_than_the_one_that_asks_gets_the_last_failure() -> None:
     clock = FakeClock()
-    queueing, _ = await gone(clock, *[OriginTimeout("silent")] * 2, timeout=SHORT)
+    limiter, _ = await gone(clock, *[OriginTimeout("silent")] * 2, timeout=SHORT)
     await clock.advance(1)
-    asking = ask(queueing, "/a")
+    asking = ask(limiter, "/a")
     await settle()
     with pytest.raises(OriginTimeout, match="silent"):
-        await ask(queueing, "/b")
+        await ask(limiter, "/b")
     assert not asking.done()
 
 
 async def test_a_safe_request_asks_before_one_that_changes_something() -> None:
     clock = FakeClock()
-    queueing, gate = await gone(clock, *[REFUSED] * 3)
+    limiter, gate = await gone(clock, *[REFUSED] * 3)
     loop = asyncio.get_running_loop()
-    changing = loop.create_task(queueing.send(request("POST", "/post")))
+    changing = loop.create_task(limiter.send(request("POST", "/post")))
     marked = loop.create_task(
-        queueing.send(request("GET", "/x?mark=1", policy=RoutePolicy(bypass_when=BypassPolicy(query_has=("mark",)))))
+        limiter.send(request("GET", "/x?mark=1", policy=RoutePolicy(bypass_when=BypassPolicy(query_has=("mark",)))))
     )
     await settle()
-    read = loop.create_task(queueing.send(request("POST", "/read", trail=Trail(key="k"))))
-    await pass_time(queueing, clock, 1)
+    read = loop.create_task(limiter.send(request("POST", "/read", trail=Trail(key="k"))))
+    await pass_time(limiter, clock, 1)
     assert gate.entered == ["/read"]
     await answered(gate)
     assert sorted(gate.entered) == ["/post", "/read", "/x?mark=1"]
@@ -575,12 +575,12 @@ async def test_a_safe_request_asks_before_one_that_changes_something() -> None:
 
 async def test_one_that_changes_something_asks_where_no_other_comes() -> None:
     clock = FakeClock()
-    queueing, gate = await gone(clock, *[REFUSED] * 3)
+    limiter, gate = await gone(clock, *[REFUSED] * 3)
     await clock.advance(10)
-    task = asyncio.get_running_loop().create_task(queueing.send(request("POST", "/post")))
+    task = asyncio.get_running_loop().create_task(limiter.send(request("POST", "/post")))
     await settle()
     assert gate.entered == []
-    await pass_time(queueing, clock, 1)
+    await pass_time(limiter, clock, 1)
     assert gate.entered == ["/post"]
     await answered(gate)
     assert task.result().head.status == 200
@@ -589,23 +589,23 @@ async def test_one_that_changes_something_asks_where_no_other_comes() -> None:
 async def test_a_path_alone_is_asked_for_one_at_a_time_and_others_as_always() -> None:
     clock = FakeClock()
     gate = Gate()
-    queueing = queue(gate, 4, clock=clock)
+    limiter = queue(gate, 4, clock=clock)
     for _ in range(3):
-        ask(queueing, "/slow?a")
+        ask(limiter, "/slow?a")
         await settle()
         await answered(gate, OriginTimeout("silent"))
-        ask(queueing, "/good")
+        ask(limiter, "/good")
         await settle()
         await answered(gate)
-    assert (queueing.snapshot().away, queueing.spared("/slow"), queueing.spared("/good")) == (
+    assert (limiter.snapshot().away, limiter.spared("/slow"), limiter.spared("/good")) == (
         "",
         "the origin is away",
         "",
     )
     await clock.advance(1)
     gate.entered.clear()
-    first, second = ask(queueing, "/slow?b"), ask(queueing, "/slow?c")
-    others = [ask(queueing, f"/good?{number}") for number in range(3)]
+    first, second = ask(limiter, "/slow?b"), ask(limiter, "/slow?c")
+    others = [ask(limiter, f"/good?{number}") for number in range(3)]
     await settle()
     assert gate.entered == ["/slow?b", "/good?0", "/good?1", "/good?2"]
     await answered(gate, OriginTimeout("still silent"))
@@ -616,43 +616,43 @@ async def test_a_path_alone_is_asked_for_one_at_a_time_and_others_as_always() ->
 
 async def test_background_work_asks_only_where_it_is_time_and_never_waits_in_line() -> None:
     clock = FakeClock()
-    queueing, gate = await gone(clock, *[REFUSED] * 3)
-    assert not queueing.is_to_be_asked("/x")
+    limiter, gate = await gone(clock, *[REFUSED] * 3)
+    assert not limiter.is_to_be_asked("/x")
     with pytest.raises(OriginUnreachable):
-        await queueing.send(request(background=True))
+        await limiter.send(request(background=True))
     await clock.advance(1)
-    assert queueing.is_to_be_asked("/x")
-    asking = ask(queueing, "/x", background=True)
+    assert limiter.is_to_be_asked("/x")
+    asking = ask(limiter, "/x", background=True)
     await settle()
     assert gate.entered == ["/x"]
-    assert not queueing.is_to_be_asked("/x")
+    assert not limiter.is_to_be_asked("/x")
     with pytest.raises(OriginUnreachable):
-        await queueing.send(request(background=True))
+        await limiter.send(request(background=True))
     await answered(gate)
     assert asking.result().head.status == 200
 
 
 async def test_one_that_asks_and_leaves_lets_the_next_one_ask_a_second_later() -> None:
     clock = FakeClock()
-    queueing, gate = await gone(clock, *[REFUSED] * 3)
+    limiter, gate = await gone(clock, *[REFUSED] * 3)
     await clock.advance(1)
-    first, second = ask(queueing, "/a"), ask(queueing, "/b")
+    first, second = ask(limiter, "/a"), ask(limiter, "/b")
     await settle()
     first.cancel()
     await settle()
     assert gate.entered == ["/a"]
-    await pass_time(queueing, clock, 1)
+    await pass_time(limiter, clock, 1)
     assert gate.entered == ["/a", "/b"]
     second.cancel()
     await settle()
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 async def test_what_is_away_and_what_is_back_is_told() -> None:
     clock, observer = FakeClock(), RememberingObserver()
-    queueing, gate = await gone(clock, *[REFUSED] * 3, observer=observer)
+    limiter, gate = await gone(clock, *[REFUSED] * 3, observer=observer)
     await clock.advance(1)
-    ask(queueing)
+    ask(limiter)
     await settle()
     await answered(gate)
     told = [(event.code, event.over) for event in observer.events if isinstance(event, Warned)]
@@ -704,23 +704,23 @@ def test_never_more_than_the_places_and_never_a_place_lost(steps: list[tuple[str
 
 async def _played(steps: list[tuple[str, object, bool]]) -> None:
     gate, clock = Gate(), FakeClock()
-    queueing = queue(gate, 2, clock=clock, timeout=60.0)
+    limiter = queue(gate, 2, clock=clock, timeout=60.0)
     tasks: list[asyncio.Task[Response]] = []
     bodies: list[ChunkedBody] = []
     limit = highest = 2
     for kind, value, flag in steps:
         if kind == "ask":
             assert isinstance(value, Client)
-            tasks.append(ask(queueing, "/", value, background=flag))
+            tasks.append(ask(limiter, "/", value, background=flag))
         elif kind == "limit":
             assert isinstance(value, int)
             limit = value
             highest = max(highest, limit)
-            queueing.set_limits(limit, 60.0)
+            limiter.set_limits(max_concurrency=limit)
         elif kind == "time":
             assert isinstance(value, int)
             await clock.advance(float(value))
-            queueing.set_limits(limit, 60.0)
+            limiter.set_limits(max_concurrency=limit)
         elif kind == "cancel" and tasks:
             tasks[int(str(value)) % len(tasks)].cancel()
         elif kind == "close":
@@ -741,7 +741,7 @@ async def _played(steps: list[tuple[str, object, bool]]) -> None:
         if flag:
             await settle(6)
         assert gate.most <= highest
-        assert queueing.snapshot().in_flight >= len(gate.inside)
+        assert limiter.snapshot().in_flight >= len(gate.inside)
     await settle()
     for task in tasks:
         task.cancel()
@@ -749,31 +749,31 @@ async def _played(steps: list[tuple[str, object, bool]]) -> None:
     for task in tasks:
         if not task.cancelled() and task.exception() is None:
             await task.result().body.aclose()
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
     await clock.advance(100_000)
     gate.inside.clear()
-    well = ask(queueing)
+    well = ask(limiter)
     await settle()
     await answered(gate)
     assert well.done()
-    fresh = [ask(queueing) for _ in range(limit + 1)]
+    fresh = [ask(limiter) for _ in range(limit + 1)]
     await settle()
-    assert state(queueing) == (limit, 1), "every place can be taken again"
+    assert state(limiter) == (limit, 1), "every place can be taken again"
     for task in fresh:
         task.cancel()
     await asyncio.gather(*fresh, return_exceptions=True)
-    assert state(queueing) == (0, 0)
+    assert state(limiter) == (0, 0)
 
 
 @given(waiting=st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=24))
 def test_nobody_is_served_twice_while_another_client_waits_unserved(waiting: list[Client]) -> None:
     async def played() -> list[Client]:
         gate = Gate()
-        queueing = queue(gate)
-        ask(queueing, client=Client("first"))
+        limiter = queue(gate)
+        ask(limiter, client=Client("first"))
         await settle()
         for client in waiting:
-            ask(queueing, client=client)
+            ask(limiter, client=client)
         await settle()
         served = []
         while gate.inside:

@@ -11,8 +11,9 @@ from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired, OriginUnreachable, TokenUnavailable
 from passoproxy.ports import Body, BytesBody, Request, Response, read_whole
-from passoproxy.proxy.bearer import REPLAY_BYTES, Authorizing
-from tests.fakes import BROKEN, ChunkedBody, ScriptedHop, request, response
+from passoproxy.proxy.bearer import REPLAY_BYTES, Authorizer
+from passoproxy.proxy.limiter import Limiter
+from tests.fakes import BROKEN, ChunkedBody, FakeClock, ScriptedHop, request, response
 
 OLD, NEW = Bearer("old", 1), Bearer("new", 2)
 
@@ -73,7 +74,7 @@ def tokens(hop: ScriptedHop) -> list[str]:
 async def test_the_bearer_goes_in_and_replaces_what_was_there() -> None:
     hop = ScriptedHop([response(200, body=b"x")])
     asked = request(fields=[("Authorization", "Basic x"), ("A", "b"), ("authorization", "Basic y")])
-    answer = await Authorizing(hop, FakeBearers()).send(asked)
+    answer = await Authorizer(hop, FakeBearers()).send(asked)
     assert answer.head.status == 200
     assert list(hop.seen[0].head.fields.items()) == [("A", "b"), ("Authorization", "Bearer old")]
     assert asked.trail.authorized_with == 1
@@ -82,7 +83,7 @@ async def test_the_bearer_goes_in_and_replaces_what_was_there() -> None:
 
 async def test_waits_where_there_is_none_yet() -> None:
     hop = ScriptedHop([response()])
-    await Authorizing(hop, FakeBearers(current=None, waited=NEW)).send(request())
+    await Authorizer(hop, FakeBearers(current=None, waited=NEW)).send(request())
     assert tokens(hop) == ["Bearer new"]
 
 
@@ -97,13 +98,13 @@ async def test_waits_where_there_is_none_yet() -> None:
 async def test_the_trail_tells_whose_bearer_it_was(bearers: FakeBearers, identity: str) -> None:
     hop = ScriptedHop([response(401), response(200)] if identity == "" and bearers.current() else [response(200)])
     asked = request()
-    await Authorizing(hop, bearers).send(asked)
+    await Authorizer(hop, bearers).send(asked)
     assert asked.trail.authorized_as == identity
 
 
 async def test_a_clients_own_authorization_is_nobodys_identity() -> None:
     asked = request(fields=[("Authorization", "Basic x")], policy=RoutePolicy(pass_client_authorization=True))
-    await Authorizing(ScriptedHop([response(200)]), FakeBearers()).send(asked)
+    await Authorizer(ScriptedHop([response(200)]), FakeBearers()).send(asked)
     assert asked.trail.authorized_as is None
 
 
@@ -111,7 +112,7 @@ async def test_a_clients_own_authorization_is_nobodys_identity() -> None:
 async def test_without_a_bearer_nothing_is_sent(refusal: Exception) -> None:
     hop = ScriptedHop()
     with pytest.raises(type(refusal)):
-        await Authorizing(hop, FakeBearers(current=None, waited=refusal)).send(request())
+        await Authorizer(hop, FakeBearers(current=None, waited=refusal)).send(request())
     assert hop.seen == []
 
 
@@ -120,7 +121,7 @@ async def test_a_401_leads_to_one_renewal_and_one_replay() -> None:
     hop = ScriptedHop([response(401, body=first), response(200)])
     bearers = FakeBearers()
     asked = request("POST", body=b"body")
-    answer = await Authorizing(hop, bearers).send(asked)
+    answer = await Authorizer(hop, bearers).send(asked)
     assert answer.head.status == 200
     assert tokens(hop) == ["Bearer old", "Bearer new"]
     assert [await read_whole(seen.body, 9) for seen in hop.seen] == [b"body", b"body"]
@@ -132,35 +133,56 @@ async def test_a_second_401_goes_to_the_client_and_renews_nothing() -> None:
     second = response(401, body=b"again")
     hop = ScriptedHop([response(401), second])
     bearers = FakeBearers()
-    assert await Authorizing(hop, bearers).send(request()) is second
+    assert await Authorizer(hop, bearers).send(request()) is second
     assert len(bearers.refused) == 1
     assert bearers.again == [(NEW, bearers.path)], "the path is known as one that no newer token helps"
-    await Authorizing(ScriptedHop([response(401), response(401)]), bearers).send(request(target="/?other=query"))
+    await Authorizer(ScriptedHop([response(401), response(401)]), bearers).send(request(target="/?other=query"))
     assert bearers.again[1] == bearers.again[0]
-    await Authorizing(ScriptedHop([response(401), response(200)]), bearers).send(request(target="/other"))
+    await Authorizer(ScriptedHop([response(401), response(200)]), bearers).send(request(target="/other"))
     assert bearers.path != bearers.again[0][1]
     assert len(bearers.again) == 2
 
 
 async def test_a_401_passes_where_no_newer_bearer_can_be_had() -> None:
     refused = response(401, body=ChunkedBody(b"why"))
-    hop = ScriptedHop([refused])
-    assert await Authorizing(hop, FakeBearers(renewed=None)).send(request()) is refused
-    assert isinstance(refused.body, ChunkedBody)
-    assert not refused.body.closed
+    answer = await Authorizer(ScriptedHop([refused]), FakeBearers(renewed=None)).send(request())
+    assert answer.head is refused.head
+    assert await read_whole(answer.body, 10) == b"why"
+    broken = response(401, body=ChunkedBody(b"half", BROKEN))
+    with pytest.raises(OriginUnreachable, match="broke off"):
+        await Authorizer(ScriptedHop([broken]), FakeBearers(renewed=None)).send(request())
+
+
+async def test_who_waits_for_a_refresh_holds_no_place_at_the_origin() -> None:
+    renewing, waiting = asyncio.Event(), asyncio.Event()
+
+    class Slow(FakeBearers):
+        async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
+            waiting.set()
+            await renewing.wait()
+            return await super().renewed(refused, path, again)
+
+    hop = ScriptedHop([response(401, body=ChunkedBody(b"why")), response(200), response(200)])
+    limiter = Limiter(hop, max_concurrency=1, queue_timeout=5, clock=FakeClock())
+    sending = asyncio.create_task(Authorizer(limiter, Slow()).send(request()))
+    await waiting.wait()
+    assert limiter.snapshot().in_flight == 0
+    assert (await Authorizer(limiter, FakeBearers()).send(request())).head.status == 200
+    renewing.set()
+    assert (await sending).head.status == 200
 
 
 async def test_a_401_while_the_chain_is_dead_is_a_fault_for_the_cache() -> None:
     body = ChunkedBody(b"why")
     hop = ScriptedHop([response(401, body=body)])
     with pytest.raises(AuthorizationRequired):
-        await Authorizing(hop, FakeBearers(renewed=AuthorizationRequired("dead"))).send(request())
+        await Authorizer(hop, FakeBearers(renewed=AuthorizationRequired("dead"))).send(request())
     assert body.closed
 
 
 async def test_a_client_that_leaves_while_the_pair_is_renewed_closes_the_401() -> None:
     body = ChunkedBody(b"why")
-    task = asyncio.ensure_future(Authorizing(ScriptedHop([response(401, body=body)]), FakeBearers()).send(request()))
+    task = asyncio.ensure_future(Authorizer(ScriptedHop([response(401, body=body)]), FakeBearers()).send(request()))
     for _ in range(3):
         await asyncio.sleep(0)
     task.cancel()
@@ -172,14 +194,14 @@ async def test_a_client_that_leaves_while_the_pair_is_renewed_closes_the_401() -
 @pytest.mark.parametrize("body", [ChunkedBody(b"half", BROKEN), ChunkedBody(*[b"x" * 60_000] * 3)])
 async def test_a_401_that_breaks_or_is_big_is_no_hindrance(body: ChunkedBody) -> None:
     hop = ScriptedHop([response(401, body=body), response(200)])
-    assert (await Authorizing(hop, FakeBearers()).send(request())).head.status == 200
+    assert (await Authorizer(hop, FakeBearers()).send(request())).head.status == 200
     assert body.closed
 
 
 async def test_a_streamed_body_is_kept_and_sent_again() -> None:
     got, hop = reading(lambda body: response(401 if len(got) == 1 else 200))
     asked = request("POST", body=ChunkedBody(b"ab", b"c", b""))
-    answer = await Authorizing(hop, FakeBearers()).send(asked)  # type: ignore[arg-type]
+    answer = await Authorizer(hop, FakeBearers()).send(asked)  # type: ignore[arg-type]
     assert answer.head.status == 200
     assert got == [b"abc", b"abc"]
 
@@ -199,7 +221,7 @@ async def test_what_was_not_read_at_the_first_attempt_follows_at_the_second() ->
 
     hop = Early()
     body = ChunkedBody(b"ab", b"cd", b"ef", length=6)
-    assert (await Authorizing(hop, FakeBearers()).send(request("POST", body=body))).head.status == 200
+    assert (await Authorizer(hop, FakeBearers()).send(request("POST", body=body))).head.status == 200
     assert hop.got == [b"ab", b"abcdef"]
 
 
@@ -217,7 +239,7 @@ async def test_what_was_not_read_at_the_first_attempt_follows_at_the_second() ->
 async def test_only_bodies_up_to_a_mebibyte_are_sent_again(body: bytes | Body, sent: int) -> None:
     got, hop = reading(lambda body: response(401))
     bearers = FakeBearers()
-    answer = await Authorizing(hop, bearers).send(request("PUT", body=body))  # type: ignore[arg-type]
+    answer = await Authorizer(hop, bearers).send(request("PUT", body=body))  # type: ignore[arg-type]
     assert answer.head.status == 401
     assert len(got) == sent
     assert got == [got[0]] * sent
@@ -232,7 +254,7 @@ async def test_kept_bodies_pass_the_close_on() -> None:
             await request.body.aclose()
             return response(401 if not inner.closed else 200)
 
-    await Authorizing(Closing(), FakeBearers()).send(request("PUT", body=inner))
+    await Authorizer(Closing(), FakeBearers()).send(request("PUT", body=inner))
     assert inner.closed
     got: list[Request] = []
 
@@ -242,7 +264,7 @@ async def test_kept_bodies_pass_the_close_on() -> None:
             return response(401)
 
     again = ChunkedBody(b"a", b"b")
-    await Authorizing(Twice(), FakeBearers()).send(request("PUT", body=again))
+    await Authorizer(Twice(), FakeBearers()).send(request("PUT", body=again))
     await got[1].body.aclose()
     assert again.closed
     assert [part async for part in got[1].body] == []
@@ -255,18 +277,18 @@ async def test_a_client_with_its_own_authorization_is_left_alone_where_the_route
     hop = ScriptedHop([response(401)])
     bearers = FakeBearers(current=None, waited=AuthorizationRequired("log in"))
     asked = request(fields=[("Authorization", "Basic mine")], policy=PASSING)
-    assert (await Authorizing(hop, bearers).send(asked)).head.status == 401
+    assert (await Authorizer(hop, bearers).send(asked)).head.status == 401
     assert hop.seen == [asked]
     assert (bearers.refused, asked.trail.authorized_with) == ([], None)
 
 
 async def test_a_client_without_one_gets_ours_on_such_a_route_too() -> None:
     hop = ScriptedHop([response()])
-    await Authorizing(hop, FakeBearers()).send(request(policy=PASSING))
+    await Authorizer(hop, FakeBearers()).send(request(policy=PASSING))
     assert tokens(hop) == ["Bearer old"]
 
 
 async def test_faults_of_the_origin_pass() -> None:
     hop = ScriptedHop([OriginUnreachable("away")])
     with pytest.raises(OriginUnreachable):
-        await Authorizing(hop, FakeBearers()).send(request(body=BytesBody(b"")))
+        await Authorizer(hop, FakeBearers()).send(request(body=BytesBody(b"")))
