@@ -229,7 +229,7 @@ async def test_a_parent_serves_by_its_workers(tmp_path: Path) -> None:
         parent._hear(worker, {"kind": "origin", "told": {"what": "Refused", "seconds": 0.2}})
         parent._hear(worker, {"kind": "counted"})  # something is missing in it
         parent._hear(worker, {"kind": "command", "id": 1})
-        await until(lambda: it.wired.pipeline.queueing.snapshot().cool_down_until is None)
+        await until(lambda: it.wired.pipeline.limiter.snapshot().cool_down_until is None)
         await it.wired.control.export_pair()
         assert await get(it, f"{CONTENT}&n=9") == 200
 
@@ -274,7 +274,7 @@ async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monke
         parent._hear(worker, {"kind": "wants", "count": 4})
         parent._hear(worker, {"kind": "holds", "count": 4})
         parent._hear(worker, {"kind": "origin", "told": {"what": "Refused", "seconds": 5.0}})
-        it.wired.pipeline.queueing.tell(Answered("/x"))
+        it.wired.pipeline.limiter.tell(Answered("/x"))
         assert [each["kind"] for each in told][-2:] == ["granted", "origin"]
 
         # a reload that a worker refuses, does not answer, or does not live to see

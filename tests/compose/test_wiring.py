@@ -66,7 +66,7 @@ async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> N
                 seen.append(asked)
                 return response(200, [("Content-Type", "application/json")], b'{"a": 1}')
 
-        wired.pipeline.queueing._next._next._next = Origin()  # type: ignore[attr-defined]
+        wired.pipeline.limiter._next = Origin()
         for wanted in ("fwd=uri-miss", "hit"):
             answer = await wired.pipeline.first.send(request("GET", CONTENT))
             assert answer.head.status == 200

@@ -56,7 +56,7 @@ class Scene:
 
     @property
     def under_way(self) -> int:
-        return self.it.wired.pipeline.queueing.snapshot().in_flight
+        return self.it.wired.pipeline.limiter.snapshot().in_flight
 
     @property
     def spilled(self) -> int:

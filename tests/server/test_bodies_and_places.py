@@ -123,9 +123,9 @@ async def test_who_leaves_before_anything_was_sent_is_forgotten_at_once(tmp_path
         await until(lambda: it.under_way == 1)
         for number in range(3):
             waiting = await it.sends(get(f"/b/{number}"))
-            await until(lambda: it.it.wired.pipeline.queueing.snapshot().waiting == 1)
+            await until(lambda: it.it.wired.pipeline.limiter.snapshot().waiting == 1)
             waiting.leave()
-            await until(lambda: it.it.wired.pipeline.queueing.snapshot().waiting == 0)
+            await until(lambda: it.it.wired.pipeline.limiter.snapshot().waiting == 0)
         slow.told.set()
         assert (await whole(first)).body == b"small"
         assert (await it.ask("/c")).body == b"small"
@@ -139,7 +139,7 @@ async def test_who_leaves_later_holds_the_place_until_the_origin_is_done(tmp_pat
         await until(lambda: len(it.heard("POST /slow")) == 1)
         gone.leave()
         after = await it.sends(get("/after"))
-        await until(lambda: it.it.wired.pipeline.queueing.snapshot().waiting == 1)
+        await until(lambda: it.it.wired.pipeline.limiter.snapshot().waiting == 1)
         assert it.heard("GET /after") == []
         slow.told.set()
         assert (await whole(after)).body == b"small"
@@ -219,7 +219,7 @@ async def test_whatever_clients_and_origin_do_nothing_is_left(tmp_path: Path) ->
         pipeline = it.it.wired.pipeline
         await until(lambda: len(pipeline.cache.flights) == 0)
         await until(lambda: it.spilled == 0)
-        assert (pipeline.queueing.use, pipeline.first._spools.readers, pipeline.first._spools.spill.used_bytes) == (
+        assert (pipeline.limiter.use, pipeline.first._spools.readers, pipeline.first._spools.spill.used_bytes) == (
             (0, 0),
             0,
             0,

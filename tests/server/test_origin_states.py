@@ -215,7 +215,7 @@ async def test_during_a_pause_nothing_reaches_the_origin_and_then_one_at_a_time(
         origin.most = 0
         clients = [await it.sends(get(f"/m/{number}")) for number in range(20)]
         clients.append(await it.sends(post("/change", 0)))
-        await until(lambda: it.it.wired.pipeline.queueing.snapshot().waiting == 21)
+        await until(lambda: it.it.wired.pipeline.limiter.snapshot().waiting == 21)
         assert state(it)[:2] == ("degraded", "cooling_down")
         assert "STALE_ERROR" in (await it.ask("/stored"))["Cache-Status"]
         assert origin.heard == []

@@ -14,6 +14,7 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.soft_purge import SoftPurge
+from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.core.events import EntriesEvicted, StoreFailed, TaskFailed
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import BytesBody
@@ -23,7 +24,6 @@ from passoproxy.stores.entries.redis.connection import RedisAway
 from passoproxy.stores.entries.redis.replica import decode_purge, encode_purge
 from passoproxy.stores.entries.redis.scripts import ENDS_SECONDS
 from passoproxy.stores.entries.redis.store import SKEW_SECONDS, RedisStore
-from passoproxy.stores.entries.serialization import MAX_VARIANTS
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.spill import DiskSpill
 from tests.fakes import RememberingObserver
@@ -428,10 +428,10 @@ async def test_entries_under_the_previous_secret_are_read_changed_and_replaced(j
 
 async def test_variants_under_other_secrets_count_for_their_number(joined: Joined) -> None:
     store = joined(secret=OTHER)
-    for n in range(MAX_VARIANTS + 5):
+    for n in range(MOST_VARIANTS + 5):
         await put(store, entry(0, identifier=f"i{n}", varies=(("x", str(n)),), response_time=float(n)), b"v")
     await put(joined(), entry(0, response_time=1e9), b"ours")
-    assert len(await store.select(entry().key)) == MAX_VARIANTS - 1
+    assert len(await store.select(entry().key)) == MOST_VARIANTS - 1
 
 
 async def test_a_body_is_whole_before_it_is_served(joined: Joined, redis_server: RedisServer) -> None:
