@@ -85,9 +85,13 @@ async def _with_redirect_taken(remote: Remote, ticket: Mapping[str, Any], browse
 
     url = str(ticket["url"])
     redirect = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+
+    async def complete(query: str) -> object:
+        return await in_thread(lambda: remote.ask("POST", "/api/login/complete", {"url": f"?{query}"}))
+
     async with contextlib.AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(lone_listener(_Bridge(remote), redirect))
+            await stack.enter_async_context(lone_listener(complete, redirect))
         except CommandFailure as fault:
             try:
                 link = remote.ask("POST", "/api/page", {})
@@ -100,18 +104,6 @@ async def _with_redirect_taken(remote: Remote, ticket: Mapping[str, Any], browse
                 opened(str(link["url"]))
         _point_to(url, browser)
         return await in_thread(lambda: _awaited(remote, ticket))
-
-
-class _Bridge:
-    """Gives the redirect to the daemon."""
-
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-
-    async def complete_login(self, query: str) -> object:
-        from passoproxy.cli.client import in_thread
-
-        return await in_thread(lambda: self._remote.ask("POST", "/api/login/complete", {"url": f"?{query}"}))
 
 
 def _alone_by_paste(loaded: Loaded) -> dict[str, Any]:
@@ -138,7 +130,7 @@ async def _alone(loaded: Loaded, browser: bool) -> dict[str, Any]:
 
     async with (
         standing_still(loaded, keep=True, observer=tell) as control,
-        lone_listener(control, loaded.settings.oauth.redirect_url),
+        lone_listener(control.complete_login, loaded.settings.oauth.redirect_url),
     ):
         ticket = await control.begin_login()
         _point_to(ticket.url, browser)

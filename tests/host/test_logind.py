@@ -6,18 +6,19 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from passoproxy.host.logind import MANAGER, NAME, PATH, BeforeSleep, BusLogind, LogindAway, SystemBus, reach
+from passoproxy.host.logind import MANAGER, NAME, PATH, BeforeSleep, Logind, LogindAway, reach
 from tests.conftest import program
 from tests.fakes import FakeClock, settle
 
 
 class FakeBus:
+    """As much of dbus-fast's MessageBus as is used."""
+
     def __init__(self, **answers: Any) -> None:
         self.answers = {
             "AddMatch": ([], []),
@@ -25,76 +26,79 @@ class FakeBus:
             "Inhibit": ([0], [7]),
             **answers,
         }
-        self.asked: list[tuple[str, str, Sequence[Any]]] = []
+        self.asked: list[Any] = []
         self.handler: Any = None
         self.ended = asyncio.Event()
         self.left = False
 
-    async def call(
-        self, name: str, path: str, interface: str, member: str, signature: str, words: Sequence[Any]
-    ) -> Any:
-        assert len(words) == len(signature)
-        self.asked.append((interface, member, words))
-        answer = self.answers[member]
+    async def call(self, message: Any) -> Any:
+        self.asked.append(message)
+        answer = self.answers[message.member]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        body, descriptors = answer
+        return SimpleNamespace(message_type=None, body=body, unix_fds=descriptors)
 
-    def hear(self, handler: Any) -> None:
+    def add_message_handler(self, handler: Any) -> None:
         self.handler = handler
 
-    async def gone(self) -> None:
+    async def wait_for_disconnect(self) -> None:
         await self.ended.wait()
+        raise EOFError
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         self.left = True
 
 
 async def test_what_is_asked_of_it():
     bus = FakeBus()
-    logind = BusLogind(bus)
+    logind = Logind(bus)
     await logind.open()
     assert await logind.delay() == 7
     assert await logind.longest_delay() == 5.0
-    match, *_, inhibit, _ = bus.asked
-    assert "PrepareForSleep" in match[2][0]
-    assert inhibit[2] == ["sleep", "passoproxy", "renews the account's token pair", "delay"]
+    match, _, inhibit, _ = bus.asked
+    assert "PrepareForSleep" in match.body[0]
+    assert inhibit.body == ["sleep", "passoproxy", "renews the account's token pair", "delay"]
     await logind.close()
     assert bus.left
 
 
 @pytest.mark.parametrize("member", ["AddMatch", "Get"])
 async def test_a_bus_without_logind_is_left(member):
-    bus = FakeBus(**{member: LogindAway("refused")})
-    with pytest.raises(LogindAway, match="refused"):
-        await BusLogind(bus).open()
+    bus = FakeBus(**{member: OSError("gone")})
+    with pytest.raises(LogindAway, match=rf"{member} was not answered \(OSError\)"):
+        await Logind(bus).open()
     assert bus.left
 
 
 @pytest.mark.parametrize("answer", [([], []), ([3], [7]), (["x"], [7])])
 async def test_no_lock(answer):
     with pytest.raises(LogindAway, match="gave no lock"):
-        await BusLogind(FakeBus(Inhibit=answer)).delay()
+        await Logind(FakeBus(Inhibit=answer)).delay()
 
 
 @pytest.mark.parametrize("answer", [([], []), ([5], []), ([SimpleNamespace(value=None)], [])])
 async def test_no_delay(answer):
     with pytest.raises(LogindAway, match="how long"):
-        await BusLogind(FakeBus(Get=answer)).longest_delay()
+        await Logind(FakeBus(Get=answer)).longest_delay()
+
+
+def said(interface: str, member: str, body: list[Any]) -> Any:
+    return SimpleNamespace(interface=interface, member=member, body=body)
 
 
 async def test_sleeps_are_told_until_the_bus_is_gone():
     bus = FakeBus()
-    logind = BusLogind(bus)
+    logind = Logind(bus)
     await logind.open()
     for message in (
         (MANAGER, "PrepareForSleep", [True]),
         (MANAGER, "SessionNew", ["1"]),
         ("other", "PrepareForSleep", [True]),
     ):
-        bus.handler(*message)
-    bus.handler(MANAGER, "PrepareForSleep", [])
-    bus.handler(MANAGER, "PrepareForSleep", [False])
+        bus.handler(said(*message))
+    bus.handler(said(MANAGER, "PrepareForSleep", []))
+    bus.handler(said(MANAGER, "PrepareForSleep", [False]))
     found = []
     async for told in logind.sleeps():
         found.append(told)
@@ -181,15 +185,10 @@ async def test_a_real_bus(bus_address):
     ours = await OurLogind.on(bus_address)
     prepared = asyncio.Event()
 
-    async def connect() -> BusLogind:
-        found = BusLogind(await SystemBus.connect(bus_address))
-        await found.open()
-        return found
-
     async def prepare() -> None:
         prepared.set()
 
-    watch = asyncio.create_task(BeforeSleep(connect, prepare, FakeClock()).run())
+    watch = asyncio.create_task(BeforeSleep(lambda: reach(bus_address), prepare, FakeClock()).run())
     for number in range(2):
         while len(ours.ends) <= number:
             await asyncio.sleep(0.01)
@@ -209,8 +208,7 @@ async def test_a_real_bus(bus_address):
 
 @pytest.mark.needs_ci
 async def test_a_real_bus_without_logind(bus_address):
-    bus = await SystemBus.connect(bus_address)
     with pytest.raises(LogindAway, match="was refused"):
-        await BusLogind(bus).open()
+        await reach(bus_address)
     with pytest.raises(LogindAway, match="cannot be reached"):
-        await SystemBus.connect("unix:path=/nowhere/bus")
+        await reach("unix:path=/nowhere/bus")

@@ -31,7 +31,7 @@ def daemon() -> FakeDaemon:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", *(["[::1]"] if has_ipv6() else [])])
 async def test_it_takes_the_redirect_and_nothing_else(daemon: FakeDaemon, host: str) -> None:
     base = f"http://{host}:{free_port()}"
-    async with lone_listener(daemon, f"{base}/oauth/callback"):
+    async with lone_listener(daemon.complete_login, f"{base}/oauth/callback"):
         status, text, policy = await get(f"{base}/oauth/callback?code=C%2F1&state=S1")
         assert (status, policy) == (200, "default-src 'none'")
         assert "Authorised" in text
@@ -43,7 +43,7 @@ async def test_it_takes_the_redirect_and_nothing_else(daemon: FakeDaemon, host: 
 
 async def test_what_goes_wrong_is_said_in_the_browser(daemon: FakeDaemon) -> None:
     base = f"http://127.0.0.1:{free_port()}"
-    async with lone_listener(daemon, base):
+    async with lone_listener(daemon.complete_login, base):
         status, text, _ = await get(f"{base}/?error=access_denied&state=S1")
         assert status == 409
         assert text.startswith("Not authorised: the provider says access_denied")
@@ -56,7 +56,7 @@ async def test_what_goes_wrong_is_said_in_the_browser(daemon: FakeDaemon) -> Non
 )
 async def test_an_address_that_does_not_lead_here(daemon: FakeDaemon, url: str) -> None:
     with pytest.raises(CommandFailure, match=r"oauth\.redirect_url .*passoproxy login --paste"):
-        async with lone_listener(daemon, url):
+        async with lone_listener(daemon.complete_login, url):
             pass
 
 
@@ -64,7 +64,7 @@ async def test_an_address_that_is_taken(daemon: FakeDaemon) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/cb"
         with pytest.raises(ServiceUnreachable, match="in use; end what listens there, or use") as caught:
-            async with lone_listener(daemon, url):
+            async with lone_listener(daemon.complete_login, url):
                 pass
     assert caught.value.exit_code == 69
 
@@ -81,6 +81,6 @@ async def test_the_port_is_the_urls_or_the_schemes(
 
     monkeypatch.setattr(login, "open_tcp", refuse)
     with pytest.raises(ServiceUnreachable, match="cannot listen; end what listens there"):
-        async with lone_listener(daemon, url):
+        async with lone_listener(daemon.complete_login, url):
             pass
     assert asked == [port]

@@ -18,12 +18,14 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from passoproxy.control import Control
 from passoproxy.errors import BadRequest, BodyTooLarge
 from passoproxy.server.admin.errors import NotFound
-from passoproxy.server.admin.interface import Document, Steering
 from passoproxy.server.deadline import Pace
 from passoproxy.tokens.messages import gives_pair
 
+Document = dict[str, Any]
+"""JSON to be."""
 MAX_PAIR_BYTES = 64 * 1024
 """A pair's document, as the token endpoint may answer it at most."""
 MIN_RATE: web.AppKey[Callable[[], int]] = web.AppKey("min_rate")
@@ -62,61 +64,61 @@ class Call:
     method: str
     path: str
     guarded: Guarded
-    answer: Callable[[Steering, web.Request], object]
+    answer: Callable[[Control, web.Request], object]
 
 
 # ---- tokens and logins -----------------------------------------------------------------------------------------------
 
 
-async def _refresh(daemon: Steering, request: web.Request) -> object:
+async def _refresh(daemon: Control, request: web.Request) -> object:
     return await daemon.refresh(force=_flag(await document_of(request), "force"))
 
 
-async def _import_pair(daemon: Steering, request: web.Request) -> object:
+async def _import_pair(daemon: Control, request: web.Request) -> object:
     force = request.query.get("force", "0") not in ("", "0", "false")
     return await daemon.import_pair(await body_of(request, MAX_PAIR_BYTES), force)
 
 
-async def _export_pair(daemon: Steering, request: web.Request) -> object:
+async def _export_pair(daemon: Control, request: web.Request) -> object:
     return await _handed_over(daemon, request, await daemon.export_pair())
 
 
-async def _handed_over(daemon: Steering, request: web.Request, pair: Document) -> Document:
+async def _handed_over(daemon: Control, request: web.Request, pair: Document) -> Document:
     """The pair; if the client has left meanwhile, the pair is taken back by a refresh."""
     if request.transport is None or request.transport.is_closing():
         await daemon.refresh(force=True)
     return pair
 
 
-async def _execute(daemon: Steering, request: web.Request) -> object:
+async def _execute(daemon: Control, request: web.Request) -> object:
     reply = await daemon.execute(await body_of(request, 2 * MAX_PAIR_BYTES))  # a pair's document is in base64 there
     return await _handed_over(daemon, request, reply) if gives_pair(reply) else reply
 
 
-async def _begin_login(daemon: Steering, request: web.Request) -> object:
+async def _begin_login(daemon: Control, request: web.Request) -> object:
     ticket = await daemon.begin_login()
     named = {"url": ticket.url, "state": ticket.state, "expires_at": ticket.expires_at}
     return {**named, "arrives": daemon.takes_redirect()}
 
 
-async def _await_login(daemon: Steering, request: web.Request) -> object:
+async def _await_login(daemon: Control, request: web.Request) -> object:
     """The outcome of a login; 202 and `pending` if there is none after 25 s, so that the command asks again."""
     outcome = await daemon.wait_login(request.match_info["state"], _LOGIN_WAIT_SECONDS)
     return answer({"pending": True}, status=202) if outcome is None else outcome
 
 
-async def _complete_login(daemon: Steering, request: web.Request) -> object:
+async def _complete_login(daemon: Control, request: web.Request) -> object:
     return await daemon.complete_login(query_of(_text(await document_of(request), "url")))
 
 
-async def _logout(daemon: Steering, request: web.Request) -> object:
+async def _logout(daemon: Control, request: web.Request) -> object:
     return await daemon.logout(keep_cache=_flag(await document_of(request), "keep_cache"))
 
 
 # ---- the cache -------------------------------------------------------------------------------------------------------
 
 
-async def _purge(daemon: Steering, request: web.Request) -> object:
+async def _purge(daemon: Control, request: web.Request) -> object:
     """Removes entries, or with `soft` ends their freshness; `purged` is how many are meant."""
     order = await document_of(request)
     soft = {"soft": True} if _flag(order, "soft") else {}
@@ -124,7 +126,7 @@ async def _purge(daemon: Steering, request: web.Request) -> object:
     return {"purged": await daemon.purge({**chosen, **soft}), **soft}
 
 
-async def _show(daemon: Steering, request: web.Request) -> object:
+async def _show(daemon: Control, request: web.Request) -> object:
     order = await document_of(request)
     url = _text(order, "url")
     data = order.get("data")
@@ -139,11 +141,11 @@ async def _show(daemon: Steering, request: web.Request) -> object:
     return found
 
 
-async def _explain(daemon: Steering, request: web.Request) -> object:
+async def _explain(daemon: Control, request: web.Request) -> object:
     return await daemon.explain(await document_of(request))
 
 
-async def _entries(daemon: Steering, request: web.Request) -> web.StreamResponse:
+async def _entries(daemon: Control, request: web.Request) -> web.StreamResponse:
     """A list of entries, read from the store as it is taken; `X-Passoproxy-More: true` if `limit` cuts it short."""
     chosen = dict(request.query)
     limit = _limit(chosen.pop("limit", str(_DEFAULT_LISTED)))
@@ -166,7 +168,7 @@ async def _entries(daemon: Steering, request: web.Request) -> web.StreamResponse
         return reply
 
 
-async def _warm(daemon: Steering, request: web.Request) -> object:
+async def _warm(daemon: Control, request: web.Request) -> object:
     """Has the cache fetch `{"urls": […]}`, of URLs, paths and objects; the numbers of what came of it, and the failures by name."""
     filling = daemon.warm(_orders(await document_of(request)))
     async with aclosing(filling):
@@ -174,7 +176,7 @@ async def _warm(daemon: Steering, request: web.Request) -> object:
             return await _told(request, filling)
         counts, failures = dict.fromkeys(_OUTCOMES.values(), 0), list[Document]()
         async for each in filling:
-            counts[_OUTCOMES[each["outcome"]]] += 1
+            counts[_OUTCOMES[str(each["outcome"])]] += 1
             if each["outcome"] == "failed":
                 failures.append({"url": each["url"], "status": each["status"], "detail": each["detail"]})
     return {**counts, "failures": failures}
@@ -236,7 +238,7 @@ class FollowStream:
     On `control.sock` only, because the lines hold the access token. `end` ends all streams, so that none holds up the end of the listener.
     """
 
-    def __init__(self, daemon: Steering) -> None:
+    def __init__(self, daemon: Control) -> None:
         self._daemon = daemon
         self._open: set[asyncio.Task[None]] = set()
 

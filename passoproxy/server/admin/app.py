@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from passoproxy.control import Control
 from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin import page
@@ -21,7 +22,6 @@ from passoproxy.server.admin.api import API, MASK, Call, FollowStream, Guarded, 
 from passoproxy.server.admin.auth import PAGE_FIELD, AdminAccess, Guard, html
 from passoproxy.server.admin.errors import CrossSite, NotFound, SessionRequired, TokenRequired, problems
 from passoproxy.server.admin.html import ASSETS, asset
-from passoproxy.server.admin.interface import Steering
 from passoproxy.server.admin.login import CALLBACK_PATH, Callback
 from passoproxy.server.admin.page_sessions import SESSION_PATH, PageSessions
 
@@ -48,7 +48,7 @@ _NO_HOST_NEEDED: Final = frozenset(("/healthz", "/readyz"))
 
 
 def admin_application(
-    daemon: Steering,
+    daemon: Control,
     access: AdminAccess,
     sessions: PageSessions,
     metrics: Exposition,
@@ -91,7 +91,7 @@ def admin_application(
 
 
 def control_application(
-    daemon: Steering, sessions: PageSessions, metrics: Exposition, observer: Observer = nobody
+    daemon: Control, sessions: PageSessions, metrics: Exposition, observer: Observer = nobody
 ) -> web.Application:
     """What commands ask over `control.sock`: nothing is checked here, because the kernel has said who connects."""
     stream = FollowStream(daemon)
@@ -113,7 +113,7 @@ def control_application(
     return app
 
 
-def probe_application(daemon: Steering, metrics: Exposition, observer: Observer = nobody) -> web.Application:
+def probe_application(daemon: Control, metrics: Exposition, observer: Observer = nobody) -> web.Application:
     """`admin.probe_listen`: /healthz, /readyz and /metrics, without Host check or token."""
     return _application(observer, [*_probes(daemon), web.get("/metrics", _metrics(metrics))])
 
@@ -129,7 +129,7 @@ async def _secured(request: web.Request, answer: web.StreamResponse) -> None:
     answer.headers.update(_FIELDS)
 
 
-def _route(call: Call, daemon: Steering, check: Callable[[web.Request], None] | None = None) -> web.RouteDef:
+def _route(call: Call, daemon: Control, check: Callable[[web.Request], None] | None = None) -> web.RouteDef:
     async def handle(request: web.Request) -> web.StreamResponse:
         if check is not None:
             check(request)
@@ -176,7 +176,7 @@ def _guarded_form(guard: Guard, handler: Handler) -> Handler:
 # ---- probes, metrics, assets -----------------------------------------------------------------------------------------
 
 
-def _probes(daemon: Steering) -> list[web.RouteDef]:
+def _probes(daemon: Control) -> list[web.RouteDef]:
     async def alive(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
@@ -221,7 +221,7 @@ _LOGINS = ("/oauth/start", "/oauth/start?elsewhere=1")
 class Site:
     """The status page and its forms."""
 
-    def __init__(self, daemon: Steering, guard: Guard, wall: Callable[[], float]) -> None:
+    def __init__(self, daemon: Control, guard: Guard, wall: Callable[[], float]) -> None:
         self._daemon, self._guard, self._wall = daemon, guard, wall
 
     async def status(self, request: web.Request) -> web.Response:

@@ -10,21 +10,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
-from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
+from passoproxy.control import Control
 from passoproxy.core.http.request_line import parse_authority
 from passoproxy.errors import CommandFailure, PassoproxyError
 from passoproxy.server.admin import page
 from passoproxy.server.admin.api import form_of, query_of
 from passoproxy.server.admin.auth import Guard, html
 from passoproxy.server.admin.errors import status_of
-from passoproxy.server.admin.interface import Steering, Ticket
 from passoproxy.server.listeners import open_tcp
+from passoproxy.tokens.login import LoginTicket
 
 CALLBACK_PATH = "/oauth/callback"
 _COOKIE_SECONDS = 600
@@ -35,7 +35,7 @@ class Callback:
     """Handlers over a daemon's handle. `chance` makes the cookies' values."""
 
     def __init__(
-        self, daemon: Steering, guard: Guard, chance: Callable[[], str] = lambda: secrets.token_urlsafe(32)
+        self, daemon: Control, guard: Guard, chance: Callable[[], str] = lambda: secrets.token_urlsafe(32)
     ) -> None:
         self._daemon, self._guard, self._chance = daemon, guard, chance
 
@@ -101,7 +101,7 @@ class Callback:
     def _failed(self, fault: PassoproxyError) -> web.Response:
         return html(page.message_page("Not authorised", str(fault), good=False), status_of(fault)[1])
 
-    def _bind(self, request: web.Request, answer: web.Response, ticket: Ticket, cookie: str) -> None:
+    def _bind(self, request: web.Request, answer: web.Response, ticket: LoginTicket, cookie: str) -> None:
         # Lax and not Strict: the provider's redirect is a navigation from another site, and the cookie has to come with it.
         answer.set_cookie(
             _cookie_name(ticket.state),
@@ -150,15 +150,12 @@ _FIELDS = {
 }
 
 
-class Completing(Protocol):
-    """What takes the redirect's query."""
-
-    async def complete_login(self, query: str) -> object: ...
-
-
 @contextlib.asynccontextmanager
-async def lone_listener(daemon: Completing, redirect_url: str) -> AsyncIterator[None]:
-    """Takes the redirect while the context lasts. CommandFailure where the address is not of this machine, ServiceUnreachable where it is taken."""
+async def lone_listener(complete_login: Callable[[str], Awaitable[object]], redirect_url: str) -> AsyncIterator[None]:
+    """Gives the redirect's query to `complete_login` while the context lasts.
+
+    Raises CommandFailure if the address is not of this machine, ServiceUnreachable if it is taken.
+    """
     parts = urlsplit(redirect_url)
     host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)
     if parts.scheme != "http" or not _is_loopback(host):
@@ -174,7 +171,7 @@ async def lone_listener(daemon: Completing, redirect_url: str) -> AsyncIterator[
 
     async def take(request: web.Request) -> web.Response:
         try:
-            await daemon.complete_login(request.rel_url.raw_query_string)
+            await complete_login(request.rel_url.raw_query_string)
         except PassoproxyError as fault:
             return web.Response(text=f"Not authorised: {fault}\n", status=status_of(fault)[1], headers=_FIELDS)
         return web.Response(text="Authorised: passoproxy has its pair. You can close this window.\n", headers=_FIELDS)
