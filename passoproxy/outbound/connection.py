@@ -1,15 +1,7 @@
-"""The body of an answer while it arrives: bytes held in bounded memory between the connection and whoever reads.
+"""One connection to the origin: sends a request, reads its answer exactly to its end, and knows whether it may carry another request.
 
-The connection feeds and ends it; how much may be held, and what happens to the connection afterwards, is the connection's business.
-
-What goes over a connection to the origin, and within which limits: values only.
-
-A request's bytes as they go onto the wire: its head, and its body framed. When they are written is left to `connection`.
-
-One connection to the origin: sends a request, reads its answer exactly to its end, and says whether it may be used again.
-
-Anything that arrives outside an answer ends it (contract §5). Which connection carries what is the business of `pool`; what a fault
-means for a request sent, of `origin`.
+Anything that arrives outside an answer ends the connection (contract §5). Which connection carries what is decided in `pool`; what a fault
+means for a request that was sent, in `origin`.
 """
 
 from __future__ import annotations
@@ -22,7 +14,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from passoproxy.core.http.framing import response_framing
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
@@ -38,35 +30,29 @@ from passoproxy.errors import (
 from passoproxy.outbound.response_parser import AnswerHead, BodyInvalid, ContentReader, HeadReader
 from passoproxy.ports import Body, BytesBody
 
+if TYPE_CHECKING:
+    from passoproxy.outbound.pool import Pool
+
 _MANY_PIECES = 64
-"""A body of tiny pieces costs more than its bytes: so many are joined before they are held."""
-
-
-class Feeder(Protocol):
-    """Where a body comes from."""
-
-    def wanted(self, body: AnswerBody) -> None:
-        """Everything held was read, and more may come."""
-        ...
-
-    def abandoned(self, body: AnswerBody) -> None:
-        """Nobody will read the rest."""
-        ...
+"""So many pieces are joined into one, because a body of tiny pieces would cost more than its bytes."""
 
 
 class AnswerBody:
-    """A body that is read while it arrives. Closing it before its end breaks the connection that it comes over."""
+    """The body of an answer, held in bounded memory while it arrives. Closing it before its end breaks its connection.
 
-    __slots__ = ("_feeder", "_loop", "_parts", "_reader", "ended", "fault", "held", "length")
+    The connection feeds and ends it; `wanted` and `abandoned` of the connection are called back.
+    """
 
-    def __init__(self, feeder: Feeder, loop: asyncio.AbstractEventLoop, length: int | None) -> None:
+    __slots__ = ("_connection", "_loop", "_parts", "_reader", "ended", "fault", "held", "length")
+
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, length: int | None) -> None:
         self.length = length
         self.held = 0
         """Bytes that were fed and not yet read."""
         self.ended = False
         """Whether all of it has been fed, or a fault ended it."""
         self.fault: PassoproxyError | None = None
-        self._feeder = feeder
+        self._connection = connection
         self._loop = loop
         self._parts: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
@@ -89,7 +75,7 @@ class AnswerBody:
                 self._reader = None
         data = self._taken()
         if not self.ended:
-            self._feeder.wanted(self)
+            self._connection.wanted(self)
         return data
 
     async def aclose(self) -> None:
@@ -97,7 +83,7 @@ class AnswerBody:
         self.held = 0
         if not self.ended:
             self.ended = True
-            self._feeder.abandoned(self)
+            self._connection.abandoned(self)
             self._wake()
 
     def whole(self) -> BytesBody | None:
@@ -117,7 +103,7 @@ class AnswerBody:
     # ---- the connection's side
 
     def feed(self, data: bytes) -> None:
-        """More of it; nothing where it has ended."""
+        """Adds bytes, unless it has ended."""
         if self.ended or not data:
             return
         self.held += len(data)
@@ -129,7 +115,7 @@ class AnswerBody:
         self._wake()
 
     def end(self, fault: PassoproxyError | None = None) -> None:
-        """That was all, or all that will come."""
+        """Ends it, with `fault` if it broke."""
         if not self.ended:
             self.ended, self.fault = True, fault
             self._wake()
@@ -141,21 +127,21 @@ class AnswerBody:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a connection lets happen. Times are seconds; `read_timeout` bounds the silence between reads and the whole head of an answer."""
+    """Limits of one connection. Times are seconds; `read_timeout` bounds the silence between reads and the whole head of an answer."""
 
     read_timeout: float = 30.0
     header_bytes: int = 32 * 1024
     max_age: float = 300.0
     idle_timeout: float = 60.0
     held_bytes: int = 256 * 1024
-    """Bytes of an answer that may wait for their reader before reading pauses."""
+    """Bytes of an answer that may wait for their reader; with more, reading from the origin pauses."""
     interim_heads: int = 32
     settling: float = 0.01
-    """Rest before a connection is used again, for which another is opened or, at the pool's limit, waited: an answer sent twice arrives
-    within it, and ends the connection instead of going to the next request."""
+    """Rest before a connection is used again (meanwhile another is opened or, at the pool's limit, the rest is waited for): an answer sent twice
+    arrives within it, and ends the connection instead of answering the next request."""
     distrust: float = 60.0
-    """For so long after anything arrived outside an answer no connection carries a second request: one that arrives later still, after the
-    next request was sent, could not be told from its answer."""
+    """For so long after anything arrived outside an answer, no connection carries a second request: bytes that arrive after the next request was
+    sent could not be told from its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +169,7 @@ _WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 def encoded(head: RequestHead, body: Body) -> bytes:
     """A head as it goes onto the wire, with the fields that frame `body`. Values go out as the bytes that came in.
 
-    Raises BadRequest where a part would break out of its line: a second guard, after what admission checks.
+    Raises BadRequest if a part would break out of its line: a second guard, after the checks of `access`.
     """
     lines = [f"{head.method} {head.target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in head.fields.items()]
@@ -202,7 +188,7 @@ def encoded(head: RequestHead, body: Body) -> bytes:
 
 
 async def framed(body: Body, chunked: bool) -> AsyncIterator[bytes]:
-    """The body's parts as they go onto the wire. Raises BodyBroken where it is not as long as it said, and what `body` raises."""
+    """The body's parts as they go onto the wire. Raises BodyBroken if it is not as long as it said, and what `body` raises."""
     left = 0 if chunked else body.length or 0
     async for part in body:
         if chunked:
@@ -219,22 +205,6 @@ async def framed(body: Body, chunked: bool) -> AsyncIterator[bytes]:
         yield b"0\r\n\r\n"
 
 
-class Owner(Protocol):
-    """Who keeps connections."""
-
-    def released(self, connection: Connection) -> None:
-        """It is idle and may carry another request."""
-        ...
-
-    def unasked(self, connection: Connection) -> None:
-        """Something arrived on it outside an answer; it ends."""
-        ...
-
-    def gone(self, connection: Connection) -> None:
-        """It ended; said once, after which it calls no more."""
-        ...
-
-
 class _State(enum.Enum):
     IDLE = enum.auto()
     AWAITING = enum.auto()
@@ -243,19 +213,19 @@ class _State(enum.Enum):
 
 
 _IDLE, _AWAITING, _READING, _ENDED = _State
-"""As names of the module: looking a member up in its enumeration is felt on this road."""
+"""As names of the module, because a lookup in the enumeration is slow."""
 
 
 class Connection(asyncio.Protocol):
     """Carries one request at a time. `peer` names the origin in faults."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, peer: str, limits: Limits, owner: Owner) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, peer: str, limits: Limits, pool: Pool) -> None:
         self.peer = peer
         self.served = 0
         """Answers read to their end."""
         self._loop = loop
         self._limits = limits
-        self._owner = owner
+        self._pool = pool
         self._state = _IDLE
         self._transport: asyncio.Transport | None = None
         self._poller = select.poll()
@@ -295,7 +265,6 @@ class Connection(asyncio.Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will be carried on it any more."""
         return self._state is _ENDED
 
     def abort(self) -> None:
@@ -305,7 +274,7 @@ class Connection(asyncio.Protocol):
     async def exchange(self, message: Message, on_interim: Callable[[ResponseHead], None] | None = None) -> Answer:
         """Sends `message` and gives the answer as soon as its head is there. Raises a Refusal, or what the request's body raised.
 
-        The connection goes back to its owner by itself once the answer was read to its end and the request was sent whole.
+        The connection goes back to the pool by itself once the answer was read to its end and the request was sent whole.
         """
         assert self._transport is not None
         self._state = _AWAITING
@@ -332,7 +301,7 @@ class Connection(asyncio.Protocol):
         return self._settled(answer)
 
     def _settled(self, answer: Answer) -> Answer:
-        """The answer, in memory where all of it is there; a fault known by now is told while it still can be."""
+        """The answer, in memory if all of it is there; a fault known by now is raised while a refusal can still be sent."""
         body = answer.body
         assert isinstance(body, AnswerBody)
         if isinstance(body.fault, BodyInvalid):
@@ -351,9 +320,9 @@ class Connection(asyncio.Protocol):
                     self._await_read()
                     await self._drained
                     self._deadline = math.inf
-        except Exception as error:  # whatever the client's body raises belongs to whoever waits for the answer
+        except Exception as error:  # raised by the client's body: `exchange` raises it
             fault = error
-        if self._sending is None:  # the answer came first, and the rest is of no interest
+        if self._sending is None:  # the answer came first: the rest is not sent
             return
         self._sending = None
         if fault is None:
@@ -393,7 +362,7 @@ class Connection(asyncio.Protocol):
             except PassoproxyError as fault:
                 self._end(fault)
         elif self._state is _IDLE:
-            self._owner.unasked(self)
+            self._pool.unasked(self)
             self.abort()
 
     def _take_head(self, data: bytes) -> None:
@@ -428,7 +397,7 @@ class Connection(asyncio.Protocol):
         self._body = AnswerBody(self, self._loop, self._content.length)
         self._state = _READING
         waiting = self._answer
-        if waiting is None or waiting.done():  # whoever asked was cancelled in this very turn of the loop
+        if waiting is None or waiting.done():  # the exchange was cancelled in this very turn of the loop
             self.abort()
             return
         waiting.set_result(Answer(head.status, head.fields, self._body))
@@ -457,14 +426,14 @@ class Connection(asyncio.Protocol):
         self._unpause()
         body.end()
         if self._content is not None and self._content.excess:
-            self._owner.unasked(self)
+            self._pool.unasked(self)
         keep = clean and self._keep_alive and not self._transport.get_write_buffer_size()
         if not keep or self._loop.time() >= self._dies_at:
             self.close()
             return
         self._state = _IDLE
         self._rest()
-        self._owner.released(self)
+        self._pool.released(self)
 
     def eof_received(self) -> None:
         # A clean end is the end of a body that has no other; any other end is judged in connection_lost.
@@ -473,7 +442,7 @@ class Connection(asyncio.Protocol):
             self._complete(body, clean=False)
 
     def _ended_cleanly(self) -> bool:
-        """Whether the end was said: over TLS by close_notify (asyncio does not tell a cut line from it, so the TLS object is asked)."""
+        """Whether the end is an orderly one: over TLS by close_notify (asyncio does not tell it from a cut, so the TLS object is asked)."""
         assert self._transport is not None
         tls = self._transport.get_extra_info("ssl_object")
         if tls is None:
@@ -528,7 +497,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         else:
             self._transport.close()
-        self._owner.gone(self)
+        self._pool.gone(self)
 
     def _end(self, fault: Exception) -> None:
         """Breaks what is under way with `fault` and ends the connection at once."""
@@ -546,7 +515,7 @@ class Connection(asyncio.Protocol):
         self._forget()
         if self._transport is not None:
             self._transport.abort()
-        self._owner.gone(self)
+        self._pool.gone(self)
 
     def _broken(self, fault: Exception) -> str:
         if isinstance(fault, OriginTimeout):

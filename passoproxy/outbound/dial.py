@@ -1,10 +1,6 @@
-"""Where something outside is, and which forward proxy leads there: plain values, worked out once when the daemon is wired.
+"""Reaching a server outside: its endpoint, the forward proxy on the way, and one connection to it: name, TCP (happy eyeballs), CONNECT, TLS.
 
-Opening the connection is the business of `dialing`.
-
-Opening one connection: name, TCP (happy eyeballs), CONNECT where a proxy leads the way, TLS. All of it within one time limit.
-
-What is spoken on the connection is the business of the protocol that the caller hands in.
+All steps share one time limit. What is spoken on the connection is up to the protocol that the caller hands in.
 """
 
 from __future__ import annotations
@@ -44,7 +40,7 @@ class Endpoint:
 
     @property
     def authority(self) -> str:
-        """What stands in `Host`: brackets around an IPv6 address, the port only where it is not the scheme's own."""
+        """What stands in `Host`: brackets around an IPv6 address, the port unless it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -58,7 +54,7 @@ class Endpoint:
 
 
 def endpoint_of(url: str, key: str = "upstream.url") -> Endpoint:
-    """The endpoint that an http or https URL leads to; its path plays no part. Raises ConfigurationError naming `key`."""
+    """The endpoint of an http or https URL; its path plays no part. Raises ConfigurationError naming `key`."""
     try:
         parts = URL(url)
         scheme, host, port = parts.scheme, parts.raw_host, parts.port
@@ -81,7 +77,7 @@ class ForwardProxy:
 def forward_proxy(setting: str, target: Endpoint, environment: Mapping[str, str]) -> ForwardProxy | None:
     """The proxy on the way to `target` by `upstream.proxy` (`env`, `none` or a URL); None for a direct way.
 
-    Loopback addresses are never reached through a proxy. Raises ConfigurationError for a URL that is none.
+    Loopback addresses are never reached through a proxy. Raises ConfigurationError if it is not a URL.
     """
     if setting == "none" or target.loopback:
         return None
@@ -157,7 +153,7 @@ class DialFailed(PassoproxyError):
 
 
 def tls_context(ca_file: Path | None = None, key: str = "upstream.ca_file") -> ssl.SSLContext:
-    """A client context that checks certificates and names against the system's store and `ca_file`. Nothing switches that off."""
+    """A client context that checks certificates and names against the system's store and `ca_file`; there is no way to switch that off."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -181,7 +177,7 @@ class Dialer:
         tls: ssl.SSLContext | None = None,
         proxy: ForwardProxy | None = None,
     ) -> None:
-        """`tls` is needed where the endpoint is https; where left out, one with the system's store is made."""
+        """`tls` is used if the endpoint is https; left out, it trusts the system's store."""
         self.endpoint = endpoint
         self.timeout = timeout
         self._proxy = proxy

@@ -1,6 +1,6 @@
 """Connections to one origin, kept for the next request: at most so many, the longest rested first, none that anything arrived on.
 
-How an origin is reached is left to `dialing`, what happens on a connection to `connection`.
+How an origin is reached is in `dial`, what happens on a connection in `connection`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from passoproxy.outbound.response_parser import require_native_parser
 
 
 class Pool:
-    """At most `max_connections` to the dialer's endpoint. Who finds none free waits, first come first served, for the dialer's timeout.
+    """At most `max_connections` to the dialer's endpoint. If none is free, requests wait in turn, for the dialer's timeout at most.
 
-    Raises PassoproxyError at once where aiohttp's C parser is missing.
+    Raises PassoproxyError if aiohttp's C parser is missing.
     """
 
     def __init__(self, dialer: Dialer, *, max_connections: int = 32, limits: Limits | None = None) -> None:
@@ -36,17 +36,15 @@ class Pool:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the connections lead."""
         return self._dialer.endpoint
 
     @property
     def idle(self) -> int:
-        """Connections that wait for a request."""
         return len(self._idle)
 
     @property
     def open(self) -> int:
-        """Connections that stand."""
+        """Connections, idle or in use."""
         return len(self._open)
 
     def reconfigure(self, dialer: Dialer, *, max_connections: int, limits: Limits) -> None:
@@ -57,7 +55,7 @@ class Pool:
     async def acquire(self, *, fresh: bool = False) -> Connection:
         """A connection for one exchange, which has to begin before anything else is awaited; `fresh` asks for one never used before.
 
-        Raises OriginUnreachable, OriginTimeout, or Overloaded where none came free in time.
+        Raises OriginUnreachable, OriginTimeout, or Overloaded if none came free in time.
         """
         if fresh:
             if self._places >= self._max and self._idle:
@@ -102,14 +100,14 @@ class Pool:
             return await self._dial()
         if connection.usable and not fresh:
             return connection
-        if connection.ended:  # its place went to someone else already
+        if connection.ended:  # its place went to another waiter already
             return await self.acquire(fresh=fresh)
-        self._places += 1  # its place stays taken, so that nobody overtakes
+        self._places += 1  # its place stays taken, so that no later waiter gets it
         connection.close()
         return await self._dial()
 
     def _leave(self, turn: asyncio.Future[Connection | None]) -> None:
-        """Gives back what a waiter was handed in the very moment in which it gave up."""
+        """Gives back what a waiter was given in the very moment in which it gave up."""
         if not turn.done() or turn.cancelled():
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -146,15 +144,17 @@ class Pool:
     def _stopping(self) -> OriginUnreachable:
         return OriginUnreachable("passoproxy is stopping; ask again when it has started")
 
-    # ---- what connections tell
+    # ---- called by connections
 
     def unasked(self, connection: Connection) -> None:
+        """Something arrived on it outside an answer; it ends."""
         self._distrusts_until = asyncio.get_running_loop().time() + self._limits.distrust
         for kept in list(self._idle):
             if kept is not connection:
                 kept.close()
 
     def released(self, connection: Connection) -> None:
+        """It is idle and may carry another request."""
         if asyncio.get_running_loop().time() < self._distrusts_until and connection.served:
             connection.close()
             return
@@ -164,6 +164,7 @@ class Pool:
         self._hand_out()
 
     def gone(self, connection: Connection) -> None:
+        """It ended; called once, as the last call."""
         if connection in self._idle:
             self._idle.remove(connection)
         if connection in self._open:
@@ -175,7 +176,7 @@ class Pool:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Gives those who wait what there is: a connection that has rested, or a place for a new one."""
+        """Gives waiters what there is: a connection that has rested, or a place for a new one."""
         while self._waiting and not self._closed:
             if self._waiting[0].done():
                 self._waiting.popleft()
@@ -199,7 +200,7 @@ class Pool:
         self._hand_out()
 
     async def close(self) -> None:
-        """Ends every connection; exchanges under way break, those who wait are told."""
+        """Ends every connection; exchanges under way break, waiters get OriginUnreachable."""
         self._closed = True
         for turn in self._waiting:
             if not turn.done():

@@ -1,7 +1,7 @@
 """One POST on a connection of its own, and its answer read as leniently as can be: for the provider's endpoints and the webhook.
 
-The provider's answer may hold the only copy of a pair (contract §4), so no fault in its framing costs what arrived whole. Toward the origin
-the opposite holds: see `connection`. What an answer means is left to the caller.
+The provider's answer may hold the only copy of a pair (contract §4), so no fault in its framing costs what arrived whole. Answers of the origin
+are read strictly instead (`connection`). What an answer means is up to the caller.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from passoproxy.outbound.dial import Endpoint
 from passoproxy.ports import BytesBody
 
 MAX_BODY_BYTES = 64 * 1024 + 1
-"""What is read of a body: one byte more than an answer may have, so that an oversize one can be told."""
+"""What is read of a body: one byte more than an answer may have, so that an oversize one is noticed."""
 
 MAX_WIRE_BYTES = 1024 * 1024
 """What is read of an answer as a whole, its head and framing included."""
@@ -41,7 +41,7 @@ _CODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 def request_bytes(url: str, endpoint: Endpoint, fields: tuple[tuple[str, str], ...], body: bytes) -> bytes:
-    """The whole request as it goes onto the wire. Raises BadRequest where a part of it would break the message."""
+    """The whole request as it goes onto the wire. Raises BadRequest if a part of it would break the message."""
     given = [pair for pair in fields if pair[0].lower() not in _OWN_FIELDS]
     own = [
         ("Host", endpoint.authority),
@@ -57,7 +57,7 @@ def request_bytes(url: str, endpoint: Endpoint, fields: tuple[tuple[str, str], .
 class Answer:
     """An answer as it was understood. `is_framed`: its framing says that it is all there; `is_whole`: so does its content.
 
-    `status` is 0 where there is no readable one. A coded body is decoded; one that cannot be is given as it came.
+    `status` is 0 if there is no readable one. A coded body is decoded; one that cannot be is given as it came.
     """
 
     status: int
@@ -68,11 +68,11 @@ class Answer:
 
 
 IsWhole = Callable[[int, bytes], bool]
-"""Whether a body under a status (0: unreadable) is all that anybody waits for."""
+"""Whether a body under a status (0: unreadable) is all that is waited for."""
 
 
 class Exchange(asyncio.Protocol):
-    """Carries one request. `send` it, await `over`, then take the `answer`, or None where it is lost; `abort` at the end."""
+    """Carries one request. `send` it, await `over`, then take the `answer`, or None if it is lost; `abort` at the end."""
 
     def __init__(self, is_whole: IsWhole, linger: float = LINGER) -> None:
         self._is_whole, self._linger = is_whole, linger
@@ -98,7 +98,7 @@ class Exchange(asyncio.Protocol):
         await self._over
 
     def answer(self) -> Answer | None:
-        """What arrived so far, where it can be used."""
+        """What arrived so far, if it can be used."""
         found = understood(bytes(self._raw), self._closed_cleanly, self._is_whole)
         return found if found.is_whole or (found.status >= 200 and found.is_framed) else None
 
@@ -108,7 +108,7 @@ class Exchange(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # ---- what the transport tells
+    # ---- called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -159,7 +159,7 @@ def understood(raw: bytes, closed: bool, is_whole: IsWhole) -> Answer:
 
 
 def _head(raw: bytes) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
-    """Status, fields and the bytes behind, interim heads passed over; status 0 and all bytes where there is no head."""
+    """Status, fields and the bytes behind, interim heads passed over; status 0 and all bytes if there is no head."""
     at = 0
     while (end := _END_OF_HEAD.search(raw, at)) is not None:
         first, *lines = _LINE_END.split(raw[at : end.start()])
@@ -216,7 +216,7 @@ def _readings(framed: bytes, rest: bytes) -> Iterator[bytes]:
 
 
 def _decoded(body: bytes, coding: str, *, to_its_end: bool = False) -> bytes:
-    """`body` without its content coding, as much of it as can be had and at most MAX_BODY_BYTES; as it came where the coding is unknown.
+    """`body` without its content coding, as much of it as can be had and at most MAX_BODY_BYTES; as it came if the coding is unknown.
 
     `to_its_end`: what cannot be decoded to its end is given as it came.
     """

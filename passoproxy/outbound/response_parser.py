@@ -1,9 +1,7 @@
-"""Cuts the content of one answer out of what arrives on its connection, by the answer's framing, and finds its exact end.
+"""Reading an origin's answer: its head, and the content that its framing cuts out of the stream.
 
-The head of an origin's answer: examined byte by byte before aiohttp's C parser may read it.
-
-That parser is lenient with answers (bare LF, obsolete folding, control characters, any version), so a strict pattern over the whole head
-comes first and the parser only decodes what has passed. How the body is framed is left to `core.http.framing`.
+aiohttp's C parser is lenient with answers (bare LF, obsolete folding, control characters, any version), so a strict pattern over the whole head
+comes first, and the parser only decodes what has passed. How a body is framed is decided in `core.http.framing`.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ class ContentReader:
         self._chunks: ChunkReader | None = None
         self._left = 0
         self.length: int | None = None
-        """How long the content will be, where the head said so."""
+        """How long the content will be, if the head says so."""
         self.until_close = False
         """Whether only the end of the connection is the end of the content."""
         self.done = False
@@ -100,7 +98,7 @@ class AnswerHead:
 
 
 def require_native_parser() -> None:
-    """Raises PassoproxyError where aiohttp would parse in Python: the two parsers differ, and only the C one is held by our tests."""
+    """Raises PassoproxyError if aiohttp would parse in Python: the two parsers differ, and our tests hold only the C one."""
     if http_parser.HttpResponseParser is http_parser.HttpResponseParserPy:
         raise PassoproxyError(
             "aiohttp's C parser is missing; install a wheel of aiohttp with extensions and unset AIOHTTP_NO_EXTENSIONS"
@@ -156,7 +154,9 @@ class HeadReader:
         status = int(found["status"])
         version = (1, 1) if found["minor"] == b"1" else (1, 0)
         if status == 101:
-            raise OriginInvalid(f"{self._peer} switched protocols (101), which nobody asked for; check what runs there")
+            raise OriginInvalid(
+                f"{self._peer} switched protocols (101), which was not asked for; check what runs there"
+            )
         try:
             fields = self._parser.feed_data(raw)[0][0][0].headers
         except (http_exceptions.HttpProcessingError, IndexError) as error:
