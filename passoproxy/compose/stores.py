@@ -193,8 +193,8 @@ def build_fleet(
     cover = FleetCover(*keys_of(loaded))
     store = RedisPairStore(link, keys, local, monotonic=clock.monotonic, cover=cover, pulse=pulse, wall=clock.wall)
     terms = Terms(settings.oauth.grant)
-    owner = FleetOwner(link, keys, store, lambda: _known_before(store, asking, terms, clock), clock.wall)
-    desk = FleetDesk(link, keys, store, pulse, clock, observer)
+    owner = FleetOwner(store, lambda: _known_before(store, asking, terms, clock), clock.wall)
+    desk = FleetDesk(store, pulse, clock, observer)
     return Fleet(store, owner, desk, FleetAlarm(link, keys, cover))
 
 

@@ -45,8 +45,8 @@ from passoproxy.stores.pair.files import (
     take_room,
     write_secret,
 )
-from passoproxy.stores.pair.fleet_memory import NAME as FLEET
-from passoproxy.stores.pair.fleet_memory import Memory, remembered
+from passoproxy.stores.pair.settlement import NAME as FLEET
+from passoproxy.stores.pair.settlement import Memory, remembered
 
 
 class Ownership:

@@ -1,7 +1,11 @@
-"""A lease on the shared pair: taken, proven by the holder's own clock, kept by a heartbeat, given back. What is written under it is `redis`'s.
+"""The lease on the pair that a fleet shares: taken, proven by the holder's own clock, kept by a heartbeat, given back; and writes under it.
 
-The holder's time counts from before each request to the store, so it ends before the store's own does. The heart is a thread, because a
-keeper waits in calls that block; but it beats only while the loop shows a pulse: a daemon that hangs lets go like one that is dead.
+The lease is a key that ends by itself, `FENCE|ID|NAME`. The fence is a number that grows with every new holder and never ends; a write counts
+only while the fence is still the writer's own, so a former holder changes nothing, however late its write arrives. An instance with a higher
+generation than the store's lays a claim, and no other takes the lease before it.
+
+The holder's time counts from before each request to the store, so it ends before the store's own does. The heartbeat is a thread, because the
+keeper waits in calls that block; it beats only while the event loop shows a pulse, so a daemon that hangs loses the lease as a dead one does.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from passoproxy.errors import PairStoreFailure, PairStoreOwned
-from passoproxy.stores.pair.redis_scripts import GIVE_BACK, KEEP, TAKE, WRITE
 from passoproxy.stores.redis_client import Keys, RedisLink
 
 LEASE_SECONDS = 7.0
@@ -28,17 +31,115 @@ BEATS = 5
 """Heartbeats in one lease."""
 
 PULSE_TOLERANCE = 2.5
-"""Seconds that a loop may show no pulse before the heart stops."""
+"""Seconds without a pulse of the loop after which the heartbeat stops."""
 
 GRACE = 3.0
-"""Seconds that a store which came back older is left to whoever knows more, by a holder of the newest generation that it knows."""
+"""Seconds for which a store that came back older is left to instances that know more, by a holder of the newest generation it has heard of."""
 
 LONG_GRACE = 15.0
-"""The same by one that does not hold the newest generation: its holder may be starting again."""
+"""The same by an instance that does not hold the newest generation: its holder may be starting again."""
+
+# ---- scripts: each one atomic step; answers begin with a word ---------------------------------------------------------
+
+_COMMON = """
+local lease, fences, pair, claims, news = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local function stored() return tonumber(redis.call('HGET', pair, 'generation') or '0') end
+-- an answer that is kept and not committed counts as the next generation
+local function reach() return stored() + redis.call('HEXISTS', pair, 'answer') end
+local function claimed()
+  local claim = redis.call('GET', claims)
+  if not claim then return 0, '' end
+  local generation, id = string.match(claim, '^(%d+)|(.*)$')
+  return tonumber(generation), id
+end
+"""
+
+TAKE = (
+    _COMMON
+    + """
+local id, name, ttl, floor, seen, mine, patient = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local generation = reach()
+local highest, claimant = claimed()
+if mine > generation and (mine > highest or claimant == id) then
+  redis.call('SET', claims, string.format('%d|%s', mine, id), 'PX', 5000)
+  highest, claimant = mine, id
+end
+local held = redis.call('GET', lease)
+-- a lease of our own that we do not know of: its answer was lost, and nothing was done under it
+if held and not string.find(held, '|' .. id .. '|', 1, true) then return {'held', held, generation} end
+if highest > math.max(generation, mine) and claimant ~= id then return {'claimed', '', generation} end
+if seen > generation and patient ~= '1' then return {'older', '', generation} end
+local fence = math.max(tonumber(redis.call('GET', fences) or '0'), floor) + 1
+redis.call('SET', fences, string.format('%d', fence))
+redis.call('SET', lease, string.format('%d|%s|%s', fence, id, name), 'PX', ttl)
+if claimant == id then redis.call('DEL', claims) end
+return {'taken', string.format('%d', fence), generation}
+"""
+)
+"""Takes the lease. `seen` is the highest generation that the taker ever heard of, `mine` the one that it holds itself and may claim."""
+
+KEEP = (
+    _COMMON
+    + """
+local value, fence, ttl, proven = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local held, last = redis.call('GET', lease), redis.call('GET', fences)
+if held and held ~= value then return {'lost', held} end
+if not held and last ~= fence then
+  if proven ~= '1' or (last and tonumber(last) > tonumber(fence)) then return {'lost', ''} end
+  redis.call('SET', fences, fence)
+end
+redis.call('SET', lease, value, 'PX', ttl)
+local highest, claimant = claimed()
+if highest <= reach() then highest = 0 end
+local stamp = (redis.call('HGET', pair, 'fence') or '') .. '.' .. (redis.call('HGET', pair, 'serial') or '')
+return {'kept', stamp, stored(), highest, claimant}
+"""
+)
+"""Renews the lease. One that ended is taken up again only if no other had it since, or if the store forgot and the holder's own time still runs."""
+
+WRITE = (
+    _COMMON
+    + """
+local value, fence, ttl, generation = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local held = redis.call('GET', lease)
+if redis.call('GET', fences) ~= fence or (held and held ~= value) then return {'lost', held or ''} end
+if stored() > generation and redis.call('HGET', pair, 'fence') ~= fence then return {'newer', stored()} end
+redis.call('SET', lease, value, 'PX', ttl)
+redis.call('HSET', pair, 'fence', fence, 'generation', ARGV[4])
+for at = 5, #ARGV, 2 do
+  if ARGV[at + 1] == '' then redis.call('HDEL', pair, ARGV[at]) else redis.call('HSET', pair, ARGV[at], ARGV[at + 1]) end
+end
+return {'written'}
+"""
+)
+"""Writes fields of the pair, all or none, if the fence is the writer's and no other stored a higher generation (compare and swap)."""
+
+GIVE_BACK = (
+    _COMMON
+    + """
+if redis.call('GET', lease) == ARGV[1] then
+  redis.call('DEL', lease)
+  redis.call('PUBLISH', news, 'free')
+end
+return {'given back'}
+"""
+)
+"""Ends the lease before its time, if it is the caller's."""
+
+SHOW = (
+    _COMMON
+    + """
+if redis.call('GET', fences) ~= ARGV[1] then return {'lost'} end
+redis.call('SET', KEYS[6], ARGV[2])
+redis.call('PUBLISH', news, 'shown')
+return {'shown'}
+"""
+)
+"""Publishes what followers may know, if the fence is the caller's."""
 
 
 class Pulse:
-    """Whether the loop lives. Before the first tick nobody can tell, and it counts as living."""
+    """Whether the event loop lives. Before the first tick this is unknown, and counts as living."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -49,12 +150,12 @@ class Pulse:
         self._last = self._monotonic()
 
     def stop(self) -> None:
-        """Nobody ticks any more, and that is in order."""
+        """The loop ends in order: no tick is expected any more."""
         self._last = None
 
     @property
     def beats(self) -> bool:
-        """Whether it ticked lately."""
+        """Whether it ticked within PULSE_TOLERANCE."""
         return self._last is None or self._monotonic() - self._last < PULSE_TOLERANCE
 
 
@@ -68,7 +169,7 @@ class Known:
 
 
 class Lease:
-    """One lease after the other. `changed` is called by the heart when it finds the store different from what was written last."""
+    """One lease after the other. `changed` is called by the heartbeat with the stamp and generation that the store has."""
 
     def __init__(
         self,
@@ -80,11 +181,13 @@ class Lease:
         seconds: float = LEASE_SECONDS,
         changed: Callable[[str, int], None] = lambda stamp, generation: None,
     ) -> None:
-        self._link, self._monotonic, self._seconds, self._changed = link, monotonic, seconds, changed
+        self._link, self._monotonic, self._changed = link, monotonic, changed
         self._pulse = pulse or Pulse(monotonic)
-        self._names = (keys.lease, keys.fence, keys.pair, keys.claim, keys.news)
+        self.names = (keys.lease, keys.fence, keys.pair, keys.claim, keys.news)
+        """The scripts' KEYS."""
         self._id = secrets.token_hex(8)
         self._name = f"process {os.getpid()} on {socket.gethostname()[:100]}"
+        self._seconds, self._ms = seconds, int(seconds * 1000)
         self._lock = threading.Lock()
         self._value = ""
         self._until = 0.0
@@ -93,32 +196,33 @@ class Lease:
         self._stop = threading.Event()
         self.fence = 0
         self.lost = "no lease was taken"
-        """Why the lease is over; '' while it is held, be it unproven."""
+        """Why the lease is over; '' while it is held, proven or not."""
         self.fault = ""
-        """Why the store could not be used when it was asked last; '' where it could."""
+        """Why the store could not be used when it was asked last; '' if it could."""
 
-    def take(self, known: Known) -> int:
-        """Takes the lease and lets the heart beat; gives the store's generation. Raises PairStoreOwned where it is not to be had now,
-        PairStoreFailure where the store is away."""
+    def take(self, known: Known) -> None:
+        """Takes the lease and starts the heartbeat. Raises PairStoreOwned if it is not to be had now, PairStoreFailure if the store is away."""
         self._still()
         asked = self._monotonic()
-        waited = asked - self._older_since if self._older_since is not None else 0.0
-        patient = self._older_since is not None and waited >= (GRACE if known.held >= known.seen else LONG_GRACE)
+        grace = GRACE if known.held >= known.seen else LONG_GRACE
+        patient = self._older_since is not None and asked - self._older_since >= grace
         arguments = (self._id, self._name, self._ms, known.fence, known.seen, known.held, int(patient))
         word, told, generation = self._answer(TAKE, *arguments)
         is_older = int(generation) < known.seen
         self._older_since = (self._older_since or asked) if is_older else None
+        shown = self._link.shown
         match word:
             case "held":
+                holder = told.split("|", 2)[-1]
                 raise PairStoreOwned(
-                    f"{self._link.shown}: the pair is renewed by {told.split('|', 2)[-1]}; a command needs a daemon, there or here"
+                    f"{shown}: the pair is renewed by {holder}; a command needs a daemon, there or here"
                 )
             case "claimed":
-                raise PairStoreOwned(f"{self._link.shown}: another instance has a newer pair and is about to take over")
+                raise PairStoreOwned(f"{shown}: another instance has a newer pair and is about to take over")
             case "older":
                 raise PairStoreOwned(
-                    f"{self._link.shown}: holds an older pair (generation {generation}) than was seen before"
-                    f" ({known.seen}); whoever has it is given time to bring it back"
+                    f"{shown}: holds an older pair (generation {generation}) than was seen before ({known.seen});"
+                    " an instance that has it is given time to bring it back"
                 )
         with self._lock:
             self.fence, self.lost = int(told), ""
@@ -128,15 +232,14 @@ class Lease:
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat_on, args=(self._stop,), name="pair lease", daemon=True)
         self._heart.start()
-        return int(generation)
 
     @property
     def proven(self) -> bool:
-        """Whether nobody else can have the lease now, by the holder's own clock. No I/O."""
+        """Whether no other instance can have the lease now, by the holder's own clock. No I/O."""
         return not self.lost and self._monotonic() < self._until
 
     def write(self, generation: int, fields: Mapping[str, bytes]) -> None:
-        """Writes fields of the pair (an empty one is removed) and renews the lease. Raises PairStoreFailure where either is refused."""
+        """Writes fields of the pair (an empty one is removed) and renews the lease. Raises PairStoreFailure if either is refused."""
         if self.lost:
             raise PairStoreFailure(f"{self._link.shown}: {self.lost}; nothing was written")
         asked = self._monotonic()
@@ -148,7 +251,7 @@ class Lease:
         self._renewed(asked)
 
     def beat(self) -> None:
-        """One heartbeat. Raises PairStoreFailure where the store is away."""
+        """One heartbeat. Raises PairStoreFailure if the store is away."""
         asked = self._monotonic()
         word, *told = self._answer(KEEP, self._value, str(self.fence), self._ms, int(self.proven))
         if word == "lost":
@@ -162,7 +265,7 @@ class Lease:
         self._changed(stamp, int(generation))
 
     def give_back(self) -> None:
-        """Ends the lease, at once where the store can be reached, else when its time is up."""
+        """Ends the lease: at once if the store can be reached, else when its time is up."""
         self._still()
         if self._value:
             with contextlib.suppress(PairStoreFailure):
@@ -171,25 +274,23 @@ class Lease:
         self._value = ""
 
     def _still(self) -> None:
-        """Stops the heart."""
+        """Stops the heartbeat."""
         self._stop.set()
         if self._heart is not None:
             self._heart.join()
         self._heart = None
 
     def _beat_on(self, stop: threading.Event) -> None:
-        pause = self._seconds / BEATS
-        while not stop.wait(pause) and not self.lost:
+        while not stop.wait(self._seconds / BEATS) and not self.lost:
             if not self._pulse.beats:
                 continue
             try:
                 self.beat()
             except PairStoreFailure:
                 pass  # `fault` has it
-            except Exception as fault:  # a heart that stops would look like a store that is away for ever
+            except Exception as fault:  # a heartbeat that stops would look like a store that is away for ever
                 self.fault = f"{self._link.shown}: a fault inside passoproxy ({type(fault).__name__})"
-        if not stop.is_set() and self._value:
-            # whoever claims it need not wait for the end of its time
+        if not stop.is_set() and self._value:  # lost: an instance that claims it need not wait for the end of its time
             with contextlib.suppress(PairStoreFailure):
                 self._answer(GIVE_BACK, self._value)
 
@@ -203,13 +304,9 @@ class Lease:
 
     def _answer(self, script: str, *arguments: str | bytes | int) -> list[str]:
         try:
-            answer = self._link.lua(script, self._names, *arguments)
+            answer = self._link.lua(script, self.names, *arguments)
         except PairStoreFailure as fault:
             self.fault = str(fault)
             raise
         self.fault = ""
         return [part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in answer]
-
-    @property
-    def _ms(self) -> int:
-        return int(self._seconds * 1000)

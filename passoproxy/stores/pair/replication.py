@@ -1,11 +1,8 @@
-"""The talk of a fleet through its shared store: the holder shows what followers may know and takes their orders, followers read and ask.
+"""What the instances of a fleet tell one another through the shared store: state and commands.
 
-What is shown holds the access token and never the refresh token. Orders wait in the store for a few seconds only, so that none is carried out
-that nobody waits for any more. Who holds the lease is `lease`'s business, what an order means `tokens/messages`'s.
-
-The holder's side of a fleet's talk: shows followers what they may know, carries out what they ask, and lets the heart know that the loop lives.
-
-Runs in every instance and is idle in followers. An instance that lost the lease steps down here.
+The lease's holder shows what followers may know (the access token, never the refresh token), carries out their commands, and ticks the pulse that
+its heartbeat depends on; an instance that lost the lease steps down here. Followers read and ask. A command waits in the store for a few seconds
+only, so that none is carried out for a follower that has given up. What a command means is in `tokens.messages`.
 """
 
 from __future__ import annotations
@@ -22,10 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.errors import PairStoreFailure, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, nobody
-from passoproxy.stores.pair.lease import Pulse
+from passoproxy.stores.pair.lease import SHOW, Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
-from passoproxy.stores.pair.redis_scripts import SHOW
-from passoproxy.stores.redis_client import Keys, RedisLink, heed_cancellation, let_go
+from passoproxy.stores.redis_client import heed_cancellation, let_go
 from passoproxy.tokens.commands import Command, Refresh
 from passoproxy.tokens.failover import Custody
 from passoproxy.tokens.messages import (
@@ -42,45 +38,70 @@ from passoproxy.tokens.messages import (
 if TYPE_CHECKING:
     import redis.asyncio
 
-
 T = TypeVar("T")
 
 LOOK_EVERY = 0.5
 """A follower that hears no news looks by itself so often, in seconds."""
 
 TAKEN_WITHIN = 3.0
-"""An order that the holder has not taken within so many seconds is withdrawn."""
+"""A command that the holder has not taken within so many seconds is withdrawn."""
 
 ORDER_LIVES = 10_000
-"""Milliseconds after which an order is gone for good, where whoever placed it died before it could withdraw it."""
+"""Milliseconds after TAKEN_WITHIN when a command ends by itself: its sender may have died before it could withdraw it."""
 
 PATIENCE = 100.0
-"""Seconds that an order may take once it is taken: a login's exchange with the provider is among them."""
+"""Seconds that a command may take once it is taken: a login's exchange with the provider is among them."""
 
 REPLY_LIVES = 30
-"""Seconds that a reply waits for whoever asked."""
+"""Seconds that a reply waits for its reader."""
+
+FETCHED_WITHIN = 5.0
+"""Seconds in which a reply that holds the pair is fetched by the process that asked for it."""
+
+TICK = 0.25
+"""Seconds between two ticks of the pulse, and two looks at whether the lease is lost."""
+
+
+def closed(cover: FleetCover, kind: str, document: Mapping[str, object]) -> bytes:
+    """A message as it lies in the store."""
+    return cover.close(kind, 0, json.dumps(document).encode())
+
+
+def opened(cover: FleetCover, kind: str, data: bytes) -> dict[str, object]:
+    """The reverse. Raises PairStoreFailure, which repeats nothing of it."""
+    try:
+        found = json.loads(cover.open(kind, 0, data))
+    except ValueError as fault:
+        why = str(fault) if cover.seals else "it is no JSON of passoproxy, or sealed"
+        raise PairStoreFailure(
+            f"what the pair's owner told cannot be read ({why}); give every instance the same state.key_file"
+        ) from fault
+    if not isinstance(found, dict):
+        raise PairStoreFailure("what the pair's owner told cannot be read")
+    return found
 
 
 class FleetOwner:
-    """A PairOwner: the lease's holder, wherever it runs. `before` gives what is served where nothing was ever heard (the store is away); `wall`
-    is this machine's clock, by which everything is told whatever the holder's says."""
+    """A PairOwner: the lease's holder, wherever it runs. `before` gives what is served if nothing was ever heard (the store is away).
+
+    `wall` is this machine's clock; the holder's times are converted to it.
+    """
 
     def __init__(
         self,
-        link: RedisLink,
-        keys: Keys,
         store: RedisPairStore,
         before: Callable[[], Followed | None] = lambda: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._link, self._keys, self._store, self._before, self._wall = link, keys, store, before, wall
+        self._store, self._before, self._wall = store, before, wall
+        self._link, self._keys = store.link, store.keys
         self._heard = False
-        """Whether there is nothing to tell of before: something was heard, or that was told already."""
+        """Whether something was heard, or `before` was told."""
         self._newest: bytes | None = None
         """What was told last, as it lies in the store."""
 
     async def changes(self) -> AsyncIterator[Followed]:
-        """See PairOwner; a new token is there as soon as the store tells, and within half a second in any case."""
+        """See PairOwner; a new token is there as soon as the store tells, and within LOOK_EVERY in any case."""
         client = self._link.asynchronous()
         try:
             with self._link.told():
@@ -94,7 +115,7 @@ class FleetOwner:
                 try:
                     yield known
                 finally:
-                    self._heard = True  # said again and again it would sound like an owner who is there
+                    self._heard = True  # told again and again it would look like an owner that is there
             raise
         finally:
             await let_go(client)
@@ -104,7 +125,7 @@ class FleetOwner:
         while True:
             heed_cancellation()
             held, shown = cast("list[bytes | None]", await client.mget(self._keys.lease, self._keys.shown))
-            # what one who is gone left is told once: again and again it would sound like an owner who is there
+            # What a holder that is gone has left is told once, for the reason above.
             if shown is not None and shown != (self._newest if held is None else last):
                 last = self._newest = shown
                 document = opened(self._store.cover, "shown", shown)
@@ -112,7 +133,7 @@ class FleetOwner:
                 generation = followed.snapshot.get("generation")
                 await asyncio.to_thread(self._store.hear, generation if isinstance(generation, int) else 0)
                 self._heard = True
-                # a holder who lives tells it every second; what one before it left may be of any time
+                # The present holder tells it every second; what an earlier one left may be of any time.
                 is_holders = held is not None and held.partition(b"|")[0] == str(document.get("fence")).encode()
                 yield in_our_time(followed, self._wall()) if is_holders else followed
             if held is None:
@@ -134,7 +155,7 @@ class FleetOwner:
         return answer_of(command, opened(self._store.cover, "reply", reply))
 
     async def _reply(self, client: redis.asyncio.Redis, order: str, reply: str) -> bytes:
-        """The holder's reply. Raises PairStoreFailure where nobody takes the order, or another one holds the lease than when it was taken."""
+        """The holder's reply. Raises PairStoreFailure if no holder takes the command, or the lease changes hands after it was taken."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
         taker: bytes | None = None
@@ -153,41 +174,13 @@ class FleetOwner:
         raise PairStoreFailure(f"{self._link.shown}: the pair's owner does not answer")
 
 
-def closed(cover: FleetCover, kind: str, document: Mapping[str, object]) -> bytes:
-    """What is told, as it lies in the store."""
-    return cover.close(kind, 0, json.dumps(document).encode())
-
-
-def opened(cover: FleetCover, kind: str, data: bytes) -> dict[str, object]:
-    """The reverse. Raises PairStoreFailure, which repeats nothing of it."""
-    try:
-        found = json.loads(cover.open(kind, 0, data))
-    except ValueError as fault:
-        why = str(fault) if cover.seals else "it is no JSON of passoproxy, or sealed"
-        raise PairStoreFailure(
-            f"what the pair's owner told cannot be read ({why}); give every instance the same state.key_file"
-        ) from fault
-    if not isinstance(found, dict):
-        raise PairStoreFailure("what the pair's owner told cannot be read")
-    return found
-
-
-FETCHED_WITHIN = 5.0
-"""Seconds in which a pair that was handed over is fetched by whoever asked for it."""
-
-TICK = 0.25
-"""Seconds between two signs of life, and two looks at whether the lease is lost."""
-
-
 class FleetDesk:
-    """One instance's desk. `run` is a task for the daemon's life."""
+    """The holder's side, in every instance; idle in followers. `run` is a task for the daemon's life."""
 
-    def __init__(
-        self, link: RedisLink, keys: Keys, store: RedisPairStore, pulse: Pulse, clock: Clock, observe: Observer = nobody
-    ) -> None:
-        self._link, self._keys, self._store, self._pulse = link, keys, store, pulse
-        self._clock, self._observe = clock, observe
-        self._said = ""
+    def __init__(self, store: RedisPairStore, pulse: Pulse, clock: Clock, observe: Observer = nobody) -> None:
+        self._store, self._pulse, self._clock, self._observe = store, pulse, clock, observe
+        self._link, self._keys = store.link, store.keys
+        self._told_away = ""
         self._work: set[asyncio.Task[None]] = set()
 
     async def run(self, holder: Custody) -> None:
@@ -199,13 +192,11 @@ class FleetDesk:
         finally:
             self._pulse.stop()
 
-    # ---- life ----------------------------------------------------------------------------------------------------------
-
     async def _lasting(self, work: Callable[[Custody], Awaitable[None]], holder: Custody) -> None:
         while True:
             try:
                 await work(holder)
-            except Exception as fault:  # an owner whose desk is closed would never step down
+            except Exception as fault:  # an owner without these tasks would never step down
                 self._observe(TaskFailed("fleet", f"{type(fault).__name__}; it is begun again"))
             heed_cancellation()
             await self._clock.sleep(2 * TICK)
@@ -215,22 +206,18 @@ class FleetDesk:
             self._pulse.tick()
             if self._store.lost and holder.role == "owner":
                 holder.step_down()
-            self._tell_away(self._store.away, holder.current() is not None)
+            away = self._store.away
+            if away and not self._told_away:
+                serves = holder.current() is not None
+                rest = "the access token serves on" if serves else "there is no access token to serve with"
+                self._observe(Warned("store_away", f"{away}; {rest}, and nobody renews the pair until it is back"))
+            elif self._told_away and not away:
+                self._observe(Warned("store_away", f"store.url {self._link.shown} is back", over=True))
+            self._told_away = away
             await self._clock.sleep(TICK)
 
-    def _tell_away(self, away: str, serves: bool) -> None:
-        """Says that the store is away once, and once that it is back."""
-        if away and not self._said:
-            rest = "the access token serves on" if serves else "there is no access token to serve with"
-            self._observe(Warned("store_away", f"{away}; {rest}, and nobody renews the pair until it is back"))
-        elif not away and self._said:
-            self._observe(Warned("store_away", f"store.url {self._link.shown} is back", over=True))
-        self._said = away
-
-    # ---- showing -------------------------------------------------------------------------------------------------------
-
     async def _show(self, holder: Custody) -> None:
-        names = [getattr(self._keys, name) for name in ("lease", "fence", "pair", "claim", "news", "shown")]
+        names = [*self._store.lease.names, self._keys.shown]
         client = self._link.asynchronous()
         try:
             async with aclosing(cast("AsyncGenerator[Followed, None]", holder.changes())) as changes:
@@ -239,12 +226,12 @@ class FleetDesk:
                     if holder.role == "owner" and not self._store.lost:
                         fence = str(self._store.lease.fence)
                         shown = closed(self._store.cover, "shown", {**document_of(followed), "fence": fence})
-                        with contextlib.suppress(PairStoreFailure), self._link.told():  # the tick tells of it
+                        with contextlib.suppress(PairStoreFailure), self._link.told():  # `_tick` tells of it
                             await client.eval(SHOW, len(names), *names, fence, shown)
         finally:
             await let_go(client)
 
-    # ---- orders --------------------------------------------------------------------------------------------------------
+    # ---- commands ------------------------------------------------------------------------------------------------------
 
     async def _take_orders(self, holder: Custody) -> None:
         client = self._link.asynchronous()
@@ -263,7 +250,7 @@ class FleetDesk:
             for task in self._work:
                 task.cancel()
             if self._work:
-                await asyncio.wait(self._work)  # a reply after the end would open a connection that nobody closes
+                await asyncio.wait(self._work)  # a later reply would open a connection that nothing closes
             await let_go(client)
 
     async def _take_one(self, client: redis.asyncio.Redis, holder: Custody) -> None:
@@ -272,7 +259,7 @@ class FleetDesk:
             return
         name = found[1].decode("ascii", "replace")
         data = cast("bytes | None", await client.getdel(self._keys.prefix + "order:" + name))
-        if data is not None:  # else nobody waits for it any more
+        if data is not None:  # else the follower has given up
             task = asyncio.create_task(self._carry_out(client, holder, name, data))
             self._work.add(task)
             task.add_done_callback(self._work.discard)
@@ -282,34 +269,26 @@ class FleetDesk:
         try:
             done = await self._done(holder, data)
         finally:
-            await self._reply(client, reply, done)
+            with contextlib.suppress(PairStoreFailure), self._link.told():  # the follower sees that the store is away
+                async with client.pipeline(transaction=True) as both:
+                    both.rpush(reply, closed(self._store.cover, "reply", done))
+                    both.expire(reply, REPLY_LIVES)
+                    await both.execute()
         if gives_pair(done):
-            await self._take_back(client, reply, holder)
-
-    async def _take_back(self, client: redis.asyncio.Redis, reply: str, holder: Custody) -> None:
-        """A pair that was handed over, and that nobody has fetched: whoever asked for it is gone."""
-        await self._clock.sleep(FETCHED_WITHIN)
-        with contextlib.suppress(PassoproxyError), self._link.told():  # told as an event, and by the chain's state
-            if await client.delete(reply):
-                await holder.execute(Refresh(force=True))
-
-    async def _reply(self, client: redis.asyncio.Redis, reply: str, done: Mapping[str, object]) -> None:
-        told = closed(self._store.cover, "reply", done)
-        with contextlib.suppress(PairStoreFailure), self._link.told():  # whoever asked sees that the store is away
-            async with client.pipeline(transaction=True) as both:
-                both.rpush(reply, told)
-                both.expire(reply, REPLY_LIVES)
-                await both.execute()
+            await self._clock.sleep(FETCHED_WITHIN)
+            with contextlib.suppress(PassoproxyError), self._link.told():  # told as an event, and by the chain's state
+                if await client.delete(reply):  # the process that asked for the pair is gone
+                    await holder.execute(Refresh(force=True))
 
     async def _done(self, holder: Custody, data: bytes) -> dict[str, object]:
         try:
             return await answered(holder, opened(self._store.cover, "order", data))
         except PairStoreFailure as fault:
             return fault_document(fault)
-        except Exception as fault:  # a command that fails in an unforeseen way must not end the desk
+        except Exception as fault:  # an unforeseen failure of one command must not end the task
             self._observe(TaskFailed("fleet", f"an order failed: {type(fault).__name__}"))
             return fault_document(PassoproxyError("a fault inside passoproxy; the log has more"))
 
 
 _LEFT_UNDONE = fault_document(TokenUnavailable("passoproxy is shutting down", 5))
-"""The reply to an order that was under way when its holder ended."""
+"""The reply to a command that was under way when its holder ended."""

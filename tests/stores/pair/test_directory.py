@@ -20,8 +20,8 @@ from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure, PairS
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import directory, serialization
 from passoproxy.stores.pair.directory import ROOM, DirectoryPairStore
-from passoproxy.stores.pair.fleet_memory import NAME as FLEET
-from passoproxy.stores.pair.fleet_memory import Memory, remember, remembered
+from passoproxy.stores.pair.settlement import NAME as FLEET
+from passoproxy.stores.pair.settlement import Memory, remember, remembered
 
 PROGRAM = Path(__file__).with_name("store_at.py")
 ROOT = Path(__file__).parents[3]

@@ -101,8 +101,8 @@ class Side:
         self.store = RedisPairStore(
             self.link, KEYS, DirectoryPairStore(folder), monotonic=time.monotonic, cover=cover, lease_seconds=1.5
         )
-        self.owner = FleetOwner(self.link, KEYS, self.store)
-        self.desk = FleetDesk(self.link, KEYS, self.store, self.pulse, SystemClock(), self.observer)
+        self.owner = FleetOwner(self.store)
+        self.desk = FleetDesk(self.store, self.pulse, SystemClock(), self.observer)
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[FakeHolder]:
@@ -172,7 +172,7 @@ async def test_a_machine_whose_clock_is_a_day_off_knows_what_is_left(sides, monk
     now = time.time()
     monkeypatch.setattr(FakeHolder, "snapshot", lambda self: replace(UNTOLD, generation=1, as_of=time.time()))
     a.holder.bearer = Bearer("access-1", 1, now + 3600)
-    owner = FleetOwner(b.link, KEYS, b.store, wall=lambda: time.time() + 86400)
+    owner = FleetOwner(b.store, wall=lambda: time.time() + 86400)
     async with a.at_work(), contextlib.aclosing(owner.changes()) as changes:
         while (followed := await first(changes)).bearer is None:
             pass
@@ -208,7 +208,7 @@ async def test_what_one_who_is_gone_left_is_told_once(sides):
     assert len(late) <= 1  # the last word may have come after that which was heard
     other: list[Followed] = []
     with pytest.raises(PairStoreFailure, match="nobody holds"):
-        await heard_of(FleetOwner(b.link, KEYS, b.store).changes(), other)
+        await heard_of(FleetOwner(b.store).changes(), other)
     assert [each.bearer for each in other] == [a.holder.bearer]
 
 
@@ -381,7 +381,7 @@ async def test_without_a_store_what_was_known_before_is_served(server, tmp_path)
     side = Side(server, tmp_path / "a", FleetCover())
     server.kill()
     for before, given in ((lambda: known, [known]), (lambda: None, [])):
-        owner, found = FleetOwner(side.link, KEYS, side.store, before), []
+        owner, found = FleetOwner(side.store, before), []
         with pytest.raises(PairStoreFailure, match="cannot be used"):
             await heard_of(owner.changes(), found)
         assert found == given

@@ -297,6 +297,17 @@ def test_a_holder_that_wakes_after_its_time_writes_nothing(instance):
         a.reserve()
 
 
+def test_a_write_is_fenced_also_while_no_lease_stands_in_its_way(instance):
+    """The holder after it has come and gone: only the fence tells that the pair was another instance's meanwhile."""
+    a, b = frozen(instance)
+    b.release()
+    before = instance.raw()
+    with pytest.raises(PairStoreFailure, match="nothing was written"):
+        a.save_record(ChainRecord("dead"))
+    assert instance.raw() == before
+    assert "took the pair over" in a.lost
+
+
 def test_the_loser_discards_nothing_and_brings_its_newer_pair_along(instance):
     a, b = frozen(instance)
     a.keep_answer(ANSWER)  # its folder has it
@@ -543,7 +554,7 @@ def test_a_store_that_goes_away_while_it_is_taken_over_is_not_taken_over(instanc
     def fields(key: str) -> dict[bytes, bytes]:
         raise PairStoreFailure("away")
 
-    monkeypatch.setattr(a._link, "fields", fields)
+    monkeypatch.setattr(a.link, "fields", fields)
     with pytest.raises(PairStoreOwned, match="nobody renews"):
         a.acquire()
     assert a.lost

@@ -9,8 +9,7 @@ import pytest
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.transaction import Candidate, Intent, digest
 from passoproxy.ports import ChainRecord, RawAnswer
-from passoproxy.stores.pair.fleet_memory import Memory
-from passoproxy.stores.pair.redis import Held, Stamp, merged, settle, stamp_of, stamped
+from passoproxy.stores.pair.settlement import Held, Memory, Stamp, merged, settle, stamp_of, stamped
 
 SHARED = Memory(shared=True)
 
