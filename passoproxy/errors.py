@@ -1,8 +1,7 @@
 """One family of exceptions, each with its contract code, HTTP status and exit code.
 
-Two branches: a `Refusal` is what a client of the proxy listener is told (contract §6), a `CommandFailure` is what a person at
-a terminal is told (contract §2). What rooms tell one another, and neither a client nor a person sees as it is, stands last.
-This module imports nothing of passoproxy.
+A `Refusal` is an answer to a client of the proxy listener (contract §6), a `CommandFailure` a message to a person at a terminal (contract
+§2). The errors that rooms raise for one another stand last. This module imports nothing of passoproxy.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from typing import ClassVar
 
 
 class PassoproxyError(Exception):
-    """The root. `str()` of it says what is wrong, where, and what to do, in one line without secrets."""
+    """The root. Its text says what is wrong, where, and what to do, in one line without secrets."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
 
 
-# ---- what a client is told -------------------------------------------------------------------------------------------
+# ---- answers to a client ---------------------------------------------------------------------------------------------
 
 
 class Refusal(PassoproxyError):
@@ -86,12 +85,8 @@ class CoolingDown(_Wait):
 class OriginUnreachable(Refusal):
     """No connection to the origin could be made, or it broke before an answer."""
 
-    code, status, title, proxy_error = (
-        "origin_unreachable",
-        502,
-        "The origin cannot be reached",
-        "destination_unavailable",
-    )
+    code, status = "origin_unreachable", 502
+    title, proxy_error = "The origin cannot be reached", "destination_unavailable"
 
 
 class ConnectFailed(OriginUnreachable):
@@ -101,12 +96,8 @@ class ConnectFailed(OriginUnreachable):
 class OriginTimeout(Refusal):
     """The origin took longer than `upstream.connect_timeout` or `upstream.read_timeout`."""
 
-    code, status, title, proxy_error = (
-        "origin_timeout",
-        504,
-        "The origin did not answer in time",
-        "connection_read_timeout",
-    )
+    code, status = "origin_timeout", 504
+    title, proxy_error = "The origin did not answer in time", "connection_read_timeout"
 
 
 class ConnectTimeout(OriginTimeout):
@@ -118,23 +109,15 @@ class ConnectTimeout(OriginTimeout):
 class OriginInvalid(Refusal):
     """The origin's answer is not HTTP as RFC 9112 has it."""
 
-    code, status, title, proxy_error = (
-        "origin_invalid",
-        502,
-        "The origin's answer is not valid HTTP",
-        "http_protocol_error",
-    )
+    code, status = "origin_invalid", 502
+    title, proxy_error = "The origin's answer is not valid HTTP", "http_protocol_error"
 
 
 class Offline(Refusal):
     """Nothing stored, and the origin must not be asked."""
 
-    code, status, title, proxy_error = (
-        "offline",
-        504,
-        "Nothing stored, and the origin is not to be asked",
-        "proxy_internal_response",
-    )
+    code, status = "offline", 504
+    title, proxy_error = "Nothing stored, and the origin is not to be asked", "proxy_internal_response"
 
 
 class HostNotAllowed(Refusal):
@@ -200,12 +183,8 @@ class BodyTooLarge(Refusal):
 class RequestTimeout(Refusal):
     """The request did not arrive in time."""
 
-    code, status, title, proxy_error = (
-        "request_timeout",
-        408,
-        "The request took too long to arrive",
-        "http_request_error",
-    )
+    code, status = "request_timeout", 408
+    title, proxy_error = "The request took too long to arrive", "http_request_error"
 
 
 class InternalError(Refusal):
@@ -214,7 +193,7 @@ class InternalError(Refusal):
     code, status, title, proxy_error = "internal_error", 500, "A fault inside passoproxy", "proxy_internal_error"
 
 
-# ---- what a person at a terminal is told -----------------------------------------------------------------------------
+# ---- messages to a person at a terminal ------------------------------------------------------------------------------
 
 
 class CommandFailure(PassoproxyError):
@@ -234,9 +213,9 @@ class NotRunning(CommandFailure):
 
 
 class AccessDenied(CommandFailure):
-    """A daemon or its folder belongs to another user, and this one may not talk to it.
+    """A daemon or its folder belongs to another user, and this user may not talk to it.
 
-    `user` is the number of one who may, None where nobody is known to; `state` the folder that the command has to name then.
+    `user` is the number of a user who may, None if none is known; `state` is the folder that the command then has to name.
     """
 
     exit_code = 77
@@ -284,9 +263,8 @@ class Fault:
     remedy: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.where, self.key, self.problem) if part) + (
-            f"; {self.remedy}" if self.remedy else ""
-        )
+        said = ": ".join(filter(None, (self.where, self.key, self.problem)))
+        return f"{said}; {self.remedy}" if self.remedy else said
 
 
 def missing_library(key: str, requirement: str) -> Fault:
@@ -305,7 +283,7 @@ class ConfigurationError(CommandFailure):
         self.faults = faults
 
 
-# ---- what rooms tell one another -------------------------------------------------------------------------------------
+# ---- between rooms ---------------------------------------------------------------------------------------------------
 
 
 class TokenRequestUnsent(PassoproxyError):
@@ -370,4 +348,4 @@ class ConnectionDropped(OriginUnreachable):
 
 
 class BodyBroken(PassoproxyError):
-    """A body ended before its end. Whoever passes it on breaks the transfer, so that nobody takes it for complete."""
+    """A body ended before its end. The transfer to the client is broken off, so that the client does not take it for complete."""

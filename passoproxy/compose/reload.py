@@ -1,6 +1,6 @@
-"""A configuration that was read anew, and secrets that changed by themselves: what can follow live does, what cannot is named (contract §3).
+"""Reload: applies a configuration that was read again, names the keys that need a restart (contract §3), and follows changed secrets.
 
-A broken file never comes here: reading it raises, and nothing has changed.
+Reading a file with faults raises, and nothing changes.
 """
 
 from __future__ import annotations
@@ -19,40 +19,21 @@ from passoproxy.core.routes import RouteTable
 from passoproxy.errors import ConfigurationError, PassoproxyError
 from passoproxy.outbound.dial import Dialer
 
-LIVE = (
-    "alerts",
-    "cache.max_entry_size",
-    "cache.mode",
-    "cache.offline",
-    "cache.shared",
-    "log.access",
-    "log.level",
-    "log.query",
-    "routes",
-    "server.allowed_hosts",
-    "server.allowed_origins",
-    "server.client_keys",
-    "server.client_keys_file",
-    "server.limits",
-    "server.shutdown_grace",
-    "upstream.allow_methods",
-    "upstream.allow_paths",
-    "upstream.ca_file",
-    "upstream.connect_timeout",
-    "upstream.deny_paths",
-    "upstream.headers",
-    "upstream.max_concurrency",
-    "upstream.max_connections",
-    "upstream.proxy",
-    "upstream.proxy_file",
-    "upstream.queue_timeout",
-    "upstream.read_timeout",
-    "upstream.user_agent",
-)
-"""Keys, and sections with all that is in them, that take effect without a restart. New limits hold for new connections."""
+_LIVE = {
+    "alerts": None,
+    "cache": ("max_entry_size", "mode", "offline", "shared"),
+    "log": ("access", "level", "query"),
+    "routes": None,
+    "server": ("allowed_hosts", "allowed_origins", "client_keys", "client_keys_file", "limits", "shutdown_grace"),
+    "upstream": (
+        *("allow_methods", "allow_paths", "ca_file", "connect_timeout", "deny_paths", "headers", "max_concurrency"),
+        *("max_connections", "proxy", "proxy_file", "queue_timeout", "read_timeout", "user_agent"),
+    ),
+}
+"""Keys by section, or whole sections, that take effect without a restart. New limits hold for new connections."""
 
 FOLLOW_EVERY = 10.0
-"""Seconds between two looks at secrets that are not asked for by name; with the age that a secret may have, under the contract's 30."""
+"""Seconds between two looks at changed secrets; with the age that a secret may have, below the contract's 30."""
 
 
 class Reloading:
@@ -65,7 +46,7 @@ class Reloading:
         self._waiting: list[str] = []
 
     async def __call__(self) -> dict[str, object]:
-        """What was applied, and all that needs a restart since the start, by key. Raises ConfigurationError where nothing was changed."""
+        """The keys that were applied, and those that need a restart since the start. Raises ConfigurationError if nothing was changed."""
         wired, before = self._wired, self._wired.loaded.warnings
         wired.observer(Lifecycle("reloading"))
         try:
@@ -86,8 +67,7 @@ class Reloading:
             wired.observer(Warned(code, said, over=True, about=key))
         for warning in loaded.warnings:
             wired.observer(Warned(warning.code, str(warning), about=warning.key))
-        said = f"changed: {', '.join(live) or 'nothing'}"
-        wired.observer(Lifecycle("reloaded", said))
+        wired.observer(Lifecycle("reloaded", f"changed: {', '.join(live) or 'nothing'}"))
         if waiting:
             wired.observer(Warned("restart_needed", f"needs a restart to take effect: {', '.join(waiting)}"))
         elif self._waiting:
@@ -97,7 +77,7 @@ class Reloading:
 
     def _apply(self, loaded: Loaded) -> None:
         wired, settings = self._wired, loaded.settings
-        # Whatever can raise comes first, so that a half of a configuration is never in force.
+        # All that can raise comes first, so that half a configuration is never in force.
         table = RouteTable(settings.policies(), settings.cache.as_mode())
         outward = Outward(loaded, self._environ)
         dialer = _dialer(wired, settings, outward)
@@ -129,14 +109,14 @@ class Reloading:
 
 
 async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
-    """Follows, for as long as it is let, the secrets that nobody reads anew before use: those that are masked, and the proxy's URL. Tells of
-    files that cannot be read any more, or that others can read too."""
+    """Until cancelled: masks changed secrets and follows the proxy's URL. Warns of files that cannot be read any more, or that other users can
+    read too."""
     proxy, said = wired.outward.proxy_for(wired.pipeline.pool.endpoint), ""
     refused: dict[str, str] = {}
     while True:
         await wired.clock.sleep(every)
         wired.telemetry.mask(wired.loaded)
-        if not wired.part.is_worker:  # whose parent tells
+        if not wired.part.is_worker:  # a worker's parent warns
             refused = _tell_refused(wired, refused)
         try:
             now = wired.outward.proxy_for(wired.pipeline.pool.endpoint)
@@ -151,7 +131,7 @@ async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
 
 
 def _tell_refused(wired: Wired, before: Mapping[str, str]) -> dict[str, str]:
-    """Tells what changed since `before`; the faults of now, by key."""
+    """Warns of what changed since `before`; the present faults, by key."""
     now = {each.key: str(each.fault) for each in wired.loaded.secrets.files() if each.fault is not None}
     for key, fault in now.items():
         if before.get(key) != fault:
@@ -162,12 +142,12 @@ def _tell_refused(wired: Wired, before: Mapping[str, str]) -> dict[str, str]:
 
 
 def _dialer(wired: Wired, settings: Settings, outward: Outward) -> Dialer:
-    """To the origin that the daemon was started with: `upstream.url` takes a restart."""
+    """To the origin of the start: `upstream.url` needs a restart."""
     return outward.dialer(wired.pipeline.pool.endpoint, settings.upstream.connect_timeout)
 
 
 def _lead(wired: Wired, settings: Settings, dialer: Dialer) -> None:
-    """Has new connections to the origin go that way."""
+    """For new connections to the origin."""
     wired.pipeline.pool.reconfigure(
         dialer,
         max_connections=wired.part.connections(settings.upstream.max_connections),
@@ -186,4 +166,5 @@ def _changed(before: BaseModel, after: BaseModel, at: str = "") -> Iterator[str]
 
 
 def _is_live(key: str) -> bool:
-    return any(key == each or key.startswith(f"{each}.") for each in LIVE)
+    section, name, *_ = [*key.split("."), ""]
+    return section in _LIVE and ((live := _LIVE[section]) is None or name in live)

@@ -10,15 +10,17 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import SecretStr, ValidationError
 
 from passoproxy.config import sources
 from passoproxy.config.faults import explain, without
 from passoproxy.config.keys import KeyPath, dotted, find, nearest, parsed
-from passoproxy.config.presets import PRESETS
 from passoproxy.config.secrets import FileSecret, Secret, secret
 from passoproxy.config.settings import Settings
 from passoproxy.config.sources import Layer, lay_over
@@ -176,8 +178,16 @@ def _merged(file: Layer, base: Path, environ: Mapping[str, str], cwd: Path) -> L
     return merged
 
 
+@cache
+def _passolution() -> dict[str, Any]:
+    """The preset's raw values. They are not to be changed: layers copy them."""
+    text = resources.files("passoproxy.config").joinpath("passolution.yaml").read_text("utf-8")
+    found: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    return found
+
+
 def _preset(provider: object) -> Layer:
-    values = PRESETS.get(provider, {}) if isinstance(provider, str) else {}
+    values = _passolution() if provider == "passolution" else {}
     return lay_over(Layer(), Layer(values, dict.fromkeys(_paths(values, ()), f"preset {provider}")))
 
 
