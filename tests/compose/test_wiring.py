@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +27,22 @@ PAIR = json.dumps({"access_token": "A" * 20, "refresh_token": "R" * 20, "expires
 STATIC = {"grant": "static", "static_token": "the-static-token"}
 
 
-async def closed(wired: Any) -> None:
-    await wired.keeper.close()
-    await wired.pipeline.close()
-    await wired.pipeline.cache.close()
-    await wired.store.close()
+@contextlib.asynccontextmanager
+async def wired_in(
+    folder: Path, environ: dict[str, str] | None = None, clock: FakeClock | None = None, **sections: Any
+) -> AsyncIterator[Any]:
+    loaded = Place(folder).load(**sections)
+    wired = Wired(loaded, telemetry(loaded), environ={} if environ is None else environ, clock=clock)
+    try:
+        yield wired
+    finally:
+        await wired.keeper.close()
+        await wired.close()
 
 
 async def test_a_wired_daemon_lives_by_the_clock_it_was_given(tmp_path: Path) -> None:
     clock = FakeClock()
-    loaded = Place(tmp_path).load()
-    wired = Wired(loaded, telemetry(loaded), clock=clock, environ={})
-    try:
+    async with wired_in(tmp_path, clock=clock) as wired:
         assert isinstance(wired.keeper, Custody)
         await wired.keeper.open()
         task = asyncio.create_task(wired.keeper.run())
@@ -48,15 +54,10 @@ async def test_a_wired_daemon_lives_by_the_clock_it_was_given(tmp_path: Path) ->
         await wired.keeper.close()
         await task
         assert await wired.control.reload() == {}
-    finally:
-        await closed(wired)
 
 
 async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> None:
-    loaded = Place(tmp_path).load(oauth=STATIC)
-    told = telemetry(loaded)
-    wired = Wired(loaded, told, environ={})
-    try:
+    async with wired_in(tmp_path, oauth=STATIC) as wired:
         assert isinstance(wired.keeper, StaticToken)
         await wired.keeper.open()
         seen: list[Any] = []
@@ -82,14 +83,10 @@ async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> N
         traffic = wired.control.status()["origin"]
         assert isinstance(traffic, dict)
         assert (traffic["in_flight"], traffic["connections"], traffic["cool_down_until"]) == (0, 0, None)
-    finally:
-        await closed(wired)
 
 
 async def test_keys_of_requests_that_were_named(tmp_path: Path) -> None:
-    loaded = Place(tmp_path).load(oauth=STATIC)
-    wired = Wired(loaded, telemetry(loaded), environ={})
-    try:
+    async with wired_in(tmp_path, oauth=STATIC) as wired:
         key = wired.control._reading.key
         target = CONTENT.partition("?")[0]
         assert key("GET", CONTENT, None)
@@ -98,21 +95,14 @@ async def test_keys_of_requests_that_were_named(tmp_path: Path) -> None:
         assert key("POST", target, b"{") is None
         assert key("GET", "/auth/me", None) is None
         assert key("PUT", CONTENT, None) is None
-    finally:
-        await closed(wired)
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(None, "always"), ("never", "never"), ("once", "once"), ("10m", 600.0)])
 async def test_the_keeper_lives_by_the_configuration(tmp_path: Path, given: str | None, wanted: object) -> None:
     more = {"lost_answer_replay": given, "refresh_at": 0.3, "refresh_token_lifetime": "unknown"}
-    loaded = Place(tmp_path).load(oauth=more)
-    assert [each for each in loaded.warnings if each.code == "key_unused"] == []
-    wired = Wired(loaded, telemetry(loaded), environ={})
-    try:
+    async with wired_in(tmp_path, oauth=more) as wired:
         terms = wired.keeper._held.state.terms
         assert (terms.lost_answer_replay, terms.refresh_at, terms.refresh_lifetime) == (wanted, 0.3, None)
-    finally:
-        await closed(wired)
 
 
 # ---- what does not do -------------------------------------------------------------------------------------------------
@@ -167,41 +157,33 @@ AWAY = {
 
 
 async def test_a_proxy_leads_to_origin_and_provider(tmp_path: Path) -> None:
-    loaded = Place(tmp_path).load(upstream={"url": "https://api.example.com", "proxy": "http://squid:3128"})
-    wired = Wired(loaded, telemetry(loaded), environ={"HTTPS_PROXY": "http://other:1"})
-    try:
+    async with wired_in(
+        tmp_path,
+        {"HTTPS_PROXY": "http://other:1"},
+        upstream={"url": "https://api.example.com", "proxy": "http://squid:3128"},
+    ) as wired:
         assert wired.pipeline.pool._dialer._proxy == ForwardProxy("squid", 3128)
         assert wired.outward.proxy_for(Endpoint("https", "web.example.com", 443)) == ForwardProxy("squid", 3128)
         assert wired.provider._endpoint._proxy_for(Endpoint("https", "w.example", 1)) == ForwardProxy("squid", 3128)
         assert wired.outward.proxy_for(Endpoint("http", "127.0.0.1", 80)) is None
-    finally:
-        await closed(wired)
 
 
 async def test_a_proxys_credentials_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "proxy"
     file.touch(mode=0o600)
     file.write_text("http://us:pa%20ss@squid:3128\n")
-    loaded = Place(tmp_path).load(upstream={"url": "https://api.example.com", "proxy_file": str(file)})
-    wired = Wired(loaded, telemetry(loaded), environ={})
-    try:
+    async with wired_in(tmp_path, upstream={"url": "https://api.example.com", "proxy_file": str(file)}) as wired:
         proxy = wired.outward.proxy_for(Endpoint("https", "api.example.com", 443))
         assert proxy == ForwardProxy("squid", 3128, "Basic dXM6cGEgc3M=")
         assert wired.telemetry.recent.redactor.text("it was pa ss, or pa%20ss") == "it was ***, or ***"
-    finally:
-        await closed(wired)
 
 
 async def test_a_way_out_that_became_wrong_spends_no_token(tmp_path: Path) -> None:
     environ = {"HTTPS_PROXY": "http://squid:3128"}
-    loaded = Place(tmp_path).load(**AWAY)
-    wired = Wired(loaded, telemetry(loaded), environ=environ)
-    try:
+    async with wired_in(tmp_path, environ, **AWAY) as wired:
         environ["HTTPS_PROXY"] = "socks5://squid"
         with pytest.raises(TokenRequestUnsent, match=r"upstream\.proxy"):
             await wired.provider.post(TokenRequest("https://web.example.com/token"), 1.0)
-    finally:
-        await closed(wired)
 
 
 # ---- what is masked, and names ---------------------------------------------------------------------------------------
