@@ -56,9 +56,9 @@ SLEEP_PATIENCE = 60.0
 
 
 def run(loaded: Loaded, greet: Callable[[str], None] | None = None) -> int:
-    """Runs the daemon until SIGTERM or SIGINT; the exit code. Raises PassoproxyError where it cannot start.
+    """Runs the daemon until SIGTERM or SIGINT; the exit code. Raises PassoproxyError if it cannot start.
 
-    `greet` says something to the person at the terminal, where there is one: it is no log.
+    `greet` prints a line for a person at the terminal, if there is one.
     """
     if sys.platform == "win32":  # pragma: no cover - refused before
         raise ConfigurationError(
@@ -112,7 +112,7 @@ class Daemon:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Wired]:
-        """Starts, yields the wired daemon, and ends it in order. Raises PassoproxyError where it cannot start."""
+        """Starts, yields the wired daemon, and ends it in order. Raises PassoproxyError if it cannot start."""
         descriptors.raise_limit()
         told = telemetry(self.loaded)
         told.logs.open()
@@ -330,7 +330,7 @@ class Daemon:
             fleet is not None and await asyncio.to_thread(fleet.store.is_followed)
         )
         if leaves_full(wired.loaded, wired.state_folder, grace, is_followed):
-            with contextlib.suppress(PassoproxyError):  # told as an event where it went wrong
+            with contextlib.suppress(PassoproxyError):  # a failure was told as an event
                 await wired.keeper.execute(Refill(deadline - wired.clock.monotonic()))
 
     async def _end_tasks(self) -> None:

@@ -344,7 +344,7 @@ class EntryStoreFailure(PassoproxyError):
 
 
 class ConnectionDropped(OriginUnreachable):
-    """A kept connection was closed before a byte of the answer came: the request may be sent again where that is safe."""
+    """A kept connection was closed before a byte of the answer came: the request may be sent again if that is safe."""
 
 
 class BodyBroken(PassoproxyError):

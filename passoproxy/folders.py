@@ -20,10 +20,10 @@ _MOST_LINKS = 40
 
 
 def own_folder(path: Path, key: str) -> Path:
-    """`path`, made where it is missing and closed to others; where it belongs to someone else, or is open to all as /tmp is, a folder of our
-    own inside it.
+    """`path`, made if it is missing, and closed to other users. If it belongs to another user, or is open to all as /tmp is: an own folder
+    in it.
 
-    `key` is the configuration's. Raises CannotCreate where that cannot be had, and for a symbolic link that another user could have made.
+    `key` is the configuration's. Raises CannotCreate if that is impossible, and for a symbolic link that another user could have made.
     """
     try:
         return _made(path)
@@ -34,7 +34,7 @@ def own_folder(path: Path, key: str) -> Path:
 
 
 def weak_step(path: Path, user: int | None = None) -> str:
-    """The first step on the way to `path` that another user could exchange for something else, in words; '' where there is none.
+    """The first step on the way to `path` that another user could exchange for something else, in words; '' if there is none.
 
     `user` is no other user, beside root and this process's. Raises OSError where the way does not lead there, and with EPERM for a link
     as in `own_folder`.
@@ -67,7 +67,7 @@ def _made(path: Path) -> Path:
 
 @dataclass(slots=True)
 class _Walk:
-    """A way through the file system, from its root. `at` is the descriptor of where it has come to."""
+    """A way through the file system, from its root. `at` is the descriptor of the present folder."""
 
     make: bool
     user: int
@@ -87,7 +87,7 @@ class _Walk:
             left += [each for each in reversed(target.split("/")) if each not in ("", ".")]
 
     def step(self, name: str, *, follow: bool = True) -> str:
-        """Goes into the directory `name`; the target where it is a symbolic link, which is not gone into."""
+        """Enters the directory `name`. For a symbolic link: its target, without entering it."""
         holder, found = os.fstat(self.at), self._found(name)
         trusted = {
             0,

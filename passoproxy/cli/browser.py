@@ -1,7 +1,7 @@
-"""Opening an address in the person's browser so that no other user of the machine learns it.
+"""Opens an address in the user's browser, hidden from other users of the machine.
 
-What a program is started with can be read by everybody, and the address may be worth a page session or a login. So the browser is started
-with the address of this process, which sends it on, if the kernel says that the connection is of the same user.
+Every user can read the arguments of a process, and the address may hold a page session or a login. So the browser is started with an
+address of this process, which redirects it, if the kernel says that the connection belongs to the same user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ANSWER = "HTTP/1.1 303 See Other\r\nLocation: {}\r\nReferrer-Policy: no-referre
 
 
 class Opening:
-    """An address on its way to a browser. `is_begun` tells whether there is a browser; `wait` until it was sent on."""
+    """An address on its way to a browser. `is_begun` tells whether there is a browser; `wait` returns after the redirect."""
 
     def __init__(self, url: str) -> None:
         import webbrowser
@@ -33,7 +33,7 @@ class Opening:
         self.is_begun = webbrowser.open(f"http://127.0.0.1:{self._listener.getsockname()[1]}/")
 
     def wait(self) -> None:
-        """Until the browser was sent on, or begins no more."""
+        """Until the browser was redirected, or `PATIENCE` is over."""
         self._thread.join()
 
     def _serve(self) -> None:
@@ -50,7 +50,7 @@ class Opening:
                     pass  # another one may come
 
     def _has_sent_on(self, served: socket.socket, client: object) -> bool:
-        """Nothing is said to another user, nor to one who asks for nothing, as browsers do ahead of time."""
+        """No answer to another user, nor to a connection without a request, as browsers open ahead of time."""
         if tcp_owner(client, served.getsockname()) != os.getuid():
             return False
         served.settimeout(2.0)
@@ -61,7 +61,7 @@ class Opening:
 
 
 def opened(url: str) -> Opening | None:
-    """Opens `url` in the person's browser; None where there is none, and under sudo, where it would be root's."""
+    """Opens `url` in the user's browser; None without a browser, and under sudo, which would open root's."""
     if "SUDO_UID" in os.environ:
         return None
     try:

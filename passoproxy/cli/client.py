@@ -279,7 +279,7 @@ def handle(config: Path | None, state: Path | None) -> Remote | Local:
 
 
 def running(config: Path | None, state: Path | None) -> Remote:
-    """The one daemon that is meant: that of the folder `state`, of the configuration's folder, or the one that runs where a daemon may.
+    """The one daemon that is meant: that of the folder `state`, of the configuration's folder, or of a usual folder.
 
     Raises NotRunning, UsageFailure if two run and none is named, AccessDenied if it cannot be told whether one runs, and
     ConfigurationError.

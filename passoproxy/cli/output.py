@@ -81,7 +81,7 @@ def seconds(value: float | None) -> str:
 
 
 def moment(epoch: float | None) -> str:
-    """A moment in local time with its zone, and with the date where it is another day."""
+    """A moment in local time with its zone, and the date if it is another day."""
     if epoch is None:
         return "-"
     then = time.localtime(epoch)
@@ -110,13 +110,13 @@ def progress(total: int, label: str, done: int = 0) -> Iterator[Callable[[str], 
 
 
 def part(found: Mapping[str, object], name: str) -> dict[str, object]:
-    """The object under `name`, an empty one where there is none."""
+    """The object under `name`, else an empty one."""
     inner = found.get(name)
     return inner if isinstance(inner, dict) else {}
 
 
 def number_of(data: Mapping[str, object], name: str) -> float | None:
-    """The number under `name`, None where there is none."""
+    """The number under `name`, else None."""
     value = data.get(name)
     return float(value) if isinstance(value, int | float) else None
 

@@ -88,7 +88,7 @@ async def _serve(options: SandboxOptions) -> int:
         ) from error
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):  # before it is said: whoever waits for the word may end it at once
+    for each in (signal.SIGINT, signal.SIGTERM):  # before the line below: its reader may end this process at once
         loop.add_signal_handler(each, ended.set)
     say(f"The sandbox answers at {base} (Ctrl-C ends it). Point a daemon at it with these lines in its config.yaml:\n")
     say(configuration_lines(base, options))

@@ -1,8 +1,6 @@
-"""The sockets that a configuration asks for, opened: what people call them, and what must be gone at the end.
+"""The listeners of a configuration: their sockets opened, named for people and removed at the end, and the proxy's put into service.
 
-What is spoken on them is decided where they are handed on; how one is opened, in `server.listeners`.
-
-The proxy's listeners put into service: which protocol is spoken, behind which certificate, and who may connect.
+`server.listeners` opens a single socket and checks its peers.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ Inherited = dict[str, list[int]]
 class Bound:
     """Where a daemon listens. `files` are those of unix sockets that it made itself.
 
-    `copies` has the proxy's sockets for each worker process: of its own on the same TCP ports, where the kernel can spread connections
+    `copies` has the proxy's sockets for each worker process: its own on the same TCP ports, if the kernel can spread connections
     among them, else the same ones. A worker that is replaced leaves its sockets, and who waits in them, to its successor.
     """
 
@@ -62,7 +60,7 @@ class Bound:
     """TCP sockets of the proxy that were opened here, and not passed by a service manager."""
 
     def forget(self, sockets: Iterable[socket.socket]) -> None:
-        """Takes the files of these sockets away; to be done while they listen, so that nobody else can have put his own there."""
+        """Removes the files of these sockets. They must still listen, so that the files cannot be another process's."""
         for sock in sockets:
             if (path := self.files.pop(sock, None)) is not None:
                 with contextlib.suppress(OSError):
@@ -134,7 +132,7 @@ def ports_of(sockets: Iterable[socket.socket]) -> tuple[int, ...]:
 
 
 def page_address(settings: Settings, sockets: Sequence[socket.socket]) -> str:
-    """Where a person's browser finds the status page: a URL, `unix:` with the path where there is only a unix socket, '' where none."""
+    """The address of the status page for a browser: a URL, `unix:` with the path if there is only a unix socket, '' without a listener."""
     if settings.admin.public_url and sockets:
         return settings.admin.public_url.rstrip("/")
     for sock in sockets:
@@ -158,7 +156,7 @@ def takes_redirect(settings: Settings, sockets: Iterable[socket.socket]) -> bool
 
 
 def name_of(sock: socket.socket, scheme: str) -> str:
-    """How people call it: a URL, or `unix:` with the path."""
+    """Its name for people: a URL, or `unix:` with the path."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
@@ -189,7 +187,7 @@ def _passed(name: str, inherited: Inherited, key: str) -> list[int]:
 
 
 def _refuse_unguarded(sock: socket.socket, address: FdAddress, key: str, settings: Settings) -> None:
-    """What the configuration's check asks of an address that it can read, asked of one that only the socket tells."""
+    """The configuration's check for open listeners, for an inherited socket, whose address is not in the configuration."""
     guards = {
         "server.listen": (settings.server.is_guarded, GUARD_REMEDY),
         "admin.listen": (settings.admin.is_guarded, "set admin.token_file, or pass a socket on 127.0.0.1"),
@@ -204,7 +202,7 @@ def _refuse_unguarded(sock: socket.socket, address: FdAddress, key: str, setting
 
 @dataclass(slots=True)
 class Served:
-    """What takes connections. `certificate` is to be followed where there is one."""
+    """The acceptors of the proxy, and its certificate, if any, which has to be followed."""
 
     certificate: Certificate | None
     acceptors: list[Acceptor[ProxyConnection]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The names of all keys, read off the settings' models: what is a section, a file, a secret, and which name was likely meant."""
+"""The names of all keys, from the settings' models: which are sections, files, secrets; and the likely meaning of an unknown name."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def children(section: tuple[str, ...]) -> list[str]:
 
 
 def nearest(path: KeyPath) -> str:
-    """The valid key that an unknown one most likely meant, dotted; empty where none is near."""
+    """The valid key that an unknown key most likely means, dotted; empty if none is near."""
     *section, name = names(path)
     level = children(tuple(section))
     tidy = name.strip().lower().replace("-", "_").replace(" ", "_")

@@ -1,6 +1,6 @@
-"""Secrets as they are used: from a value, or from a file that is read anew when it has changed. None of them shows what it holds.
+"""Secrets: a value, or a file that is read again when it has changed. Neither shows what it holds.
 
-Also who may be able to read such a file (contract §3: readable by others is refused, with two exceptions that only warn).
+Also whether other users can read such a file (contract §3: that is refused, with two exceptions that only warn).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from passoproxy.errors import ConfigurationError, Fault
 
 MAX_BYTES = 1024 * 1024
 RECHECK_AFTER = 10.0
-"""Seconds for which a secret is taken as it is before its file is looked at again; well under the 30 that the contract allows."""
+"""Seconds until a secret's file is looked at again; well below the contract's 30."""
 
 Secret = Callable[[], str]
 """Gives the secret as it is now."""
@@ -27,9 +27,9 @@ Secret = Callable[[], str]
 class FileSecret:
     """A secret in a file, its surrounding white space cut; call it for the text.
 
-    The file is looked at again at most every `recheck_after` seconds, and read again where it was changed or replaced. The first call
-    raises ConfigurationError where it cannot be read, or others can read it too. Later the last good text is kept (someone may be writing
-    it just now), and `fault` says what is wrong.
+    At most every `recheck_after` seconds the file is looked at, and read if it was changed or replaced. The first call raises
+    ConfigurationError if the file cannot be read, or if other users can read it. Later calls keep the last good text (the file may be being
+    written just now), and `fault` says what is wrong.
     """
 
     __slots__ = ("_checked", "_environ", "_monotonic", "_recheck_after", "_stamp", "_value", "fault", "key", "path")
@@ -128,14 +128,14 @@ def _unusable(path: Path, key: str, problem: str, remedy: str) -> ConfigurationE
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """A secret's file that others can read. `excused` says why that is only worth a warning; empty where it is refused."""
+    """A secret's file that others can read. `excused` says why that is only a warning; empty if it is refused."""
 
     mode: int
     excused: str = ""
 
 
 def on_read_only_mount(path: Path | int) -> bool:
-    """Whether nobody can change the file where it is mounted."""
+    """Whether the file's mount is read-only."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
@@ -146,9 +146,9 @@ def exposure(
     *,
     read_only: Callable[[Path | int], bool] = on_read_only_mount,
 ) -> Exposure | None:
-    """Whether users other than owner and group can read or write a file; None where they cannot, or where it is not there.
+    """Whether users other than owner and group can read or write a file; None if they cannot, or if there is no file.
 
-    `opened` is its descriptor, where it is open. A credential of the service manager has an access list that its mode does not show.
+    `opened` is its descriptor, if it is open. A credential of the service manager has an access list that its mode does not show.
     """
     environ = os.environ if environ is None else environ
     given = environ.get("CREDENTIALS_DIRECTORY", "")
@@ -170,7 +170,7 @@ def exposure(
 
 
 def refuse_exposed(path: Path, key: str, environ: Mapping[str, str] | None = None, opened: int | None = None) -> None:
-    """Raises ConfigurationError where others can read or write a secret's file, and nothing excuses that."""
+    """Raises ConfigurationError if others can read or write a secret's file, and nothing excuses that."""
     seen = exposure(path, environ, opened)
     if seen is not None and not seen.excused:
         raise _unusable(path, key, f"can be read by others (mode {seen.mode:04o})", f"run: chmod 600 {path}")
@@ -185,7 +185,7 @@ def inside_container(environ: Mapping[str, str]) -> bool:
 def secret(
     value: SecretStr | None, file: Path | None, key: str, environ: Mapping[str, str] | None = None
 ) -> Secret | None:
-    """What gives a secret of the settings: the value itself, else its file; None where there is neither."""
+    """The reader of a secret: of the value itself, else of its file; None if there is neither."""
     if value is not None:
         return value.get_secret_value
     return FileSecret(file, f"{key}_file", environ) if file is not None else None

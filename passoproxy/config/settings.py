@@ -124,7 +124,7 @@ class ServerSettings(Section):
 
 
 class AdminSettings(Section):
-    """The admin listener; `listen` is empty where it is off."""
+    """The admin listener; an empty `listen` means off."""
 
     listen: t.AdminListen = (t.TcpAddress("127.0.0.1", 8611),)
     token: t.Secret | None = None
@@ -251,7 +251,7 @@ class RouteSettings(Section):
 
 
 class RunwayThresholds(Section):
-    """What is left of the shorter lifetime when each level is told."""
+    """The share of the shorter lifetime that is left when each level is told."""
 
     log: t.Percentage = 0.55
     notify: t.Percentage = 0.5
@@ -259,7 +259,7 @@ class RunwayThresholds(Section):
 
 
 class AlertSettings(Section):
-    """Who is told that a person will be needed."""
+    """Alerts before a person is needed."""
 
     command: t.Command | None = None
     webhook: t.SecretUrl | None = None

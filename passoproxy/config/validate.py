@@ -288,7 +288,7 @@ def routes(facts: Facts) -> Iterator[str]:
             yield f"{at}.methods: is empty; write [GET] or [GET, POST], or remove the line for GET"
         for method in _NEVER_STORED:
             if method in route.methods:
-                yield f"{at}.methods: lists {method}, whose answers are never stored; list GET, and POST where it is a read"
+                yield f"{at}.methods: lists {method}, whose answers are never stored; list GET, and POST if it only reads"
         if route.refresh_ahead >= 1:
             yield (
                 f"{at}.refresh_ahead: the whole of the freshness would refresh on every hit; "
