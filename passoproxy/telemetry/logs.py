@@ -1,4 +1,4 @@
-"""The log on standard error: structlog over the standard library's logging, secrets masked last before a line is made.
+"""The log on standard error, over the standard library's logging; secrets are masked last, when a line is made.
 
 A line has a time, a level, the stable name of its event, a message and values: as JSON for machines, as text for people. What clients sent
 is escaped: no control character, no line break, no character that turns the writing direction. Lines of other libraries take the same way.
@@ -17,18 +17,16 @@ import re
 import sys
 import threading
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, Literal, TextIO, cast
-
-import structlog
-from structlog.stdlib import ProcessorFormatter
+from typing import Final, Literal, TextIO
 
 from passoproxy.core.events import Event, RequestAnswered
 from passoproxy.core.redaction import Redactor
-from passoproxy.telemetry.messages import Line, fields_of, line_of, message_of, named_in
+from passoproxy.telemetry.messages import fields_of, line_of, message_of, named_in
 
 Values = Mapping[str, object]
 Render = Callable[[float, str, str, str, Values], str]
@@ -243,9 +241,8 @@ def reason_of(event: RequestAnswered) -> str:
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json"]
-_EventDict = MutableMapping[str, object]
-
 _NAME = "passoproxy"
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _BURST, _WINDOW = 5, 10.0
 """So many lines of one kind in so many seconds; what comes on top is counted."""
 
@@ -270,18 +267,9 @@ class Logs:
         self.level: Level = level
         self._redactor = redactor
         self.access_lines = AccessLines(_writer(stream), render, redactor, compact=self._for_people, wall=wall)
-        self._handler = _QuietHandler(stream)
-        self._handler.setFormatter(
-            ProcessorFormatter(
-                foreign_pre_chain=[structlog.stdlib.add_logger_name, _named_level],
-                processors=[_moment, structlog.processors.format_exc_info, self._redacted, _rendered(render)],
-            )
-        )
-        self.logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-            logging.getLogger(_NAME),
-            processors=[structlog.stdlib.filter_by_level, _named_level, ProcessorFormatter.wrap_for_formatter],
-            wrapper_class=structlog.stdlib.BoundLogger,
-        )
+        self._render = render
+        self._logger = logging.getLogger(_NAME)
+        self._handler = _Handler(stream, self._line)
 
     def open(self) -> None:
         """Takes the root logger over, the lines of other libraries with it."""
@@ -307,28 +295,35 @@ class Logs:
         self._redactor = redactor
         self.access_lines.set_redactor(redactor)
 
+    def write(self, event: Event, more: int = 0) -> None:
+        """Writes the line of an event. `more` lines like it were held back. For people, values that the message tells are not repeated."""
+        line, values = line_of(event), fields_of(event)
+        message = message_of(line, values)
+        if self._for_people:
+            values = {name: value for name, value in values.items() if name not in named_in(line)}
+        if more:
+            values["more"] = more
+        self._logger.log(_LEVELS[line.level], message, extra={"event_name": line.event, "values": values})
+
     def is_written(self, level: str) -> bool:
         """Whether lines of `level` are written now."""
-        return self.logger.isEnabledFor(logging.getLevelNamesMapping()[level.upper()])
+        return self._logger.isEnabledFor(_LEVELS[level])
 
-    def write(self, line: Line, values: Values) -> None:
-        """Writes the line of an event. For people, values that the message tells are not repeated."""
-        message, told = message_of(line, values), named_in(line) if self._for_people else ()
-        beside = {name: value for name, value in values.items() if name not in told}
-        # Not the wrapper's `log(level, …)`: the methods by name are what structlog filters on.
-        getattr(self.logger, line.level)(message, event_name=line.event, **beside)
+    def _line(self, record: logging.LogRecord) -> str:
+        """A record as a line, with secrets masked. One of another library has no event of ours."""
+        say, level, message = self._redactor.text, record.levelname.lower(), record.getMessage()
+        if event := getattr(record, "event_name", ""):
+            values = {name: self._masked(name, value) for name, value in record.__dict__["values"].items()}
+        else:
+            event, values = "library", {"logger": say(record.name)}
+        if record.exc_info:
+            values["exception"] = say("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        return self._render(record.created, level, say(event), say(message), values)
 
-    def _redacted(self, _logger: object, _method: str, line: _EventDict) -> _EventDict:
-        return {name: self._aloud(name, value) for name, value in line.items()}
-
-    def _aloud(self, name: str, value: object) -> object:
-        if value is None or isinstance(value, (bool, int, float)):
+    def _masked(self, name: str, value: object) -> object:
+        if isinstance(value, int | float):
             return value
-        if name == "target" and isinstance(value, str):
-            return self._redactor.target(value)
-        if isinstance(value, Mapping):
-            return {str(key): self._redactor.field(str(key), str(inner)) for key, inner in value.items()}
-        return self._redactor.text(str(value))
+        return self._redactor.target(str(value)) if name == "target" else self._redactor.text(str(value))
 
 
 class LogObserver:
@@ -348,8 +343,7 @@ class LogObserver:
             return
         more = self._held_back(line.throttle) if line.throttle else 0
         if more is not None:
-            values = fields_of(event)
-            self._logs.write(line, values | {"more": more} if more else values)
+            self._logs.write(event, more)
 
     def _held_back(self, kind: str) -> int | None:
         """None to hold this line back, else how many were held back since the last one written."""
@@ -370,8 +364,15 @@ class _Window:
         self.began, self.count = began, 1
 
 
-class _QuietHandler(logging.StreamHandler[TextIO]):
-    """A log that cannot be written is no reason to fail, nor to write about it."""
+class _Handler(logging.StreamHandler[TextIO]):
+    """Lines of `line`. A log that cannot be written is no reason to fail, nor to write about it."""
+
+    def __init__(self, stream: TextIO, line: Callable[[logging.LogRecord], str]) -> None:
+        super().__init__(stream)
+        self._line = line
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._line(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (stdlib name)
         del record
@@ -393,25 +394,3 @@ def _renderer(format: Format, stream: TextIO) -> Render:
     if format == "json" or (format == "auto" and not terminal):
         return as_json
     return as_coloured_text if terminal and not os.environ.get("NO_COLOR") else as_text
-
-
-def _named_level(_logger: object, method: str, line: _EventDict) -> _EventDict:
-    record = line.get("_record")
-    line["level"] = record.levelname.lower() if isinstance(record, logging.LogRecord) else method
-    return line
-
-
-def _moment(_logger: object, _method: str, line: _EventDict) -> _EventDict:
-    record = line.pop("_record")
-    line.pop("_from_structlog", None)
-    line["time"] = getattr(record, "created", 0.0)
-    return line
-
-
-def _rendered(render: Render) -> Callable[[object, str, _EventDict], str]:
-    def rendered(_logger: object, _method: str, line: _EventDict) -> str:
-        at, level, message = line.pop("time"), line.pop("level"), line.pop("event")
-        event = line.pop("event_name", "library")  # a line of another library has no name of ours
-        return render(cast("float", at), str(level), str(event), str(message), line)
-
-    return rendered

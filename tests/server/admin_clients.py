@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import ClientResponse, DummyCookieJar, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin.app import admin_application
@@ -16,7 +16,10 @@ from tests.server.fake_daemon import NOW, FakeDaemon
 
 SECRET = b"s" * 32
 TOKEN = "an-admin-token-of-some-length"
-Asking = Callable[..., Awaitable[ClientResponse]]
+Admin = Callable[..., Awaitable["AdminListener"]]
+"""Starts an admin listener: see AdminListener for its arguments."""
+Ask = Callable[..., Awaitable[tuple[int, Any, dict[str, str]]]]
+"""Asks `control.sock`'s application: daemon, method, path; status, document and fields of the answer."""
 
 
 async def metrics(accept: str) -> tuple[bytes, str]:
@@ -40,16 +43,13 @@ class AdminListener:
         self.access = AdminAccess(SECRET, token=lambda: token, **access)
         self.sessions = PageSessions(lambda: "passoproxy page --state /state", lambda: self.now)
         self.guard = Guard(self.access, self.sessions, lambda: self.now)
-        app = admin_application(daemon, self.access, self.sessions, metrics, observer, lambda: self.now, mask)
-        self.client: TestClient[web.Request, web.Application] = TestClient(TestServer(app), cookie_jar=DummyCookieJar())
+        self.app = admin_application(daemon, self.access, self.sessions, metrics, observer, lambda: self.now, mask)
+        self.client: TestClient[web.Request, web.Application]
 
-    async def __aenter__(self) -> AdminListener:
-        await self.client.start_server()
+    async def begin(self, aiohttp_client: Any) -> None:
+        """Listens until the end of the test."""
+        self.client = await aiohttp_client(self.app, cookie_jar=DummyCookieJar())
         self.sessions.address = self.origin
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.client.close()
 
     @property
     def authority(self) -> str:

@@ -1,30 +1,28 @@
-"""The JSON side: bodies that are right, bodies that are wrong, and what the daemon is asked."""
+"""The API: bodies that are right, bodies that are wrong, what the daemon is asked, and answers that go out in parts."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import BadRequest, UsageFailure
-from passoproxy.server.admin.api import query_of
+from passoproxy.server.admin import api
+from passoproxy.server.admin.api import LINES, MOST_ORDERS, query_of
 from passoproxy.server.admin.app import control_application
 from passoproxy.server.admin.page_sessions import PageSessions
-from tests.server.admin_clients import metrics
+from tests.fakes import settle
+from tests.server.admin_clients import Ask, metrics
 from tests.server.fake_daemon import NOW, PROVIDER, FakeDaemon
 
 
-async def ask(daemon: FakeDaemon, method: str, path: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
-    async with TestClient(TestServer(control_application(daemon, PageSessions(), metrics))) as client:
-        answer = await client.request(method, path, **more)
-        return answer.status, await answer.json(content_type=None), dict(answer.headers)
-
-
-async def test_status_is_the_daemon_s_document() -> None:
+async def test_status_is_the_daemon_s_document(ask: Ask) -> None:
     daemon = FakeDaemon()
     status, document, fields = await ask(daemon, "GET", "/api/status")
     assert (status, document) == (200, daemon.document)
@@ -47,7 +45,9 @@ async def test_status_is_the_daemon_s_document() -> None:
         ("POST", "/api/reload", b"", ("reload",)),
     ],
 )
-async def test_what_the_daemon_is_asked(method: str, path: str, body: bytes | None, call: tuple[Any, ...]) -> None:
+async def test_what_the_daemon_is_asked(
+    ask: Ask, method: str, path: str, body: bytes | None, call: tuple[Any, ...]
+) -> None:
     daemon = FakeDaemon()
     status, document, _ = await ask(daemon, method, path, data=body)
     assert (status, document, daemon.calls) == (200, {"did": call[0]}, [call])
@@ -72,7 +72,7 @@ async def test_what_the_daemon_is_asked(method: str, path: str, body: bytes | No
         ("/api/login/complete", b'{"url": "nonsense"}', "the whole redirected URL is expected, with its code and state behind the question mark"),
     ],
 )  # fmt: skip
-async def test_bodies_that_are_wrong_are_named(path: str, body: bytes, detail: str) -> None:
+async def test_bodies_that_are_wrong_are_named(ask: Ask, path: str, body: bytes, detail: str) -> None:
     daemon = FakeDaemon()
     status, problem, _ = await ask(daemon, "POST", path, data=body)
     assert (status, problem["code"], problem["detail"]) == (400, "bad_request", detail)
@@ -91,7 +91,7 @@ async def test_bodies_that_are_wrong_are_named(path: str, body: bytes, detail: s
         {"url": "/p", "data": "{}"},
     ],
 )
-async def test_purge_orders(order: dict[str, Any]) -> None:
+async def test_purge_orders(ask: Ask, order: dict[str, Any]) -> None:
     daemon = FakeDaemon()
     status, document, _ = await ask(daemon, "POST", "/api/cache/purge", json=order)
     assert (status, document) == (200, {"purged": 3})
@@ -114,14 +114,14 @@ async def test_purge_orders(order: dict[str, Any]) -> None:
         {"url": "/p", "data": 1},
     ],
 )
-async def test_purge_orders_that_are_none(order: dict[str, Any]) -> None:
+async def test_purge_orders_that_are_none(ask: Ask, order: dict[str, Any]) -> None:
     daemon = FakeDaemon()
     status, problem, _ = await ask(daemon, "POST", "/api/cache/purge", json=order)
     assert (status, problem["code"]) == (400, "bad_request")
     assert daemon.calls == []
 
 
-async def test_entries_are_selected_and_limited() -> None:
+async def test_entries_are_selected_and_limited(ask: Ask) -> None:
     daemon = FakeDaemon(listed=[{"url": f"/{n}"} for n in range(3)])
     status, listed, fields = await ask(daemon, "GET", "/api/cache/entries?prefix=/api&route=r&tag=t&limit=2")
     assert (status, listed, fields["X-Passoproxy-More"]) == (200, [{"url": "/0"}, {"url": "/1"}], "true")
@@ -135,12 +135,12 @@ async def test_entries_are_selected_and_limited() -> None:
     "query",
     ["limit=0", "limit=x", "limit=", "limit=1e3", "limit=100001", "limit=99999999999999", "limit=²", "colour=red"],
 )
-async def test_entries_with_odd_parameters(query: str) -> None:
+async def test_entries_with_odd_parameters(ask: Ask, query: str) -> None:
     status, problem, _ = await ask(FakeDaemon(), "GET", f"/api/cache/entries?{query}")
     assert (status, problem["code"]) == (400, "bad_request")
 
 
-async def test_show() -> None:
+async def test_show(ask: Ask) -> None:
     daemon = FakeDaemon(shown={"url": "/p"})
     assert (await ask(daemon, "POST", "/api/cache/show", json={"url": "/p"}))[1] == {"url": "/p"}
     assert (await ask(daemon, "POST", "/api/cache/show", json={"url": "/p", "data": "ä"}))[0] == 200
@@ -154,7 +154,7 @@ async def test_show() -> None:
     assert (status, problem["exit_code"], problem["detail"]) == (404, 1, "nothing is stored for GET /p")
 
 
-async def test_a_command_logs_in() -> None:
+async def test_a_command_logs_in(ask: Ask) -> None:
     daemon = FakeDaemon()
     _, begun, _ = await ask(daemon, "POST", "/api/login/start")
     assert begun == {"url": PROVIDER, "state": "S1", "expires_at": NOW + 600, "arrives": True}
@@ -174,7 +174,7 @@ async def test_a_command_logs_in() -> None:
     ]
 
 
-async def test_a_login_that_failed_tells_its_exit_code() -> None:
+async def test_a_login_that_failed_tells_its_exit_code(ask: Ask) -> None:
     status, problem, _ = await ask(FakeDaemon(fails=UsageFailure("no such login")), "GET", "/api/login/S9")
     assert (status, problem["exit_code"], problem["detail"]) == (400, 2, "no such login")
 
@@ -232,3 +232,139 @@ async def test_a_pair_that_nobody_waits_for_any_more_is_taken_back(method: str, 
             await asyncio.sleep(0.005)
     await runner.cleanup()
     assert daemon.calls == [("export",), ("refresh", True)]
+
+
+# ---- long answers: lists in blocks, and filling that is told as it goes on ----------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 60, 3000])
+async def test_a_list_is_whole_however_long(ask: Ask, count: int) -> None:
+    daemon = FakeDaemon(listed=[{"url": f"/{number}", "tags": ["ä\udce9" * 20]} for number in range(count)])
+    status, found, fields = await ask(daemon, "GET", "/api/cache/entries?limit=5000")
+    assert (status, len(found)) == (200, count)
+    assert [each["url"] for each in found] == [f"/{number}" for number in range(count)]
+    assert "X-Passoproxy-More" not in fields
+
+
+async def test_a_long_list_goes_out_with_a_turn_for_others_between_its_blocks(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also to one who takes it as fast as it is written, where a write waits for nothing."""
+    turns, written = 0, list[int]()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def written_at_once(reply: web.StreamResponse, data: bytes) -> None:
+        written.append(turns)
+        await write(reply, data)
+
+    write = web.StreamResponse.write
+    monkeypatch.setattr(web.StreamResponse, "write", written_at_once)
+    others = asyncio.create_task(take_turns())
+    daemon = FakeDaemon(listed=[{"url": f"/{number}" * 100} for number in range(1000)])
+    status, found, _ = await ask(daemon, "GET", "/api/cache/entries")
+    others.cancel()
+    assert (status, len(found)) == (200, 1000)
+    assert len(written) > 4
+    assert len(set(written)) == len(written)
+
+
+async def test_a_list_s_head_alone(ask: Ask) -> None:
+    daemon = FakeDaemon(listed=[{"url": f"/{number}" * 100} for number in range(1000)])
+    status, text, fields = await ask(daemon, "HEAD", "/api/cache/entries?limit=999")
+    assert (status, text, fields["X-Passoproxy-More"]) == (200, "", "true")
+    assert daemon.given < 900
+
+
+class Tearing(FakeDaemon):
+    """Whose list ends in a fault."""
+
+    async def entries(self, selector: Selector, limit: int) -> AsyncIterator[dict[str, Any]]:
+        async for entry in super().entries(selector, limit):
+            yield entry
+        raise OSError("the store went away")
+
+
+async def test_a_list_that_breaks_off_is_no_list(ask: Ask) -> None:
+    daemon = Tearing(listed=[{"url": f"/{number}" * 100} for number in range(1000)])
+    with pytest.raises(aiohttp.ClientError):
+        await ask(daemon, "GET", "/api/cache/entries")
+
+
+async def test_explaining_passes_the_description_on(ask: Ask) -> None:
+    daemon = FakeDaemon()
+    described = {"method": "GET", "url": "/a", "headers": ["A: b"]}
+    status, found, _ = await ask(daemon, "POST", "/api/explain", json=described)
+    assert (status, found, daemon.calls) == (200, {"did": "explain"}, [("explain", described)])
+    daemon.fails = UsageFailure("url: a URL or a path is expected")
+    status, found, _ = await ask(daemon, "POST", "/api/explain", json={})
+    assert (status, found["detail"]) == (400, "url: a URL or a path is expected")
+
+
+async def test_filling_gives_the_numbers_and_the_failures(ask: Ask) -> None:
+    daemon = FakeDaemon()
+    urls = ["/fetched", "/fresh", "/failed", "/fetched"]
+    status, found, _ = await ask(daemon, "POST", "/api/cache/warm", json={"urls": urls})
+    assert status == 200
+    failure = {"url": "/failed", "status": None, "detail": "no"}
+    assert found == {"warmed": 2, "fresh": 1, "failed": 1, "failures": [failure]}
+    assert daemon.calls == [("warm", urls), ("warmed",)]
+
+
+async def test_filling_is_told_line_by_line_to_whom_asks_for_lines(ask: Ask) -> None:
+    body = {"urls": ["/fetched", "/fresh"]}
+    status, text, fields = await ask(FakeDaemon(), "POST", "/api/cache/warm", json=body, headers={"Accept": LINES})
+    assert (status, fields["Content-Type"]) == (200, LINES)
+    assert [json.loads(line)["outcome"] for line in text.splitlines()] == ["fetched", "fresh"]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({}, '{"urls": […]} is expected'),
+        ({"urls": []}, '{"urls": […]} is expected'),
+        ({"urls": "/a"}, '{"urls": […]} is expected'),
+        ({"urls": ["/a"], "more": 1}, '{"urls": […]} is expected'),
+        ({"urls": ["/"] * (MOST_ORDERS + 1)}, "urls: at most 10000 are taken at once"),
+    ],
+)
+async def test_orders_that_are_none(ask: Ask, body: Any, detail: str) -> None:
+    daemon = FakeDaemon()
+    status, found, _ = await ask(daemon, "POST", "/api/cache/warm", json=body)
+    assert (status, daemon.calls) == (400, [])
+    assert found["detail"].startswith(detail)
+
+
+async def test_a_long_wait_is_bridged_and_a_reader_who_leaves_stops_it(
+    aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "BEAT_SECONDS", 0.01)
+    daemon = FakeDaemon()
+    daemon.filling.clear()
+    client = await aiohttp_client(control_application(daemon, PageSessions(), metrics))
+    answer = await client.post("/api/cache/warm", json={"urls": ["/fetched"] * 3}, headers={"Accept": LINES})
+    assert await answer.content.readline() == b"\n"
+    answer.close()
+    async with asyncio.timeout(10):
+        while ("warmed",) not in daemon.calls:
+            await asyncio.sleep(0.01)
+    await settle()
+
+
+async def test_a_soft_purge_is_passed_on(ask: Ask) -> None:
+    daemon = FakeDaemon()
+    assert (await ask(daemon, "POST", "/api/cache/purge", json={"tag": "t", "soft": True}))[1] == {
+        "purged": 3,
+        "soft": True,
+    }
+    assert (await ask(daemon, "POST", "/api/cache/purge", json={"all": True, "soft": False}))[1] == {"purged": 3}
+    assert daemon.calls == [("purge", {"tag": "t", "soft": True}), ("purge", {"all": True})]
+    status, found, _ = await ask(daemon, "POST", "/api/cache/purge", json={"soft": True})
+    assert status == 400
+    assert "is expected" in found["detail"]
+    status, found, _ = await ask(daemon, "POST", "/api/cache/purge", json={"tag": "t", "soft": 1})
+    assert (status, found["detail"]) == (400, "soft: true or false is expected")
