@@ -211,9 +211,9 @@ def test_a_vendor_that_moves_is_followed_by_force_and_a_login_there_destroys_not
     assert f"{sandbox.origin}/oauth/token" in house.token()["kept"]
     warnings = ask(house.admin_port, "/api/status").json["warnings"]
     assert [each["code"] for each in warnings].count("pair_kept") == 1
-    assert Remote(house.state, 30.0).logout(False)["revocation"]
+    assert Remote(house.state, 30.0).ask("POST", "/api/logout", {"keep_cache": False})["revocation"]
     assert house.token()["access"] == "none"
-    assert Remote(house.state, 30.0).refresh(True)["chain"] == "healthy"
+    assert Remote(house.state, 30.0).ask("POST", "/api/token/refresh", {"force": True})["chain"] == "healthy"
     house.refresh()
     assert child.stop() == 0
     for first in (house.first, another["refresh_token"]):

@@ -372,7 +372,7 @@ async def test_the_use_that_another_instance_has_seen_counts_soon(joined: Joined
 
 async def test_a_full_server_stores_nothing_and_serves_on(joined: Joined, redis_server: RedisServer) -> None:
     store = joined(pause_seconds=60.0)
-    kept = await put(store, entry(0), b"kept")
+    kept, _ = await put(store, entry(0), b"kept"), await put(store, entry(2), b"purged")
     with redis_server.client() as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"])
         try:
@@ -381,6 +381,7 @@ async def test_a_full_server_stores_nothing_and_serves_on(joined: Joined, redis_
             assert await found(store, kept) == b"kept"
             await store.discard(kept)
             assert await found(store, kept) is None
+            assert await store.purge(TAG) == 1
         finally:
             client.config_set("maxmemory", 0)
     await put(store, entry(1), b"again")

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections import Counter
 from pathlib import Path
 
 from passoproxy.core.cache.entry import Selector
@@ -72,7 +71,10 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _owed(log: bytes) -> list[bytes]:
-    counts: Counter[bytes] = Counter()
+    owed: list[bytes] = []
     for line in log.splitlines():
-        counts[line[1:]] += {b"+": 1, b"-": -1}.get(line[:1], 0)
-    return list((+counts).elements())
+        if line[:1] == b"+":
+            owed.append(line[1:])
+        elif line[1:] in owed:  # else another process of this folder has carried it out as well
+            owed.remove(line[1:])
+    return owed

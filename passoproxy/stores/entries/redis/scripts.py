@@ -105,6 +105,17 @@ return found
 """)
 """ARGV: epoch, the set of a primary key. Returns epoch and version, then row, v and m of each variant."""
 
+HEADS = _script("""
+local found = {}
+for at = 2, #ARGV do
+  local entry = redis.call('HMGET', E .. 'e:' .. ARGV[at], 'v', 'm')
+  found[#found + 1] = entry[1] or ''
+  found[#found + 1] = entry[2] or ''
+end
+return found
+""")
+"""ARGV: epoch, rows. Returns v and m of each, empty if there is no such row."""
+
 STORE = _script(
     """
 local epoch, since, from, row, sealed, packed, sets = unpack(ARGV, 1, 7)
@@ -209,12 +220,13 @@ PURGE = _script(
     """
 local epoch, from, purge, kind, behind, done = unpack(ARGV)
 if redis.call('HGET', meta, 'epoch') ~= epoch then return {} end
-local n = redis.call('HINCRBY', meta, 'seq', 1)
+local n = redis.call('HGET', meta, 'seq') + 1
+redis.call('HDEL', E .. 'log', n - KEPT) -- first: a server that is full lets a script go on that began by freeing
+redis.call('HSET', meta, 'seq', n)
 redis.call('HINCRBY', meta, 'version', 1)
 redis.call('HSET', E .. 'purges', n, purge)
 for number in string.gmatch(done, '%S+') do redis.call('HDEL', E .. 'purges', number) end
 redis.call('HSET', E .. 'log', n, purge)
-redis.call('HDEL', E .. 'log', n - KEPT)
 if behind ~= '0' then redis.call('HINCRBY', meta, 'left', behind) end
 local marks = behind ~= '0' and '0' or ''
 return { n, tell(marks, (marks ~= '' or kind == 'soft') and 1 or 0, kind, from) }

@@ -38,7 +38,7 @@ from passoproxy.stores.entries.redis.replica import (
     decode_purge,
     encode_purge,
 )
-from passoproxy.stores.entries.redis.scripts import BEHIND, DONE, DROP, GET, PURGE, STORE, TOUCH, UPDATE
+from passoproxy.stores.entries.redis.scripts import BEHIND, DONE, DROP, GET, HEADS, PURGE, STORE, TOUCH, UPDATE
 from passoproxy.stores.entries.serialization import (
     VERSION,
     Seal,
@@ -74,6 +74,7 @@ FEW = 2000
 """A purge of more rows is answered before they are removed, if their number is known."""
 
 _SLICE = 200
+_MOST_USED = 100_000
 _ROUNDS = 8
 
 
@@ -165,7 +166,7 @@ class RedisStore:
                     self._go_on(self._sweep(self._patient, self._replica.known.epoch, selector, number))
             while self._owed.selectors:
                 selector = self._owed.selectors[0]
-                await self._purge(connection, self._replica.known, selector)
+                await self._purge(connection, selector)
                 await self._written(self._owed.carried_out(selector))
         finally:
             self._beginning.release()
@@ -223,8 +224,9 @@ class RedisStore:
         return before.hides(row.entry, row.stamp) or (now is not None and now.hides(row.entry, row.stamp))
 
     def touch(self, key: str) -> None:
-        """Entries of this primary key were used."""
-        self._used.add(key)
+        """Entries of this primary key were used; told to the store soon."""
+        if len(self._used) < _MOST_USED:
+            self._used.add(key)
 
     async def read(self, entry: Entry) -> Body | None:
         with contextlib.suppress(RedisAway):
@@ -280,11 +282,8 @@ class RedisStore:
         return None if entry is None else Row(name, entry, sealed, int(known[0]), seal)
 
     async def _heads(self, connection: Connection, epoch: bytes, names: Sequence[str]) -> list[Row | None]:
-        async with connection.client() as client, client.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.hmget(f"{self._prefix}{epoch.decode()}:e:{name}", ["v", "m"])
-            found = await pipe.execute()
-        return [self._opened(name, *each) for name, each in zip(names, found, strict=True)]
+        found = await connection.run(HEADS, self._prefix, epoch, *names)
+        return [self._opened(*each) for each in zip(names, found[::2], found[1::2], strict=True)]
 
     async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
         known, seen = await self._now(self._brief), set[str]()
@@ -417,32 +416,33 @@ class RedisStore:
         """If the store is away it raises RedisAway, and the purge is carried out when that is back, also after a restart."""
         connection = self._brief if brief else self._patient
         try:
-            return await self._purge(connection, await self._now(connection), selector)
+            await self._now(connection)
+            return await self._purge(connection, selector)
         except (RedisAway, asyncio.CancelledError):
             await self._owe(selector)
             raise
 
-    async def _purge(self, connection: Connection, known: Known, selector: Selector) -> int:
-        everything, name = selector == Selector(), f"{self._prefix}{known.epoch.decode()}:{_set_of(selector)}"
-        behind = 0
-        if everything or (_set_of(selector) != "used" and selector.key is None and not selector.private):
-            async with connection.client() as client:
-                behind = int(await (client.zcard(name) if everything else client.scard(name)))
-                if everything:
-                    behind -= int(await client.hget(f"{self._prefix}meta", "left") or 0)
-        behind = behind if behind > self._few else 0
-        # A purge of everything stands for the soft ones before it too.
-        stood_for = " ".join(str(number) for number in known.purges if number not in known.hard) if everything else ""
-        told = await connection.run(
-            PURGE, self._prefix, known.epoch, self._name, encode_purge(selector), "hard", behind, stood_for
-        )
-        if not told:  # the store was emptied this moment
-            await self._replica.refresh(connection)
-            return 0
+    async def _purge(self, connection: Connection, selector: Selector) -> int:
+        name, everything = _set_of(selector), selector == Selector()
+        for _ in range(_ROUNDS):
+            known = self._replica.known
+            assert known is not None
+            count = 0
+            if everything or (name != "used" and selector.key is None and not selector.private):
+                count = await self._how_many(connection, known, name)
+            behind = count if count > self._few else 0
+            # A purge of everything stands for the soft ones before it too.
+            soft = " ".join(str(number) for number in known.purges if number not in known.hard) if everything else ""
+            change = (encode_purge(selector), "hard", behind, soft)
+            told = await connection.run(PURGE, self._prefix, known.epoch, self._name, *change)
+            if told:
+                break
+            await self._replica.refresh(connection)  # the store was emptied this moment
+        else:
+            raise EntryStoreFailure("the shared store is emptied all the time, and nothing was purged; try again")
         number, event = int(told[0]), int(told[1])
         if behind:
             self._go_on(self._sweep(self._patient, known.epoch, selector, number, quiet=True))
-            count = behind
         else:
             count, last = await self._sweep(connection, known.epoch, selector, number)
             event = max(event, last)
@@ -451,6 +451,14 @@ class RedisStore:
         self._replica.purges += 1
         self._replica.generation += bool(count)
         return count
+
+    async def _how_many(self, connection: Connection, known: Known, name: str) -> int:
+        """How many rows are in that set and not counted as removed."""
+        at = f"{self._prefix}{known.epoch.decode()}:{name}"
+        async with connection.client() as client:
+            if name != "used":
+                return int(await client.scard(at))
+            return int(await client.zcard(at)) - int(await client.hget(f"{self._prefix}meta", "left") or 0)
 
     async def _sweep(
         self, connection: Connection, epoch: bytes, selector: Selector, number: int, *, quiet: bool = False
