@@ -2,7 +2,7 @@
 
     python bench/eviction.py [--requests 400000] [--seed 1] [--json]
 
-LRU and S3-FIFO are the very classes that the stores offer; W-TinyLFU stands in `eviction_candidates`, as it was not chosen. Keys have sizes,
+S3-FIFO is the class that the memory uses; LRU and W-TinyLFU stand in `eviction_candidates`, as they were not chosen. Keys have sizes,
 and the memory is a number of bytes, given as a share of what all keys of the trace take. The last line is what a hit pays: one call of `used`
 (W-TinyLFU only notes it there, and pays when the next key comes).
 """
@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.eviction_candidates import WindowTinyLfu
-from passoproxy.stores.entries.memory import Eviction, LeastRecentlyUsed, S3Fifo
+from bench.eviction_candidates import Eviction, LeastRecentlyUsed, WindowTinyLfu
+from passoproxy.stores.entries.memory import S3Fifo
 
 SHARES = (0.01, 0.05, 0.2)
 

@@ -1,10 +1,11 @@
-"""W-TinyLFU, for comparison: the eviction that was not chosen (docs/decisions/0012-eviction.md)."""
+"""LRU and W-TinyLFU, for comparison: evictions that were not chosen (docs/decisions/0012-eviction.md)."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from random import Random
+from typing import Protocol
 from zlib import crc32
 
 _ROWS = 4
@@ -14,6 +15,47 @@ _SAMPLES = 10
 _HALVED = bytes(value >> 1 for value in range(256))
 _SEEDS = tuple(Random(9213).getrandbits(64) | 1 for _ in range(_ROWS))
 _MASK = (1 << 64) - 1
+
+
+class Eviction(Protocol):
+    """Is told of every key that comes, is used and goes, and names the next to go. Each call takes constant time on average.
+
+    `used` is called at every hit, and is therefore an attribute: what stands there should be one call of C.
+    """
+
+    @property
+    def used(self) -> Callable[[str], None]: ...
+    def added(self, key: str) -> None: ...
+    def removed(self, key: str) -> None: ...
+    def cleared(self) -> None:
+        """All keys have gone at once."""
+        ...
+
+    def victim(self) -> str:
+        """The key that should go next; there is one."""
+        ...
+
+
+class LeastRecentlyUsed:
+    """The key that was used longest ago goes first."""
+
+    __slots__ = ("_order", "used")
+
+    def __init__(self) -> None:
+        self._order: OrderedDict[str, None] = OrderedDict()
+        self.used: Callable[[str], None] = self._order.move_to_end
+
+    def added(self, key: str) -> None:
+        self._order[key] = None
+
+    def removed(self, key: str) -> None:
+        del self._order[key]
+
+    def cleared(self) -> None:
+        self._order.clear()
+
+    def victim(self) -> str:
+        return next(iter(self._order))
 
 
 class Frequencies:

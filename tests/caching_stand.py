@@ -15,8 +15,8 @@ from passoproxy.ports import Body, BytesBody, EntryStore, Request, Response, Tra
 from passoproxy.proxy.cache import Cache
 from passoproxy.proxy.collapse import Flights
 from passoproxy.proxy.popularity import Usage
-from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import FakeClock, RememberingObserver, ScriptedHop, Step, request, response, settle
+from tests.memory_store import MemoryStore
 
 HTTP = CacheMode(http=True)
 JSON = ("Content-Type", "application/json")

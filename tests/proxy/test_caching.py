@@ -12,9 +12,9 @@ from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import EntryStoreFailure, Offline, OriginUnreachable
 from passoproxy.ports import BytesBody, Trail
 from passoproxy.proxy.cache import Cache
-from passoproxy.stores.entries.memory import MemoryStore
 from tests.caching_stand import JSON, ROUTE, Stand
 from tests.fakes import ChunkedBody, FakeClock, ScriptedHop, request, response
+from tests.memory_store import MemoryStore
 
 FRESH = ("Cache-Control", "max-age=100")
 ETAG = ("ETag", '"v1"')

@@ -11,8 +11,8 @@ from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.http.syntax import print_date
 from passoproxy.ports import Hop, Request, Response
 from passoproxy.proxy.cache import Cache
-from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import ChunkedBody, FakeClock, request, response, settle
+from tests.memory_store import MemoryStore
 
 CROWD = 1000
 PLACES = 4

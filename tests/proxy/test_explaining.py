@@ -19,10 +19,10 @@ from passoproxy.errors import Offline, OriginUnreachable, PathNotAllowed
 from passoproxy.proxy.access import Router
 from passoproxy.proxy.cache import SoftPurgeTerms
 from passoproxy.proxy.explain import Explaining, Explanation, Judges
-from passoproxy.stores.entries.memory import MemoryStore
 from passoproxy.stores.entries.soft_purges import SoftPurgeFile
 from tests.caching_stand import ROUTE, Answer, SharedPurges, Stand, read
 from tests.fakes import request, settle
+from tests.memory_store import MemoryStore
 
 ROUTES = CacheMode()
 POLICY = replace(

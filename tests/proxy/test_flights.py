@@ -10,9 +10,9 @@ from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import BodyBroken, OriginUnreachable, Overloaded
 from passoproxy.ports import Trail
 from passoproxy.proxy.collapse import MOST_REMEMBERED, Flights
-from passoproxy.stores.entries.memory import MemoryStore
 from tests.caching_stand import JSON, ROUTE, Stand
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver
+from tests.memory_store import MemoryStore
 
 FRESH = ("Cache-Control", "max-age=10")
 ETAG = ("ETag", '"v1"')

@@ -10,8 +10,8 @@ from passoproxy.core.http.messages import fields_of
 from passoproxy.core.http.ranges import Span
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.proxy.fetch import LARGEST_TAGGED, Keeping, finished, is_all, joinable
-from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import ChunkedBody, RememberingObserver, response
+from tests.memory_store import MemoryStore
 
 FIELDS = fields_of([("ETag", '"a"'), ("Cache-Control", "max-age=9")])
 ENTRY = Entry("k", "1", "p", "GET", "/", 206, FIELDS)

@@ -16,7 +16,6 @@ from passoproxy.core.http.messages import fields_of
 from passoproxy.core.passolution import MOST_IDS, UPDATES
 from passoproxy.errors import AuthorizationRequired, EntryStoreFailure, Overloaded
 from passoproxy.ports import Request, Response
-from passoproxy.stores.entries.memory import MemoryStore
 from passoproxy.upkeep.change_probe import (
     LARGEST_READ,
     PATIENCE,
@@ -28,6 +27,7 @@ from passoproxy.upkeep.change_probe import (
     Watched,
 )
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver, ScriptedHop, response, settle
+from tests.memory_store import MemoryStore
 
 JSON = (("Content-Type", "application/json"),)
 

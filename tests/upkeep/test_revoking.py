@@ -8,9 +8,9 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import nobody
-from passoproxy.stores.entries.memory import MemoryStore
 from passoproxy.upkeep.revocation import remove_revoked
 from tests.fakes import RememberingObserver
+from tests.memory_store import MemoryStore
 
 
 async def filled() -> MemoryStore:

@@ -1,75 +1,24 @@
-"""Which key a full memory gives up. The choice was made by `bench/eviction.py`; its figures are in docs/decisions/0012-eviction.md.
-
-What is in this process's memory: the variants of keys and bodies of some of them, within a number of bytes.
+"""What is in this process's memory: the variants of keys and bodies of some of them, within a number of bytes; and which key goes first.
 
 A key is there with all its variants or not at all, so that a select can be answered from here alone. Bodies may be missing; nothing
 here waits.
-
-Entries in memory alone: for a cache without a disk, and the model of what every store does.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import replace
-from hashlib import sha256
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.core.events import EntriesEvicted
-from passoproxy.errors import EntryStoreFailure
-from passoproxy.ports import Body, BytesBody, Observer, StoreStats, nobody
 from passoproxy.stores.entries.serialization import with_variant, youngest_first
 
 
-class Eviction(Protocol):
-    """Is told of every key that comes, is used and goes, and names the next to go. Each call takes constant time on average.
-
-    `used` is called at every hit, and is therefore an attribute: what stands there should be one call of C.
-    """
-
-    @property
-    def used(self) -> Callable[[str], None]: ...
-    def added(self, key: str) -> None: ...
-    def removed(self, key: str) -> None: ...
-    def cleared(self) -> None:
-        """All keys have gone at once."""
-        ...
-
-    def victim(self) -> str:
-        """The key that should go next; there is one."""
-        ...
-
-
-class LeastRecentlyUsed:
-    """The key that was used longest ago goes first."""
-
-    __slots__ = ("_order", "used")
-
-    def __init__(self) -> None:
-        self._order: OrderedDict[str, None] = OrderedDict()
-        self.used: Callable[[str], None] = self._order.move_to_end
-
-    def added(self, key: str) -> None:
-        self._order[key] = None
-
-    def removed(self, key: str) -> None:
-        del self._order[key]
-
-    def cleared(self) -> None:
-        self._order.clear()
-
-    def victim(self) -> str:
-        return next(iter(self._order))
-
-
 class S3Fifo:
-    """A key is on trial until it is asked for again; only then it gets among those that stay, and there it has a second chance each round.
+    """Which key goes next: S3-FIFO (Yang and others, 2023), chosen by `bench/eviction.py` (docs/decisions/0012-eviction.md).
 
-    S3-FIFO (Yang and others, 2023), with one bit of use for each key, so that a hit costs one addition to a set. What was given up is
-    remembered for a while as a ghost: when it comes back it needs no trial. A walk over keys that nobody wants twice pushes out nothing else.
+    A key is on trial until it is asked for again; only then it gets among those that stay, and has a second chance there each round. One bit
+    of use a key, so that a hit costs one addition to a set (`used`). A key that was given up is remembered for a while as a ghost: when it
+    comes back it needs no trial. A walk over keys that are asked for once pushes out nothing else.
     """
 
     __slots__ = ("_asked", "_ghosts", "_staying", "_trial", "used")
@@ -165,11 +114,10 @@ class Shelf:
     def __init__(
         self,
         max_bytes: int,
-        eviction: Eviction | None = None,
         on_drop: Callable[[str], None] | None = None,
     ) -> None:
         self._max_bytes, self._most_of_key = max_bytes, max_bytes // 8
-        self._eviction: Eviction = eviction or S3Fifo()
+        self._eviction = S3Fifo()
         self._used = self._eviction.used
         self._on_drop = on_drop
         self._keys: dict[str, _Held] = {}
@@ -312,128 +260,3 @@ class Shelf:
             victim = self._eviction.victim()
             self.evictions += len(self._keys[victim].variants)
             self.drop(victim)
-
-
-SLICE = 200
-"""Keys that a purge or a listing looks at before others get their turn."""
-
-
-class MemoryStore:
-    """An `EntryStore` of at most `max_bytes`; `select` and `read` never suspend. An entry over an eighth of that is not stored."""
-
-    def __init__(self, max_bytes: int, *, eviction: Eviction | None = None, observer: Observer = nobody) -> None:
-        self._shelf = Shelf(max_bytes, eviction)
-        self.read_nowait = self._shelf.body
-        self._most = max_bytes // 8
-        self._observer = observer
-        self._generation = 0
-        self._writers: set[MemoryWriter] = set()
-
-    def get_nowait(self, key: str) -> Sequence[Entry]:
-        return self._shelf.variants(key) or ()
-
-    async def select(self, key: str) -> Sequence[Entry]:
-        return self.get_nowait(key)
-
-    async def read(self, entry: Entry) -> Body | None:
-        body = self.read_nowait(entry)
-        return None if body is None else BytesBody(body)
-
-    async def create(self, entry: Entry) -> MemoryWriter:
-        writer = MemoryWriter(self, entry, self._most)
-        self._writers.add(writer)
-        return writer
-
-    async def update(self, entry: Entry) -> None:
-        stored = self._shelf.held(entry)
-        if stored is not None:
-            self._shelf.replace(replace(entry, digest=stored.digest, size=stored.size))
-            self._generation += 1
-
-    async def discard(self, entry: Entry) -> None:
-        if self._shelf.remove(entry):
-            self._generation += 1
-
-    async def purge(self, selector: Selector, *, brief: bool = False) -> int:
-        for writer in self._writers:
-            writer.heed(selector)
-        count = 0
-        async for entry in self.entries(selector):
-            if self._shelf.remove(entry):
-                count += 1
-                self._generation += 1
-        return count
-
-    async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
-        keys = list(self._shelf)
-        for at in range(0, len(keys), SLICE):
-            for entry in self._shelf.find(selector, keys[at : at + SLICE]):
-                yield entry
-            await asyncio.sleep(0)
-
-    async def stats(self) -> StoreStats:
-        return StoreStats(len(self._shelf), self._shelf.bytes_used, self._shelf.evictions, tier="memory")
-
-    def generation(self) -> int:
-        return self._generation
-
-    async def close(self) -> None:
-        """Keeps what it holds: there is nothing to let go of."""
-
-    def store(self, writer: MemoryWriter, entry: Entry, body: bytes) -> Entry:
-        """What a writer has gathered becomes visible."""
-        stored = replace(entry, digest=sha256(body).hexdigest(), size=len(body))
-        before, evicted = self._shelf.variants(entry.key), self._shelf.evictions
-        if not self._shelf.add(stored, body):
-            self._shelf.remove(stored)
-            raise EntryStoreFailure("an answer does not fit into the memory of the cache; see cache.memory_size")
-        evicted = self._shelf.evictions - evicted
-        if before or evicted:
-            self._generation += 1
-        if evicted:
-            self._observer(EntriesEvicted(evicted, "memory"))
-        return stored
-
-    def forget(self, writer: MemoryWriter) -> None:
-        """A writer has ended."""
-        self._writers.discard(writer)
-
-
-class MemoryWriter:
-    """Gathers one answer."""
-
-    __slots__ = ("_ended", "_entry", "_most", "_parts", "_purges", "_size", "_store")
-
-    def __init__(self, store: MemoryStore, entry: Entry, most: int) -> None:
-        self._store, self._entry, self._most = store, entry, most
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._purges: list[Selector] = []
-        self._ended = False
-
-    def heed(self, purge: Selector) -> None:
-        """A purge happened while this was under way."""
-        self._purges.append(purge)
-
-    async def write(self, data: bytes) -> None:
-        if self._ended:
-            raise EntryStoreFailure("this answer's place in the cache was given up already")
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._most:
-            self._parts.clear()
-            await self.abandon()
-            raise EntryStoreFailure("an answer does not fit into the memory of the cache; see cache.memory_size")
-
-    async def commit(self, entry: Entry | None = None) -> Entry | None:
-        if self._ended:
-            raise EntryStoreFailure("this answer's place in the cache was given up already")
-        await self.abandon()
-        final = entry or self._entry
-        if any(purge.matches(each) for purge in self._purges for each in (self._entry, final)):
-            return None
-        return self._store.store(self, final, b"".join(self._parts))
-
-    async def abandon(self) -> None:
-        self._ended = True
-        self._store.forget(self)

@@ -22,7 +22,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryStore, EntryWriter, StoreStats
 from passoproxy.stores.entries.change_feed import PURGED, SOFTENED
-from passoproxy.stores.entries.memory import Eviction, Shelf
+from passoproxy.stores.entries.memory import Shelf
 from passoproxy.stores.entries.serialization import key_name, mark_of, with_variant
 
 
@@ -158,8 +158,8 @@ _SMALL_BYTES = 256 * 1024
 class TieredStore:
     """An `EntryStore`. `memory_bytes` bounds the shelf; closing it closes `slow`."""
 
-    def __init__(self, memory_bytes: int, slow: SlowStore, *, eviction: Eviction | None = None) -> None:
-        self._shelf = Shelf(memory_bytes, eviction, self._on_drop)
+    def __init__(self, memory_bytes: int, slow: SlowStore) -> None:
+        self._shelf = Shelf(memory_bytes, self._on_drop)
         self.read_nowait = self._shelf.body
         self._slow = slow
         self.small_bytes = min(_SMALL_BYTES, memory_bytes // 16)

@@ -9,10 +9,10 @@ import pytest
 
 from passoproxy.ports import EntryStore
 from passoproxy.stores.entries.disk.store import DiskStore
-from passoproxy.stores.entries.memory import MemoryStore
 from passoproxy.stores.entries.redis.store import RedisStore
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.spill import DiskSpill
+from tests.memory_store import MemoryStore
 from tests.redis_server import RedisServer
 from tests.stores.entries.making import SECRET, connecting
 

@@ -6,8 +6,8 @@ import pytest
 
 from passoproxy.core.events import EntriesEvicted
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.memory import MemoryStore
 from tests.fakes import RememberingObserver
+from tests.memory_store import MemoryStore
 from tests.stores.entries.making import entry, put
 
 
