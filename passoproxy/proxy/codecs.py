@@ -10,7 +10,8 @@ import asyncio
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from typing import Protocol
+from functools import partial
+from typing import Any
 
 import brotli
 import zstandard
@@ -45,36 +46,41 @@ def known(coding: str) -> str | None:
     return name if name in KNOWN else None
 
 
-class Decoder(Protocol):
-    """Undoes a coding. Both raise BodyBroken for bytes that are not in it; `finish` also for a stream that ended early.
-
-    `used` counts the bytes that what was given until now stands for.
+class _Members:
+    """Undoes gzip or zstd, of which several members or frames may follow one another. `used` counts the bytes that what was given until now
+    stands for. Raises BodyBroken for bytes that are not in the coding; `finish` also for a stream that ended early.
     """
 
-    used: int
-
-    def feed(self, data: bytes) -> Iterator[bytes]: ...
-    def finish(self) -> None: ...
-
-
-class _Gzip:
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._inner = self._made()
         self._begun = False
         self.used = 0
 
+    def _made(self) -> Any:
+        if self._coding == "gzip":
+            return zlib.decompressobj(wbits=31)
+        return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+
     def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._coding == "gzip":
+            yield from self._fed(data, STEP)
+        else:
+            for start in range(0, len(data), _ZSTD_SLICE):
+                yield from self._fed(data[start : start + _ZSTD_SLICE])
+
+    def _fed(self, data: bytes, *most: int) -> Iterator[bytes]:
         while data:
             if self._inner.eof:
-                if not data.strip(b"\0"):
+                if most and not data.strip(b"\0"):
                     return  # padding after the last member, as gzip itself allows
-                self._inner = zlib.decompressobj(wbits=31)
+                self._inner = self._made()
             self._begun = True
             try:
-                made = self._inner.decompress(data, STEP)
-            except zlib.error as error:
-                raise BodyBroken(f"a gzip body cannot be decoded ({error})") from error
-            rest = self._inner.unconsumed_tail or self._inner.unused_data
+                made = self._inner.decompress(data, *most)
+            except (zlib.error, zstandard.ZstdError) as error:
+                raise BodyBroken(f"a {self._coding} body cannot be decoded ({error})") from error
+            rest = (self._inner.unconsumed_tail if most else b"") or self._inner.unused_data
             self.used += len(data) - len(rest)
             data = rest
             if made:
@@ -82,10 +88,12 @@ class _Gzip:
 
     def finish(self) -> None:
         if self._begun and not self._inner.eof:
-            raise BodyBroken("a gzip body ended before its end")
+            raise BodyBroken(f"a {self._coding} body ended before its end")
 
 
 class _Brotli:
+    """Undoes br, as `_Members` does the others."""
+
     def __init__(self) -> None:
         self._inner = brotli.Decompressor()
         self._begun = False
@@ -112,41 +120,9 @@ class _Brotli:
             raise BodyBroken("a br body ended before its end")
 
 
-class _Zstandard:
-    def __init__(self) -> None:
-        self._inner = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
-        self._begun = False
-        self.used = 0
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        for start in range(0, len(data), _ZSTD_SLICE):
-            yield from self._crumb(data[start : start + _ZSTD_SLICE])
-
-    def _crumb(self, data: bytes) -> Iterator[bytes]:
-        self.used += len(data)
-        while data:
-            if self._inner.eof:  # another frame follows (RFC 8878 §3.1)
-                self._inner = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
-            self._begun = True
-            try:
-                made = self._inner.decompress(data)
-            except zstandard.ZstdError as error:
-                raise BodyBroken(f"a zstd body cannot be decoded ({error})") from error
-            data = self._inner.unused_data if self._inner.eof else b""
-            if made:
-                yield made
-
-    def finish(self) -> None:
-        if self._begun and not self._inner.eof:
-            raise BodyBroken("a zstd body ended before its end")
-
-
-_DECODERS: dict[str, Callable[[], Decoder]] = {"gzip": _Gzip, "br": _Brotli, "zstd": _Zstandard}
-
-
-def decoder(coding: str) -> Decoder:
+def decoder(coding: str) -> _Members | _Brotli:
     """A fresh decoder for one of KNOWN."""
-    return _DECODERS[coding]()
+    return _Brotli() if coding == "br" else _Members(coding)
 
 
 def decoded(data: bytes, coding: str, max_bytes: int) -> bytes | None:
@@ -165,68 +141,29 @@ _WINDOW_LOG = 18
 """256 KiB: with the usual windows an encoder for br takes 6.3 MiB and one for zstd 3.2 for as long as its client reads; so 1.6 and 1.4."""
 
 
-class Encoder(Protocol):
-    """Makes a coding. `flush` gives what is held back, so that all that was fed can be read at the other end."""
+class Encoder:
+    """Makes one of KNOWN. `flush` gives what is held back, so that all that was fed can be read at the other end."""
 
-    def feed(self, data: bytes) -> bytes: ...
-    def flush(self) -> bytes: ...
-    def finish(self) -> bytes: ...
-
-
-class _GzipEncoder:
-    def __init__(self) -> None:
-        self._inner = zlib.compressobj(5, wbits=31)
-
-    def feed(self, data: bytes) -> bytes:
-        return self._inner.compress(data)
-
-    def flush(self) -> bytes:
-        return self._inner.flush(zlib.Z_SYNC_FLUSH)
-
-    def finish(self) -> bytes:
-        return self._inner.flush()
-
-
-class _BrotliEncoder:
-    def __init__(self) -> None:
-        self._inner = brotli.Compressor(quality=4, lgwin=_WINDOW_LOG)
-
-    def feed(self, data: bytes) -> bytes:
-        return bytes(self._inner.process(data))
-
-    def flush(self) -> bytes:
-        return bytes(self._inner.flush())
-
-    def finish(self) -> bytes:
-        return bytes(self._inner.finish())
-
-
-class _ZstandardEncoder:
-    def __init__(self) -> None:
-        parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=_WINDOW_LOG)
-        self._inner = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-
-    def feed(self, data: bytes) -> bytes:
-        return self._inner.compress(data)
-
-    def flush(self) -> bytes:
-        return self._inner.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-
-    def finish(self) -> bytes:
-        return self._inner.flush()
-
-
-_ENCODERS: dict[str, Callable[[], Encoder]] = {"gzip": _GzipEncoder, "br": _BrotliEncoder, "zstd": _ZstandardEncoder}
-
-
-def encoder(coding: str) -> Encoder:
-    """A fresh encoder for one of KNOWN."""
-    return _ENCODERS[coding]()
+    def __init__(self, coding: str) -> None:
+        self.feed: Callable[[bytes], bytes]
+        self.flush: Callable[[], bytes]
+        self.finish: Callable[[], bytes]
+        if coding == "gzip":
+            gzip = zlib.compressobj(5, wbits=31)
+            self.feed, self.flush, self.finish = gzip.compress, partial(gzip.flush, zlib.Z_SYNC_FLUSH), gzip.flush
+        elif coding == "br":
+            br = brotli.Compressor(quality=4, lgwin=_WINDOW_LOG)
+            self.feed, self.flush, self.finish = br.process, br.flush, br.finish
+        else:
+            parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=_WINDOW_LOG)
+            zstd = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+            self.feed, self.finish = zstd.compress, zstd.flush
+            self.flush = partial(zstd.flush, zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
 
 def encoded(data: bytes, coding: str) -> bytes:
     """The whole of `data` in a coding; to be done in a thread where it is more than STEP."""
-    making = encoder(coding)
+    making = Encoder(coding)
     return making.feed(data) + making.finish()
 
 
@@ -282,7 +219,7 @@ class EncodedBody:
     __slots__ = ("__weakref__", "_body", "_encoder", "_ended", "_rest", "length")
 
     def __init__(self, body: Body, coding: str) -> None:
-        self._body, self._encoder = body, encoder(coding)
+        self._body, self._encoder = body, Encoder(coding)
         self._rest, self._ended = b"", False
         self.length: int | None = None
 

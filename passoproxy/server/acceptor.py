@@ -10,13 +10,13 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 from passoproxy.core.access import holder_of
 from passoproxy.core.events import Warned
 from passoproxy.ports import Observer, nobody
-from passoproxy.server.connection import Table, make_room
 
 RESERVE = 64
 """Descriptors kept for files, the store and connections to origin and provider; a quarter of all where there are few."""
@@ -41,10 +41,86 @@ _UNREAD_BYTES = 64 * 1024
 _UNSENT_BYTES = 64 * 1024
 """So much of what is written to a client the kernel holds before it is sent: what a client does not take waits in small amounts."""
 
+SILENT_SECONDS = 1.0
+"""After which a connection whose request has not come whole may make room for another."""
+
 P = TypeVar("P", bound=asyncio.Protocol)
+C = TypeVar("C", bound="Connection")
 
 Factory = Callable[[socket.socket, str], P | None]
 """The protocol for a connection that was taken, and the address of its peer; None for one that may not be, which is closed."""
+
+
+class Connection(Protocol):
+    """A connection, as those who count see it. `holder` is whom it counts for (`core.peers.holder_of`)."""
+
+    @property
+    def holder(self) -> str: ...
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when its client has neither sent nor taken anything, by the loop's time; None where it may not go: it is not the client that is
+        waited for, or it has only just begun."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way that would be lost with it."""
+        ...
+
+    def drop(self) -> None:
+        """Ends it, and whatever is done for it, at once."""
+        ...
+
+
+class Table(Generic[C]):
+    """The connections of one listener (or of several that share a limit)."""
+
+    def __init__(self) -> None:
+        self._open: dict[C, None] = {}
+
+    @property
+    def count(self) -> int:
+        """Connections that are open, those in a TLS handshake included."""
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[C]:
+        return iter(tuple(self._open))
+
+    def admit(self, connection: C, most: int) -> bool:
+        """Counts a new connection; False where there are `most` and none of them can make room."""
+        if len(self._open) >= most and not make_room((self,), connection.holder):
+            return False
+        self._open[connection] = None
+        return True
+
+    def forget(self, connection: C) -> None:
+        """The connection is closed, or as good as closed."""
+        self._open.pop(connection, None)
+
+
+def make_room(tables: Iterable[Table[Any]], newcomer: str) -> bool:
+    """Drops the most silent connection of the holder of most, for a new one whose holder is `newcomer`; False where none may go.
+
+    None of a holder goes for one who holds more, and no busy one for one who holds as much. On this machine each connection is a holder of
+    its own, so that no busy one goes at all.
+    """
+    seen = [(table, connection) for table in tables for connection in table]
+    held = Counter(connection.holder for _, connection in seen)
+    held[""] = 1
+    own = held[newcomer] + 1 if newcomer else 1
+    best, chosen = (0, False, 0.0), None
+    for table, connection in seen:
+        count, since, busy = held[connection.holder], connection.silent_since, connection.busy
+        if since is None or (count < own and connection.holder != newcomer) or (busy and count <= own):
+            continue
+        if chosen is None or (count, not busy, -since) > best:
+            best, chosen = (count, not busy, -since), (table, connection)
+    if chosen is None:
+        return False
+    chosen[1].drop()
+    chosen[0].forget(chosen[1])
+    return True
 
 
 class Trouble:

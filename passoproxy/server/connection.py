@@ -1,12 +1,14 @@
-"""What the connections of one listener share: limits, handler, the count of who is there, and the way to an orderly end.
+"""A client's connection to the proxy listener: bytes in, one request after the other, bytes out; and what all of them share.
 
-The bytes of a head as they gather, however they are cut: looked at once each, bounded, and refused as soon as they are hopeless.
+A connection owns the deadlines, the limits and the order of answers. What a request means is the handler's business, its bytes are read in
+`request` and written in `response`. One request is handled at a time: what a client sends ahead waits, bounded, so answers leave in order.
 
-A client's connection to the proxy listener: bytes in, one request after the other, bytes out.
+    CONNECTING ──▶ WAITING ──▶ HEAD ──▶ HANDLING ──▶ WAITING         the next request
+                      └───────────────────▲    ├───▶ SKIPPING ──▶ WAITING   after the rest of a body that was not read
+                                               └───▶ LINGERING ──▶ CLOSED   after the last answer, while bytes are unread
 
-It owns the deadlines, the limits and the order of answers; what a request means is the handler's business, the syntax `core.http`'s.
-One request is handled at a time: what a client sends ahead waits, bounded, and so answers leave in order. A connection is in one
-phase (`_Phase`), and one deadline at a time watches it.
+A connection is in one phase, and one deadline at a time watches it (`_expired`). A hit from memory is answered within `data_received`; any
+other request in a task of its own.
 """
 
 from __future__ import annotations
@@ -15,27 +17,30 @@ import asyncio
 import socket
 import struct
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from time import perf_counter
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import cast
 
 from passoproxy.core.access import holder_of
 from passoproxy.core.http.framing import Chunked, NoBody, Sized
-from passoproxy.core.http.request_line import HEAD_END, scan_beginning
 from passoproxy.core.http.syntax import print_date
-from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Overloaded, Refusal, RequestTimeout
+from passoproxy.errors import BadRequest, BodyTooLarge, Overloaded, Refusal, RequestTimeout
 from passoproxy.ports import NO_BODY, Body, BytesBody, Client, Request
+from passoproxy.server.acceptor import SILENT_SECONDS, Table
 from passoproxy.server.deadline import Deadline, Pace
 from passoproxy.server.handler import Handler
-from passoproxy.server.request import LONGEST_REMEMBERED, Received, RequestBody, receive, receive_remembered
+from passoproxy.server.request import (
+    LONGEST_REMEMBERED,
+    HeadGatherer,
+    Received,
+    RequestBody,
+    receive,
+    receive_remembered,
+)
 from passoproxy.server.response import Exchange, head_bytes
-
-SILENT_SECONDS = 1.0
-"""After which a connection whose request has not come whole may make room for another."""
 
 _MOST_REFUSED = 64
 
@@ -60,110 +65,27 @@ class Limits:
     connections: int = 1024
 
 
-class Connection(Protocol):
-    """A connection, as those who count see it. `holder` is whom it counts for (`core.peers.holder_of`)."""
-
-    @property
-    def holder(self) -> str: ...
-
-    @property
-    def silent_since(self) -> float | None:
-        """Since when its client has neither sent nor taken anything, by the loop's time; None where it may not go: it is not the client that is
-        waited for, or it has only just begun."""
-        ...
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is under way that would be lost with it."""
-        ...
-
-    def drop(self) -> None:
-        """Ends it, and whatever is done for it, at once."""
-        ...
-
-
-C = TypeVar("C", bound=Connection)
-
-
-class Table(Generic[C]):
-    """The connections of one listener (or of several that share a limit)."""
-
-    def __init__(self) -> None:
-        self._open: dict[C, None] = {}
-
-    @property
-    def count(self) -> int:
-        """Connections that are open, those in a TLS handshake included."""
-        return len(self._open)
-
-    def __iter__(self) -> Iterator[C]:
-        return iter(tuple(self._open))
-
-    def admit(self, connection: C, most: int) -> bool:
-        """Counts a new connection; False where there are `most` and none of them can make room."""
-        if len(self._open) >= most and not make_room((self,), connection.holder):
-            return False
-        self._open[connection] = None
-        return True
-
-    def forget(self, connection: C) -> None:
-        """The connection is closed, or as good as closed."""
-        self._open.pop(connection, None)
-
-
-def make_room(tables: Iterable[Table[Any]], newcomer: str) -> bool:
-    """Drops the most silent connection of the holder of most, for a new one whose holder is `newcomer`; False where none may go.
-
-    None of a holder goes for one who holds more, and no busy one for one who holds as much. On this machine each connection is a holder of
-    its own, so that no busy one goes at all.
-    """
-    seen = [(table, connection) for table in tables for connection in table]
-    held = Counter(connection.holder for _, connection in seen)
-    held[""] = 1
-    own = held[newcomer] + 1 if newcomer else 1
-    best, chosen = (0, False, 0.0), None
-    for table, connection in seen:
-        count, since, busy = held[connection.holder], connection.silent_since, connection.busy
-        if since is None or (count < own and connection.holder != newcomer) or (busy and count <= own):
-            continue
-        if chosen is None or (count, not busy, -since) > best:
-            best, chosen = (count, not busy, -since), (table, connection)
-    if chosen is None:
-        return False
-    chosen[1].drop()
-    chosen[0].forget(chosen[1])
-    return True
-
-
-class ClientConnection(Connection, Protocol):
-    """A connection to the proxy, as those see it who end it."""
-
-    def finish(self, patience: float) -> None:
-        """The next answer is its last one; the request for that is waited for at most `patience` seconds."""
-        ...
-
-
-class Connections(Table[ClientConnection]):
+class Connections(Table["ProxyConnection"]):
     """All connections of the proxy's listeners, and what their requests share."""
 
     def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
         super().__init__()
         self.handler = handler
         self.limits = limits or Limits()
-        self._refused: set[ClientConnection] = set()
+        self._refused: set[ProxyConnection] = set()
         self._all_gone: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._date = ""
         self._date_until = 0.0
 
-    def may_be_told(self, connection: ClientConnection) -> bool:
+    def may_be_told(self, connection: ProxyConnection) -> bool:
         """Whether a connection beyond the limit is still told so: only so many are, the others are closed without an answer."""
         if len(self._refused) >= _MOST_REFUSED:
             return False
         self._refused.add(connection)
         return True
 
-    def forget(self, connection: ClientConnection) -> None:
+    def forget(self, connection: ProxyConnection) -> None:
         super().forget(connection)
         self._refused.discard(connection)
         if not self._open and self._all_gone is not None:
@@ -201,59 +123,6 @@ class Connections(Table[ClientConnection]):
         if not self._date_until - 1 <= now < self._date_until:
             self._date, self._date_until = print_date(now), now // 1 + 1
         return self._date
-
-
-class HeadGatherer:
-    """Takes reads until a head is whole."""
-
-    __slots__ = ("_held", "_max_bytes", "_scanned")
-
-    def __init__(self, max_bytes: int) -> None:
-        """`max_bytes` bounds request line and fields together, the empty line included."""
-        self._max_bytes = max_bytes
-        self._held = bytearray()
-        self._scanned = 0
-
-    @property
-    def begun(self) -> bool:
-        """Whether a part of a head is held."""
-        return bool(self._held)
-
-    @property
-    def asks_for_head_only(self) -> bool:
-        """Whether what is held begins as a HEAD request does."""
-        return self._held.startswith(b"HEAD ")
-
-    def take(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """The head and what follows it; None until it is whole. One empty line before it is passed over (RFC 9112 §2.2).
-
-        Raises HeadersTooLarge, and BadRequest for what no further byte can mend; what is held is then the offence.
-        """
-        buffer: bytes | bytearray = data
-        if self._held:
-            self._held += data
-            buffer = self._held
-        if not self._scanned and buffer.startswith(b"\r\n"):
-            buffer = buffer[2:]
-        if not buffer or buffer == b"\r":
-            self._held = bytearray(buffer)
-            return None
-        found = buffer.find(HEAD_END, max(0, self._scanned - len(HEAD_END) + 1))
-        size = found + len(HEAD_END) if found >= 0 else len(buffer)
-        if size > self._max_bytes:
-            self._held = bytearray(buffer[:8])
-            raise HeadersTooLarge(
-                f"request line and fields are over server.limits.header_bytes ({self._max_bytes} bytes)"
-            )
-        if found < 0:
-            if buffer is not self._held:
-                self._held = bytearray(buffer)
-            scan_beginning(self._held, self._scanned)
-            self._scanned = len(self._held)
-            return None
-        if self._held:
-            self._held, self._scanned = bytearray(), 0
-        return bytes(buffer[:size]), bytes(buffer[size:])
 
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -404,7 +273,7 @@ class ProxyConnection(asyncio.Protocol):
 
     @property
     def silent_since(self) -> float | None:
-        """See `connections.Connection`: kept ones may go at once, others when nothing came for a second."""
+        """See `acceptor.Connection`: kept ones may go at once, others when nothing came for a second."""
         if self._phase is _Phase.HANDLING and self._room is None and (self._body is None or not self._body.waiting):
             return None
         since = self._deadline.set_at
@@ -413,7 +282,7 @@ class ProxyConnection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """See `connections.Connection`."""
+        """See `acceptor.Connection`."""
         return self._phase in (_Phase.HANDLING, _Phase.SKIPPING)
 
     def finish(self, patience: float) -> None:
@@ -432,7 +301,7 @@ class ProxyConnection(asyncio.Protocol):
             self._close()
 
     def drop(self) -> None:
-        """See `connections.Connection`."""
+        """See `acceptor.Connection`."""
         if self._transport is not None:
             self._transport.abort()
             return
@@ -501,7 +370,7 @@ class ProxyConnection(asyncio.Protocol):
                 return BytesBody(rest[: framing.length])
         limits = self._limits
         pace = Pace(limits.min_rate, limits.body_timeout, limits.rate_grace)
-        self._body = RequestBody(framing, self, limits.body_bytes, limits.header_bytes, pace)
+        self._body = RequestBody(framing, self._body_wanted, self._pause, limits.body_bytes, limits.header_bytes, pace)
         self._owes_continue = received.expects_continue
         if rest:
             self._read_on(rest)
@@ -531,7 +400,8 @@ class ProxyConnection(asyncio.Protocol):
                 self._deadline.lift()
         self._ahead += data
         if self._phase is _Phase.SKIPPING:
-            self._skipped()
+            if body is not None and body.complete:
+                self._next()
         elif len(self._ahead) > _AHEAD_BYTES:
             self._pause()
 
@@ -566,11 +436,6 @@ class ProxyConnection(asyncio.Protocol):
             self._await(body)
             self._resume()
         else:
-            self._next()
-
-    def _skipped(self) -> None:
-        body = cast(RequestBody, self._body)
-        if body.complete:
             self._next()
 
     def _next(self) -> None:
@@ -629,10 +494,10 @@ class ProxyConnection(asyncio.Protocol):
             case _:
                 self._close()
 
-    # ---- what a body asks ----------------------------------------------------------------------------------------------
+    # ---- what a body wants ---------------------------------------------------------------------------------------------
 
-    def body_wanted(self) -> None:
-        """Reads on, and sends the 100 that the client may wait for."""
+    def _body_wanted(self) -> None:
+        """Reads on, counts the time, and sends the 100 that the client may wait for."""
         if self._owes_continue:
             self._owes_continue = False
             self._transport.write(_CONTINUE)
@@ -643,16 +508,13 @@ class ProxyConnection(asyncio.Protocol):
         self._waiting_since = self._loop.time()
         self._deadline.set(body.pace.patience)
 
-    def body_crowded(self) -> None:
-        """Stops reading until someone wants more."""
-        self._pause()
-
     # ---- bytes out -----------------------------------------------------------------------------------------------------
 
     def writelines(self, parts: list[bytes | memoryview]) -> None:
         self._transport.writelines(parts)
 
     async def room(self) -> None:
+        """Returns when the client has taken enough of what was written."""
         if not self.crowded:
             return
         self._await_taking()
@@ -664,6 +526,7 @@ class ProxyConnection(asyncio.Protocol):
             self._deadline.lift()
 
     def keeps_on(self, wanted: bool) -> bool:
+        """Whether the connection will take another request after this answer; asked once, when the head is written."""
         if not wanted or self._patience is not None or (self._input_ended and not self._ahead):
             return False
         body = self._body
@@ -673,6 +536,7 @@ class ProxyConnection(asyncio.Protocol):
         return not self._owes_continue and body.fault is None and body.left is not None and body.left <= _UNREAD_BYTES
 
     def abort(self) -> None:
+        """Ends the connection by a reset, so that what was sent is not taken for the whole."""
         self._aborted = True
         self._phase = _Phase.CLOSED
         sock: socket.socket | None = self._transport.get_extra_info("socket")

@@ -1,6 +1,6 @@
-"""A request's body while it arrives: bounded in memory, read once, and loud when it ends before its end.
+"""From bytes to a request: a head as it gathers, what it means, and the body while it arrives.
 
-From the bytes of a head to a request: the strict scan first, then aiohttp's C parser for the fields, then the framing rules.
+A head passes the strict scan first, then aiohttp's C parser for the fields, then the framing rules.
 
 The parser is undocumented and pinned; `tests/server/test_parser_facts.py` states each thing relied upon. It is given the field lines
 under a request line of ours, so that methods it does not know, targets and versions are judged by `core.http` alone; a new one
@@ -10,32 +10,21 @@ for each head, so that nothing of one request can reach another.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from passoproxy.core.http.framing import Chunked, ChunkReader, RequestFraming, Sized, expects_continue, request_framing
 from passoproxy.core.http.messages import Fields, RequestHead
-from passoproxy.core.http.request_line import RequestLine, parse_authority, scan_head
+from passoproxy.core.http.request_line import HEAD_END, RequestLine, parse_authority, scan_beginning, scan_head
 from passoproxy.core.http.syntax import members_of
 from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Refusal, ServiceUnreachable
 from passoproxy.server.deadline import Pace
 
 _MAX_CHUNKS = 256  # read at once: a millisecond's work, where single bytes come in chunks
-
-
-class BodySource(Protocol):
-    """The connection, as a body sees it."""
-
-    def body_wanted(self) -> None:
-        """Someone waits for bytes: the connection reads, sends a 100 where the client waits for one, and counts the time."""
-        ...
-
-    def body_crowded(self) -> None:
-        """More is held than anyone takes: the connection stops reading."""
-        ...
 
 
 class RequestBody:
@@ -51,9 +40,10 @@ class RequestBody:
         "_held",
         "_left",
         "_max_bytes",
+        "_on_crowded",
+        "_on_wanted",
         "_parts",
         "_received",
-        "_source",
         "_waiter",
         "complete",
         "fault",
@@ -62,16 +52,24 @@ class RequestBody:
     )
 
     def __init__(
-        self, framing: Sized | Chunked, source: BodySource, max_bytes: int, max_trailer_bytes: int, pace: Pace
+        self,
+        framing: Sized | Chunked,
+        on_wanted: Callable[[], None],
+        on_crowded: Callable[[], None],
+        max_bytes: int,
+        max_trailer_bytes: int,
+        pace: Pace,
     ) -> None:
-        """`max_bytes` bounds a chunked body as it arrives; a sized one was held against it before."""
+        """`max_bytes` bounds a chunked body as it arrives; a sized one was held against it before. `on_wanted` is called when bytes are waited
+        for, `on_crowded` when more is held than is taken.
+        """
         self.pace = pace
         self.length = framing.length if isinstance(framing, Sized) else None
         self.complete = False
         self.fault: Refusal | None = None
         self._left = self.length or 0
         self._chunks = ChunkReader(max_trailer_bytes, _MAX_CHUNKS) if isinstance(framing, Chunked) else None
-        self._source = source
+        self._on_wanted, self._on_crowded = on_wanted, on_crowded
         self._max_bytes = max_bytes
         self._crowded_at = 64 * 1024
         self._received = 0
@@ -132,7 +130,7 @@ class RequestBody:
             self._parts.append(part)
             self._held += len(part)
             if self._held > self._crowded_at and not self.complete:
-                self._source.body_crowded()
+                self._on_crowded()
         if part or self.complete:
             self._wake()
 
@@ -160,7 +158,7 @@ class RequestBody:
 
     async def _more(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
-        self._source.body_wanted()
+        self._on_wanted()
         try:
             await self._waiter
         finally:
@@ -176,6 +174,59 @@ class RequestBody:
         self._parts.clear()
         self._held = 0
         self._wake()
+
+
+class HeadGatherer:
+    """Takes reads until a head is whole."""
+
+    __slots__ = ("_held", "_max_bytes", "_scanned")
+
+    def __init__(self, max_bytes: int) -> None:
+        """`max_bytes` bounds request line and fields together, the empty line included."""
+        self._max_bytes = max_bytes
+        self._held = bytearray()
+        self._scanned = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a head is held."""
+        return bool(self._held)
+
+    @property
+    def asks_for_head_only(self) -> bool:
+        """Whether what is held begins as a HEAD request does."""
+        return self._held.startswith(b"HEAD ")
+
+    def take(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """The head and what follows it; None until it is whole. One empty line before it is passed over (RFC 9112 §2.2).
+
+        Raises HeadersTooLarge, and BadRequest for what no further byte can mend; what is held is then the offence.
+        """
+        buffer: bytes | bytearray = data
+        if self._held:
+            self._held += data
+            buffer = self._held
+        if not self._scanned and buffer.startswith(b"\r\n"):
+            buffer = buffer[2:]
+        if not buffer or buffer == b"\r":
+            self._held = bytearray(buffer)
+            return None
+        found = buffer.find(HEAD_END, max(0, self._scanned - len(HEAD_END) + 1))
+        size = found + len(HEAD_END) if found >= 0 else len(buffer)
+        if size > self._max_bytes:
+            self._held = bytearray(buffer[:8])
+            raise HeadersTooLarge(
+                f"request line and fields are over server.limits.header_bytes ({self._max_bytes} bytes)"
+            )
+        if found < 0:
+            if buffer is not self._held:
+                self._held = bytearray(buffer)
+            scan_beginning(self._held, self._scanned)
+            self._scanned = len(self._held)
+            return None
+        if self._held:
+            self._held, self._scanned = bytearray(), 0
+        return bytes(buffer[:size]), bytes(buffer[size:])
 
 
 MOST_FIELDS = 256

@@ -6,14 +6,17 @@ The proxy's own answers: problem documents (RFC 9457) with `code`, `Proxy-Status
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
 from passoproxy.errors import BodyBroken, OriginInvalid, Refusal
 from passoproxy.ports import Body, BytesBody, Client, Response
 from passoproxy.server.request import RequestBody
+
+if TYPE_CHECKING:
+    from passoproxy.server.connection import ProxyConnection
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _FRAMING_FIELDS = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
@@ -23,32 +26,6 @@ PIECE_BYTES = 64 * 1024
 
 LARGEST_AT_ONCE = 256 * 1024
 """Bytes of a body in memory that are written without waiting for the client."""
-
-
-class Wire(Protocol):
-    """The connection, as an answer sees it."""
-
-    @property
-    def write(self) -> Callable[[bytes | memoryview], None]: ...
-    def writelines(self, parts: list[bytes | memoryview]) -> None: ...
-    @property
-    def crowded(self) -> bool:
-        """Whether the client has yet to take what was written."""
-        ...
-
-    async def room(self) -> None:
-        """Returns when the client has taken enough of what was written."""
-        ...
-
-    def keeps_on(self, wanted: bool) -> bool:
-        """Whether the connection will take another request after this answer; asked once, when the head is written."""
-        ...
-
-    def abort(self) -> None:
-        """Ends the connection by a reset, so that nobody takes what was sent for the whole."""
-        ...
-
-    def date(self) -> str: ...
 
 
 def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> bytes:
@@ -72,7 +49,7 @@ class Exchange:
     """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head."""
 
     __slots__ = (
-        "_wire",
+        "_connection",
         "begun",
         "body",
         "cache_status",
@@ -86,9 +63,16 @@ class Exchange:
     )
 
     def __init__(
-        self, wire: Wire, head: RequestHead, body: Body, client: Client, *, keep_alive: bool, started: float
+        self,
+        connection: ProxyConnection,
+        head: RequestHead,
+        body: Body,
+        client: Client,
+        *,
+        keep_alive: bool,
+        started: float,
     ) -> None:
-        self._wire = wire
+        self._connection = connection
         self.head = head
         self.body = body
         self.client = client
@@ -120,7 +104,7 @@ class Exchange:
         self._begin(head, len(data), data)
         for at in range(PIECE_BYTES, len(data), PIECE_BYTES):
             piece = data[at : at + PIECE_BYTES]
-            self._wire.write(piece)
+            self._connection.write(piece)
             self.sent_bytes += len(piece)
         return True
 
@@ -178,7 +162,7 @@ class Exchange:
         except Exception as fault:
             raise self._broken() from fault
         if chunked:
-            self._wire.write(b"0\r\n\r\n")
+            self._connection.write(b"0\r\n\r\n")
 
     def _begin(self, head: ResponseHead, length: int | None, data: bytes = b"", *, chunked: bool = False) -> None:
         self.status = head.status
@@ -189,17 +173,17 @@ class Exchange:
         elif chunked:
             framing.append("Transfer-Encoding: chunked")
         framed = length is not None or chunked or self.head.method == "HEAD" or head.status in _BODILESS
-        keep = self._wire.keeps_on(self.keep_alive and framed)
+        keep = self._connection.keeps_on(self.keep_alive and framed)
         if not keep:
             framing.append("Connection: close")
         elif self.head.version < (1, 1):
             framing.append("Connection: keep-alive")
-        raw = head_bytes(head, framing, self._wire.date())
+        raw = head_bytes(head, framing, self._connection.date())
         self.begun = True
         self.will_close = not keep
         first = data[:PIECE_BYTES]
         self.sent_bytes += len(first)
-        self._wire.write(raw + first if first else raw)
+        self._connection.write(raw + first if first else raw)
 
     async def _pour(self, data: bytes, *, begun_with: int = 0, chunked: bool = False) -> None:
         if len(data) <= begun_with:
@@ -208,20 +192,20 @@ class Exchange:
         for at in range(begun_with, len(data), PIECE_BYTES):
             piece = whole[at : at + PIECE_BYTES]
             if chunked:
-                self._wire.writelines([b"%x\r\n" % len(piece), piece, b"\r\n"])
+                self._connection.writelines([b"%x\r\n" % len(piece), piece, b"\r\n"])
             else:
-                self._wire.write(piece)
+                self._connection.write(piece)
             self.sent_bytes += len(piece)
-            await self._wire.room()
+            await self._connection.room()
 
     def on_interim(self, head: ResponseHead) -> None:
         """Passes a 102 or 103 on, to a client that understands it and takes what is written."""
-        if not self.begun and not self._wire.crowded and self.head.version >= (1, 1):
-            self._wire.write(head_bytes(head, ()))
+        if not self.begun and not self._connection.crowded and self.head.version >= (1, 1):
+            self._connection.write(head_bytes(head, ()))
 
     def _broken(self) -> BodyBroken:
         self.will_close = True
-        self._wire.abort()
+        self._connection.abort()
         return BodyBroken("the answer's body ended before its end, or went past it; the client's connection was reset")
 
 

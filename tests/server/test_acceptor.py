@@ -17,8 +17,8 @@ import uvloop
 
 from passoproxy.core.access import holder_of, network_rule
 from passoproxy.core.events import Warned
-from passoproxy.server.acceptor import RESERVE, Acceptor, Descriptors, Trouble
-from passoproxy.server.connection import Limits, Table, make_room
+from passoproxy.server.acceptor import RESERVE, Acceptor, Descriptors, Table, Trouble, make_room
+from passoproxy.server.connection import Limits
 from passoproxy.server.listeners import network_check, open_tcp
 from tests.fakes import RememberingObserver
 from tests.server.conftest import Listen

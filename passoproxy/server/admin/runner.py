@@ -22,9 +22,9 @@ from passoproxy.core.access import holder_of
 from passoproxy.core.events import RequestRejected
 from passoproxy.errors import BadRequest, HeadersTooLarge, Overloaded, Refusal, RequestTimeout
 from passoproxy.ports import Observer, nobody
+from passoproxy.server.acceptor import SILENT_SECONDS, Table
 from passoproxy.server.admin.api import MIN_RATE
 from passoproxy.server.admin.errors import problem
-from passoproxy.server.connection import SILENT_SECONDS, Table
 
 LAST_ANSWERS = 0.5
 """Seconds at the end for answers under way; a daemon's stop has given them their time before."""
