@@ -28,7 +28,7 @@ from passoproxy.outbound.pool import Pool
 from passoproxy.ports import Clock, HitHop, Observer, nobody
 from passoproxy.proxy.access import Access, Router
 from passoproxy.proxy.bearer import Authorizer
-from passoproxy.proxy.cache import Cache
+from passoproxy.proxy.cache import Cache, SoftPurgeStore
 from passoproxy.proxy.collapse import Flights
 from passoproxy.proxy.limiter import Limiter
 from passoproxy.proxy.login_wait import LoginWait
@@ -162,6 +162,7 @@ def build_pipeline(
     dialer: Dialer,
     keeper: Holder,
     store: TieredStore,
+    soft_purges: SoftPurgeStore,
     admission: LiveAdmission,
     clock: Clock,
     observer: Observer,
@@ -202,6 +203,7 @@ def build_pipeline(
         flights=flights,
         spools=spools,
         usage=usage,
+        soft_purges=soft_purges,
     )
     login_wait = LoginWait(cache, keeper, clock)
     threads = ThreadPoolExecutor(2, thread_name_prefix="codings")

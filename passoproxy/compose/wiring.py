@@ -49,7 +49,6 @@ from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.webhook import Webhook
 from passoproxy.ports import AlertHook, Clock, Observer, nobody
 from passoproxy.proxy import codecs
-from passoproxy.proxy.cache import SoftPurgeStore, SoftPurgeTerms
 from passoproxy.proxy.explain import Explaining, Judges
 from passoproxy.server.acceptor import Descriptors
 from passoproxy.server.admin.app import admin_application, control_application, probe_application
@@ -103,14 +102,12 @@ _LARGEST_PLAIN = 2 * 1024 * 1024
 class Operating:
     """The cache operated (see `control.Operations`). `probing` is None without the preset, whose service can be asked for changes."""
 
-    def __init__(self, wired: Wired, kept: SoftPurgeStore) -> None:
-        """`kept` has the soft purges of the store."""
+    def __init__(self, wired: Wired) -> None:
         pipeline, store, clock = wired.pipeline, wired.store, wired.clock
-        softening = SoftPurgeTerms(kept, clock, pipeline.cache.terms_changed)
-        pipeline.cache.terms_of = softening.terms
+        terms = pipeline.cache.terms
 
         def purged() -> None:
-            softening.look()
+            terms.look()
             pipeline.cache.purged(Selector())  # the purge may have meant any entry: no request joins an earlier fetch
 
         store.on_purged = purged
@@ -120,15 +117,15 @@ class Operating:
             partition=wired.partition,
             admits=wired.admits,
             spared=pipeline.limiter.spared,
-            terms=softening.terms,
-            ended=softening.ended,
+            terms=terms.made,
+            ended=terms.ended,
         )
         explaining = Explaining(store, judges, clock)
         conditions = Conditions(
             at_once=lambda: max(1, pipeline.limiter.max_concurrency - 1),
             rests_until=lambda: pipeline.limiter.snapshot().background_rests_until,
         )
-        self.explain, self.soften = explaining.explain, softening.soften
+        self.explain, self.soften = explaining.explain, terms.soften
         self.fill = Prefetch(pipeline.cache, explaining.outlook, conditions, clock).fill
         self.probing: ChangeProbe | None = None
         if wired.watched is not None:
@@ -219,7 +216,7 @@ class Judging:
     def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
         """Age, and seconds of freshness left."""
         cache, policy = self._pipeline.cache, self._pipeline.router.table.find(entry.target.partition("?")[0])
-        agreed = cache.terms_of(entry, policy, cache.mode)
+        agreed = cache.terms.made(entry, policy, cache.mode)
         return agreed.age(now), agreed.fresh_until - now
 
     def key(self, method: str, target: str, body: bytes | None) -> str | None:
@@ -375,13 +372,14 @@ class Wired:
             dialer,
             self.keeper,
             self.store,
+            kept,
             self.admission,
             self.clock,
             observer,
             self.cache_folder or settings.cache.folder,
             self.part,
         )
-        self.operating = Operating(self, kept)
+        self.operating = Operating(self)
         self.alerts = Alerts(
             self.keeper,
             alert_policy(loaded, self.outward, environ),

@@ -66,30 +66,67 @@ _ERRORS = (OriginUnreachable, OriginTimeout, OriginInvalid, Overloaded, CoolingD
 _UNAUTHORIZED = (AuthorizationRequired, TokenUnavailable)
 _MOST_ROUNDS = 4
 
-TermsOf = Callable[[Entry, RoutePolicy, CacheMode], Terms]
-"""`core.cache.expiry.terms`, or it with soft purges counted in."""
+
+class SoftPurgeStore(Protocol):
+    """Keeps soft purges beyond the process, and shares them with all that share the entries."""
+
+    def current(self, now: float) -> SoftPurges:
+        """Those in force; the same object for as long as nothing has changed. No I/O but shared memory."""
+        ...
+
+    async def add(self, purge: SoftPurge) -> None:
+        """One more; in force wherever the entries are shared when it returns. Raises EntryStoreFailure."""
+        ...
 
 
-class RememberedTerms:
-    """The terms of entries under one mode, remembered for as long as entry and policy are the same objects."""
+class EntryTerms:
+    """The terms of stored answers, ended where a soft purge in force counts against the entry (`core.cache.soft_purge`)."""
 
-    __slots__ = ("_make", "_mode", "_terms", "most")
-
-    def __init__(self, mode: CacheMode, make: TermsOf = terms) -> None:
-        self._mode, self._make = mode, make
+    def __init__(self, mode: CacheMode, clock: Clock, kept: SoftPurgeStore | None = None) -> None:
+        self._mode, self._clock, self._kept = mode, clock, kept
+        self.purges = SoftPurges() if kept is None else kept.current(clock.wall())
         self.most = 8192
-        self._terms: dict[str, tuple[Entry, RoutePolicy, Terms]] = {}
+        self._remembered: dict[str, tuple[Entry, RoutePolicy, Terms]] = {}
 
     def of(self, entry: Entry, policy: RoutePolicy) -> Terms:
-        """As `core.cache.expiry.terms` has them."""
-        known = self._terms.get(entry.identifier)
+        """Those under the present mode, remembered for as long as entry and policy are the same objects."""
+        known = self._remembered.get(entry.identifier)
         if known is not None and known[0] is entry and known[1] is policy:
             return known[2]
-        found = self._make(entry, policy, self._mode)
-        if len(self._terms) >= self.most:
-            self._terms.clear()
-        self._terms[entry.identifier] = (entry, policy, found)
+        found = self.made(entry, policy, self._mode)
+        if len(self._remembered) >= self.most:
+            self._remembered.clear()
+        self._remembered[entry.identifier] = (entry, policy, found)
         return found
+
+    def made(self, entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
+        """Those under `mode`."""
+        return cut(terms(entry, policy, mode), self.ended(entry))
+
+    def ended(self, entry: Entry) -> float | None:
+        """When a soft purge ended the freshness of `entry`; None if none did. Looks itself: it is asked once for each entry."""
+        self.look()
+        return self.purges.ended(entry) if self.purges else None
+
+    def look(self) -> None:
+        """To be called when others may have purged."""
+        purges = self.purges if self._kept is None else self._kept.current(self._clock.wall())
+        if purges is not self.purges:
+            self.purges = purges
+            self._remembered.clear()
+
+    def set_mode(self, mode: CacheMode) -> None:
+        """Another mode counts from now on."""
+        self._mode = mode
+        self._remembered.clear()
+
+    async def soften(self, selector: Selector) -> None:
+        """From now on nothing is fresh that `selector` means and that was asked for until now. Raises EntryStoreFailure."""
+        assert self._kept is not None
+        try:
+            await self._kept.add(SoftPurge(selector, self._clock.wall()))
+        finally:
+            self.look()
 
 
 class _Retry(Enum):
@@ -120,22 +157,13 @@ class _Pass:
     is_write: bool | None = None
 
 
-def always_asked(path: str) -> str:
-    """The origin need not be spared."""
-    return ""
-
-
-def never(path: str) -> bool:
-    """There is nothing to find out."""
-    return False
-
-
 class Cache:
     """The hop. Close it to end what it fetches in the background.
 
     `partition` gives the identity whose answers these are; `origin` is `scheme://authority` of the origin. `spared` says why the origin is to be
     spared requests for a path, '' if it is not; `is_to_be_asked`, whether it is time to find out if that still holds. `flights` may be given
-    to set how long a request waits for another's, `spools` to spill to disk what waits for slow clients, `usage` to count what is asked for.
+    to set how long a request waits for another's, `spools` to spill to disk what waits for slow clients, `usage` to count what is asked for,
+    `soft_purges` to honour those.
     """
 
     def __init__(
@@ -147,12 +175,13 @@ class Cache:
         *,
         partition: Callable[[], str],
         origin: str = "",
-        spared: Callable[[str], str] = always_asked,
-        is_to_be_asked: Callable[[str], bool] = never,
+        spared: Callable[[str], str] = lambda path: "",
+        is_to_be_asked: Callable[[str], bool] = lambda path: False,
         observer: Observer = nobody,
         flights: Flights | None = None,
         spools: Spools | None = None,
         usage: Usage | None = None,
+        soft_purges: SoftPurgeStore | None = None,
         identify: Callable[[], str] = new_identifier,
     ) -> None:
         self._store = store
@@ -164,8 +193,7 @@ class Cache:
         self.flights = Flights(clock, observer) if flights is None else flights
         self._usage = usage
         self._fetching = Fetching(next, store, self.flights, clock, mode, spools or Spools(), observer, identify)
-        self._terms_of: TermsOf = terms
-        self._terms = RememberedTerms(mode)
+        self.terms = EntryTerms(mode, clock, soft_purges)
 
     @property
     def mode(self) -> CacheMode:
@@ -175,21 +203,7 @@ class Cache:
     @mode.setter
     def mode(self, mode: CacheMode) -> None:
         self._fetching.mode = mode
-        self.terms_changed()
-
-    @property
-    def terms_of(self) -> TermsOf:
-        """What makes the terms of stored answers; may be set at any time."""
-        return self._terms_of
-
-    @terms_of.setter
-    def terms_of(self, terms_of: TermsOf) -> None:
-        self._terms_of = terms_of
-        self.terms_changed()
-
-    def terms_changed(self) -> None:
-        """Terms that were made before do not hold any more."""
-        self._terms = RememberedTerms(self.mode, self._terms_of)
+        self.terms.set_mode(mode)
 
     def purged(self, selector: Selector) -> None:
         """Something was purged: no later request may get an answer to a question that was asked before."""
@@ -254,7 +268,7 @@ class Cache:
     def _plan(self, lookup: _Lookup, stored: Sequence[Entry], now: float) -> Plan:
         head = lookup.request.head
         around = Circumstances(now, self._fetching.mode.offline, ranged=head.method == "GET")
-        plan = reuse.plan(lookup.asked, head.fields, stored, partial(self._terms.of, policy=lookup.policy), around)
+        plan = reuse.plan(lookup.asked, head.fields, stored, partial(self.terms.of, policy=lookup.policy), around)
         if isinstance(plan, Serve | Refuse) or not (why := self._spared(head.path)):
             return plan
         return reuse.unasked(plan, why, now, lookup.asked, renew=self._is_to_be_asked(head.path))
@@ -434,15 +448,8 @@ class Cache:
     async def _validated(self, errand: Errand, entry: Entry, origin_status: int, collapsed: bool) -> Response | _Retry:
         if collapsed and not self._may_be_shared(errand, entry):
             return _Retry.ALONE
-        now = self._clock.wall()
-        agreed = self._terms.of(entry, errand.policy)
-        member = cache_status.forwarded(
-            errand.plan.forward,
-            status=origin_status,
-            collapsed=collapsed,
-            ttl=agreed.fresh_until - now,
-            detail=cache_status.OVERRIDE if agreed.overridden else "",
-        )
+        now, agreed = self._clock.wall(), self.terms.of(entry, errand.policy)
+        member = _forwarded(errand, origin_status, agreed, now, collapsed)
         return await self._served(errand.request, Serve(entry, agreed, "validated"), now, member) or _Retry.ALONE
 
     async def _streamed(self, errand: Errand, landing: Shared, collapsed: bool) -> Response | _Retry:
@@ -467,16 +474,8 @@ class Cache:
         if shared.is_broken and (stale := await self._instead(errand, Failure.ERROR, landing.head.status, collapsed)):
             await reader.aclose()
             return stale
-        now = self._clock.wall()
-        agreed = self._terms.of(entry, errand.policy)
-        member = cache_status.forwarded(
-            errand.plan.forward,
-            status=landing.head.status,
-            stored=True,
-            collapsed=collapsed,
-            ttl=agreed.fresh_until - now,
-            detail=cache_status.OVERRIDE if agreed.overridden else "",
-        )
+        now, agreed = self._clock.wall(), self.terms.of(entry, errand.policy)
+        member = _forwarded(errand, landing.head.status, agreed, now, collapsed, stored=True)
         request.trail.cache = "miss"
         head = entry.head if collapsed else landing.head
         body: Body = reader
@@ -489,7 +488,7 @@ class Cache:
 
     def _may_be_shared(self, errand: Errand, entry: Entry) -> bool:
         """Whether a request that waited may have the answer to another's question (RFC 9111 §4)."""
-        return matches(entry, errand.request.head.fields) and not self._terms.of(entry, errand.policy).must_validate
+        return matches(entry, errand.request.head.fields) and not self.terms.of(entry, errand.policy).must_validate
 
     async def _by_store(self, landing: Shared) -> _Retry:
         """Waits until the answer is in the store, to be found there."""
@@ -596,6 +595,14 @@ def _answered(
     return Response(head, BytesBody() if request.method == "HEAD" else body, entry.digest)
 
 
+def _forwarded(errand: Errand, status: int, agreed: Terms, now: float, collapsed: bool, *, stored: bool = False) -> str:
+    """The member of Cache-Status for an answer that is in the store, or on its way there, after a question."""
+    detail, ttl = cache_status.OVERRIDE if agreed.overridden else "", agreed.fresh_until - now
+    return cache_status.forwarded(
+        errand.plan.forward, status=status, stored=stored, collapsed=collapsed, ttl=ttl, detail=detail
+    )
+
+
 async def _closing(body: Body, response: Response) -> Response:
     """The response; `body`, of which it was made, is closed if a BytesBody stands in its place."""
     if response.body is not body and isinstance(response.body, BytesBody):
@@ -666,51 +673,3 @@ def _is_unsafe(request: Request, policy: RoutePolicy) -> bool:
 
 def _not_stored(request: Request, why: str) -> str:
     return f"{request.head.method} {request.head.path} may not be answered from the cache, and the origin is not asked ({why})"
-
-
-# ---- soft purges -------------------------------------------------------------------------------------------------------
-
-
-class SoftPurgeStore(Protocol):
-    """Keeps soft purges beyond the process, and shares them with all that share the entries."""
-
-    def current(self, now: float) -> SoftPurges:
-        """Those in force; the same object for as long as nothing has changed. No I/O but shared memory."""
-        ...
-
-    async def add(self, purge: SoftPurge) -> None:
-        """One more; in force wherever the entries are shared when it returns. Raises EntryStoreFailure."""
-        ...
-
-
-class SoftPurgeTerms:
-    """Terms of stored answers with the soft purges in force counted in. `changed` is called when others are in force: terms made before
-    do not hold then.
-    """
-
-    def __init__(self, store: SoftPurgeStore, clock: Clock, changed: Callable[[], None]) -> None:
-        self._store, self._clock, self._changed = store, clock, changed
-        self.purges = store.current(clock.wall())
-
-    def look(self) -> None:
-        """To be called when others may have purged."""
-        purges = self._store.current(self._clock.wall())
-        if purges is not self.purges:
-            self.purges = purges
-            self._changed()
-
-    def ended(self, entry: Entry) -> float | None:
-        """When a soft purge ended the freshness of `entry`; None if none did. Asked once for each entry, and looks itself."""
-        self.look()
-        return self.purges.ended(entry) if self.purges else None
-
-    def terms(self, entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
-        """As `core.cache.expiry.terms`, ended if a soft purge counts against the entry."""
-        return cut(terms(entry, policy, mode), self.ended(entry))
-
-    async def soften(self, selector: Selector) -> None:
-        """From now on nothing is fresh that `selector` means and that was asked for until now. Raises EntryStoreFailure."""
-        try:
-            await self._store.add(SoftPurge(selector, self._clock.wall()))
-        finally:
-            self.look()

@@ -259,7 +259,7 @@ async def test_as_it_is_built_without_anything_special():
 
 async def test_remembered_terms_are_bounded():
     stand = Stand()
-    stand.cache._terms.most = 2
+    stand.cache.terms.most = 2
     stand.origin.script = [stand.says(FRESH)] * 4
     for number in range(4):
         await stand.ask(f"/{number}")

@@ -17,7 +17,7 @@ from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import Offline, OriginUnreachable, PathNotAllowed
 from passoproxy.proxy.access import Router
-from passoproxy.proxy.cache import SoftPurgeTerms
+from passoproxy.proxy.cache import EntryTerms
 from passoproxy.proxy.explain import Explaining, Explanation, Judges
 from passoproxy.stores.entries.soft_purges import SoftPurgeFile
 from tests.caching_stand import ROUTE, Answer, SharedPurges, Stand, read
@@ -46,8 +46,7 @@ class House:
         table = RouteTable([POLICY, SILENT, OPEN], mode)
         self.road = Router(self.stand.cache, table)
         kept = SoftPurgeFile(folder, SharedPurges())
-        self.softening = SoftPurgeTerms(kept, self.stand.clock, self.stand.cache.terms_changed)
-        self.stand.cache.terms_of = self.softening.terms
+        self.softening = self.stand.cache.terms = EntryTerms(mode, self.stand.clock, kept)
         self.denied = ""
         judges = Judges(
             table=lambda: table,
@@ -55,7 +54,7 @@ class House:
             partition=lambda: self.stand.partition,
             admits=self._admits,
             spared=lambda path: self.stand.spared,
-            terms=self.softening.terms,
+            terms=self.softening.made,
             ended=self.softening.ended,
         )
         self.explaining = Explaining(self.stand.store, judges, self.stand.clock)

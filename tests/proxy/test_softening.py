@@ -9,7 +9,7 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import EntryStoreFailure, OriginUnreachable
-from passoproxy.proxy.cache import SoftPurgeTerms
+from passoproxy.proxy.cache import EntryTerms
 from passoproxy.stores.entries.soft_purges import SoftPurgeFile
 from tests.caching_stand import ROUTE, SharedPurges, Stand
 
@@ -17,10 +17,10 @@ STORE = SharedPurges()
 POLICY = replace(ROUTE, stale_while_revalidate=0.0)
 
 
-def softening(stand: Stand, folder: Path) -> SoftPurgeTerms:
-    made = SoftPurgeTerms(SoftPurgeFile(folder, STORE), stand.clock, stand.cache.terms_changed)
-    stand.cache.terms_of = made.terms
-    return made
+def softening(stand: Stand, folder: Path) -> EntryTerms:
+    """The soft purges of `folder` count from now on."""
+    stand.cache.terms = EntryTerms(stand.cache.mode, stand.clock, SoftPurgeFile(folder, STORE))
+    return stand.cache.terms
 
 
 async def stored(*more: object, policy: object = POLICY) -> Stand:
@@ -79,7 +79,7 @@ async def test_others_stay_fresh(tmp_path: Path) -> None:
 async def test_it_survives_a_restart(tmp_path: Path) -> None:
     stand = await stored()
     await softening(stand, tmp_path).soften(Selector(route="r"))
-    stand.cache.terms_of = softening(stand, tmp_path).terms
+    softening(stand, tmp_path)
     stand.origin.script.append(stand.says())
     await stand.clock.advance(1)
     assert "fwd=stale" in (await stand.ask()).cache
@@ -87,8 +87,7 @@ async def test_it_survives_a_restart(tmp_path: Path) -> None:
 
 async def test_another_process_judges_by_it_from_its_next_look(tmp_path: Path) -> None:
     stand = await stored()
-    mine, theirs = softening(stand, tmp_path), softening(stand, tmp_path)
-    stand.cache.terms_of = mine.terms
+    theirs, mine = softening(stand, tmp_path), softening(stand, tmp_path)
     mine.look()
     assert "; hit" in (await stand.ask()).cache
     await theirs.soften(Selector())
