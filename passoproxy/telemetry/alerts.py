@@ -1,9 +1,7 @@
-"""An alert by a command: one JSON object on its standard input, ten seconds, and an end with all that it began (contract §3 `alerts.command`).
+"""Alerts: watches the runway, and sends what `core.oauth.alert_levels` decides through the configured hooks (contract §3 `alerts`).
 
-Alerts: watches the runway, and sends what `core.oauth.warnings` wants told through the configured hooks (contract §3 `alerts`).
-
-Each hook has a courier of its own, so that one which hangs or fails delays neither the other nor anything else. How a hook speaks is its own
-business (`alert_command` here, `webhook` in outbound); where it is remembered what was told, that of an AlarmMemory.
+Each hook has a courier, so that a hook that hangs or fails delays nothing else. The command hook is here (one JSON object on its standard input,
+ten seconds, and an end with all its children), the webhook in `outbound`. What was told is remembered in an AlarmMemory.
 """
 
 from __future__ import annotations
@@ -14,10 +12,9 @@ import json
 import os
 import shutil
 import signal
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, cast
+from typing import Final
 
 from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
 from passoproxy.core.oauth.alert_levels import (
@@ -43,13 +40,13 @@ _KEPT_BYTES: Final = 2048
 _SAID_CHARACTERS: Final = 200
 _FLOOD_BYTES: Final = 256 * 1024
 _FLOOD_PAUSE: Final = 0.005
-"""Beyond so many bytes there are so many seconds between two reads."""
+"""Seconds between two reads of an output of more than `_FLOOD_BYTES`, so that a flood does not keep the loop busy."""
 _LAST_WORDS: Final = 0.25
-"""Seconds for what a command wrote just before its end to arrive; a child that it left behind may hold the pipe for ever."""
+"""Seconds for output from just before the command's end to arrive; a child that it left behind may hold the pipe for ever."""
 _LAST_BREATH: Final = 2.0
 """Seconds for a killed command to be reaped."""
 _OURS: Final = ("PASSOPROXY_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
-"""Variables that are the daemon's own business, or hold its secrets."""
+"""Variables that are for the daemon alone, or hold its secrets."""
 
 
 class CommandHook:
@@ -63,41 +60,53 @@ class CommandHook:
         self._environ = {name: value for name, value in given.items() if not name.startswith(_OURS)}
 
     async def deliver(self, document: bytes) -> str:
-        """The end of what the command wrote. Raises AlertUndelivered where it cannot be started, takes too long, or ends with anything but 0."""
+        """The end of the command's output. Raises AlertUndelivered if it cannot be started, takes too long, or does not end with 0."""
+        output = _Output()
         try:
-            transport, told = await self._begun()
+            process = await self._started(output)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "not a command"
+            output.close()
             raise AlertUndelivered(f"alerts.command: {self._words[0]} cannot be started ({why})") from error
+        finally:
+            os.close(output.given)  # the command has it now, or was not started
         try:
             async with asyncio.timeout(self._limit):
-                await told.whole(transport, document)
+                reading = asyncio.create_task(output.read())
+                # a command that does not read, or closes its input, has still got the alert
+                with contextlib.suppress(OSError, RuntimeError):
+                    process.stdin.write(document)  # type: ignore[union-attr]
+                    process.stdin.close()  # type: ignore[union-attr]
+                await process.wait()
+                await asyncio.wait({reading}, timeout=_LAST_WORDS)
         except TimeoutError as error:
-            text = f"alerts.command did not end within {self._limit:g} s and was killed{told.quoted()}"
+            text = f"alerts.command did not end within {self._limit:g} s and was killed{output.quoted()}"
             raise AlertUndelivered(text) from error
         finally:
-            await told.ended(transport)
-        code = transport.get_returncode()
+            reading.cancel()
+            await _killed(process)
+            output.close()
+        code = process.returncode
         if code:
-            raise AlertUndelivered(f"alerts.command {_how(code)}{told.quoted()}")
-        return f"ended with 0{told.quoted()}"
+            raise AlertUndelivered(f"alerts.command {_how(code)}{output.quoted()}")
+        return f"ended with 0{output.quoted()}"
 
-    async def _begun(self) -> tuple[asyncio.SubprocessTransport, _Conversation]:
-        beginning = asyncio.ensure_future(
-            asyncio.get_running_loop().subprocess_exec(
-                _Conversation,
+    async def _started(self, output: _Output) -> asyncio.subprocess.Process:
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *self._arguments(),
-                stderr=asyncio.subprocess.STDOUT,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output.given,
+                stderr=output.given,
                 start_new_session=True,
                 env=self._environ,
             )
         )
         try:
-            return await asyncio.shield(beginning)
+            return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # it may run already, and the loop would end it alone, and then wait for its children
-            transport, told = await beginning
-            await told.ended(transport)
+            await _killed(await starting)  # it may run already, and the loop would end it without its children
+            output.close()
             raise
 
     def _arguments(self) -> tuple[str, ...]:
@@ -106,68 +115,44 @@ class CommandHook:
         return ("/bin/sh", "-c", self._words[0])
 
 
-class _Conversation(asyncio.SubprocessProtocol):
-    """What is said to a command, and the last of what it says; the rest is read at leisure and dropped.
-
-    Not the loop's streams: there, waiting for the end of a process waits for its pipes as well, which a child that it left may hold for ever.
-    """
+class _Output:
+    """The last of what a command writes. A pipe of our own: with the loop's, the wait for a process waits for its children's output too."""
 
     def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._exited: asyncio.Future[None] = loop.create_future()
-        self._silent: asyncio.Future[None] = loop.create_future()
-        self._kept, self._heard = b"", 0
-        self._output: asyncio.ReadTransport
+        ours, self.given = os.pipe()
+        self._pipe = os.fdopen(ours, "rb", buffering=0)
+        self._transport: asyncio.BaseTransport | None = None
+        self._kept = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # casts, because uvloop's transports are of no class of asyncio's
-        process = cast(asyncio.SubprocessTransport, transport)
-        self._output = cast(asyncio.ReadTransport, process.get_pipe_transport(1))
+    async def read(self) -> None:
+        """Reads to the end; of a flood, slowly."""
+        reader, heard = asyncio.StreamReader(), 0
+        connect = asyncio.get_running_loop().connect_read_pipe
+        self._transport, _ = await connect(lambda: asyncio.StreamReaderProtocol(reader), self._pipe)
+        while data := await reader.read(64 * 1024):
+            self._kept = (self._kept + data)[-_KEPT_BYTES:]
+            heard += len(data)
+            if heard > _FLOOD_BYTES:
+                await asyncio.sleep(_FLOOD_PAUSE)
 
-    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        assert isinstance(data, bytes)
-        self._kept = (self._kept + data)[-_KEPT_BYTES:]
-        self._heard += len(data)
-        if self._heard > _FLOOD_BYTES:
-            # a flood must not keep the loop from everything else
-            self._output.pause_reading()
-            asyncio.get_running_loop().call_later(_FLOOD_PAUSE, self._listen)
-
-    def _listen(self) -> None:
-        if not self._output.is_closing():
-            self._output.resume_reading()
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1:
-            self._silent.set_result(None)
-
-    def process_exited(self) -> None:
-        self._exited.set_result(None)
-
-    async def whole(self, transport: asyncio.SubprocessTransport, document: bytes) -> None:
-        """Says `document`, and waits for the end of the command and its last words."""
-        # a command that does not read, or closes its input, has still been told
-        given = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-        with contextlib.suppress(RuntimeError):  # uvloop's word for a pipe that is closed already
-            given.write(document)
-        given.close()
-        await asyncio.shield(self._exited)
-        await asyncio.wait({self._silent}, timeout=_LAST_WORDS)
-
-    async def ended(self, transport: asyncio.SubprocessTransport) -> None:
-        """Kills the command's whole group where it has not ended, and lets go of its pipes."""
-        if transport.get_returncode() is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(transport.get_pid(), signal.SIGKILL)
-            await asyncio.wait({self._exited}, timeout=_LAST_BREATH)
-        transport.close()
+    def close(self) -> None:
+        (self._transport or self._pipe).close()
 
     def quoted(self) -> str:
-        """The last line of what it said, for a person; '' where it said nothing."""
+        """The last line of the output, for a person; '' if there is none."""
         lines = self._kept.decode("utf-8", "replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "")
         said = "".join(each if each.isprintable() else " " for each in last).strip()[-_SAID_CHARACTERS:]
         return f"; it said: {said}" if said else ""
+
+
+async def _killed(process: asyncio.subprocess.Process) -> None:
+    """Kills the command's whole group, if it has not ended."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _LAST_BREATH)
 
 
 def _how(code: int) -> str:
@@ -184,10 +169,10 @@ LONGEST_LOOK: Final = 30.0
 """Seconds between two looks at the runway at most."""
 SHORTEST_LOOK: Final = 0.01
 MOST_WAITING: Final = 8
-"""Alerts that wait for one hook; the oldest gives way, because the youngest says how it stands."""
+"""Alerts that wait for one hook; the oldest gives way, because the youngest has the present state."""
 
 NO_HOOK: Final = ConfigurationError(
-    Fault("", "alerts", "nobody would be told: no hook is set", "set alerts.command or alerts.webhook")
+    Fault("", "alerts", "no hook is set, so an alert would reach no one", "set alerts.command or alerts.webhook")
 )
 
 Data = dict[str, object]
@@ -222,10 +207,10 @@ class Alerts:
         self._memory, self._blocking = memory, blocking
         self._watch = Watch()
         self._speaks = False
-        """Whether it is ours to tell: one pair has one voice, its owner's, and whoever follows has one while there is no owner to be heard."""
+        """Whether this process tells: the pair's owner does, and a follower while no owner is heard."""
         self._alone = False
         self._is_over = False
-        """Whether what was told here, and remembered, is over, and the voice another's again."""
+        """Whether an alarm told here is over, and the owner tells again."""
         self._remembered = (Level.NONE, 0.0)
         self._to_remember = asyncio.Event()
         self._couriers = {name: Courier(name, self._hook, observe) for name in WAYS}
@@ -236,7 +221,6 @@ class Alerts:
         return self._watch.level
 
     async def run(self) -> None:
-        """Watches for as long as it is let; ends its couriers with itself."""
         async with asyncio.TaskGroup() as tasks:
             for courier in self._couriers.values():
                 tasks.create_task(courier.run())
@@ -245,7 +229,7 @@ class Alerts:
                 await self._keeper.news(await self._looked())
 
     async def test(self) -> list[Data]:
-        """Sends one test alert through every hook at once; what came back from each. Raises ConfigurationError where there is no hook."""
+        """Sends one test alert through every hook at once; what came back from each. Raises ConfigurationError if there is no hook."""
         if not self.policy.hooks:
             raise NO_HOOK
         document = alert("test", self._keeper.snapshot(), self._instance, self._version)
@@ -257,12 +241,12 @@ class Alerts:
             if _has_voice(self._keeper.snapshot()) and not self._speaks:
                 await self._go_on()
             return self._look(self._keeper.snapshot())
-        except Exception as fault:  # whoever is to be warned must not lose that to a fault of one look
+        except Exception as fault:  # a fault of one look must not end the watch
             self._observe(TaskFailed("alerts", type(fault).__name__))
             return LONGEST_LOOK
 
     async def _go_on(self) -> None:
-        """Takes up what whoever had the voice before has told."""
+        """Takes up what the process that told before has told."""
         before = await self._blocking(self._memory.load)
         self._watch = resumed(self._watch, before, self._clock.monotonic(), self._clock.wall())
         self._remembered = (self._watch.worst, self._watch.told_at)
@@ -273,7 +257,7 @@ class Alerts:
         self._watch = seen.watch
         if not _has_voice(shown):
             if self._alone and seen.telling is not None and seen.telling.kind is Kind.RECOVERED:
-                self._tell(seen.telling, shown)  # the owner that came back knows nothing of what was told here
+                self._tell(seen.telling, shown)  # the owner that came back does not know what was told here
                 self._is_over = True
                 self._to_remember.set()
             self._watch, self._speaks, self._alone = replace(seen.watch, worst=Level.NONE), False, False
@@ -287,12 +271,12 @@ class Alerts:
         return LONGEST_LOOK if seen.again_in is None else min(LONGEST_LOOK, max(SHORTEST_LOOK, seen.again_in))
 
     async def _remember(self) -> None:
-        """Remembers what was told when it was brought, not before: whoever dies in between has not told it."""
+        """Remembers what was told once it was delivered: a process that dies before has not told it."""
         while True:
             await self._to_remember.wait()
             self._to_remember.clear()
             for courier in self._couriers.values():
-                await courier.idle.wait()
+                await courier.idle()
             if self._speaks or self._is_over:
                 self._is_over = False
                 told = alarmed(self._watch, self._clock.monotonic(), self._clock.wall())
@@ -329,36 +313,33 @@ class Courier:
 
     def __init__(self, name: str, hook_of: Callable[[str], AlertHook | None], observe: Observer) -> None:
         self._name, self._hook_of, self._observe = name, hook_of, observe
-        self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
-        self._poke = asyncio.Event()
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue()
         self._failing = False
-        self.idle = asyncio.Event()
-        """Set while nothing waits and nothing is under way."""
-        self.idle.set()
 
     def take(self, document: bytes) -> None:
-        """Delivers `document` as soon as those before it are done with."""
-        self._waiting.append(document)
-        self.idle.clear()
-        self._poke.set()
+        """Delivers `document` after those before it."""
+        if self._waiting.qsize() == MOST_WAITING:
+            self._waiting.get_nowait()
+            self._waiting.task_done()
+        self._waiting.put_nowait(document)
+
+    async def idle(self) -> None:
+        """Waits until no alert waits and none is under way."""
+        await self._waiting.join()
 
     async def run(self) -> None:
         while True:
-            await self._poke.wait()
-            self._poke.clear()
-            while self._waiting:
-                await self._bring(self._waiting.popleft())
-            self.idle.set()
+            document = await self._waiting.get()
+            if (hook := self._hook_of(self._name)) is not None:
+                await self._bring(hook, document)
+            self._waiting.task_done()
 
-    async def _bring(self, document: bytes) -> None:
-        hook = self._hook_of(self._name)
-        if hook is None:
-            return
+    async def _bring(self, hook: AlertHook, document: bytes) -> None:
         try:
             await hook.deliver(document)
         except AlertUndelivered as fault:
             self._failed(str(fault))
-        except Exception as fault:  # a fault of ours must not silence every alert that follows
+        except Exception as fault:  # must not silence the alerts that follow
             self._failed(f"a fault inside passoproxy ({type(fault).__name__})")
         else:
             self._failing = False

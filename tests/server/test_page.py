@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from passoproxy.server.admin import page as pages
-from passoproxy.server.admin.html import asset, size, took
+from passoproxy.server.admin.html import asset, took
 from passoproxy.server.admin.page import status_page
 from tests.server.fake_daemon import NOW, healthy, without_pair
 
@@ -201,14 +201,6 @@ def test_forms_carry_the_page_token() -> None:
     ]
     assert forms == ["/page/refresh", "/oauth/paste"]
     assert tokens == ["PAGETOKEN"] * 2
-
-
-@pytest.mark.parametrize(
-    ("amount", "words"),
-    [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (48_000_000, "45.8 MiB"), (5 * 2**40, "5120.0 GiB")],
-)
-def test_sizes(amount: int, words: str) -> None:
-    assert size(amount) == words
 
 
 @pytest.mark.parametrize(

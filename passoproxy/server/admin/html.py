@@ -64,15 +64,6 @@ def rows(values: dict[str, str]) -> Html:
     return fill("rows", rows=join(fill("row", term=term, value=value) for term, value in values.items() if value))
 
 
-def size(amount: float) -> str:
-    """Bytes for people: `1.4 MiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"
-
-
 def took(seconds: float) -> str:
     """How long an exchange lasted: `0.4 ms`, `12 ms`, `1.5 s`."""
     milliseconds = 1000 * seconds

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from passoproxy.core.origin import in_words
-from passoproxy.core.units import duration
+from passoproxy.core.units import duration, size
 from passoproxy.server.admin.html import (
     NOTHING,
     Html,
@@ -21,7 +21,6 @@ from passoproxy.server.admin.html import (
     join,
     rows,
     sentence,
-    size,
     took,
 )
 
