@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from passoproxy.core.http.framing import response_framing
-from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
+from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.errors import (
     BadRequest,
     BodyBroken,
@@ -28,7 +28,7 @@ from passoproxy.errors import (
     PassoproxyError,
 )
 from passoproxy.outbound.response_parser import AnswerHead, BodyInvalid, ContentReader, HeadReader
-from passoproxy.ports import Body, BytesBody
+from passoproxy.ports import Body, BytesBody, Response
 
 if TYPE_CHECKING:
     from passoproxy.outbound.pool import Pool
@@ -144,25 +144,6 @@ class Limits:
     sent could not be told from its answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A request ready to be sent: its head as bytes, and whether its body goes out chunked (else its length is known)."""
-
-    method: str
-    head: bytes
-    body: Body
-    chunked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer whose body may still be arriving."""
-
-    status: int
-    fields: Fields
-    body: Body
-
-
 _WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -187,11 +168,12 @@ def encoded(head: RequestHead, body: Body) -> bytes:
     return data
 
 
-async def framed(body: Body, chunked: bool) -> AsyncIterator[bytes]:
+async def framed(body: Body) -> AsyncIterator[bytes]:
     """The body's parts as they go onto the wire. Raises BodyBroken if it is not as long as it said, and what `body` raises."""
-    left = 0 if chunked else body.length or 0
+    left = body.length or 0
+    is_chunked = body.length is None
     async for part in body:
-        if chunked:
+        if is_chunked:
             if part:  # an empty chunk would end the body
                 yield b"%x\r\n%b\r\n" % (len(part), part)
             continue
@@ -201,7 +183,7 @@ async def framed(body: Body, chunked: bool) -> AsyncIterator[bytes]:
         yield part
     if left:
         raise BodyBroken("the request's body is not as long as it said")
-    if chunked:
+    if is_chunked:
         yield b"0\r\n\r\n"
 
 
@@ -233,7 +215,7 @@ class Connection(asyncio.Protocol):
         self._method = ""
         self._on_interim: Callable[[ResponseHead], None] | None = None
         self._interim_heads = 0
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[Response] | None = None
         self._sending: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._body: AnswerBody | None = None
@@ -271,25 +253,26 @@ class Connection(asyncio.Protocol):
         """Ends it at once; what was under way breaks."""
         self._end(OriginUnreachable(f"the connection to {self.peer} was closed from this side"))
 
-    async def exchange(self, message: Message, on_interim: Callable[[ResponseHead], None] | None = None) -> Answer:
-        """Sends `message` and gives the answer as soon as its head is there. Raises a Refusal, or what the request's body raised.
+    async def exchange(
+        self, method: str, head: bytes, body: Body, on_interim: Callable[[ResponseHead], None] | None = None
+    ) -> Response:
+        """Sends a request and gives the answer as soon as its head is there. Raises a Refusal, or what the request's body raised.
 
         The connection goes back to the pool by itself once the answer was read to its end and the request was sent whole.
         """
         assert self._transport is not None
         self._state = _AWAITING
-        self._method = message.method
+        self._method = method
         self._on_interim = on_interim
         self._interim_heads = 0
         self._answer = waiting = self._loop.create_future()
-        body = message.body
         if isinstance(body, BytesBody):
-            self._transport.write(message.head + body.data if body.data else message.head)
+            self._transport.write(head + body.data if body.data else head)
             self._await_read()
         else:
-            self._transport.write(message.head)
+            self._transport.write(head)
             self._deadline = math.inf
-            self._sending = self._loop.create_task(self._send(body, message.chunked))
+            self._sending = self._loop.create_task(self._send(body))
         try:
             answer = await waiting
         except asyncio.CancelledError:
@@ -300,21 +283,21 @@ class Connection(asyncio.Protocol):
             raise
         return self._settled(answer)
 
-    def _settled(self, answer: Answer) -> Answer:
+    def _settled(self, answer: Response) -> Response:
         """The answer, in memory if all of it is there; a fault known by now is raised while a refusal can still be sent."""
         body = answer.body
         assert isinstance(body, AnswerBody)
         if isinstance(body.fault, BodyInvalid):
             raise OriginInvalid(str(body.fault)) from body.fault
         whole = body.whole()
-        return answer if whole is None else Answer(answer.status, answer.fields, whole)
+        return answer if whole is None else Response(answer.head, whole)
 
     # ---- sending
 
-    async def _send(self, body: Body, chunked: bool) -> None:
+    async def _send(self, body: Body) -> None:
         fault: Exception | None = None
         try:
-            async for part in framed(body, chunked):
+            async for part in framed(body):
                 self._write(part)
                 if self._drained is not None:
                     self._await_read()
@@ -400,7 +383,7 @@ class Connection(asyncio.Protocol):
         if waiting is None or waiting.done():  # the exchange was cancelled in this very turn of the loop
             self.abort()
             return
-        waiting.set_result(Answer(head.status, head.fields, self._body))
+        waiting.set_result(Response(ResponseHead(head.status, head.fields), self._body))
         self._await_read()
         self._take(rest)
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from passoproxy.core.cache.key import side_effects
 from passoproxy.core.events import OriginAnswered, OriginFailed
 from passoproxy.core.http.forwarding import from_origin, toward_origin
-from passoproxy.core.http.messages import ResponseHead
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import ConnectionDropped, Refusal
-from passoproxy.outbound.connection import Answer, Message, encoded
+from passoproxy.outbound.connection import encoded
 from passoproxy.outbound.pool import Pool
 from passoproxy.ports import BytesBody, Clock, Observer, Request, Response, nobody
 
@@ -42,39 +41,38 @@ class Origin:
     async def send(self, request: Request) -> Response:
         """The origin's answer, its body still arriving. Raises OriginUnreachable, OriginTimeout, OriginInvalid or Overloaded.
 
-        A request is sent once; again, once, only where a kept connection ended before a byte of the answer and that cannot do harm.
+        A request is sent once; again, once, only if a kept connection ended before a byte of the answer and it can do no harm.
         """
         authority = self._pool.endpoint.authority
         head = toward_origin(request.head, authority=authority, own=self.headers(), path=self._path)
-        message = Message(head.method, encoded(head, request.body), request.body, request.body.length is None)
+        message = encoded(head, request.body)
         began = self._clock.monotonic()
         try:
-            answer = await self._exchange(request, message)
+            answer = await self._exchange(request, head.method, message)
         except Refusal as refusal:
             self._observer(OriginFailed(head.method, request.head.target, refusal.code, refusal.detail))
             raise
         finally:
             took = self._clock.monotonic() - began
             request.trail.origin_seconds += took
-        self._observer(OriginAnswered(head.method, request.head.target, answer.status, took))
+        self._observer(OriginAnswered(head.method, request.head.target, answer.head.status, took))
         cookies = request.policy is not None and request.policy.pass_cookies
-        return Response(from_origin(ResponseHead(answer.status, answer.fields), pass_cookies=cookies), answer.body)
+        return Response(from_origin(answer.head, pass_cookies=cookies), answer.body)
 
-    async def _exchange(self, request: Request, message: Message) -> Answer:
+    async def _exchange(self, request: Request, method: str, message: bytes) -> Response:
         try:
-            return await self._once(request, message, fresh=False)
+            return await self._once(request, method, message, fresh=False)
         except ConnectionDropped:
             if not _harmless_twice(request):
                 raise
-        return await self._once(request, message, fresh=True)
+        return await self._once(request, method, message, fresh=True)
 
-    async def _once(self, request: Request, message: Message, *, fresh: bool) -> Answer:
+    async def _once(self, request: Request, method: str, message: bytes, *, fresh: bool) -> Response:
         connection = await self._pool.acquire(fresh=fresh)
         request.trail.origin_requests += 1
         told = request.on_interim
-        if told is None:
-            return await connection.exchange(message)
-        return await connection.exchange(message, lambda head: told(from_origin(head, pass_cookies=False)))
+        passed_on = None if told is None else lambda head: told(from_origin(head, pass_cookies=False))
+        return await connection.exchange(method, message, request.body, passed_on)
 
 
 def _harmless_twice(request: Request) -> bool:

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passoproxy.errors import BodyBroken, ConnectionDropped, OriginInvalid, OriginUnreachable
-from passoproxy.outbound.connection import Answer, Connection, Limits, Message
-from passoproxy.ports import BytesBody, read_whole
+from passoproxy.outbound.connection import Connection, Limits
+from passoproxy.ports import Body, BytesBody, Response, read_whole
 from tests.fakes import ChunkedBody, settle
 from tests.outbound.wire import AMPLE, SHORT, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-GET = Message("GET", b"GET / HTTP/1.1\r\n\r\n", BytesBody())
+GET = ("GET", b"GET / HTTP/1.1\r\n\r\n", BytesBody())
 
 
 class FakeTransport(asyncio.Transport):
@@ -83,8 +83,8 @@ def made(sockets: socket.socket, limits: Limits | None = None) -> tuple[Connecti
     return connection, transport, owner
 
 
-async def asked(connection: Connection, message: Message = GET) -> asyncio.Task[Answer]:
-    task = asyncio.ensure_future(connection.exchange(message))
+async def asked(connection: Connection, message: tuple[str, bytes, Body] = GET) -> asyncio.Task[Response]:
+    task = asyncio.ensure_future(connection.exchange(*message))
     await settle(3)
     return task
 
@@ -98,7 +98,7 @@ async def test_an_exchange_from_its_first_byte_to_the_next(sockets: socket.socke
         connection.data_received(OK)
         assert await read_whole((await task).body, 9) == b"ok"
         assert connection.usable
-    assert transport.written == GET.head * 2
+    assert transport.written == GET[1] * 2
     assert (owner.calls, connection.served) == (["released", "released"], 2)
     connection.close()
     connection.close()
@@ -162,7 +162,7 @@ async def test_the_clients_body_fails_in_the_turn_in_which_the_answer_came(socke
             except asyncio.CancelledError:
                 raise BodyBroken("the client left") from None
 
-    task = await asked(connection, Message("POST", b"POST / HTTP/1.1\r\n\r\n", Gated(), chunked=True))
+    task = await asked(connection, ("POST", b"POST / HTTP/1.1\r\n\r\n", Gated()))
     connection.data_received(OK[:-1])
     await settle()
     connection.data_received(OK[-1:])
@@ -182,7 +182,7 @@ async def test_the_clients_body_ends_in_the_turn_in_which_the_answer_came(socket
             except asyncio.CancelledError:
                 raise StopAsyncIteration from None
 
-    task = await asked(connection, Message("POST", b"POST / HTTP/1.1\r\n\r\n", Gated(), chunked=True))
+    task = await asked(connection, ("POST", b"POST / HTTP/1.1\r\n\r\n", Gated()))
     connection.data_received(OK)
     assert await read_whole((await task).body, 9) == b"ok"
     await settle()
@@ -193,7 +193,7 @@ async def test_sending_waits_while_the_transport_is_full_and_ends_with_the_line(
     connection, transport, _ = made(sockets)
     connection.pause_writing()
     body = ChunkedBody(b"a", b"b", b"c", length=3)
-    task = await asked(connection, Message("POST", b"", body))
+    task = await asked(connection, ("POST", b"", body))
     await settle()
     assert transport.written == b"a"
     connection.resume_writing()
@@ -217,7 +217,7 @@ async def test_interim_heads_while_the_body_is_being_sent(sockets: socket.socket
                 raise StopAsyncIteration
             return await gate
 
-    task = await asked(connection, Message("POST", b"", Gated(), chunked=True))
+    task = await asked(connection, ("POST", b"", Gated()))
     connection.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
     gate.set_result(b"x")
     await settle()
@@ -268,7 +268,7 @@ async def test_an_old_body_has_no_hold_on_the_next_exchange(sockets: socket.sock
     connection.abandoned(body)  # type: ignore[arg-type]
     assert transport.calls == []
     connection.data_received(OK)
-    assert (await second).status == 200
+    assert (await second).head.status == 200
 
 
 async def test_bytes_outside_an_answer(sockets: socket.socket) -> None:
@@ -437,5 +437,5 @@ async def told(pieces: list[bytes]) -> tuple[object, ...]:
             content += part
     except BodyBroken as broken:
         # A body that is no HTTP is told as OriginInvalid while nothing of it was passed on.
-        return ("invalid",) if "not valid" in str(broken) else ("broken", answer.status, content)
-    return ("whole", answer.status, content)
+        return ("invalid",) if "not valid" in str(broken) else ("broken", answer.head.status, content)
+    return ("whole", answer.head.status, content)
