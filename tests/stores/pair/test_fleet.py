@@ -129,9 +129,10 @@ def server(shared_server):
     return shared_server
 
 
-@pytest.fixture(params=["plain", "sealed"])
+@pytest.fixture
 def sides(request, server, tmp_path):
-    cover = FleetCover(KEY) if request.param == "sealed" else FleetCover()
+    """The holder and a follower, whose store is sealed unless the test says `plain`."""
+    cover = FleetCover() if getattr(request, "param", "") == "plain" else FleetCover(KEY)
     made = [Side(server, tmp_path / name, cover) for name in "ab"]
     made[0].store.acquire()
     made[1].store._local.acquire()
@@ -151,6 +152,7 @@ async def heard_of(changes: AsyncIterator[Followed], found: list[Followed]) -> N
         found.append(followed)
 
 
+@pytest.mark.parametrize("sides", ["plain", "sealed"], indirect=True)
 async def test_a_follower_hears_what_is_so_and_every_change_at_once(sides, server, monkeypatch):
     monkeypatch.setattr(fleets, "LOOK_EVERY", 600.0)  # by the news alone
     a, b = sides

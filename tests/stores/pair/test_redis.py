@@ -99,7 +99,8 @@ class Instances:
 
 
 @pytest.fixture
-def instance(server: RedisServer, tmp_path: Path) -> Iterator[Instances]:
+def instance(server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instances]:
+    monkeypatch.setattr(leasing, "GRACE", 0.3)
     made = Instances(server, tmp_path)
     yield made
     for store in made.made:
@@ -271,12 +272,16 @@ def test_eight_take_it_at_once_and_one_has_it(instance):
 
 
 def frozen(instance: Instances) -> tuple[RedisPairStore, RedisPairStore]:
-    """A holder that stood still (its heart too) while another one took over."""
-    a, b = instance("a"), instance("b")
+    """A holder that stood still (its heartbeat too) for a minute, while its lease ended and another instance took over."""
+    clock = Steady()
+    a, b = instance("a", monotonic=clock), instance("b")
     a.acquire()
     a.commit(PAIR)
     a.lease._still()
-    assert until(lambda: owned(b))
+    clock.ahead += 60.0
+    with instance.server.client() as client:
+        client.delete(Keys.of("x" * 24).lease)
+    b.acquire()
     return a, b
 
 
@@ -443,8 +448,7 @@ def test_a_store_that_came_back_older_takes_the_higher_generation(instance, serv
     assert a.lost == ""
 
 
-def test_the_same_when_all_were_stopped_and_the_last_holder_comes_first(instance, server, monkeypatch):
-    monkeypatch.setattr(leasing, "GRACE", 0.3)
+def test_the_same_when_all_were_stopped_and_the_last_holder_comes_first(instance, server):
     a = instance("a")
     a.acquire()
     a.commit(pair(5))
@@ -458,7 +462,6 @@ def test_the_same_when_all_were_stopped_and_the_last_holder_comes_first(instance
 
 
 def test_one_that_heard_of_more_waits_for_whoever_has_it(instance, server, monkeypatch):
-    monkeypatch.setattr(leasing, "GRACE", 0.2)
     monkeypatch.setattr(leasing, "LONG_GRACE", 60.0)
     a, b = instance("a"), instance("b")
     b.acquire()
