@@ -58,25 +58,18 @@ def decode_purge(data: bytes | None) -> Purge:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The shared cache as of one moment: `seq` is the last purge's number, `purges` are those in force for every read, by number."""
+    """The shared cache as of one moment. `seq` is the last purge's number; `hard` are the purges, by number, whose rows are not all removed."""
 
     epoch: bytes
     version: int
     seq: int
-    purges: Mapping[int, Purge]
-    soft: SoftPurges = NO_SOFT_PURGES
-
-    @property
-    def hard(self) -> dict[int, Selector]:
-        """The purges whose rows are not all removed yet."""
-        return {number: purge for number, purge in self.purges.items() if isinstance(purge, Selector)}
+    hard: Mapping[int, Selector]
+    softened: Mapping[int, SoftPurge]
+    soft: SoftPurges
 
     def hides(self, entry: Entry, stamp: int) -> bool:
         """Whether a purge counts against an entry that was stored after purge number `stamp`."""
-        return any(
-            stamp < number and isinstance(purge, Selector) and purge.matches(entry)
-            for number, purge in self.purges.items()
-        )
+        return any(stamp < number and selector.matches(entry) for number, selector in self.hard.items())
 
 
 class Replica:
@@ -119,7 +112,9 @@ class Replica:
 
     async def _read(self, connection: Connection, epoch: bytes, version: int, seq: int) -> Known:
         known = self.known
-        before = known.purges if known is not None and known.epoch == epoch else {}
+        before: dict[int, Purge] = (
+            {**known.hard, **known.softened} if known is not None and known.epoch == epoch else {}
+        )
         name = f"{self._prefix}{epoch.decode()}:purges"
         async with connection.client() as client:
             keys: Any = await client.hkeys(name)
@@ -128,11 +123,12 @@ class Replica:
             found: Any = await client.hmget(name, [str(number) for number in new]) if new else []
         # One that is missing by now is done with: its rows are removed.
         read = {number: decode_purge(data) for number, data in zip(new, found, strict=True) if data is not None}
-        purges = {number: purge for number, purge in sorted({**before, **read}.items()) if number in numbers}
-        soft = tuple(purge for purge in purges.values() if isinstance(purge, SoftPurge))
-        if known is not None and set(soft) == set(known.soft.kept):
-            return Known(epoch, version, seq, purges, known.soft)
-        return Known(epoch, version, seq, purges, SoftPurges(soft) if soft else NO_SOFT_PURGES)
+        purges = {number: purge for number, purge in {**before, **read}.items() if number in numbers}
+        hard = {number: purge for number, purge in purges.items() if isinstance(purge, Selector)}
+        softened = {number: purge for number, purge in purges.items() if isinstance(purge, SoftPurge)}
+        if known is not None and set(softened.values()) == set(known.soft.kept):
+            return Known(epoch, version, seq, hard, softened, known.soft)  # the same object: nothing has changed
+        return Known(epoch, version, seq, hard, softened, SoftPurges(softened.values()) if softened else NO_SOFT_PURGES)
 
     def learn(self, known: Known) -> None:
         """Takes a state as the present one, unless a later one of the same epoch is known already."""

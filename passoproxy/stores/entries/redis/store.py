@@ -432,7 +432,7 @@ class RedisStore:
                 count = await self._how_many(connection, known, name)
             behind = count if count > self._few else 0
             # A purge of everything stands for the soft ones before it too.
-            soft = " ".join(str(number) for number in known.purges if number not in known.hard) if everything else ""
+            soft = " ".join(map(str, known.softened)) if everything else ""
             change = (encode_purge(selector), "hard", behind, soft)
             told = await connection.run(PURGE, self._prefix, known.epoch, self._name, *change)
             if told:
@@ -497,7 +497,7 @@ class RedisStore:
     async def add(self, purge: SoftPurge) -> None:
         """One more, which every instance has heard of when it returns. Raises RedisAway if the store is away; then nothing has changed."""
         known = await self._now(self._patient)
-        soft = sorted((each.at, number) for number, each in known.purges.items() if isinstance(each, SoftPurge))
+        soft = sorted((each.at, number) for number, each in known.softened.items())
         older = soft[: len(soft) // 2] if len(soft) >= MOST_KEPT else []
         if older:  # as `SoftPurges.having` does
             everything = SoftPurge(Selector(), older[-1][0], SKEW_SECONDS)
