@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from passoproxy.core.cache.entry import Selector
-from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.errors import BodyBroken, OriginInvalid
 from passoproxy.ports import Body
 from passoproxy.proxy.representation import Codings
@@ -109,15 +108,6 @@ async def test_a_request_of_odd_fields(fields: list[tuple[str, str]]) -> None:
         answer = await stand.ask(fields=fields)
         assert answer.status in (200, 416)
         assert answer.body in (b"hello", b"")
-
-
-async def test_three_hundred_variants_of_one_key_are_bounded() -> None:
-    stand = Stand(repeat=True)
-    stand.origin.script = [stand.says(FRESH, ("Vary", "X"))]
-    for number in range(300):
-        await stand.ask(fields=[("X", str(number))])
-    assert await stored(stand) <= MOST_VARIANTS
-    assert "; hit" in (await stand.ask(fields=[("X", "299")])).cache
 
 
 async def test_keys_of_64_kib_are_told_apart_and_kept_as_digests() -> None:

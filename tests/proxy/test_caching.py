@@ -596,18 +596,18 @@ async def test_a_pass_waits_for_nothing():
     assert (await stand.ask()).body == b"a"  # with a clock that stands still
 
 
-async def test_three_hundred_variants_of_one_key_are_bounded():
+async def test_variants_of_one_key_are_bounded():
     stand = Stand(repeat=True)
     stand.origin.script = [
         lambda asked: stand.says(FRESH, ETAG, ("Vary", "Foo"), body=asked.head.fields["Foo"].encode())(asked)
     ]
-    for number in range(300):
+    for number in range(MOST_VARIANTS + 20):
         await stand.clock.advance(0.01)
         assert (await stand.ask(fields=[("Foo", str(number))])).body == str(number).encode()
     await stand.quiet()
     stored = [entry async for entry in stand.store.entries(Selector())]
     assert len(stored) == MOST_VARIANTS
-    assert (await stand.ask(fields=[("Foo", "299")])).trail.cache == "hit"
+    assert (await stand.ask(fields=[("Foo", str(MOST_VARIANTS + 19))])).trail.cache == "hit"
     assert (await stand.ask(fields=[("Foo", "0")])).trail.cache == "miss"
 
 

@@ -70,7 +70,13 @@ async def test_a_thousand_equal_misses_ask_once() -> None:
     assert took <= 2 * SECONDS
 
 
-@pytest.mark.parametrize("control", ["no-store", "max-age=0, private", "no-store, max-age=60"])
+@pytest.mark.parametrize(
+    "control",
+    [
+        "no-store",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("max-age=0, private", "no-store, max-age=60")),
+    ],
+)
 async def test_a_thousand_requests_for_what_cannot_be_shared_take_no_longer_than_the_origin_does(control: str) -> None:
     clock = FakeClock()
     alone = await seconds_for(clock, asking(Origin(clock, control)))

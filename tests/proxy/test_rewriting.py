@@ -72,10 +72,9 @@ async def test_a_stream_is_rewritten_as_it_comes(coding: str) -> None:
     assert answer.body.length is None
 
 
-@pytest.mark.parametrize("coding", ["", "gzip"])
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("coding", "streamed"), [("", True), ("gzip", False)])
 async def test_the_loop_has_turns_while_a_body_is_rewritten(coding: str, streamed: bool) -> None:
-    count = 60_000 if streamed else 9_000
+    count = 20_000 if streamed else 9_000
     text = json.dumps([{"url": f"{ORIGIN}/{number}", "text": '"' * 40} for number in range(count)]).encode()
     data = gzip.compress(text) if coding else text
     fields = [JSON, *([("Content-Encoding", coding)] if coding else [])]
