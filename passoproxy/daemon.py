@@ -21,7 +21,7 @@ from passoproxy.compose.listeners import (
     serve_proxy,
     takes_redirect,
 )
-from passoproxy.compose.pipeline import admin_limits_of
+from passoproxy.compose.pipeline import limits_of
 from passoproxy.compose.reload import Reloading, keep_following
 from passoproxy.compose.stores import leaves_full, rests_full
 from passoproxy.compose.topology import Part
@@ -188,7 +188,7 @@ class Daemon:
         is_secure = certificate_of(settings) is not None
         for app, sockets in ((wired.admin_app, self.bound.admin), (wired.probe_app, self.bound.probes)):
             if sockets:
-                runner = AdminRunner(app, admin_limits_of(settings), wired.observer)
+                runner = AdminRunner(app, limits_of(settings), wired.observer)
                 wired.admin_runners.append(runner)
                 wired.descriptors.tables.append(runner.table)
                 await runner.setup()

@@ -1,7 +1,4 @@
-"""Who may ask, by the configuration and the keys of the moment.
-
-The pipeline of a request, and the store beside it.
-"""
+"""The pipeline of a request as the configuration wants it, and who may ask by the client keys of the moment."""
 
 from __future__ import annotations
 
@@ -35,7 +32,6 @@ from passoproxy.proxy.login_wait import LoginWait
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.representation import Codings, Links
 from passoproxy.proxy.spool import Spools
-from passoproxy.server.admin.runner import AdminLimits
 from passoproxy.server.connection import Limits
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.spill import MOST_BYTES, DiskSpill
@@ -252,7 +248,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """`server.limits` for the proxy listener."""
+    """`server.limits`, for the connections of proxy and admin listener."""
     given = settings.server.limits
     return Limits(
         header_bytes=given.header_bytes,
@@ -260,18 +256,6 @@ def limits_of(settings: Settings) -> Limits:
         header_timeout=given.header_timeout,
         idle_timeout=given.idle_timeout,
         body_timeout=given.idle_timeout,
-        min_rate=given.min_rate,
-        connections=given.connections,
-    )
-
-
-def admin_limits_of(settings: Settings) -> AdminLimits:
-    """`server.limits` for the admin listener."""
-    given = settings.server.limits
-    return AdminLimits(
-        header_bytes=given.header_bytes,
-        header_timeout=given.header_timeout,
-        idle_timeout=given.idle_timeout,
         min_rate=given.min_rate,
         connections=given.connections,
     )

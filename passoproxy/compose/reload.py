@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import BaseModel
 
-from passoproxy.compose.pipeline import Outward, admin_limits_of, connection_limits, limits_of, upstream_headers
+from passoproxy.compose.pipeline import Outward, connection_limits, limits_of, upstream_headers
 from passoproxy.compose.wiring import Wired, alert_policy, authorities
 from passoproxy.config.load import Loaded
 from passoproxy.config.settings import Settings
@@ -98,7 +98,7 @@ class Reloading:
         wired.pipeline.origin.headers = upstream_headers(loaded)
         wired.connections.limits = limits_of(settings)
         for runner in wired.admin_runners:
-            runner.follow(admin_limits_of(settings))
+            runner.follow(limits_of(settings))
         wired.telemetry.logs.set_level(settings.log.level)
         wired.telemetry.logs.access = settings.log.access
         wired.telemetry.mask(loaded)

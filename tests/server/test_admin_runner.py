@@ -17,7 +17,8 @@ from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.admin.app import admin_application
 from passoproxy.server.admin.auth import AdminAccess
 from passoproxy.server.admin.page_sessions import PageSessions
-from passoproxy.server.admin.runner import AdminLimits, AdminRunner
+from passoproxy.server.admin.runner import AdminRunner
+from passoproxy.server.connection import Limits
 from passoproxy.server.listeners import open_tcp
 from tests.fakes import RememberingObserver
 from tests.server.fake_daemon import FakeDaemon
@@ -30,9 +31,7 @@ async def no_metrics(accept: str) -> tuple[bytes, str]:
 
 
 @asynccontextmanager
-async def listener(
-    limits: AdminLimits, observer: RememberingObserver
-) -> AsyncIterator[Callable[..., Awaitable[bytes]]]:
+async def listener(limits: Limits, observer: RememberingObserver) -> AsyncIterator[Callable[..., Awaitable[bytes]]]:
     runner = AdminRunner(
         admin_application(FakeDaemon(), AdminAccess(b"x" * 32), PageSessions(), no_metrics, observer), limits, observer
     )
@@ -75,7 +74,7 @@ def code_of(answer: bytes) -> str:
 
 
 async def test_a_good_request_is_answered(observer: RememberingObserver) -> None:
-    async with listener(AdminLimits(), observer) as exchange:
+    async with listener(Limits(), observer) as exchange:
         answer = await exchange(GOOD)
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert answer.endswith(b"ok\n")
@@ -83,19 +82,19 @@ async def test_a_good_request_is_answered(observer: RememberingObserver) -> None
 
 
 async def test_a_half_sent_head_ends_at_the_deadline(observer: RememberingObserver) -> None:
-    async with listener(AdminLimits(header_timeout=0.5), observer) as exchange:
+    async with listener(Limits(header_timeout=0.5), observer) as exchange:
         assert code_of(await exchange(b"GET / HTTP/1.1\r\nHost: loc")) == "request_timeout"
     assert [event.code for event in observer.of(RequestRejected)] == ["request_timeout"]  # type: ignore[union-attr]
 
 
 async def test_who_sends_nothing_gets_nothing(observer: RememberingObserver) -> None:
-    async with listener(AdminLimits(header_timeout=0.05), observer) as exchange:
+    async with listener(Limits(header_timeout=0.05), observer) as exchange:
         assert await exchange(b"") == b""
     assert observer.events == []
 
 
 async def test_a_later_head_of_a_connection_has_a_deadline_too(observer: RememberingObserver) -> None:
-    limits = AdminLimits(header_timeout=0.5)
+    limits = Limits(header_timeout=0.5)
     async with listener(limits, observer) as exchange:
         first = GOOD.replace(b"Connection: close\r\n", b"")
         answer = await exchange(first, then=b"GET /hea")
@@ -104,7 +103,7 @@ async def test_a_later_head_of_a_connection_has_a_deadline_too(observer: Remembe
 
 
 async def test_a_kept_connection_that_is_idle_is_closed(observer: RememberingObserver) -> None:
-    async with listener(AdminLimits(idle_timeout=0.1), observer) as exchange:
+    async with listener(Limits(idle_timeout=0.1), observer) as exchange:
         answer = await exchange(GOOD.replace(b"Connection: close\r\n", b""))
     assert answer.endswith(b"ok\n")
 
@@ -122,7 +121,7 @@ async def test_a_kept_connection_that_is_idle_is_closed(observer: RememberingObs
     ids=["target", "one field", "whole head in one read", "endless head"],
 )
 async def test_large_heads_are_refused(sent: bytes, observer: RememberingObserver) -> None:
-    async with listener(AdminLimits(header_bytes=2048), observer) as exchange:
+    async with listener(Limits(header_bytes=2048), observer) as exchange:
         answer = await exchange(
             sent if b"X59" not in sent else sent.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
         )
@@ -143,7 +142,7 @@ async def test_large_heads_are_refused(sent: bytes, observer: RememberingObserve
 async def test_what_cannot_be_parsed_is_refused_and_not_repeated(
     sent: bytes, observer: RememberingObserver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with listener(AdminLimits(), observer) as exchange:
+    async with listener(Limits(), observer) as exchange:
         answer = await exchange(sent)
     assert code_of(answer) == "bad_request"
     assert b"secret" not in answer
@@ -152,7 +151,7 @@ async def test_what_cannot_be_parsed_is_refused_and_not_repeated(
 
 
 async def test_connections_over_the_limit_are_told_so(observer: RememberingObserver) -> None:
-    async with listener(AdminLimits(connections=0), observer) as exchange:
+    async with listener(Limits(connections=0), observer) as exchange:
         answer = await exchange(b"")
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"Retry-After: " in answer
@@ -162,13 +161,13 @@ async def test_connections_over_the_limit_are_told_so(observer: RememberingObser
 async def test_a_body_may_be_longer_than_a_head(observer: RememberingObserver) -> None:
     body = b"x" * 10_000
     head = b"POST /api/cache/purge HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 10000\r\n\r\n"
-    async with listener(AdminLimits(header_bytes=1024), observer) as exchange:
+    async with listener(Limits(header_bytes=1024), observer) as exchange:
         answer = await exchange(head, then=body)
     assert answer.startswith(b"HTTP/1.1 403 ")
 
 
 async def test_two_host_fields_are_refused(observer: RememberingObserver) -> None:
-    async with listener(AdminLimits(), observer) as exchange:
+    async with listener(Limits(), observer) as exchange:
         answer = await exchange(GOOD.replace(b"/healthz", b"/").replace(b"Host:", b"Host: localhost\r\nHost:"))
     assert code_of(answer) == "bad_request"
 
@@ -183,7 +182,7 @@ async def test_a_head_that_waits_for_the_answer_before_it_is_not_cut_off(observe
 
     app = web.Application()
     app.router.add_get("/slow", slow)
-    runner = AdminRunner(app, AdminLimits(header_timeout=0.5), observer)
+    runner = AdminRunner(app, Limits(header_timeout=0.5), observer)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
@@ -209,7 +208,7 @@ async def test_a_head_that_waits_for_the_answer_before_it_is_not_cut_off(observe
 
 @asynccontextmanager
 async def served(
-    daemon: FakeDaemon, limits: AdminLimits, observer: RememberingObserver, *, draining: bool = False
+    daemon: FakeDaemon, limits: Limits, observer: RememberingObserver, *, draining: bool = False
 ) -> AsyncIterator[int]:
     runner = AdminRunner(
         admin_application(daemon, AdminAccess(b"x" * 32), PageSessions(), no_metrics, observer), limits, observer
@@ -238,7 +237,7 @@ LIST = b"GET /api/cache/entries?limit=100000 HTTP/1.1\r\nHost: localhost\r\n\r\n
 
 async def test_a_list_that_is_not_taken_is_not_made(observer: RememberingObserver) -> None:
     daemon = FakeDaemon(listed=[{"url": "/" + "x" * 500}] * 10_000)
-    async with served(daemon, AdminLimits(), observer) as port:
+    async with served(daemon, Limits(), observer) as port:
         clients = [asking(port, LIST * 3) for _ in range(60)]
         before = -1
         while before != daemon.given:
@@ -253,7 +252,7 @@ async def test_a_list_that_is_not_taken_is_not_made(observer: RememberingObserve
 @pytest.mark.parametrize("sent", [LIST, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000], ids=["list", "pipelined"])
 async def test_a_client_that_takes_nothing_is_dropped_in_time(sent: bytes, observer: RememberingObserver) -> None:
     daemon = FakeDaemon(listed=[{"url": "/" + "x" * 500}] * 10_000)
-    async with served(daemon, AdminLimits(write_timeout=0.3), observer) as port:
+    async with served(daemon, Limits(write_timeout=0.3), observer) as port:
         with asking(port, sent) as client:
             taken, loop = 0, asyncio.get_running_loop()
             async with asyncio.timeout(30):
@@ -269,7 +268,7 @@ async def test_a_client_that_takes_nothing_is_dropped_in_time(sent: bytes, obser
 async def test_a_body_that_drips_is_refused_at_its_rate(observer: RememberingObserver) -> None:
     """Within 30 s in any case, and after 10 s by `min_rate`."""
     head = b"POST /oauth/paste HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
-    async with served(FakeDaemon(), AdminLimits(min_rate=1 << 30), observer) as port:
+    async with served(FakeDaemon(), Limits(min_rate=1 << 30), observer) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(head)
         async with asyncio.timeout(60):
@@ -281,7 +280,7 @@ async def test_a_body_that_drips_is_refused_at_its_rate(observer: RememberingObs
 
 
 async def test_an_idle_connection_makes_room_for_a_new_one(observer: RememberingObserver) -> None:
-    async with served(FakeDaemon(), AdminLimits(connections=1), observer) as port:
+    async with served(FakeDaemon(), Limits(connections=1), observer) as port:
         first = await asyncio.open_connection("127.0.0.1", port)
         first[1].write(GOOD.replace(b"Connection: close\r\n", b""))
         assert (await first[0].readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
@@ -294,7 +293,7 @@ async def test_an_idle_connection_makes_room_for_a_new_one(observer: Remembering
 
 
 async def test_while_draining_each_answer_is_the_last_of_its_connection(observer: RememberingObserver) -> None:
-    async with served(FakeDaemon(), AdminLimits(), observer, draining=True) as port:
+    async with served(FakeDaemon(), Limits(), observer, draining=True) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GOOD.replace(b"Connection: close\r\n", b""))
         async with asyncio.timeout(10):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -25,21 +24,10 @@ from passoproxy.ports import Observer, nobody
 from passoproxy.server.acceptor import SILENT_SECONDS, Table
 from passoproxy.server.admin.api import MIN_RATE
 from passoproxy.server.admin.errors import problem
+from passoproxy.server.connection import Limits
 
 LAST_ANSWERS = 0.5
 """Seconds at the end for answers under way; a daemon's stop has given them their time before."""
-
-
-@dataclass(frozen=True, slots=True)
-class AdminLimits:
-    """`server.limits` as they hold here. Sizes in bytes, times in seconds."""
-
-    header_bytes: int = 32 * 1024
-    header_timeout: float = 10.0
-    idle_timeout: float = 75.0
-    write_timeout: float = 60.0
-    min_rate: int = 256
-    connections: int = 1024
 
 
 class AdminRunner(web.AppRunner):
@@ -47,8 +35,8 @@ class AdminRunner(web.AppRunner):
 
     __slots__ = ("_limits", "_observer", "draining", "table")
 
-    def __init__(self, app: web.Application, limits: AdminLimits | None = None, observer: Observer = nobody) -> None:
-        self._limits = limits or AdminLimits()
+    def __init__(self, app: web.Application, limits: Limits | None = None, observer: Observer = nobody) -> None:
+        self._limits = limits or Limits()
         self._observer = observer
         self.table = Table[_Connection]()
         self.draining = False
@@ -86,7 +74,7 @@ class AdminRunner(web.AppRunner):
         assert self.server is not None
         return self.server()
 
-    def follow(self, limits: AdminLimits) -> None:
+    def follow(self, limits: Limits) -> None:
         """New limits, for new connections; that of connections and of a head's size at once."""
         self._limits = limits
         if isinstance(self.server, _Server):
@@ -97,7 +85,7 @@ class _Server(web.Server):
     def __init__(
         self,
         made: web.Server,
-        limits: AdminLimits,
+        limits: Limits,
         table: Table[_Connection],
         observer: Observer,
         kwargs: dict[str, Any],
@@ -105,7 +93,7 @@ class _Server(web.Server):
         super().__init__(made.request_handler, request_factory=made.request_factory, **kwargs)
         self.limits, self.table, self.observer = limits, table, observer
 
-    def follow(self, limits: AdminLimits) -> None:
+    def follow(self, limits: Limits) -> None:
         self.limits = limits
         self._kwargs |= {
             "keepalive_timeout": limits.idle_timeout,
