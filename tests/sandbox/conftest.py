@@ -1,4 +1,4 @@
-"""A running sandbox on a real loopback socket, with time that the test moves, and hands to use it."""
+"""A sandbox behind pytest-aiohttp's client, with time that the test moves."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp.plugin import AiohttpClient
 from yarl import URL
 
 from passoproxy.sandbox.app import Sandbox
@@ -86,7 +88,7 @@ class Stand:
     """A sandbox, its clock, and a client."""
 
     sandbox: Sandbox
-    session: aiohttp.ClientSession
+    client: TestClient[web.Request, web.Application]
     clock: FakeClock
     waits: Waits
     token: str = field(default="", repr=False)
@@ -94,7 +96,7 @@ class Stand:
     async def ask(self, path: str, method: str = "GET", **more: Any) -> Answer:
         url = self.sandbox.base_url + path if path.startswith("/") else path
         more.setdefault("allow_redirects", False)
-        async with self.session.request(method, URL(url, encoded=True), **more) as response:
+        async with self.client.session.request(method, URL(url, encoded=True), **more) as response:
             return Answer(response.status, response.headers, await response.read())
 
     async def api(self, path: str, method: str = "GET", **more: Any) -> Answer:
@@ -167,25 +169,22 @@ Started = Callable[..., Awaitable[Stand]]
 
 
 @pytest.fixture
-async def started() -> AsyncIterator[Started]:
-    """Starts sandboxes with the options that the test needs, and stops them."""
+async def started(aiohttp_client: AiohttpClient) -> AsyncIterator[Started]:
+    """Makes sandboxes with the options that the test needs."""
     running: list[Stand] = []
 
     async def start(**options: Any) -> Stand:
         clock, waits = FakeClock(), Waits()
-        chosen = replace(SandboxOptions(port=0), **options)
-        sandbox = Sandbox(chosen, clock=clock.wall, sleep=waits)
-        await sandbox.start()
-        stand = Stand(sandbox, aiohttp.ClientSession(auto_decompress=True), clock, waits)
-        running.append(stand)
-        return stand
+        sandbox = Sandbox(replace(SandboxOptions(port=0), **options), clock=clock.wall, sleep=waits)
+        client = await aiohttp_client(sandbox.application)
+        sandbox.base_url = str(client.make_url("")).rstrip("/")
+        running.append(Stand(sandbox, client, clock, waits))
+        return running[-1]
 
     yield start
     for stand in running:
         if stand.waits.gate is not None:
             stand.waits.gate.set()
-        await stand.session.close()
-        await stand.sandbox.close()
 
 
 @pytest.fixture

@@ -1,26 +1,33 @@
-"""Who may ask, and how the origin breaks: plan, quota, concurrency, faults."""
+"""Who may ask the origin, and how it breaks: bearer, plan, quota, concurrency, faults."""
 
 import asyncio
+from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.test_utils import make_mocked_request
 
+from passoproxy.sandbox.faults import cut_off
 from passoproxy.sandbox.options import FEATURES
 from tests.sandbox.conftest import Stand, Started
 
 PATH = "/content/entry/text?lang=en&countries=TR&nat=DE"
+ALL = PATH.replace("entry", "all")
+PAIR = {"destinations": ["TR"], "nationalities": ["DE"]}
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_the_scheme_is_read_without_regard_to_case(stand: Stand, scheme: str) -> None:
+async def test_the_journal_tells_whether_the_bearer_was_valid_even_if_none_is_needed(stand: Stand) -> None:
     token = stand.sandbox.issue_pair()["access_token"]
-    answer = await stand.ask("/api/v2/account/subscription", headers={"Authorization": f"{scheme} {token}"})
-    assert (answer.status, stand.last().token_valid) == (200, True)
-
-
-async def test_the_journal_tells_whether_the_bearer_was_valid_even_where_none_is_needed(stand: Stand) -> None:
-    for header, valid in (({}, None), ({"Authorization": "Basic eA=="}, None), ({"Authorization": "Bearer x"}, False)):
-        assert (await stand.ask("/api/v2/health", headers=header)).status == 200
+    for sent, valid in (
+        (None, None),
+        ("Basic eA==", None),
+        ("Bearer x", False),
+        *((f"{scheme} {token}", True) for scheme in ("Bearer", "bearer", "BEARER")),
+    ):
+        headers = {} if sent is None else {"Authorization": sent}
+        assert (await stand.ask("/api/v2/health", headers=headers)).status == 200
         assert stand.last().token_valid is valid
 
 
@@ -30,21 +37,11 @@ async def test_the_journal_tells_whether_the_bearer_was_valid_even_where_none_is
         ("content.country", "GET", "/content/country/html?countries=TR", None),
         ("content.individual", "GET", "/individual-content", None),
         ("content.tour_operator", "GET", "/tour-operator/SUNX", None),
-        ("content.cruise", "GET", f"{PATH.replace('entry', 'all')}&cruise_compass_cruise_id=7", None),
+        ("content.cruise", "GET", f"{ALL}&cruise_compass_cruise_id=7", None),
         ("customer.travel_detail_link.manage", "POST", "/travel-details", {}),
-        (
-            "customer.travel_detail_link.create",
-            "POST",
-            "/information/share",
-            {"destinations": ["TR"], "nationalities": ["DE"]},
-        ),
-        ("customer.travel_detail_link.create", "POST", PATH.replace("entry", "all"), {"trip": {"name": "x"}}),
-        (
-            "customer.travel_detail_link.email_subscriptions",
-            "POST",
-            PATH.replace("entry", "all"),
-            {"trip": {}, "subscribe": ["a@b.example"]},
-        ),
+        ("customer.travel_detail_link.create", "POST", "/information/share", PAIR),
+        ("customer.travel_detail_link.create", "POST", ALL, {"trip": {"name": "x"}}),
+        ("customer.travel_detail_link.email_subscriptions", "POST", ALL, {"trip": {}, "subscribe": ["a@b.example"]}),
     ],
 )
 async def test_a_feature_that_the_plan_does_not_hold(
@@ -52,16 +49,12 @@ async def test_a_feature_that_the_plan_does_not_hold(
 ) -> None:
     whole = await started()
     assert (await whole.api(path, method, json=body)).status == 200
+    assert (await whole.api("/account/subscription")).json == {"type": "premium", "features": list(FEATURES)}
     stand = await started(features=tuple(set(FEATURES) - {feature}))
     answer = await stand.api(path, method, json=body)
     assert (answer.status, answer.json) == (403, {"message": "Forbidden."})
     plan = (await stand.api("/account/subscription")).json
-    assert plan["type"] == "standard"
-    assert feature not in plan["features"]
-
-
-async def test_the_whole_plan_is_premium_and_has_no_requestid(stand: Stand) -> None:
-    assert (await stand.api("/account/subscription")).json == {"type": "premium", "features": list(FEATURES)}
+    assert (plan["type"], feature in plan["features"]) == ("standard", False)
 
 
 @pytest.mark.parametrize("tells", [False, True])
@@ -92,20 +85,16 @@ async def test_the_concurrency_limit(started: Started, tells: bool) -> None:
     assert (await stand.api(PATH)).status == 200
 
 
-async def test_origin_5xx_is_an_html_page(started: Started) -> None:
-    stand = await started(faults=("origin_5xx:1",))
-    answer = await stand.api(PATH)
-    assert answer.status == 500
-    assert answer.headers["Content-Type"].startswith("text/html")
-    assert "Server Error" in answer.text
-    assert stand.last().fault == "origin_5xx"
-    assert (await stand.api(PATH)).status == 200
-
-
-async def test_origin_429_tells_when(started: Started) -> None:
-    stand = await started(faults=("origin_429:1",), retry_after=9)
-    answer = await stand.api(PATH)
-    assert (answer.status, answer.headers["Retry-After"]) == (429, "9")
+async def test_faults_that_answer_for_the_origin(started: Started) -> None:
+    stand = await started(faults=("origin_5xx:1", "origin_429:1", "origin_slow:1"), retry_after=9, slow_seconds=33.0)
+    page = await stand.api(PATH)
+    assert (page.status, stand.last().fault, "Server Error" in page.text) == (500, "origin_5xx", True)
+    assert page.headers["Content-Type"].startswith("text/html")
+    busy = await stand.api(PATH)
+    assert (busy.status, busy.headers["Retry-After"], stand.last().fault) == (429, "9", "origin_429")
+    assert stand.waits.seconds == []
+    assert [(await stand.api(PATH)).status for _ in range(2)] == [200, 200]
+    assert stand.waits.seconds == [33.0]
 
 
 async def test_origin_401_refuses_a_valid_token_and_only_that(started: Started) -> None:
@@ -116,12 +105,6 @@ async def test_origin_401_refuses_a_valid_token_and_only_that(started: Started) 
     assert (answer.status, answer.json) == (401, {"message": "Unauthenticated."})
     assert (stand.last().fault, stand.last().token_valid) == ("origin_401", True)
     assert (await stand.api(PATH)).status == 200
-
-
-async def test_origin_slow_waits(started: Started) -> None:
-    stand = await started(faults=("origin_slow:1",), slow_seconds=33.0)
-    assert (await stand.api(PATH)).status == 200
-    assert stand.waits.seconds == [33.0]
 
 
 async def test_revoked_ends_the_chain(started: Started) -> None:
@@ -200,3 +183,36 @@ async def test_latency_counts_as_being_under_way_and_a_token_is_judged_as_it_arr
     stand.waits.gate.set()
     assert (await waiting).status == 200
     assert (await stand.api(PATH)).status == 401
+
+
+class Gone(AbstractStreamWriter):
+    """What an answer is written into after its client has left."""
+
+    async def write(self, chunk: Any) -> None:
+        raise ClientConnectionResetError("Cannot write to closing transport")
+
+    async def write_headers(self, status_line: str, headers: Any) -> None:
+        await self.write(b"")
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        await self.write(chunk)
+
+    async def drain(self) -> None:
+        await self.write(b"")
+
+    def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None: ...
+
+    def enable_chunking(self) -> None: ...
+
+
+async def test_a_client_that_left_before_its_answer_is_cut_off_is_no_fault() -> None:
+    request = make_mocked_request("GET", "/", writer=Gone())
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    answer = await cut_off(request, web.Response(body=b"whole"), reset=True, sleep=sleep)
+
+    assert answer.content_length == len(b"whole")
+    assert waited == []

@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from passoproxy.sandbox.provider.authorize import allowed, extended, is_loopback
 from tests.sandbox.conftest import CALLBACK, Answer, Form, Stand, Started
 
 
@@ -37,23 +38,13 @@ async def test_the_older_paths_work_in_their_language(stand: Stand, prefix: str,
     assert "code" in sent_back(await stand.decide(page))
 
 
-async def test_approval_brings_code_and_state(stand: Stand) -> None:
-    back = sent_back(await stand.decide(await stand.page()))
-    assert back["state"] == "st&te"
-    assert back["code"].startswith("def")
-    assert stand.last().outcome == "approved"
-
-
-async def test_denial_brings_access_denied(stand: Stand) -> None:
-    back = sent_back(await stand.decide(await stand.page(), "deny"))
-    assert (back["error"], back["state"]) == ("access_denied", "st&te")
-    assert back["error_description"]
-    assert "code" not in back
-
-
-async def test_the_person_chosen_is_the_subject(stand: Stand) -> None:
-    await stand.decide(await stand.page(), account="office@sandbox.example")
+async def test_what_each_decision_brings(stand: Stand) -> None:
+    back = sent_back(await stand.decide(await stand.page(), account="office@sandbox.example"))
+    assert (back["code"][:3], back["state"], stand.last().outcome) == ("def", "st&te", "approved")
     assert stand.tokens()[0]["subject"] == "office@sandbox.example"
+    back = sent_back(await stand.decide(await stand.page(), "deny"))
+    assert (back["error"], back["state"], "code" in back) == ("access_denied", "st&te", False)
+    assert back["error_description"]
 
 
 async def test_a_page_is_good_for_one_decision(stand: Stand) -> None:
@@ -70,15 +61,14 @@ async def test_a_page_is_good_for_ten_minutes(stand: Stand) -> None:
     assert (await stand.decide(page)).status == 400
 
 
-@pytest.mark.parametrize(
-    ("decision", "more"),
-    [("perhaps", {}), ("approve", {"account": "nobody@sandbox.example"}), ("approve", {"transaction": "x"})],
-)
-async def test_a_form_that_cannot_be_understood_decides_nothing(
-    stand: Stand, decision: str, more: dict[str, str]
-) -> None:
+async def test_a_form_that_cannot_be_understood_decides_nothing(stand: Stand) -> None:
     page = await stand.page()
-    assert (await stand.decide(page, decision, **more)).status == 400
+    for decision, more in (
+        ("perhaps", {}),
+        ("approve", {"account": "nobody@sandbox.example"}),
+        ("approve", {"transaction": "x"}),
+    ):
+        assert (await stand.decide(page, decision, **more)).status == 400
     assert "code" in sent_back(await stand.decide(page))
 
 
@@ -148,3 +138,34 @@ async def test_memory_of_open_pages_is_bounded(stand: Stand) -> None:
     for _ in range(1000):
         await stand.page()
     assert (await stand.decide(first)).status == 400
+
+
+@pytest.mark.parametrize(
+    ("address", "registered", "right"),
+    [
+        ("http://127.0.0.1:1/x", (), True),
+        ("http://[::1]:1/x", (), True),
+        ("http://localhost/", (), True),
+        ("https://127.0.0.1/", (), False),
+        ("http://10.0.0.1/", (), False),
+        ("http://127.0.0.1.evil.example/", (), False),
+        ("http:///x", (), False),
+        ("ftp://127.0.0.1/", (), False),
+        ("http://127.0.0.1:1/x", ("http://127.0.0.1:2/x",), True),
+        ("http://127.0.0.1:1/y", ("http://127.0.0.1:2/x",), False),
+        ("https://app.example/a", ("https://app.example/a",), True),
+        ("https://app.example:444/a", ("https://app.example/a",), False),
+    ],
+)
+def test_allowed(address: str, registered: tuple[str, ...], right: bool) -> None:
+    assert allowed(address, registered) is right
+
+
+def test_loopback() -> None:
+    assert all(map(is_loopback, ("localhost", "127.9.9.9", "::1")))
+    assert not any(map(is_loopback, ("example.org", "")))
+
+
+def test_parameters_are_added_to_what_is_there() -> None:
+    assert extended("http://h/p", {"a": "1 &", "b": None}) == "http://h/p?a=1+%26"
+    assert extended("http://h/p?x=1", {"a": "1"}) == "http://h/p?x=1&a=1"
