@@ -225,6 +225,17 @@ def test_a_denied_path_is_denied_in_every_spelling(path: str) -> None:
         OPEN.path(asking(target=path + "?a=/b"))
 
 
+def test_a_denied_path_is_denied_without_regard_to_case() -> None:
+    """Of the pattern's letters and of the path's, in every reading of either."""
+    admission = Admission(AdmissionPolicy(deny_paths=("/Admin/**", "/%53ecret/x")))
+    long_s = "/%c5%bfecret/x"  # in upper case it is an S
+    for target in ("/admin/x", "/ADMIN", "/Admin/x", "/%61dmin/x", "/a/../aDMIN/", "/secret/X", "/SECRET/x", long_s):
+        with pytest.raises(PathNotAllowed):
+            admission.path(asking(target=target))
+    for target in ("/admins", "/secret/y", "/x/admin"):
+        admission.path(asking(target=target))
+
+
 def test_there_are_as_many_spellings_as_promised() -> None:
     assert len(set(DENIED)) >= 35
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import html.parser
 import http.client
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +19,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.journeys.nursery import Nursery, nursery
+from tests.journeys.nursery import Child, Nursery, environment, shared
 from tests.ports import free_port
 
 PROGRAM = [sys.executable, "-m", "passoproxy"]
-ROOT = Path(__file__).resolve().parents[2]
+"""For the few tests that need a shell or `exec` before it."""
+
 START = 60.0
 """Seconds that a process may take to be there on a busy machine."""
 
@@ -87,60 +85,6 @@ def ask(
         connection.close()
 
 
-class Process:
-    """A command of ours in the background, with what it wrote."""
-
-    def __init__(
-        self,
-        arguments: list[str],
-        environment: Mapping[str, str],
-        folder: Path,
-        program: Sequence[str] = PROGRAM,
-        pass_fds: Sequence[int] = (),
-    ) -> None:
-        self.process = subprocess.Popen(
-            [*program, *arguments],
-            pass_fds=pass_fds,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=folder,
-            env=dict(environment),
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-
-    @property
-    def said(self) -> str:
-        return "".join(self.lines)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ends it and gives its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        try:
-            code = self.process.wait(40)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise AssertionError(f"did not end on {how.name}:\n{self.said[-3000:]}") from None
-        self.close()
-        return code
-
-    def close(self) -> None:
-        """Lets go of the pipe of a process that has ended."""
-        self._reader.join(5)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-
-
 class Form(html.parser.HTMLParser):
     """The first form of a page."""
 
@@ -170,9 +114,9 @@ class Stand:
     port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     settings: dict[str, Any] = field(default_factory=dict)
-    sandbox: Process | None = None
-    daemon: Process | None = None
-    started: list[Process] = field(default_factory=list)
+    sandbox: Child | None = None
+    daemon: Child | None = None
+    started: list[Child] = field(default_factory=list)
 
     @property
     def proxy(self) -> str:
@@ -219,22 +163,23 @@ class Stand:
         self.settings = settings
         self.config.write_text(yaml.safe_dump(settings, sort_keys=False))
 
-    def start(self, *arguments: str, program: Sequence[str] = PROGRAM, pass_fds: Sequence[int] = ()) -> Process:
-        process = Process(list(arguments), self.environment, self.folder, program, pass_fds)
-        self.started.append(process)
-        return process
+    def start(self, *arguments: str, **how: Any) -> Child:
+        """A command of ours in the background; `how` as in the nursery."""
+        child = shared().start(arguments, self.environment, self.folder, **how)
+        self.started.append(child)
+        return child
 
     def start_sandbox(self, *options: str) -> None:
         self.sandbox = self.start("sandbox", "--listen", f"127.0.0.1:{self.sandbox_port}", *options)
         assert until(lambda: ask(self.sandbox_port, "/__sandbox/faults").status == 200), self.sandbox.said
 
-    def start_daemon(self, ready: bool = False) -> None:
-        self.daemon = self.start("serve", "--config", str(self.config))
+    def start_daemon(self, ready: bool = False, **how: Any) -> None:
+        self.daemon = self.start("serve", "--config", str(self.config), **how)
         path = "/readyz" if ready else "/healthz"
         daemon = self.daemon
-        up = until(lambda: ask(self.admin_port, path).status == 200 or daemon.process.poll() is not None)
+        up = until(lambda: ask(self.admin_port, path).status == 200 or daemon.poll() is not None)
         assert up, daemon.said
-        assert daemon.process.poll() is None, daemon.said
+        assert daemon.poll() is None, daemon.said
 
     def stop_daemon(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self.daemon is not None
@@ -242,15 +187,7 @@ class Stand:
 
     def run(self, *arguments: str, text: str = "", timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """A command of ours to its end, with this stand's configuration."""
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=self.folder,
-            env=self.environment,
-        )
+        return shared().run(arguments, self.environment, self.folder, text, timeout)
 
     def get(self, target: str, **headers: str) -> Answer:
         return ask(self.port, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
@@ -308,7 +245,7 @@ class Stand:
         page = Form(ask(self.admin_port, "/", headers=cookie).body.decode())
         return {**cookie, "Origin": self.admin, "X-Passoproxy-Page": page.fields["page_token"]}
 
-    def begin_login(self, *options: str) -> tuple[Process, str]:
+    def begin_login(self, *options: str) -> tuple[Child, str]:
         """`login --no-browser` in the background, and the address that it printed."""
         process = self.start("login", "--no-browser", "--config", str(self.config), *options)
         found = until(lambda: re.search(rf"^{re.escape(self.origin)}/oauth/authorize\?\S+$", process.said, re.M))
@@ -321,27 +258,19 @@ class Stand:
         back = urllib.parse.urlsplit(self.approve(url))
         assert back.port == self.admin_port
         assert ask(self.admin_port, f"{back.path}?{back.query}").status in (200, 302, 303)
-        assert process.process.wait(30) == 0, process.said
+        assert process.wait(30) == 0, process.said
         assert until(lambda: ask(self.admin_port, "/readyz").status == 200)
 
     def end(self) -> None:
+        """Stops whatever still runs. A process that does not stop by itself is killed, and fails the test."""
+        stuck = []
         for process in reversed(self.started):
-            with contextlib.suppress(AssertionError):
+            try:
                 process.stop()
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Ours without what would lead a command elsewhere."""
-    gone = ("PASSOPROXY_", "XDG_", "STATE_", "CACHE_", "CREDENTIALS_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(gone)}
-    return {
-        **kept,
-        "HOME": str(folder),
-        "NO_COLOR": "1",
-        "PYTHONUNBUFFERED": "1",
-        "COLUMNS": "160",
-        "PYTHONPATH": str(ROOT),
-    }
+            except AssertionError as failure:
+                stuck.append(failure)
+        if stuck:
+            raise ExceptionGroup("processes of this test did not stop", stuck)
 
 
 @pytest.fixture
@@ -369,8 +298,6 @@ def shared_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 
 @pytest.fixture(scope="session")
-def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+def forking() -> Nursery:
     """Where daemons are forked from."""
-    folder = tmp_path_factory.mktemp("nursery")
-    with nursery(environment(folder), folder) as made:
-        yield made
+    return shared()

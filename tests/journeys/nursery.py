@@ -1,23 +1,30 @@
-"""Starts daemons in a tenth of a second: one process has imported everything, and forks for each; hundreds of kills then cost a minute.
+"""Starts commands and daemons in a tenth of a second: one process has imported everything, and forks for each.
 
-A child is the daemon as `passoproxy serve` runs it, or the test build of `crashing`, or one whose wall clock the test moves.
+A child is a command of `passoproxy` as a shell would run it, the test build of `crashing`, or a daemon whose wall clock the test moves.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import functools
+import importlib
 import itertools
 import json
 import mmap
 import os
+import pkgutil
 import resource
+import shutil
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -30,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Child:
-    """A daemon. `log` is what it writes to standard output and error."""
+    """A command or daemon. `log` is what it writes to standard output and error."""
 
     nursery: Nursery
     pid: int
@@ -40,6 +47,10 @@ class Child:
     @property
     def said(self) -> str:
         return self.log.read_text(errors="replace")
+
+    @property
+    def lines(self) -> list[str]:
+        return self.said.splitlines()
 
     def send(self, how: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -58,11 +69,17 @@ class Child:
             time.sleep(0.005)
         return code
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 30.0) -> int:
+    def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 40.0) -> int:
+        """Ends it, by force if it does not end by itself (which is an AssertionError); gives its exit code."""
         if self.poll() is None:
             self.send(signal.SIGCONT)
             self.send(how)
-        return self.wait(seconds)
+        try:
+            return self.wait(seconds)
+        except AssertionError:
+            self.send(signal.SIGKILL)
+            self.wait()
+            raise
 
 
 class Nursery:
@@ -70,6 +87,7 @@ class Nursery:
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         self._lock = Lock()
+        self._environment = dict(environment)
         self._numbers = itertools.count(1)
         self._folder = folder
         self._children: list[Child] = []
@@ -92,10 +110,32 @@ class Nursery:
     def serve(self, config: Path, **how: Any) -> Child:
         """A daemon on `config`. `how`: `plan`, `trace`, `state` for one that crashes; `clock` for one whose clock is moved;
         `user` and `max_file` (bytes) as what and how it may write."""
-        log = self._folder / f"daemon-{next(self._numbers)}.log"
         words = {name: str(value) if isinstance(value, Path) else value for name, value in how.items()}
-        pid = self.order(serve=str(config), log=str(log), **words)
-        child = Child(self, pid, log)
+        return self._forked(self._environment, serve=str(config), **words)
+
+    def start(self, words: Sequence[str], environment: Mapping[str, str], folder: Path, **how: Any) -> Child:
+        """A command in the background. `how`: `descriptors` as how many it may have."""
+        return self._forked(environment, command=list(words), folder=str(folder), **how)
+
+    def run(
+        self, words: Sequence[str], environment: Mapping[str, str], folder: Path, text: str, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """A command to its end, with `text` as its input."""
+        given, told = (self._folder / f"{name}-{next(self._numbers)}" for name in ("input", "errors"))
+        given.write_text(text)
+        child = self._forked(environment, command=list(words), folder=str(folder), input=str(given), errors=str(told))
+        try:
+            code = child.wait(timeout)
+        finally:
+            if child.poll() is None:
+                child.stop(signal.SIGKILL)
+        self._children.remove(child)
+        return subprocess.CompletedProcess(list(words), code, child.said, told.read_text(errors="replace"))
+
+    def _forked(self, environment: Mapping[str, str], **words: Any) -> Child:
+        log = self._folder / f"log-{next(self._numbers)}"
+        log.touch()
+        child = Child(self, self.order(log=str(log), environment=dict(environment), **words), log)
         self._children.append(child)
         return child
 
@@ -124,14 +164,29 @@ class Hand:
             file.write(struct.pack("d", self.offset))
 
 
-@contextlib.contextmanager
-def nursery(environment: Mapping[str, str], folder: Path) -> Iterator[Nursery]:
-    made = Nursery(environment, folder)
-    try:
-        made.order(ready=True)  # its imports take seconds on a busy machine: those of no test
-        yield made
-    finally:
-        made.close()
+def environment(folder: Path) -> dict[str, str]:
+    """Ours without what would lead a command elsewhere."""
+    gone = ("PASSOPROXY_", "XDG_", "STATE_", "CACHE_", "CREDENTIALS_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(gone)}
+    return {
+        **kept,
+        "HOME": str(folder),
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "160",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@functools.cache
+def shared() -> Nursery:
+    """The one of this process, which ends with it."""
+    folder = Path(tempfile.mkdtemp(prefix="passoproxy-nursery-"))
+    made = Nursery(environment(folder), folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(made.close)
+    made.order(ready=True)  # its imports take seconds on a busy machine: those of no test
+    return made
 
 
 # ---- the forking process ---------------------------------------------------------------------------------------------
@@ -139,9 +194,13 @@ def nursery(environment: Mapping[str, str], folder: Path) -> Iterator[Nursery]:
 
 def main() -> None:
     import passoproxy.cli.serve
-    import passoproxy.daemon  # noqa: F401 so that children need not
+    import passoproxy.daemon
+    import passoproxy.sandbox.app
+    import passoproxy.worker
     import tests.journeys.crashing  # noqa: F401
 
+    for module in pkgutil.iter_modules(passoproxy.cli.__path__, "passoproxy.cli."):
+        importlib.import_module(module.name)
     for line in sys.stdin.buffer:
         words = json.loads(line)
         answer = "ready" in words or (_poll(words["poll"]) if "poll" in words else _fork(words))
@@ -161,12 +220,20 @@ def _fork(words: dict[str, Any]) -> int:
     try:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)  # where the tests are killed, nobody is left
-        nowhere = os.open(os.devnull, os.O_RDONLY)
         log = os.open(words["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(nowhere, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        errors = os.open(words["errors"], os.O_WRONLY | os.O_CREAT, 0o600) if "errors" in words else log
+        for number, descriptor in enumerate((os.open(words.get("input", os.devnull), os.O_RDONLY), log, errors)):
+            os.dup2(descriptor, number)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 (as long as the process)
+        os.environ.clear()
+        os.environ.update(words["environment"])
+        os.chdir(words.get("folder", ROOT))
         code = _live(words)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        code = 1
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -176,6 +243,8 @@ def _fork(words: dict[str, Any]) -> int:
 def _live(words: dict[str, Any]) -> int:
     if "max_file" in words:
         resource.setrlimit(resource.RLIMIT_FSIZE, (words["max_file"], resource.RLIM_INFINITY))
+    if "descriptors" in words:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (words["descriptors"],) * 2)
     if "user" in words:
         os.setgroups([])
         os.setgid(words["user"])
@@ -188,7 +257,7 @@ def _live(words: dict[str, Any]) -> int:
         return _with_clock(words)
     from passoproxy.cli import main as program
 
-    return program(["serve", "--config", words["serve"]])
+    return program(words["command"] if "command" in words else ["serve", "--config", words["serve"]])
 
 
 def _with_clock(words: dict[str, Any]) -> int:

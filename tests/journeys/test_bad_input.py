@@ -133,7 +133,7 @@ def test_a_denied_login(shared_stand: Stand) -> None:
     back = shared_stand.approve(url, "deny").partition("?")[2]
     page = ask(shared_stand.admin_port, f"/oauth/callback?{back}")
     assert 400 <= page.status < 500
-    assert process.process.wait(30) == 77
+    assert process.wait(30) == 77
     assert "access_denied" in process.said
     assert shared_stand.status()["token"]["access"] == "valid"
 
@@ -158,7 +158,7 @@ def test_provider_unreachable_at_login(stand: Stand, running: bool) -> None:
     process, url = stand.begin_login()
     state = url.partition("state=")[2].partition("&")[0]
     until(lambda: ask(stand.admin_port, f"/oauth/callback?code=x&state={state}").status != 0, 10)
-    assert process.process.wait(30) == 69
+    assert process.wait(30) == 69
     assert f"127.0.0.1:{stand.sandbox_port}" in process.said
     assert "Traceback" not in process.said
 

@@ -96,7 +96,7 @@ def test_get(shared_stand: Stand, client: Run, gzip: bool, close: bool) -> None:
     assert json.loads(first["text"])["records"]
     assert first["text"] == second["text"]
     assert second["headers"]["cache-status"].startswith("passoproxy; hit")
-    assert int(second["headers"]["age"]) >= 0
+    assert second["headers"]["age"].isdigit()
 
 
 def test_post(shared_stand: Stand, client: Run) -> None:

@@ -130,6 +130,7 @@ def is_too_late_to_take_back(stand: Stand) -> None:
     assert "renewed elsewhere" in token(stand)["reason"]
 
 
+@slow
 def test_handing_over_leaves_exactly_one_that_renews(stand: Stand, other: Stand) -> None:
     hand_over(stand, other, "600s")
     assert other.run("token", "refresh", "--config", str(other.config)).returncode == 0

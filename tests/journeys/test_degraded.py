@@ -144,6 +144,7 @@ def kill_chain(stand: Stand) -> None:
     assert until(lambda: stand.status()["token"]["chain"] == "dead", 2 * LIFETIME)
 
 
+@slow
 def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
     stand.configure(
         routes=[ROUTE],
@@ -208,7 +209,7 @@ def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
     released = max(at for _, at in answers) - approved
     print(f"released {released * 1000:.0f} ms after the approval")
     assert released < 1.0
-    assert login.process.wait(20) == 0
+    assert login.wait(20) == 0
     assert stand.get(OTHER).status == 200
     assert stand.status()["token"]["chain"] == "healthy"
     assert until(lambda: levels(told(stand.folder)) == ["page", "recovered"], 20)

@@ -226,11 +226,6 @@ def _killed_at_random(fleet: Fleet, times: int, seed: int) -> None:
     assert traffic.longest_gap < 10
 
 
-@pytest.mark.timeout(400)
-def test_the_owner_is_killed_at_random_twice(tmp_path: Path, forking: Nursery) -> None:
-    killed_at_random(2, 2, tmp_path, forking)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_owner_is_killed_at_random_again_and_again(tmp_path: Path, forking: Nursery) -> None:

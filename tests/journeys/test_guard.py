@@ -242,6 +242,7 @@ def test_what_a_person_types_and_what_has_no_origin_passes(guarded: Stand) -> No
 # ---- the process -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_another_process_of_the_same_user_sees_nothing_of_it(stand: Stand, workers: int) -> None:
     """No core dump, no ptrace; root may look."""

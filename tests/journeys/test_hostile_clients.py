@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.conftest import PROGRAM, Stand, ask, until
+from tests.journeys.conftest import Stand, ask, until
 from tests.server.raw import Client, parse_answers
 from tests.whole import CONTENT, running, sandboxed
 
@@ -32,9 +32,9 @@ async def test_a_body_whose_trailers_drip_is_refused_after_ten_seconds(tmp_path:
 
 
 def test_silent_sockets_beyond_the_limit_of_descriptors_shut_nobody_out(stand: Stand) -> None:
-    shell = f"ulimit -n 192; exec {' '.join(PROGRAM)} serve --config {stand.config}"
-    daemon = stand.start(shell, program=("/bin/sh", "-c"))
-    assert until(lambda: ask(stand.admin_port, "/healthz").status == 200), daemon.said
+    stand.start_daemon(descriptors=192)
+    daemon = stand.daemon
+    assert daemon is not None
     silent = [socket.create_connection(("127.0.0.1", stand.port)) for _ in range(300)]
     try:
         assert until(lambda: ask(stand.port).status == 503), "no connection reaches the proxy"

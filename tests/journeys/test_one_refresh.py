@@ -51,19 +51,19 @@ async def asked(house: House, count: int) -> Counter[int]:
     return seen
 
 
-def test_a_thousand_requests_on_an_expired_token_make_one_refresh(tmp_path: Path, forking: Nursery) -> None:
+def test_hundreds_of_requests_on_an_expired_token_make_one_refresh(tmp_path: Path, forking: Nursery) -> None:
     """The access token has ended, the refresh token has not; the provider takes a while, so that all thousand are there meanwhile."""
-    long_lived = LiveSandbox(lifetime=3600.0, slow_seconds=3.0)
+    long_lived = LiveSandbox(lifetime=3600.0, slow_seconds=1.5)
     try:
         house = House(tmp_path / "house", long_lived, forking, sections={"upstream": {"queue_timeout": "60s"}})
         house.move_in()
         _end_access(house)
         long_lived.fault("refresh_slow:1")
         house.start()
-        seen = asyncio.run(asked_when_up(house, 1000))
+        seen = asyncio.run(asked_when_up(house, 300))
         refreshes = len(long_lived.refreshes())
-        print(f"1,000 requests: {dict(seen)}, refreshes: {refreshes}")
-        assert seen == {200: 1000}
+        print(f"300 requests: {dict(seen)}, refreshes: {refreshes}")
+        assert seen == {200: 300}
         assert refreshes == 1
     finally:
         long_lived.close()
@@ -145,12 +145,8 @@ def test_clients_that_hang_up_lose_nothing(tmp_path: Path, sandbox: LiveSandbox,
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_provider_that_is_away_for_most_of_a_minute_costs_nobody_an_error(tmp_path: Path, forking: Nursery) -> None:
-    assert away(60.0, 0.9, tmp_path, forking) >= 6
-
-
 def test_a_provider_that_is_away_for_most_of_the_runway_costs_nobody_an_error(tmp_path: Path, forking: Nursery) -> None:
-    assert away(20.0, 0.8, tmp_path, forking) >= 4
+    assert away(30.0, 0.85, tmp_path, forking) >= 4
 
 
 def away(lifetime: float, gone: float, folder: Path, forking: Nursery) -> int:

@@ -52,9 +52,8 @@ def test_ctrl_c_stops_it_and_a_second_run_goes_on(stand: Stand) -> None:
     file = wanted(stand.folder, targets)
     first = stand.start("cache", "warm", file, "--config", str(stand.config))
     assert until(lambda: len(content_requests(stand)) >= 4)
-    first.process.send_signal(signal.SIGINT)
-    assert first.process.wait(60) == 130
-    first.close()
+    first.send(signal.SIGINT)
+    assert first.wait(60) == 130
     assert "Run it again to go on" in first.said
     second = stand.run("cache", "warm", file, "--config", str(stand.config))
     assert second.returncode == 0, second.stderr

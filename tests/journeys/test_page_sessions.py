@@ -81,7 +81,7 @@ def test_a_session_that_another_user_stole_changes_nothing(stand: Stand) -> None
     assert import_pair(stand, stolen) == 200
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_link_lets_one_browser_change_things(stand: Stand, workers: int) -> None:
     stand.configure(server={"listen": f"127.0.0.1:{stand.port}", "workers": workers})
     stand.start_daemon()

@@ -162,7 +162,7 @@ def test_the_whole_end_stays_within_the_grace(stand: Stand, workers: int) -> Non
     took = time.monotonic() - began
     print(f"ended {took:.1f} s after SIGTERM, with {grace:g} s of grace")
     assert took < grace + 5, stand.daemon.said  # a busy machine
-    assert command.process.wait(20) == 69, command.said
+    assert command.wait(20) == 69, command.said
     assert "shutting down" in command.said
     client.join(20)
     stand.fault()

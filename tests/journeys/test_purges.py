@@ -56,12 +56,13 @@ def told(connection: http.client.HTTPConnection, target: str) -> str:
     return str(json.loads(body)["requestid"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "rounds"),
     [
-        (["--soft", "--all"], 2),
-        pytest.param(["--soft", "--prefix", "/api/v2/content"], 5, marks=pytest.mark.slow),
-        pytest.param(["--url", HEALTH], 5, marks=pytest.mark.slow),
+        (["--soft", "--all"], 5),
+        (["--soft", "--prefix", "/api/v2/content"], 5),
+        (["--url", HEALTH], 5),
     ],
 )
 def test_a_purge_is_in_force_in_all_workers_when_it_is_answered(stand: Stand, options: list[str], rounds: int) -> None:

@@ -124,11 +124,6 @@ def check(found: Counter[str], times: int) -> None:
     assert found["refusals to clients"] == 0
 
 
-@pytest.mark.timeout(240)
-def test_the_pair_survives_10_kills_under_traffic(tmp_path: Path, forking: Nursery) -> None:
-    check(series(10, 5, tmp_path, forking), 10)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_pair_survives_many_kills_under_traffic(tmp_path: Path, forking: Nursery) -> None:

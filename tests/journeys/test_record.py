@@ -46,15 +46,16 @@ def test_a_login_by_command_that_knows_no_cache_folder_is_no_roll_back(
     house.config = tmp_path / "command.yaml"
     house.configure()
     command = Local(load(house.config))
-    command.logout(False)
-    document = sandbox.issue()
-    command.import_pair(json.dumps(document).encode(), False)
+    command.call("POST", "/api/logout", b"", lambda control: control.logout(False), keep=True)
+    issued = sandbox.issue()
+    document = json.dumps(issued).encode()
+    command.call("POST", "/api/token/import", b"", lambda control: control.import_pair(document, False), keep=True)
 
     house.config = served
     house.start()
     assert house.wait_for()["chain"] == "healthy"
     house.refresh()
-    assert [each["presented"] for each in sandbox.chain(document["refresh_token"])] == [1, 0]
+    assert [each["presented"] for each in sandbox.chain(issued["refresh_token"])] == [1, 0]
 
 
 def test_a_refresh_that_is_killed_while_it_dials_was_not_sent(
@@ -203,15 +204,17 @@ def test_a_vendor_that_moves_is_followed_by_force_and_a_login_there_destroys_not
 
     command = Local(load(house.config))
     with pytest.raises(CommandFailure, match="there is nothing to log out from: there is no pair of client demo at"):
-        command.logout(False)
-    command.import_pair(json.dumps(another := sandbox.issue()).encode(), False)
+        command.call("POST", "/api/logout", b"", lambda control: control.logout(False), keep=True)
+    another = sandbox.issue()
+    document = json.dumps(another).encode()
+    command.call("POST", "/api/token/import", b"", lambda control: control.import_pair(document, False), keep=True)
     child = house.start()
     assert moved_to in house.wait_for()["client"]
     house.refresh()
     assert f"{sandbox.origin}/oauth/token" in house.token()["kept"]
     warnings = ask(house.admin_port, "/api/status").json["warnings"]
     assert [each["code"] for each in warnings].count("pair_kept") == 1
-    assert Remote(house.state, 30.0).ask("POST", "/api/logout", {"keep_cache": False})["revocation"]
+    assert Remote(house.state, 30.0).ask("POST", "/api/logout", b"")["revocation"]
     assert house.token()["access"] == "none"
     assert Remote(house.state, 30.0).ask("POST", "/api/token/refresh", {"force": True})["chain"] == "healthy"
     house.refresh()

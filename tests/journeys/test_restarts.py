@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,19 +12,31 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.journeys.conftest import Process, Stand, ask, until
+from tests.journeys.conftest import Stand, ask, until
 
 
-def serve(stand: Stand, listener: socket.socket) -> Process:
+@contextmanager
+def serving(stand: Stand, listener: socket.socket) -> Iterator[None]:
     """A daemon that was passed the socket, as systemd passes it."""
     code = (
         f"import os, sys; os.dup2({listener.fileno()}, 3, inheritable=True); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', "
         f"LISTEN_FDNAMES='web'); os.execv(sys.executable, [sys.executable, '-m', 'passoproxy', 'serve', '--config', {str(stand.config)!r}])"
     )
-    daemon = stand.start(code, program=(sys.executable, "-c"), pass_fds=(listener.fileno(),))
-    assert until(lambda: ask(stand.admin_port, "/healthz").status == 200), daemon.said
-    assert until(lambda: stand.status()["reason"] != "starting"), daemon.said
-    return daemon
+    command = [sys.executable, "-c", code]
+    log = stand.folder / "log"
+    with log.open("ab") as said:
+        daemon = subprocess.Popen(
+            command, env=stand.environment, pass_fds=(listener.fileno(),), stdout=said, stderr=said
+        )
+    try:
+        assert until(lambda: ask(stand.admin_port, "/healthz").status == 200), log.read_text()
+        assert until(lambda: stand.status()["reason"] != "starting"), log.read_text()
+        yield
+        daemon.terminate()
+        assert daemon.wait(40) == 0, log.read_text()
+    finally:
+        daemon.kill()
+        daemon.wait()
 
 
 class Asking(threading.Thread):
@@ -65,14 +78,17 @@ def asking(port: int) -> Iterator[list[Asking]]:
 def test_no_request_is_lost_over_restarts_with_a_passed_socket(stand: Stand, workers: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stand.configure(server={"listen": "fd:web", "workers": workers})
-        daemon = serve(stand, listener)
+        # what is asked before the first start and between two of them waits in the socket
         with asking(listener.getsockname()[1]) as clients:
             for _ in range(4):
-                before = [client.answered for client in clients]
-                assert daemon.stop() == 0
-                daemon = serve(stand, listener)
-                assert until(
-                    lambda before=before: all(c.answered > n + 1 for c, n in zip(clients, before, strict=True))
-                )
+                with serving(stand, listener):
+                    before = [client.answered for client in clients]
+                    assert until(
+                        lambda before=before: all(c.answered > n + 1 for c, n in zip(clients, before, strict=True))
+                    )
+            for client in clients:
+                client.stopped.set()
+            with serving(stand, listener):
+                for client in clients:
+                    client.join(60)
         assert [client.lost for client in clients] == [[]] * len(clients)
-        daemon.stop()

@@ -217,7 +217,7 @@ def _log_in(stand: Stand, heard: Heard) -> None:
     back = urllib.parse.urlsplit(stand.approve(url))
     heard.asked(stand.admin_port, f"{back.path}?code={PLANTED['forged code']}&state=forged")
     heard.asked(stand.admin_port, f"{back.path}?{back.query}")
-    assert process.process.wait(30) == 0, process.said
+    assert process.wait(30) == 0, process.said
     heard.asked(stand.admin_port, f"{back.path}?{back.query}")
     heard.note("login", process.said)
     assert until(lambda: _token(stand)["chain"] == "healthy")

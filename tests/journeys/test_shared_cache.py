@@ -29,6 +29,7 @@ def seen(stand: Stand) -> Counter[str]:
     return Counter("hit" if "; hit" in each.cache_status else "miss" for each in answers)
 
 
+@pytest.mark.slow
 def test_workers_share_a_cache_in_redis(stand: Stand, server: RedisServer) -> None:
     purges = 2
     stand.start_sandbox()

@@ -42,6 +42,7 @@ def resident(pid: int) -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
+@pytest.mark.slow
 def test_connections_leave_nothing_behind(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
     connections = 600
     stand.configure(log={"access": False, "level": "error"})
@@ -49,7 +50,7 @@ def test_connections_leave_nothing_behind(stand: Stand, capsys: pytest.CaptureFi
     stand.start_daemon()
     stand.login()
     assert stand.daemon is not None
-    pid = stand.daemon.process.pid
+    pid = stand.daemon.pid
     seen = []
     for _ in range(4):
         asyncio.run(one_round(stand.port, connections))

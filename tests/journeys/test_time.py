@@ -127,6 +127,7 @@ def test_a_process_frozen_for_one_and_a_half_lifetimes(tmp_path: Path, forking: 
         sandbox.close()
 
 
+@slow
 @pytest.mark.timeout(180)
 def test_a_process_frozen_for_half_a_lifetime_goes_on(tmp_path: Path, forking: Nursery) -> None:
     lifetime = 10.0
