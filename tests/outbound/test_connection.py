@@ -381,6 +381,37 @@ async def test_an_idle_limit_shorter_than_that_of_an_exchange_is_kept(sockets: s
     await until(lambda: connection.ended)
 
 
+async def test_thousands_of_tiny_pieces_are_joined(sockets: socket.socket) -> None:
+    connection, _, _ = made(sockets)
+    task = await asked(connection)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 10001\r\n\r\n")
+    body = (await task).body
+    for _ in range(10_000):
+        connection.data_received(b"x")
+    assert len(body._parts) <= 64  # type: ignore[attr-defined]
+    assert await anext(body) == b"x" * 10_000
+
+
+async def test_a_reader_that_is_cancelled_may_read_on_and_one_that_waits_is_woken_by_the_end(
+    sockets: socket.socket,
+) -> None:
+    connection, _, owner = made(sockets)
+    task = await asked(connection)
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+    body = (await task).body
+    reading = asyncio.ensure_future(anext(body))
+    await settle(1)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    connection.data_received(b"x")
+    assert await anext(body) == b"x"
+    waiting = asyncio.ensure_future(anext(body, None))
+    await settle(1)
+    await body.aclose()
+    assert await waiting is None
+    assert owner.calls == ["gone"]
+
+
 # ---- whatever an origin may say ---------------------------------------------------------------------------------------------
 
 SEEDS = [
