@@ -18,22 +18,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import diskcache
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.http.messages import fields_of
+from passoproxy.stores.entries.disk.database import RawDisk
+from passoproxy.stores.entries.disk.index import INDEX, VALUES, Index
 from passoproxy.stores.entries.disk.store import DiskStore
-from passoproxy.stores.entries.serialization import Seal, body_name, hints_of, row_name
+from passoproxy.stores.entries.serialization import Seal, body_name, row_name
 from passoproxy.stores.entries.tiered import TieredStore
 
-SECRET = b"the bench's own secret, 32 bytes"
+SECRET = b"a secret of the tests' own, 32 b"
 FIELDS = fields_of([("Content-Type", "application/json"), ("Cache-Control", "no-cache, private"), ("ETag", '"abc"')])
 SELECTORS = {"tag": Selector(tag="country/de"), "prefix": Selector(prefix="/api/*"), "all": Selector()}
 IN_MEMORY = 10_000
@@ -70,36 +73,31 @@ def entry(n: int, body: bytes) -> Entry:
     )
 
 
-def rows(folder: Path, count: int, body: bytes) -> Iterator[tuple[object, ...]]:
-    """Every row, its body's file made on the way."""
+def fill(folder: Path, entries: Iterable[Entry], body: bytes) -> None:
+    """Adds entries to a folder that a store has made, with `body` as the body of each; what the store itself would have written."""
     seal, bodies = Seal(SECRET), folder / "bodies"
     for shard in range(256):
         (bodies / f"{shard:02x}").mkdir(mode=0o700, exist_ok=True)
-    for n in range(count):
-        made = entry(n, body)
-        row = row_name(made)
-        name = body_name(row, made.digest)
-        file = os.open(bodies / name, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.write(file, body)
-        os.close(file)
-        yield row, hints_of(made), name, seal.close(made), 1000 + n, len(body)
-
-
-def fill(folder: Path, count: int, body: bytes) -> None:
-    """A folder of `count` entries."""
-    db = sqlite3.connect(folder / "cache.db", isolation_level=None)
-    db.execute("PRAGMA synchronous = OFF")
-    db.execute("PRAGMA cache_size = -400000")
-    db.execute("BEGIN")
-    db.executemany(
-        "INSERT INTO Cache (key, raw, store_time, access_time, tag, size, mode, filename, value)"
-        " VALUES (?1, 1, ?5, ?5, ?2, ?6, 1, ?3, ?4)",
-        rows(folder, count, body),
-    )
-    db.execute("COMMIT")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.close()
-    os.sync()
+    index = Index(folder, diskcache.Cache(str(folder), disk=RawDisk), patience=60.0, journal_pages=1000)
+    values = sqlite3.connect(folder / VALUES, isolation_level=None)
+    values.execute("PRAGMA synchronous = OFF")
+    values.execute("BEGIN")
+    with index.transaction():
+        for made in entries:
+            name = row_name(made)
+            file = os.open(bodies / body_name(name, made.digest), os.O_WRONLY | os.O_CREAT, 0o600)
+            os.write(file, body)
+            os.close(file)
+            index.insert(name, made)
+            values.execute(
+                "INSERT INTO Cache (key, raw, store_time, access_time, mode, value) VALUES (?, 1, 0, 0, 1, ?)",
+                (name, seal.close(made)),
+            )
+    values.execute("COMMIT")
+    values.close()
+    index.shorten_journals(0)
+    index.close()
+    os.sync()  # what is measured later is not the writing of what the system holds back
 
 
 class Watch:
@@ -179,7 +177,7 @@ async def measure(folder: Path, kind: str, count: int, body: bytes) -> list[Paus
     first = DiskStore(cache, max_bytes=64 << 30, secret=SECRET)
     await first.stats()
     await first.close()
-    await asyncio.to_thread(fill, cache, count, body)
+    await asyncio.to_thread(fill, cache, (entry(n, body) for n in range(count)), body)
     beside = Beside(folder)
     try:
         return [*await watched_idle(beside), *await watched_purge(cache, kind, count, body, beside)]
@@ -222,11 +220,11 @@ async def watched_purge(cache: Path, kind: str, count: int, body: bytes, beside:
 
 
 def is_left(cache: Path) -> bool:
-    """Whether any row or body lies there still."""
-    with sqlite3.connect(f"file:{cache / 'cache.db'}?mode=ro", uri=True) as db:
-        left = db.execute("SELECT 1 FROM Cache LIMIT 1").fetchone() or db.execute("SELECT 1 FROM Undone").fetchone()
+    """Whether any row, value or body lies there still."""
+    with sqlite3.connect(f"file:{cache / INDEX}?mode=ro", uri=True) as db:
+        left = db.execute("SELECT 1 FROM purge WHERE NOT swept").fetchone()
     db.close()
-    return left is not None or (cache / "removed").exists()
+    return left is not None
 
 
 def main() -> None:

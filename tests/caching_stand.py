@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
-from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
+from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
 from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryStore, Request, Response, Trail
@@ -47,20 +47,19 @@ class Answer:
         return self.headers["cache-status"]
 
 
-class SharedPurges:
-    """The number of purges of a store that several processes share."""
+class KeptSoftPurges:
+    """Soft purges in memory, as a store keeps them."""
 
-    def __init__(self) -> None:
-        self.number, self.fails = 0, False
+    def __init__(self, *, fails: bool = False) -> None:
+        self._purges, self._fails = SoftPurges(), fails
 
-    def purges(self) -> int:
-        return self.number
+    def current(self, now: float) -> SoftPurges:
+        return self._purges
 
-    async def purge(self, selector: Selector, *, brief: bool = False) -> int:
-        if self.fails:
-            raise EntryStoreFailure("closed")
-        self.number += 1
-        return 0
+    async def add(self, purge: SoftPurge) -> None:
+        if self._fails:
+            raise EntryStoreFailure("cannot be written")
+        self._purges = self._purges.having(purge)
 
 
 class Door:

@@ -34,7 +34,6 @@ from passoproxy.proxy.cache import SoftPurgeStore
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.redis.store import RedisStore
 from passoproxy.stores.entries.serialization import secret_in
-from passoproxy.stores.entries.soft_purges import SoftPurgeFile
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.pair.alert_state import FleetAlarm
 from passoproxy.stores.pair.directory import DirectoryPairStore
@@ -123,8 +122,7 @@ def entry_store(
         shared = _shared(loaded, settings.store.url, state_folder, observer, part)
         return TieredStore(memory_bytes, shared), shared
     disk = DiskStore(cache_folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer)
-    store = TieredStore(memory_bytes, disk)
-    return store, SoftPurgeFile(state_folder, store)
+    return TieredStore(memory_bytes, disk), disk
 
 
 def _shared(loaded: Loaded, url: str, state_folder: Path, observer: Observer, part: Part) -> RedisStore:

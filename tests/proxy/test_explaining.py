@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,7 @@ from passoproxy.errors import Offline, OriginUnreachable, PathNotAllowed
 from passoproxy.proxy.access import Router
 from passoproxy.proxy.cache import EntryTerms
 from passoproxy.proxy.explain import Explaining, Explanation, Judges
-from passoproxy.stores.entries.soft_purges import SoftPurgeFile
-from tests.caching_stand import ROUTE, Answer, SharedPurges, Stand, read
+from tests.caching_stand import ROUTE, Answer, KeptSoftPurges, Stand, read
 from tests.fakes import request, settle
 from tests.memory_store import MemoryStore
 
@@ -40,13 +38,12 @@ OPEN = RoutePolicy(name="open", match="/open", ttl=9.0, pass_client_authorizatio
 class House:
     """A stand with routes before it, and an explainer of its entries."""
 
-    def __init__(self, folder: Path, mode: CacheMode = ROUTES, store: MemoryStore | None = None) -> None:
+    def __init__(self, mode: CacheMode = ROUTES, store: MemoryStore | None = None) -> None:
         self.stand = Stand(mode=mode, store=store, repeat=True)
         self.stand.origin.script = [self.stand.says()]
         table = RouteTable([POLICY, SILENT, OPEN], mode)
         self.road = Router(self.stand.cache, table)
-        kept = SoftPurgeFile(folder, SharedPurges())
-        self.softening = self.stand.cache.terms = EntryTerms(mode, self.stand.clock, kept)
+        self.softening = self.stand.cache.terms = EntryTerms(mode, self.stand.clock, KeptSoftPurges())
         self.denied = ""
         judges = Judges(
             table=lambda: table,
@@ -73,8 +70,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house() -> House:
+    return House()
 
 
 def said(found: Explanation, text: str) -> bool:
@@ -124,8 +121,8 @@ async def test_what_the_route_makes_of_the_origin_s_word_is_shown_from_both_side
     assert found.cache_status.endswith("detail=OVERRIDE")
 
 
-async def test_without_override_the_ttl_counts_where_the_origin_is_silent(tmp_path: Path) -> None:
-    house = House(tmp_path)
+async def test_without_override_the_ttl_counts_where_the_origin_is_silent() -> None:
+    house = House()
     await house.ask("/open")
     found = await house.explain("/open")
     assert said(found, "the route's ttl of 9 s counts where it is silent (contract §7)")
@@ -191,8 +188,8 @@ async def test_what_is_not_let_in_is_refused(house: House) -> None:
     assert found.reasons[-1] == "refused with 403 path_not_allowed: upstream.deny_paths forbids this path"
 
 
-async def test_no_route_in_mode_http(tmp_path: Path) -> None:
-    house = House(tmp_path, CacheMode(http=True))
+async def test_no_route_in_mode_http() -> None:
+    house = House(CacheMode(http=True))
     found = await house.explain("/elsewhere")
     assert (found.outcome, found.route, found.pattern) == ("miss", "", "")
     assert said(found, "RFC 9111 alone judges")
@@ -325,9 +322,9 @@ class Watching(MemoryStore):
             yield entry
 
 
-async def test_nothing_is_used_or_changed(tmp_path: Path) -> None:
+async def test_nothing_is_used_or_changed() -> None:
     store = Watching()
-    house = House(tmp_path, store=store)
+    house = House(store=store)
     await house.ask("/content/a")
     store.used.clear()
     generation = store.generation()
@@ -391,8 +388,8 @@ STEPS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS, http=st.booleans())
-async def test_an_explanation_foretells_what_the_cache_does(tmp_path_factory: Any, steps: Any, http: bool) -> None:
-    house = House(tmp_path_factory.mktemp("soft"), CacheMode(http=http))
+async def test_an_explanation_foretells_what_the_cache_does(steps: Any, http: bool) -> None:
+    house = House(CacheMode(http=http))
     for method, target, fields, answer, later in steps:
         await house.stand.clock.advance(later)
         house.stand.origin.script = [house.stand.says(*answer)]

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import EntryStoreFailure, OriginUnreachable
 from passoproxy.proxy.cache import EntryTerms
-from passoproxy.stores.entries.soft_purges import SoftPurgeFile
-from tests.caching_stand import ROUTE, SharedPurges, Stand
+from tests.caching_stand import ROUTE, KeptSoftPurges, Stand
 
-STORE = SharedPurges()
 POLICY = replace(ROUTE, stale_while_revalidate=0.0)
 
 
-def softening(stand: Stand, folder: Path) -> EntryTerms:
-    """The soft purges of `folder` count from now on."""
-    stand.cache.terms = EntryTerms(stand.cache.mode, stand.clock, SoftPurgeFile(folder, STORE))
+@pytest.fixture
+def kept() -> KeptSoftPurges:
+    return KeptSoftPurges()
+
+
+def softening(stand: Stand, kept: KeptSoftPurges) -> EntryTerms:
+    """The soft purges in `kept` count from now on."""
+    stand.cache.terms = EntryTerms(stand.cache.mode, stand.clock, kept)
     return stand.cache.terms
 
 
@@ -32,10 +34,10 @@ async def stored(*more: object, policy: object = POLICY) -> Stand:
     return stand
 
 
-async def test_what_was_fresh_is_asked_for_again_and_fresh_then(tmp_path: Path) -> None:
+async def test_what_was_fresh_is_asked_for_again_and_fresh_then(kept: KeptSoftPurges) -> None:
     stand = await stored()
     stand.origin.script.append(stand.says(body=b"new"))
-    await softening(stand, tmp_path).soften(Selector(tag="t"))
+    await softening(stand, kept).soften(Selector(tag="t"))
     await stand.clock.advance(1)
     answer = await stand.ask()
     assert "fwd=stale" in answer.cache
@@ -43,51 +45,51 @@ async def test_what_was_fresh_is_asked_for_again_and_fresh_then(tmp_path: Path) 
     assert "; hit" in (await stand.ask()).cache
 
 
-async def test_the_stale_copy_is_there_when_the_origin_fails(tmp_path: Path) -> None:
+async def test_the_stale_copy_is_there_when_the_origin_fails(kept: KeptSoftPurges) -> None:
     stand = await stored(OriginUnreachable("away"))
-    await softening(stand, tmp_path).soften(Selector())
+    await softening(stand, kept).soften(Selector())
     answer = await stand.ask()
     assert (answer.body, answer.status) == (b"hello", 200)
     assert "detail=STALE_ERROR" in answer.cache
 
 
-async def test_windows_count_from_the_purge(tmp_path: Path) -> None:
+async def test_windows_count_from_the_purge(kept: KeptSoftPurges) -> None:
     stand = await stored(OriginUnreachable("away"))
-    await softening(stand, tmp_path).soften(Selector())
+    await softening(stand, kept).soften(Selector())
     await stand.clock.advance(601)  # stale_if_error is 600 s, the ttl would have lasted 55 s longer
     with pytest.raises(OriginUnreachable):
         await stand.ask()
 
 
-async def test_stale_while_revalidate_serves_and_renews(tmp_path: Path) -> None:
+async def test_stale_while_revalidate_serves_and_renews(kept: KeptSoftPurges) -> None:
     policy = replace(ROUTE, stale_while_revalidate=30.0)
     stand = await stored(policy=policy)
     stand.origin.script.append(stand.says(body=b"new"))
-    await softening(stand, tmp_path).soften(Selector(target="/x"))
+    await softening(stand, kept).soften(Selector(target="/x"))
     await stand.clock.advance(1)
     assert "detail=STALE_REVALIDATING" in (await stand.ask()).cache
     await stand.quiet()
     assert (await stand.ask()).body == b"new"
 
 
-async def test_others_stay_fresh(tmp_path: Path) -> None:
+async def test_others_stay_fresh(kept: KeptSoftPurges) -> None:
     stand = await stored()
-    await softening(stand, tmp_path).soften(Selector(target="/another"))
+    await softening(stand, kept).soften(Selector(target="/another"))
     assert "; hit" in (await stand.ask()).cache
 
 
-async def test_it_survives_a_restart(tmp_path: Path) -> None:
+async def test_it_survives_a_restart(kept: KeptSoftPurges) -> None:
     stand = await stored()
-    await softening(stand, tmp_path).soften(Selector(route="r"))
-    softening(stand, tmp_path)
+    await softening(stand, kept).soften(Selector(route="r"))
+    softening(stand, kept)
     stand.origin.script.append(stand.says())
     await stand.clock.advance(1)
     assert "fwd=stale" in (await stand.ask()).cache
 
 
-async def test_another_process_judges_by_it_from_its_next_look(tmp_path: Path) -> None:
+async def test_another_process_judges_by_it_from_its_next_look(kept: KeptSoftPurges) -> None:
     stand = await stored()
-    theirs, mine = softening(stand, tmp_path), softening(stand, tmp_path)
+    theirs, mine = softening(stand, kept), softening(stand, kept)
     mine.look()
     assert "; hit" in (await stand.ask()).cache
     await theirs.soften(Selector())
@@ -99,9 +101,9 @@ async def test_another_process_judges_by_it_from_its_next_look(tmp_path: Path) -
     assert "fwd=stale" in (await stand.ask()).cache
 
 
-async def test_a_purge_that_cannot_be_kept_is_none(tmp_path: Path) -> None:
+async def test_a_purge_that_cannot_be_kept_is_none() -> None:
     stand = await stored()
-    made = softening(stand, tmp_path / "away")
+    made = softening(stand, KeptSoftPurges(fails=True))
     with pytest.raises(EntryStoreFailure):
         await made.soften(Selector())
     assert not made.purges

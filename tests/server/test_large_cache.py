@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from bench.purging import fill
+from passoproxy.core.cache.entry import Entry
 from passoproxy.host.gc import collected
-from passoproxy.stores.entries.disk.index import BODIES
 from passoproxy.stores.entries.disk.store import DiskStore
-from passoproxy.stores.entries.serialization import Seal, body_name, hints_of, row_name
 from tests.stores.entries.making import SECRET, entry, whole
 from tests.turns import Turns
 from tests.whole import Place, free_port, running
@@ -35,18 +33,10 @@ class Answer:
     seconds: float
 
 
-def rows(count: int, now: float, bodies: Path) -> Iterator[tuple[object, ...]]:
-    seal = Seal(SECRET)
-    for first in range(256):
-        (bodies / f"{first:02x}").mkdir(mode=0o700, exist_ok=True)
+def entries(count: int, now: float) -> Iterator[Entry]:
+    times = {"request_time": now, "response_time": now, "stored_at": now}
     for n in range(count):
-        tags = ("requirements", "rare") if n % EVERY == 0 else ("requirements",)
-        times = {"request_time": now, "response_time": now, "stored_at": now}
-        made = whole(entry(n, tags=tags, **times), b"")
-        row = row_name(made)
-        name = body_name(row, made.digest)
-        os.close(os.open(bodies / name, os.O_CREAT | os.O_WRONLY, 0o600))  # a row without a body would be swept up
-        yield row, hints_of(made), name, seal.close(made), 1000 + n
+        yield whole(entry(n, tags=("requirements", "rare") if n % EVERY == 0 else ("requirements",), **times), b"")
 
 
 async def filled(place: Place, count: int) -> None:
@@ -56,24 +46,11 @@ async def filled(place: Place, count: int) -> None:
     secret = place.folder / "state" / "cache.secret"
     secret.write_bytes(SECRET)
     secret.chmod(0o600)
-    await DiskStore(place.folder / "cache", max_bytes=16 << 30, secret=SECRET).close()
+    store = DiskStore(place.folder / "cache", max_bytes=16 << 30, secret=SECRET)
+    await store.stats()
+    await store.close()
 
-    def insert() -> None:
-        db = sqlite3.connect(place.folder / "cache" / "cache.db", isolation_level=None)
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("PRAGMA cache_size = -400000")
-        db.execute("BEGIN")
-        db.executemany(
-            "INSERT INTO Cache (key, raw, store_time, access_time, tag, size, mode, filename, value)"
-            " VALUES (?1, 1, ?5, ?5, ?2, 0, 1, ?3, ?4)",
-            rows(count, time.time() - 5, place.folder / "cache" / BODIES),
-        )
-        db.execute("COMMIT")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        db.close()
-        os.sync()
-
-    await asyncio.to_thread(insert)
+    await asyncio.to_thread(fill, place.folder / "cache", entries(count, time.time() - 5), b"")
 
 
 def asked(port: int, method: str, path: str, body: object = None) -> Answer:

@@ -23,8 +23,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SIZE = 4096
-_MAGIC = int.from_bytes(b"pxpage1\0", "little")
-_MAGIC_AT, _GENERATION, _EVENTS, _PURGES, _PENDING = range(5)
+_MAGIC = int.from_bytes(b"pxpage2\0", "little")
+_MAGIC_AT, _GENERATION, _EVENTS, _PURGES, _PENDING, _SOFTENED = range(6)
 _RING = 8
 SLOTS = SIZE // 8 - _RING
 ANYTHING = 0
@@ -67,7 +67,7 @@ class SharedPage:
         start = max(time.time_ns() // 1_000_000, floor)
         for at in range(len(self._words)):
             self._words[at] = 0
-        self._words[_GENERATION] = self._words[_EVENTS] = self._words[_PURGES] = start
+        self._words[_GENERATION] = self._words[_EVENTS] = self._words[_PURGES] = self._words[_SOFTENED] = start
         self._words[_MAGIC_AT] = _MAGIC
 
     def renew_if_lost(self) -> bool:
@@ -113,6 +113,11 @@ class SharedPage:
         return self._words[_PURGES]
 
     @property
+    def softened(self) -> int:
+        """Grows whenever there are other soft purges."""
+        return self._words[_SOFTENED]
+
+    @property
     def pending(self) -> int:
         """Bytes of bodies that are being written by all processes."""
         return self._words[_PENDING]
@@ -154,6 +159,11 @@ class SharedPage:
         """Makes `number` the last purge's unless a later one is known."""
         with self._alone():
             self._words[_PURGES] = max(self._words[_PURGES], number)
+
+    def soften(self) -> None:
+        """There are other soft purges."""
+        with self._alone():
+            self._words[_SOFTENED] = (self._words[_SOFTENED] + 1) & (2**63 - 1)
 
     def add_pending(self, amount: int) -> None:
         """Counts `amount` more (or, below zero, fewer) bytes under way."""

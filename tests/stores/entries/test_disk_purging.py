@@ -1,9 +1,10 @@
-"""Purges of many entries: in force when they are answered, carried out behind the answer, also by whoever comes after a killed process."""
+"""Purges: in force when they are answered, in every process, carried out behind the answer or by the next process; and soft purges."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from passoproxy.core.cache.entry import Selector
+from passoproxy.core.cache.soft_purge import SoftPurge
 from passoproxy.core.events import TaskFailed
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.disk import store as disk_clearing
-from passoproxy.stores.entries.disk.index import Rows
-from passoproxy.stores.entries.disk.store import DiskStore, means_everything
-from passoproxy.stores.entries.disk.writer import CarryingOut, Job
+from passoproxy.stores.entries.disk import recovery
+from passoproxy.stores.entries.disk.recovery import Recovery
+from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import RememberingObserver
 from tests.stores.entries.making import body_of, entry, found, put
@@ -28,12 +29,12 @@ TAG = Selector(tag="country/de")
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is carried out behind the answers: what a process that is killed right then leaves."""
-    monkeypatch.setattr(disk_clearing.Clearing, "_clear_all", lambda self: None)
+    monkeypatch.setattr(Recovery, "sweep_purges", lambda self: None)
 
 
-async def all_gone(store: DiskStore, folder: Path) -> None:
-    """Waits until no purge is left to be carried out, and no body lies there that no row names."""
-    while await store._call(lambda: store._database.rows().purging.undone()) or (folder / "removed").exists():
+async def all_gone(store: DiskStore) -> None:
+    """Waits until no purge is left to be carried out."""
+    while await store._ask(lambda index: index.in_force()):
         await asyncio.sleep(0.01)
 
 
@@ -76,16 +77,16 @@ async def test_the_next_process_carries_out_what_was_left(
     opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(disk_clearing.Clearing, "_clear_all", lambda self: None)
+        patched.setattr(Recovery, "sweep_purges", lambda self: None)
         store = opened(few=0)
         for n in range(700):
             await put(store, entry(n), b"gone")
-        await put(store, entry("long", target="/x" * 400), b"gone too: its hints do not tell")
+        await put(store, entry("long", target="/x" * 400), b"gone too")
         assert await store.purge(TAG) == 701
         await put(store, entry("new"), b"new")
         await store.close()
     again = opened()
-    await all_gone(again, tmp_path / "cache")
+    await all_gone(again)
     assert await found(again, entry("new")) == b"new"
     assert (await again.stats()).entries == 1
     while len(bodies(tmp_path / "cache")) > 1:
@@ -98,7 +99,7 @@ async def test_a_purge_behind_leaves_other_entries(opened: Opened, tmp_path: Pat
         await put(store, entry(n, tags=("even",) if n % 2 == 0 else ("odd",), target=f"/{n % 3}/{n}"), b"b")
     assert await store.purge(Selector(tag="even")) == 300
     assert await store.purge(Selector(prefix="/0/*")) == 100
-    await all_gone(store, tmp_path / "cache")
+    await all_gone(store)
     left = [each async for each in store.entries(Selector())]
     assert len(left) == 200 == (await store.stats()).entries
     assert all(each.tags == ("odd",) and not each.target.startswith("/0/") for each in left)
@@ -120,66 +121,38 @@ async def test_another_process_s_memory_heeds_a_purge_of_many(opened: Opened, tm
 # ---- everything --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("selector", [Selector(), Selector(prefix="*"), Selector(prefix="")])
-async def test_a_purge_of_everything_sets_the_bodies_aside(opened: Opened, tmp_path: Path, selector: Selector) -> None:
-    folder = tmp_path / "cache"
-    store, other = opened(), opened()
+@pytest.mark.parametrize("selector", [Selector(), Selector(prefix="*")])
+@pytest.mark.parametrize("few", [0, 400])
+async def test_a_purge_of_everything_lets_those_read_on_who_read(
+    opened: Opened, tmp_path: Path, selector: Selector, few: int
+) -> None:
+    store, other = opened(few=few), opened()
     made = [await put(store, entry(n), os.urandom(300_000)) for n in range(10)]
     reading = await store.read(made[0])
     assert reading is not None
     writer = await other.create(entry("under way"))
     await writer.write(b"x" * 600_000)
     used, generation = (await store.stats()).bytes_used, other.generation()
-    assert means_everything(selector)
     assert await store.purge(selector) == 10
-    assert bodies(folder) == []
     assert other.generation() > generation
     assert await writer.commit() is None
     for each in (store, other):
         assert (await each.stats()).entries == 0
         assert list(await each.select(made[0].key)) == []
-        assert await each.read(made[1]) is None
-    assert sum([len(piece) async for piece in reading]) == 300_000  # who reads already reads on
+    assert sum([len(piece) async for piece in reading]) == 300_000
     await put(other, entry(1), b"again")
     assert await found(store, entry(1)) == b"again"
-    await all_gone(store, folder)
+    await all_gone(store)
+    assert len(bodies(tmp_path / "cache")) == 1
     assert (await store.stats()).bytes_used < used - 2_500_000
 
 
-async def test_bytes_that_were_set_aside_count_until_they_are_gone(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = opened()
-    for n in range(5):
-        await put(store, entry(n), os.urandom(200_000))
-    monkeypatch.setattr(store._sweeping, "_remove_aside", lambda: None)
-    await store.purge(Selector())
-    assert (await store.stats()).bytes_used > 1_000_000
-    monkeypatch.undo()
-    store._sweeping.ask()
-    await all_gone(store, tmp_path / "cache")
-    assert (await store.stats()).bytes_used < 500_000
-
-
-async def test_a_folder_in_which_nothing_can_be_made_anew_is_emptied_row_by_row(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = opened()
-    made = [await put(store, entry(n), b"body") for n in range(60)]
-
-    def refused(rows: object) -> None:
-        raise EntryStoreFailure("nothing can be made here")
-
-    monkeypatch.setattr(store._database, "replace", refused)
-    assert await store.purge(Selector()) == 60
-    assert [await found(store, each) for each in made] == [None] * 60
-
-
-async def test_the_folder_of_bodies_may_be_missing_when_all_is_purged(opened: Opened, tmp_path: Path) -> None:
+@pytest.mark.parametrize("selector", [Selector(), TAG])
+async def test_the_folder_of_bodies_may_be_missing(opened: Opened, tmp_path: Path, selector: Selector) -> None:
     store = opened()
     await put(store, entry(), b"body")
     (tmp_path / "cache" / "bodies").rename(tmp_path / "elsewhere")
-    assert await store.purge(Selector()) == 1
+    assert await store.purge(selector) == 1
     await put(store, entry(), b"again")
     assert await found(store, entry()) == b"again"
 
@@ -202,7 +175,7 @@ async def test_purges_and_storing_at_once_end_as_they_should(opened: Opened, tmp
         assert await body_of(store, each) == each.identifier.encode()
     await store.purge(TAG)
     assert [each async for each in store.entries(Selector())] == []
-    await all_gone(store, tmp_path / "cache")
+    await all_gone(store)
     assert (await store.stats()).entries == 0
 
 
@@ -213,85 +186,79 @@ async def put_or_purged(store: DiskStore, n: str) -> None:
     await writer.commit()
 
 
+@pytest.mark.parametrize("fault", [EntryStoreFailure("not now"), ZeroDivisionError("a mistake")])
 async def test_what_could_not_be_carried_out_is_tried_again(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    failed = []
+    failed, told = [], RememberingObserver()
 
-    def refuse(self: CarryingOut, rows: object, changes: object) -> None:
+    def refuse(self: Recovery, *_: object) -> bool:
         failed.append(self)
-        raise EntryStoreFailure("not now")
+        raise fault
 
-    monkeypatch.setattr(disk_clearing, "AGAIN_SECONDS", 0.05)
-    store = opened(few=0)
+    monkeypatch.setattr(recovery, "PURGES_SECONDS", 0.05)
+    store = opened(few=0, observer=told)
     gone = [await put(store, entry(n), b"gone") for n in range(20)]
     with monkeypatch.context() as patched:
-        patched.setattr(CarryingOut, "apply", refuse)
+        patched.setattr(Recovery, "_sweep", refuse)
         assert await store.purge(TAG) == 20
         while len(failed) < 2:
             await asyncio.sleep(0.01)
         assert await found(store, gone[0]) is None
-    await all_gone(store, tmp_path / "cache")
+    await all_gone(store)
     assert (await store.stats()).entries == 0
+    assert bool(told.of(TaskFailed)) is isinstance(fault, ZeroDivisionError)
 
 
-async def test_a_fault_in_carrying_out_is_told_and_the_purge_stays_in_force(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# ---- soft purges ---------------------------------------------------------------------------------------------------------
+
+ONE = SoftPurge(Selector(tag="t"), 100.5)
+TWO = SoftPurge(Selector(target="/ä\udce9?x", key="k"), 200.0)
+
+
+async def test_soft_purges_are_in_force_in_every_process_and_after_a_restart(opened: Opened) -> None:
+    mine, theirs = opened(), opened()
+    assert mine.current(0.0).kept == theirs.current(0.0).kept == ()
+    events, purges = mine.events(), mine.purges()
+    stored, writer = await put(mine, entry(), b"stays"), await mine.create(entry(1))
+    await theirs.add(ONE)
+    assert (mine.events() > events, mine.purges() > purges) == (True, True)
+    found_ = mine.current(0.0)
+    assert found_.kept == theirs.current(0.0).kept == (ONE,)
+    await theirs.purge(Selector(tag="another"))
+    assert mine.current(0.0) is found_  # read anew only when there is another soft purge
+    assert await body_of(mine, stored) == b"stays"
+    assert await writer.commit() is not None
+    await mine.add(TWO)
+    assert theirs.current(0.0).kept == (ONE, TWO)
+    await mine.close()
+    await theirs.close()
+    assert opened().current(0.0).kept == (ONE, TWO)
+
+
+async def test_a_soft_purge_is_synced_before_it_is_answered(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
+    store = opened()
+    await store.add(ONE)
+    assert any(path.endswith("index.db-wal") for path in synced)
+
+
+async def test_a_soft_purge_that_cannot_be_written_changes_nothing(opened: Opened, tmp_path: Path) -> None:
+    store = opened(patience=0.05)
+    await store.add(ONE)
+    db = sqlite3.connect(tmp_path / "cache" / "index.db", isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EntryStoreFailure):
+        await store.add(TWO)
+    db.execute("ROLLBACK")
+    db.close()
+    assert store.current(0.0).kept == (ONE,)
+
+
+async def test_soft_purges_that_cannot_be_read_mean_everything_so_far(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_clearing, "AGAIN_SECONDS", 0.05)
-    told = RememberingObserver()
-    store = opened(few=0, observer=told)
-    gone = [await put(store, entry(n), b"gone") for n in range(5)]
-    with monkeypatch.context() as patched:
-        patched.setattr(disk_clearing.Clearing, "_window", lambda self, after, selector: 1 / 0)
-        assert await store.purge(TAG) == 5
-        while not told.of(TaskFailed):
-            await asyncio.sleep(0.01)
-        assert [await found(store, each) for each in gone] == [None] * 5
-    await all_gone(store, tmp_path / "cache")
-
-
-async def test_many_rows_are_looked_through_window_by_window(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A range of targets: what lies before and behind it is not looked at, what lies within is met once."""
-    monkeypatch.setattr(disk_clearing, "_WINDOW", 7)
-    monkeypatch.setattr(disk_clearing, "_TOGETHER", 3)
-    store = opened(few=0)
-    for n in range(90):
-        await put(store, entry(n, target=f"/{'abc'[n % 3]}/{n}" + "/x" * (300 if n % 10 == 0 else 0)), b"body")
-    assert await store.purge(Selector(prefix="/b/*")) == 30
-    await all_gone(store, tmp_path / "cache")
-    left = [each.target[:2] async for each in store.entries(Selector())]
-    assert sorted(set(left)) == ["/a", "/c"]
-    assert len(left) == 60 == len(bodies(tmp_path / "cache"))
-
-
-@pytest.mark.parametrize("writing", [False, True], ids=["reading", "writing"])
-async def test_who_is_at_work_while_another_process_begins_anew_turns_to_the_new_database(
-    opened: Opened, writing: bool
-) -> None:
-    """What fails in a database that was taken away tells nothing of the one that lies there now."""
-    store, other = opened(), opened()
-    await put(store, entry(1), b"gone")
-    await put(other, entry(2), b"gone")
-    seen = []
-
-    def begun_anew(rows: Rows, *_: object) -> int:
-        seen.append(rows)
-        if len(seen) == 1:
-            store._database.replace(store._database.rows())
-            raise FileNotFoundError(2, "No such file or directory")
-        return rows.entry_count()
-
-    class Asking(Job):
-        apply = staticmethod(begun_anew)
-
-    if writing:
-        assert await other._write(Asking()) == 0
-    else:
-        assert await other._call(lambda: other._lookup._ask(begun_anew, -1)) == 0
-    assert len(seen) == 2
-    assert seen[0] is not seen[1]
-    await put(other, entry(3), b"kept")
-    assert await found(store, entry(3)) == b"kept"
+    store = opened()
+    monkeypatch.setattr(store._database, "run", lambda work: (_ for _ in ()).throw(EntryStoreFailure("not now")))
+    assert store.current(300.0).kept == (SoftPurge(Selector(), 300.0),)

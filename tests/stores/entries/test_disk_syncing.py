@@ -6,8 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from passoproxy.stores.entries.disk.files import Syncing
-from passoproxy.stores.entries.disk.index import BODIES
+from passoproxy.stores.entries.disk.bodies import BODIES, Syncing
 
 
 def test_a_pipe_in_the_place_of_a_body_holds_nothing_up(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ async def kill_series(opened: Opened, folder: Path, kills: int, seed: int) -> tu
         async for listed in store.entries(Selector()):
             assert await body_of(store, listed) == body_for(listed.key, listed.identifier)
             seen += 1
-        while not await asyncio.to_thread(store._sweeping.sweep):
+        while not await asyncio.to_thread(store._recovery.recover):
             await asyncio.sleep(0.001)
         assert list((folder / "incoming").iterdir()) == []
         bodies = [path for path in (folder / "bodies").rglob("*") if path.is_file()]

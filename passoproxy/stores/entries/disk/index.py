@@ -1,875 +1,416 @@
-"""What a selector means as a condition of SQL over hints, so that SQLite sifts a million rows in C, without the interpreter's lock.
+"""The index of a cache folder: a database of our own (`index.db`) that says which entries there are, what a selector means and what was purged.
 
-The same as `hints.judged`, held to it by a test. Rows whose hints are not exact are not met by a condition, they have to be asked one by one.
+    entry    one row an entry; `name` is that of its value in diskcache (`database`) and begins with its primary key's
+    tag      the tags of each entry
+    purge    one row a purge, in force for all processes once it is committed
+    total    number of entries and the sum of their bodies' sizes, kept by triggers
 
-What the database of entries knows of purges: a log, for answers that were asked for before one, and those that are not carried out yet.
-
-An undone purge is in force from the moment it is written down: the rows that it means and that were stored before it are gone, wherever they lie.
-Everything here blocks, and is called within `faults.translated`.
-
-What goes wrong with a folder and a database, told apart by code: a place that cannot be used now, or damage that is thrown away.
-
-A database is thrown away for what it holds, never for a mistake of ours. SQLite's codes for a broken file prove damage, and so does what
-`guarded_disk` refuses. Whatever else diskcache stumbles over, or SQLite calls a wrong statement, is only suspected: `disk_database` examines
-the file then. An exception that arises in our own code is a fault of ours, and no reason to touch anything.
-
-diskcache's `Disk` with every door shut that we do not use ourselves.
-
-diskcache unpickles whatever a row says is pickled, also under `JSONDisk`, and joins a row's file name to its folder unchecked
-(CVE-2025-69872). Here keys are row names, values are sealed entries, a file name is one that we would have given, and pickle is
-not reachable: each refusal is `faults.Planted`, which is read as damage.
-
-The table of entries: diskcache's, one row an entry, with the few statements that diskcache has no method for.
-
-Rows are named by `names`, valued by `sealing`, tagged by `hints`; the row's file is the body. Metadata, sizes and eviction are
-diskcache's. The only module that knows its tables: held by tests against the pinned version. Everything here blocks, and is called
-within `faults.translated`.
-
-Whether a database is one of ours and whole: asked only where something else than SQLite's word for damage speaks against it.
-
-The database's life: opened when first needed, opened anew when its file was replaced or lost, begun anew when damaged.
-
-Any thread may ask for `rows`. What was damaged is removed, not kept aside: it would count into the cache's size, and nothing in a
-cache is worth mending.
-
-Going through the rows that a selector may mean, a slice at a time, by an index where there is one.
-
-The purges that are in force and not carried out, as readers and writers see them: which rows are gone although they lie there.
+`asked_seq` is the sequence of the last purge that the entry was checked against. A purge that is in force hides every entry with a lower
+`asked_seq` that its selector matches; rows that are hidden are deleted later (`recovery`). All methods block and raise sqlite3.Error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sqlite3
-import stat
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Never
+from typing import Any, NamedTuple
 
 import diskcache
-from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
+from diskcache.core import DBNAME
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries import serialization
+from passoproxy.core.cache.soft_purge import MOST_KEPT, SoftPurge, SoftPurges
 from passoproxy.stores.entries.serialization import (
     BODY_PATTERN,
-    MAX_TARGET,
-    judged,
+    body_name,
+    decode_purge,
+    encode_purge,
     key_name,
-    label_of,
-    partition_hint,
-    range_of,
     text_bytes,
 )
 
-Condition = tuple[str, tuple[bytes, ...]]
-"""SQL over the columns `tag` and `rowid`, and its parameters."""
-
-EXACT = "(typeof(tag) = 'blob' AND substr(tag, -2) = x'003d')"
-
-_TARGET = "substr(tag, 1, instr(tag, x'00') - 1)"
-_BEHIND_TARGET = "substr(tag, instr(tag, x'00') + 1)"
-_ROUTE = f"substr({_BEHIND_TARGET}, 1, instr({_BEHIND_TARGET}, x'00') - 1)"
-_BEHIND_ROUTE = f"substr({_BEHIND_TARGET}, instr({_BEHIND_TARGET}, x'00') + 1)"
-_PARTITION = f"substr({_BEHIND_ROUTE}, 1, 16)"
-_TAGS = f"substr({_BEHIND_ROUTE}, 18, length({_BEHIND_ROUTE}) - 19)"
-_NEVER: Condition = ("0", ())
-_RANGE = "tag >= ? AND tag < ?"
-_RANGE_BESIDE = "+tag >= ? AND +tag < ?"
-
-
-def meant(selector: Selector) -> Condition:
-    """The rows that `selector` means for certain. `key` is not looked at."""
-    return _NEVER if selector.private else _exact(selector)
-
-
-def _exact(selector: Selector) -> Condition:
-    parts: list[str] = [EXACT]
-    given: list[bytes] = []
-    if selector.prefix is not None:
-        prefix = text_bytes(selector.prefix.removesuffix("*"))
-        if b"\0" in prefix or len(prefix) > MAX_TARGET:
-            return _NEVER
-    for value, expression in ((selector.target, _TARGET), (selector.route, _ROUTE)):
-        if value is not None:
-            parts.append(f"{expression} = ?")
-            given.append(text_bytes(value))
-    if selector.partition is not None:
-        parts.append(f"{_PARTITION} = ?")
-        given.append(partition_hint(selector.partition))
-    if selector.tag is not None:
-        tag = text_bytes(selector.tag)
-        if not tag or b"\0" in tag or b"\x1f" in tag:
-            return _NEVER
-        parts.append(f"instr(CAST(x'1f' || {_TAGS} || x'1f' AS BLOB), ?) > 0")
-        given.append(b"\x1f" + tag + b"\x1f")
-    within, bounds = possible(selector)
-    return " AND ".join((within, *parts)), (*bounds, *given)
-
-
-def possible(selector: Selector) -> Condition:
-    """The range of the index outside of which nothing lies that `selector` means."""
-    span = range_of(selector)
-    return ("1", ()) if span is None else (_RANGE, span)
-
-
-def beside(condition: Condition) -> Condition:
-    """The same, so written that SQLite seeks by another condition on the index: of two ranges it would take the wider one as well."""
-    text, given = condition
-    return text.replace(_RANGE, _RANGE_BESIDE), given
-
-
-def perhaps(selector: Selector) -> Condition:
-    """The rows that have to be asked, because their hints do not tell."""
-    within, bounds = possible(selector)
-    if not selector.private:
-        return f"{within} AND NOT {EXACT}", bounds
-    text, given = _exact(selector)
-    return f"{within} AND (NOT {EXACT} OR ({text}))", (*bounds, *given)
-
-
-def not_meant(selector: Selector, purge: int) -> Condition:
-    """The rows that were not taken by that purge of `selector`, as far as hints tell."""
-    text, given = meant(selector)
-    return f"NOT (access_count < {int(purge)} AND {text})", given
-
-
+INDEX, VALUES = "index.db", DBNAME
+DATABASES = (INDEX, VALUES)
+VERSION = 1
+PAGE_BYTES = 4096
 _KEPT_PURGES = 1000
+_MOST_COUNTED = 100
+"""Purges in force that a count leaves out; select knows all of them. SQLite bounds the depth of an expression."""
 
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, target BLOB NOT NULL, route BLOB NOT NULL, partition BLOB NOT NULL,
+    private INTEGER NOT NULL, asked_seq INTEGER NOT NULL, used_at REAL NOT NULL, size INTEGER NOT NULL, digest TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS entry_target ON entry (target);
+CREATE INDEX IF NOT EXISTS entry_used_at ON entry (used_at);
+CREATE TABLE IF NOT EXISTS tag (
+    tag BLOB NOT NULL, entry INTEGER NOT NULL REFERENCES entry ON DELETE CASCADE, PRIMARY KEY (tag, entry)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tag_entry ON tag (entry);
+CREATE TABLE IF NOT EXISTS purge (
+    sequence INTEGER PRIMARY KEY, selector BLOB NOT NULL, soft INTEGER NOT NULL, time REAL NOT NULL, swept INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS total (id INTEGER PRIMARY KEY CHECK (id = 1), entries INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT OR IGNORE INTO total VALUES (1, 0, 0);
+CREATE TRIGGER IF NOT EXISTS entry_stored AFTER INSERT ON entry BEGIN
+    UPDATE total SET entries = entries + 1, bytes = bytes + NEW.size; END;
+CREATE TRIGGER IF NOT EXISTS entry_removed AFTER DELETE ON entry BEGIN
+    UPDATE total SET entries = entries - 1, bytes = bytes - OLD.size; END;
+"""
+_COLUMNS = {
+    "entry": "id, name, target, route, partition, private, asked_seq, used_at, size, digest",
+    "tag": "tag, entry",
+    "purge": "sequence, selector, soft, time, swept",
+    "total": "entries, bytes",
+}
 
-class Undone(NamedTuple):
-    """A purge that is in force and not carried out. `selector` is `purge_log`'s."""
-
-    number: int
-    selector: bytes
-
-
-class Place(NamedTuple):
-    """A place in the index of hints."""
-
-    hints: bytes
-    rowid: int
-
-
-class PurgeRows:
-    """`sql` runs a statement on the calling thread's connection."""
-
-    def __init__(self, sql: Callable[..., Any]) -> None:
-        self._sql = sql
-
-    def make(self) -> None:
-        """The tables, where they are not there."""
-        self._sql("CREATE TABLE IF NOT EXISTS Purges (id INTEGER PRIMARY KEY, at REAL, selector BLOB)")
-        self._sql("CREATE TABLE IF NOT EXISTS Undone (id INTEGER PRIMARY KEY, selector BLOB, remaining INTEGER)")
-
-    def since(self, number: int) -> list[bytes]:
-        """The selectors of the purges behind `number`."""
-        found = self._sql("SELECT selector FROM Purges WHERE id > ?", (number,)).fetchall()
-        return [selector if isinstance(selector, bytes) else b"" for (selector,) in found]
-
-    def log(self, after: int, selector: bytes) -> int:
-        """Writes down a purge under a number above `after` and every earlier one, which it returns."""
-        (last,) = self._sql("SELECT COALESCE(MAX(id), 0) FROM Purges").fetchone()
-        number = max(int(last), after) + 1
-        self._sql("INSERT INTO Purges VALUES (?, ?, ?)", (number, time.time(), selector))
-        self._sql("DELETE FROM Purges WHERE id <= ?", (number - _KEPT_PURGES,))
-        return number
-
-    # ---- purges that take a while ----------------------------------------------------------------------------------
-
-    def undone(self) -> list[Undone]:
-        """The purges that are in force and whose rows still lie here, the oldest first."""
-        found = self._sql("SELECT id, selector FROM Undone ORDER BY id").fetchall()
-        return [Undone(number, selector if isinstance(selector, bytes) else b"") for number, selector in found]
-
-    def begin_purge(self, number: int, selector: bytes) -> None:
-        """From now on the rows stored before purge `number` that `selector` means are gone, wherever they lie. Within a transaction."""
-        self._sql("INSERT OR REPLACE INTO Undone VALUES (?, ?, 0)", (number, selector))
-
-    def count_remaining(self, number: int, count: int) -> None:
-        """So many rows of an undone purge still lie here (or, below zero, fewer than before)."""
-        self._sql("UPDATE Undone SET remaining = MAX(0, remaining + ?) WHERE id = ?", (count, number))
-
-    def end_purge(self, number: int) -> None:
-        """All rows of the purge are gone."""
-        self._sql("DELETE FROM Undone WHERE id = ?", (number,))
-
-    def count(self, *conditions: Condition, most: int = 1 << 62) -> int:
-        """How many rows meet all conditions of `disk_matching`; counted no further than `most`."""
-        where = " AND ".join(f"({text})" for text, _ in conditions)
-        select = f"SELECT COUNT(*) FROM (SELECT 1 FROM Cache WHERE {where} LIMIT ?)"  # noqa: S608
-        ((found,),) = self._sql(select, (*chain.from_iterable(given for _, given in conditions), most)).fetchall()
-        return int(found)
-
-    def meeting(self, condition: Condition, most: int) -> list[int]:
-        """Where rows lie that meet a condition."""
-        text, given = condition
-        select = f"SELECT rowid FROM Cache WHERE {text} LIMIT ?"  # noqa: S608
-        return [rowid for (rowid,) in self._sql(select, (*given, most)).fetchall()]
-
-    def window(self, after: Place, size: int) -> Place | None:
-        """The last of the next `size` places of the index behind `after`; None where they are fewer."""
-        select = "SELECT tag, rowid FROM Cache WHERE (tag, rowid) > (?, ?) ORDER BY tag, rowid LIMIT 1 OFFSET ?"
-        found = self._sql(select, (*after, size - 1)).fetchone()
-        return Place(*found) if found else None
-
-    def between(self, after: Place, upto: Place | None, condition: Condition) -> list[int]:
-        """Where the rows lie between two places of the index (the second included) that meet a condition."""
-        text, given = beside(condition)
-        until, last = ("", ()) if upto is None else (" AND (tag, rowid) <= (?, ?)", tuple(upto))
-        select = f"SELECT rowid FROM Cache WHERE ({text}) AND (tag, rowid) > (?, ?){until}"  # noqa: S608
-        return [rowid for (rowid,) in self._sql(select, (*given, *after, *last)).fetchall()]
-
-    def take_out_many(self, rowids: Sequence[int], stored_before: int) -> list[str]:
-        """Removes those of the rows that were stored before that purge; their bodies' names, which are not removed. Within a transaction."""
-        gone = self._sql(
-            "DELETE FROM Cache WHERE rowid IN (SELECT value FROM json_each(?)) AND access_count < ?"
-            " RETURNING CAST(filename AS BLOB)",
-            (json.dumps(rowids), stored_before),
-        ).fetchall()
-        return [(body or b"").decode("latin-1") for (body,) in gone]
-
-    def remaining(self) -> int:
-        """How many rows of undone purges still lie here."""
-        ((purged,),) = self._sql("SELECT COALESCE(SUM(remaining), 0) FROM Undone").fetchall()
-        return int(purged)
-
-    def stamp(self, name: str) -> None:
-        """The row of that name, just inserted, was stored after all purges until now: those that are undone do not mean it."""
-        ((undone,),) = self._sql("SELECT MAX(id) FROM Undone").fetchall()
-        if undone is not None:
-            self._sql("UPDATE Cache SET access_count = ? WHERE key = ? AND raw = 1", (undone, name))
-
-
-_AWAY = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_AUTH,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_PROTOCOL,
-    }
-)
-
-_PROVEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
-
-_STUMBLES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError)
-"""What diskcache raises over a planted or rotten row or setting."""
-
-_STUMBLERS = os.path.dirname(diskcache.__file__)
-
-
-class Planted(ValueError):
-    """The database holds what nobody wrote."""
-
-
-class Damaged(EntryStoreFailure):
-    """The database is not what we wrote, and has to be begun anew; unless `proven` is False: then it may be so, and has to be examined."""
-
-    def __init__(self, text: str, *, proven: bool = True) -> None:
-        super().__init__(text)
-        self.proven = proven
-
-
-class OwnFault(EntryStoreFailure):
-    """A mistake in this program, met while it used the database; what is stored is as good as before."""
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether `error` speaks of what the database holds, and not of the disk or another process being in the way."""
-    code = getattr(error, "sqlite_errorcode", None)  # absent where Python itself could not read a column
-    if code is None:
-        return True
-    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF not in _AWAY
-
-
-def is_proven(error: sqlite3.Error) -> bool:
-    """Whether SQLite itself says that the file is broken."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is None or code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _PROVEN
-
-
-def _is_of_diskcache(error: BaseException) -> bool:
-    """Whether it was raised within diskcache: by what it had read, then, for we give it what it takes."""
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    return at is not None and at.tb_frame.f_code.co_filename.startswith(_STUMBLERS)
-
-
-@contextlib.contextmanager
-def translated(folder: Path) -> Iterator[None]:
-    """Lets nothing of sqlite3, diskcache or the system through but as `EntryStoreFailure` or its child `Damaged`."""
-    try:
-        yield
-    except EntryStoreFailure:
-        raise
-    except diskcache.Timeout as error:
-        raise EntryStoreFailure(
-            f"{folder}: the cache's database is busy or cannot be written; storing is put off"
-        ) from error
-    except sqlite3.Error as error:
-        if is_damage(error):
-            raise Damaged(
-                f"{folder}: the cache's database is damaged ({error}); it is begun anew", proven=is_proven(error)
-            ) from error
-        raise EntryStoreFailure(
-            f"{folder}: the cache's database cannot be used now ({error}); see space and rights"
-        ) from error
-    except OSError as error:
-        raise EntryStoreFailure(
-            f"{folder}: {error.strerror or error}; see space and rights of the cache's folder"
-        ) from error
-    except Planted as error:
-        raise Damaged(f"{folder}: the cache's database holds what nobody wrote ({error}); it is begun anew") from error
-    except _STUMBLES as error:
-        if not _is_of_diskcache(error):
-            raise OwnFault(
-                f"{folder}: a fault in passoproxy itself ({type(error).__name__}: {error}); the cache is kept, please report it"
-            ) from error
-        raise Damaged(f"{folder}: the cache's database cannot be understood ({error})", proven=False) from error
-
-
-BODIES = "bodies"
-
-
-def _refuse(what: str) -> Never:
-    raise Planted(f"it holds {what}")
-
-
-class GuardedDisk(diskcache.Disk):  # type: ignore[misc]
-    """Keys are text, values bytes in the row itself; the row's file is the entry's body, which `remove` takes away with the row.
-
-    `removed` collects the names of bodies that went, until whoever uses the disk empties it.
-    """
-
-    def __init__(self, directory: str, **_settings: object) -> None:
-        super().__init__(directory)
-        self.removed: list[str] = []
-
-    def put(self, key: object) -> tuple[str, bool]:
-        if type(key) is not str:
-            _refuse("a key that is no text")
-        return key, True
-
-    def get(self, key: object, raw: object) -> str:
-        if not raw or type(key) is not str:
-            _refuse("a key that is no text")
-        return key
-
-    def store(self, value: object, read: bool, key: Any = UNKNOWN) -> tuple[int, int, str, bytes]:
-        if type(value) is not bytes or type(key) is not str or read:
-            _refuse("a value that is no sealed entry")
-        label = label_of(key, value)
-        return label.size, MODE_RAW, label.filename, value
-
-    def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
-        if mode != MODE_RAW or type(value) is not bytes or read:
-            _refuse("a value of a kind that we do not write")
-        return value
-
-    def filename(self, key: object = UNKNOWN, value: object = UNKNOWN) -> Never:
-        _refuse("a value that asks for a file of its own")
-
-    def remove(self, file_path: object) -> None:
-        """Takes a body away. A name that is not ours names nothing; never leaves the folder, never follows a link."""
-        if type(file_path) is not str or not BODY_PATTERN.fullmatch(file_path):
-            return
-        self.removed.append(file_path)
-        shard, _, name = file_path.partition("/")
-        with contextlib.suppress(OSError):
-            folder = os.open(
-                os.path.join(self._directory, BODIES, shard),
-                os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
-            )
-            try:
-                os.unlink(name, dir_fd=folder)
-            finally:
-                os.close(folder)
-
-
-DATABASE = DBNAME
-JOURNALS = (f"{DBNAME}-wal", f"{DBNAME}-shm")
-_PAGE = 4096
-_OVERHEAD = 2048
-"""Bytes that a row takes beside its body's: an estimate to make room by, corrected by what the file really takes."""
+Condition = tuple[str, tuple[object, ...]]
+"""SQL over the columns of `entry`, and its parameters."""
 
 
 class Row(NamedTuple):
-    """One row as it lies there, unproven. `hints` and `value` are bytes unless someone meddled."""
+    """One row of the table `entry`, as far as it is needed to find value and body."""
 
-    rowid: int
+    id: int
     name: str
-    hints: object
-    value: object
-    filename: str
-    stored_after: int = 0
-    """The last purge when it was stored, where a purge was being carried out then, else 0."""
+    asked_seq: int
+    used_at: float
+    size: int
+    digest: str
+
+    @property
+    def body(self) -> str:
+        """The name of the entry's body file."""
+        return body_name(self.name, self.digest) if self.name else ""
 
 
-_COLUMNS = (
-    # as bytes: text that is none must not stop a select; access_count is diskcache's, who only counts under another eviction policy
-    "rowid, CAST(key AS BLOB), tag, value, CAST(filename AS BLOB), access_count"
-)
+_ROW = ", ".join(Row._fields)
 
 
 def _row(found: tuple[Any, ...]) -> Row:
-    rowid, key, hints, value, filename, stored_after = found
-    after = stored_after if type(stored_after) is int else 0
-    return Row(rowid, (key or b"").decode("latin-1"), hints, value, (filename or b"").decode("latin-1"), after)
+    """A row as it was read; one that this program cannot have written gets a name that no value and no body has."""
+    row = Row(*found)
+    is_ours = tuple(map(type, found)) == (int, str, int, float, int, str) and BODY_PATTERN.fullmatch(row.body)
+    return row if is_ours else Row(row.id, "", 0, 0.0, 0, "")
 
 
-class Rows(diskcache.Cache):  # type: ignore[misc]
-    """The open database. Each thread that uses it has a connection of its own, and closes it (`close`) when it leaves.
+def _text(data: bytes) -> str:
+    return data.decode("latin-1")  # damaged text must not stop a query; ours is ASCII
 
-    `max_bytes` bounds what `volume` counts: database, journals, bodies, and what `more` tells. `patience`: seconds to wait for
-    another process that writes.
-    """
 
-    def __init__(self, folder: Path, max_bytes: int, patience: float, more: Callable[[], int]) -> None:
-        self._database = folder / DATABASE
-        self._journals = [folder / name for name in JOURNALS]
-        self._more = more
-        self._cleanup: Callable[[str], None] | None = None
-        pages = max(64, min(1000, max_bytes // 32 // _PAGE))
-        super().__init__(
-            str(folder),
-            timeout=patience,
-            disk=GuardedDisk,
-            eviction_policy="least-recently-used",
-            statistics=0,
-            tag_index=1,
-            size_limit=max_bytes,
-            cull_limit=0,  # room is made before a row is written, never within its transaction
-            sqlite_journal_mode="wal",
-            sqlite_synchronous=1,
-            sqlite_auto_vacuum=2,  # incremental: full would move pages at every commit of a purge
-            sqlite_cache_size=2048,
-            sqlite_mmap_size=0,  # a mapped database that is cut short kills the process
-            sqlite_trusted_schema=0,
-            sqlite_cell_size_check=1,
-            sqlite_wal_autocheckpoint=pages,
-            sqlite_journal_size_limit=pages * _PAGE,
-            disk_min_file_size=0,
-        )
-        self._most = max_bytes
-        self.purging = PurgeRows(lambda *statement: self._sql(*statement))
-        self.purging.make()
+class Purge(NamedTuple):
+    """A purge that is in force and whose rows are not all deleted yet."""
 
-    # ---- reading, in any thread ----------------------------------------------------------------------------------
+    sequence: int
+    selector: Selector
 
-    def of_key(self, key: str) -> list[Row]:
-        """All rows of a primary key; `key` is `names.key_name`'s."""
-        select = f"SELECT {_COLUMNS} FROM Cache WHERE key >= ? AND key < ? AND raw = 1"  # noqa: S608  # only our own text
-        return [_row(found) for found in self._sql(select, (f"{key}.", f"{key}/")).fetchall()]
 
-    def named(self, name: str) -> Row | None:
-        """The row of that name."""
-        select = f"SELECT {_COLUMNS} FROM Cache WHERE key = ? AND raw = 1"  # noqa: S608
-        found = self._sql(select, (name,)).fetchone()
-        return _row(found) if found else None
+def is_hidden(purges: Sequence[Purge], asked_seq: int, entry: Entry) -> bool:
+    """Whether one of `purges` removed an entry with that `asked_seq`."""
+    return any(asked_seq < purge.sequence and purge.selector.matches(entry) for purge in purges)
 
-    def at(self, rowid: int) -> Row | None:
-        """The row at that place of the table."""
-        found = self._sql(f"SELECT {_COLUMNS} FROM Cache WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
-        return _row(found) if found else None
 
-    def after(self, rowid: int, most: int) -> list[Row]:
-        """The next rows in the table's own order."""
-        select = f"SELECT {_COLUMNS} FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
-        return [_row(found) for found in self._sql(select, (rowid, most)).fetchall()]
+def condition(selector: Selector) -> Condition:
+    """What `Selector.matches` says, in SQL."""
+    parts: list[str] = []
+    given: list[object] = []
+    for column in ("target", "route", "partition"):
+        if (value := getattr(selector, column)) is not None:
+            parts.append(f"{column} = ?")
+            given.append(text_bytes(value))
+    if selector.prefix is not None:
+        start = text_bytes(selector.prefix.removesuffix("*"))
+        parts.append("target >= ? AND target < ?")
+        given += [start, start + b"\xff"]  # no text encodes to a byte as high
+    if selector.tag is not None:
+        parts.append("id IN (SELECT entry FROM tag WHERE tag = ?)")
+        given.append(text_bytes(selector.tag))
+    if selector.key is not None:
+        parts.append("name >= ? AND name < ?")
+        given += _span(selector.key)
+    if selector.private:
+        parts.append("private")
+    return " AND ".join(parts) or "1", tuple(given)
 
-    def rowids_after(self, rowid: int, most: int) -> list[int]:
-        """Where the next rows lie, in the table's own order."""
-        select = "SELECT rowid FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
-        return [found for (found,) in self._sql(select, (rowid, most)).fetchall()]
 
-    def hints_after(self, hints: bytes, rowid: int, end: bytes | None, most: int) -> list[tuple[bytes, int]]:
-        """The next (hints, rowid) behind that pair, up to `end`: read from the index alone."""
-        if end is None:
-            select = "SELECT tag, rowid FROM Cache WHERE (tag, rowid) > (?, ?) ORDER BY tag, rowid LIMIT ?"
-            return list(self._sql(select, (hints, rowid, most)).fetchall())
-        select = "SELECT tag, rowid FROM Cache WHERE (tag, rowid) > (?, ?) AND tag < ? ORDER BY tag, rowid LIMIT ?"
-        return list(self._sql(select, (hints, rowid, end, most)).fetchall())
+def _span(key: str) -> tuple[str, str]:
+    name = key_name(key)
+    return f"{name}.", f"{name}/"
 
-    def journal_bytes(self) -> int:
-        """What the journals take on disk."""
-        total = 0
-        for journal in self._journals:
-            with contextlib.suppress(OSError):
-                total += os.stat(journal).st_size
-        return total
 
-    def volume(self) -> int:
-        """Bytes of all files that belong to the store, near enough; `cull` evicts by it."""
-        ((pages,),) = self._sql("PRAGMA page_count").fetchall()
-        database = max(
-            self._page_size * pages, os.stat(self._database).st_size
-        )  # it may be longer than its pages for a while
-        return int(database + self.body_bytes() + self.journal_bytes() + self._more())
+class Index:
+    """One thread's connection, with the values of the same folder in diskcache."""
 
-    def entry_count(self) -> int:
-        """How many entries there are."""
-        return max(0, self._number("count") - self.purging.remaining())
+    def __init__(self, folder: Path, values: diskcache.Cache, patience: float, journal_pages: int) -> None:
+        """`patience` is how many seconds another process that writes is waited for."""
+        self.values, self._folder, self._patience = values, folder, patience
+        self._files = [folder / f"{name}{end}" for name in DATABASES for end in ("", "-wal", "-shm")]
+        self._values_db: sqlite3.Connection | None = None
+        self._db = sqlite3.connect(folder / INDEX, timeout=patience, isolation_level=None, check_same_thread=False)
+        self._db.text_factory = _text
+        self._sql = self._db.execute
+        try:
+            if self._one("PRAGMA page_count") == (0,):
+                self._sql(
+                    "PRAGMA auto_vacuum = INCREMENTAL"
+                )  # which writes, so that it must not be set where nothing can be written
+            self._db.executescript(
+                f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -4096;"
+                f"PRAGMA mmap_size = 0; PRAGMA trusted_schema = 0; PRAGMA cell_size_check = 1; PRAGMA foreign_keys = 1;"
+                f"PRAGMA wal_autocheckpoint = {journal_pages}; PRAGMA journal_size_limit = {journal_pages * PAGE_BYTES};"
+            )
+        except BaseException:
+            self._db.close()
+            raise
 
-    def body_bytes(self) -> int:
-        """The sum of the bodies' sizes, as the rows tell it."""
-        return self._number("size")
+    def close(self) -> None:
+        self._db.close()
+        if self._values_db is not None:
+            self._values_db.close()
+        self.values.close()  # diskcache's connection of this thread
 
-    def _number(self, setting: str) -> int:
-        value = self.reset(setting)
-        if type(value) is not int or value < 0:
-            raise Planted(f"its setting {setting!r} is no number")
-        return value
+    # ---- the file ------------------------------------------------------------------------------------------------------
 
-    # ---- writing, in the scribe's thread --------------------------------------------------------------------------
+    def make_tables(self) -> bool:
+        """Makes the tables in a new file; whether they are all there, with the columns of this version."""
+        try:
+            if self._one("PRAGMA user_version") == (0,):
+                with self.transaction():
+                    for statement in _SCHEMA.split(";\n"):
+                        self._sql(statement)
+                    self._sql(f"PRAGMA user_version = {VERSION}")
+            for table, columns in _COLUMNS.items():
+                self._sql(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608  # only our own text
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            return False
+        return self._one("PRAGMA user_version") == (VERSION,)
+
+    def is_sound(self) -> bool:
+        """Whether SQLite finds nothing wrong with the file. Takes seconds if much is stored."""
+        return self._sql("PRAGMA quick_check(1)").fetchall() == [("ok",)]
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything within becomes visible at once or not at all; bodies of rows that went are removed after that."""
-        with self._transact() as (_, self._cleanup):
+        """All changes within become visible at once, or none does."""
+        self._sql("BEGIN IMMEDIATE")
+        try:
             yield
+            if self._db.in_transaction:
+                self._sql("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._sql("ROLLBACK")
+            raise
 
-    def insert(self, name: str, value: bytes, hints: bytes) -> None:
-        """A new row. Within a transaction; there must be no row of that name."""
-        self.set(name, value, tag=hints)
-        self.purging.stamp(name)
+    def roll_back(self) -> None:
+        """Ends the transaction without its changes."""
+        self._sql("ROLLBACK")
 
-    def rewrite(self, rowid: int, value: bytes, hints: bytes) -> None:
-        """Another head for the same body."""
-        self._sql("UPDATE Cache SET value = ?, tag = ? WHERE rowid = ?", (value, hints, rowid))
+    # ---- reading ---------------------------------------------------------------------------------------------------------
 
-    def take_out(self, row: Row, *, but_not: str = "") -> None:
-        """Removes a row, and with the transaction's end its body, unless that has the name `but_not`. Within a transaction."""
-        self._sql("DELETE FROM Cache WHERE rowid = ?", (row.rowid,))
-        if self._cleanup is not None and row.filename != but_not:
-            self._cleanup(row.filename)
+    def _one(self, statement: str, *given: object) -> tuple[Any, ...]:
+        found: tuple[Any, ...] = self._sql(statement, given).fetchone()
+        return found
 
-    def used(self, keys: Iterable[str], now: float) -> None:
-        """Remembers that these primary keys were asked for."""
-        update = "UPDATE Cache SET access_time = ? WHERE key >= ? AND key < ? AND raw = 1"
-        for key in keys:
-            self._sql(update, (now, f"{key}.", f"{key}/"))
+    def variants(self, key: str) -> list[Row]:
+        """The rows of a primary key."""
+        return list(self._rows("name >= ? AND name < ?", _span(key)))
 
-    def make_room(self, need: int, rows: int) -> tuple[list[str], bool]:
-        """Evicts the least recently used until `need` bytes and `rows` rows fit; the names of the bodies that went, and whether they fit."""
-        total = need + rows * _OVERHEAD
-        over = self.volume() + total - self._most
-        if over > 0 and self.give_back(over // _PAGE + 1):
-            over = self.volume() + total - self._most
-        if over <= 0:
-            return [], True
-        spare = self._most // 64  # a little more goes, so that not every entry evicts one
-        self.size_limit = max(0, self._most - total - spare)
-        self.disk.removed.clear()
-        self.cull()
-        gone = list(self.disk.removed)
-        return gone, self.volume() + total <= self._most + spare  # large bodies may have grown meanwhile
+    def find(self, name: str) -> Row | None:
+        """The row of that name."""
+        return next(self._rows("name = ?", (name,)), None)
 
-    def has_room(self, need: int, rows: int = 0) -> bool:
-        """Whether `need` bytes and `rows` rows more fit."""
-        return self.volume() + need + rows * _OVERHEAD <= self._most
+    def rows(self, ids: Sequence[int]) -> list[Row]:
+        """Those of the rows that still exist."""
+        return list(self._rows("id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)))
 
-    def correct_size(self) -> None:
-        """Sums up the bodies' sizes anew. Reads every row, so it is for when the sum is likely to be wrong."""
-        self._sql("UPDATE Settings SET value = (SELECT COALESCE(SUM(size), 0) FROM Cache) WHERE key = 'size'")
+    def after(self, id_: int, most: int) -> list[Row]:
+        """The next rows by id."""
+        return list(self._rows("id > ? ORDER BY id LIMIT ?", (id_, most)))
 
-    def give_back(self, pages: int, *, keep: bool = False) -> int:
-        """Lets the file system have at most so many pages that removed rows left; how many that were.
+    def least_used(self, most: int) -> list[Row]:
+        """The rows that were not used for longest."""
+        return list(self._rows("1 ORDER BY used_at LIMIT ?", (most,)))
 
-        `keep`: an eighth of all pages, and a mebibyte, stay for the rows that come next.
+    def _rows(self, where: str, given: tuple[object, ...]) -> Iterator[Row]:
+        return map(_row, self._sql(f"SELECT {_ROW} FROM entry WHERE {where}", given))  # noqa: S608
+
+    def totals(self) -> tuple[int, int]:
+        """How many rows there are, and the sum of their bodies' sizes."""
+        found = self._sql("SELECT CAST(entries AS INTEGER), CAST(bytes AS INTEGER) FROM total").fetchone()
+        entries, size = found or (0, 0)
+        return max(0, entries), max(0, size)
+
+    def totals_are_right(self) -> bool:
+        """Whether the totals are what the rows add up to. Reads every row."""
+        found = self._one("SELECT (entries, bytes) = (SELECT COUNT(*), COALESCE(SUM(size), 0) FROM entry) FROM total")
+        return found == (1,)
+
+    def ids(self, selector: Selector, *visible: Purge, before: int | None = None, most: int = -1) -> array[int]:
+        """The rows that `selector` matches: with `asked_seq` below `before`, not hidden by the purges `visible`, at most `most`."""
+        where, given = self._where(selector, visible, before)
+        found = self._sql(f"SELECT id FROM entry WHERE {where} LIMIT ?", (*given, most))  # noqa: S608
+        return array("q", (id_ for (id_,) in found))
+
+    def count(self, selector: Selector, *visible: Purge, before: int | None = None) -> int:
+        """How many rows `ids` gives."""
+        where, given = self._where(selector, visible, before)
+        return int(self._one(f"SELECT COUNT(*) FROM entry WHERE {where}", *given)[0])  # noqa: S608
+
+    def _where(self, selector: Selector, visible: Sequence[Purge], before: int | None) -> Condition:
+        where, given = condition(selector)
+        if before is not None:
+            where, given = f"{where} AND asked_seq < ?", (*given, before)
+        for purge in visible[:_MOST_COUNTED]:
+            hidden, more = condition(purge.selector)
+            where, given = f"{where} AND NOT (asked_seq < ? AND {hidden})", (*given, purge.sequence, *more)
+        return where, given
+
+    # ---- changing, within a transaction -----------------------------------------------------------------------------------
+
+    def insert(self, name: str, entry: Entry) -> None:
+        """A row for `entry`, whose body is complete. There must be none of that name."""
+        found = self._sql(
+            "INSERT INTO entry (name, target, route, partition, private, asked_seq, used_at, size, digest)"
+            " VALUES (?, ?, ?, ?, ?, (SELECT COALESCE(MAX(sequence), 0) FROM purge), ?, ?, ?)",
+            (name, *_described(entry), time.time(), entry.size, entry.digest),
+        )
+        self._insert_tags(found.lastrowid, entry)
+
+    def rewrite(self, row: Row, entry: Entry) -> None:
+        """The row describes `entry` from now on; the body stays."""
+        self._sql(
+            "UPDATE entry SET target = ?, route = ?, partition = ?, private = ?,"
+            " asked_seq = (SELECT COALESCE(MAX(sequence), 0) FROM purge) WHERE id = ?",
+            (*_described(entry), row.id),
+        )
+        self._sql("DELETE FROM tag WHERE entry = ?", (row.id,))
+        self._insert_tags(row.id, entry)
+
+    def _insert_tags(self, id_: int | None, entry: Entry) -> None:
+        tags = [(text_bytes(tag), id_) for tag in dict.fromkeys(entry.tags)]
+        self._db.executemany("INSERT INTO tag VALUES (?, ?)", tags)
+
+    def remove(self, ids: Iterable[int], before: int | None = None) -> list[Row]:
+        """Deletes those of the rows that exist, and have an `asked_seq` below `before`; returns them."""
+        where = "id IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR asked_seq < ?2)"
+        found = self._sql(f"DELETE FROM entry WHERE {where} RETURNING {_ROW}", (json.dumps(list(ids)), before))  # noqa: S608
+        return list(map(_row, found.fetchall()))
+
+    def use(self, keys: Iterable[str]) -> None:
+        """Notes that these primary keys were asked for just now."""
+        now = time.time()
+        self._db.executemany(
+            "UPDATE entry SET used_at = ? WHERE name >= ? AND name < ?", ((now, *_span(key)) for key in keys)
+        )
+
+    def add_up(self) -> None:
+        """Corrects the totals."""
+        self._sql("INSERT OR REPLACE INTO total SELECT 1, COUNT(*), COALESCE(SUM(size), 0) FROM entry")
+
+    # ---- purges -------------------------------------------------------------------------------------------------------------
+
+    def log_purge(self, selector: Selector, after: int, soft: SoftPurge | None = None) -> int:
+        """Adds a purge with a sequence above `after` and every earlier one, which it returns. Within a transaction."""
+        sequence = max(self.last_purge(), after) + 1
+        moment = time.time() if soft is None else soft.at
+        row = (sequence, encode_purge(selector), soft is not None, moment, soft is not None)
+        self._sql("INSERT INTO purge VALUES (?, ?, ?, ?, ?)", row)
+        self._sql("DELETE FROM purge WHERE NOT soft AND swept AND sequence <= ?", (sequence - _KEPT_PURGES,))
+        return sequence
+
+    def last_purge(self) -> int:
+        """The sequence of the last purge, 0 before the first."""
+        return int(self._one("SELECT COALESCE(MAX(sequence), 0) FROM purge")[0])
+
+    def purges_since(self, sequence: int) -> list[tuple[Selector, bool]]:
+        """Selector and softness of the purges after that one."""
+        found = self._sql("SELECT selector, soft FROM purge WHERE sequence > ?", (sequence,)).fetchall()
+        return [(decode_purge(selector), bool(soft)) for selector, soft in found]
+
+    def in_force(self) -> list[Purge]:
+        """The purges whose rows are not all deleted, the oldest first."""
+        found = self._sql("SELECT sequence, selector FROM purge WHERE NOT swept ORDER BY sequence").fetchall()
+        return [Purge(sequence, decode_purge(selector)) for sequence, selector in found]
+
+    def end_purge(self, sequence: int) -> None:
+        """All rows that the purge hides are deleted."""
+        self._sql("UPDATE purge SET swept = 1 WHERE sequence = ?", (sequence,))
+
+    def soft_purges(self) -> SoftPurges:
+        """The soft purges in force."""
+        found = self._sql("SELECT selector, time FROM purge WHERE soft").fetchall()
+        return SoftPurges(SoftPurge(decode_purge(selector), moment) for selector, moment in found)
+
+    def merge_soft_purges(self) -> None:
+        """Beyond `MOST_KEPT`, the older half becomes one that means everything: more is validated than has to be, and nothing is fresh that was
+        purged.
         """
-        ((free,),) = self._sql("PRAGMA freelist_count").fetchall()
-        if keep:
-            ((count,),) = self._sql("PRAGMA page_count").fetchall()
-            free = max(0, free - max(256, count // 8))
-        pages = min(pages, int(free))
-        if pages:
-            # as a script, for only that steps through all pages: `execute` stops after the first
-            self._con.executescript(f"PRAGMA incremental_vacuum({pages})")
-            self.shorten_journal(0)  # only with this does the file itself become shorter
-        return pages
+        found = self._sql("SELECT sequence, time FROM purge WHERE soft ORDER BY time").fetchall()
+        if len(found) > MOST_KEPT:
+            *old, (last, moment) = found[: len(found) // 2]
+            self._db.executemany("DELETE FROM purge WHERE sequence = ?", ((sequence,) for sequence, _ in old))
+            self._sql(
+                "UPDATE purge SET selector = ?, time = ? WHERE sequence = ?", (encode_purge(Selector()), moment, last)
+            )
 
-    def shorten_journal(self, limit: int) -> None:
-        """Empties the journal into the database if it is over `limit` bytes; another process that reads may put it off."""
-        with contextlib.suppress(OSError):
-            if os.stat(self._journals[0]).st_size > limit:
-                self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    # ---- room: of this database and of diskcache's, as files ------------------------------------------------------------------
 
+    def _databases(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        # diskcache has no method for these pragmas; a connection of our own needs nothing but the file.
+        if self._values_db is None:
+            self._values_db = sqlite3.connect(
+                self._folder / VALUES, timeout=self._patience, isolation_level=None, check_same_thread=False
+            )
+        return self._db, self._values_db
 
-_TABLES = {
-    "Cache": {"rowid", "key", "raw", "access_time", "access_count", "tag", "size", "mode", "filename", "value"},
-    "Settings": {"key", "value"},
-    "Purges": {"id", "at", "selector"},
-    "Undone": {"id", "selector", "remaining"},
-}
-_COUNTS = ("count", "size")
-
-
-def is_sound(path: Path) -> bool:
-    """Whether SQLite finds nothing wrong with the file at `path`, and the tables are as `disk_rows` makes them. Takes seconds where much is stored."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=10)) as db:
-            return _has_our_shape(db) and db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
-    except sqlite3.Error as error:
-        return not is_proven(error)  # busy, no memory, no rights: nothing was found
-
-
-def _has_our_shape(db: sqlite3.Connection) -> bool:
-    for table, columns in _TABLES.items():
-        found = {name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))}
-        if not columns <= found:
-            return False
-    counts = dict(db.execute("SELECT key, value FROM Settings WHERE key IN (?, ?)", _COUNTS).fetchall())
-    triggers = db.execute("SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'Cache'").fetchone()
-    return all(type(counts.get(name)) is int and counts[name] >= 0 for name in _COUNTS) and triggers[0] == 5
-
-
-_LOCK = "lock"
-_EXAMINED_AGAIN = 60.0
-"""Seconds within which a database that was found sound is not examined again."""
-
-
-class Database:
-    """The database of one folder, for all threads of this process. Raises `EntryStoreFailure` while it cannot be used."""
-
-    def __init__(
-        self,
-        folder: Path,
-        max_bytes: int,
-        patience: float,
-        more: Callable[[], int],
-        make_folders: Callable[[], None],
-        on_new: Callable[[], None],
-    ) -> None:
-        """`more` tells what else counts into `max_bytes`; `on_new` is told when a database was begun in place of another."""
-        self._folder, self._max_bytes, self._patience, self._more = folder, max_bytes, patience, more
-        self._make_folders, self._on_new = make_folders, on_new
-        self._path = folder / DATABASE
-        self._changing = threading.RLock()
-        self._rows: Rows | None = None
-        self._file = (0, 0)
-        self._mine = threading.local()
-        self._found_sound, self._examined_at = (0, 0), 0.0
-
-    def rows(self) -> Rows:
-        """The open database, as this thread may use it."""
-        rows = self._rows
-        if rows is None or self._file_there() != self._file:
-            rows = self._opened(rows)
-        mine: Rows | None = getattr(self._mine, "rows", None)
-        if mine is not rows:
-            self.leave()
-            self._mine.rows = rows
-        return rows
-
-    def is_current(self, rows: Rows) -> bool:
-        """Whether it is the database that lies in the folder; else what was met in it tells nothing of the one that does."""
-        return rows is self._rows and self._file_there() == self._file
-
-    def condemn(self, rows: Rows, damage: Damaged) -> None:
-        """Throws a damaged database away, unless someone has done so already, and begins another. Raises EntryStoreFailure.
-
-        Damage that is only suspected is looked for first; OwnFault where there is none.
-        """
-        with self._changing:
-            if self.is_current(rows):
-                self._examine(damage)
-        self.replace(rows)
-
-    def replace(self, rows: Rows) -> None:
-        """Throws the database away, unless someone has done so already, and begins another, if need be later. Raises EntryStoreFailure."""
-        with self._changing:
-            if self.is_current(rows):
-                with self._alone(), translated(self._folder):
-                    self._remove()
-            # what cannot be made now is made by whoever asks for it when it can be
-            with contextlib.suppress(EntryStoreFailure):
-                self._opened(rows)
-        self._on_new()
-
-    def leave(self) -> None:
-        """Closes this thread's connection; the next `rows` makes another."""
-        mine: Rows | None = getattr(self._mine, "rows", None)
-        if mine is not None:
-            with contextlib.suppress(Exception):  # what cannot be closed properly is let go all the same
-                mine.close()
-            self._mine.rows = None
-
-    def _file_there(self) -> tuple[int, int]:
-        try:
-            there = os.stat(self._path, follow_symlinks=False)
-        except OSError:
-            return (0, 0)
-        return there.st_dev, there.st_ino
-
-    def _opened(self, seen: Rows | None) -> Rows:
-        with self._changing:
-            if self._rows is not seen and self._rows is not None and self._file_there() == self._file:
-                return self._rows
-            replaced = self._rows is not None
-            self.leave()
-            self._rows = None
-            with translated(self._folder):
-                self._make_folders()
-            with self._alone():
-                try:
-                    rows = self._open()
-                except Damaged as damage:
-                    self._examine(damage)
-                    replaced = True
-                    with translated(self._folder):
-                        self._remove()
-                    rows = self._open()
-            self._rows = rows
-            self._mine.rows = rows
-        if replaced:
-            self._on_new()
-        return rows
-
-    def _open(self) -> Rows:
-        """Opens or makes the files, private before SQLite writes to them; it gives its journals the same mode."""
-        with translated(self._folder):
-            self._make_file()
-            rows = Rows(self._folder, self._max_bytes, self._patience, self._more)
-            rows.volume()
-            self._file = self._file_there()
-            return rows
-
-    def _make_file(self) -> None:
-        """An existing file is not opened here: closing it would drop the locks that SQLite holds on it for this process."""
-        with contextlib.suppress(FileNotFoundError):
-            mode = os.stat(self._path, follow_symlinks=False).st_mode
-            if stat.S_ISREG(mode):
-                if mode & 0o777 != 0o600:
-                    os.chmod(self._path, 0o600)
-                return
-            os.unlink(self._path)
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(file, 0o600)
-        finally:
-            os.close(file)
-
-    def _examine(self, damage: Damaged) -> None:
-        """Returns where there is damage; else the fault is ours, and nothing may be thrown away for it."""
-        if damage.proven:
-            return
-        there, now = self._file_there(), time.monotonic()
-        if self._found_sound != there or now - self._examined_at > _EXAMINED_AGAIN:
-            if not is_sound(self._path):
-                return
-            self._found_sound, self._examined_at = there, now
-        raise OwnFault(f"{damage}; nothing is wrong with the file, so it is kept: please report this") from damage
-
-    def _remove(self) -> None:
-        for name in (DATABASE, *JOURNALS):
+    def volume(self) -> int:
+        """Bytes of both databases, their journals and all bodies that have a row."""
+        total = self.totals()[1]
+        for path in self._files:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder / name)
+                total += os.stat(path).st_size
+        return total
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time opens or replaces the database."""
-        try:
-            lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise EntryStoreFailure(
-                f"{self._folder}: {error.strerror}; see space and rights of the cache's folder"
-            ) from error
-        try:
-            os.fchmod(lock, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+    def free_bytes(self) -> int:
+        """Bytes in pages that deleted rows left, for rows to come."""
+        return PAGE_BYTES * sum(free for _, free, _ in self._pages())
 
+    def _pages(self) -> Iterator[tuple[sqlite3.Connection, int, int]]:
+        """Free pages and all pages of each database."""
+        for db in self._databases():
+            ((free,),), ((pages,),) = (
+                db.execute("PRAGMA freelist_count").fetchall(),
+                db.execute("PRAGMA page_count").fetchall(),
+            )
+            yield db, free, pages
 
-HINTS = 1000
-"""Hints sifted at once: about a millisecond."""
+    def give_back(self, most: int, *, keep: bool = False) -> None:
+        """Lets the file system have at most so many free pages. `keep`: an eighth of all pages, and half a mebibyte, stay for the rows that come
+        next.
+        """
+        for db, free, pages in self._pages():
+            spare = min(most, free - max(128, pages // 8) if keep else free)
+            if spare > 0:
+                most -= spare
+                db.executescript(
+                    f"PRAGMA incremental_vacuum({spare})"
+                )  # a script steps through all pages, `execute` stops after the first
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # only with this does the file become shorter
 
-ROWS = 50
-"""Rows taken up at once: a few milliseconds to open or remove."""
-
-
-class Sifting:
-    """One way through the table. `done` once nothing is left; what a selector means is only certain when the entry was asked."""
-
-    def __init__(self, selector: Selector) -> None:
-        self._selector = selector
-        self.done = self._ended = False
-        span = range_of(selector)
-        self._by_key = selector.key is not None
-        self._by_hints = not self._by_key and selector != Selector()
-        self._hints: bytes = span[0] if span else b""
-        self._end: bytes | None = span[1] if span else None
-        self._rowid = 0
-        self._waiting: list[int] = []
-
-    def rowids(self, rows: Rows) -> list[int]:
-        """Where the next rows lie, at most `ROWS`; may be empty before it is done."""
-        if not self._waiting:
-            self._waiting = self._next(rows)
-        slice_, self._waiting = self._waiting[:ROWS], self._waiting[ROWS:]
-        self.done = self._ended and not self._waiting
-        return slice_
-
-    def rows(self, rows: Rows) -> list[Row]:
-        """The next rows, at most `ROWS`; may be empty before it is done."""
-        return [row for rowid in self.rowids(rows) if (row := rows.at(rowid)) is not None]
-
-    def _next(self, rows: Rows) -> list[int]:
-        if self._by_key:
-            self._ended = True
-            return [row.rowid for row in rows.of_key(key_name(self._selector.key or ""))]
-        if not self._by_hints:
-            found = rows.rowids_after(self._rowid, HINTS)
-            self._ended = len(found) < HINTS
-            self._rowid = found[-1] if found else self._rowid
-            return found
-        pairs = rows.hints_after(self._hints, self._rowid, self._end, HINTS)
-        self._ended = len(pairs) < HINTS
-        if pairs:
-            self._hints, self._rowid = pairs[-1]
-        return sorted(rowid for hints, rowid in pairs if judged(self._selector, hints) is not False)
+    def shorten_journals(self, limit: int) -> None:
+        """Empties journals of more than `limit` bytes into their databases; another process that reads may put it off."""
+        for db, name in zip(self._databases(), DATABASES, strict=True):
+            with contextlib.suppress(OSError):
+                if os.stat(self._folder / f"{name}-wal").st_size > limit:
+                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-class Undones:
-    """Purges with their numbers, the oldest first. False where there are none, which is nearly always so."""
-
-    __slots__ = ("purges",)
-
-    def __init__(self, purges: Sequence[tuple[int, Selector]] = ()) -> None:
-        self.purges = purges
-
-    @classmethod
-    def of(cls, rows: Rows) -> Undones:
-        """Those that the database holds. Blocks."""
-        return cls([(each.number, serialization.decode_purge(each.selector)) for each in rows.purging.undone()])
-
-    def __bool__(self) -> bool:
-        return bool(self.purges)
-
-    def means(self, row: Row, entry: Entry) -> bool:
-        """Whether one of them means the entry in `row`: it is gone then."""
-        return self.taker(row, entry) > 0
-
-    def taker(self, row: Row, entry: Entry) -> int:
-        """The number of the purge that took the entry in `row`, 0 if none did."""
-        taken = (number for number, selector in self.purges if row.stored_after < number and selector.matches(entry))
-        return next(taken, 0)
-
-
-NONE = Undones()
+def _described(entry: Entry) -> tuple[object, ...]:
+    return text_bytes(entry.target), text_bytes(entry.route), text_bytes(entry.partition), int(entry.private)

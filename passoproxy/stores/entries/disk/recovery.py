@@ -1,7 +1,9 @@
-"""Sweeping up what a crash or damage left in a cache folder: bodies that no row names, rows without a body, wrong sums.
+"""Removing what nobody can see: rows that a purge hides, and what a crash or damage left in a cache folder.
 
-Once at the start, once an hour, and when something was lost; in small steps, so that others get their turns. What is being stored this
-moment, by any process, is locked and left alone.
+Purges are swept when the thread is asked, and looked for every half minute, because a killed process may have left one. Leftovers are
+looked for at the start, once an hour, and when something was lost: bodies without a row, rows without a value or a body, values without a row,
+wrong totals. Both work in small steps, so that other threads get their turns. A body that is being stored, by any process, is locked and left
+alone.
 """
 
 from __future__ import annotations
@@ -9,27 +11,30 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.change_feed import SharedPage
-from passoproxy.stores.entries.disk.files import Bodies
-from passoproxy.stores.entries.disk.index import Database, Row, translated
+from passoproxy.stores.entries.disk.bodies import Bodies
+from passoproxy.stores.entries.disk.database import Database
+from passoproxy.stores.entries.disk.index import Index, Purge, Row
 from passoproxy.stores.entries.disk.threads import Background
-from passoproxy.stores.entries.serialization import row_of_body
+from passoproxy.stores.entries.disk.writer import Job, Transaction
+from passoproxy.stores.entries.serialization import mark_of, row_of_body
 
-SWEEP_SECONDS = 3600.0
+RECOVER_SECONDS = 3600.0
+PURGES_SECONDS = 30.0
 _SLICE = 64
+_ROWS_TOGETHER = 200
 _PAUSE = 0.002
 
 
-class Sweeping(Background):
-    """Sweeps at the start, once an hour, and soon after it was asked because something was lost.
-
-    `sweep_out` has the scribe remove unsound rows, `correct` has it sum up the bodies' sizes anew.
-    """
+class Recovery(Background):
+    """`give` hands the writer a job."""
 
     def __init__(
         self,
@@ -37,82 +42,94 @@ class Sweeping(Background):
         bodies: Bodies,
         page: SharedPage,
         database: Database,
-        sweep_out: Callable[[Sequence[int]], None],
-        correct: Callable[[], None],
+        give: Callable[[Job], None],
         on_fault: Callable[[str], None],
     ) -> None:
         self._folder, self._bodies, self._page, self._database = folder, bodies, page, database
-        self._sweep_out, self._correct, self._on_fault = sweep_out, correct, on_fault
-        super().__init__("cache-sweeping")
+        self._give, self._on_fault = give, on_fault
+        self._is_lost = threading.Event()
+        super().__init__("cache-recovery")
+
+    def on_loss(self) -> None:
+        """Something was lost: leftovers are to be looked for."""
+        self._is_lost.set()
+        self.ask()
 
     def _run(self) -> None:
+        due = 0.0
         while not self._stopping.is_set():
-            self._try_sweep()
-            self._wake.wait(SWEEP_SECONDS)
+            self._attempt(self.sweep_purges)
+            if self._is_lost.is_set() or time.monotonic() >= due:
+                self._is_lost.clear()
+                due = time.monotonic() + RECOVER_SECONDS
+                self._attempt(self.recover)
+            asked = self._wake.wait(PURGES_SECONDS)
             self._wake.clear()
-            self._stopping.wait(1)  # whoever loses one thing mostly loses more
+            if asked and self._is_lost.is_set():
+                self._stopping.wait(1)  # one loss is mostly followed by more
         self._database.leave()
 
-    def _try_sweep(self) -> None:
+    def _attempt(self, step: Callable[[], object]) -> None:
         try:
-            self.sweep()
+            step()
         except (OSError, EntryStoreFailure):
-            pass  # tried again in an hour, or when something else is lost
+            pass  # tried again later; what is purged is hidden in any case
         except Exception as fault:
             self._on_fault(f"{type(fault).__name__}: {fault}")
 
-    def sweep(self) -> bool:
-        """Removes what no row names, and rows without a body; then corrects the count of bytes. Raises OSError, EntryStoreFailure.
+    def _written(self, apply: Callable[[Transaction], object]) -> bool:
+        """Waits until the writer has carried `apply` out; False where it could not, or this thread is stopped."""
+        done = threading.Event()
+        job = Job(apply, on_end=done.set)
+        self._give(job)
+        while not done.wait(0.1):
+            if self._stopping.is_set():
+                return False
+        return job.error is None
 
-        One sweep at a time among all processes; False where another one is under way, which is as good.
-        """
+    # ---- purges -------------------------------------------------------------------------------------------------------------
+
+    def sweep_purges(self) -> None:
+        """Deletes the rows that purges in force hide, the oldest purge first."""
+        for purge in self._database.run(lambda index: index.in_force()):
+            if not self._sweep(purge):
+                return
+
+    def _sweep(self, purge: Purge) -> bool:
+        """Deletes all rows that one purge hides; False where it has to be tried again."""
+        ids = self._database.run(lambda index: index.ids(purge.selector, before=purge.sequence))
+        for at in range(0, len(ids), _ROWS_TOGETHER):
+            some = ids[at : at + _ROWS_TOGETHER]
+            if not self._written(partial(self._delete, some, purge.sequence)) or self._stopping.wait(_PAUSE):
+                return False
+        return self._written(lambda txn: txn.index.end_purge(purge.sequence))
+
+    def _delete(self, ids: Sequence[int], before: int, txn: Transaction) -> None:
+        txn.remove(ids, before)
+
+    # ---- leftovers ------------------------------------------------------------------------------------------------------------
+
+    def recover(self) -> bool:
+        """Removes what does not belong together. One process at a time; False where another one is at it, which is as good."""
         folder = os.open(self._bodies.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         else:
-            self._sweep()
+            self._page.lower_pending(self._recover_incoming())
+            for shard in self._bodies.shards():
+                self._recover_shard(shard)
+            self._recover_rows()
+            self._recover_values()
+            if not self._database.run(lambda index: index.totals_are_right()):
+                self._written(lambda txn: txn.index.add_up())
             return True
         finally:
             os.close(folder)
 
-    def _sweep(self) -> None:
-        self._remove_aside()
-        self._page.lower_pending(self._sweep_incoming())
-        for shard in self._bodies.shards():
-            self._sweep_shard(shard)
-        self._sweep_rows()
-
-    def _remove_aside(self) -> None:
-        """Removes what a purge of everything set aside, and gives its bytes back as it goes."""
-        aside = self._bodies.aside()
-        if aside is None:
-            return
-        for taken in list(self._paused(aside)):
-            for shard in list(self._paused(taken)):
-                self._remove_shard(shard)
-            with contextlib.suppress(OSError):  # ended early, or not a folder
-                taken.rmdir()
-        with contextlib.suppress(OSError):
-            aside.rmdir()
-
-    def _remove_shard(self, shard: Path) -> None:
-        removed = 0
-        for count, path in enumerate(self._paused(shard), 1):
-            with contextlib.suppress(OSError):
-                size = os.stat(path, follow_symlinks=False).st_size
-                os.unlink(path)
-                removed += size
-            if count % _SLICE == 0:
-                self._page.add_pending(-removed)
-                removed = 0
-        self._page.add_pending(-removed)
-        with contextlib.suppress(OSError):
-            shard.rmdir()
-
-    def _sweep_incoming(self) -> int:
-        """Removes bodies that nobody is writing any more; the bytes of those that are being written."""
+    def _recover_incoming(self) -> int:
+        """Removes bodies that no process is writing any more; the bytes of those that are being written."""
         total = 0
         for path in self._paused(self._bodies.incoming):
             with self._bodies.claimed(path) as mine, contextlib.suppress(OSError):
@@ -122,54 +139,66 @@ class Sweeping(Background):
                     total += os.stat(path).st_size
         return total
 
-    def _sweep_shard(self, shard: str) -> None:
+    def _recover_shard(self, shard: str) -> None:
         with contextlib.suppress(OSError):
             for path in self._paused(self._bodies.folder / shard):
-                name = f"{shard}/{path.name}"
-                if not self._is_named(name):
+                body = f"{shard}/{path.name}"
+                if not self._has_row(body):
                     with self._bodies.claimed(path) as mine:
-                        if mine and not self._is_named(name):  # its row may have been committed since
+                        if mine and not self._has_row(body):  # its row may have been committed since
                             os.unlink(path)
 
-    def _is_named(self, body: str) -> bool:
+    def _has_row(self, body: str) -> bool:
         name = row_of_body(body)
-        if name is None:
-            return False
-        with translated(self._folder):
-            row = self._database.rows().named(name)
-        return row is not None and row.filename == body
+        row = None if name is None else self._database.run(lambda index: index.find(name))
+        return row is not None and row.body == body
 
-    def _sweep_rows(self) -> None:
-        with translated(self._folder):
-            before = self._database.rows().body_bytes()
-        total, at = 0, 0
-        while not self._stopping.is_set():
-            with translated(self._folder):
-                rows = self._database.rows().after(at, _SLICE)
-            if not rows:
-                break
-            at = rows[-1].rowid
-            sizes = [self._body_size(row) for row in rows]
-            total += sum(size for size in sizes if size is not None)
-            lost = [row.rowid for row, size in zip(rows, sizes, strict=True) if size is None]
+    def _recover_rows(self) -> None:
+        last = 0
+
+        def next_lost(index: Index) -> list[int] | None:
+            nonlocal last
+            rows = index.after(last, _SLICE)
+            last = rows[-1].id if rows else last
+            return [row.id for row in rows if not self._is_whole(row, index.values.get(row.name))] if rows else None
+
+        while not self._stopping.is_set() and (lost := self._database.run(next_lost)) is not None:
             if lost:
-                self._sweep_out(lost)
+                self._written(partial(self._remove_lost, lost))
             time.sleep(_PAUSE)
-        else:
-            return
-        with translated(self._folder):
-            after = self._database.rows().body_bytes()
-        amiss = max(total - max(before, after), min(before, after) - total)
-        if amiss > max(1 << 20, before // 20):  # more than what was stored and evicted meanwhile makes likely
-            self._correct()
 
-    def _body_size(self, row: Row) -> int | None:
-        if row_of_body(row.filename) != row.name:
-            return None
-        try:
-            return os.stat(self._bodies.folder / row.filename, follow_symlinks=False).st_size
-        except OSError:
-            return None
+    def _remove_lost(self, ids: Sequence[int], txn: Transaction) -> None:
+        """Removes those of the rows that have no value or no body."""
+        lost = [row for row in txn.index.rows(ids) if not self._is_whole(row, txn.value(row.name))]
+        txn.remove(row.id for row in lost)
+        txn.changed += [mark_of(row.name) for row in lost]
+
+    def _is_whole(self, row: Row, value: object) -> bool:
+        with contextlib.suppress(OSError):
+            size = os.stat(self._bodies.folder / row.body, follow_symlinks=False).st_size
+            return value is not None and size == row.size
+        return False
+
+    def _recover_values(self) -> None:
+        """Values without a row, by the order of their names: a few at a time, as an open query would keep the journal from being emptied."""
+
+        def orphans(index: Index) -> list[str]:
+            return [name for name in self._paused_names(index.values.iterkeys()) if name and index.find(name) is None]
+
+        names = self._database.run(orphans)
+        for at in range(0, len(names), _ROWS_TOGETHER):
+            self._written(partial(self._remove_values, names[at : at + _ROWS_TOGETHER]))
+
+    def _remove_values(self, names: Sequence[str], txn: Transaction) -> None:
+        txn.values.update((name, None) for name in names if txn.index.find(name) is None)
+
+    def _paused_names(self, names: Iterable[str]) -> Iterator[str]:
+        for count, name in enumerate(names, 1):
+            if self._stopping.is_set():
+                return
+            if count % _SLICE == 0:
+                time.sleep(_PAUSE)
+            yield name
 
     def _paused(self, folder: Path) -> Iterator[Path]:
         """What lies in `folder`, with pauses in which the loop's thread gets its turns; ends early when the store is closed."""

@@ -1,253 +1,91 @@
-"""Carrying out, behind everybody's back, the purges that are in force already: their rows and bodies go, slice by slice.
+"""Entries on disk, in a folder that several processes may share.
 
-A thread of its own looks for rows, in SQLite and so without the interpreter's lock; the scribe removes them between its other work, and the
-thread the bodies, which takes longer. What a killed process has left undone, the next one finishes.
+    index.db    which entries there are, what was purged          index
+    cache.db    the value of each entry: its head, sealed          diskcache, by its documented interface
+    bodies/     the body of each entry, named by its digest        bodies
+    incoming/   bodies that are being written
+    page        what processes tell one another                    change_feed
 
-How a purge of a cache folder goes: everything at once, a few rows before it is answered, many behind its answer.
-
-Whichever way it goes, it is in force when it is answered: for whoever looks, in any process, and for what was under way.
-
-One answer on its way to disk: gathered in memory up to a piece, streamed to a file in a thread beyond it.
-
-Entries on disk: metadata in a database, bodies as files, in one folder that several processes may share.
-
-This is where the parts meet: `disk_database` and `disk_rows` (metadata, eviction), `disk_bodies` (files), `scribe` (the one thread that
-writes), `lanes` (threads that read), `disk_purging` and `disk_clearing` (purges), `shared_page` (what processes tell one another), `disk_syncing`
-(durability), `disk_sweeping` (what a crash left).
-The loop never waits for a disk.
+Threads: two that read, one that writes (`writer`), one that removes what is hidden or left over (`recovery`), one that syncs. The loop never
+waits for a disk, but to read soft purges when there are new ones.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
 from passoproxy.core.events import EntriesEvicted, Event, StoreFailed, TaskFailed
 from passoproxy.errors import CannotCreate, EntryStoreFailure
 from passoproxy.folders import own_folder
 from passoproxy.ports import Body, Observer, StoreStats, nobody
-from passoproxy.stores.entries import serialization
-from passoproxy.stores.entries.change_feed import ANYTHING, SIZE, SharedPage
-from passoproxy.stores.entries.disk.commit import Committing
-from passoproxy.stores.entries.disk.files import Bodies, Incoming, Syncing
-from passoproxy.stores.entries.disk.index import ROWS, Database, Place, Sifting, Undone, meant, perhaps, translated
-from passoproxy.stores.entries.disk.lookup import Lookup
-from passoproxy.stores.entries.disk.recovery import Sweeping
-from passoproxy.stores.entries.disk.threads import Background, Lane
-from passoproxy.stores.entries.disk.writer import (
-    CarryingOut,
-    Correcting,
-    CountingPurge,
-    Discarding,
-    Job,
-    LoggingPurge,
-    MakingRoom,
-    Premises,
-    Scribe,
-    StartingAnew,
-    Storing,
-    SweepingOut,
-    TakingOut,
-    Updating,
+from passoproxy.stores.entries.change_feed import ANYTHING, PURGED, SharedPage
+from passoproxy.stores.entries.disk.bodies import Bodies, Incoming, Syncing, open_body
+from passoproxy.stores.entries.disk.database import Database, translated
+from passoproxy.stores.entries.disk.index import Index, Purge, is_hidden
+from passoproxy.stores.entries.disk.recovery import Recovery
+from passoproxy.stores.entries.disk.threads import Lane
+from passoproxy.stores.entries.disk.writer import Job, Transaction, Writer
+from passoproxy.stores.entries.serialization import (
+    Seal,
+    body_name,
+    mark_of,
+    means_everything,
+    row_name,
+    with_variant,
+    youngest_first,
 )
-from passoproxy.stores.entries.serialization import Seal, range_of
-
-AGAIN_SECONDS = 30.0
-_WINDOW = 5000
-_TOGETHER = 500
-_PAUSE = 0.001
-_START_SECONDS = 0.25
-"""A memory tier takes its own entries out meanwhile, and has the interpreter for itself."""
-
-
-class Clearing(Background):
-    """`give` hands the scribe a job.
-
-    Looks for undone purges at the start, when asked, and now and then. A purge in whose midst it is stopped stays in force.
-    """
-
-    def __init__(
-        self, premises: Premises, database: Database, give: Callable[[Job], None], on_fault: Callable[[str], None]
-    ) -> None:
-        self._premises, self._database, self._give, self._on_fault = premises, database, give, on_fault
-        super().__init__("cache-clearing")
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            try:
-                self._clear_all()
-            except EntryStoreFailure:
-                pass  # tried again in a while; what is purged is gone in any case
-            except Exception as fault:
-                self._on_fault(f"{type(fault).__name__}: {fault}")
-            if self._wake.wait(AGAIN_SECONDS):
-                self._stopping.wait(_START_SECONDS)
-        self._database.leave()
-
-    def _clear_all(self) -> None:
-        with translated(self._premises.folder):
-            undone = self._database.rows().purging.undone()
-        for purge in undone:
-            if not self._clear(purge):
-                return
-
-    def _clear(self, purge: Undone) -> bool:
-        """Removes all rows of one purge; False where it has to be tried again."""
-        selector = serialization.decode_purge(purge.selector)
-        first, last = range_of(selector) or (b"", None)
-        at: Place | None = Place(first, 0)
-        while at is not None and (last is None or at.hints < last):
-            at, rowids, asked = self._window(at, selector)
-            for start in range(0, max(len(rowids), len(asked)), _TOGETHER):
-                end = start + _TOGETHER
-                if not self._carried_out(purge, selector, rowids[start:end], asked[start:end]):
-                    return False
-                if self._stopping.wait(_PAUSE):
-                    return False
-        return self._carried_out(purge, selector, [], [])
-
-    def _window(self, after: Place, selector: Selector) -> tuple[Place | None, list[int], list[int]]:
-        """Where the next part of the index ends, what is meant there, and what has to be asked."""
-        with translated(self._premises.folder):
-            purging = self._database.rows().purging
-            end = purging.window(after, _WINDOW)
-            rowids = purging.between(after, end, meant(selector))
-            return end, rowids, purging.between(after, end, perhaps(selector))
-
-    def _carried_out(self, purge: Undone, selector: Selector, rowids: list[int], asked: list[int]) -> bool:
-        done, gone = threading.Event(), None
-
-        def on_end(bodies: list[str] | None) -> None:
-            nonlocal gone
-            gone = bodies
-            done.set()
-
-        self._give(CarryingOut(self._premises, purge.number, selector, rowids, asked, on_end))
-        while not done.wait(0.1):
-            if self._stopping.is_set():
-                return False
-        if gone is None:
-            return False
-        for body in gone:
-            self._premises.bodies.remove(body)
-        return True
-
 
 T = TypeVar("T")
 
-FEW = 400
-"""So many rows are removed before a purge is answered, and each is told to other processes; with more, they forget all that they remember."""
-
-
-class Purging:
-    """`call` does work in a reader's thread, `write` has the scribe carry a job out, `clear` tells of an undone purge."""
-
-    def __init__(
-        self,
-        premises: Premises,
-        lookup: Lookup,
-        call: Callable[[Callable[[], Any]], Awaitable[Any]],
-        write: Callable[[Job], Awaitable[Any]],
-        clear: Callable[[], None],
-        few: int = FEW,
-    ) -> None:
-        self._premises, self._lookup, self._few = premises, lookup, few
-        self._call, self._write, self._clear = call, write, clear
-
-    async def purge(self, selector: Selector) -> int:
-        """Removes what `selector` means; how many visible entries went."""
-        if means_everything(selector):
-            try:
-                return int(await self._write(StartingAnew(self._premises)))
-            except EntryStoreFailure:
-                return await self._one_by_one(
-                    selector
-                )  # a folder in which nothing can be made anew may still let rows go
-        number = await self._write(LoggingPurge(self._premises, selector))
-        if not number or selector.key is not None:
-            return await self._one_by_one(selector, logged=True)
-        few = await self._call(partial(self._lookup.few, selector, self._few))
-        return await self._many(selector) if few is None else await self._take_out(selector, few)
-
-    async def _many(self, selector: Selector) -> int:
-        number = await self._write(LoggingPurge(self._premises, selector, at_once=True))
-        if not number:
-            return await self._one_by_one(selector, logged=True)
-        count = int(await self._call(partial(self._lookup.purged_by, selector, number)))
-        await self._write(CountingPurge(self._premises, number, count))
-        self._clear()
-        return count
-
-    async def _one_by_one(self, selector: Selector, *, logged: bool = False) -> int:
-        """Needs nothing but rows that can be read: where nothing can be written, bodies go without their rows."""
-        if not logged:
-            await self._write(LoggingPurge(self._premises, selector))
-        count, sifting = 0, Sifting(selector)
-        while not sifting.done:
-            count += await self._take_out(selector, await self._call(partial(self._lookup.sift, sifting)))
-        return count
-
-    async def _take_out(self, selector: Selector, rowids: list[int]) -> int:
-        count = 0
-        for at in range(0, len(rowids), ROWS):
-            count += await self._write(TakingOut(self._premises, rowids[at : at + ROWS], selector))
-        return count
-
-
-def means_everything(selector: Selector) -> bool:
-    """Whether there is no entry that `selector` does not mean."""
-    return selector in (Selector(), Selector(prefix=""), Selector(prefix="*"))
-
-
+PAGE = "page"
 PIECE_BYTES = 256 * 1024
+PAUSE_SECONDS = 5.0
+"""How long nothing is stored after the folder could not be written."""
 
+FEW = 400
+"""So many entries are removed before a purge is answered, and each is told to other processes; with more, they drop all that is in memory."""
 
-class Desk(Protocol):
-    """What a writer needs of its store."""
-
-    async def put_down(self, body: Incoming | None, piece: bytes) -> Incoming:
-        """Appends a piece to `body` (begun where None). Raises EntryStoreFailure; `body` stays the writer's to drop."""
-        ...
-
-    async def store(
-        self, began: Entry, entry: Entry, purges: int, body: Incoming | None, rest: bytes
-    ) -> Entry | None: ...
-    def drop(self, body: Incoming) -> None: ...
+_READERS = 2
+_LISTED_TOGETHER = 50
 
 
 class DiskWriter:
     """At most two pieces of a body are in memory: one being gathered, one being written."""
 
-    __slots__ = ("_body", "_desk", "_entry", "_gathered", "_parts", "_purges", "_put", "_state")
+    __slots__ = ("_asked_seq", "_body", "_entry", "_gathered", "_is_open", "_parts", "_put", "_store")
 
-    def __init__(self, desk: Desk, entry: Entry, purges: int) -> None:
-        self._desk, self._entry, self._purges = desk, entry, purges
+    def __init__(self, store: DiskStore, entry: Entry, asked_seq: int) -> None:
+        self._store, self._entry, self._asked_seq = store, entry, asked_seq
         self._parts: list[bytes] = []
         self._gathered = 0
         self._body: Incoming | None = None
         self._put: asyncio.Task[Incoming] | None = None
-        self._state = "open"
+        self._is_open = True
 
     async def write(self, data: bytes) -> None:
-        if self._state != "open":
-            raise EntryStoreFailure("this answer's place in the cache was given up already")
+        self._check()
         self._parts.append(data)
         self._gathered += len(data)
         if self._gathered >= PIECE_BYTES:
             await self._hand_over()
 
+    def _check(self) -> None:
+        if not self._is_open:
+            raise EntryStoreFailure("this answer's place in the cache was given up already")
+
     async def _hand_over(self) -> None:
         await self._settle()
         piece, self._parts, self._gathered = b"".join(self._parts), [], 0
-        self._put = asyncio.ensure_future(self._desk.put_down(self._body, piece))
+        self._put = asyncio.ensure_future(self._store.append(self._body, piece))
 
     async def _settle(self) -> None:
         """Waits for the piece that is being written. A caller that is cancelled meanwhile loses neither the piece nor the file."""
@@ -256,39 +94,33 @@ class DiskWriter:
             self._put = None
 
     async def commit(self, entry: Entry | None = None) -> Entry | None:
-        if self._state != "open":
-            raise EntryStoreFailure("this answer's place in the cache was given up already")
-        await self._settle()
-        self._state = "ended"
+        self._check()
+        rest = b"".join(self._parts)
+        if self._put is not None or self._body is not None:
+            if rest:
+                await self._hand_over()
+            await self._settle()
+        self._is_open = False
         body, self._body = self._body, None
-        return await self._desk.store(self._entry, entry or self._entry, self._purges, body, b"".join(self._parts))
+        return await self._store.commit(self._entry, entry or self._entry, self._asked_seq, body or rest)
 
     async def abandon(self) -> None:
-        if self._state != "open":
+        if not self._is_open:
             return
-        self._state = "ended"
+        self._is_open = False
         self._parts = []
-        if self._put is not None:
-            with contextlib.suppress(EntryStoreFailure):
-                self._body = await asyncio.shield(self._put)
-            self._put = None
-        if self._body is not None:
-            self._desk.drop(self._body)
-            self._body = None
-
-
-PAGE = "page"
-_READERS = 2
-PAUSE_SECONDS = 5.0
-"""How long nothing is stored after the folder could not be written."""
+        with contextlib.suppress(EntryStoreFailure):
+            await self._settle()
+        body, self._body = self._body, None
+        if body is not None:
+            self._store.drop(body)
 
 
 class DiskStore:
-    """An `EntryStore` in `directory`.
+    """An `EntryStore` in `directory`, which also keeps soft purges.
 
-    `secret` (16 bytes or more, not kept in that folder) proves that rows are ours. `patience` is how many seconds another process
-    that writes is waited for; a purge of up to `few` entries has removed them when it is answered. Raises CannotCreate where the folder
-    cannot be made; what fails later is an `EntryStoreFailure` or a miss.
+    `secret` (16 bytes or more, not kept in that folder) proves that values are ours. `patience` is how many seconds another process
+    that writes is waited for. Raises CannotCreate where the folder cannot be made; what fails later is an `EntryStoreFailure` or a miss.
     """
 
     def __init__(
@@ -303,65 +135,125 @@ class DiskStore:
         few: int = FEW,
     ) -> None:
         self._folder = directory = own_folder(directory, "cache.directory")
-        self._observer, self._monotonic = observer, monotonic
-        seal, bodies = Seal(secret), Bodies(directory)
+        self._observer, self._monotonic, self._few = observer, monotonic, few
+        self._seal, self._bodies = Seal(secret), Bodies(directory)
         try:
-            bodies.make_folders()
+            self._bodies.make_folders()
             self._page = SharedPage(directory / PAGE)
         except OSError as error:
             raise CannotCreate(
                 f"{directory}: the cache's folder cannot be made or written ({error.strerror}); "
                 "give passoproxy a folder of its own with cache.directory"
             ) from error
-        self._premises = Premises(directory, bodies, self._page, seal)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._paused_until = 0.0
         self._evictions = 0
+        self._none_in_force_at = -1
+        self._soft_purges, self._softened = SoftPurges(), -1
         self._touched: set[str] = set()
         self.touch: Callable[[str], None] = self._touched.add
-        """Tells that a primary key was served without this store being asked; costs nothing."""
+        """Notes that a primary key was served without this store being asked; costs nothing."""
         self._database = Database(
-            directory, max_bytes, patience, self._other_bytes, self._make_folders, self._on_new_database
+            directory,
+            max_bytes,
+            patience,
+            self._make_folders,
+            self._on_new_database,
+            partial(self._on_failure, pause=False),
         )
+        self._recovery = Recovery(directory, self._bodies, self._page, self._database, self._give, self._on_fault)
         self._syncing = Syncing(directory)
-        self._sweeping = Sweeping(
-            directory, bodies, self._page, self._database, self._sweep_out, self._correct, self._on_fault
-        )
-        self._committing = Committing(
-            self._premises,
+        self._writer = Writer(
+            directory,
             self._database,
+            self._bodies,
+            self._page,
             max_bytes,
             self._taken_touches,
             self._on_evicted,
             self._on_failure,
+            self._on_fault,
             self._syncing.note,
-            self._sweeping.ask,
+            self._recovery.on_loss,
         )
         self._lane = Lane("cache-reader", _READERS, self._database.leave)
-        self._lookup = Lookup(self._premises, self._database, self._lane, self._on_failure)
-        self._scribe = Scribe(self._committing.carry_out, self._committing.tick, self._committing.leave, self._on_fault)
-        self._clearing = Clearing(self._premises, self._database, self._scribe.give, self._on_fault)
-        self._purging = Purging(self._premises, self._lookup, self._call, self._write, self._clearing.ask, few)
-        self._sweeping.start()
-        self._clearing.start()
+        self._recovery.start()
 
-    # ---- what callers ask ------------------------------------------------------------------------------------------
+    # ---- finding ------------------------------------------------------------------------------------------------------------
 
     async def select(self, key: str) -> Sequence[Entry]:
-        found, foreign = await self._call(partial(self._lookup.select, key))
-        if foreign:
-            self._sweep_out(foreign)
+        found, lost = await self._ask(partial(self._select, key))
+        if lost:
+            self._give(Job(partial(self._remove_lost, lost)))
         if found:
             self._touched.add(key)
         return found
 
+    def _select(self, key: str, index: Index) -> tuple[tuple[Entry, ...], list[int]]:
+        purges = self._in_force(index)  # before the rows: one that ends meanwhile is not missed
+        found, lost = [], []
+        for row in index.variants(key):
+            entry = self._seal.open(row.name, index.values.get(row.name))
+            if entry is None:
+                lost.append(row.id)
+            elif entry.key == key and not is_hidden(purges, row.asked_seq, entry):
+                found.append(entry)
+        return youngest_first(found), lost
+
+    def _in_force(self, index: Index) -> Sequence[Purge]:
+        """The purges in force. While the last purge is one at which there were none, there are none: that costs nothing to know."""
+        purges = self._page.purges
+        if purges == self._none_in_force_at:
+            return ()
+        found = index.in_force()
+        if not found:
+            self._none_in_force_at = purges
+        return found
+
+    def _remove_lost(self, ids: Sequence[int], txn: Transaction) -> None:
+        """Removes those of the rows whose value is not there or not ours."""
+        lost = [row for row in txn.index.rows(ids) if self._seal.open(row.name, txn.value(row.name)) is None]
+        txn.remove(row.id for row in lost)
+        txn.changed += [mark_of(row.name) for row in lost]
+
     async def read(self, entry: Entry) -> Body | None:
-        body = await self._call(partial(self._lookup.open_body, entry))
+        body = await self._call(partial(self._read, entry))
         if body is None:
             with contextlib.suppress(EntryStoreFailure):  # without its body it is a miss in any case
-                await self._write(Discarding(self._premises, entry, if_digest=entry.digest))
+                await self._write(Job(partial(self._discard, entry, entry.digest)))
         return body
+
+    def _read(self, entry: Entry) -> Body | None:
+        with translated(self._folder):
+            return open_body(self._bodies, self._lane, entry)
+
+    async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
+        ids = await self._ask(lambda index: index.ids(selector))
+        for at in range(0, len(ids), _LISTED_TOGETHER):
+            for entry in await self._ask(partial(self._listed, selector, ids[at : at + _LISTED_TOGETHER])):
+                yield entry
+
+    def _listed(self, selector: Selector, ids: Sequence[int], index: Index) -> list[Entry]:
+        purges = self._in_force(index)
+        rows = index.rows(ids)
+        opened = ((row, self._seal.open(row.name, index.values.get(row.name))) for row in rows)
+        return [
+            entry
+            for row, entry in opened
+            if entry is not None and selector.matches(entry) and not is_hidden(purges, row.asked_seq, entry)
+        ]
+
+    async def stats(self) -> StoreStats:
+        entries, used = await self._ask(self._counted)
+        return StoreStats(entries, used, self._evictions)
+
+    def _counted(self, index: Index) -> tuple[int, int]:
+        purges = self._in_force(index)
+        entries = index.count(Selector(), *purges) if purges else index.totals()[0]
+        return entries, self._writer.volume(index)
+
+    # ---- storing ------------------------------------------------------------------------------------------------------------
 
     async def create(self, entry: Entry) -> DiskWriter:
         self._ready()
@@ -369,24 +261,211 @@ class DiskStore:
             raise EntryStoreFailure(f"{self._folder}: nothing is stored for a moment, because writing failed just now")
         return DiskWriter(self, entry, self._page.purges)
 
+    async def append(self, body: Incoming | None, piece: bytes) -> Incoming:
+        """Appends a piece to `body` (a new one if None). Raises EntryStoreFailure; `body` stays the writer's to drop."""
+        appended = await self._call(partial(self._append, body, piece, make_room=True))
+        if appended is None:
+            await self._write(Job(lambda txn: None, need=len(piece)))
+            appended = await self._call(partial(self._append, body, piece, make_room=False))
+        assert appended is not None
+        return appended
+
+    def _append(self, body: Incoming | None, piece: bytes, *, make_room: bool) -> Incoming | None:
+        """None where room has to be made first."""
+        if make_room and not self._database.run(lambda index: self._writer.has_room(index, len(piece))):
+            return None
+        began = None
+        try:
+            with translated(self._folder):
+                if body is None:
+                    body = began = self._bodies.begin()
+                body.append(piece)
+                self._page.add_pending(len(piece))
+        except EntryStoreFailure as failure:
+            if began is not None:
+                began.drop()
+            self._on_failure(str(failure), pause=True)
+            raise
+        return body
+
+    async def commit(self, began: Entry, entry: Entry, asked_seq: int, body: Incoming | bytes) -> Entry | None:
+        """Stores `entry` with its body, in a file or in memory, unless a purge after `asked_seq` counts against it: then it returns None."""
+        if isinstance(body, bytes):
+            job = Job(lambda txn: None, need=len(body), rows=1)
+        else:
+            job = Job(lambda txn: None, rows=1, body=body, on_end=partial(self._written, body.size))
+        job.apply = partial(self._store, began, entry, asked_seq, body, job)
+        try:
+            stored: Entry | None = await self._write(job)
+        except EntryStoreFailure:
+            if self._closed and job.body is not None:
+                job.body.drop()
+            raise
+        return stored
+
+    def _written(self, size: int) -> None:
+        """The body's bytes count as stored from now on, and no more as being written."""
+        with contextlib.suppress(OSError):
+            self._page.add_pending(-size)
+
+    def _store(
+        self, began: Entry, entry: Entry, asked_seq: int, data: Incoming | bytes, job: Job, txn: Transaction
+    ) -> Entry | None:
+        if self._is_purged(txn.index, began, entry, asked_seq):
+            return None
+        if job.body is None:
+            assert isinstance(data, bytes)
+            job.body = self._bodies.begin()
+            job.body.append(data)
+        entry = replace(entry, digest=job.body.digest, size=job.body.size)
+        name = row_name(entry)
+        mark, file = mark_of(name), body_name(name, entry.digest)
+        self._bodies.settle(job.body, file)
+        visible, hidden = [], []
+        rows = txn.index.variants(entry.key)
+        purges = self._in_force(txn.index) if rows else ()
+        for row in rows:
+            variant = self._seal.open(row.name, txn.value(row.name))
+            if variant is not None and not is_hidden(purges, row.asked_seq, variant):
+                visible.append((row, variant))
+            else:
+                hidden.append(row.id)
+        kept = {variant.identifier for variant in with_variant([variant for _, variant in visible], entry)[1:]}
+        gone = [row.id for row, variant in visible if variant.identifier not in kept]
+        if gone:
+            txn.changed.append(mark)
+        if hidden or gone:
+            txn.remove([*hidden, *gone])
+        txn.index.insert(name, entry)
+        txn.put(name, self._seal.close(entry), file)
+        txn.added.append(mark)
+        return entry
+
+    def _is_purged(self, index: Index, began: Entry, entry: Entry, asked_seq: int) -> bool:
+        missed = max(self._page.purges, index.last_purge()) - asked_seq
+        if missed == 0:
+            return False
+        purges = index.purges_since(asked_seq)
+        if len(purges) < missed:  # one that could not be written down, or that is in the log no more
+            return True
+        return any(selector.matches(each) for selector, soft in purges if not soft for each in (began, entry))
+
+    def drop(self, body: Incoming) -> None:
+        """Gives a body up that is not stored."""
+        if self._closed:
+            body.drop()
+        else:
+            self._lane.call(partial(self._drop, body))
+
+    def _drop(self, body: Incoming) -> None:
+        self._written(body.size)
+        body.drop()
+
+    # ---- changing -------------------------------------------------------------------------------------------------------------
+
     async def update(self, entry: Entry) -> None:
-        await self._write(Updating(self._premises, entry))
+        await self._write(Job(partial(self._update, entry)))
+
+    def _update(self, entry: Entry, txn: Transaction) -> None:
+        name = row_name(entry)
+        row = txn.index.find(name)
+        stored = self._seal.open(name, txn.value(name)) if row is not None else None
+        if row is None or stored is None or is_hidden(self._in_force(txn.index), row.asked_seq, stored):
+            return
+        whole = replace(entry, digest=stored.digest, size=stored.size)
+        txn.index.rewrite(row, whole)
+        txn.values[name] = self._seal.close(whole)
+        txn.changed.append(mark_of(name))
 
     async def discard(self, entry: Entry) -> None:
-        await self._write(Discarding(self._premises, entry))
+        """Where the database cannot be written, the body goes: without it the entry is a miss."""
+        try:
+            await self._write(Job(partial(self._discard, entry, None)))
+        except EntryStoreFailure:
+            self._ready()
+            name = row_name(entry)
+            row = await self._ask(lambda index: index.find(name))
+            if row is not None:
+                await self._call(partial(self._bodies.remove, row.body))
+            await self._call(partial(self._page.tell, [mark_of(name)], changed=True))
+
+    def _discard(self, entry: Entry, if_digest: str | None, txn: Transaction) -> None:
+        row = txn.index.find(row_name(entry))
+        if row is not None and if_digest in (None, row.digest):
+            txn.remove([row.id])
+            txn.changed.append(mark_of(row.name))
+
+    # ---- purging ----------------------------------------------------------------------------------------------------------------
 
     async def purge(self, selector: Selector, *, brief: bool = False) -> int:
-        return await self._purging.purge(selector)
+        """In force in every process once its row is committed. What it hides is removed before the answer if it is little, else behind it."""
+        try:
+            number: int = await self._write(Job(partial(self._log_purge, selector, None)))
+        except EntryStoreFailure:
+            self._ready()
+            return await self._purge_bodies(selector)
+        few, count = await self._ask(partial(self._hidden_by, Purge(number, selector)))
+        if few is not None:
+            try:
+                await self._write(Job(partial(self._remove_purged, few, number)))
+                return count
+            except EntryStoreFailure:
+                self._ready()
+        await self._call(partial(self._page.tell, [ANYTHING], changed=True))
+        self._recovery.ask()
+        return count
 
-    async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
-        sifting = Sifting(selector)
-        while not sifting.done:
-            for entry in await self._call(partial(self._lookup.sifted, sifting, selector)):
-                yield entry
+    def _log_purge(self, selector: Selector, soft: SoftPurge | None, txn: Transaction) -> int:
+        txn.purged = txn.index.log_purge(selector, max(self._page.purges, txn.purged), soft)
+        if soft is not None:
+            txn.index.merge_soft_purges()
+            txn.softened = True
+        return txn.purged
 
-    async def stats(self) -> StoreStats:
-        entries, used = await self._call(self._lookup.counted)
-        return StoreStats(entries, used, self._evictions)
+    def _hidden_by(self, purge: Purge, index: Index) -> tuple[Sequence[int] | None, int]:
+        """The rows that were visible before, or None if they are many; and how many they are."""
+        earlier = [other for other in index.in_force() if other.sequence < purge.sequence]
+        ids = index.ids(purge.selector, *earlier, before=purge.sequence, most=self._few + 1)
+        if len(ids) <= self._few:
+            return ids, len(ids)
+        return None, index.count(purge.selector, *earlier, before=purge.sequence)
+
+    def _remove_purged(self, ids: Sequence[int], number: int, txn: Transaction) -> None:
+        txn.changed += [mark_of(row.name) for row in txn.remove(ids, number)]
+        txn.index.end_purge(number)
+
+    async def _purge_bodies(self, selector: Selector) -> int:
+        """A purge on a disk that takes no more: bodies go without their rows, and what is being stored counts as purged, whatever it is."""
+        await self._call(lambda: self._page.raise_purges(self._page.purges + 1))
+        await self._call(partial(self._page.tell, [PURGED], changed=False))
+        if means_everything(selector):
+            entries, _ = await self._ask(self._counted)
+            await self._ask(self._database.drop)
+            return entries
+        ids, count = await self._ask(lambda index: index.ids(selector)), 0
+        for at in range(0, len(ids), _LISTED_TOGETHER):
+            rows = await self._ask(lambda index, some=ids[at : at + _LISTED_TOGETHER]: index.rows(some))  # type: ignore[misc]
+            count += await self._call(lambda rows=rows: sum(self._bodies.remove(row.body) for row in rows))  # type: ignore[misc]
+        await self._call(partial(self._page.tell, [ANYTHING], changed=True, heeded_by_all=True))
+        self._recovery.on_loss()
+        return count
+
+    async def add(self, purge: SoftPurge) -> None:
+        """One more soft purge: durable, and in force in every process, when it returns. Raises EntryStoreFailure; then nothing has changed."""
+        await self._write(Job(partial(self._log_purge, purge.selector, purge)))
+
+    def current(self, now: float) -> SoftPurges:
+        """The soft purges in force; everything asked for until `now` where they cannot be read. Reads the index only when there are new ones."""
+        softened = self._page.softened
+        if softened != self._softened:
+            try:
+                self._soft_purges = self._database.run(lambda index: index.soft_purges())
+            except EntryStoreFailure:
+                return SoftPurges([SoftPurge(Selector(), now)])
+            self._softened = softened
+        return self._soft_purges
+
+    # ---- what other processes did -------------------------------------------------------------------------------------------
 
     def generation(self) -> int:
         return self._page.generation
@@ -400,57 +479,38 @@ class DiskStore:
         return self._page.purges
 
     def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
-        """The present `events`, and the marks (`names.mark_of`) of what others changed since `seen`; None: anything may have changed."""
+        """The present `events`, and the marks of what others changed since `seen`; None: anything may have changed."""
         return self._page.foreign_since(seen)
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        self._database.leave()  # this thread's, for soft purges
         await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
-        self._clearing.stop()
-        self._sweeping.stop()
+        self._recovery.stop()
         self._lane.stop()
-        self._scribe.stop()
+        self._writer.stop()
         self._syncing.stop()
         self._page.close()
 
-    # ---- what writers ask -------------------------------------------------------------------------------------------
-
-    async def put_down(self, body: Incoming | None, piece: bytes) -> Incoming:
-        """See `disk_writer.Desk`."""
-        if not await self._call(partial(self._lookup.has_room, len(piece))):
-            await self._write(MakingRoom(len(piece)))
-        return await self._call(partial(self._lookup.append, body, piece))
-
-    async def store(self, began: Entry, entry: Entry, purges: int, body: Incoming | None, rest: bytes) -> Entry | None:
-        """See `disk_writer.Desk`."""
-        try:
-            stored: Entry | None = await self._write(Storing(self._premises, began, entry, purges, body, rest))
-        except EntryStoreFailure as failure:
-            if self._closed and body is not None:
-                body.drop()
-            raise failure
-        return stored
-
-    def drop(self, body: Incoming) -> None:
-        """See `disk_writer.Desk`."""
-        if self._closed:
-            body.drop()
-        else:
-            self._lane.call(partial(self._lookup.drop, body))
-
-    # ---- between the threads ----------------------------------------------------------------------------------------
+    # ---- between the threads ----------------------------------------------------------------------------------------------------
 
     async def _call(self, work: Callable[[], T]) -> T:
         self._ready()
         return await self._lane.call(work)
 
+    async def _ask(self, question: Callable[[Index], T]) -> T:
+        return await self._call(partial(self._database.run, question))
+
     async def _write(self, job: Job) -> Any:
         self._ready()
-        return await self._scribe.submit(job)
+        return await self._writer.submit(job)
+
+    def _give(self, job: Job) -> None:
+        self._writer.give(job)
 
     def _ready(self) -> None:
         if self._closed:
@@ -459,7 +519,7 @@ class DiskStore:
             self._loop = asyncio.get_running_loop()
 
     def _tell(self, event: Event) -> None:
-        """From any thread: observers are told in the loop's."""
+        """Tells the observer, in the loop, from any thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._observer, event)
@@ -479,9 +539,10 @@ class DiskStore:
         self._tell(EntriesEvicted(count))
 
     def _on_new_database(self) -> None:
-        """All entries are gone; their bodies are swept up."""
+        """All entries are gone; their bodies are left over."""
         self._page.tell([ANYTHING], changed=True, heeded_by_all=True)
-        self._sweeping.ask()
+        self._page.soften()
+        self._recovery.on_loss()
 
     def _make_folders(self) -> None:
         """Before a database is opened: the folder may have been taken away under us."""
@@ -492,18 +553,8 @@ class DiskStore:
                 )
         except CannotCreate as fault:
             raise EntryStoreFailure(str(fault)) from fault
-        self._premises.bodies.make_folders()
+        self._bodies.make_folders()
         self._page.renew_if_lost()
-
-    def _other_bytes(self) -> int:
-        """What counts beside database and bodies."""
-        return SIZE + self._page.pending
-
-    def _sweep_out(self, rowids: Sequence[int]) -> None:
-        self._scribe.give(SweepingOut(self._premises, rowids))
-
-    def _correct(self) -> None:
-        self._scribe.give(Correcting())
 
     def _taken_touches(self, most: int) -> list[str]:
         taken = list(self._touched)[:most]

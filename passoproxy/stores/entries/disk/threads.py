@@ -1,7 +1,4 @@
-"""A thread of a cache folder's own, which works behind everybody's back: it can be woken, and is stopped before the store is closed.
-
-Threads for work that blocks, and the way back to the loop that asked.
-"""
+"""Threads for blocking work, and the way back to the loop that asked."""
 
 from __future__ import annotations
 
@@ -12,9 +9,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+T = TypeVar("T")
+
 
 class Background:
-    """Runs `_run` from `start` on, which ends soon after `_stopping` is set and waits by `_wake`; both are set at the end."""
+    """A thread that runs `_run`, which ends soon after `_stopping` is set and waits by `_wake`; both are set at the end."""
 
     def __init__(self, name: str) -> None:
         self._wake = threading.Event()
@@ -22,7 +21,6 @@ class Background:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begins."""
         self._thread.start()
 
     def ask(self) -> None:
@@ -30,7 +28,7 @@ class Background:
         self._wake.set()
 
     def stop(self) -> None:
-        """Ends, also in the midst of its work. Blocks."""
+        """Ends the thread, also in the midst of its work. Blocks."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()
@@ -39,11 +37,8 @@ class Background:
         raise NotImplementedError
 
 
-T = TypeVar("T")
-
-
 def resolve(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    """Ends `future`, unless whoever waited has left. In the loop."""
+    """Ends `future` unless its owner was cancelled. In the loop."""
     if future.done():
         return
     if error is not None:
@@ -53,7 +48,7 @@ def resolve(future: asyncio.Future[Any], result: object, error: BaseException | 
 
 
 class Lane:
-    """A few threads that take work in the order in which it was given. `on_leave` runs in each thread at its end."""
+    """Threads that take work in the order in which it was given. `on_leave` runs in each thread at its end."""
 
     def __init__(self, name: str, threads: int, on_leave: Callable[[], None]) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -63,7 +58,7 @@ class Lane:
             thread.start()
 
     def call(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """What `work` gives, once a thread has done it; it is done also if nobody waits any more."""
+        """The result of `work`, which a thread carries out even if the caller is cancelled."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -73,7 +68,7 @@ class Lane:
                 result = work()
             except BaseException as fault:
                 error = fault
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(resolve, future, result, error)
 
         self._work.put(step)
@@ -86,7 +81,7 @@ class Lane:
         self._on_leave()
 
     def stop(self) -> None:
-        """Ends the threads after what was given so far, and waits for that. Blocks."""
+        """Ends the threads after the work that was given so far. Blocks."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:

@@ -1,12 +1,8 @@
-"""The one thread that writes to a cache folder's database: what waits is carried out together, in one transaction (group commit).
+"""The one thread that writes to a cache folder: jobs that wait are carried out together, in the order in which they came (group commit).
 
-A job has three steps: `prepare` does file work before the transaction and may fail alone; `apply` changes rows within it; `finish`
-is told whether it held. Jobs are carried out in the order in which they came. What they changed is told to the shared page after the commit,
-and only then do the callers hear of it.
-
-What the scribe is asked to write: one small class for each kind.
-
-What the scribe is asked to write for purges; how they go together is said in `disk_purging` and `disk_clearing`.
+diskcache's values are committed within the transaction of the index, so that whatever is stored can be found, purged and evicted. Then values and
+bodies that have no row any more are removed, other processes are told by the shared page, and last the callers hear the result. What a
+crash leaves between these steps cannot be seen by anybody, and is removed by `recovery`.
 """
 
 from __future__ import annotations
@@ -15,146 +11,201 @@ import asyncio
 import contextlib
 import os
 import queue
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from passoproxy.core.cache.entry import Entry, Selector
+import diskcache
+
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries import serialization
-from passoproxy.stores.entries.change_feed import ANYTHING, PURGED, SharedPage
-from passoproxy.stores.entries.disk.files import Bodies, Incoming
-from passoproxy.stores.entries.disk.index import NONE, Damaged, Database, Row, Rows, Undones, translated
+from passoproxy.stores.entries.change_feed import PURGED, SIZE, SOFTENED, SharedPage
+from passoproxy.stores.entries.disk.bodies import Bodies, Incoming
+from passoproxy.stores.entries.disk.database import Database, translated
+from passoproxy.stores.entries.disk.index import INDEX, PAGE_BYTES, Index, Row
 from passoproxy.stores.entries.disk.threads import resolve
-from passoproxy.stores.entries.serialization import (
-    Seal,
-    body_name,
-    hints_of,
-    judged,
-    key_name,
-    mark_of,
-    row_name,
-    with_variant,
-)
+from passoproxy.stores.entries.serialization import mark_of
 
 MOST_TOGETHER = 64
 TICK_SECONDS = 0.25
+TOUCH_SECONDS = 5.0
+_PAGES_TOGETHER = 250
+_TOUCHES_TOGETHER = 64
+_MOST_TOUCHES = 4096
+_JOURNAL_BYTES = 1 << 20
+_VICTIMS = 64
+_MOST_SPARE = 4 << 20
+_WORTH_SHORTENING = 256 << 10
+ROW_BYTES = 3072
+"""Bytes that an entry takes in both databases beside its body: an estimate to make room by, corrected by what the files really take."""
+
+
+class OnFailure(Protocol):
+    """Is told what failed; with `pause`, that nothing can be written now."""
+
+    def __call__(self, detail: str, pause: bool) -> None: ...
 
 
 @dataclass(slots=True)
-class Changes:
-    """What a transaction does to what is visible, as marks of primary keys. `stored` are the names of new bodies."""
+class Transaction:
+    """What the jobs of one transaction change. `values` are diskcache's to come, None for those to be deleted."""
 
-    added: list[int] = field(default_factory=list)
-    changed: list[int] = field(default_factory=list)
+    index: Index
+    values: dict[str, bytes | None] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    """Bodies that have no row any more."""
     stored: list[str] = field(default_factory=list)
-    purges: int = 0
+    """Bodies that have one now."""
+    changed: list[int] = field(default_factory=list)
+    """Marks of primary keys of which something visible was removed or changed."""
+    added: list[int] = field(default_factory=list)
+    purged: int = 0
+    """The sequence of the last purge, if there was one."""
+    softened: bool = False
 
-    def add(self, others: Changes) -> None:
-        """What another transaction did, after this one."""
-        self.added += others.added
-        self.changed += others.changed
-        self.stored += others.stored
-        self.purges = max(self.purges, others.purges)
+    def value(self, name: str) -> object:
+        """The value of an entry as this transaction leaves it."""
+        return self.values[name] if name in self.values else self.index.values.get(name)
+
+    def remove(self, ids: Iterable[int], before: int | None = None) -> list[Row]:
+        """Removes rows with their values and bodies; see `Index.remove`."""
+        rows = self.index.remove(ids, before)
+        for row in rows:
+            self.removed.add(row.body)
+            if row.name:
+                self.values[row.name] = None
+        return rows
+
+    def put(self, name: str, value: bytes, body: str) -> None:
+        """The value of a row that was just inserted, and its body."""
+        self.values[name] = value
+        self.stored.append(body)
+        self.removed.discard(body)
 
 
+@dataclass(slots=True, eq=False)
 class Job:
-    """Something to be written. `need` is the room it takes, in bytes of bodies; `rows` how many rows it adds."""
+    """Something to write: `apply` changes the transaction and returns the caller's result; it may run again.
 
-    need = 0
-    rows = 0
-    alone = False
-    """Whether it is no part of a transaction: then `disk_committing` asks it for what it does `instead`."""
+    It adds `rows` rows and `need` bytes of bodies, for which room is made first. `body` is a body that it stores: if the job fails or returns
+    None, the body is dropped.
+    """
 
-    def prepare(self) -> None:
-        """File work before the transaction; an error fails this job only."""
-
-    def apply(self, rows: Rows, changes: Changes) -> Any:
-        """Changes rows; what it returns is the caller's result."""
-        raise NotImplementedError
-
-    def finish(self, held: bool) -> None:
-        """After the transaction, whether it held or not; also where `prepare` failed. Must not raise."""
-
-    def in_need(self, rows: Rows) -> Any:
-        """What can still be done where the database cannot be written; raises EntryStoreFailure where nothing can."""
-        raise EntryStoreFailure("the cache's database cannot be written now")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A job and who waits for it, if anybody does."""
-
-    job: Job
+    apply: Callable[[Transaction], object]
+    need: int = 0
+    rows: int = 0
+    body: Incoming | None = None
     future: asyncio.Future[Any] | None = None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a job ended."""
-
-    asked: Asked
+    on_end: Callable[[], None] | None = None
     result: object = None
     error: BaseException | None = None
 
+    def end(self) -> None:
+        if self.body is not None:
+            if self.error is None and self.result is not None:
+                self.body.release()
+            else:
+                self.body.drop()
+        if self.on_end is not None:
+            self.on_end()
 
-class Scribe:
-    """Runs `carry_out` on what waits, `tick` a few times a second, and `leave` at the end, all in its thread."""
+
+class Writer:
+    """The thread, from the moment it is made. `touches` gives at most so many of the primary keys that were asked for since."""
 
     def __init__(
         self,
-        carry_out: Callable[[Sequence[Asked]], list[Outcome]],
-        tick: Callable[[], None],
-        leave: Callable[[], None],
+        folder: Path,
+        database: Database,
+        bodies: Bodies,
+        page: SharedPage,
+        max_bytes: int,
+        touches: Callable[[int], list[str]],
+        on_evicted: Callable[[int], None],
+        on_failure: OnFailure,
         on_fault: Callable[[str], None],
+        on_stored: Callable[[Sequence[str]], None],
+        on_loss: Callable[[], None],
     ) -> None:
-        """`on_fault` is told of what none of them should raise; the thread lives on, for all who store wait for it."""
-        self._on_fault = on_fault
-        self._waiting: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
-        self._carry_out, self._tick, self._leave = carry_out, tick, leave
-        self._thread = threading.Thread(target=self._run, name="cache-scribe", daemon=True)
+        """`on_fault` is told of a mistake in this program; the thread lives on. `on_loss`: something is to be recovered."""
+        self._folder, self._database, self._bodies, self._page, self._max_bytes = (
+            folder,
+            database,
+            bodies,
+            page,
+            max_bytes,
+        )
+        self._touches, self._on_evicted, self._on_failure, self._on_fault = touches, on_evicted, on_failure, on_fault
+        self._on_stored, self._on_loss = on_stored, on_loss
+        self._together_bytes = max(1 << 20, max_bytes // 16)
+        self._touched_at = time.monotonic()
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
         self._thread.start()
 
+    # ---- in any thread ----------------------------------------------------------------------------------------------------
+
     def submit(self, job: Job) -> asyncio.Future[Any]:
-        """Gives a job in; it is carried out also if nobody waits any more."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.put(Asked(job, future))
-        return future
+        """The result of `job`, which is carried out even if the caller is cancelled."""
+        job.future = asyncio.get_running_loop().create_future()
+        self._waiting.put(job)
+        return job.future
 
     def give(self, job: Job) -> None:
-        """Gives in a job for which nobody waits, from any thread."""
-        self._waiting.put(Asked(job))
+        """A job of which only `on_end` hears."""
+        self._waiting.put(job)
+
+    def volume(self, index: Index) -> int:
+        """Bytes of all files of the folder, with bodies that are being written."""
+        return index.volume() + SIZE + self._page.pending
+
+    def has_room(self, index: Index, need: int) -> bool:
+        """Whether so many bytes more of bodies fit."""
+        return self.volume(index) + need <= self._max_bytes
+
+    def stop(self) -> None:
+        """Ends the thread after the jobs that were given so far. Blocks."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    # ---- the thread ---------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         going = True
         while going:
-            batch: list[Asked] = []
-            try:
-                first = self._waiting.get(timeout=TICK_SECONDS)
-                while True:
-                    if first is None:
-                        going = False
-                        break
-                    batch.append(first)
-                    if len(batch) == MOST_TOGETHER:
-                        break
-                    first = self._waiting.get_nowait()
-            except queue.Empty:
-                pass
-            if batch:
-                _tell(self._outcomes(batch))
+            jobs: list[Job] = []
+            with contextlib.suppress(queue.Empty):
+                job = self._waiting.get(timeout=TICK_SECONDS)
+                while job is not None and len(jobs) < MOST_TOGETHER - 1:
+                    jobs.append(job)
+                    job = self._waiting.get_nowait()
+                if job is None:
+                    going = False
+                else:
+                    jobs.append(job)
+            for batch in self._batches(jobs):
+                with self._told():
+                    self._carry_out(batch)
+            _tell(jobs)
             with self._told():
                 self._tick()
         with self._told():
-            self._leave()
+            self._write_touches()
+            self._database.leave()
 
-    def _outcomes(self, batch: Sequence[Asked]) -> Sequence[Outcome]:
-        with self._told():
-            return self._carry_out(batch)
-        fault = EntryStoreFailure("the cache met a fault of its own; the log names it")
-        return [Outcome(asked, error=fault) for asked in batch]
+    def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
+        """As many jobs together as room can be made for at once."""
+        batch: list[Job] = []
+        for job in jobs:
+            if batch and sum(each.need for each in batch) + job.need > self._together_bytes:
+                yield batch
+                batch = []
+            batch.append(job)
+        if batch:
+            yield batch
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -163,342 +214,190 @@ class Scribe:
         except Exception as fault:
             self._on_fault(f"{type(fault).__name__}: {fault}")
 
-    def stop(self) -> None:
-        """Ends the thread after what was given so far, and waits for that. Blocks."""
-        self._waiting.put(None)
-        self._thread.join()
-
-
-def _tell(outcomes: Sequence[Outcome]) -> None:
-    """One wake-up of a loop for all its futures."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.asked.future is not None:
-            by_loop.setdefault(outcome.asked.future.get_loop(), []).append(outcome)
-    for loop, ended in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(_resolve_all, ended)
-
-
-def _resolve_all(outcomes: Sequence[Outcome]) -> None:
-    for outcome in outcomes:
-        assert outcome.asked.future is not None
-        resolve(outcome.asked.future, outcome.result, outcome.error)
-
-
-@dataclass(frozen=True, slots=True)
-class Premises:
-    """What jobs work with: a cache folder's parts beside its database."""
-
-    folder: Path
-    bodies: Bodies
-    page: SharedPage
-    seal: Seal
-
-    def opened(self, row: Row) -> Entry | None:
-        """The entry in `row`, None if we did not write it."""
-        return self.seal.open(row.name, row.hints, row.value)
-
-
-class Storing(Job):
-    """Stores a complete body with its head. The result is the entry as stored, or None where a purge counts against it."""
-
-    def __init__(
-        self, premises: Premises, began: Entry, entry: Entry, purges: int, body: Incoming | None, rest: bytes
-    ) -> None:
-        """`body` is what was written already, `rest` what was not; `purges` the number of the last purge when it began."""
-        self._premises, self._began, self._entry, self._purges = premises, began, entry, purges
-        self._body, self._rest = body, rest
-        self._counted = body.size if body is not None else 0
-        self.need, self.rows = len(rest), 1
-        self._row = row_name(entry)
-        self._file = ""
-        self._stored = False
-
-    def prepare(self) -> None:
-        bodies = self._premises.bodies
-        if self._body is None:
-            self._body = bodies.begin()
-        self._body.append(self._rest)
-        self._entry = replace(self._entry, digest=self._body.digest, size=self._body.size)
-        self._file = body_name(self._row, self._entry.digest)
-        bodies.settle(self._body, self._file)
-
-    def apply(self, rows: Rows, changes: Changes) -> Entry | None:
-        self._stored = False
-        if self._is_purged(rows):
-            return None
-        there = self._there(rows)
-        kept = {entry.identifier for entry in with_variant([entry for _, entry in there if entry], self._entry)[1:]}
-        mark = mark_of(self._row)
-        for row, entry in there:
-            if entry is None or entry.identifier not in kept:
-                rows.take_out(row, but_not=self._file)
-                if mark not in changes.changed:
-                    changes.changed.append(mark)
-        rows.insert(self._row, self._premises.seal.close(self._entry), hints_of(self._entry))
-        changes.added.append(mark)
-        changes.stored.append(self._file)
-        self._stored = True
-        return self._entry
-
-    def _there(self, rows: Rows) -> list[tuple[Row, Entry | None]]:
-        """The variants of the key; those that a purge took and that lie there still go on the way."""
-        found = [(row, self._premises.opened(row)) for row in rows.of_key(key_name(self._entry.key))]
-        undone = Undones.of(rows) if found else NONE
-        if not undone:
-            return found
-        there = []
-        for row, entry in found:
-            taker = undone.taker(row, entry) if entry is not None else 0
-            if taker:
-                rows.take_out(row, but_not=self._file)
-                rows.purging.count_remaining(taker, -1)
-            else:
-                there.append((row, entry))
-        return there
-
-    def _is_purged(self, rows: Rows) -> bool:
-        missed = self._premises.page.purges - self._purges
-        if missed == 0:
-            return False
-        purges = rows.purging.since(self._purges)
-        return len(purges) < missed or serialization.counts_against(purges, self._began, self._entry)
-
-    def finish(self, held: bool) -> None:
-        if self._body is not None:
-            if held and self._stored:
-                self._body.release()
-            else:
-                self._body.drop()
-        if self._counted:
-            self._premises.page.add_pending(-self._counted)
-            self._counted = 0
-
-
-class Updating(Job):
-    """Gives a stored entry another head."""
-
-    rows = 1
-
-    def __init__(self, premises: Premises, entry: Entry) -> None:
-        self._premises, self._entry = premises, entry
-
-    def apply(self, rows: Rows, changes: Changes) -> None:
-        row = rows.named(row_name(self._entry))
-        stored = self._premises.opened(row) if row else None
-        if row is None or stored is None or Undones.of(rows).means(row, stored):
-            return
-        entry = replace(self._entry, digest=stored.digest, size=stored.size)
-        rows.rewrite(row.rowid, self._premises.seal.close(entry), hints_of(entry))
-        changes.changed.append(mark_of(row.name))
-
-
-class Discarding(Job):
-    """Removes one entry; with `if_digest`, only while that is its body's."""
-
-    def __init__(self, premises: Premises, entry: Entry, if_digest: str | None = None) -> None:
-        self._premises, self._entry, self._if_digest = premises, entry, if_digest
-
-    def apply(self, rows: Rows, changes: Changes) -> None:
-        row = rows.named(row_name(self._entry))
-        if row is None:
-            return
-        stored = self._premises.opened(row)
-        if stored is not None and Undones.of(rows).means(row, stored):
-            return
-        if stored is None or self._if_digest is None or stored.digest == self._if_digest:
-            rows.take_out(row)
-            changes.changed.append(mark_of(row.name))
-
-    def in_need(self, rows: Rows) -> None:
-        """An entry without its body is a miss, and a full disk lets files go."""
-        name = row_name(self._entry)
-        row = rows.named(name)
-        if row is not None:
-            rows.disk.remove(row.filename)
-        self._premises.page.tell([mark_of(name)], changed=True)
-
-
-class SweepingOut(Job):
-    """Removes those of the rows at `rowids` that are no entries of ours, or whose body is not there."""
-
-    def __init__(self, premises: Premises, rowids: Sequence[int]) -> None:
-        self._premises, self._rowids = premises, rowids
-
-    def apply(self, rows: Rows, changes: Changes) -> int:
-        count = 0
-        for rowid in self._rowids:
-            row = rows.at(rowid)
-            if row is not None and not self._is_sound(row):
-                rows.take_out(row)
-                changes.changed.append(mark_of(row.name))
-                count += 1
-        return count
-
-    def _is_sound(self, row: Row) -> bool:
-        entry = self._premises.opened(row)
-        if entry is None or row.filename != body_name(row.name, entry.digest):
-            return False
-        with contextlib.suppress(FileNotFoundError):
-            return os.stat(self._premises.bodies.folder / row.filename, follow_symlinks=False).st_size == entry.size
-        return False
-
-
-class Correcting(Job):
-    """Sums up the bodies' sizes anew, which damage had falsified."""
-
-    def apply(self, rows: Rows, changes: Changes) -> None:
-        rows.correct_size()
-
-
-class MakingRoom(Job):
-    """Evicts until `need` bytes fit, as is done before every job; fails where they cannot."""
-
-    def __init__(self, need: int) -> None:
-        self.need = need
-
-    def apply(self, rows: Rows, changes: Changes) -> None:
-        """Nothing is left to do."""
-
-
-class LoggingPurge(Job):
-    """Writes a purge down, so that it counts for answers that any process asked for before it. The result is its number.
-
-    With `at_once` it is in force with that for what is stored as well, and carried out later. In need, the result is 0.
-    """
-
-    def __init__(self, premises: Premises, selector: Selector, *, at_once: bool = False) -> None:
-        self._premises, self._selector, self._at_once = premises, selector, at_once
-
-    def apply(self, rows: Rows, changes: Changes) -> int:
-        selector = serialization.encode_purge(self._selector)
-        number = rows.purging.log(max(self._premises.page.purges, changes.purges), selector)
-        changes.purges = number
-        if self._at_once:
-            rows.purging.begin_purge(number, selector)
-        return number
-
-    def in_need(self, rows: Rows) -> int:
-        """A purge that is counted and not in the log means everything that is under way."""
-        self._premises.page.raise_purges(self._premises.page.purges + 1)
-        self._premises.page.tell([PURGED], changed=False)
-        return 0
-
-
-class CountingPurge(Job):
-    """Writes down how many rows an undone purge has left, and tells everyone that anything may be gone."""
-
-    def __init__(self, premises: Premises, number: int, count: int) -> None:
-        self._premises, self._number, self._count = premises, number, count
-
-    def apply(self, rows: Rows, changes: Changes) -> None:
-        rows.purging.count_remaining(self._number, self._count)
-        changes.changed.append(ANYTHING)
-
-    def in_need(self, rows: Rows) -> None:
-        """The count is for people."""
-        self._premises.page.tell([ANYTHING], changed=True)
-
-
-class CarryingOut(Job):
-    """Removes rows of an undone purge, which nobody sees any more. `asked` are those whose entry has to be asked whether it was meant.
-
-    `on_end` is told, in the scribe's thread, which bodies are nobody's any more, for whoever asked to remove them; None where it could not be done.
-    With no rows at all the purge has come to its end.
-    """
-
-    def __init__(
-        self,
-        premises: Premises,
-        number: int,
-        selector: Selector,
-        rowids: Sequence[int],
-        asked: Sequence[int],
-        on_end: Callable[[list[str] | None], None],
-    ) -> None:
-        self._premises, self._number, self._selector = premises, number, selector
-        self._rowids, self._asked, self._on_end = rowids, asked, on_end
-        self._gone: list[str] = []
-
-    def apply(self, rows: Rows, changes: Changes) -> None:
-        if not self._rowids and not self._asked:
-            rows.purging.end_purge(self._number)
-            return
-        self._gone = rows.purging.take_out_many([*self._rowids, *self._meant(rows)], self._number)
-        rows.purging.count_remaining(self._number, -len(self._gone))
-
-    def _meant(self, rows: Rows) -> Iterator[int]:
-        for row in map(rows.at, self._asked):
-            entry = self._premises.opened(row) if row is not None else None
-            if row is not None and (entry is None or self._selector.matches(entry)):
-                yield row.rowid
-
-    def finish(self, held: bool) -> None:
-        self._on_end(self._gone if held else None)
-
-
-class StartingAnew(Job):
-    """Empties the folder at once: another database, and the bodies set aside. Carried out alone. The result is how many entries there were."""
-
-    alone = True
-
-    def __init__(self, premises: Premises) -> None:
-        self._premises = premises
-
-    def instead(self, database: Database) -> int:
-        """Counts first as a purge that is in no log, which means everything that is under way, in any process."""
-        rows = database.rows()
-        with translated(self._premises.folder):
-            count, set_aside = self._counted(rows)
-            self._premises.page.raise_purges(self._premises.page.purges + 1)
-            self._premises.page.tell([PURGED], changed=False)
-        database.replace(rows)
-        with contextlib.suppress(OSError):  # else they are bodies without rows, and swept up as such
-            self._premises.bodies.set_aside()
-            self._premises.page.add_pending(set_aside)
-        return count
-
-    def _counted(self, rows: Rows) -> tuple[int, int]:
+    def _carry_out(self, batch: list[Job]) -> None:
+        failure: BaseException | None = EntryStoreFailure("the cache met a fault of its own; the log names it")
+        txn = None
         try:
-            with translated(self._premises.folder):
-                return rows.entry_count(), rows.body_bytes()
-        except Damaged:
-            return 0, 0
+            need = sum(job.need for job in batch)
+            rows = sum(job.rows for job in batch)
+            if (need or rows) and not self._database.run(lambda index: self._make_room(index, need, rows)):
+                self._on_loss()  # unless large bodies are being written, what is counted is wrong
+                for job in batch:
+                    if job.need:
+                        job.error = EntryStoreFailure(
+                            f"{self._folder}: full of answers that are being stored right now"
+                        )
+            able = [job for job in batch if job.error is None]
+            txn, failure = self._database.run(lambda index: self._commit(index, able)), None
+        except EntryStoreFailure as fault:
+            failure = fault
+            self._on_failure(str(fault), pause=True)
+        finally:
+            for job in batch:
+                job.error = job.error or failure
+                job.end()
+        if txn is not None:
+            self._tell(txn)
+
+    # ---- one transaction ------------------------------------------------------------------------------------------------------
+
+    def _commit(self, index: Index, jobs: Sequence[Job]) -> Transaction:
+        """Values are committed within the transaction of the index, so that a row is visible only with its value; they are deleted after it."""
+        txn = None
+        while txn is None:  # once more without a job that is at fault
+            txn = self._applied(index, [job for job in jobs if job.error is None])
+        try:
+            deleted = [name for name, value in txn.values.items() if value is None]
+            if deleted:
+                with self._values_transaction(index):
+                    for name in deleted:
+                        index.values.delete(name)
+            if txn.softened:
+                self._sync_index()
+        except (OSError, sqlite3.Error, diskcache.Timeout):
+            self._on_loss()  # values that no row names are removed later
+        return txn
+
+    def _applied(self, index: Index, jobs: Sequence[Job]) -> Transaction | None:
+        """What the jobs changed, committed; None if one of them failed, which has its `error` then, and nothing was changed."""
+        txn = Transaction(index)
+        with index.transaction():
+            for job in jobs:
+                try:
+                    job.result = job.apply(txn)
+                except (sqlite3.Error, EntryStoreFailure):
+                    raise
+                except Exception as fault:
+                    job.error = self._own_failure(fault)
+                    index.roll_back()
+                    return None
+            put = {name: value for name, value in txn.values.items() if value is not None}
+            if put:
+                with self._values_transaction(index):
+                    for name, value in put.items():
+                        index.values.set(name, value)
+        return txn
+
+    @contextlib.contextmanager
+    def _values_transaction(self, index: Index) -> Iterator[None]:
+        try:
+            with index.values.transact():
+                yield
+        except BaseException:
+            index.values.close()  # diskcache leaves a transaction open that it could not commit; it ends with the connection
+            raise
+
+    def _own_failure(self, fault: Exception) -> EntryStoreFailure | None:
+        try:
+            with translated(self._folder):
+                raise fault
+        except EntryStoreFailure as failure:
+            self._on_failure(str(failure), pause=isinstance(fault, OSError))
+            return failure
+
+    def _sync_index(self) -> None:
+        """A soft purge is durable when it is answered: what is stored is, and must not be fresh again after a power cut."""
+        journal = os.open(self._folder / f"{INDEX}-wal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(journal)
+        finally:
+            os.close(journal)
+
+    def _tell(self, txn: Transaction) -> None:
+        for body in txn.removed:
+            self._bodies.remove(body)
+        with contextlib.suppress(OSError):
+            if txn.purged:
+                self._page.raise_purges(txn.purged)
+                self._page.tell([PURGED], changed=False)
+            if txn.softened:
+                self._page.soften()
+                self._page.tell([SOFTENED], changed=False)
+            if txn.changed:
+                self._page.tell(txn.changed, changed=True)
+            if txn.added:
+                self._page.tell(txn.added, changed=False)
+        if txn.stored or txn.values or txn.purged:
+            self._on_stored(txn.stored)
+
+    # ---- room -------------------------------------------------------------------------------------------------------------------
+
+    def _make_room(self, index: Index, need: int, rows: int) -> bool:
+        """Evicts the entries that were not used for longest until `need` bytes of bodies and so many rows fit; whether they fit."""
+        if self.has_room(index, need + rows * ROW_BYTES):
+            return True
+        if self._over(index, need, rows) > 0:
+            self._write_touches()  # or what was used since would go before what was stored since
+        spare = min(self._max_bytes // 64, _MOST_SPARE)  # a little more goes, so that not every entry evicts one
+        while (over := self._over(index, need, rows)) > 0:
+            if not self._evict(index, over + spare):
+                return over <= spare  # large bodies may have grown meanwhile
+        return True
+
+    def _over(self, index: Index, need: int, rows: int) -> int:
+        """How many bytes too many there would be, once the files are as short as they can be."""
+        free = index.free_bytes() - rows * ROW_BYTES
+        over = self.volume(index) + need + max(0, -free) - self._max_bytes
+        if over > 0 and free > _WORTH_SHORTENING:
+            index.give_back(min(over, free) // PAGE_BYTES + 1)
+            over = self.volume(index) + need - self._max_bytes
+        return over
+
+    def _evict(self, index: Index, goal: int) -> list[Row]:
+        """Removes up to `_VICTIMS` entries, no more than are needed for `goal` bytes."""
+        chosen: list[Row] = []
+        for row in index.least_used(_VICTIMS):
+            if goal <= 0:
+                break
+            chosen.append(row)
+            goal -= row.size + ROW_BYTES // 2
+        if not chosen:
+            return []
+        gone = self._commit(index, [Job(lambda txn: txn.remove([row.id for row in chosen]))])
+        for body in gone.removed:
+            self._bodies.remove(body)
+        marks = [mark_of(row.name) for row in chosen if row.name]
+        self._page.tell(marks, changed=True, heeded_by_all=True)
+        self._on_evicted(len(marks))
+        return chosen
+
+    # ---- now and then ---------------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """Writes down what was used, keeps files short, notices that the folder was taken away."""
+        with contextlib.suppress(OSError):
+            self._page.mend()
+        with contextlib.suppress(EntryStoreFailure):  # a file that is larger than it has to be is no loss
+            self._database.run(lambda index: index.give_back(_PAGES_TOGETHER, keep=True))
+        if time.monotonic() - self._touched_at >= TOUCH_SECONDS:
+            self._write_touches()
+
+    def _write_touches(self) -> None:
+        self._touched_at = time.monotonic()
+        keys = self._touches(_MOST_TOUCHES)
+
+        def write(index: Index) -> None:
+            for at in range(0, len(keys), _TOUCHES_TOGETHER):
+                with index.transaction():
+                    index.use(keys[at : at + _TOUCHES_TOGETHER])
+            index.shorten_journals(_JOURNAL_BYTES)
+
+        with contextlib.suppress(EntryStoreFailure):  # when an entry was used is no loss
+            self._database.run(write)
 
 
-class TakingOut(Job):
-    """Removes those of the rows at `rowids` that `selector` means; the result is how many visible entries went."""
+def _tell(jobs: Sequence[Job]) -> None:
+    """One wake-up of a loop for all its futures."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in jobs:
+        if job.future is not None:
+            by_loop.setdefault(job.future.get_loop(), []).append(job)
+    for loop, ended in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_resolve, ended)
 
-    def __init__(self, premises: Premises, rowids: Iterable[int], selector: Selector) -> None:
-        self._premises, self._rowids, self._selector = premises, tuple(rowids), selector
 
-    def apply(self, rows: Rows, changes: Changes) -> int:
-        count = 0
-        for row, visible in self._meant(rows):
-            rows.take_out(row)
-            count += visible
-            changes.changed.append(mark_of(row.name))
-        return count
-
-    def _meant(self, rows: Rows) -> Iterable[tuple[Row, bool]]:
-        for rowid in self._rowids:
-            row = rows.at(rowid)
-            if row is None:
-                continue
-            meant = judged(self._selector, row.hints) if self._selector.key is None else None
-            if meant is not None:  # the hints tell all that was asked: no need to open a hundred thousand entries
-                if meant:
-                    yield row, True
-                continue
-            entry = self._premises.opened(row)
-            if entry is None or self._selector.matches(entry):
-                yield row, entry is not None
-
-    def in_need(self, rows: Rows) -> int:
-        count = 0
-        for row, visible in self._meant(rows):
-            rows.disk.remove(row.filename)
-            count += visible
-        self._premises.page.tell([ANYTHING], changed=True, heeded_by_all=True)
-        return count
+def _resolve(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        assert job.future is not None
+        resolve(job.future, job.result, job.error)

@@ -278,7 +278,7 @@ class RedisStore:
         seal = self._seals.get(parts[1]) if len(parts) == 3 else None
         if seal is None or not sealed or len(known) != 5 or not known[0].isdigit():
             return None
-        entry = seal.open_alone(f"{parts[0]}.{parts[2]}", sealed)
+        entry = seal.open(f"{parts[0]}.{parts[2]}", sealed)
         return None if entry is None else Row(name, entry, sealed, int(known[0]), seal)
 
     async def _heads(self, connection: Connection, epoch: bytes, names: Sequence[str]) -> list[Row | None]:

@@ -1,14 +1,8 @@
-"""Bodies as files: written to `incoming/` and hashed on the way, renamed whole into `bodies/`, believed only once their hash was seen.
+"""Bodies as files: written to `incoming/`, hashed on the way, renamed into `bodies/`, and served only after their hash was checked.
 
-A file is locked (flock) from its first byte until its row is committed, so that a sweep, also another process's, can tell what
-someone is still writing from what a crash left. Everything here blocks, raises OSError, and follows no link.
-
-Bodies read from disk: small ones whole, large ones piece by piece from a thread, and never a byte of an unproven one.
-
-Making durable what was stored: bodies and rows together, a moment after they became visible.
-
-Both are in the system's hands by then, so a killed process loses nothing. What a power cut takes in that moment is told by the hashes, and
-is a miss.
+A file is locked (flock) from its first byte until its row is committed, so that recovery, in any process, can tell a body that is being written
+from one that a crash left. `Syncing` makes bodies and rows durable half a second after they became visible: a killed process loses
+nothing, and what a power cut takes in that time is found by the hash, and is a miss. All calls block, raise OSError and follow no link.
 """
 
 from __future__ import annotations
@@ -30,12 +24,11 @@ from pathlib import Path
 from passoproxy.core.cache.entry import Entry
 from passoproxy.errors import BodyBroken
 from passoproxy.ports import Body, BytesBody
-from passoproxy.stores.entries.disk.index import BODIES, DATABASE, JOURNALS
+from passoproxy.stores.entries.disk.index import DATABASES
 from passoproxy.stores.entries.disk.threads import Background, Lane
 from passoproxy.stores.entries.serialization import BODY_PATTERN, body_name, row_name
 
-INCOMING = "incoming"
-ASIDE = "removed"
+BODIES, INCOMING = "bodies", "incoming"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _REMEMBERED = 32_768
@@ -59,16 +52,19 @@ def make_private(folder: Path) -> None:
 class Incoming:
     """A body under way. `append` as often as needed, then `digest` and `size` say what came."""
 
-    __slots__ = ("_hash", "_path", "file", "guard", "size")
+    __slots__ = ("_hash", "_path", "file", "size")
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / secrets.token_hex(16)
-        self.file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._hash = sha256()
         self.size = 0
-        self.guard = threading.Lock()
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-        os.fchmod(self.file, 0o600)
+        self.file = -1
+        while self.file < 0:
+            self._path = folder / secrets.token_hex(16)
+            self.file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+            os.fchmod(self.file, 0o600)
+            if not os.fstat(self.file).st_nlink:
+                self.release()  # recovery, in any process, locked it first and took it for a leftover
 
     @property
     def digest(self) -> str:
@@ -108,7 +104,6 @@ class Bodies:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / BODIES
         self.incoming = folder / INCOMING
-        self._aside = folder / ASIDE
         self._shards: set[str] = set()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._lock = threading.Lock()
@@ -188,34 +183,22 @@ class Bodies:
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
 
-    def forget(self, name: str) -> None:
-        """The body is gone."""
+    def remove(self, name: str) -> bool:
+        """Removes the body; whether it was there."""
         with self._lock:
             self._seen.pop(name, None)
-
-    def remove(self, name: str) -> None:
-        """Removes the body, if it is one and there."""
         shard, _, rest = name.partition("/")
-        if BODY_PATTERN.fullmatch(name):
-            with contextlib.suppress(OSError):
-                folder = os.open(self.folder / shard, _FOLDER)
-                try:
-                    os.unlink(rest, dir_fd=folder)
-                finally:
-                    os.close(folder)
-        self.forget(name)
-
-    def set_aside(self) -> None:
-        """Takes all bodies away at once; what was set aside is to be removed (`aside`) at leisure. Those being written stay."""
-        make_private(self._aside)
-        os.rename(self.folder, self._aside / secrets.token_hex(8))
-        self.make_folders()
-        with self._lock:
-            self._seen.clear()
-
-    def aside(self) -> Path | None:
-        """The folder of what was set aside and lies there still."""
-        return self._aside if self._aside.is_dir() else None
+        if not BODY_PATTERN.fullmatch(name):
+            return False
+        try:
+            folder = os.open(self.folder / shard, _FOLDER)
+            try:
+                os.unlink(rest, dir_fd=folder)
+            finally:
+                os.close(folder)
+        except OSError:
+            return False
+        return True
 
     def shards(self) -> list[str]:
         """The folders that hold bodies."""
@@ -361,14 +344,15 @@ class Syncing(Background):
             if len(names) > _ONE_BY_ONE and _sync_all(self._folder):
                 return
         paths = [self._folder / BODIES / name for name in names]
-        for path in (*paths, *{path.parent for path in paths}, self._folder / JOURNALS[0]):
+        journals = [self._folder / f"{name}-wal" for name in DATABASES]
+        for path in (*paths, *{path.parent for path in paths}, *journals):
             with contextlib.suppress(OSError):
                 _sync(path)
 
 
 def _sync(path: Path) -> None:
     """Flushes one file or folder; never the database itself, whose locks a second descriptor would drop."""
-    assert path.name != DATABASE
+    assert path.name not in DATABASES
     # without waiting: a pipe in the place of a body would not open before its other end does
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
