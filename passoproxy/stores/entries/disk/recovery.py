@@ -91,7 +91,7 @@ class Recovery(Background):
 
     def sweep_purges(self) -> None:
         """Deletes the rows that purges in force hide, the oldest purge first."""
-        for purge in self._database.run(lambda index: index.in_force()):
+        for purge in self._database.run(lambda index: index.to_sweep()):
             if not self._sweep(purge):
                 return
 

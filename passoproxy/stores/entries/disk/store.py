@@ -405,13 +405,11 @@ class DiskStore:
             self._ready()
             return await self._purge_bodies(selector)
         few, count = await self._ask(partial(self._hidden_by, Purge(number, selector)))
-        if few is not None:
-            try:
-                await self._write(Job(partial(self._remove_purged, few, number)))
-                return count
-            except EntryStoreFailure:
-                self._ready()
-        await self._call(partial(self._page.tell, [ANYTHING], changed=True))
+        try:
+            await self._write(Job(partial(self._answer_purge, few, number)))
+        except EntryStoreFailure:
+            self._ready()
+            await self._call(partial(self._page.tell, [ANYTHING], changed=True))
         self._recovery.ask()
         return count
 
@@ -430,9 +428,14 @@ class DiskStore:
             return ids, len(ids)
         return None, index.count(purge.selector, *earlier, before=purge.sequence)
 
-    def _remove_purged(self, ids: Sequence[int], number: int, txn: Transaction) -> None:
-        txn.changed += [mark_of(row.name) for row in txn.remove(ids, number)]
-        txn.index.end_purge(number)
+    def _answer_purge(self, few: Sequence[int] | None, number: int, txn: Transaction) -> None:
+        """Removes what the purge hides, or leaves it to recovery if it is much."""
+        if few is None:
+            txn.index.answer_purge(number)
+            txn.changed.append(ANYTHING)
+        else:
+            txn.changed += [mark_of(row.name) for row in txn.remove(few, number)]
+            txn.index.end_purge(number)
 
     async def _purge_bodies(self, selector: Selector) -> int:
         """A purge on a disk that takes no more: bodies go without their rows, and what is being stored counts as purged, whatever it is."""
