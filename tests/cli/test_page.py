@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 another user could not load it later
 import re
 import socket
 import webbrowser
