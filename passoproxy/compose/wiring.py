@@ -207,7 +207,7 @@ def telemetry(loaded: Loaded) -> Telemetry:
     return Telemetry(logs, MetricsObserver(loaded.settings.upstream.allow_methods), Recent(redactor), masked)
 
 
-class Judging:
+class EntryRules:
     """What the cache's rules say of stored entries and of requests, for listings and purges."""
 
     def __init__(self, pipeline: Pipeline, partition: Callable[[], str]) -> None:
@@ -403,7 +403,7 @@ class Wired:
             keeper=self.keeper,
             logins=Logins(asking, self.keeper, self.clock, secrets.token_urlsafe),
             store=self.store,
-            reading=Judging(self.pipeline, self.partition),
+            reading=EntryRules(self.pipeline, self.partition),
             clock=self.clock,
             observer=observer,
             recent=told.recent.summary,

@@ -6,6 +6,7 @@ several keys mean together; nothing here reads files or the environment.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -229,25 +230,18 @@ class RouteSettings(Section):
 
     def policy(self) -> RoutePolicy:
         """The route as the core takes it. HEAD always goes with GET."""
-        return RoutePolicy(
-            name=self.name,
-            match=self.match,
-            methods=(*self.methods, "HEAD") if "GET" in self.methods and "HEAD" not in self.methods else self.methods,
-            ttl=self.ttl,
-            override=self.override,
-            stale_while_revalidate=self.stale_while_revalidate,
-            stale_if_error=self.stale_if_error,
-            stale_if_unauthorized=self.stale_if_unauthorized,
-            refresh_ahead=self.refresh_ahead,
-            key=KeyPolicy(self.key.ignore_query, self.key.sort_query, self.key.ignore_body_fields, self.key.headers),
-            volatile_fields=self.volatile_fields,
-            bypass_when=BypassPolicy(self.bypass_when.query_has, self.bypass_when.body_has),
-            pass_cookies=self.cookies == "pass",
-            pass_client_authorization=self.client_authorization == "pass",
-            private=self.private,
-            tags=self.tags,
-            purges=self.purges,
-        )
+        same = {
+            each.name: getattr(self, each.name) for each in fields(RoutePolicy) if each.name in type(self).model_fields
+        }
+        adds_head = "GET" in self.methods and "HEAD" not in self.methods
+        given = same | {
+            "methods": (*self.methods, "HEAD") if adds_head else self.methods,
+            "key": KeyPolicy(**dict(self.key)),
+            "bypass_when": BypassPolicy(**dict(self.bypass_when)),
+            "pass_cookies": self.cookies == "pass",
+            "pass_client_authorization": self.client_authorization == "pass",
+        }
+        return RoutePolicy(**given)
 
 
 class RunwayThresholds(Section):
