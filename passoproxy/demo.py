@@ -1,6 +1,6 @@
-"""`passoproxy demo`: sandbox and an authorised proxy in front of it, on free ports, with sample requests: the way to try it with no account.
+"""`passoproxy demo`: sandbox and an authorised proxy in front of it, on free ports, with sample requests; no account is needed.
 
-Everything lives in one temporary folder and one process, and is gone at the end.
+Everything lives in one temporary folder and one process, and is removed at the end.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import html.parser
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urljoin
 
 import aiohttp
@@ -204,10 +204,10 @@ def _say(text: str = "") -> None:
 
 def _say_where(at: Stage) -> None:
     _say("passoproxy demo: a simulated provider and API, and an authorised proxy in front of it\n")
-    _say(f"  proxy        {at.proxy}   applications ask here, and know nothing of OAuth")
+    _say(f"  proxy        {at.proxy}   applications send their requests here, without OAuth")
     _say(f"  status page  {at.admin}  the runway, the cache, live traffic")
     _say(f"  sandbox      {at.origin}   the simulated Dataservice")
-    _say(f"  its journal  {at.origin}/__sandbox/journal   what really arrived there\n")
+    _say(f"  its journal  {at.origin}/__sandbox/journal   the requests that arrived there\n")
     _say("Requests to paste:\n")
     for name, target in SAMPLES:
         # the head goes to the terminal, and the file holds the document alone
@@ -216,7 +216,7 @@ def _say_where(at: Stage) -> None:
     _say("\nEach of them asked twice:\n")
 
 
-_LONGEST = "Cache-Status"
+_COLUMNS = ("resource", "status", "Cache-Status", "time", "size", "runway")
 
 
 def _say_samples(samples: list[Sample]) -> None:
@@ -231,29 +231,13 @@ def _say_samples(samples: list[Sample]) -> None:
         )
         for sample in samples
     ]
-    columns = ("resource", "status", _LONGEST, "time", "size", "runway")
-    if not sys.stdout.isatty():
-        for row in (columns, *rows):
-            _say("  ".join(cell.ljust(width) for cell, width in zip(row, _widths(columns, rows), strict=True)).rstrip())
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console, widths = Console(highlight=False), dict(zip(columns, _widths(columns, rows), strict=True))
-    # on a narrow terminal only the longest column gives way; two spaces stand between columns
-    room = console.width - sum(width + 2 for name, width in widths.items() if name != _LONGEST)
-    widths[_LONGEST] = max(len(_LONGEST), min(widths[_LONGEST], room))
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name, width in widths.items():
-        justify: Literal["left", "right"] = "right" if name in ("time", "size", "runway") else "left"
-        table.add_column(name, justify=justify, no_wrap=True, width=width)
-    for row in rows:
-        style = "green" if row[2].startswith("hit") else ""
-        table.add_row(*(Text(cell, style if place == 2 else "") for place, cell in enumerate(row)))
-    console.print(table)
-
-
-def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]
+    widths, is_terminal = [max(map(len, cells)) for cells in zip(_COLUMNS, *rows, strict=True)], sys.stdout.isatty()
+    if is_terminal:  # on a narrow one only Cache-Status is cut
+        others = sum(widths) - widths[2] + 2 * (len(widths) - 1)
+        widths[2] = max(len(_COLUMNS[2]), min(widths[2], shutil.get_terminal_size().columns - others))
+    for row in (_COLUMNS, *rows):
+        cells = [cell.ljust(width)[:width] for cell, width in zip(row[:3], widths[:3], strict=True)]
+        cells += [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        if is_terminal and row[2].startswith("hit"):
+            cells[2] = f"\x1b[32m{cells[2]}\x1b[0m"
+        _say("  ".join(cells).rstrip())

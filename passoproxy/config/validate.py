@@ -41,7 +41,7 @@ class Facts:
 
 
 Check = Callable[[Facts], Iterator[str]]
-Warning = tuple[str, str, str]
+Advice = tuple[str, str, str]
 
 
 def value_at(settings: Settings, key: str) -> Any:
@@ -512,7 +512,7 @@ UNUSED = {
 """Keys, and whole sections, that do less in this version than the contract says."""
 
 
-def unused(facts: Facts) -> Iterator[Warning]:
+def unused(facts: Facts) -> Iterator[Advice]:
     """Keys of `UNUSED` that differ from their default."""
     defaults = Settings()
     for key, text in UNUSED.items():
@@ -526,7 +526,7 @@ _WITHOUT_STORING = ("bypass_when", "cookies", "client_authorization", "private",
 """Settings of a route that are useful without storing anything."""
 
 
-def idle_routes(facts: Facts) -> Iterator[Warning]:
+def idle_routes(facts: Facts) -> Iterator[Advice]:
     """A route of the user's own that stores nothing and does nothing else."""
     plain = RouteSettings(name="plain", match="/")
     for index, route in enumerate(facts.settings.routes):
@@ -543,7 +543,7 @@ def idle_routes(facts: Facts) -> Iterator[Warning]:
             yield "override_with_cookies", f"routes[{index}].override", text
 
 
-def risky_values(facts: Facts) -> Iterator[Warning]:
+def risky_values(facts: Facts) -> Iterator[Advice]:
     """Values that work and open a risk."""
     oauth, server, upstream = facts.settings.oauth, facts.settings.server, facts.settings.upstream
     if oauth.client_id == PLACEHOLDER and oauth.grant != "static":
@@ -560,7 +560,7 @@ def risky_values(facts: Facts) -> Iterator[Warning]:
         yield "http_allowed", "upstream.allow_http", "lets tokens travel unencrypted"
 
 
-def exposed(facts: Facts) -> Iterator[Warning]:
+def exposed(facts: Facts) -> Iterator[Advice]:
     """Secrets that other users can read: in a file that is excused, or in the configuration itself."""
     for key, path in secret_files(facts.settings).items():
         seen = exposure(path, facts.environ)
@@ -581,7 +581,7 @@ _SHELL_WORD = re.compile(r"if|for|while|case|cd|eval|exec|export|set|trap|umask|
 """A word that may begin a shell line and is no program."""
 
 
-def alert_command(facts: Facts) -> Iterator[Warning]:
+def alert_command(facts: Facts) -> Iterator[Advice]:
     """A program that is missing would be noticed only with the first alert. The rest of a shell line is not judged."""
     if (command := facts.settings.alerts.command) is None:
         return
