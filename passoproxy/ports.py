@@ -441,6 +441,11 @@ class PairStore(Protocol):
 
     def release(self) -> None: ...
 
+    def may_present(self) -> bool:
+        """Whether a refresh token may be presented this very moment: no other process can own the pair. False only if the ownership is a lease
+        that has ended, which the next write raises as PairStoreOwned. No I/O."""
+        ...
+
     def load(self) -> Pair | None:
         """The newest good generation; None where none was ever stored. Raises PairDamaged with the file named and kept aside."""
         ...
@@ -471,15 +476,6 @@ class PairStore(Protocol):
 
     def erase(self) -> None:
         """Forgets every generation and pending answer (logout)."""
-        ...
-
-
-@runtime_checkable
-class LeasedPairStore(Protocol):
-    """A PairStore whose ownership can end by itself. Raises PairStoreOwned where that is found at a write."""
-
-    def may_present(self) -> bool:
-        """Whether a refresh token may be presented this very moment: nobody else can own the pair. No I/O."""
         ...
 
 

@@ -241,6 +241,9 @@ class MemoryPairStore:
             raise PairDamaged(self.damaged.pop())
         return self.generations[max(self.generations)] if self.generations else None
 
+    def may_present(self) -> bool:
+        return True
+
     def load_record(self) -> ChainRecord:
         return self.record
 

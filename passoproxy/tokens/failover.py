@@ -1,8 +1,8 @@
-"""Custody: whoever holds the pair at the moment, behind one face. The keeper where the pair is ours, a follower where another owns it.
+"""Which process holds the pair: a keeper here while the pair is ours, a follower here while another process owns it, behind one surface.
 
-At the start the store is asked for the ownership; where it is taken, this process follows, and takes over when the owner is gone: a new
-keeper opens the store, finds its way out of what the owner left, and stands in the follower's place. Nobody who asks notices but by
-the generation. An owner that loses its ownership (a lease that ended, see `step_down`) follows again.
+At the start the store is asked for the ownership; if another process has it, this one follows, and takes over when the owner is gone: a new
+keeper opens the store, recovers what the owner left, and replaces the follower. Callers notice only a newer generation. An owner that loses
+its ownership (a lease that ended, see `step_down`) follows again.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ TRY_EVERY = 0.1
 
 
 class Custody(Holder):
-    """Offers what Keeper offers. `open`, then `run` as a task, then `close`.
-
-    `keep` makes a keeper, anew for each try to own the pair. `owner` is how the owner is reached while it is another process; without it
-    nothing is followed, and `open` raises PairStoreOwned. `partition` is that of nobody who has logged in yet.
+    """`keep` makes a keeper, anew for each try to own the pair. `owner` is how the owner is reached while it is another process; without it
+    nothing is followed, and `open` raises PairStoreOwned. `partition` counts before the first login.
     """
 
     def __init__(
@@ -63,37 +61,35 @@ class Custody(Holder):
         self._ended.set()
         self._complaint = ""
 
-    # ---- what everybody may do -----------------------------------------------------------------------------------------
+    # ---- what every task may do ------------------------------------------------------------------------------------------
 
     @property
     def role(self) -> str:
-        """`owner`, or `following`."""
         return self._held.role
 
     @property
     def turn(self) -> asyncio.Event:
-        """Set at the next change, the change of roles among them."""
         return self._held.turn
 
     def current(self) -> Bearer | None:
-        """The bearer that is usable now, without waiting."""
-        return self._held.current() if self._spare is None else self._newest()
+        """The bearer in use, or the one that the former owner left while that is newer and still good."""
+        spare, own = self._spare, self._held.current()
+        if spare is None:
+            return own
+        is_ended = spare.until is not None and spare.until <= self._clock.wall()
+        if is_ended or (own is not None and own.generation >= spare.generation):
+            self._spare = None
+            return own
+        return spare
 
     @property
     def partition(self) -> str:
-        """The identity's digest; the same whoever holds the pair."""
         return self._held.partition
 
     def snapshot(self) -> TokenSnapshot:
-        """The pair as it is shown; its `role` says who holds it."""
         return self._held.snapshot()
 
-    def followed(self) -> Followed:
-        """What those who follow this process may know."""
-        return Followed(self.current(), self.partition, self._held.followed().snapshot)
-
     async def bearer(self) -> Bearer:
-        """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
         while True:
             held = self._held
             try:
@@ -103,11 +99,10 @@ class Custody(Holder):
                     raise
 
     async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
-        """After a 401: a newer bearer, None where none can be had. Raises AuthorizationRequired while the chain is dead."""
         if self._spare is not None and refused.generation >= self._spare.generation:
             self._spare, other = None, self._held.current()
             if other is not None and other.generation < refused.generation:
-                return other  # what the former owner saved last, and nobody has refused yet
+                return other  # what the former owner saved last, and the origin has not refused yet
         while True:
             held = self._held
             try:
@@ -163,7 +158,6 @@ class Custody(Holder):
             await self._begin_following(str(owned), None)
 
     async def run(self) -> None:
-        """Keeps or follows, whichever it is, until `close`."""
         self._ended.clear()
         try:
             while not self._closing.is_set():
@@ -175,7 +169,6 @@ class Custody(Holder):
             self._ended.set()
 
     async def close(self) -> None:
-        """Lets the step under way finish, saves what was not saved, gives the ownership up."""
         self._closing.set()
         held = self._held
         await held.close()
@@ -199,14 +192,11 @@ class Custody(Holder):
             running.cancel()  # it finishes the step that it is in
             await asyncio.wait([running])
         if self._lost.is_set() and not self._closing.is_set():
-            await self._give_up(keeper, why)
-
-    async def _give_up(self, keeper: Keeper, why: str) -> None:
-        self._lost.clear()
-        await self._begin_following(why, self.followed())
-        keeper.turn.set()
-        with contextlib.suppress(PassoproxyError):  # what it could not save any more, it may not
-            await keeper.close()
+            self._lost.clear()
+            await self._begin_following(why, self.followed())
+            keeper.turn.set()
+            with contextlib.suppress(PassoproxyError):  # what it could not save any more, it may not
+                await keeper.close()
 
     # ---- following -------------------------------------------------------------------------------------------------------
 
@@ -229,10 +219,10 @@ class Custody(Holder):
         running = asyncio.ensure_future(follower.run())
         try:
             while not self._closing.is_set():
-                await first_of(self._closing.wait(), follower.left(), self._clock.sleep(LOOK_EVERY))
+                await first_of(self._closing.wait(), follower.left.wait(), self._clock.sleep(LOOK_EVERY))
                 if self._closing.is_set() or (not self._leaving and await self._took_over(follower)):
                     return
-                if follower.has_left:
+                if follower.left.is_set():
                     await first_of(self._closing.wait(), self._clock.sleep(TRY_EVERY))
         finally:
             await follower.close()
@@ -258,14 +248,3 @@ class Custody(Holder):
         self._held = keeper
         self._observe(OwnershipChanged("owner", "the one before is gone"))
         return True
-
-    def _newest(self) -> Bearer | None:
-        """The bearer in use, or the one that the former owner left where that is newer and still good."""
-        spare, own = self._spare, self._held.current()
-        if spare is None or (own is not None and own.generation >= spare.generation):
-            self._spare = None
-            return own
-        if spare.until is not None and spare.until <= self._clock.wall():
-            self._spare = None
-            return own
-        return spare

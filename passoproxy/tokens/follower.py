@@ -1,7 +1,7 @@
-"""Following: a process that does not own the pair serves with the owner's access token and never sees a refresh token.
+"""A process that does not own the pair: it serves with the owner's access token and never sees a refresh token.
 
-Offers what the keeper offers. Orders go to the owner; while it is gone, the last access token serves to its end. Who becomes the owner
-then is `custody`'s business; how the owner is reached, that of whoever implements PairOwner.
+Commands go to the owner; while it is gone, the last access token serves to its end. Which process becomes the owner then is decided in
+`failover`; how the owner is reached is a PairOwner's business.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ ALONE = 30.0
 
 
 class Follower(Holder):
-    """Serves with what `owner` tells. `open`, then `run` as a task, then `close`. A BearerSource.
+    """Serves with what `owner` tells.
 
-    `known` is what was known of the pair before; `partition` counts until the owner is heard, where nothing was. An owner whose pair is of
-    another `client` than ours (`Pair.client`; '' for any) is heard and not followed: nothing of its pair is used, and no order goes to it.
+    `known` is what was known of the pair before, else `partition` counts until the owner is heard. An owner whose pair is of another `client`
+    than ours (`Pair.client`; '' for any) is heard and not followed: nothing of its pair is used, and no command goes to it.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Follower(Holder):
         self._logins = OpenLogins()
         self._name = secrets.token_hex(8)
         self._to_pass_on = asyncio.Event()
-        self._connected = asyncio.Event()
-        self._left = asyncio.Event()
-        self._left.set()
+        self.left = asyncio.Event()
+        """Set while the owner is not there."""
+        self.left.set()
         self._left_at = clock.monotonic()
         if known is not None:
             self._take(known)
@@ -83,7 +83,7 @@ class Follower(Holder):
     def role(self) -> str:
         return "following"
 
-    # ---- what everybody may do -----------------------------------------------------------------------------------------
+    # ---- what every task may do ------------------------------------------------------------------------------------------
 
     def current(self) -> Bearer | None:
         """The owner's access token, for as long as it is usable, whether or not the owner is there."""
@@ -93,11 +93,9 @@ class Follower(Holder):
 
     @property
     def partition(self) -> str:
-        """The identity's digest, the owner's."""
         return self._followed.partition
 
     def snapshot(self) -> TokenSnapshot:
-        """The pair as the owner shows it."""
         now = self._clock.wall()
         shown = aged(self._shown, self._clock.monotonic() - self._told_at, now)
         if now < self._logins.until:
@@ -112,7 +110,6 @@ class Follower(Holder):
         return self._logins.of(HERE)
 
     async def bearer(self) -> Bearer:
-        """A usable bearer; waits for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
         end = self._clock.monotonic() + CALLER_PATIENCE
         while (bearer := self.current()) is None:
             left = end - self._clock.monotonic()
@@ -128,7 +125,11 @@ class Follower(Holder):
         answer: Any
         match command:
             case LoginPending(until, by):
-                answer = self._set_login(until, by)
+                answer = None
+                if until != self._logins.of(by):
+                    self._logins.put(by, until)
+                    self._to_pass_on.set()
+                    self._tell()
             case Refill() | Leave():  # the owner renews in time, and nothing is under way here
                 answer = False if isinstance(command, Refill) else None
             case Renew401():
@@ -163,36 +164,18 @@ class Follower(Holder):
         bearer = self.current()
         return bearer.generation if bearer is not None else 0
 
-    def _set_login(self, until: float, by: str) -> None:
-        if until != self._logins.of(by):
-            self._logins.put(by, until)
-            self._to_pass_on.set()
-            self._tell()
-
     # ---- its life --------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Hears the owner for the first time; one that says nothing within two seconds is waited for by `run`."""
-        first = asyncio.ensure_future(self._hear_once())
-        await first_of(first, self._clock.sleep(FIRST_WORD))
+        await first_of(self._hear_once(), self._clock.sleep(FIRST_WORD))
 
     async def run(self) -> None:
-        """Takes what the owner tells, and calls it again when it was gone, until `close`."""
         await first_of(self._closing.wait(), self._hear(), self._pass_on())
 
     async def close(self) -> None:
-        """Ends `run`, and lets everybody who waits look again."""
         self._closing.set()
         self._tell()
-
-    async def left(self) -> None:
-        """Waits until the owner is not there."""
-        await self._left.wait()
-
-    @property
-    def has_left(self) -> bool:
-        """Whether the owner is not there."""
-        return self._left.is_set()
 
     async def _hear_once(self) -> None:
         with contextlib.suppress(PairStoreFailure):
@@ -207,15 +190,15 @@ class Follower(Holder):
                 async with contextlib.aclosing(_generator(self._owner)) as changes:
                     async for followed in changes:
                         self._take(followed)
-                        if self._left.is_set() and self._logins.until > self._clock.wall():
+                        if self.left.is_set() and self._logins.until > self._clock.wall():
                             self._to_pass_on.set()  # another owner, perhaps, that has not heard of it
-                        self._left.clear()
+                        self.left.clear()
                         self._fault = ""
                 self._gone("the pair's owner has ended")
             except PairStoreFailure as fault:
                 self._gone(str(fault))
             except Exception as fault:
-                # one who hears nothing more would serve to the end of this token, and no further
+                # a follower that hears nothing more would serve to the end of this token, and no further
                 self._observe(TaskFailed("following", f"{type(fault).__name__}; the pair's owner is called again"))
                 self._gone(f"what the pair's owner told cannot be read ({type(fault).__name__})")
             await self._clock.sleep(CALL_AGAIN)
@@ -246,31 +229,28 @@ class Follower(Holder):
             self._usable_until = self._told_at + news.until - self._clock.wall()
         if self._shown.generation > before.generation and self._shown.login_until is None:
             self._logins.clear()  # a login has brought its pair; a renewal leaves those that are open as they are
-        self._observe_change(before)
-        self._tell()
-
-    def _observe_change(self, before: TokenSnapshot) -> None:
         now = self._shown
         if (now.access, now.chain, now.reason) != (before.access, before.chain, before.reason):
             self._observe(ChainChanged(now.access, now.chain, now.reason, now.runway_seconds, now.remedy))
+        self._tell()
 
     def _gone(self, fault: str) -> None:
         self._fault = fault
-        if not self._left.is_set():
+        if not self.left.is_set():
             self._left_at = self._clock.monotonic()
-            self._left.set()
+            self.left.set()
             self._tell()
 
     def _gone_for(self) -> float:
         """Seconds that the owner has been gone, 0 while it is there."""
-        return self._clock.monotonic() - self._left_at if self._left.is_set() else 0.0
+        return self._clock.monotonic() - self._left_at if self.left.is_set() else 0.0
 
     def _may_come(self, within: float) -> bool:
         """Whether a bearer may come: the owner is about to renew, or has just gone and another takes its place."""
         due = self._shown.next_refresh_at
         is_due = due is not None and due - self._clock.wall() <= within
-        is_succeeded = self._left.is_set() and self._gone_for() < CALLER_PATIENCE
-        return not self._closing.is_set() and (is_succeeded or (is_due and not self._left.is_set()))
+        is_succeeded = self.left.is_set() and self._gone_for() < CALLER_PATIENCE
+        return not self._closing.is_set() and (is_succeeded or (is_due and not self.left.is_set()))
 
     @property
     def _is_anothers(self) -> bool:

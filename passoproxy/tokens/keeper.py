@@ -58,8 +58,7 @@ from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.imports import without_candidate, without_intent
 from passoproxy.tokens.inbox import Inbox, first_of
 from passoproxy.tokens.persistence import RETRY_INTERVAL, Blocking, Saving, in_thread
-from passoproxy.tokens.provider_client import Asking
-from passoproxy.tokens.shutdown import LEAST_TIME
+from passoproxy.tokens.provider_client import LEAST_TIME, Asking
 from passoproxy.tokens.state import LIVING, Granted, State
 
 T = TypeVar("T")

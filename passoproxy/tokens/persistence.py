@@ -1,7 +1,4 @@
-"""Keeping the pair: every call to the PairStore in a thread, and what could not be written tried again until it is.
-
-Which pair counts is the keeper's business; what the store's files look like, the store's.
-"""
+"""The pair's store, seen from the loop: every call in a thread, and what could not be written tried again until it is."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Protocol, TypeVar
 from passoproxy.core.events import PairFileDamaged, PairNotSaved
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.errors import PairDamaged, PairStoreFailure
-from passoproxy.ports import ChainRecord, LeasedPairStore, Observer, PairStore, RawAnswer
+from passoproxy.ports import ChainRecord, Observer, PairStore, RawAnswer
 
 T = TypeVar("T")
 
@@ -41,10 +38,9 @@ class Saving:
         self._pair: Pair | None = None
         self._record: ChainRecord | None = None
         self.damage = ""
-        """What was found damaged or unreadable since the start; '' where nothing was."""
+        """What was found damaged or unreadable since the start, else ''."""
         self.unrecorded = ""
-        """Why nobody can tell which tokens were spent; '' where the record can."""
-
+        """Why it is not known which tokens were spent; '' if the record tells."""
         self.fault = ""
         """Why what waits to be written could not be written when that was tried last."""
 
@@ -59,6 +55,10 @@ class Saving:
 
     async def leave(self) -> None:
         await self._blocking(self._store.release)
+
+    def may_present(self) -> bool:
+        """Whether the store's ownership is certain this very moment."""
+        return self._store.may_present()
 
     async def load(self) -> tuple[Pair | None, ChainRecord, RawAnswer | None]:
         """What is stored; damaged files are passed over, told as events, and named in `damage`. Raises PairStoreFailure."""
@@ -81,10 +81,6 @@ class Saving:
             return await self._blocking(self._store.load)
         except (PairStoreFailure, PairDamaged):
             return None
-
-    def may_present(self) -> bool:
-        """Whether the store's ownership is certain this very moment."""
-        return not isinstance(self._store, LeasedPairStore) or self._store.may_present()
 
     async def reserve(self) -> None:
         """Takes room for an answer. Raises PairStoreFailure where there is none."""

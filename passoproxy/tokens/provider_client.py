@@ -1,12 +1,13 @@
-"""Our clock beside the provider's: told when they differ, once for each change, and never reckoned by.
+"""Token requests on their way out, and the fate of the token that each one presented.
 
-Token requests on their way out, and the fate of the token that each one presented.
-
-Words and meaning are the core's (`grants`, `replies`), the wire is the TokenEndpoint's; here they meet.
+What a reply means is decided in `core/oauth/token_response`, the wire is the TokenEndpoint's; here they meet. Also here: what becomes of a request
+when the process ends (`Shutdown`), and the comparison of this machine's clock with the provider's (`ClockWatch`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -25,20 +26,20 @@ from passoproxy.core.oauth.token_response import (
     deviation,
 )
 from passoproxy.errors import PassoproxyError, TokenAnswerLost, TokenRequestUnsent
-from passoproxy.ports import Observer, RawAnswer, TokenEndpoint, TokenReply, TokenRequest, nobody, sends
+from passoproxy.ports import Clock, Observer, RawAnswer, TokenEndpoint, TokenReply, TokenRequest, nobody, sends
+from passoproxy.tokens.inbox import ended, first_of
 
 
-class Comparing:
-    """Looks at token replies."""
+class ClockWatch:
+    """Tells when this machine's clock and the provider's differ, once for each change; nothing is reckoned by it."""
 
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
         self._said = 0.0
 
     def look(self, reply: TokenReply) -> None:
-        """Tells `clock_wrong` where the difference has come, gone, or changed by more than is tolerated."""
-        kinds = (value for name, value in reply.headers if name.lower() == "content-type")
-        found = deviation(reply.headers, reply.body, next(kinds, ""), reply.sent_at, reply.received_at)
+        """Tells `clock_wrong` if the difference has come, gone, or changed by more than is tolerated."""
+        found = deviation(reply.headers, reply.body, _content_type(reply), reply.sent_at, reply.received_at)
         if found is None:
             return
         ahead, source = found
@@ -53,12 +54,16 @@ class Comparing:
         self._observe(Warned("clock_wrong", text))
 
 
+def _content_type(reply: TokenReply) -> str:
+    return next((value for name, value in reply.headers if name.lower() == "content-type"), "")
+
+
 Failure = Unsent | Retryable | Misconfigured | Dead | Lost
 """The fate of a token whose request gave no answer to read."""
 
 
 class Asking:
-    """The provider, as the pair's life knows it. `secret` is asked anew for each request, so that a changed one counts at once."""
+    """The provider, as the pair's life knows it."""
 
     def __init__(
         self,
@@ -68,12 +73,12 @@ class Asking:
         secret: Callable[[], str],
         observe: Observer = nobody,
     ) -> None:
-        """`secret` gives the client's secret, '' where it has none; it may raise a PassoproxyError that says why it cannot."""
-        self._endpoint = endpoint
-        self._secret = secret
-        self._comparing = Comparing(observe)
-        self.provider = provider
-        self.client = client
+        """`secret` gives the client's secret, '' without one; it is called for each request, so that a changed one counts at once.
+
+        It may raise a PassoproxyError that says why it cannot.
+        """
+        self._endpoint, self._secret, self._clock_watch = endpoint, secret, ClockWatch(observe)
+        self.provider, self.client = provider, client
 
     async def refresh(
         self, refresh_token: str, timeout: float, about_to_send: Callable[[], Awaitable[bool]] = sends
@@ -91,25 +96,19 @@ class Asking:
 
     async def client_credentials(self, timeout: float) -> RawAnswer | Failure:
         """Asks for the client's own token."""
-        provider = self.provider
+        provider, grant = self.provider, "client_credentials"
         return await self._ask(
-            provider.token_url,
-            lambda client: grants.client_credentials(provider, client),
-            timeout,
-            "client_credentials",
-            (),
+            provider.token_url, lambda client: grants.client_credentials(provider, client), timeout, grant
         )
 
     async def exchange(self, code: str, verifier: str | None, timeout: float) -> RawAnswer | Failure:
         """Redeems a code, once."""
-        provider = self.provider
-        return await self._ask(
-            provider.token_url,
-            lambda client: grants.exchange(provider, client, code, verifier),
-            timeout,
-            "authorization_code",
-            (code, verifier or ""),
-        )
+        provider, grant = self.provider, "authorization_code"
+
+        def words(client: Client) -> grants.Posted:
+            return grants.exchange(provider, client, code, verifier)
+
+        return await self._ask(provider.token_url, words, timeout, grant, (code, verifier or ""))
 
     async def revoke(self, token: str, hint: str, timeout: float) -> Failure | None:
         """Gives a token back (RFC 7009); None when the provider took it."""
@@ -125,7 +124,7 @@ class Asking:
         words: Callable[[Client], grants.Posted],
         timeout: float,
         grant: str,
-        secrets: tuple[str, ...],
+        secrets: tuple[str, ...] = (),
         about_to_send: Callable[[], Awaitable[bool]] = sends,
     ) -> RawAnswer | Failure:
         try:
@@ -140,13 +139,62 @@ class Asking:
         except TokenAnswerLost as fault:
             return Lost(str(fault))
         except Exception as fault:
-            # an endpoint that says neither unsent nor lost: nobody can know whether the request left
+            # an endpoint that says neither unsent nor lost: it is not known whether the request left
             return Lost(f"the token request failed ({type(fault).__name__})")
-        self._comparing.look(reply)
+        self._clock_watch.look(reply)
         fate = classify(reply.status, reply.headers, reply.body, reply.received_at, (*secrets, client.client_secret))
-        return _raw(reply, grant) if isinstance(fate, Answer) else fate
+        return RawAnswer(reply.body, _content_type(reply), reply.sent_at, grant) if isinstance(fate, Answer) else fate
 
 
-def _raw(reply: TokenReply, grant: str) -> RawAnswer:
-    kinds = (value for name, value in reply.headers if name.lower() == "content-type")
-    return RawAnswer(reply.body, next(kinds, ""), reply.sent_at, grant)
+LEAST_TIME = 3.0
+"""With fewer seconds left before a stop no refresh is begun: an answer that comes too late is a lost one."""
+
+STOPPING = "passoproxy is shutting down"
+
+
+class Shutdown:
+    """How long a token request may still take once the end of the process is near; not begun until `begin`.
+
+    A request that has not been sent costs nothing and is dropped. One that was sent may have spent the refresh token, so its answer is waited
+    for until the deadline; after that its record stays on disk, as that of a lost answer.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._begun = asyncio.Event()
+        self._deadline = math.inf
+        self.dropped = False
+        """Whether a request was dropped because of it."""
+
+    @property
+    def begun(self) -> bool:
+        return self._begun.is_set()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline, infinite while there is none."""
+        return max(0.0, self._deadline - self._clock.monotonic())
+
+    def begin(self, within: float) -> None:
+        """The keeper ends within so many seconds."""
+        self._deadline = self._clock.monotonic() + within
+        self._begun.set()
+
+    async def bounded(
+        self, question: Awaitable[RawAnswer | Failure], is_sent: Callable[[], bool]
+    ) -> RawAnswer | Failure:
+        """What comes of a token request that begins now. `is_sent` tells whether its first byte may have left."""
+        asked = asyncio.ensure_future(question)
+        try:
+            if not self.begun:
+                await first_of(asyncio.wait([asked]), self._begun.wait())
+                if not asked.done() and not is_sent():
+                    self.dropped = True
+                    return Unsent(STOPPING)
+            if not asked.done():
+                await first_of(asyncio.wait([asked]), self._clock.sleep(self.left))
+            if asked.done():
+                return asked.result()
+            return Lost(f"{STOPPING}, and no answer came until then") if is_sent() else Unsent(STOPPING)
+        finally:
+            await ended(asked)

@@ -39,8 +39,7 @@ from passoproxy.errors import (
     ServiceUnreachable,
 )
 from passoproxy.ports import ChainRecord, RawAnswer
-from passoproxy.tokens.provider_client import Failure
-from passoproxy.tokens.shutdown import LEAST_TIME, STOPPING
+from passoproxy.tokens.provider_client import LEAST_TIME, STOPPING, Failure
 from passoproxy.tokens.state import Granted, Outcome, State, Unrecorded
 
 T = TypeVar("T")

@@ -23,8 +23,7 @@ from passoproxy.core.oauth.transaction import Candidate, HandOver, digest, hand_
 from passoproxy.errors import AuthorizationRequired, Refusal, TokenUnavailable
 from passoproxy.ports import ChainRecord, Clock, Observer
 from passoproxy.tokens.persistence import RETRY_INTERVAL, Saving
-from passoproxy.tokens.provider_client import Asking, Failure
-from passoproxy.tokens.shutdown import Shutdown
+from passoproxy.tokens.provider_client import Asking, Failure, Shutdown
 
 MOST = 1000
 """Processes whose open logins are known at once; of more, the ones that end first are forgotten."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from passoproxy.core.events import Warned
 from passoproxy.core.http.syntax import print_date
 from passoproxy.ports import TokenReply
-from passoproxy.tokens.provider_client import Comparing
+from passoproxy.tokens.provider_client import ClockWatch
 from tests.fakes import RememberingObserver
 from tests.tokens.life import Life
 
@@ -21,7 +21,7 @@ def reply(offset: float | None) -> TokenReply:
 
 def test_once_per_change():
     observer = RememberingObserver()
-    comparing = Comparing(observer)
+    comparing = ClockWatch(observer)
     for offset in (0, None, -600, -610, -600, None, 900, 20, 0, -600):
         comparing.look(reply(offset))
     told = [(each.code, each.detail) for each in observer.of(Warned)]

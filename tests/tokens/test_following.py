@@ -138,11 +138,11 @@ async def test_an_owner_that_is_gone_is_called_again_and_its_token_serves_to_the
     async with it:
         it.owner.say(it.word(1, 20.0))
         await settle()
-        assert not it.follower.has_left
+        assert not it.follower.left.is_set()
         it.owner.say(GONE)
         await settle()
-        assert it.follower.has_left
-        await asyncio.wait_for(it.follower.left(), 10)
+        assert it.follower.left.is_set()
+        await asyncio.wait_for(it.follower.left.wait(), 10)
         assert it.follower.current() is not None
         assert "nobody answers" in it.follower.snapshot().last_error
         calls = it.owner.calls
@@ -354,7 +354,7 @@ async def test_a_word_that_nobody_can_read_makes_no_deaf_follower() -> None:
     async with it:
         it.owner.say(ZeroDivisionError("inside"))
         await settle()
-        assert it.follower.has_left
+        assert it.follower.left.is_set()
         assert [each.where for each in it.observer.of(TaskFailed)] == ["following"]
         assert "inside" not in it.follower.snapshot().last_error
         it.owner.say(it.word(2))

@@ -167,6 +167,9 @@ class DirectoryPairStore:
             self._known.clear()
             self._knows_record = False
 
+    def may_present(self) -> bool:
+        return True  # `reserve` has proved it, and the kernel keeps the lock
+
     def load(self) -> Pair | None:
         """A damaged newest generation is moved aside and named by PairDamaged; asked again, the one before it is given."""
         numbers = self._generations()

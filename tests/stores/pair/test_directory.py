@@ -78,6 +78,55 @@ def test_the_previous_generation_is_kept_and_older_ones_go(store, folder):
     assert sorted(path.name for path in folder.glob("pair.*")) == ["pair.4.json", "pair.5.json"]
 
 
+class Disk:
+    """What reaches the disk, in order: `write`, `fsync`, `rename` and `unlink` with the file's name, `.` for the folder."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.calls = folder, list[str]()
+        for name in ("write", "fsync", "rename", "unlink"):
+            monkeypatch.setattr(os, name, self._recording(name, getattr(os, name)))
+
+    def _recording(self, name: str, real):
+        def call(which, *more):
+            path = Path(os.readlink(f"/proc/self/fd/{which}") if isinstance(which, int) else more[0] if more else which)
+            self.calls.append(f"{name} {'.' if path == self.folder else path.name}")
+            return real(which, *more)
+
+        return call
+
+
+WRITTEN = ["write {0}.new", "fsync {0}.new", "rename {0}", "fsync ."]
+
+
+@pytest.mark.parametrize(
+    ("act", "calls"),
+    [
+        (lambda store: store.reserve(), ["write reserve", "fsync reserve", "fsync ."]),
+        (lambda store: store.save_record(ChainRecord("healthy")), [each.format("record.json") for each in WRITTEN]),
+        (lambda store: store.commit(PAIR), [*(each.format("pair.1.json") for each in WRITTEN), "unlink answer.json"]),
+        (lambda store: store.keep_answer(ANSWER), [each.format("answer.json") for each in WRITTEN]),
+        (lambda store: store.erase(), ["unlink answer.json", "unlink reserve", "fsync .", "fsync ."]),
+    ],
+    ids=["reserve", "record", "pair", "answer", "erase"],
+)
+def test_content_and_names_are_synced_before_it_counts_as_done(store, folder, monkeypatch, act, calls):
+    disk = Disk(folder, monkeypatch)
+    act(store)
+    assert disk.calls == calls
+
+
+def test_an_answer_is_written_into_the_room_and_synced_and_what_is_set_aside_too(store, folder, monkeypatch):
+    store.reserve()
+    disk = Disk(folder, monkeypatch)
+    store.keep_answer(ANSWER)
+    assert disk.calls == ["write reserve", "fsync reserve", "rename answer.json", "fsync ."]
+    (folder / "pair.1.json").touch(0o600)
+    disk.calls.clear()
+    with pytest.raises(PairDamaged):
+        store.load()
+    assert disk.calls == ["rename pair.1.json.damaged-1000", "fsync ."]
+
+
 def test_a_generation_below_what_is_there_moves_the_higher_ones_aside(store, folder):
     store.commit(replace(PAIR, generation=7))
     store.commit(replace(PAIR, generation=2))

@@ -21,7 +21,7 @@ from passoproxy.errors import (
     PairStoreOwned,
     PairStoreUnproven,
 )
-from passoproxy.ports import ChainRecord, LeasedPairStore, RawAnswer
+from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import lease as leasing
 from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
@@ -128,7 +128,6 @@ def dies(store: RedisPairStore) -> None:
 def test_an_empty_store_holds_nothing(instance):
     store = instance("a")
     store.acquire()
-    assert isinstance(store, LeasedPairStore)
     assert (store.load(), store.pending_answer(), store.may_present(), store.lost, store.away) == (
         None,
         None,
