@@ -33,11 +33,11 @@ from passoproxy.control import keep_looking
 from passoproxy.core.events import Lifecycle, TaskFailed, Warned
 from passoproxy.errors import CommandFailure, ConfigurationError, Fault, PassoproxyError
 from passoproxy.folders import weak_step
-from passoproxy.host import descriptors, logind, systemd
+from passoproxy.host import logind, systemd
 from passoproxy.host.control_server import ControlSite
 from passoproxy.host.gc import collected
 from passoproxy.host.logind import BeforeSleep
-from passoproxy.host.system import volatile
+from passoproxy.host.system import raise_descriptor_limit, volatile
 from passoproxy.ports import Clock
 from passoproxy.server.acceptor import Acceptor
 from passoproxy.server.admin.runner import AdminRunner
@@ -113,7 +113,7 @@ class Daemon:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Wired]:
         """Starts, yields the wired daemon, and ends it in order. Raises PassoproxyError if it cannot start."""
-        descriptors.raise_limit()
+        raise_descriptor_limit()
         told = telemetry(self.loaded)
         told.logs.open()
         try:

@@ -26,9 +26,9 @@ from passoproxy.core.oauth.alert_levels import Level
 from passoproxy.core.origin import document_of, told_of
 from passoproxy.errors import PassoproxyError
 from passoproxy.host.clock import SystemClock
-from passoproxy.host.dumps import forbid_dumps
 from passoproxy.host.gc import collected
 from passoproxy.host.remote_owner import ParentOwner
+from passoproxy.host.system import forbid_dumps
 from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Observer
 from passoproxy.proxy.limiter import PlaceShare

@@ -15,7 +15,7 @@ def serve(config: ConfigOption = None) -> int:
         remedy = "run it in WSL2, in a container, or on a Linux host"
         raise ConfigurationError(Fault("", "", "passoproxy does not run on native Windows", remedy))
     from passoproxy.daemon import run
-    from passoproxy.host.dumps import forbid_dumps
+    from passoproxy.host.system import forbid_dumps
 
     forbid_dumps()
     return run(load(config), note if sys.stderr.isatty() else None)

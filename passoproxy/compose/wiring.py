@@ -42,9 +42,9 @@ from passoproxy.core.oauth.identity import client_of
 from passoproxy.core.redaction import Redactor
 from passoproxy.errors import BodyBroken, ConfigurationError, Refusal
 from passoproxy.folders import own_folder
-from passoproxy.host import descriptors
 from passoproxy.host.clock import SystemClock
 from passoproxy.host.remote_owner import ControlOwner
+from passoproxy.host.system import most_descriptors
 from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.webhook import Webhook
 from passoproxy.ports import AlertHook, Clock, Observer, nobody
@@ -417,7 +417,7 @@ class Wired:
         )
         self.handler = Handler(self.pipeline.first, self.clock, plain)  # it stores nothing
         self.connections = Connections(self.handler, limits_of(settings))
-        self.descriptors = Descriptors(descriptors.most(), (self.connections,), observer)
+        self.descriptors = Descriptors(most_descriptors(), (self.connections,), observer)
         self.pages = PageSessions(self._page_command, self.clock.wall)
         exposition = Metrics(told.metrics, self._reading, __version__).exposition
         self.admin_app = admin_application(

@@ -29,7 +29,7 @@ TIMED_EVERY = 3.0
 """Seconds of the rehearsal between two looks at how late we are."""
 
 DIRECTED_EVERY = 60.0
-"""Seconds of the rehearsal between two looks for whoever directs it."""
+"""Seconds of the rehearsal between two looks whether the process that directs it lives."""
 
 
 def main(part: Path) -> int:
@@ -43,7 +43,7 @@ def main(part: Path) -> int:
             pair = Path(words["pair"]) if words["pair"] else None
             runner.run(_play(Path(words["config"]), clock, pair, lambda: _timed(late, pace)))
     except PassoproxyError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 whoever started it reads this
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 read by the process that started it
         return error.exit_code
     return 0
 
@@ -53,7 +53,7 @@ async def _play(config: Path, clock: CompressedClock, pair: Path | None, timed: 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Daemon(load(config), clock=clock).running() as wired, timed():
         parent = os.getppid()
-        # whoever directs the rehearsal may be killed: then nobody else ends this
+        # the director may be killed: then nothing else would end this process
         while not stop.is_set() and os.getppid() == parent:
             if pair is not None and (document := _brought(pair)) is not None:
                 await wired.control.import_pair(document)

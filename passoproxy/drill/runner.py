@@ -21,7 +21,7 @@ SPEED = 60.0
 """An hour in a minute. Not more: the minute that a token request may take must stay a real second, or a busy machine would fail trials."""
 
 TOO_LATE = 0.1
-"""Real seconds by which the machine may be late; a token request has one at most, and a fifth of one where the runway ends."""
+"""Real seconds by which the machine may be late; a token request has one at most, and a fifth of one at the runway's end."""
 
 PLAYED_AT_MOST = 3
 """How often a trial is played on a machine that is too busy."""
@@ -83,7 +83,7 @@ def rehearse(
     fast: bool = False,
     told: Callable[[Verdict], None] = lambda verdict: None,
 ) -> list[Verdict]:
-    """Plays `trials` with the user's configuration; `told` hears of each as it ends. Raises CannotCreate where there is no folder for it."""
+    """Plays `trials` with the user's configuration; `told` hears of each as it ends. Raises CannotCreate if there is no folder for it."""
     with stage_folder(loaded.settings.state.folder) as folder:
         for trial in trials:
             for name in _folders(trial):

@@ -21,7 +21,7 @@ class SystemClock:
         return time.clock_gettime(_STEADY)
 
     async def sleep(self, seconds: float) -> None:
-        """Ends within a second of waking where the machine was suspended beyond its end."""
+        """Ends within a second of waking if the machine was suspended beyond its end."""
         end = self.monotonic() + seconds
         while (left := end - self.monotonic()) > 0:  # noqa: ASYNC110 - no event tells of time that passed in suspend
             await asyncio.sleep(min(left, LONGEST_NAP))

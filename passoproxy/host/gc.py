@@ -1,7 +1,7 @@
 """Collecting garbage by our own timetable: in small steps while requests are answered, and wholly once an hour, when it is quiet.
 
 The interpreter's full collections look at every object there is, among them all that a memory full of entries consists of: a tenth of a
-second in which nobody is answered, and hardly anything to find (docs/decisions/0014-garbage.md).
+second without an answer, for hardly any garbage (docs/decisions/0014-garbage.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MUCH = 2
 """After so many collections of the middle generation what survived them is looked at, and then set aside: some 14,000 objects."""
 
 WHOLE_EVERY = 3600.0
-"""Seconds after which everything is looked at, as soon as nobody is being answered; after twice as long in any case."""
+"""Seconds after which everything is looked at, as soon as no request is under way; after twice as long in any case."""
 
 LOOK_EVERY = 10.0
 """Seconds between two looks whether it is time for that."""
@@ -30,7 +30,7 @@ _OFF = 1_000_000
 async def collected(clock: Clock, is_quiet: Callable[[], bool]) -> AsyncIterator[None]:
     """For this process, as long as the context lasts: what lives already is never looked at again but in the hourly pass.
 
-    `is_quiet` tells whether nobody waits for an answer now.
+    `is_quiet` tells whether no request is under way.
     """
     before = gc.get_threshold()
     collecting = Collecting(clock, is_quiet)
@@ -76,7 +76,7 @@ class Collecting:
             self.look()
 
     def look(self) -> None:
-        """Collects everything where it is time."""
+        """Collects everything if it is time."""
         since = self._clock.monotonic() - self._whole_at
         if since >= 2 * WHOLE_EVERY or (since >= WHOLE_EVERY and self._is_quiet()):
             self._whole_at = self._clock.monotonic()

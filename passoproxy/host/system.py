@@ -1,17 +1,52 @@
-"""Ports for what runs for a while beside everything else: the demo, a rehearsal.
-
-Whether a folder outlives the machine or the container: a pair on tmpfs or in a container's own layer does not.
-"""
+"""What this process asks of its system: free ports, durable folders, the limit on descriptors, no core dumps."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import re
+import resource
 import socket
+import sys
 from pathlib import Path
+
+MOST_DESCRIPTORS = 65_536
+"""More than any number of connections here needs. A limit without end makes programs slow that close every descriptor at their start."""
+
+
+def raise_descriptor_limit() -> None:
+    """Raises the soft limit, which programs that the daemon starts inherit, as far as the hard one and `MOST_DESCRIPTORS` let it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # Refused under a filter of system calls, such as that of the unit, which sets the limit itself.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def most_descriptors() -> int:
+    """How many descriptors this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
+_PR_SET_DUMPABLE = 4
+
+
+def forbid_dumps() -> None:
+    """No core dump, no ptrace and no look into `/proc/PID` but by root, until the next program is executed; on Linux, elsewhere no core dump."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # a filter of system calls may forbid it; nothing is dumped then either
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # a C library without prctl
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ports of loopback on which nobody listens now."""
+    """So many different free ports of loopback."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]
     for probe in probes:
@@ -25,7 +60,7 @@ _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
 def volatile(folder: Path, mounts: Path = _MOUNTS) -> str:
-    """Why `folder` is gone with a restart, '' where it is durable or nobody can tell."""
+    """Why `folder` is gone with a restart, '' if it is durable or that is unknown."""
     kind = _file_system(folder, mounts)
     if kind in _IN_MEMORY:
         return f"is in memory ({kind})"
@@ -38,7 +73,7 @@ def in_memory(folder: Path, mounts: Path = _MOUNTS) -> bool:
 
 
 def _file_system(folder: Path, mounts: Path) -> str:
-    """The type of the file system that `folder` is on, '' where nobody can tell."""
+    """The type of the file system that `folder` is on, '' if that is unknown."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
         place = folder.resolve()

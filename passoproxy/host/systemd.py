@@ -1,7 +1,4 @@
-"""What a service manager of the systemd kind is told and gives: readiness, status, watchdog, sockets. No dependency.
-
-Sockets are what the environment says (sd_listen_fds(3)); when to tell what is daemon's to decide.
-"""
+"""The protocol of systemd's service manager, without a dependency: readiness, status, watchdog (sd_notify(3)), sockets (sd_listen_fds(3))."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ _FIRST_FD = 3
 
 
 def notify(state: str, environ: Mapping[str, str] | None = None) -> bool:
-    """Sends one state to $NOTIFY_SOCKET. False where there is none or nobody takes it: that must never stop a daemon."""
+    """Sends one state to $NOTIFY_SOCKET. False if that fails, which must never stop a daemon."""
     address = (os.environ if environ is None else environ).get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
@@ -60,7 +57,7 @@ def _status(text: str) -> str:
 
 
 def watchdog_interval(environ: Mapping[str, str] | None = None) -> float | None:
-    """Seconds within which the watchdog has to be fed; None where it does not wait for this process. Feed it twice as often."""
+    """Seconds within which the watchdog has to be fed; None if it does not wait for this process. Feed it twice as often."""
     environ = os.environ if environ is None else environ
     meant = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     microseconds = environ.get("WATCHDOG_USEC", "")

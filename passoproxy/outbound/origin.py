@@ -1,6 +1,6 @@
-"""The last hop of a request's road: speaks HTTP/1.1 to the origin, and turns what can go wrong there into refusals and events.
+"""The last hop of the pipeline: speaks HTTP/1.1 to the origin, and turns what can go wrong there into refusals and events.
 
-Connections are the business of `pool`; what may cross the proxy is listed in `core.http.forwarding`.
+Connections are in `pool`; what may cross the proxy is listed in `core.http.forwarding`.
 """
 
 from __future__ import annotations

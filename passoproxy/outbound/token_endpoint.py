@@ -1,6 +1,6 @@
 """The provider's endpoints: one request on one connection, no redirect followed, nothing sent again (contract §4).
 
-How an answer is read is left to `post`; what it means, to `core.oauth`.
+How an answer is read is in `post`, what it means in `core.oauth`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An alert by a webhook: one POST of a JSON object, over the way that everything outgoing takes (contract §3 `alerts.webhook`).
+"""An alert by a webhook: one POST of a JSON object, through the proxy and TLS settings of `upstream` (contract §3 `alerts.webhook`).
 
-The URL may hold a token, so nothing but its host is ever told.
+The URL may hold a token, so no error shows more of it than its host.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Webhook:
         self._proxy_for, self._limit = proxy_for, limit
 
     async def deliver(self, document: bytes) -> str:
-        """The status that came back. Raises AlertUndelivered where none came in time, or one that is not a success."""
+        """The status that came back. Raises AlertUndelivered if none came in time, or it is not a success."""
         try:
             url = self._url()
             endpoint = endpoint_of(url, "alerts.webhook")

@@ -275,7 +275,7 @@ def _field(name: object, value: object) -> tuple[str, str]:
 
 MOST_WARMED = 64
 LONGEST_PAUSE = 0.25
-"""Seconds between two requests, fewer where little is left."""
+"""Seconds between two requests, fewer if little is left."""
 LOOK_EVERY = 1.0
 LEAST_BETWEEN = 5.0
 """Seconds between two passes at least; else half of what is left."""

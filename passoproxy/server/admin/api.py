@@ -29,9 +29,9 @@ Document = dict[str, Any]
 MAX_PAIR_BYTES = 64 * 1024
 """A pair's document, as the token endpoint may answer it at most."""
 MIN_RATE: web.AppKey[Callable[[], int]] = web.AppKey("min_rate")
-"""Where an application has `server.limits.min_rate`."""
+"""The application's `server.limits.min_rate`."""
 MASK: web.RequestKey[Callable[[str], str]] = web.RequestKey("mask")
-"""Where a request has what masks URLs in its answer; without it they are shown whole."""
+"""What masks URLs in the answer of a request; without it they are shown whole."""
 
 _BODY_SECONDS = 30.0
 _RATE_GRACE = 10.0
@@ -303,7 +303,7 @@ def answer(document: object, status: int = 200) -> web.Response:
 
 
 async def body_of(request: web.Request, max_bytes: int) -> bytes:
-    """The whole body. Raises BodyTooLarge, and TimeoutError where it does not arrive within 30 s, or at less than `server.limits.min_rate`."""
+    """The whole body. Raises BodyTooLarge, and TimeoutError if it does not arrive within 30 s, or at less than `server.limits.min_rate`."""
     rate = request.app.get(MIN_RATE)
     pace, loop = Pace(0 if rate is None else rate(), _BODY_SECONDS, _RATE_GRACE), asyncio.get_running_loop()
     body, since = bytearray(), loop.time()
@@ -326,7 +326,7 @@ async def form_of(request: web.Request) -> dict[str, str]:
 
 
 async def document_of(request: web.Request) -> Document:
-    """The JSON object in the body, empty where there is no body. Raises BadRequest naming what is wrong."""
+    """The JSON object in the body, empty if there is no body. Raises BadRequest naming what is wrong."""
     body = await body_of(request, request.client_max_size)
     if not body.strip():
         return {}

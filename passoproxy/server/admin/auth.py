@@ -1,6 +1,6 @@
 """Who may ask the admin listener for what (contract §8): Host, the admin token, page sessions, and the rule for calls that change something.
 
-It judges and makes tokens; which call needs which is said where the paths are, in `admin`.
+It checks and makes tokens; which path needs what is in `app`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COOKIE_SECONDS = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class AdminAccess:
-    """What the configuration says. `token` reads `admin.token_file` anew, or gives None where there is none.
+    """What the configuration says. `token` reads `admin.token_file` anew, or gives None if there is none.
 
     `page_secret` makes page tokens and tickets, and is new at every start.
     """
@@ -133,7 +133,7 @@ class Guard:
         return self._sealed(f"page {voucher}") if voucher else ""
 
     def _voucher(self, request: web.Request) -> str:
-        """The cookie by which a browser may change things: its page session's, or the admin token's; '' where it has none."""
+        """The cookie by which a browser may change things: its page session's, or the admin token's; '' if it has none."""
         session = request.cookies.get(_cookie_name(request, "page"), "")
         if self.sessions.holds(session):
             return session
@@ -218,7 +218,7 @@ def html(text: Html, status: int = 200) -> web.Response:
 
 
 def _user(request: web.Request) -> int | None:
-    """The user of this machine who asks, None where that cannot be told."""
+    """The user of this machine who asks, None if that is not known."""
     if request.transport is None:
         return None
     return tcp_owner(request.transport.get_extra_info("peername"), request.transport.get_extra_info("sockname"))

@@ -41,7 +41,7 @@ class NotFound(Refusal):
 
 
 class CrossSite(Refusal):
-    """A change was asked for by nobody who may: another site's page, or a bare POST."""
+    """A change was asked for by another site's page, or by a bare POST."""
 
     code, status, title, proxy_error = "cross_site", 403, "Refused for whom it came from", "http_request_denied"
 
@@ -70,7 +70,7 @@ class TokenRequired(Refusal):
         )
 
 
-# What is no Refusal has no status of its own, because nobody but the admin listener tells it over HTTP. First match counts.
+# What is no Refusal has no status of its own, because only the admin listener tells it over HTTP. First match counts.
 _STATUS: tuple[tuple[type[PassoproxyError], str, int], ...] = (
     (UsageFailure, "bad_request", 400),
     (PersonNeeded, "authorization_required", 409),
@@ -95,7 +95,7 @@ def status_of(fault: PassoproxyError) -> tuple[str, int]:
 
 
 def problem(fault: PassoproxyError) -> web.Response:
-    """The answer for `fault`: besides RFC 9457's members `code`, `exit_code`, and `faults` where there are several."""
+    """The answer for `fault`: besides RFC 9457's members `code`, `exit_code`, and `faults` if there are several."""
     code, status = status_of(fault)
     lines = str(fault).splitlines() or [code]
     document: dict[str, object] = {

@@ -1,8 +1,7 @@
 """Authorisation in the browser (contract §8): `/oauth/start`, `/oauth/callback`, and the field for a redirected URL.
 
-The exchange itself is the business of `tokens.login`, behind the daemon's handle; here is what guards it against other sites.
-
-A listener for one login's redirect, for the command that logs in where no daemon takes it: nothing but the path of `oauth.redirect_url`.
+The exchange itself is in `tokens.login`, behind the daemon's handle; here is what guards it against other sites. `lone_listener` takes one
+login's redirect for a command that logs in without a daemon: it serves nothing but the path of `oauth.redirect_url`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Callback:
         self._daemon, self._guard, self._chance = daemon, guard, chance
 
     async def start(self, request: web.Request) -> web.Response:
-        """Sends the browser to the provider; asks first where another site sent it here."""
+        """Sends the browser to the provider; asks first if another site sent it here."""
         elsewhere = "elsewhere" in request.query
         if not self._guard.is_ticket(request.query.get("hop", "")):
             then = "/oauth/start?elsewhere=1" if elsewhere else "/oauth/start"
@@ -68,7 +67,7 @@ class Callback:
         return answer
 
     async def callback(self, request: web.Request) -> web.Response:
-        """Takes the provider's redirect. Guarded by `state` alone, and by the cookie where `start` set one."""
+        """Takes the provider's redirect. Guarded by `state` alone, and by the cookie if `start` set one."""
         return await self._complete(request, request.rel_url.raw_query_string)
 
     async def paste(self, request: web.Request) -> web.Response:

@@ -1,6 +1,6 @@
 """Page sessions (contract §8): which browsers may change something on the status page, beside those that have the admin token.
 
-Whoever may use `control.sock` gets a link there, and the browser that opens it a cookie. Everything is in memory, and ends with the process.
+A user of `control.sock` gets a link, and the browser that opens it a cookie. Everything is in memory, and ends with the process.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PageSessions:
         self._sessions: dict[bytes, _Session] = {}
 
     def link(self) -> PageLink:
-        """A new link. Raises CommandFailure where there is no page."""
+        """A new link. Raises CommandFailure if there is no page."""
         if not self.address:
             raise CommandFailure("there is no status page: admin.listen is off; the commands do all that it does")
         word, until = self._chance(), self._wall() + LINK_SECONDS
@@ -64,7 +64,7 @@ class PageSessions:
     def begin(self, word: str, user: int | None) -> str | None:
         """The cookie of a new session for the browser that brings a link's word; None for a word that is not good, or not any more.
 
-        `user` is whose browser it is, None where nobody can tell: another user of this machine cannot use its cookie.
+        `user` is whose browser it is, None if unknown: another user of this machine cannot use its cookie.
         """
         until = self._links.pop(_digest(word), 0.0)
         if until <= self._wall():
@@ -79,7 +79,7 @@ class PageSessions:
         return found is not None and found.until > self._wall()
 
     def user(self, cookie: str) -> int | None:
-        """Whose browser began a session, None where nobody could tell."""
+        """Whose browser began a session, None if unknown."""
         found = self._sessions.get(_digest(cookie))
         return None if found is None else found.user
 
