@@ -41,12 +41,12 @@ from passoproxy.tokens.holder import Holder
 class LiveAdmission:
     """Who may ask, by the present configuration and the present client keys: a changed keys' file counts by itself.
 
-    Raises ConfigurationError where there is no good one to begin with.
+    Raises ConfigurationError if there is no good one to begin with.
     """
 
     def __init__(self, loaded: Loaded, observer: Observer = nobody) -> None:
         self._loaded, self._observer, self._text = loaded, observer, ""
-        # Other ones take a restart, as links do.
+        # These change with a restart only, as those of links do.
         self._base_path = loaded.settings.server.base_path
         self._upstream_path = urlsplit(loaded.settings.upstream.url or "").path
         self._admission = self._made()
@@ -57,12 +57,12 @@ class LiveAdmission:
             try:
                 self._admission = self._made()
             except ConfigurationError as error:
-                # Someone may be writing the file just now; else whoever did has to know.
+                # The file may be half written just now; if not, its author has to know.
                 self._observer(Warned("client_keys_refused", f"{error}; the keys that were read before hold"))
         return self._admission
 
     def follow(self, loaded: Loaded) -> None:
-        """The configuration was read anew. Raises ConfigurationError where it does not do, and nothing has changed then."""
+        """The configuration was read anew. Raises ConfigurationError if it cannot be used; then nothing has changed."""
         before, self._loaded = self._loaded, loaded
         try:
             self._admission = self._made()

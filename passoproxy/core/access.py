@@ -321,10 +321,11 @@ class Admission:
         "_allowed_once",
         "_allows_all",
         "_denied",
-        "_judge_authority",
         "_methods",
         "_remembered_path",
         "_restricts",
+        "judge_authority",
+        "judge_authority",
         "judge_remembered",
         "pages",
         "policy",
@@ -344,7 +345,8 @@ class Admission:
             frozenset(origin.lower().rstrip("/") for origin in policy.allowed_origins), policy.allow_methods
         )
         self._remembered_path: Callable[[str], str] = lru_cache(maxsize=2048)(self._path_fault)
-        self._judge_authority: Callable[[str, str], None] = lru_cache(maxsize=512)(self._authority)
+        self.judge_authority: Callable[[str, str], None] = lru_cache(maxsize=512)(self._authority)
+        """`authority` for one that was named, and the scheme; remembers what passed."""
         self.judge_remembered: Callable[[str, str], None] = lru_cache(maxsize=2048)(self.judge)
         """`judge`, which remembers what passed: for targets of at most LONGEST_REMEMBERED characters."""
 
@@ -355,7 +357,7 @@ class Admission:
         """
         if not head.authority and head.version < (1, 1) and "Host" not in head.fields and self.policy.allowed_hosts:
             return self.policy.allowed_hosts[0]
-        self._judge_authority(head.authority, head.scheme)
+        self.judge_authority(head.authority, head.scheme)
         return head.authority
 
     def _authority(self, authority: str, scheme: str) -> None:

@@ -97,13 +97,14 @@ class Access:
 
 def _named(admission: Admission, request: Request) -> tuple[Request, str | None]:
     """The request under its effective authority, and the listed page that asks, if one does."""
-    authority = admission.authority(request.head)
-    if authority != request.head.authority:
-        request = request.with_head(replace(request.head, authority=authority))
-    fields = request.head.fields
+    head, fields = request.head, request.head.fields
+    if head.authority:
+        admission.judge_authority(head.authority, head.scheme)
+    else:
+        request = request.with_head(replace(head, authority=admission.authority(head)))
     if "Origin" not in fields and "Sec-Fetch-Site" not in fields:
         return request, None
-    return request, listed_origin(admission.pages, request.head)
+    return request, listed_origin(admission.pages, head)
 
 
 def _admitted(admission: Admission, request: Request) -> Request:

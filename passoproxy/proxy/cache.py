@@ -1,6 +1,6 @@
 """The cache hop (contract §7): looks up, plans, answers from the store, or has the origin asked and answers with what came.
 
-What may be done is decided in `core.cache`. How the origin is asked and its answer stored is `fetch`; who waits for whose question is
+What may be done is decided in `core.cache`. How the origin is asked and its answer stored is `fetch`; waiting for a question that is under way,
 `collapse`; parts of bodies are cut in `ranges`. Tokens are unknown here: a refusal from a hop behind is a reason to look for a stale answer.
 """
 
@@ -328,7 +328,7 @@ class Cache:
         request, policy, key = lookup.request, lookup.policy, lookup.key
         alone = False
         for round in range(_MOST_ROUNDS):
-            if round and self._partition() != lookup.partition:  # someone else has logged in meanwhile
+            if round and self._partition() != lookup.partition:  # another account has logged in meanwhile
                 return await self._send(request)
             is_last = round == _MOST_ROUNDS - 1
             mark = self.flights.mark
@@ -369,8 +369,8 @@ class Cache:
         return None if body is None else await _closing(body, from_store(request, plan, body, now, member))
 
     def _ranged(self, errand: Errand, alone: bool) -> Errand:
-        """The errand of a request for ranges: on a route the whole is fetched, and parts served from it; where that is not right, or
-        was found not to be, the question goes on as it was asked, and what comes may be stored as a part.
+        """The errand of a request for ranges: on a route the whole is fetched, and parts are served from it. If that is not right, or was found
+        not to be, the question goes on as it was asked, and what comes may be stored as a part.
         """
         head = errand.request.head
         if "Range" not in head.fields or not isinstance(errand.plan, Fetch) or not is_ranged(head):
@@ -517,7 +517,7 @@ class Cache:
         self, errand: Errand, failure: Failure, status_seen: int | None, collapsed: bool
     ) -> Response | None:
         """The stale answer that serves in place of a failure, if one may."""
-        if self._partition() != errand.partition:  # someone else has logged in meanwhile, and sees nothing of it
+        if self._partition() != errand.partition:  # another account has logged in meanwhile, and sees nothing of it
             return None
         now = self._clock.wall()
         plan = reuse.on_failure(errand.plan.entry, errand.plan.terms, failure, now, errand.asked)
@@ -546,7 +546,7 @@ def from_store(request: Request, plan: Serve, body: Body, now: float, member: st
     head, entry, terms = request.head, plan.entry, plan.terms
     fields = CIMultiDict(entry.fields)
     fields["Age"] = str(int(terms.age(now)))
-    member = member or cache_status.hit(terms.fresh_until - now, plan.detail)
+    member = member or cache_status.hit(int((terms.fresh_until - now) // 1), plan.detail)
     response = _answered(head, entry.status, fields, entry, body, member, now)
     return in_parts(head, response, entry, entry.size) if RANGE in head.fields else response
 
@@ -627,7 +627,7 @@ def _holds_already(request: RequestHead, code: int, fields: CIMultiDict[str], no
 
 
 def sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
-    """Why a request is not looked up at all, as a word of RFC 9211 §2.2; '' where it is."""
+    """Why a request is not looked up at all, as a word of RFC 9211 §2.2; '' if it is looked up."""
     head = request.head
     method, fields = head.method, head.fields
     if method not in ("GET", "HEAD", "POST"):
@@ -649,7 +649,7 @@ def for_origin_alone(head: RequestHead) -> bool:
 
 
 def _flight_key(key: str, stored: Sequence[Entry], request: Request, policy: RoutePolicy) -> object:
-    """What requests have in common that may wait for one another: before it came, nobody knows whether an answer is one cookie's alone."""
+    """What requests that may wait for one another have in common: before an answer came, it may turn out to be for one cookie alone."""
     fields = request.head.fields
     return key, signature(stored, fields), tuple(fields.getall("Cookie", ())) if policy.origin_decides else ()
 

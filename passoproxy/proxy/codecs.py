@@ -1,7 +1,7 @@
 """Content codings (RFC 9110 §8.4.1): gzip, br and zstd, decoded and encoded in small steps with bounded memory.
 
 Decoding is done in threads, since a few bytes can stand for a long work of which the coding's library gives no part before it is done
-(a br window: 16 MiB). Which coding a client gets is decided in `encoding`; this module only turns bytes into bytes.
+(a br window: 16 MiB). Which coding a client gets is decided in `representation`; this module only turns bytes into bytes.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def decoder(coding: str) -> _Members | _Brotli:
 
 
 def decoded(data: bytes, coding: str, max_bytes: int) -> bytes | None:
-    """The whole content, or None where it is longer than `max_bytes`; to be done in a thread. Raises BodyBroken."""
+    """The whole content, or None if it is longer than `max_bytes`; to be done in a thread. Raises BodyBroken."""
     undoing, parts, size = decoder(coding), [], 0
     for part in undoing.feed(data):
         size += len(part)
@@ -162,7 +162,7 @@ class Encoder:
 
 
 def encoded(data: bytes, coding: str) -> bytes:
-    """The whole of `data` in a coding; to be done in a thread where it is more than STEP."""
+    """The whole of `data` in a coding; to be done in a thread if that is more than STEP."""
     making = Encoder(coding)
     return making.feed(data) + making.finish()
 
@@ -196,7 +196,7 @@ class DecodedBody:
         raise StopAsyncIteration
 
     def _batch(self, pending: Iterator[bytes]) -> bytes:
-        """What comes next of what was fed; notes where that was all."""
+        """The next bytes of what was fed; notes if that was all."""
         made, size = [], 0
         for part in pending:
             made.append(part)

@@ -261,7 +261,7 @@ def decided(found: Explanation, plan: Plan, now: float) -> Explanation:
             found = having(found, f"the stored answer serves: {_cited(why)}")
             if renew:
                 found = having(found, "it is renewed in the background meanwhile")
-            return replace(found, outcome=HIT, cache_status=status.hit(terms.fresh_until - now, detail))
+            return replace(found, outcome=HIT, cache_status=status.hit(int((terms.fresh_until - now) // 1), detail))
         case Revalidate(_, _, named, forward, why):
             text = f"the origin is asked whether it still holds, by {_validators(named)}: {why} (RFC 9111 §4.3)"
             return replace(having(found, text), outcome=MISS, cache_status=status.forwarded(forward))

@@ -19,7 +19,7 @@ from passoproxy.core.events import Warned
 from passoproxy.ports import Observer, nobody
 
 RESERVE = 64
-"""Descriptors kept for files, the store and connections to origin and provider; a quarter of all where there are few."""
+"""Descriptors kept for files, the store and connections to origin and provider; a quarter of all if there are few."""
 
 TOLD_EVERY = 60.0
 """Seconds between two lines about one trouble while it lasts."""
@@ -59,8 +59,8 @@ class Connection(Protocol):
 
     @property
     def silent_since(self) -> float | None:
-        """Since when its client has neither sent nor taken anything, by the loop's time; None where it may not go: it is not the client that is
-        waited for, or it has only just begun."""
+        """Since when its client has neither sent nor taken anything, by the loop's time; None if it may not be dropped, because the client is
+        not what is waited for, or the connection has only just begun."""
         ...
 
     @property
@@ -88,7 +88,7 @@ class Table(Generic[C]):
         return iter(tuple(self._open))
 
     def admit(self, connection: C, most: int) -> bool:
-        """Counts a new connection; False where there are `most` and none of them can make room."""
+        """Counts a new connection; False if there are `most` and none of them can make room."""
         if len(self._open) >= most and not make_room((self,), connection.holder):
             return False
         self._open[connection] = None
@@ -100,10 +100,10 @@ class Table(Generic[C]):
 
 
 def make_room(tables: Iterable[Table[Any]], newcomer: str) -> bool:
-    """Drops the most silent connection of the holder of most, for a new one whose holder is `newcomer`; False where none may go.
+    """Drops the most silent connection of the holder that has most, for a new one of the holder `newcomer`; False if none may be dropped.
 
-    None of a holder goes for one who holds more, and no busy one for one who holds as much. On this machine each connection is a holder of
-    its own, so that no busy one goes at all.
+    No connection makes room for a holder that has more, and no busy one for a holder that has as many. A connection from this machine is
+    a holder of its own, so no busy one is dropped for it.
     """
     seen = [(table, connection) for table in tables for connection in table]
     held = Counter(connection.holder for _, connection in seen)
@@ -153,7 +153,7 @@ class Trouble:
 
 
 class Descriptors:
-    """The descriptors that this process may have open, `most` in all, and whose connections make room where they run short."""
+    """The descriptors that this process may have open, `most` in all; the connections of `tables` make room if they run short."""
 
     def __init__(self, most: int, tables: Iterable[Table[Any]] = (), observer: Observer = nobody) -> None:
         self.tables = list(tables)

@@ -14,6 +14,7 @@ other request in a task of its own.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
 import time
@@ -30,11 +31,11 @@ from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import BadRequest, BodyTooLarge, Overloaded, Refusal, RequestTimeout
 from passoproxy.ports import NO_BODY, Body, BytesBody, Client, Request
 from passoproxy.server.acceptor import SILENT_SECONDS, Table
-from passoproxy.server.deadline import Deadline, Pace
 from passoproxy.server.handler import Handler
 from passoproxy.server.request import (
     LONGEST_REMEMBERED,
     HeadGatherer,
+    Pace,
     Received,
     RequestBody,
     receive,
@@ -102,8 +103,8 @@ class Connections(Table["ProxyConnection"]):
             connection.finish(patience)
 
     async def drain(self, grace: float) -> None:
-        """Each connection has one answer more, whose request is waited for a moment: one on its way when the end began is not lost. What is
-        left after `grace` seconds ends by a reset.
+        """Each connection has one answer more, whose request is waited for a moment: a request that was on its way when the end began is not
+        lost. What is left after `grace` seconds ends by a reset.
         """
         self._all_gone = asyncio.Event()
         self.finish(min(self.limits.drain_timeout, grace))
@@ -128,7 +129,7 @@ class Connections(Table["ProxyConnection"]):
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _AHEAD_BYTES = 64 * 1024  # of further requests, held while one is handled
 _UNTAKEN_BYTES = 64 * 1024  # written and not taken, beyond which nothing more is written
-_UNREAD_BYTES = 64 * 1024  # of a body that nobody wanted, read on to keep the connection
+_UNREAD_BYTES = 64 * 1024  # of a body that was not read, taken to keep the connection
 _LINGER_BYTES = 4 * 1024 * 1024  # thrown away so that an early answer arrives before the reset that unread bytes cause
 _SLOW_BODY = "the request's body stopped arriving, or came at less than server.limits.min_rate ({} bytes a second)"
 _RESET = struct.pack("ii", 1, 0)
@@ -139,9 +140,57 @@ class _Phase(Enum):
     WAITING = auto()  # for the first byte of a head
     HEAD = auto()  # a head has begun
     HANDLING = auto()  # a task answers a request; its body may still arrive
-    SKIPPING = auto()  # answered; the rest of a body that nobody wanted arrives
+    SKIPPING = auto()  # answered; the rest of a body that was not read arrives
     LINGERING = auto()  # the last answer is written; what arrives is thrown away
     CLOSED = auto()
+
+
+class Deadline:
+    """Calls `on_expiry` once the time last set is up. Cheap to move: setting it later touches no timer."""
+
+    __slots__ = ("_at", "_loop", "_on_expiry", "_timer", "set_at")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_expiry = on_expiry
+        self._at = math.inf
+        self.set_at = loop.time()
+        """When it was last set, by the loop's time; when it was made, if never."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, seconds: float) -> None:
+        """Expires `seconds` from now, whatever was set before."""
+        self.set_at = self._loop.time()
+        self._at = at = self.set_at + seconds
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= at:
+                return
+            timer.cancel()
+        self._timer = self._loop.call_at(at, self._fired)
+
+    def lift(self) -> None:
+        """Does not expire until set again."""
+        self._at = math.inf
+
+    def close(self) -> None:
+        """Never expires any more, and lets go of whom it would have called: the two no longer hold one another."""
+        self._at = math.inf
+        self._on_expiry = lambda: None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fired(self) -> None:
+        self._timer = None
+        if self._at == math.inf:
+            return
+        # A timer may fire a clock tick early; what remains is waited for, and a loop that is late loses nothing.
+        if self._loop.time() < self._at - 0.001:
+            self._timer = self._loop.call_at(self._at, self._fired)
+            return
+        self._at = math.inf
+        self._on_expiry()
 
 
 class ProxyConnection(asyncio.Protocol):
@@ -250,8 +299,8 @@ class ProxyConnection(asyncio.Protocol):
         if self._body is not None and not self._body.complete:
             self._body.end_early()
         task = self._task
-        # The client is gone and nobody waits for the answer; work that must not stop is shielded further in. A task that broke
-        # the connection itself is about to end and says so in its own words.
+        # The answer has no reader any more; work that must not stop is shielded further in. A task that broke the connection itself is
+        # about to end, and tells its own event.
         if task is not None:
             self._shared.watch(task)
             if not self._aborted:
@@ -259,7 +308,7 @@ class ProxyConnection(asyncio.Protocol):
         self._shared.forget(self)
 
     def eof_received(self) -> bool:
-        """Half-closed: what was asked is still answered, where the transport can (TLS cannot)."""
+        """Half-closed: what was asked is still answered, if the transport can (TLS cannot)."""
         self._input_ended = True
         match self._phase:
             case _Phase.HEAD:

@@ -1,12 +1,7 @@
-"""Who is at the other end of a connection, and whether such a peer may connect (contract §3 `allowed_peers`, `unix_peers`).
+"""Where clients connect: sockets for host and port, unix path and inherited descriptor; which peers may (contract §3 `allowed_peers`,
+`unix_peers`); and the certificate of a TLS listener, which is followed in its files (contract §3: every `*_file`).
 
-Where clients connect: sockets for host and port, unix path and inherited descriptor, and what can be wrong with each.
-
-Which ones are wanted, and how they are checked for safety, is configuration; what is spoken on them, the protocol's business.
-
-The certificate of a TLS listener, followed in its files: whoever renews it restarts nobody (contract §3: every `*_file`).
-
-How one context is made is `listeners`' business.
+Which listeners are wanted, and whether they are safe, is configuration; what is spoken on them is the business of `connection`.
 """
 
 from __future__ import annotations
@@ -71,29 +66,19 @@ def user_rule(unix_peers: Sequence[str], own_user: int | None = None) -> UserRul
     users = {0, os.getuid() if own_user is None else own_user}
     groups: set[int] = set()
     for name in unix_peers:
-        found = _user_number(name)
-        group = _group_number(name)
-        if found is None and group is None:
+        if name.isdecimal():
+            users.add(int(name))
+            continue
+        found = False
+        with suppress(KeyError):
+            users.add(pwd.getpwnam(name).pw_uid)
+            found = True
+        with suppress(KeyError):
+            groups.add(grp.getgrnam(name).gr_gid)
+            found = True
+        if not found:
             raise ValueError(f"server.unix_peers: {name!r} is neither a user nor a group of this machine")
-        users.update(() if found is None else (found,))
-        groups.update(() if group is None else (group,))
     return UserRule(frozenset(users), frozenset(groups))
-
-
-def _user_number(name: str) -> int | None:
-    if name.isdecimal():
-        return int(name)
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None
-
-
-def _group_number(name: str) -> int | None:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
 
 
 BACKLOG = 1024
@@ -129,7 +114,7 @@ def open_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 def open_unix(path: Path, *, everyone: bool = False) -> socket.socket:
     """A listening unix socket, mode 0600 (0666 where `everyone`, for peers that the kernel vouches for). A file left by a daemon that
-    is gone is replaced; one on which somebody listens, or that is no socket, is not. Raises ServiceUnreachable or CannotCreate."""
+    is gone is replaced; one on which a process listens, or that is no socket, is not. Raises ServiceUnreachable or CannotCreate."""
     _clear(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Never open to others, not even between bind and chmod.
@@ -149,7 +134,7 @@ def open_unix(path: Path, *, everyone: bool = False) -> socket.socket:
 
 
 def inherit(descriptor: int) -> socket.socket:
-    """The listening socket that a supervisor opened for us. Raises ServiceUnreachable where the descriptor is none."""
+    """The listening socket that a supervisor opened for us. Raises ServiceUnreachable if the descriptor is none."""
     fault = ServiceUnreachable(
         f"descriptor {descriptor} is not a listening socket; check the .socket unit that starts this service"
     )
@@ -233,7 +218,7 @@ def _clear(path: Path) -> None:
         raise CannotCreate(
             f"cannot listen on {path}: something that is not a socket is there; remove it or choose another path"
         )
-    if _somebody_listens(path):
+    if _is_taken(path):
         raise ServiceUnreachable(
             f"cannot listen on {path}: another process listens there; stop it or choose another path"
         )
@@ -241,7 +226,7 @@ def _clear(path: Path) -> None:
         path.unlink()
 
 
-def _somebody_listens(path: Path) -> bool:
+def _is_taken(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -249,7 +234,7 @@ def _somebody_listens(path: Path) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
-            return True  # full or forbidden: it is somebody's
+            return True  # full or forbidden: a process has it
     return True
 
 
@@ -282,8 +267,8 @@ _Stamp = tuple[tuple[int, ...], ...]
 class Certificate:
     """`context` is for the next connection: what the files held at the last look. Raises CannotCreate.
 
-    `check` looks at the private key's file each time before it is read; it raises CannotCreate where that may not be used. `on_new_authority` is
-    called when another authority vouches for clients: those that the one before vouched for have to come again.
+    `check` looks at the private key's file each time before it is read; it raises CannotCreate if that may not be used. `on_new_authority` is
+    called when another authority vouches for clients: their connections have to be made again.
     """
 
     def __init__(
@@ -298,13 +283,13 @@ class Certificate:
         self._authorities = self.context.get_ca_certs(binary_form=True)
 
     def look(self) -> bool:
-        """Whether the files have changed, and are used from now on. Raises CannotCreate once where they cannot be; the last good ones hold."""
+        """Whether the files have changed, and are used from now on. Raises CannotCreate once if they cannot be; the last good ones hold."""
         stamp = _stamp(self._files)
         if stamp == self._stamp:
             return False
         self._stamp = stamp
         self._check(self._files.key_file)
-        # A new one, and not the files loaded into the one in use: that would leave half a pair where they do not match, keep an authority
+        # A new one, and not the files loaded into the one in use: that would leave half a pair if they do not match, keep an authority
         # that was taken away, and resume sessions that it vouched for.
         self.context = tls_context(self._files)
         authorities = self.context.get_ca_certs(binary_form=True)

@@ -22,15 +22,42 @@ from passoproxy.core.http.messages import Fields, RequestHead
 from passoproxy.core.http.request_line import HEAD_END, RequestLine, parse_authority, scan_beginning, scan_head
 from passoproxy.core.http.syntax import members_of
 from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Refusal, ServiceUnreachable
-from passoproxy.server.deadline import Pace
 
 _MAX_CHUNKS = 256  # read at once: a millisecond's work, where single bytes come in chunks
+
+
+class Pace:
+    """How long the next bytes of a body may be waited for: `silence` seconds at most, and so that `min_rate` bytes a second come once
+    `grace` seconds were waited (0: no such rate). Time in which no bytes are waited for does not count.
+    """
+
+    __slots__ = ("_arrived", "_grace", "_min_rate", "_silence", "_waited")
+
+    def __init__(self, min_rate: int, silence: float, grace: float) -> None:
+        self._min_rate, self._silence, self._grace = min_rate, silence, grace
+        self._arrived = 0
+        self._waited = 0.0
+
+    def note(self, count: int, waited: float) -> None:
+        """`count` bytes arrived, for which `waited` seconds were waited."""
+        self._arrived += count
+        self._waited += waited
+
+    @property
+    def patience(self) -> float:
+        """Seconds that are left for the next bytes."""
+        if not self._min_rate:
+            return self._silence
+        left = max(self._grace, self._arrived / self._min_rate) - self._waited
+        # What came fast earns a pause, and not an hour of single bytes.
+        self._waited += max(0.0, left - max(self._grace, self._silence))
+        return min(left, self._silence)
 
 
 class RequestBody:
     """The `Body` of a request that did not arrive whole with its head.
 
-    Iteration raises a Refusal: BadRequest for wrong framing and for an early end, BodyTooLarge, RequestTimeout for silence and sloth.
+    Iteration raises a Refusal: BadRequest for wrong framing and for an early end, BodyTooLarge, RequestTimeout for bytes that do not come, or come too slowly.
     """
 
     __slots__ = (
@@ -82,7 +109,7 @@ class RequestBody:
 
     @property
     def left(self) -> int | None:
-        """Bytes still to come; None where only the chunks will tell."""
+        """Bytes still to come; None if the body is chunked."""
         return None if self._chunks is not None else self._left
 
     @property
@@ -92,7 +119,7 @@ class RequestBody:
 
     @property
     def waiting(self) -> bool:
-        """Whether someone waits for bytes."""
+        """Whether a reader waits for bytes."""
         return self._waiter is not None
 
     def feed(self, data: bytes) -> bytes:
@@ -112,7 +139,7 @@ class RequestBody:
         return rest
 
     def fail(self, fault: Refusal) -> None:
-        """The body will never be whole; whoever reads it is told, once what came before is read."""
+        """The body will never be whole; its reader gets `fault` once what came before is read."""
         self.fault = fault
         self._wake()
 
@@ -276,7 +303,7 @@ def _read_fields(head: bytes, at: int) -> Fields:
     lines = _OWN_REQUEST_LINE + head[at:]
     most = len(lines)
     parser = http_parser.HttpRequestParser(
-        None,  # nobody to pause: the parser never sees a body
+        None,  # nothing to pause: the parser never sees a body
         asyncio.get_running_loop(),
         most,
         max_line_size=most,

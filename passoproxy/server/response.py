@@ -29,9 +29,9 @@ LARGEST_AT_ONCE = 256 * 1024
 
 
 def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> bytes:
-    """A head on the wire: its fields but those of framing, for which `framing` has lines, and `date` where it has none itself.
+    """A head on the wire: its fields but those of framing, for which `framing` has lines, and `date` if it has none itself.
 
-    Raises OriginInvalid where a field holds what would end it early.
+    Raises OriginInvalid if a field holds what would end the head early.
     """
     lines = [f"{name}: {value}" for name, value in head.fields.items() if name.lower() not in _FRAMING_FIELDS]
     if date and "Date" not in head.fields:
@@ -111,8 +111,8 @@ class Exchange:
     async def send(self, response: Response) -> None:
         """Writes the whole answer and closes its body.
 
-        Raises BodyBroken, after the connection was reset, where the body breaks off; before anything was written, whatever the body
-        raises instead. CancelledError means that the client left.
+        Raises BodyBroken, after the connection was reset, if the body breaks off; before anything was written, what the body raises.
+        CancelledError means that the client left.
         """
         try:
             await self._send(response.head, response.body)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import weakref
 
-from passoproxy.server.deadline import Deadline
+from passoproxy.server.connection import Deadline
 
 
 class Owner:

@@ -10,7 +10,7 @@ import pytest
 
 from passoproxy.ports import Request, Response
 from passoproxy.server.connection import Limits
-from passoproxy.server.deadline import Pace
+from passoproxy.server.request import Pace
 from tests.fakes import ScriptedHop, response
 from tests.server.conftest import Listen
 from tests.server.raw import PATIENCE, EchoHop, parse_answers

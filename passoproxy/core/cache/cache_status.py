@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from passoproxy.core.http.messages import Fields
 
 NAME = "passoproxy"
@@ -12,10 +14,10 @@ STALE_UNAUTHORIZED = "STALE_UNAUTHORIZED"
 OVERRIDE = "OVERRIDE"
 
 
-def hit(ttl: float, detail: str = "") -> str:
+@lru_cache(maxsize=1024)
+def hit(ttl: int, detail: str = "") -> str:
     """Served without asking (RFC 9211 §2.1); `ttl` in seconds, negative where stale (§2.5)."""
-    seconds = int(ttl // 1)
-    return f"{NAME}; hit; ttl={seconds}; detail={detail}" if detail else f"{NAME}; hit; ttl={seconds}"
+    return f"{NAME}; hit; ttl={ttl}; detail={detail}" if detail else f"{NAME}; hit; ttl={ttl}"
 
 
 def forwarded(

@@ -21,7 +21,7 @@ from aiohttp import web
 from passoproxy.control import Control
 from passoproxy.errors import BadRequest, BodyTooLarge
 from passoproxy.server.admin.errors import NotFound
-from passoproxy.server.deadline import Pace
+from passoproxy.server.request import Pace
 from passoproxy.tokens.messages import gives_pair
 
 Document = dict[str, Any]

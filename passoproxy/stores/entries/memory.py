@@ -70,7 +70,7 @@ class S3Fifo:
         return None
 
     def _from_staying(self) -> str:
-        """Whoever was asked for since its last turn goes to the end once more. Ends: each pass takes one key's bit away."""
+        """The first key that was not asked for since its last turn; the others go to the end once more. Ends: each pass takes one bit away."""
         while True:
             key = next(iter(self._staying))
             if key not in self._asked:
@@ -132,7 +132,7 @@ class Shelf:
         return iter(list(self._keys))
 
     def variants(self, key: str) -> tuple[Entry, ...] | None:
-        """All variants, the youngest first; None where the key is not here."""
+        """All variants, the youngest first; None if the key is not here."""
         held = self._keys.get(key)
         if held is None:
             if self._leaving:
@@ -147,7 +147,7 @@ class Shelf:
         return None if held is None else held.bodies.get(entry.identifier)
 
     def held(self, entry: Entry) -> Entry | None:
-        """The variant of the same identifier as it is here; to ask for it so is no use of it."""
+        """The variant of the same identifier, without marking its key as used."""
         held = self._keys.get(entry.key)
         if held is None:
             return None
@@ -239,8 +239,8 @@ class Shelf:
     def clear(self) -> None:
         """Forgets everything, without a word to `on_drop`.
 
-        The memory itself is let go of in pieces, when something is looked for or put here: to free a hundred megabytes of entries takes longer
-        than anyone should be kept waiting. Until then it counts.
+        The memory itself is freed in pieces, whenever something is looked for or put here, because a hundred megabytes of entries take too long
+        at once. Until then it counts.
         """
         self._leaving.extend(self._keys.values())
         self._keys = {}

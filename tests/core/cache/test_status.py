@@ -10,8 +10,8 @@ from passoproxy.core.http.messages import fields_of
 @pytest.mark.parametrize(
     ("member", "text"),
     [
-        (hit(12.9), "passoproxy; hit; ttl=12"),
-        (hit(-0.5, "STALE_REVALIDATING"), "passoproxy; hit; ttl=-1; detail=STALE_REVALIDATING"),
+        (hit(12), "passoproxy; hit; ttl=12"),
+        (hit(-1, "STALE_REVALIDATING"), "passoproxy; hit; ttl=-1; detail=STALE_REVALIDATING"),
         (forwarded("bypass"), "passoproxy; fwd=bypass"),
         (
             forwarded("stale", status=503, collapsed=True, ttl=-3.0, detail="STALE_ERROR"),
