@@ -545,3 +545,13 @@ Observer = Callable[[Event], None]
 
 def nobody(event: Event) -> None:
     """The observer that looks away."""
+
+
+def each_of(*observers: Observer) -> Observer:
+    """An observer that tells all of `observers`, in this order."""
+
+    def observe(event: Event) -> None:
+        for each in observers:
+            each(event)
+
+    return observe

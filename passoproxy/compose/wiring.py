@@ -35,7 +35,6 @@ from passoproxy.control import Control, Facts
 from passoproxy.core import passolution
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.key import Unreadable, content_of, primary_key
-from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.oauth.alert_levels import Thresholds
 from passoproxy.core.oauth.identity import client_of
@@ -47,7 +46,7 @@ from passoproxy.host.remote_owner import ControlOwner
 from passoproxy.host.system import most_descriptors
 from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.webhook import Webhook
-from passoproxy.ports import AlertHook, Clock, Observer, nobody
+from passoproxy.ports import AlertHook, Clock, Observer, each_of, nobody
 from passoproxy.proxy import codecs
 from passoproxy.proxy.explain import Explaining, Judges
 from passoproxy.server.acceptor import Descriptors
@@ -188,15 +187,7 @@ class Telemetry:
 
     def observer(self) -> Observer:
         """One observer that tells all."""
-        return _each_of(self.metrics, self.recent, LogObserver(self.logs))
-
-
-def _each_of(*observers: Observer) -> Observer:
-    def observe(event: Event) -> None:
-        for each in observers:
-            each(event)
-
-    return observe
+        return each_of(self.metrics, self.recent, LogObserver(self.logs))
 
 
 def telemetry(loaded: Loaded) -> Telemetry:
@@ -365,7 +356,7 @@ class Wired:
         revoking = partial(remove_revoked, self.store, settings.cache.on_revoked, observer)
         self.watched = Watched() if settings.provider == "passolution" else None
         self.heed = nobody if self.watched is None else self.watched.heed
-        plain, observer = observer, observer if self.watched is None else _each_of(observer, self.heed)
+        plain, observer = observer, observer if self.watched is None else each_of(observer, self.heed)
         self.observer = observer
         self.pipeline = build_pipeline(
             loaded,

@@ -260,8 +260,12 @@ class Cache:
             return _Pass(policy, asked, "bypass", is_write=found == METHOD_FIELD)
         partition = self._partition()
         key = keys.primary_key(partition, head, policy.key, content)
-        if self._usage is not None and trail.key != key and not request.background and not policy.origin_decides:
-            self._usage.count(key, request)
+        usage = self._usage
+        if usage is not None and trail.key != key and not request.background and not policy.origin_decides:
+            if key in usage.counts:
+                usage.counts[key] += 1
+            else:
+                usage.begin(key, request)
         trail.key = key
         return _Lookup(request, policy, asked, partition, key)
 

@@ -13,30 +13,27 @@ LARGEST_BODY = 8 * 1024
 
 
 class Usage:
-    """Counts requests by primary key, at most `most` keys; when there is no room all counts are halved, and what is down to nothing goes."""
+    """Counts requests by primary key, at most `most` keys; when there is no room all counts are halved, and what is down to nothing goes.
+
+    Every hit passes here, so a key that is in `counts` is counted there in place; `begin` counts any other.
+    """
 
     def __init__(self, most: int = MOST_KEYS) -> None:
         self._most = most
-        self._counts: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
         self._asked: dict[str, tuple[RequestHead, bytes]] = {}
 
-    def __len__(self) -> int:
-        return len(self._counts)
-
-    def count(self, key: str, request: Request) -> None:
-        """One more request for `key`; the first one's head and body stand for all."""
-        if key in self._counts:
-            self._counts[key] += 1
-            return
+    def begin(self, key: str, request: Request) -> None:
+        """The first request for `key`; its head and body stand for all."""
         body = request.body.data if isinstance(request.body, BytesBody) else b""
         if len(body) > LARGEST_BODY:
             return
-        while len(self._counts) >= self._most:
-            self._counts = {known: count // 2 for known, count in self._counts.items() if count > 1}
-            self._asked = {known: self._asked[known] for known in self._counts}
-        self._counts[key], self._asked[key] = 1, (request.head, body)
+        while len(self.counts) >= self._most:
+            self.counts = {known: count // 2 for known, count in self.counts.items() if count > 1}
+            self._asked = {known: self._asked[known] for known in self.counts}
+        self.counts[key], self._asked[key] = 1, (request.head, body)
 
     def most_used(self, number: int) -> list[Request]:
         """The `number` keys that were asked for most, each as a background request without a client, the most used first."""
-        asked = [self._asked[key] for key in nlargest(number, self._counts, key=lambda key: self._counts[key])]
+        asked = [self._asked[key] for key in nlargest(number, self.counts, key=lambda key: self.counts[key])]
         return [Request(head, BytesBody(body), Client(), background=True) for head, body in asked]

@@ -263,7 +263,7 @@ def test_a_hit_is_what_the_whole_pipeline_answers_or_is_left_to_it(http: bool, p
 
 
 @pytest.mark.slow
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(http=st.booleans(), play=st.lists(moves, min_size=2, max_size=8))
 def test_a_hit_is_what_the_whole_pipeline_answers_in_many_worlds(http: bool, play: list[Move]) -> None:
     for kind in asyncio.run(played(http, play)):
