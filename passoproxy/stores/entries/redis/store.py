@@ -17,8 +17,8 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from hashlib import blake2b, sha256
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ from passoproxy.core.cache.soft_purge import MOST_KEPT, SoftPurge, SoftPurges
 from passoproxy.core.cache.vary import MOST_VARIANTS
 from passoproxy.core.events import EntriesEvicted, StoreFailed, TaskFailed
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.ports import Body, BytesBody, Observer, Spill, SpillFile, StoreStats, nobody
+from passoproxy.ports import Body, Observer, Spill, StoreStats, nobody
+from passoproxy.stores.entries.redis.bodies import RedisWriter, body_at
 from passoproxy.stores.entries.redis.connection import PAUSE_SECONDS, Connection, RedisAway
 from passoproxy.stores.entries.redis.owed import OwedPurges
 from passoproxy.stores.entries.redis.replica import (
@@ -38,14 +39,9 @@ from passoproxy.stores.entries.redis.replica import (
     decode_purge,
     encode_purge,
 )
+from passoproxy.stores.entries.redis.rows import Row, Rows, set_of, set_of_key, sets_of, varies_of
 from passoproxy.stores.entries.redis.scripts import BEHIND, DONE, DROP, GET, HEADS, PURGE, STORE, TOUCH, UPDATE
-from passoproxy.stores.entries.serialization import (
-    VERSION,
-    Seal,
-    key_name,
-    row_name,
-    youngest_first,
-)
+from passoproxy.stores.entries.serialization import youngest_first
 from passoproxy.stores.redis_client import ended
 
 if TYPE_CHECKING:
@@ -57,12 +53,6 @@ ANSWER_SECONDS = 0.25
 
 PURGE_SECONDS = 10.0
 """The same for a purge, which must not fail because the store is slow."""
-
-PIECE_BYTES = 256 * 1024
-"""A body of more is stored and read in pieces of this size."""
-
-UNDER_WAY_SECONDS = 300
-"""How long a body that is being stored is kept after its last piece."""
 
 SKEW_SECONDS = 2.0
 """Clocks of instances may differ by this much: what was fetched within that time after a soft purge counts as fetched before it."""
@@ -76,17 +66,6 @@ FEW = 2000
 _SLICE = 200
 _MOST_USED = 100_000
 _ROUNDS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A variant as it lies in the store. `sealed` is for comparing at an update; `seal` is the one that it was opened with."""
-
-    name: str
-    entry: Entry
-    sealed: bytes
-    stamp: int
-    seal: Seal
 
 
 class RedisStore:
@@ -117,9 +96,9 @@ class RedisStore:
         monotonic: Callable[[], float] = time.monotonic,
         few: int = FEW,
     ) -> None:
-        self.max_entry_bytes, self._max_bytes, self._few = max_entry_bytes, max_bytes, few
+        self._max_entry_bytes, self._max_bytes, self._few = max_entry_bytes, max_bytes, few
         self._prefix, self._spill, self._observer = prefix, spill, observer
-        self._seals = {_id_of(each): Seal(each) for each in (secret, previous_secret) if each is not None}
+        self._rows = Rows(secret, previous_secret)
         self._name = secrets.token_hex(8)
         self._answer_seconds = answer_seconds
         # One for requests, one for purges, and one that listens: an instance counts as gone after 3 s in which it has heard nothing.
@@ -199,18 +178,18 @@ class RedisStore:
     async def _select(self, key: str) -> Sequence[Entry]:
         for _ in range(_ROUNDS):
             known = await self._now(self._brief)
-            epoch, version, *parts = await self._brief.run(GET, self._prefix, known.epoch, _set_of_key(key))
+            epoch, version, *parts = await self._brief.run(GET, self._prefix, known.epoch, set_of_key(key))
             if epoch != known.epoch or int(version) != known.version:
                 await self._replica.refresh(self._brief)
             if epoch != known.epoch:
                 continue
             rows, damaged = [], []
-            for name, sealed, packed in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-                row = self._opened(name.decode("latin-1"), sealed, packed)
+            for each, sealed, packed in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+                row = self._rows.open(name := each.decode("latin-1"), sealed, packed)
                 if row is not None:
                     rows.append(row)
-                elif self._is_ours(name.decode("latin-1")):
-                    damaged.append(name.decode("latin-1"))
+                elif self._rows.is_ours(name):
+                    damaged.append(name)
             if damaged:
                 await self._drop(damaged)
             if rows:
@@ -231,59 +210,16 @@ class RedisStore:
     async def read(self, entry: Entry) -> Body | None:
         with contextlib.suppress(RedisAway):
             known = await self._now(self._brief)
-            for row in self._rows(entry):
-                name = f"{self._prefix}{known.epoch.decode()}:e:{row}"
-                if entry.size > PIECE_BYTES:
-                    body = await self._spilled(name, entry)
-                else:
-                    async with self._brief.client() as client:
-                        data: Any = await client.hget(name, "0")
-                    body = BytesBody(data) if data is not None and _is_whole(sha256(data), len(data), entry) else None
-                if body is not None:
+            for name in self._rows.names(entry):
+                at = f"{self._prefix}{known.epoch.decode()}:e:{name}"
+                if (body := await body_at(self._brief, at, entry, self._spill)) is not None:
                     return body
-            await self._drop(self._rows(entry), entry.digest[:16])
+            await self._drop(self._rows.names(entry), entry.digest[:16])
         return None
-
-    async def _spilled(self, name: str, entry: Entry) -> Body | None:
-        """A large body, whole and proven before its first byte is served. Raises RedisAway also if there is no room for it."""
-        file, whole, size = self._spill.open(), sha256(), 0
-        try:
-            while size < entry.size:
-                async with self._brief.client() as client:
-                    piece: Any = await client.hget(name, str(size // PIECE_BYTES))
-                if not piece:
-                    return None
-                if not await file.write(size, piece):
-                    raise RedisAway(f"there is no room on disk for a stored body of {entry.size} bytes")
-                whole.update(piece)
-                size += len(piece)
-            if not _is_whole(whole, size, entry):
-                return None
-            body, file = SpilledBody(file, size), self._spill.open()
-            return body
-        finally:
-            file.close()
-
-    def _rows(self, entry: Entry) -> list[str]:
-        """The row of an entry under each secret, the present one first."""
-        key, _, identifier = row_name(entry).partition(".")
-        return [f"{key}.{each}.{identifier}" for each in self._seals]
-
-    def _is_ours(self, name: str) -> bool:
-        return name.split(".")[1:2] in ([each] for each in self._seals)
-
-    def _opened(self, name: str, sealed: bytes | None, packed: bytes | None) -> Row | None:
-        """The variant in that row; None if it is not there, is damaged or is sealed under another secret."""
-        parts, known = name.split("."), (packed or b"").split()
-        seal = self._seals.get(parts[1]) if len(parts) == 3 else None
-        if seal is None or not sealed or len(known) != 5 or not known[0].isdigit():
-            return None
-        entry = seal.open(f"{parts[0]}.{parts[2]}", sealed)
-        return None if entry is None else Row(name, entry, sealed, int(known[0]), seal)
 
     async def _heads(self, connection: Connection, epoch: bytes, names: Sequence[str]) -> list[Row | None]:
         found = await connection.run(HEADS, self._prefix, epoch, *names)
-        return [self._opened(*each) for each in zip(names, found[::2], found[1::2], strict=True)]
+        return [self._rows.open(*each) for each in zip(names, found[::2], found[1::2], strict=True)]
 
     async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
         known, seen = await self._now(self._brief), set[str]()
@@ -297,7 +233,7 @@ class RedisStore:
 
     async def _candidates(self, connection: Connection, epoch: bytes, selector: Selector) -> AsyncIterator[list[str]]:
         """Rows in slices, among which all are that `selector` means."""
-        name, cursor = _set_of(selector), 0
+        name, cursor = set_of(selector), 0
         while True:
             async with connection.client() as client:
                 at = f"{self._prefix}{epoch.decode()}:{name}"
@@ -312,26 +248,15 @@ class RedisStore:
     # ---- storing -----------------------------------------------------------------------------------------------------
 
     async def create(self, entry: Entry) -> RedisWriter:
-        return RedisWriter(self, entry, await self._now(self._brief))
+        commit = partial(self._store, await self._now(self._brief))
+        return RedisWriter(self._brief, self._prefix, entry, self._max_entry_bytes, commit)
 
-    async def append(self, token: str, number: int, piece: bytes) -> None:
-        """A piece of a body that is being stored."""
-        name = f"{self._prefix}{token}"
-        async with self._brief.client() as client, client.pipeline(transaction=True) as pipe:
-            pipe.hset(name, str(number), piece)
-            pipe.expire(name, UNDER_WAY_SECONDS)
-            await pipe.execute()
-
-    async def abandon(self, token: str) -> None:
-        """Gives up a body that is being stored. If the store is away, it ends by itself."""
-        with contextlib.suppress(EntryStoreFailure):
-            async with self._brief.client() as client:
-                await client.unlink(f"{self._prefix}{token}")
-
-    async def store(self, began: Entry, entry: Entry, known: Known, token: str, last: int, body: bytes) -> Entry | None:
+    async def _store(
+        self, known: Known, began: Entry, entry: Entry, token: str, last: int, body: bytes
+    ) -> Entry | None:
         """Stores an entry whose body is at `token` but for its last piece; None if a purge counts against it since `known`."""
-        (name, *twins), seal = self._rows(entry), next(iter(self._seals.values()))
-        varies = [_varies(each, entry) for each in self._seals]
+        name, *_ = names = self._rows.names(entry)
+        varies = [varies_of(each, entry) for each in names]
         packed = f"{entry.size} {varies[0]} {entry.response_time!r} {entry.digest[:16]}"
         since = known.seq
         await self._tell_used(self._brief)  # so that what was used is not evicted
@@ -343,10 +268,10 @@ class RedisStore:
                 since,
                 self._name,
                 name,
-                seal.close(entry),
+                self._rows.close(name, entry),
                 packed,
-                _sets(entry),
-                " ".join((name, *twins, *varies)),
+                sets_of(entry),
+                " ".join((*names, *varies)),
                 token,
                 last,
                 body,
@@ -379,15 +304,15 @@ class RedisStore:
         return any(isinstance(each, Selector) and each.matches(entry) for each in purges for entry in entries)
 
     async def update(self, entry: Entry) -> None:
-        for name in self._rows(entry):
+        for name in self._rows.names(entry):
             for _ in range(_ROUNDS):
                 known = await self._now(self._brief)
                 (row,) = await self._heads(self._brief, known.epoch, [name])
                 if row is None or known.hides(row.entry, row.stamp):
                     break
                 fresh = replace(entry, digest=row.entry.digest, size=row.entry.size)
-                varies, sets = _varies(name.split(".")[1], fresh), _sets(fresh)
-                change = (row.sealed, row.seal.close(fresh), varies, repr(fresh.response_time), sets)
+                sealed, varies = self._rows.close(name, fresh), varies_of(name, fresh)
+                change = (row.sealed, sealed, varies, repr(fresh.response_time), sets_of(fresh))
                 done = await self._brief.run(UPDATE, self._prefix, known.epoch, self._name, name, *change)
                 if int(done) >= 0:
                     self._replica.generation += int(done)
@@ -395,7 +320,7 @@ class RedisStore:
 
     async def discard(self, entry: Entry) -> None:
         try:
-            await self._drop(self._rows(entry))
+            await self._drop(self._rows.names(entry))
         except RedisAway:
             await self._owe(Selector(key=entry.key, target=entry.target))
             raise
@@ -408,7 +333,7 @@ class RedisStore:
     async def _tell_used(self, connection: Connection) -> None:
         while self._used and self._replica.known is not None:
             some = [self._used.pop() for _ in range(min(_SLICE, len(self._used)))]
-            await connection.run(TOUCH, self._prefix, self._replica.known.epoch, *map(_set_of_key, some))
+            await connection.run(TOUCH, self._prefix, self._replica.known.epoch, *map(set_of_key, some))
 
     # ---- purging -----------------------------------------------------------------------------------------------------
 
@@ -423,7 +348,7 @@ class RedisStore:
             raise
 
     async def _purge(self, connection: Connection, selector: Selector) -> int:
-        name, everything = _set_of(selector), selector == Selector()
+        name, everything = set_of(selector), selector == Selector()
         for _ in range(_ROUNDS):
             known = self._replica.known
             assert known is not None
@@ -568,133 +493,3 @@ class RedisStore:
             await self._replica.stop()
             await self._brief.aclose()
             await self._patient.aclose()
-
-
-class RedisWriter:
-    """An answer on its way to Redis: gathered up to a piece, then appended piece by piece to a key that ends by itself.
-
-    `known` is the cache's state at its begin: later purges count against the answer.
-    """
-
-    __slots__ = ("_buffer", "_entry", "_hash", "_known", "_number", "_open", "_size", "_store", "_token")
-
-    def __init__(self, store: RedisStore, entry: Entry, known: Known) -> None:
-        self._store, self._entry, self._known = store, entry, known
-        self._buffer, self._hash = bytearray(), sha256()
-        self._size = self._number = 0
-        self._token = ""
-        self._open = True
-
-    async def write(self, data: bytes) -> None:
-        self._must_be_open()
-        self._size += len(data)
-        if self._size > self._store.max_entry_bytes:
-            raise EntryStoreFailure("an answer is larger than cache.max_entry_size")
-        self._hash.update(data)
-        self._buffer += data
-        while len(self._buffer) >= PIECE_BYTES:
-            piece = bytes(self._buffer[:PIECE_BYTES])
-            del self._buffer[:PIECE_BYTES]
-            self._token = self._token or f"in:{secrets.token_hex(16)}"
-            await self._store.append(self._token, self._number, piece)
-            self._number += 1
-
-    async def commit(self, entry: Entry | None = None) -> Entry | None:
-        self._must_be_open()
-        self._open = False
-        final = replace(entry or self._entry, digest=self._hash.hexdigest(), size=self._size)
-        try:
-            return await self._store.store(
-                self._entry, final, self._known, self._token, self._number, bytes(self._buffer)
-            )
-        finally:
-            await self._abandon()
-
-    def _must_be_open(self) -> None:
-        if not self._open:
-            raise EntryStoreFailure("this answer's place in the cache was given up already")
-
-    async def abandon(self) -> None:
-        if self._open:
-            self._open = False
-            self._buffer.clear()
-            await self._abandon()
-
-    async def _abandon(self) -> None:
-        token, self._token = self._token, ""
-        if token:
-            await self._store.abandon(token)
-
-
-class SpilledBody:
-    """A stored body in a spill file."""
-
-    __slots__ = ("_at", "_end", "_file", "length")
-
-    def __init__(self, file: SpillFile, size: int) -> None:
-        self._file, self._at, self._end = file, 0, size
-        self.length: int | None = size
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._at == self._end:
-            self._file.close()
-            raise StopAsyncIteration
-        piece = await self._file.read(self._at, PIECE_BYTES)
-        self._at += len(piece)
-        return piece
-
-    async def aclose(self) -> None:
-        self._at = self._end
-        self._file.close()
-
-
-# ---- names -----------------------------------------------------------------------------------------------------------
-
-
-def _id_of(secret: bytes) -> str:
-    """The name of a secret and of the format of sealed heads: entries under another one are in rows of their own."""
-    return blake2b(secret + bytes((VERSION,)), digest_size=4, person=b"passoproxy kid").hexdigest()
-
-
-def _digest(text: str) -> str:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def _varies(secret_id: str, entry: Entry) -> str:
-    """What the entry varies by: equal ones under the same secret replace one another."""
-    return _digest(secret_id + repr(entry.varies))
-
-
-def _set_of_key(key: str) -> str:
-    return f"k:{key_name(key)}"
-
-
-def _sets(entry: Entry) -> str:
-    """The sets that an entry's row is in, the primary key's first."""
-    tags = (f"t:{_digest(tag)}" for tag in entry.tags)
-    one = (f"u:{_digest(entry.target)}", f"r:{_digest(entry.route)}", f"p:{_digest(entry.partition)}")
-    return " ".join((_set_of_key(entry.key), *one, *tags))
-
-
-def _set_of(selector: Selector) -> str:
-    """The smallest set in which all rows are that `selector` means; `used` has every row."""
-    match selector:
-        case Selector(key=str(key)):
-            return _set_of_key(key)
-        case Selector(target=str(target)):
-            return f"u:{_digest(target)}"
-        case Selector(tag=str(tag)):
-            return f"t:{_digest(tag)}"
-        case Selector(route=str(route)):
-            return f"r:{_digest(route)}"
-        case Selector(partition=str(partition)):
-            return f"p:{_digest(partition)}"
-        case _:
-            return "used"
-
-
-def _is_whole(digest: Any, size: int, entry: Entry) -> bool:
-    return size == entry.size and digest.hexdigest() == entry.digest
