@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from passoproxy.core.cache.entry import Selector
-from passoproxy.stores.entries.redis.replica import decode_purge, encode_purge
+from passoproxy.stores.entries.serialization import decode_purge, encode_purge
 
 NAME = "owed_purges"
 MOST = 1000
@@ -28,9 +28,7 @@ class OwedPurges:
         self.selectors: list[Selector] = []
         if self._path is not None:
             with contextlib.suppress(OSError):
-                for line in _owed(self._path.read_bytes()):
-                    purge = decode_purge(line)
-                    self.selectors.append(purge if isinstance(purge, Selector) else Selector())
+                self.selectors = [decode_purge(line) for line in _owed(self._path.read_bytes())]
 
     async def add(self, selector: Selector) -> None:
         """One more; durable when it returns."""

@@ -7,7 +7,6 @@ that far, or the store came back empty, anything may have changed.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,41 +18,33 @@ from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.change_feed import ANYTHING, PURGED, SOFTENED
 from passoproxy.stores.entries.redis.connection import Connection
 from passoproxy.stores.entries.redis.scripts import BEGIN, HEARD
-from passoproxy.stores.entries.serialization import mark_of
+from passoproxy.stores.entries.serialization import decode_purge, encode_purge, mark_of
 from passoproxy.stores.redis_client import ended
 
 SLOTS = 512
 BLOCK_SECONDS = 1.0
 AGAIN_SECONDS = 0.25
 _AT_ONCE = 512
-_NAMES = ("target", "prefix", "route", "tag", "key", "partition")
 NO_SOFT_PURGES = SoftPurges()
 
 Purge = Selector | SoftPurge
 
 
-def encode_purge(purge: Purge) -> bytes:
-    """A purge for the log: the selector, and for a soft one its moment and leeway (seconds)."""
-    selector = purge.selector if isinstance(purge, SoftPurge) else purge
-    document: dict[str, object] = {name: text for name in _NAMES if (text := getattr(selector, name)) is not None}
-    if selector.private:
-        document["private"] = True
+def encode_logged(purge: Purge) -> bytes:
+    """A purge for the log; a soft one begins with its moment and leeway (seconds)."""
     if isinstance(purge, SoftPurge):
-        document["soft"] = [purge.at, purge.leeway]
-    return json.dumps(document).encode("ascii")
+        return f"{purge.at!r} {purge.leeway!r} ".encode() + encode_purge(purge.selector)
+    return encode_purge(purge)
 
 
-def decode_purge(data: bytes | None) -> Purge:
+def decode_logged(data: bytes | None) -> Purge:
     """The purge. One that is missing or cannot be read means everything, because a purge must not be lost."""
+    soft, bracket, selector = (data or b"").partition(b"[")
     try:
-        document: dict[str, Any] = json.loads(data or b"")
-        private, soft = document.pop("private", False) is True, document.pop("soft", None)
-        if not all(name in _NAMES and type(text) is str for name, text in document.items()):
-            return Selector()
-        selector = Selector(**document, private=private)
-        return selector if soft is None else SoftPurge(selector, *map(float, soft))
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return Selector()
+        at, leeway = map(float, soft.split())
+    except ValueError:
+        return Selector() if soft else decode_purge(bracket + selector)
+    return SoftPurge(decode_purge(bracket + selector), at, leeway)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +113,7 @@ class Replica:
             new = sorted(numbers - before.keys())
             found: Any = await client.hmget(name, [str(number) for number in new]) if new else []
         # One that is missing by now is done with: its rows are removed.
-        read = {number: decode_purge(data) for number, data in zip(new, found, strict=True) if data is not None}
+        read = {number: decode_logged(data) for number, data in zip(new, found, strict=True) if data is not None}
         purges = {number: purge for number, purge in {**before, **read}.items() if number in numbers}
         hard = {number: purge for number, purge in purges.items() if isinstance(purge, Selector)}
         softened = {number: purge for number, purge in purges.items() if isinstance(purge, SoftPurge)}

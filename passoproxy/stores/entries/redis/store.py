@@ -36,12 +36,12 @@ from passoproxy.stores.entries.redis.replica import (
     NO_SOFT_PURGES,
     Known,
     Replica,
-    decode_purge,
-    encode_purge,
+    decode_logged,
+    encode_logged,
 )
 from passoproxy.stores.entries.redis.rows import Row, Rows, set_of, set_of_key, sets_of, varies_of
 from passoproxy.stores.entries.redis.scripts import BEHIND, DONE, DROP, GET, HEADS, PURGE, STORE, TOUCH, UPDATE
-from passoproxy.stores.entries.serialization import youngest_first
+from passoproxy.stores.entries.serialization import means_everything, youngest_first
 from passoproxy.stores.redis_client import ended
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ class RedisStore:
         """Whether one of these purges counts against the answer. One that is in the log no more means everything."""
         async with self._brief.client() as client:
             found: Any = await client.hmget(f"{self._prefix}{epoch.decode()}:log", [str(each) for each in numbers])
-        purges = [decode_purge(data) for data in found]
+        purges = [decode_logged(data) for data in found]
         return any(isinstance(each, Selector) and each.matches(entry) for each in purges for entry in entries)
 
     async def update(self, entry: Entry) -> None:
@@ -348,7 +348,7 @@ class RedisStore:
             raise
 
     async def _purge(self, connection: Connection, selector: Selector) -> int:
-        name, everything = set_of(selector), selector == Selector()
+        name, everything = set_of(selector), means_everything(selector)
         for _ in range(_ROUNDS):
             known = self._replica.known
             assert known is not None
@@ -358,7 +358,7 @@ class RedisStore:
             behind = count if count > self._few else 0
             # A purge of everything stands for the soft ones before it too.
             soft = " ".join(map(str, known.softened)) if everything else ""
-            change = (encode_purge(selector), "hard", behind, soft)
+            change = (encode_logged(selector), "hard", behind, soft)
             told = await connection.run(PURGE, self._prefix, known.epoch, self._name, *change)
             if told:
                 break
@@ -394,7 +394,7 @@ class RedisStore:
         """
         count = event = 0
         async for names in self._candidates(connection, epoch, selector):
-            if selector != Selector():
+            if not means_everything(selector):
                 rows = await self._heads(connection, epoch, names)
                 pairs = zip(names, rows, strict=True)
                 names = [name for name, row in pairs if row is None or selector.matches(row.entry)]
@@ -433,7 +433,7 @@ class RedisStore:
         for _ in range(_ROUNDS):
             known = await self._now(self._patient)
             told = await self._patient.run(
-                PURGE, self._prefix, known.epoch, self._name, encode_purge(purge), "soft", 0, instead_of
+                PURGE, self._prefix, known.epoch, self._name, encode_logged(purge), "soft", 0, instead_of
             )
             await self._replica.refresh(self._patient)
             if told:
