@@ -17,9 +17,9 @@ from passoproxy.compose.wiring import Wired
 from passoproxy.config.load import Loaded
 from passoproxy.config.secrets import refuse_exposed
 from passoproxy.config.settings import Settings
-from passoproxy.config.types import Address, FdAddress, TcpAddress, UnixAddress, is_loopback
+from passoproxy.config.types import Address, FdAddress, TcpAddress, UnixAddress
 from passoproxy.config.validate import GUARD_REMEDY
-from passoproxy.core.access import NetworkRule
+from passoproxy.core.access import NetworkRule, is_loopback
 from passoproxy.errors import CannotCreate, ConfigurationError, Fault, PassoproxyError, ServiceUnreachable
 from passoproxy.server.acceptor import Acceptor
 from passoproxy.server.admin.login import CALLBACK_PATH

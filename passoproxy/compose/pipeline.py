@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from passoproxy.compose.topology import ALONE, Part
 from passoproxy.config.load import Loaded
+from passoproxy.config.secrets import key_lines
 from passoproxy.config.settings import Settings
 from passoproxy.core.access import Admission, AdmissionPolicy, ClientKey, client_key
 from passoproxy.core.events import Warned
@@ -96,10 +97,7 @@ def client_keys(text: str) -> tuple[ClientKey, ...]:
 def named_keys(text: str) -> list[tuple[str, str]]:
     """Names and keys of a text with one `name:key` a line, blank lines and `#` comments aside. Raises ConfigurationError."""
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        name, _, key = (part.strip() for part in line.partition(":"))
-        if not line.strip() or line.strip().startswith("#"):
-            continue
+    for number, name, key in key_lines(text):
         if not name or not key:
             raise ConfigurationError(
                 Fault("", "server.client_keys_file", f"line {number} is not 'name:key'", "write one name:key a line")

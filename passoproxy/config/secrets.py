@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,3 +189,11 @@ def secret(
     if value is not None:
         return value.get_secret_value
     return FileSecret(file, f"{key}_file", environ) if file is not None else None
+
+
+def key_lines(text: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, name and key of each `name:key` line of `server.client_keys`, either '' if it is missing; comments are left out."""
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        if line and not line.startswith("#"):
+            name, _, key = (part.strip() for part in line.partition(":"))
+            yield number, name, key

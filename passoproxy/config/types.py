@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, WithJsonSchema
 
+from passoproxy.core.access import is_loopback
 from passoproxy.core.http.paths import readings
 from passoproxy.core.units import quoted, read_duration, read_share, read_size, show_duration, show_share, show_size
 
@@ -82,13 +83,6 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or IP text (v6 without brackets) means this machine alone."""
-    name = host.lower().rstrip(".")
-    found = _ip(name)
-    return name == "localhost" or name.endswith(".localhost") or (found is not None and found.is_loopback)
 
 
 def is_metadata_address(host: str) -> bool:

@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from passoproxy.config.secrets import exposure, read_secret, refuse_exposed
+from passoproxy.config.secrets import exposure, key_lines, read_secret, refuse_exposed
 from passoproxy.config.settings import RouteSettings, Section, Settings
 from passoproxy.config.sources import Layer, secret_pairs
-from passoproxy.config.types import Address, TcpAddress, is_field_value, is_loopback, is_metadata_address, proxy_url
+from passoproxy.config.types import Address, TcpAddress, is_field_value, is_metadata_address, proxy_url
+from passoproxy.core.access import is_loopback
 from passoproxy.core.units import quoted, show_share, show_size
 from passoproxy.errors import ConfigurationError, Fault, missing_library
 
@@ -412,10 +413,7 @@ def _is_proxy(text: str) -> bool:
 
 def _client_keys(begin: str, text: str) -> Iterator[str]:
     seen: set[str] = set()
-    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
-        if not line or line.startswith("#"):
-            continue
-        name, _, secret = (part.strip() for part in line.partition(":"))
+    for number, name, secret in key_lines(text):
         if not name or not secret:
             yield f"{begin}line {number} is not 'name:key'; write one name and key a line"
         elif name in seen:

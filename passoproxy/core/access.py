@@ -576,11 +576,6 @@ def holder_of(address: str) -> str:
     return str(peer) if isinstance(peer, IPv4Address) else str(ip_network((peer, 64), strict=False))
 
 
-def network_rule(entries: Iterable[str]) -> NetworkRule:
-    """The rule that a list of addresses and networks means. Raises ValueError naming the entry that is neither."""
-    return NetworkRule(tuple(_network(entry) for entry in entries))
-
-
 @dataclass(frozen=True, slots=True)
 class UserRule:
     """Users and groups (numbers) that may connect to a unix socket."""
@@ -593,11 +588,15 @@ class UserRule:
         return user in self.users or not self.groups.isdisjoint(groups)
 
 
-def _network(entry: str) -> _Network:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or IP text (v6 without brackets) means this machine alone."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
     try:
-        return ip_network(entry, strict=False)
-    except ValueError as fault:
-        raise ValueError(f"server.allowed_peers: {entry!r} is neither an address nor a network") from fault
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

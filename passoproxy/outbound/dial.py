@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import aiohappyeyeballs
 from yarl import URL
 
+from passoproxy.core.access import is_loopback
 from passoproxy.errors import ConfigurationError, Fault, PassoproxyError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -47,10 +48,7 @@ class Endpoint:
     @property
     def loopback(self) -> bool:
         """Whether it is on this machine."""
-        if self.host == "localhost" or self.host.endswith(".localhost"):
-            return True
-        address = _address(self.host)
-        return address is not None and address.is_loopback
+        return is_loopback(self.host)
 
 
 def endpoint_of(url: str, key: str = "upstream.url") -> Endpoint:

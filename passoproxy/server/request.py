@@ -21,7 +21,7 @@ from passoproxy.core.http.framing import Chunked, ChunkReader, RequestFraming, S
 from passoproxy.core.http.messages import Fields, RequestHead
 from passoproxy.core.http.request_line import HEAD_END, RequestLine, parse_authority, scan_beginning, scan_head
 from passoproxy.core.http.syntax import members_of
-from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Refusal, ServiceUnreachable
+from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Refusal
 
 _MAX_CHUNKS = 256  # read at once: a millisecond's work, where single bytes come in chunks
 
@@ -270,15 +270,6 @@ class Received(NamedTuple):
     framing: RequestFraming
     keep_alive: bool
     expects_continue: bool
-
-
-def require_c_parser() -> None:
-    """Raises ServiceUnreachable where only aiohttp's pure-Python parser is there, which reads some messages another way."""
-    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
-        raise ServiceUnreachable(
-            "aiohttp's C parser is not available, and its Python one is not strict enough to serve with; unset "
-            "AIOHTTP_NO_EXTENSIONS or install an aiohttp wheel for this platform"
-        )
 
 
 def receive(head: bytes, scheme: str) -> Received:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.config.types import Address, FdAddress, TcpAddress, UnixAddress, address, is_host, is_loopback
+from passoproxy.config.types import Address, FdAddress, TcpAddress, UnixAddress, address, is_host
+from passoproxy.core.access import is_loopback
 
 
 @pytest.mark.parametrize(

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 
-from passoproxy.core.access import NetworkRule, UserRule, network_rule
+from passoproxy.core.access import NetworkRule, UserRule
+
+RULE = NetworkRule(tuple(map(ip_network, ("10.0.0.0/8", "192.168.0.7", "fd00::/8"))))
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "192.168.0.7", "fd00::1", "fd00::1%eth0"])
 def test_listed_networks(address: str) -> None:
-    assert network_rule(["10.0.0.0/8", "192.168.0.7", "fd00::/8"]).allows(address)
+    assert RULE.allows(address)
 
 
 @pytest.mark.parametrize("address", ["11.1.2.3", "192.168.0.8", "::1", "::ffff:11.1.2.3", "", "localhost"])
 def test_other_addresses(address: str) -> None:
-    assert not network_rule(["10.0.0.0/8", "192.168.0.7", "fd00::/8"]).allows(address)
+    assert not RULE.allows(address)
 
 
 def test_no_rule_lets_anyone_in() -> None:
     assert NetworkRule().allows("8.8.8.8")
-
-
-def test_an_entry_that_is_no_network_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'10\.0\.0\.0/33'"):
-        network_rule(["10.0.0.0/33"])
-
-
-def test_host_bits_in_a_network_are_no_fault() -> None:
-    assert network_rule(["10.1.2.3/8"]).allows("10.9.9.9")
 
 
 @pytest.mark.parametrize(("user", "groups", "allowed"), [(5, (), True), (6, (7,), True), (6, (8,), False)])

@@ -9,13 +9,14 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 import trustme
 import uvloop
 
-from passoproxy.core.access import holder_of, network_rule
+from passoproxy.core.access import NetworkRule, holder_of
 from passoproxy.core.events import Warned
 from passoproxy.server.acceptor import RESERVE, Acceptor, Descriptors, Table, Trouble, make_room
 from passoproxy.server.connection import Limits
@@ -67,7 +68,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_a_peer_that_is_not_allowed_gets_no_handshake(
     listen: Listen, server_side: ssl.SSLContext, client_side: ssl.SSLContext
 ) -> None:
-    check = network_check(network_rule(["10.0.0.0/8"]))
+    check = network_check(NetworkRule((ip_network("10.0.0.0/8"),)))
     running = await listen(EchoHop(), Limits(), peer_check=check, tls=server_side)
     client = await running.connect()
     client.writer.write(hello(client_side))

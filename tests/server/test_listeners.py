@@ -8,12 +8,13 @@ import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 import trustme
 
-from passoproxy.core.access import network_rule
+from passoproxy.core.access import NetworkRule
 from passoproxy.errors import CannotCreate, ServiceUnreachable
 from passoproxy.peer_credentials import peer_credentials, tcp_owner
 from passoproxy.server.acceptor import Acceptor, Descriptors
@@ -90,7 +91,7 @@ def closed(listener: socket.socket) -> None:
 
 async def test_tcp(served: Served) -> None:
     listener = open_tcp("127.0.0.1", 0)
-    served(listener, check=network_check(network_rule(["127.0.0.0/8"])))
+    served(listener, check=network_check(NetworkRule((ip_network("127.0.0.0/8"),))))
     assert parse_answers(await asked_tcp(listener.getsockname()[1]))[0].status == 200
     assert served.hop.seen[0].client.address == "127.0.0.1"
     assert served.hop.seen[0].head.scheme == "http"
@@ -98,7 +99,7 @@ async def test_tcp(served: Served) -> None:
 
 async def test_a_network_that_is_not_listed_gets_no_answer(served: Served) -> None:
     listener = open_tcp("127.0.0.1", 0)
-    served(listener, check=network_check(network_rule(["10.0.0.0/8"])))
+    served(listener, check=network_check(NetworkRule((ip_network("10.0.0.0/8"),))))
     assert await asked_tcp(listener.getsockname()[1]) == b""
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import aiohttp
@@ -14,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 
 from passoproxy.errors import BadRequest
-from passoproxy.server.request import receive, require_c_parser
+from passoproxy.server.request import receive
 
 
 def fed(lines: bytes, max_headers: int = 256) -> Sequence[tuple[http_parser.RawRequestMessage, object]]:
@@ -38,20 +36,6 @@ def test_the_version_is_the_one_that_was_read() -> None:
 
 def test_the_parser_is_the_c_one() -> None:
     assert http_parser.HttpRequestParser.__module__ == "aiohttp._http_parser"
-    require_c_parser()
-
-
-def test_the_start_is_refused_on_the_python_parser() -> None:
-    code = "from passoproxy.server.request import require_c_parser as r\ntry:\n r()\nexcept Exception as f:\n print(type(f).__name__, f)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"AIOHTTP_NO_EXTENSIONS": "1", "PYTHONPATH": "."},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.startswith("ServiceUnreachable aiohttp's C parser is not available")
 
 
 async def test_fields_come_as_an_immutable_multidict_in_their_order_and_words() -> None:

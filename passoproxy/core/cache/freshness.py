@@ -28,11 +28,6 @@ class Lifetime:
     seconds: float
     basis: str
 
-    @property
-    def is_explicit(self) -> bool:
-        """Whether someone stated it."""
-        return self.basis not in ("none", "heuristic")
-
 
 def lifetime(said: Said, *, heuristics: bool) -> Lifetime:
     """The freshness lifetime (RFC 9111 §4.2.1): s-maxage in a shared cache, max-age, Expires, a route's ttl, and last a guess (§4.2.2)."""

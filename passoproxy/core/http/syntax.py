@@ -22,11 +22,6 @@ _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff\udc80-\udcff]*"')
 _LIST = re.compile(rf"[ \t,]*(?:{_TAG.pattern}[ \t]*(?:,[ \t,]*|$))*")
 
 
-def is_tag(value: str) -> bool:
-    """Whether `value` is one entity tag."""
-    return _TAG.fullmatch(value) is not None
-
-
 def read_list(value: str) -> tuple[str, ...] | None:
     """The tags of an `If-Match` or `If-None-Match` value, in order; None where it is `*` or no list of tags."""
     if _LIST.fullmatch(value) is None:
@@ -143,11 +138,6 @@ def split_list(value: str) -> list[str]:
 def members_of(fields: Fields, name: str) -> list[str]:
     """The members of a list field over all its lines, in order (RFC 9110 §5.3)."""
     return [member for value in fields.getall(name, ()) for member in split_list(value)]
-
-
-def strip_parameters(member: str) -> str:
-    """A list member without its `;parameters`, in lower case: `gzip;q=0.5` gives `gzip`."""
-    return member.partition(";")[0].strip(" \t").lower()
 
 
 def _split_around_quotes(value: str) -> list[str]:

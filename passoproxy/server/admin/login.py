@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
 from passoproxy.control import Control
+from passoproxy.core.access import is_loopback
 from passoproxy.core.http.request_line import parse_authority
 from passoproxy.errors import CommandFailure, PassoproxyError
 from passoproxy.server.admin import page
@@ -157,7 +157,7 @@ async def lone_listener(complete_login: Callable[[str], Awaitable[object]], redi
     """
     parts = urlsplit(redirect_url)
     host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)
-    if parts.scheme != "http" or not _is_loopback(host):
+    if parts.scheme != "http" or not is_loopback(host):
         raise CommandFailure(
             f"oauth.redirect_url ({redirect_url}) does not lead to this machine's loopback address; use 'passoproxy login --paste'"
         )
@@ -184,12 +184,3 @@ async def lone_listener(complete_login: Callable[[str], Awaitable[object]], redi
         yield
     finally:
         await runner.cleanup()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

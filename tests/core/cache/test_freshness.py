@@ -41,7 +41,6 @@ def span(*fields, status=200, shared=True, heuristics=True):
 def test_lifetime_4_2_1(fields, shared, seconds, basis):
     found = span(*fields, shared=shared)
     assert (found.seconds, found.basis) == (seconds, basis)
-    assert found.is_explicit is (basis not in ("none", "heuristic"))
 
 
 @pytest.mark.parametrize(

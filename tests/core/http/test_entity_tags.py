@@ -26,13 +26,6 @@ def test_lists(value: str, read: tuple[str, ...] | None) -> None:
     assert tags.read_list(value) == read
 
 
-@pytest.mark.parametrize(
-    ("value", "yes"), [('"a"', True), ('W/"a"', True), ("a", False), ('"a', False), ('"a", "b"', False)]
-)
-def test_one_tag(value: str, yes: bool) -> None:
-    assert tags.is_tag(value) is yes
-
-
 def test_forms() -> None:
     assert tags.suffixed('"a"', "gzip") == '"a-gzip"'
     assert tags.suffixed('W/"a"', "gzip") == 'W/"a"'

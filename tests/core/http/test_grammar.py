@@ -19,7 +19,6 @@ from passoproxy.core.http.syntax import (
     print_date,
     quoted,
     split_list,
-    strip_parameters,
     unquoted,
 )
 
@@ -95,11 +94,6 @@ def test_members_over_several_lines_9110_5_3() -> None:
     fields = fields_of([("X", "a, b"), ("Y", "n"), ("x", "c")])
     assert members_of(fields, "X") == ["a", "b", "c"]
     assert members_of(fields, "Z") == []
-
-
-def test_parameters_are_stripped() -> None:
-    assert strip_parameters("GZip ; q=0.5") == "gzip"
-    assert strip_parameters("br") == "br"
 
 
 @pytest.mark.parametrize(
