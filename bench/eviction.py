@@ -15,7 +15,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -154,15 +154,17 @@ def hit_ratio(trace: Sequence[str], sizes: dict[str, int], most: int, policy: Ev
     return hits / len(trace)
 
 
-def simulate(requests: int, seed: int) -> list[Result]:
+def simulate(
+    requests: int, seed: int, shares: Sequence[float] = SHARES, policies: Sequence[str] = tuple(POLICIES)
+) -> list[Result]:
     """Every trace with every size of memory, every policy on the same requests."""
     results = []
     for name, make in TRACES.items():
         trace = make(requests, random.Random(seed))
         sizes = sizes_of(trace, random.Random(seed + 1))
-        for share in SHARES:
+        for share in shares:
             most = int(sum(sizes.values()) * share)
-            hits = {name: 100 * hit_ratio(trace, sizes, most, policy()) for name, policy in POLICIES.items()}
+            hits = {name: 100 * hit_ratio(trace, sizes, most, POLICIES[name]()) for name in policies}
             results.append(Result(name, len(sizes), share, hits))
     return results
 

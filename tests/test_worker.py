@@ -295,6 +295,7 @@ async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monke
         parent._lost(worker)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_a_static_token_with_workers(tmp_path: Path) -> None:
     oauth = {"grant": "static", "static_token": "anything"}
@@ -305,6 +306,7 @@ async def test_a_static_token_with_workers(tmp_path: Path) -> None:
         assert await get(it, CONTENT) == 401
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_a_static_token_s_entries_are_known_to_every_worker_from_its_first_question(tmp_path: Path) -> None:
     workers = {"listen": "127.0.0.1:0", "workers": 2}

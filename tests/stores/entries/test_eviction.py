@@ -105,9 +105,8 @@ def test_ghosts_are_bounded() -> None:
 
 def test_the_chosen_one_finds_more_than_lru_does() -> None:
     """The simulation of the decision record, in small: the same program, so a change for the worse shows."""
-    for result in simulate(30_000, seed=3):
-        if result.share == SHARES[1]:
-            assert result.hits["S3-FIFO"] > result.hits["LRU"], result
+    for result in simulate(30_000, 3, SHARES[1:2], ("S3-FIFO", "LRU")):
+        assert result.hits["S3-FIFO"] > result.hits["LRU"], result
 
 
 def test_the_simulation_counts_hits_and_keeps_the_bound() -> None:

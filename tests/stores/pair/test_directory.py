@@ -636,6 +636,7 @@ def test_left_overs_of_a_write_are_removed_by_the_next_owner(folder):
 # ---- kill -9 ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_kill_9_before_every_system_call_of_a_refresh(folder):
     """Whatever the moment: the old generation or the new one is there, and the record tells whether something was sent."""
     store = DirectoryPairStore(folder)
