@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from passoproxy.sandbox.journal import fingerprint
-from passoproxy.sandbox.provider.grants import Chain, Token, TokenShelf
+from passoproxy.sandbox.provider import grants
 from passoproxy.sandbox.provider.token_endpoint import Throttle
 from tests.sandbox.conftest import CALLBACK, VERIFIER, Stand, Started
 
@@ -141,6 +141,7 @@ async def test_both_tokens_live_exactly_equally_long(started: Started) -> None:
     ("opened", "sent", "error"),
     [
         ({}, {"code_verifier": "w" * 50}, "invalid_grant"),
+        ({"code_challenge": VERIFIER, "code_challenge_method": "plain"}, {"code_verifier": "ü" * 50}, "invalid_grant"),
         ({}, {"code_verifier": None}, "invalid_request"),
         ({"code_challenge": None, "code_challenge_method": None}, {}, "invalid_grant"),
         ({}, {"redirect_uri": "http://127.0.0.1:8611/other"}, "invalid_grant"),
@@ -512,11 +513,8 @@ async def test_over_http(started: Started) -> None:
     assert (await stand.grant(grant_type="client_credentials")).status == 200
 
 
-def test_the_oldest_tokens_are_forgotten() -> None:
-    noted: list[Token] = []
-    shelf, chain = TokenShelf(lambda: 0.0, noted.append, size=2), Chain("c", "s", "demo", "*")
-    for name in ("a", "b", "c"):
-        shelf.put(Token("access", name, chain, 0.0, 1.0))
-    assert (shelf.find("access", "a"), shelf.find("refresh", "b")) == (None, None)
-    assert shelf.of_any_kind("c") is noted[2]
-    assert len(noted) == 3
+async def test_the_oldest_tokens_are_forgotten(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grants, "MAX_TOKENS", 2)
+    first, second = stand.sandbox.issue_pair(), stand.sandbox.issue_pair()
+    assert not await works(stand, first["access_token"])
+    assert await works(stand, second["access_token"])

@@ -1,13 +1,7 @@
-"""How the token endpoint says no (RFC 6749 §5.2), in the words of the PHP library that the real service resembles.
+"""What each grant gives and what using it costs: tokens and their chains, codes, single-use rotation, replays, revocation. No HTTP here.
 
-What tokens look like: signed JWTs with the prefix `eyJ`, opaque strings with the prefix `def`.
-
-Tokens and chains: what was issued, what still counts, and what using it changes. No HTTP here.
-
-A chain is what one approval began: its code and every access and refresh token that followed. Tokens are kept under
-their fingerprint, never in clear.
-
-What each grant gives and what using it costs: codes, single-use rotation, replays, revocation. No HTTP here.
+A chain is what one approval began: its code and every access and refresh token that followed. Tokens are kept under their
+fingerprint, never in clear. Refusals (RFC 6749 §5.2) speak in the words of the PHP library that the real service resembles.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ import json
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from passoproxy.sandbox.journal import Journal, fingerprint
@@ -90,30 +84,6 @@ def invalid_refresh_token(hint: str, *, legacy: bool) -> Refusal:
 def opaque() -> str:
     """A refresh token or code: a long hexadecimal string that begins with `def`."""
     return "def" + secrets.token_hex(160)
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """Makes access tokens; its key is random and lives as long as the sandbox."""
-
-    client_id: str
-    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-
-    def access_token(self, *, issuer: str, subject: str, scope: str, issued_at: float, expires_at: float) -> str:
-        """A JWT (HS256) whose times are seconds with a fraction, as RFC 7519 §2 allows and the real service's kin do."""
-        claims = {
-            "iss": issuer,
-            "aud": self.client_id,
-            "sub": subject,
-            "jti": secrets.token_hex(40),
-            "iat": round(issued_at, 6),
-            "nbf": round(issued_at, 6),
-            "exp": round(expires_at, 6),
-            "scopes": scope.split(),
-        }
-        signed = f"{_part({'typ': 'JWT', 'alg': 'HS256'})}.{_part(claims)}"
-        signature = hmac.new(self.key, signed.encode(), hashlib.sha256).digest()
-        return f"{signed}.{_encode(signature)}"
 
 
 def _part(value: dict[str, object]) -> str:
@@ -208,32 +178,8 @@ class Token:
         }
 
 
-@dataclass(slots=True)
-class TokenShelf:
-    """Tokens by their fingerprint; beyond `size` the oldest are forgotten."""
-
-    clock: Callable[[], float]
-    noted: Callable[[Token], None]
-    """Told of every token that is put here."""
-    size: int = 100_000
-    _tokens: OrderedDict[str, Token] = field(default_factory=OrderedDict)
-
-    def put(self, token: Token) -> Token:
-        if len(self._tokens) >= self.size:
-            self._tokens.popitem(last=False)
-        self._tokens[token.hash] = token
-        self.noted(token)
-        return token
-
-    def find(self, kind: Kind, hash_: str) -> Token | None:
-        """The token if it is known and of that kind, whatever its state."""
-        token = self._tokens.get(hash_)
-        return token if token is not None and token.kind == kind else None
-
-    def of_any_kind(self, hash_: str) -> Token | None:
-        return self._tokens.get(hash_)
-
-
+MAX_TOKENS = 100_000
+MAX_CODES = 1000
 CODE_SECONDS = 60.0
 
 
@@ -262,9 +208,9 @@ class Grants:
     """The provider's state. Every method that refuses raises `Refusal`."""
 
     def __init__(self, options: SandboxOptions, clock: Callable[[], float], journal: Journal) -> None:
-        self._options, self._clock = options, clock
-        self._shelf = TokenShelf(clock, journal.issued)
-        self._signer = Signer(options.client_id)
+        self._options, self._clock, self._journal = options, clock, journal
+        self._tokens: OrderedDict[str, Token] = OrderedDict()
+        self._signing_key = secrets.token_bytes(32)
         self._approvals: OrderedDict[str, Approval] = OrderedDict()
         self._numbers = itertools.count(1)
         if options.static_token is not None:
@@ -275,7 +221,7 @@ class Grants:
         text = opaque()
         chain = self._chain(approval.subject, approval.scope)
         token = self._put("code", text, chain, self._clock() + CODE_SECONDS)
-        while len(self._approvals) >= 1000:
+        while len(self._approvals) >= MAX_CODES:
             self._approvals.popitem(last=False)
         self._approvals[token.hash] = approval
         return text
@@ -284,15 +230,7 @@ class Grants:
         self, code: str, *, issuer: str, redirect_uri: str | None, verifier: str | None, public: bool
     ) -> Issued:
         """Tokens for a code (RFC 6749 §4.1.3, RFC 7636 §4.6). `public`: the client has sent no secret."""
-        token, approval = self._approved(code)
-        if redirect_uri != approval.redirect_uri:
-            raise missing("redirect_uri") if redirect_uri is None else invalid_code("Invalid redirect URI")
-        self._check_verifier(approval, verifier)
-        token.spent_at, token.chain.public = self._clock(), public
-        return self._pair(token.chain, issuer, "issued")[0]
-
-    def _approved(self, code: str) -> tuple[Token, Approval]:
-        now, token = self._clock(), self._shelf.find("code", fingerprint(code))
+        now, token = self._clock(), self._find("code", code)
         if token is None or token.hash not in self._approvals:
             raise invalid_code("Cannot decrypt the authorization code")
         token.present(now)
@@ -301,18 +239,19 @@ class Grants:
             raise invalid_code("Authorization code has been revoked")
         if not token.usable(now):
             raise invalid_code("Authorization code has expired")
-        return token, self._approvals[token.hash]
-
-    def _check_verifier(self, approval: Approval, verifier: str | None) -> None:
-        if approval.challenge is None:
-            if verifier is not None:
-                raise invalid_code("code_verifier sent without a code_challenge in the authorization request")
-            return
-        if verifier is None:
-            raise missing("code_verifier")
-        made = challenge_of(verifier, approval.challenge_method)
-        if not hmac.compare_digest(made.encode(), approval.challenge.encode()):
-            raise invalid_code("Failed to verify `code_verifier`.")
+        approval = self._approvals[token.hash]
+        if redirect_uri != approval.redirect_uri:
+            raise missing("redirect_uri") if redirect_uri is None else invalid_code("Invalid redirect URI")
+        if approval.challenge is None and verifier is not None:
+            raise invalid_code("code_verifier sent without a code_challenge in the authorization request")
+        if approval.challenge is not None:
+            if verifier is None:
+                raise missing("code_verifier")
+            made = challenge_of(verifier, approval.challenge_method)
+            if not hmac.compare_digest(made.encode(), approval.challenge.encode()):
+                raise invalid_code("Failed to verify `code_verifier`.")
+        token.spent_at, token.chain.public = self._clock(), public
+        return self._pair(token.chain, issuer, "issued")[0]
 
     def has_challenge(self, code: str) -> bool:
         """Whether the code was asked for with a challenge, so that a client without a secret may exchange it."""
@@ -321,17 +260,17 @@ class Grants:
 
     def is_public(self, refresh_token: str) -> bool:
         """Whether the refresh token belongs to a chain that was begun without a secret."""
-        token = self._shelf.find("refresh", fingerprint(refresh_token))
+        token = self._find("refresh", refresh_token)
         return token is not None and token.chain.public
 
     def chain_of(self, refresh_token: str) -> Chain | None:
         """The chain of a refresh token that still counts."""
-        token = self._shelf.find("refresh", fingerprint(refresh_token))
+        token = self._find("refresh", refresh_token)
         return token.chain if token is not None and token.usable(self._clock()) else None
 
     def refresh(self, refresh_token: str, *, issuer: str, keep: bool = False) -> Issued:
         """A new pair for a refresh token, which is spent by it; with `keep` only a new access token, and it lives on."""
-        now, token = self._clock(), self._shelf.find("refresh", fingerprint(refresh_token))
+        now, token = self._clock(), self._find("refresh", refresh_token)
         if token is None:
             raise self._dead("Cannot decrypt the refresh token")
         token.present(now)
@@ -376,7 +315,7 @@ class Grants:
 
     def bearer(self, access_token: str) -> Token | None:
         """The access token if it counts now; notes that it was shown either way."""
-        now, token = self._clock(), self._shelf.find("access", fingerprint(access_token))
+        now, token = self._clock(), self._find("access", access_token)
         if token is None:
             return None
         token.present(now)
@@ -389,7 +328,7 @@ class Grants:
 
     def revoke(self, text: str) -> None:
         """RFC 7009: a refresh token takes its chain with it, an access token only itself; what is unknown or counts no more is ignored."""
-        token = self._shelf.of_any_kind(fingerprint(text))
+        token = self._tokens.get(fingerprint(text))
         if token is None or not token.usable(self._clock()):
             return
         if token.kind == "refresh":
@@ -415,12 +354,33 @@ class Grants:
         return Issued(access_text, refresh_text, self._options.lifetime, outcome), refresh
 
     def _access(self, chain: Chain, issuer: str) -> tuple[str, Token]:
+        """A JWT (HS256) whose times are seconds with a fraction, as RFC 7519 §2 allows and the real service's kin do."""
         now = self._clock()
         ends = now + self._options.lifetime
-        text = self._signer.access_token(
-            issuer=issuer, subject=chain.subject, scope=chain.scope, issued_at=now, expires_at=ends
-        )
+        claims = {
+            "iss": issuer,
+            "aud": self._options.client_id,
+            "sub": chain.subject,
+            "jti": secrets.token_hex(40),
+            "iat": round(now, 6),
+            "nbf": round(now, 6),
+            "exp": round(ends, 6),
+            "scopes": chain.scope.split(),
+        }
+        signed = f"{_part({'typ': 'JWT', 'alg': 'HS256'})}.{_part(claims)}"
+        text = f"{signed}.{_encode(hmac.new(self._signing_key, signed.encode(), hashlib.sha256).digest())}"
         return text, self._put("access", text, chain, ends)
 
+    def _find(self, kind: Kind, text: str) -> Token | None:
+        """The token if it is known and of that kind, whatever its state."""
+        token = self._tokens.get(fingerprint(text))
+        return token if token is not None and token.kind == kind else None
+
     def _put(self, kind: Kind, text: str, chain: Chain, expires_at: float | None) -> Token:
-        return self._shelf.put(Token(kind, fingerprint(text), chain, self._clock(), expires_at))
+        """A new token; beyond MAX_TOKENS the oldest are forgotten."""
+        token = Token(kind, fingerprint(text), chain, self._clock(), expires_at)
+        if len(self._tokens) >= MAX_TOKENS:
+            self._tokens.popitem(last=False)
+        self._tokens[token.hash] = token
+        self._journal.issued(token)
+        return token
