@@ -87,8 +87,7 @@ def client(request: pytest.FixtureRequest) -> Run:
     return with_script([program("node"), "--input-type=module", "-e", FETCH])
 
 
-@pytest.mark.parametrize("gzip", [False, True], ids=["plain", "gzip"])
-@pytest.mark.parametrize("close", [False, True], ids=["kept", "closed"])
+@pytest.mark.parametrize(("gzip", "close"), [(True, False), (False, True)], ids=["gzip-kept", "plain-closed"])
 def test_get(shared_stand: Stand, client: Run, gzip: bool, close: bool) -> None:
     url = shared_stand.proxy + TARGET.format(nat="DE")
     first, second = client(url, gzip=gzip, close=close), client(url, gzip=gzip, close=close)
