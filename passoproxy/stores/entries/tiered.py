@@ -1,12 +1,7 @@
-"""What `tiered` asks of the store behind it, beyond what every store does: word of what other processes changed.
+"""A memory tier before a store that several processes share.
 
-One answer on its way into both tiers: gathered for memory while it is small, and passed on to the slow store.
-
-A fast store before a slow one: a shelf in memory, filled by what is read and written, before a store that processes share.
-
-An answer is usable from the shelf as soon as it is complete, and goes to the slow store behind the caller's back (write-behind). The
-shelf holds nothing that the slow store lost to someone else: every select first asks whether others changed anything, which costs
-a load from shared memory.
+An answer can be used from memory as soon as it is complete, and is written to the slow store behind the answer (write-behind). Memory holds nothing
+that another process changed: every lookup first compares one number in shared memory, and drops what was changed since.
 """
 
 from __future__ import annotations
@@ -24,6 +19,13 @@ from passoproxy.ports import Body, BytesBody, EntryStore, EntryWriter, StoreStat
 from passoproxy.stores.entries.change_feed import PURGED, SOFTENED
 from passoproxy.stores.entries.memory import Shelf
 from passoproxy.stores.entries.serialization import key_name, mark_of, with_variant
+
+BEHIND_BYTES = 32 * 1024 * 1024
+"""Beyond so many bytes that wait for the slow store, an answer is stored there before it is committed."""
+
+_SMALL_BYTES = 256 * 1024
+_MOST_ALONE = 4096
+_SLICE = 32
 
 
 class SlowStore(EntryStore, Protocol):
@@ -47,123 +49,99 @@ class SlowStore(EntryStore, Protocol):
         ...
 
 
-class Tiers(Protocol):
-    """What a writer needs of its store; see `tiered.TieredStore`."""
-
-    small_bytes: int
-
-    def is_purged_since(self, purges: int) -> bool: ...
-    def has_place_behind(self, size: int) -> bool: ...
-    async def show(self, entry: Entry, body: bytes) -> bool: ...
-    def hide(self, entry: Entry) -> None: ...
-    def keep_alone(self, entry: Entry) -> None: ...
-    def behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None: ...
-
-
 class TieredWriter:
-    """`slow` is None where the slow store takes nothing now: then memory alone stores, what is small enough."""
+    """One answer on its way into both tiers. `slow` is None if the slow store takes nothing now: then memory stores it, if it is small."""
 
-    __slots__ = ("_ended", "_entry", "_parts", "_purges", "_size", "_slow", "_tiers")
+    __slots__ = ("_entry", "_is_open", "_parts", "_purges", "_size", "_slow", "_store")
 
-    def __init__(self, tiers: Tiers, entry: Entry, purges: int, slow: EntryWriter | None) -> None:
-        self._tiers, self._entry, self._purges, self._slow = tiers, entry, purges, slow
+    def __init__(self, store: TieredStore, entry: Entry, purges: int, slow: EntryWriter | None) -> None:
+        self._store, self._entry, self._purges, self._slow = store, entry, purges, slow
         self._parts: list[bytes] | None = []
         self._size = 0
-        self._ended = False
+        self._is_open = True
 
     async def write(self, data: bytes) -> None:
-        if self._ended:
+        if not self._is_open:
             raise EntryStoreFailure("this answer's place in the cache was given up already")
         self._size += len(data)
-        if self._size > self._tiers.small_bytes:
+        if self._size > self._store.small_bytes:
             self._parts = None
         elif self._parts is not None:
             self._parts.append(data)
-        if self._slow is None:
-            if self._parts is None:
-                raise EntryStoreFailure("an answer is too large for the cache's memory, and the disk takes nothing now")
-            return
-        try:
-            await self._slow.write(data)
-        except EntryStoreFailure:
-            slow, self._slow = self._slow, None
-            await slow.abandon()
-            if self._parts is None:
-                raise
+        if self._slow is not None:
+            try:
+                await self._slow.write(data)
+            except EntryStoreFailure:
+                slow, self._slow = self._slow, None
+                await slow.abandon()
+                if self._parts is None:
+                    raise
+        elif self._parts is None:
+            raise EntryStoreFailure("an answer is too large for the cache's memory, and the disk takes nothing now")
 
     async def commit(self, entry: Entry | None = None) -> Entry | None:
-        if self._ended or (self._slow is None and self._parts is None):
+        if not self._is_open or (self._slow is None and self._parts is None):
             raise EntryStoreFailure("this answer's place in the cache was given up already")
-        self._ended = True
-        final = entry or self._entry
-        purged = self._tiers.is_purged_since(self._purges)
-        if self._parts is None or (self._slow is not None and (purged or not self._tiers.has_place_behind(self._size))):
-            return await self._commit_slow(final)
-        if purged:
-            return None  # which purge it was, only the slow store could tell
+        self._is_open = False
+        store, slow, final = self._store, self._slow, entry or self._entry
+        if slow is not None and (self._parts is None or self._is_purged() or not store.may_wait(self._size)):
+            return await self._commit_slow(slow, final)
+        if self._is_purged():
+            return None  # only the slow store could tell which purge it was
+        assert self._parts is not None
         body = b"".join(self._parts)
         shown = replace(final, digest=sha256(body).hexdigest(), size=len(body))
-        if self._slow is None:
-            return await self._commit_alone(shown, body)
-        if not await self._shown(shown, body) or self._tiers.is_purged_since(self._purges):
-            return await self._commit_slow(final)
-        self._tiers.behind(shown, self._slow.commit(final))
+        try:
+            is_shown = await store.show(shown, body)
+        except BaseException:
+            if slow is not None:
+                await slow.abandon()
+            raise
+        if slow is None:
+            if not is_shown:
+                raise EntryStoreFailure("an answer has no place in the cache's memory, and the disk takes nothing now")
+            if self._is_purged():
+                store.hide(shown)
+                return None
+            store.keep_alone(shown)
+        elif not is_shown or self._is_purged():
+            return await self._commit_slow(slow, final)
+        else:
+            store.write_behind(shown, slow.commit(final))
         return shown
 
-    async def _shown(self, entry: Entry, body: bytes) -> bool:
-        try:
-            return await self._tiers.show(entry, body)
-        except BaseException:
-            if self._slow is not None:
-                await self._slow.abandon()
-            raise
+    def _is_purged(self) -> bool:
+        """Whether there was any purge at all since this writer was created."""
+        return self._store.purges() != self._purges
 
-    async def _commit_slow(self, entry: Entry) -> Entry | None:
-        """The slow store's word comes first; memory learns of it when it is asked for."""
-        assert self._slow is not None
+    async def _commit_slow(self, slow: EntryWriter, entry: Entry) -> Entry | None:
+        """The slow store decides; memory reads the entry when it is asked for."""
         try:
-            return await self._slow.commit(entry)
+            return await slow.commit(entry)
         except BaseException:
             with contextlib.suppress(EntryStoreFailure):
-                await self._slow.abandon()
+                await slow.abandon()
             raise
         finally:
-            self._tiers.hide(entry)
-
-    async def _commit_alone(self, entry: Entry, body: bytes) -> Entry | None:
-        if not await self._tiers.show(entry, body):
-            raise EntryStoreFailure("an answer has no place in the cache's memory, and the disk takes nothing now")
-        if self._tiers.is_purged_since(self._purges):
-            self._tiers.hide(entry)
-            return None
-        self._tiers.keep_alone(entry)
-        return entry
+            self._store.hide(entry)
 
     async def abandon(self) -> None:
-        if not self._ended:
-            self._ended = True
+        if self._is_open:
+            self._is_open = False
             self._parts = None
             if self._slow is not None:
                 await self._slow.abandon()
 
 
-BEHIND_BYTES = 32 * 1024 * 1024
-"""More than this waiting for the slow store, and whoever stores next waits with it."""
-
-_SLICE = 32
-_MOST_ALONE = 4096
-_SMALL_BYTES = 256 * 1024
-
-
 class TieredStore:
-    """An `EntryStore`. `memory_bytes` bounds the shelf; closing it closes `slow`."""
+    """An `EntryStore`. `memory_bytes` bounds the memory tier; closing this store closes `slow`."""
 
     def __init__(self, memory_bytes: int, slow: SlowStore) -> None:
         self._shelf = Shelf(memory_bytes, self._on_drop)
         self.read_nowait = self._shelf.body
         self._slow = slow
         self.small_bytes = min(_SMALL_BYTES, memory_bytes // 16)
-        self._events, self._touch = slow.events, slow.touch
+        self._events, self._touch, self.purges = slow.events, slow.touch, slow.purges
         self._seen = slow.events()
         self._by_mark: dict[int, str] = {}
         self._loading: dict[str, object] = {}
@@ -172,8 +150,8 @@ class TieredStore:
         self._alone: dict[str, Entry] = {}  # by identifier: what the slow store does not hold
         self._most_alone = _MOST_ALONE
         self._own_changes = 0
-        self.on_purged: Callable[[], None] = _nothing_to_do
-        """Called when others have purged, softly or not, before anything more is found."""
+        self.on_purged: Callable[[], None] = lambda: None
+        """Called when another process has purged, softly or not, before anything more is found."""
 
     # ---- finding ---------------------------------------------------------------------------------------------------
 
@@ -209,7 +187,7 @@ class TieredStore:
         return body
 
     async def _load(self, key: str) -> tuple[tuple[Entry, ...], bool]:
-        """What the slow store has, and whether nothing happened to that key meanwhile."""
+        """What the slow store has, and whether nothing changed at that key meanwhile."""
         token = self._loading.setdefault(key, object())
         current = False
         try:
@@ -228,12 +206,12 @@ class TieredStore:
         self._by_mark.pop(mark_of(key_name(key)), None)
 
     def _changed(self, key: str) -> None:
-        """Something happened to that key: what is being loaded of it is not to be remembered."""
+        """That key was changed: what is being loaded of it must not be kept."""
         self._loading.pop(key, None)
         self._own_changes += 1
 
     def _catch_up(self) -> None:
-        """Forgets what other processes have changed."""
+        """Drops what other processes have changed."""
         self._seen, marks = self._slow.foreign_since(self._seen)
         if marks is None:
             self._loading.clear()
@@ -243,21 +221,16 @@ class TieredStore:
             self.on_purged()
             return
         for mark in marks:
-            key = self._by_mark.get(mark)
-            if key is not None:
+            if (key := self._by_mark.get(mark)) is not None:
                 self._shelf.drop(key)
         if marks:
             self._loading.clear()
-        if PURGED in marks:
-            self._drop_unshared()
+        if PURGED in marks:  # another process's purge cannot see what only this one holds
+            for entry in (*self._alone.values(), *(entry for entry, _ in self._behind.values())):
+                self._shelf.remove(entry)
+            self._alone.clear()
         if PURGED in marks or SOFTENED in marks:
             self.on_purged()
-
-    def _drop_unshared(self) -> None:
-        """Another process's purge cannot see what only we hold."""
-        for entry in (*self._alone.values(), *(entry for entry, _ in self._behind.values())):
-            self._shelf.remove(entry)
-        self._alone.clear()
 
     # ---- storing ---------------------------------------------------------------------------------------------------
 
@@ -268,27 +241,18 @@ class TieredStore:
         except EntryStoreFailure:
             return TieredWriter(self, entry, purges, None)  # a full disk does not keep the memory from storing
 
-    def purges(self) -> int:
-        """Grows with every purge, in any process; cheap to ask."""
-        return self._slow.purges()
-
-    def is_purged_since(self, purges: int) -> bool:
-        """Whether there was any purge at all since `purges` was read."""
-        return self._slow.purges() != purges
-
-    def has_place_behind(self, size: int) -> bool:
-        """Whether that many bytes more may wait for the slow store."""
+    def may_wait(self, size: int) -> bool:
+        """Whether so many bytes more may wait for the slow store."""
         return self._behind_bytes + size <= BEHIND_BYTES
 
     async def show(self, entry: Entry, body: bytes) -> bool:
         """Makes a complete entry visible in memory, among the variants of its key; whether it has room there."""
         known = self._shelf.variants(entry.key)
-        current = True
         if known is None:
             known, current = await self._load(entry.key)
+            if not current:
+                return False
             known = self._shelf.variants(entry.key) or known
-        if not current:
-            return False
         self._loading.pop(entry.key, None)
         if known:  # a key's first entry changes nothing that anyone can have seen
             self._own_changes += 1
@@ -308,23 +272,21 @@ class TieredStore:
             self._alone = {each.identifier: each for each in self._alone.values() if self._shelf.held(each)}
             self._most_alone = 2 * len(self._alone) + _MOST_ALONE
 
-    def behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None:
-        """Stores a visible entry in the slow store, behind the caller's back."""
+    def write_behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None:
+        """Stores a visible entry in the slow store, behind the answer."""
         self._behind_bytes += entry.size
-        self._behind[entry.identifier] = entry, asyncio.ensure_future(self._store_behind(entry, storing))
+        self._behind[entry.identifier] = entry, asyncio.ensure_future(self._write_behind(entry, storing))
 
-    async def _store_behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None:
+    async def _write_behind(self, entry: Entry, storing: Coroutine[Any, Any, Entry | None]) -> None:
         try:
-            if await storing is None:
-                self.hide(entry)
-            elif self._shelf.held(entry) is None:
-                self.hide(entry)  # it was given up meanwhile, and the slow store asked before it had it
+            if await storing is None or self._shelf.held(entry) is None:
+                self.hide(entry)  # purged, or dropped meanwhile and the slow store asked before it had the entry
         except EntryStoreFailure:
             self.keep_alone(entry)
         finally:
             self._behind_bytes -= entry.size
             self._behind.pop(entry.identifier, None)
-            if self._events() != self._seen:  # our own events, too many unread, would look like anybody's
+            if self._events() != self._seen:  # too many unread events of this process would look like another one's
                 self._catch_up()
 
     async def settled(self) -> None:
@@ -370,20 +332,15 @@ class TieredStore:
         finally:
             self._loading.clear()
             self._own_changes += 1
-            count += await self._purge_shelf(selector)
+            keys = list(self._shelf)
+            for at in range(0, len(keys), _SLICE):
+                for entry in self._shelf.find(selector, keys[at : at + _SLICE]):
+                    self._shelf.remove(entry)
+                    count += self._alone.pop(entry.identifier, None) is not None
+                await asyncio.sleep(0)
         return count
 
-    async def _purge_shelf(self, selector: Selector) -> int:
-        """Takes what is meant from memory; how many of them the slow store did not have."""
-        count, keys = 0, list(self._shelf)
-        for at in range(0, len(keys), _SLICE):
-            for entry in self._shelf.find(selector, keys[at : at + _SLICE]):
-                self._shelf.remove(entry)
-                count += self._alone.pop(entry.identifier, None) is not None
-            await asyncio.sleep(0)
-        return count
-
-    # ---- telling ---------------------------------------------------------------------------------------------------
+    # ---- listing ---------------------------------------------------------------------------------------------------
 
     async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
         await self.settled()
@@ -399,19 +356,14 @@ class TieredStore:
         return await self._slow.stats()
 
     def memory_stats(self) -> StoreStats:
-        """What the shelf holds, beside `stats`, which tells of the slow store."""
+        """The memory tier; `stats` tells of the slow store."""
         return StoreStats(len(self._shelf), self._shelf.bytes_used, self._shelf.evictions, tier="memory")
 
     def generation(self) -> int:
-        return (
-            self._slow.generation() + self._slow.purges() + self._own_changes
-        )  # a soft purge changes nothing that is stored
+        # with purges, because a soft purge changes nothing that is stored
+        return self._slow.generation() + self._slow.purges() + self._own_changes
 
     async def close(self) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.settled(), 10)
         await self._slow.close()
-
-
-def _nothing_to_do() -> None:
-    """Nobody asks what others purge."""

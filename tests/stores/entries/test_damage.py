@@ -21,8 +21,8 @@ SIZES = [0, 10, 3000, 20_000, 400_000]
 def damage(folder: Path, chance: random.Random) -> str:
     """Does one thing to one file, and tells what."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
-    # the database is one file among many: take it as often as all the others together
-    path = chance.choice([folder / "cache.db", chance.choice(files)])
+    # the databases are two files among many: take them as often as all others together
+    path = chance.choice([folder / "index.db", folder / "cache.db", chance.choice(files)])
     size = path.stat().st_size
     kind = chance.choice(["flip", "flip", "flip", "cut", "swap", "zero"])
     if kind == "cut":
@@ -90,19 +90,19 @@ async def series(opened: Opened, tmp_path: Path, cases: int, seed: int) -> None:
 
 
 async def test_damage_of_every_kind_is_a_miss(opened: Opened, tmp_path: Path) -> None:
-    await series(opened, tmp_path, 60, seed=1)
+    await series(opened, tmp_path, 12, seed=1)
 
 
 @pytest.mark.slow
-async def test_damage_of_every_kind_is_a_miss_in_five_hundred_cases(opened: Opened, tmp_path: Path) -> None:
-    await series(opened, tmp_path, 500, seed=2)
+async def test_damage_of_every_kind_is_a_miss_in_two_hundred_cases(opened: Opened, tmp_path: Path) -> None:
+    await series(opened, tmp_path, 200, seed=2)
 
 
 async def test_damage_while_the_store_is_open_is_a_miss(opened: Opened, tmp_path: Path) -> None:
     """Of bodies; the files of an open database are SQLite's to guard, and one that is cut under it is begun anew at the next start."""
     store = opened()
     chance = random.Random(3)
-    for round_ in range(40):
+    for round_ in range(8):
         body = os.urandom(SIZES[1 + round_ % 4])
         made = await put(store, entry(round_), body)
         assert await body_of(store, made) == body

@@ -64,16 +64,16 @@ async def kill_series(opened: Opened, folder: Path, kills: int, seed: int) -> tu
 
 
 async def test_a_killed_process_leaves_no_half_bodies(opened: Opened, tmp_path: Path) -> None:
-    seen, longest = await kill_series(opened, tmp_path / "cache", 6, seed=1)
+    seen, longest = await kill_series(opened, tmp_path / "cache", 3, seed=1)
     assert seen
     assert longest < 1
 
 
 @pytest.mark.slow
-async def test_two_hundred_kills_leave_no_half_bodies(opened: Opened, tmp_path: Path) -> None:
-    seen, longest = await kill_series(opened, tmp_path / "cache", 200, seed=2)
-    print(f"200 kills: {seen} bodies looked at, 0 wrong; longest start {longest * 1000:.0f} ms")
-    assert seen > 200
+async def test_a_hundred_kills_leave_no_half_bodies(opened: Opened, tmp_path: Path) -> None:
+    seen, longest = await kill_series(opened, tmp_path / "cache", 100, seed=2)
+    print(f"100 kills: {seen} bodies looked at, 0 wrong; longest start {longest * 1000:.0f} ms")
+    assert seen > 100
     assert longest < 1
 
 

@@ -345,7 +345,7 @@ class Index:
 
     def to_sweep(self) -> list[Purge]:
         """Those of the purges in force whose rows may be deleted by any process: they are counted, or their process was killed before."""
-        where = "NOT swept AND (answered OR time NOT BETWEEN ?1 - ?2 AND ?1) ORDER BY sequence"
+        where = "NOT swept AND (answered OR ABS(time - ?) > ?) ORDER BY sequence"
         found = self._sql(f"SELECT sequence, selector FROM purge WHERE {where}", (time.time(), _COUNTED_SECONDS))  # noqa: S608
         return [Purge(sequence, decode_purge(selector)) for sequence, selector in found.fetchall()]
 
