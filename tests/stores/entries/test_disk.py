@@ -21,7 +21,8 @@ from passoproxy.errors import BodyBroken, CannotCreate, EntryStoreFailure
 from passoproxy.stores.entries import serialization
 from passoproxy.stores.entries.disk.bodies import BODIES, INCOMING
 from passoproxy.stores.entries.disk.index import DATABASES
-from passoproxy.stores.entries.disk.store import PAUSE_SECONDS, DiskStore
+from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.disk.threads import PAUSE_SECONDS
 from passoproxy.stores.entries.serialization import body_name, row_name
 from tests.fakes import FakeClock, RememberingObserver
 from tests.other_users import OTHER, needs_root
@@ -492,17 +493,24 @@ async def test_planted_rows_run_nothing_and_open_nothing(opened: Opened, tmp_pat
     stored = await put(store, entry(), b"body")
     name = row_name(stored)
     await store.close()
-    db = sqlite3.connect(tmp_path / "cache" / "cache.db")
-    insert = "INSERT INTO Cache (key, raw, store_time, access_time, tag, size, mode, filename, value) VALUES (?, ?, 1, 0, ?, 5, ?, ?, ?)"
-    (value,) = db.execute("SELECT value FROM Cache").fetchone()
+    values = sqlite3.connect(tmp_path / "cache" / "cache.db")
+    index = sqlite3.connect(tmp_path / "cache" / "index.db")
+    insert = "INSERT INTO Cache (key, raw, store_time, access_time, size, mode, filename, value) VALUES (?, ?, 1, 0, 5, ?, ?, ?)"
+    (value,) = values.execute("SELECT value FROM Cache").fetchone()
+    planted = []
     for n, filename in enumerate(["../../victim", str(victim), "../victim", None, "aa/" + "x" * 64, b"\xff"]):
         for mode in (1, 2, 3, 4):
-            db.execute(insert, (f"{name[:-4]}{n}{mode}aa", 1, b"tag", mode, filename, bomb))
-            db.execute(insert, (f"{name[:-4]}{n}{mode}bb", 1, b"tag", mode, filename, None))
-        db.execute(insert, (bomb + bytes((n,)), 0, b"tag", 4, filename, bomb))
-        db.execute(insert, (f"{name[:-3]}{n}00", 1, "text", 1, filename, value))
-    db.commit()
-    db.close()
+            for last, data in (("aa", bomb), ("bb", None), ("cc", value)):
+                planted.append(f"{name[:-4]}{n}{mode}{last}")
+                values.execute(insert, (planted[-1], 1, mode, filename, data))
+        values.execute(insert, (bomb + bytes((n,)), 0, 4, filename, bomb))
+    for row in [*planted, f"{name[:33]}../../victim", bomb]:
+        digest = "../../../victim" if row in planted[::2] else "0" * 64
+        index.execute("INSERT INTO entry VALUES (NULL, ?, '/', 'r', 'p', 0, 0, 1.0, 8, ?)", (row, digest))
+    index.execute("INSERT INTO purge VALUES (1, ?, 'x', 'y', 'z', 0)", (bomb,))
+    for db in (values, index):
+        db.commit()
+        db.close()
     again = opened(max_bytes=8 << 20)
     assert [each.identifier for each in await again.select(entry().key)] in ([stored.identifier], [])
     assert len([each async for each in again.entries(Selector())]) <= 1

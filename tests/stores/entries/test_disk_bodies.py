@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from passoproxy.stores.entries.disk import bodies as files
-from passoproxy.stores.entries.disk.bodies import Bodies, make_private
+from passoproxy.stores.entries.disk.bodies import BODIES, Bodies, Syncing, make_private
 from passoproxy.stores.entries.serialization import body_name, row_name
 from tests.stores.entries.making import entry, open_below
 
@@ -149,3 +150,18 @@ def test_make_private_takes_nothing_but_a_folder(tmp_path: Path) -> None:
     for name in ("file", "link"):
         with pytest.raises(NotADirectoryError):
             make_private(tmp_path / name)
+
+
+def test_a_pipe_in_the_place_of_a_body_holds_nothing_up(tmp_path: Path) -> None:
+    pipe = tmp_path / BODIES / "ab" / "pipe"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    syncing = Syncing(tmp_path)
+    syncing.note(["ab/pipe"])
+    stopping = threading.Thread(target=syncing.stop)
+    stopping.start()
+    stopping.join(10)
+    held_up = stopping.is_alive()
+    os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))  # lets go of whoever waits for its other end
+    stopping.join(10)
+    assert not held_up

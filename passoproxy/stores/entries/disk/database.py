@@ -22,6 +22,7 @@ from diskcache.core import MODE_RAW, UNKNOWN
 
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.disk.index import DATABASES, PAGE_BYTES, Index
+from passoproxy.stores.entries.disk.threads import Reports
 
 T = TypeVar("T")
 
@@ -129,12 +130,12 @@ class Database:
         patience: float,
         make_folders: Callable[[], None],
         on_new: Callable[[], None],
-        on_damage: Callable[[str], None],
+        reports: Reports,
     ) -> None:
         """`on_new` is called when databases were begun in place of others, with all entries gone."""
         self._folder, self._patience = folder, patience
         self._journal_pages = max(64, min(1000, max_bytes // 32 // PAGE_BYTES))
-        self._make_folders, self._on_new, self._on_damage = make_folders, on_new, on_damage
+        self._make_folders, self._on_new, self._reports = make_folders, on_new, reports
         self._changing = threading.RLock()
         self._values: diskcache.Cache | None = None
         self._files: tuple[tuple[int, int], ...] = ()
@@ -149,7 +150,7 @@ class Database:
             with translated(self._folder):
                 return work(index)
         except Damaged as damage:
-            self._on_damage(str(damage))
+            self._reports.failed(str(damage), pause=False)
             self.drop(index)
         except Suspicious:
             self._examine(index)
@@ -211,7 +212,7 @@ class Database:
                 try:
                     index = self._opened()
                 except Damaged as damage:
-                    self._on_damage(str(damage))
+                    self._reports.failed(str(damage), pause=False)
                     self._is_new = True
                     with translated(self._folder):
                         self._remove()
@@ -275,7 +276,7 @@ class Database:
                         if not index.is_sound():
                             raise Damaged(f"{self._folder}: the cache's database is damaged; it is begun anew")
                 except Damaged as damage:
-                    self._on_damage(str(damage))
+                    self._reports.failed(str(damage), pause=False)
                     self.drop(index)
                     return
             self.leave()

@@ -22,7 +22,7 @@ from passoproxy.stores.entries.change_feed import SharedPage
 from passoproxy.stores.entries.disk.bodies import Bodies
 from passoproxy.stores.entries.disk.database import Database
 from passoproxy.stores.entries.disk.index import Index, Purge, Row
-from passoproxy.stores.entries.disk.threads import Background
+from passoproxy.stores.entries.disk.threads import Background, Reports
 from passoproxy.stores.entries.disk.writer import Job, Transaction
 from passoproxy.stores.entries.serialization import mark_of, row_of_body
 
@@ -43,10 +43,10 @@ class Recovery(Background):
         page: SharedPage,
         database: Database,
         give: Callable[[Job], None],
-        on_fault: Callable[[str], None],
+        reports: Reports,
     ) -> None:
         self._folder, self._bodies, self._page, self._database = folder, bodies, page, database
-        self._give, self._on_fault = give, on_fault
+        self._give, self._reports = give, reports
         self._is_lost = threading.Event()
         super().__init__("cache-recovery")
 
@@ -75,7 +75,7 @@ class Recovery(Background):
         except (OSError, EntryStoreFailure):
             pass  # tried again later; what is purged is hidden in any case
         except Exception as fault:
-            self._on_fault(f"{type(fault).__name__}: {fault}")
+            self._reports.at_fault(fault)
 
     def _written(self, apply: Callable[[Transaction], object]) -> bool:
         """Waits until the writer has carried `apply` out; False where it could not, or this thread is stopped."""

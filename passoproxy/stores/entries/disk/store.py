@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
-from passoproxy.core.events import EntriesEvicted, Event, StoreFailed, TaskFailed
 from passoproxy.errors import CannotCreate, EntryStoreFailure
 from passoproxy.folders import own_folder
 from passoproxy.ports import Body, Observer, StoreStats, nobody
@@ -32,7 +31,7 @@ from passoproxy.stores.entries.disk.bodies import Bodies, Incoming, Syncing, ope
 from passoproxy.stores.entries.disk.database import Database, translated
 from passoproxy.stores.entries.disk.index import Index, Purge, is_hidden
 from passoproxy.stores.entries.disk.recovery import Recovery
-from passoproxy.stores.entries.disk.threads import Lane
+from passoproxy.stores.entries.disk.threads import Lane, Reports
 from passoproxy.stores.entries.disk.writer import Job, Transaction, Writer
 from passoproxy.stores.entries.serialization import (
     Seal,
@@ -48,9 +47,6 @@ T = TypeVar("T")
 
 PAGE = "page"
 PIECE_BYTES = 256 * 1024
-PAUSE_SECONDS = 5.0
-"""How long nothing is stored after the folder could not be written."""
-
 FEW = 400
 """So many entries are removed before a purge is answered, and each is told to other processes; with more, they drop all that is in memory."""
 
@@ -135,7 +131,7 @@ class DiskStore:
         few: int = FEW,
     ) -> None:
         self._folder = directory = own_folder(directory, "cache.directory")
-        self._observer, self._monotonic, self._few = observer, monotonic, few
+        self._few, self._reports = few, Reports(observer, monotonic)
         self._seal, self._bodies = Seal(secret), Bodies(directory)
         try:
             self._bodies.make_folders()
@@ -145,24 +141,16 @@ class DiskStore:
                 f"{directory}: the cache's folder cannot be made or written ({error.strerror}); "
                 "give passoproxy a folder of its own with cache.directory"
             ) from error
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._paused_until = 0.0
-        self._evictions = 0
         self._none_in_force_at = -1
         self._soft_purges, self._softened = SoftPurges(), -1
         self._touched: set[str] = set()
         self.touch: Callable[[str], None] = self._touched.add
         """Notes that a primary key was served without this store being asked; costs nothing."""
         self._database = Database(
-            directory,
-            max_bytes,
-            patience,
-            self._make_folders,
-            self._on_new_database,
-            partial(self._on_failure, pause=False),
+            directory, max_bytes, patience, self._make_folders, self._on_new_database, self._reports
         )
-        self._recovery = Recovery(directory, self._bodies, self._page, self._database, self._give, self._on_fault)
+        self._recovery = Recovery(directory, self._bodies, self._page, self._database, self._give, self._reports)
         self._syncing = Syncing(directory)
         self._writer = Writer(
             directory,
@@ -170,10 +158,8 @@ class DiskStore:
             self._bodies,
             self._page,
             max_bytes,
-            self._taken_touches,
-            self._on_evicted,
-            self._on_failure,
-            self._on_fault,
+            self._touched,
+            self._reports,
             self._syncing.note,
             self._recovery.on_loss,
         )
@@ -246,7 +232,7 @@ class DiskStore:
 
     async def stats(self) -> StoreStats:
         entries, used = await self._ask(self._counted)
-        return StoreStats(entries, used, self._evictions)
+        return StoreStats(entries, used, self._reports.evictions)
 
     def _counted(self, index: Index) -> tuple[int, int]:
         purges = self._in_force(index)
@@ -257,7 +243,7 @@ class DiskStore:
 
     async def create(self, entry: Entry) -> DiskWriter:
         self._ready()
-        if self._monotonic() < self._paused_until:
+        if self._reports.is_paused():
             raise EntryStoreFailure(f"{self._folder}: nothing is stored for a moment, because writing failed just now")
         return DiskWriter(self, entry, self._page.purges)
 
@@ -284,7 +270,7 @@ class DiskStore:
         except EntryStoreFailure as failure:
             if began is not None:
                 began.drop()
-            self._on_failure(str(failure), pause=True)
+            self._reports.failed(str(failure), pause=True)
             raise
         return body
 
@@ -518,28 +504,8 @@ class DiskStore:
     def _ready(self) -> None:
         if self._closed:
             raise EntryStoreFailure(f"{self._folder}: the cache is closed")
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-
-    def _tell(self, event: Event) -> None:
-        """Tells the observer, in the loop, from any thread."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._observer, event)
-
-    def _on_failure(self, detail: str, pause: bool) -> None:
-        now = self._monotonic()
-        if not pause or now >= self._paused_until:
-            self._tell(StoreFailed(detail))
-        if pause:
-            self._paused_until = now + PAUSE_SECONDS
-
-    def _on_fault(self, detail: str) -> None:
-        self._tell(TaskFailed("cache store", detail))
-
-    def _on_evicted(self, count: int) -> None:
-        self._evictions += count
-        self._tell(EntriesEvicted(count))
+        if self._reports.loop is None:
+            self._reports.loop = asyncio.get_running_loop()
 
     def _on_new_database(self) -> None:
         """All entries are gone; their bodies are left over."""
@@ -558,8 +524,3 @@ class DiskStore:
             raise EntryStoreFailure(str(fault)) from fault
         self._bodies.make_folders()
         self._page.renew_if_lost()
-
-    def _taken_touches(self, most: int) -> list[str]:
-        taken = list(self._touched)[:most]
-        self._touched.difference_update(taken)
-        return taken

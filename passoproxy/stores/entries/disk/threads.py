@@ -1,4 +1,4 @@
-"""Threads for blocking work, and the way back to the loop that asked."""
+"""Threads for blocking work, and the ways back to the loop that asked: results and events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,48 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from passoproxy.core.events import EntriesEvicted, Event, StoreFailed, TaskFailed
+from passoproxy.ports import Observer
+
 T = TypeVar("T")
+
+
+PAUSE_SECONDS = 5.0
+"""How long nothing is stored after the folder could not be written."""
+
+
+class Reports:
+    """What happens in the threads, told to the observer in the store's loop. `loop` is None until the store is used."""
+
+    def __init__(self, observer: Observer, monotonic: Callable[[], float]) -> None:
+        self._observer, self._monotonic = observer, monotonic
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.evictions = 0
+        self._paused_until = 0.0
+
+    def is_paused(self) -> bool:
+        """Whether writing failed a moment ago."""
+        return self._monotonic() < self._paused_until
+
+    def failed(self, detail: str, *, pause: bool) -> None:
+        """Something went wrong; `pause`: nothing can be written now, which is told once."""
+        if not (pause and self.is_paused()):
+            self._tell(StoreFailed(detail))
+        if pause:
+            self._paused_until = self._monotonic() + PAUSE_SECONDS
+
+    def at_fault(self, fault: Exception) -> None:
+        """A mistake in this program; the thread lives on."""
+        self._tell(TaskFailed("cache store", f"{type(fault).__name__}: {fault}"))
+
+    def evicted(self, count: int) -> None:
+        self.evictions += count
+        self._tell(EntriesEvicted(count))
+
+    def _tell(self, event: Event) -> None:
+        if self.loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self._observer, event)
 
 
 class Background:

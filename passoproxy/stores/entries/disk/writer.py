@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import diskcache
 
@@ -26,7 +26,7 @@ from passoproxy.stores.entries.change_feed import PURGED, SIZE, SOFTENED, Shared
 from passoproxy.stores.entries.disk.bodies import Bodies, Incoming
 from passoproxy.stores.entries.disk.database import Database, translated
 from passoproxy.stores.entries.disk.index import INDEX, PAGE_BYTES, Index, Row
-from passoproxy.stores.entries.disk.threads import resolve
+from passoproxy.stores.entries.disk.threads import Reports, resolve
 from passoproxy.stores.entries.serialization import mark_of
 
 MOST_TOGETHER = 64
@@ -41,12 +41,6 @@ _MOST_SPARE = 4 << 20
 _WORTH_SHORTENING = 256 << 10
 ROW_BYTES = 3072
 """Bytes that an entry takes in both databases beside its body: an estimate to make room by, corrected by what the files really take."""
-
-
-class OnFailure(Protocol):
-    """Is told what failed; with `pause`, that nothing can be written now."""
-
-    def __call__(self, detail: str, pause: bool) -> None: ...
 
 
 @dataclass(slots=True)
@@ -114,7 +108,7 @@ class Job:
 
 
 class Writer:
-    """The thread, from the moment it is made. `touches` gives at most so many of the primary keys that were asked for since."""
+    """The thread, from the moment it is made. `touched` are the primary keys that were asked for; it takes them from there."""
 
     def __init__(
         self,
@@ -123,14 +117,12 @@ class Writer:
         bodies: Bodies,
         page: SharedPage,
         max_bytes: int,
-        touches: Callable[[int], list[str]],
-        on_evicted: Callable[[int], None],
-        on_failure: OnFailure,
-        on_fault: Callable[[str], None],
+        touched: set[str],
+        reports: Reports,
         on_stored: Callable[[Sequence[str]], None],
         on_loss: Callable[[], None],
     ) -> None:
-        """`on_fault` is told of a mistake in this program; the thread lives on. `on_loss`: something is to be recovered."""
+        """`on_stored` is told of new bodies; `on_loss`: something is to be recovered."""
         self._folder, self._database, self._bodies, self._page, self._max_bytes = (
             folder,
             database,
@@ -138,8 +130,7 @@ class Writer:
             page,
             max_bytes,
         )
-        self._touches, self._on_evicted, self._on_failure, self._on_fault = touches, on_evicted, on_failure, on_fault
-        self._on_stored, self._on_loss = on_stored, on_loss
+        self._touched, self._reports, self._on_stored, self._on_loss = touched, reports, on_stored, on_loss
         self._together_bytes = max(1 << 20, max_bytes // 16)
         self._touched_at = time.monotonic()
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -212,7 +203,7 @@ class Writer:
         try:
             yield
         except Exception as fault:
-            self._on_fault(f"{type(fault).__name__}: {fault}")
+            self._reports.at_fault(fault)
 
     def _carry_out(self, batch: list[Job]) -> None:
         failure: BaseException | None = EntryStoreFailure("the cache met a fault of its own; the log names it")
@@ -231,7 +222,7 @@ class Writer:
             txn, failure = self._database.run(lambda index: self._commit(index, able)), None
         except EntryStoreFailure as fault:
             failure = fault
-            self._on_failure(str(fault), pause=True)
+            self._reports.failed(str(fault), pause=True)
         finally:
             for job in batch:
                 job.error = job.error or failure
@@ -292,7 +283,7 @@ class Writer:
             with translated(self._folder):
                 raise fault
         except EntryStoreFailure as failure:
-            self._on_failure(str(failure), pause=isinstance(fault, OSError))
+            self._reports.failed(str(failure), pause=isinstance(fault, OSError))
             return failure
 
     def _sync_index(self) -> None:
@@ -358,7 +349,7 @@ class Writer:
             self._bodies.remove(body)
         marks = [mark_of(row.name) for row in chosen if row.name]
         self._page.tell(marks, changed=True, heeded_by_all=True)
-        self._on_evicted(len(marks))
+        self._reports.evicted(len(marks))
         return chosen
 
     # ---- now and then ---------------------------------------------------------------------------------------------------------
@@ -374,7 +365,8 @@ class Writer:
 
     def _write_touches(self) -> None:
         self._touched_at = time.monotonic()
-        keys = self._touches(_MOST_TOUCHES)
+        keys = list(self._touched)[:_MOST_TOUCHES]
+        self._touched.difference_update(keys)
 
         def write(index: Index) -> None:
             for at in range(0, len(keys), _TOUCHES_TOGETHER):
