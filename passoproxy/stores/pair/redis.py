@@ -152,7 +152,7 @@ class RedisPairStore:
         except PairStoreFailure as fault:
             self.lease.give_back()
             kind = OwnerUnknown if isinstance(fault, PairStoreAway) else PairStoreOwned
-            raise kind(f"{fault}; until then nobody renews the pair, and what is known is served") from fault
+            raise kind(f"{fault}; until then no instance renews the pair, and what is known is served") from fault
         except PairStoreOwned:
             raise
         except BaseException:
@@ -220,7 +220,7 @@ class RedisPairStore:
             raise PairStoreOwned(f"{self.link.shown}: {self.lease.lost}")
         if not self.lease.proven:
             raise PairStoreUnproven(
-                f"store.url {self.link.shown} is away, and without it nobody knows whether another instance renews the pair;"
+                f"store.url {self.link.shown} is away, and without it this instance cannot know whether another one renews the pair;"
                 " bring it back before the access token ends"
             )
         self._local.reserve()
@@ -351,7 +351,7 @@ class RedisPairStore:
         pair = self._stored(found, "pair", "pair", serialization.decode_pair)
         record = self._stored(found, "record", "record", serialization.decode_record)
         missing = (
-            f"{self.link.shown}: the record there is missing or damaged, and nobody can tell which tokens were spent"
+            f"{self.link.shown}: the record there is missing or damaged, and so which tokens were spent is not known"
         )
         return Held(
             pair or self._stored(found, "previous", "pair", serialization.decode_pair),

@@ -137,7 +137,7 @@ class FleetOwner:
                 is_holders = held is not None and held.partition(b"|")[0] == str(document.get("fence")).encode()
                 yield in_our_time(followed, self._wall()) if is_holders else followed
             if held is None:
-                raise PairStoreFailure(f"{self._link.shown}: nobody holds the lease on the pair")
+                raise PairStoreFailure(f"{self._link.shown}: no instance holds the lease on the pair")
             await news.get_message(timeout=LOOK_EVERY)
 
     async def execute(self, command: Command[T]) -> T:
@@ -210,7 +210,7 @@ class FleetDesk:
             if away and not self._told_away:
                 serves = holder.current() is not None
                 rest = "the access token serves on" if serves else "there is no access token to serve with"
-                self._observe(Warned("store_away", f"{away}; {rest}, and nobody renews the pair until it is back"))
+                self._observe(Warned("store_away", f"{away}; {rest}, and no instance renews the pair until it is back"))
             elif self._told_away and not away:
                 self._observe(Warned("store_away", f"store.url {self._link.shown} is back", over=True))
             self._told_away = away

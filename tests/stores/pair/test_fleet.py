@@ -205,11 +205,11 @@ async def test_what_one_who_is_gone_left_is_told_once(sides):
     a.store.release()
     late: list[Followed] = []
     for _ in range(2):
-        with pytest.raises(PairStoreFailure, match="nobody holds"):
+        with pytest.raises(PairStoreFailure, match="no instance holds"):
             await heard_of(b.owner.changes(), late)
     assert len(late) <= 1  # the last word may have come after that which was heard
     other: list[Followed] = []
-    with pytest.raises(PairStoreFailure, match="nobody holds"):
+    with pytest.raises(PairStoreFailure, match="no instance holds"):
         await heard_of(FleetOwner(b.store).changes(), other)
     assert [each.bearer for each in other] == [a.holder.bearer]
 
@@ -219,7 +219,7 @@ async def test_a_follower_is_told_when_nobody_holds_the_lease(sides):
     async with a.at_work(), contextlib.aclosing(b.owner.changes()) as changes:
         await first(changes)
         a.store.release()
-        with pytest.raises(PairStoreFailure, match="nobody holds"):
+        with pytest.raises(PairStoreFailure, match="no instance holds"):
             await heard_of(changes, [])
     with pytest.raises(PairStoreFailure):
         await b.owner.execute(Refresh())
@@ -340,7 +340,7 @@ async def test_a_store_that_goes_and_comes_is_told_once_each(sides, server):
     async with a.at_work() as holder:
         server.kill()
         await said(a, "store_away")
-        assert "the access token serves on, and nobody" in a.observer.of(Warned)[0].detail
+        assert "the access token serves on, and no instance" in a.observer.of(Warned)[0].detail
         with pytest.raises(PairStoreFailure):
             await b.owner.execute(Refresh())
         server.start()

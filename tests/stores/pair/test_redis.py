@@ -367,7 +367,7 @@ def _claims(store: RedisPairStore, instance: Instances) -> bool:
 def test_while_the_store_is_away_nobody_owns(instance, server):
     a = instance("a")
     server.kill()
-    with pytest.raises(OwnerUnknown, match="nobody renews") as away:
+    with pytest.raises(OwnerUnknown, match="no instance renews") as away:
         a.acquire()
     assert away.value.exit_code == 69
     assert (a.has_folder, a.may_present(), "cannot be used" in a.away) == (True, False, True)
@@ -387,7 +387,7 @@ def test_a_holder_whose_store_is_away_may_present_until_its_own_time_is_up(insta
     assert a.may_present()
     clock.ahead += 0.2
     assert not a.may_present()
-    with pytest.raises(PairStoreUnproven, match="nobody knows"):
+    with pytest.raises(PairStoreUnproven, match="cannot know"):
         a.reserve()
     assert a.lost == ""
     with pytest.raises(PairStoreUnproven):
@@ -553,7 +553,7 @@ def test_a_store_that_goes_away_while_it_is_taken_over_is_not_taken_over(instanc
         raise PairStoreFailure("away")
 
     monkeypatch.setattr(*((a.link, "fields") if step == "read" else (a.lease, "write")), away)
-    with pytest.raises(PairStoreOwned, match="nobody renews"):
+    with pytest.raises(PairStoreOwned, match="no instance renews"):
         a.acquire()
     assert a.lost
 
