@@ -160,6 +160,10 @@ class Encoder:
             self.feed, self.finish = zstd.compress, zstd.flush
             self.flush = partial(zstd.flush, zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
+    def step(self, data: bytes) -> bytes:
+        """As `feed`; less than STEP is all that is there now, and a stream that trickles must not wait for an encoder to be full."""
+        return self.feed(data) if len(data) >= STEP else self.feed(data) + self.flush()
+
 
 def encoded(data: bytes, coding: str) -> bytes:
     """The whole of `data` in a coding; to be done in a thread if that is more than STEP."""
@@ -213,36 +217,38 @@ class DecodedBody:
         await self._body.aclose()
 
 
-class EncodedBody:
-    """A plain body, encoded as it is read; large parts are taken in steps so that the loop is not held up."""
+class SteppedBody:
+    """A body that is put through `feed` as it is read, and ended by `finish`; in steps of at most STEP bytes, so that the loop is not held up."""
 
-    __slots__ = ("__weakref__", "_body", "_encoder", "_ended", "_rest", "length")
+    __slots__ = ("__weakref__", "_body", "_ended", "_feed", "_finish", "_rest", "length")
 
-    def __init__(self, body: Body, coding: str) -> None:
-        self._body, self._encoder = body, Encoder(coding)
+    def __init__(self, body: Body, feed: Callable[[bytes], bytes], finish: Callable[[], bytes]) -> None:
+        self._body, self._feed, self._finish = body, feed, finish
         self._rest, self._ended = b"", False
         self.length: int | None = None
 
-    def __aiter__(self) -> EncodedBody:
+    def __aiter__(self) -> SteppedBody:
         return self
 
     async def __anext__(self) -> bytes:
         while not self._ended:
-            if not self._rest:
-                try:
-                    self._rest = await anext(self._body)
-                except StopAsyncIteration:
-                    self._ended = True
-                    return self._encoder.finish()
-            step, self._rest = self._rest[:STEP], self._rest[STEP:]
             await asyncio.sleep(0)
-            made = self._encoder.feed(step)
-            # less than a step is all that is there now: a stream that trickles must not wait for an encoder to be full
-            if len(step) < STEP:
-                made += self._encoder.flush()
+            try:
+                part = self._rest or await anext(self._body)
+                self._rest = part[STEP:]
+                made = self._feed(part[:STEP])
+            except StopAsyncIteration:
+                self._ended = True
+                made = self._finish()
             if made:
                 return made
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         await self._body.aclose()
+
+
+def encoded_body(body: Body, coding: str) -> SteppedBody:
+    """A plain body, encoded as it is read."""
+    encoder = Encoder(coding)
+    return SteppedBody(body, encoder.step, encoder.finish)

@@ -18,14 +18,14 @@ from weakref import WeakSet
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from passoproxy.core.http.content_coding import accepted_codings, chosen, compressible, content_coding, takes
-from passoproxy.core.http.links import LinkRewriter, StreamRewriting
+from passoproxy.core.http.links import LinkRewriter
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed, fields_of
 from passoproxy.core.http.ranges import read_content_range
 from passoproxy.core.http.representation import OF_ANY_BYTES, in_coding, rewritten
 from passoproxy.core.http.syntax import merged_vary, not_modified_for, with_inner_forms
 from passoproxy.errors import BodyBroken, Refusal
 from passoproxy.ports import Body, BytesBody, HitHop, Request, Response
-from passoproxy.proxy.codecs import KNOWN, STEP, DecodedBody, EncodedBody, decoded, encoded, known
+from passoproxy.proxy.codecs import KNOWN, STEP, DecodedBody, SteppedBody, decoded, encoded, encoded_body, known
 
 OWN = "gzip, br, zstd"
 """What the origin is told that we take."""
@@ -97,7 +97,7 @@ class Codings:
         self._next = next
         self._threads = threads
         self._made = MadeBodies(memory_bytes)
-        self._streams: WeakSet[EncodedBody] = WeakSet()
+        self._streams: WeakSet[SteppedBody] = WeakSet()
 
     def try_hit(self, request: Request) -> Response | None:
         """See `HitHop`; None as well if the body has yet to be encoded in a thread, or becomes a stream."""
@@ -144,7 +144,7 @@ class Codings:
             if "gzip" not in taken:
                 return response.with_head(_with_vary(head))
             coding = "gzip"
-        stream = EncodedBody(body, coding)
+        stream = encoded_body(body, coding)
         self._streams.add(stream)
         return Response(in_coding(head, coding, None), stream)
 
@@ -324,14 +324,17 @@ class Links:
         response = self._with_references(response, base)
         coding = _coding_of(response.head.fields) or ""
         if isinstance(body, BytesBody) and (content := await self._content(body.data, coding)) is not None:
-            stream = _RewrittenBody(BytesBody(content), self._rewriter.streaming(base))
-            made = b"".join([part async for part in stream])
+            made = b"".join([part async for part in self._streamed(BytesBody(content), base)])
             made = b"" if made == content else made
             if response.content_id:
                 self._made.keep((response.content_id, base), made)
             return _with_body(response, made, base)
         body = DecodedBody(body, coding, self._threads) if coding else body
-        return Response(rewritten(response.head, None), _RewrittenBody(body, self._rewriter.streaming(base)))
+        return Response(rewritten(response.head, None), self._streamed(body, base))
+
+    def _streamed(self, body: Body, base: str) -> SteppedBody:
+        rewriting = self._rewriter.streaming(base)
+        return SteppedBody(body, rewriting.feed, rewriting.finish)
 
     def _with_references(self, response: Response, base: str) -> Response:
         fields = response.head.fields
@@ -353,38 +356,6 @@ class Links:
             return await loop.run_in_executor(self._threads, decoded, data, coding, _REWRITTEN_AT_ONCE)
         except BodyBroken:
             return None  # told while it is streamed, as a broken transfer
-
-
-class _RewrittenBody:
-    """A JSON body whose links are rewritten as it is read; large parts are taken in steps so that the loop is not held up."""
-
-    __slots__ = ("_body", "_ended", "_rest", "_rewriting", "length")
-
-    def __init__(self, body: Body, rewriting: StreamRewriting) -> None:
-        self._body, self._rewriting = body, rewriting
-        self._rest, self._ended = b"", False
-        self.length: int | None = None
-
-    def __aiter__(self) -> _RewrittenBody:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._ended:
-            if self._rest:
-                await asyncio.sleep(0)
-            try:
-                part = self._rest or await anext(self._body)
-                self._rest = part[STEP:]
-                made = self._rewriting.feed(part[:STEP])
-            except StopAsyncIteration:
-                self._ended = True
-                made = self._rewriting.finish()
-            if made:
-                return made
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        await self._body.aclose()
 
 
 def _with_body(response: Response, made: bytes, base: str) -> Response:

@@ -28,7 +28,7 @@ UNDO = {
 }
 
 
-async def gathered(body: codecs.DecodedBody | codecs.EncodedBody) -> bytes:
+async def gathered(body: codecs.DecodedBody | codecs.SteppedBody) -> bytes:
     return b"".join([part async for part in body])
 
 
@@ -42,17 +42,17 @@ async def test_decodes_what_others_encoded_in_any_split(coding: str) -> None:
 
 @pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_encodes_what_others_decode(coding: str) -> None:
-    body = codecs.EncodedBody(ChunkedBody(TEXT[:100], TEXT[100:]), coding)
+    body = codecs.encoded_body(ChunkedBody(TEXT[:100], TEXT[100:]), coding)
     assert UNDO[coding](await gathered(body)) == TEXT
     assert UNDO[coding](codecs.encoded(TEXT, coding)) == TEXT
     large = bytes(range(256)) * 1024
-    assert UNDO[coding](await gathered(codecs.EncodedBody(BytesBody(large), coding))) == large
+    assert UNDO[coding](await gathered(codecs.encoded_body(BytesBody(large), coding))) == large
 
 
 @pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_what_trickles_is_not_held_back(coding: str) -> None:
     """Each part of a stream can be read at the other end before the next one is there."""
-    decoding, encoding = codecs.decoder(coding), codecs.EncodedBody(ChunkedBody(b"one", b"two", b"three"), coding)
+    decoding, encoding = codecs.decoder(coding), codecs.encoded_body(ChunkedBody(b"one", b"two", b"three"), coding)
     read = [b"".join(decoding.feed(part)) async for part in encoding]
     decoding.finish()
     assert read[:3] == [b"one", b"two", b"three"]
@@ -61,7 +61,7 @@ async def test_what_trickles_is_not_held_back(coding: str) -> None:
 
 @pytest.mark.parametrize("coding", codecs.KNOWN)
 async def test_closing_closes_the_inner_body(coding: str) -> None:
-    for kind in (codecs.DecodedBody, codecs.EncodedBody):
+    for kind in (codecs.DecodedBody, codecs.encoded_body):
         inner = ChunkedBody(b"x")
         await kind(inner, coding).aclose()
         assert inner.closed
@@ -83,7 +83,7 @@ async def test_a_break_further_in_goes_through() -> None:
     with pytest.raises(BodyBroken):
         await gathered(codecs.DecodedBody(ChunkedBody(data[:50], BROKEN), "gzip"))
     with pytest.raises(BodyBroken):
-        await gathered(codecs.EncodedBody(ChunkedBody(b"x", BROKEN), "gzip"))
+        await gathered(codecs.encoded_body(ChunkedBody(b"x", BROKEN), "gzip"))
 
 
 @pytest.mark.parametrize("coding", codecs.KNOWN)
@@ -158,7 +158,7 @@ async def test_the_loop_has_turns_while_a_body_is_decoded(coding: str) -> None:
 async def test_the_loop_has_turns_while_a_body_is_encoded(coding: str) -> None:
     large = random.Random(1).randbytes(2 * MIB).hex().encode()
     async with Turns() as turns:
-        made = await gathered(codecs.EncodedBody(BytesBody(large), coding))
+        made = await gathered(codecs.encoded_body(BytesBody(large), coding))
     assert max(turns.computed) < LONG_STEP, turns
     assert UNDO[coding](made) == large
 
