@@ -23,8 +23,8 @@ from passoproxy.outbound.connection import Limits as ConnectionLimits
 from passoproxy.outbound.dial import Dialer, Endpoint, ForwardProxy, forward_proxy, tls_context
 from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
-from passoproxy.ports import Clock, HitHop, Observer, nobody
-from passoproxy.proxy.access import Access, Router
+from passoproxy.ports import Clock, Observer, nobody
+from passoproxy.proxy.access import Access
 from passoproxy.proxy.bearer import Authorizer
 from passoproxy.proxy.cache import Cache, SoftPurgeStore
 from passoproxy.proxy.collapse import Flights
@@ -112,10 +112,9 @@ _MADE_FORMS_SHARE = 4
 
 @dataclass(slots=True)
 class Pipeline:
-    """The hops that a reload or the status needs to reach, and the first one, which holds them all."""
+    """The hops that a reload or the status needs to reach; `access` is the first one, which holds them all."""
 
-    first: HitHop
-    router: Router
+    access: Access
     login_wait: LoginWait
     cache: Cache
     authorizer: Authorizer
@@ -163,7 +162,7 @@ def build_pipeline(
     cache_folder: Path,
     part: Part = ALONE,
 ) -> Pipeline:
-    """The hops, innermost first: access > router > codings > links > login wait > cache > bearer > limiter > origin."""
+    """The hops, innermost first: access > codings > links > login wait > cache > bearer > limiter > origin."""
     settings = loaded.settings
     upstream, mode, kept_bytes = settings.upstream, settings.cache.as_mode(), made_bytes(settings, part)
     url = (upstream.url or "").rstrip("/")
@@ -211,10 +210,8 @@ def build_pipeline(
         threads=threads,
     )
     codings = Codings(links, memory_bytes=kept_bytes, threads=threads)
-    router = Router(codings, RouteTable(settings.policies(), mode))
-    return Pipeline(
-        Access(router, admission, spools), router, login_wait, cache, authorizer, limiter, origin, pool, usage, threads
-    )
+    access = Access(codings, admission, RouteTable(settings.policies(), mode), spools)
+    return Pipeline(access, login_wait, cache, authorizer, limiter, origin, pool, usage, threads)
 
 
 def upstream_headers(loaded: Loaded) -> Callable[[], Mapping[str, str]]:

@@ -85,7 +85,7 @@ class Reloading:
         wired.outward = outward
         wired.provider.follow(loaded, outward)
         wired.alerts.policy = alert_policy(loaded, outward, self._environ)
-        wired.pipeline.router.table, wired.pipeline.cache.mode = table, settings.cache.as_mode()
+        wired.pipeline.access.table, wired.pipeline.cache.mode = table, settings.cache.as_mode()
         upstream = settings.upstream
         _lead(wired, settings, dialer)
         wired.pipeline.cache.flights.linger = upstream.read_timeout

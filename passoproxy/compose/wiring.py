@@ -111,7 +111,7 @@ class Operating:
 
         store.on_purged = purged
         judges = Judges(
-            table=lambda: pipeline.router.table,
+            table=lambda: pipeline.access.table,
             mode=lambda: pipeline.cache.mode,
             partition=wired.partition,
             admits=wired.admits,
@@ -148,7 +148,7 @@ def _forbidden(wired: Wired) -> str:
         return "another process holds the pair, and asks for all: the account has one quota"
     if pipeline.cache.mode.offline:
         return "cache.offline"
-    if (name := pipeline.router.table.find(passolution.UPDATES).name) != passolution.ROUTE:
+    if (name := pipeline.access.table.find(passolution.UPDATES).name) != passolution.ROUTE:
         return f"switched off: {passolution.UPDATES} is under route {name!r}, and not {passolution.ROUTE!r}"
     try:
         wired.admits(RequestHead("POST", passolution.UPDATES))
@@ -206,13 +206,13 @@ class EntryRules:
 
     def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
         """Age, and seconds of freshness left."""
-        cache, policy = self._pipeline.cache, self._pipeline.router.table.find(entry.target.partition("?")[0])
+        cache, policy = self._pipeline.cache, self._pipeline.access.table.find(entry.target.partition("?")[0])
         agreed = cache.terms.made(entry, policy, cache.mode)
         return agreed.age(now), agreed.fresh_until - now
 
     def key(self, method: str, target: str, body: bytes | None) -> str | None:
         """The primary key; None for a request that would be a pass."""
-        policy = self._pipeline.router.table.find(target.partition("?")[0])
+        policy = self._pipeline.access.table.find(target.partition("?")[0])
         if not policy.stores or method not in policy.methods:
             return None
         head = RequestHead(
@@ -383,7 +383,7 @@ class Wired:
         self.warming = RunwayRevalidation(
             self.pipeline.cache,
             most_used=self.pipeline.usage.most_used,
-            policy_of=lambda path: self.pipeline.router.table.find(path),
+            policy_of=lambda path: self.pipeline.access.table.find(path),
             level=lambda: self.part.level if self.part.is_worker else self.alerts.level,
             read=self.keeper.snapshot,
             clock=self.clock,
@@ -406,7 +406,7 @@ class Wired:
             alarm=self.alerts,
             operations=self.operating,
         )
-        self.handler = Handler(self.pipeline.first, self.clock, plain)  # it stores nothing
+        self.handler = Handler(self.pipeline.access, self.clock, plain)  # it stores nothing
         self.connections = Connections(self.handler, limits_of(settings))
         self.descriptors = Descriptors(most_descriptors(), (self.connections,), observer)
         self.pages = PageSessions(self._page_command, self.clock.wall)

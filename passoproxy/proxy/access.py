@@ -1,7 +1,7 @@
-"""The first two hops: who may ask, and which route a request lives under.
+"""The first hop: who may ask, and which route a request lives under.
 
-`Access` asks the rules of `core.access` in their order and carries out what they say; it answers preflights of listed pages and lets such
-pages read their answers. `Router` finds the policy, and takes away what may not leave, so that every hop behind judges what may.
+It asks the rules of `core.access` in their order and carries out what they say, answers preflights of listed pages, and lets such pages read
+their answers. Then it finds the route's policy and takes away what may not leave, so that every hop behind judges what may.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ AT_ONCE = 8
 
 
 class Access:
-    """Lets a request pass or raises the refusal. Fills in `client.name` and the effective authority, takes `server.base_path` off the path, and
-    keeps a client key that was given as Basic `Authorization` here; changes nothing else.
+    """Lets a request pass or raises the refusal. Fills in `client.name`, the effective authority, `policy` and `trail.route`, and takes
+    `server.base_path` off the path. A client key that was given as Basic `Authorization` stays here.
     """
 
-    def __init__(self, next: HitHop, admission: Callable[[], Admission], spools: Spools) -> None:
+    def __init__(self, next: HitHop, admission: Callable[[], Admission], table: RouteTable, spools: Spools) -> None:
         """`admission` is asked for each request, so that a reload counts from the next one on; bodies are gathered in `spools`."""
         self._next = next
+        self.table = table
+        """May be replaced at any time; requests under way keep the policy that they found."""
         self._admission = admission
         self._spools = spools
         self._searching = asyncio.Semaphore(AT_ONCE)
@@ -56,7 +58,7 @@ class Access:
                 admission.post(request.head.fields, body.data)
         except Refusal:
             return None
-        response = self._next.try_hit(request)
+        response = self._next.try_hit(self._routed(request))
         return response if response is None or page is None else response.with_head(readable_by(response.head, page))
 
     async def send(self, request: Request) -> Response:
@@ -92,7 +94,18 @@ class Access:
             async with self._searching:
                 fields = request.head.fields
                 admission.post(fields, await _searchable(request.body, admission.read_first(fields)))
-        return await self._next.send(request)
+        return await self._next.send(self._routed(request))
+
+    def _routed(self, request: Request) -> Request:
+        head = request.head
+        policy = self.table.find(head.target.partition("?")[0])
+        if policy.pass_cookies:
+            policy = self.table.policy_of(head)
+        request.trail.route = policy.name
+        leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
+        on_interim, background = request.on_interim, request.background
+        trail, received_at = request.trail, request.received_at
+        return Request(leaving, request.body, request.client, received_at, policy, trail, on_interim, background)
 
 
 def _named(admission: Admission, request: Request) -> tuple[Request, str | None]:
@@ -136,30 +149,3 @@ async def _searchable(body: Body, most_bytes: int) -> bytes | None:
         return await read_whole(own, most_bytes)
     finally:
         own.leave()
-
-
-class Router:
-    """Sets `policy` and `trail.route`. `table` may be replaced at any time; requests under way keep the policy they found."""
-
-    def __init__(self, next: HitHop, table: RouteTable) -> None:
-        self._next = next
-        self.table = table
-
-    def try_hit(self, request: Request) -> Response | None:
-        """See `HitHop`."""
-        return self._next.try_hit(self._routed(request))
-
-    async def send(self, request: Request) -> Response:
-        """The answer of the hop behind."""
-        return await self._next.send(self._routed(request))
-
-    def _routed(self, request: Request) -> Request:
-        head = request.head
-        policy = self.table.find(head.target.partition("?")[0])
-        if policy.pass_cookies:
-            policy = self.table.policy_of(head)
-        request.trail.route = policy.name
-        leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
-        on_interim, background = request.on_interim, request.background
-        trail, received_at = request.trail, request.received_at
-        return Request(leaving, request.body, request.client, received_at, policy, trail, on_interim, background)

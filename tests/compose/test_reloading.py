@@ -84,7 +84,7 @@ async def test_what_can_change_live_changes_live(stand: Stand) -> None:
     assert {"routes", "log.query", "cache.offline", "server.limits.connections"} <= set(found["applied"])  # type: ignore[call-overload]
     assert wired.pipeline.origin.headers() == {"User-Agent": "x/1"}
     assert wired.connections.limits.connections == 7
-    assert wired.pipeline.router.table.find("/mine/a").name == "mine"
+    assert wired.pipeline.access.table.find("/mine/a").name == "mine"
     assert wired.pipeline.cache.mode.offline
     assert wired.admission().policy.deny_paths == ("/no/**",)
     assert (wired.telemetry.logs.level, wired.telemetry.logs.access) == ("warning", True)
@@ -128,10 +128,10 @@ async def test_what_needs_a_restart_is_named_until_there_is_one(stand: Stand) ->
     ],
 )
 async def test_a_configuration_that_does_not_do_changes_nothing(stand: Stand, sections: dict[str, Any]) -> None:
-    before = (stand.wired.loaded, stand.wired.admission(), stand.wired.pipeline.router.table)
+    before = (stand.wired.loaded, stand.wired.admission(), stand.wired.pipeline.access.table)
     with pytest.raises(ConfigurationError):
         await stand.with_(**sections)
-    assert (stand.wired.loaded, stand.wired.admission(), stand.wired.pipeline.router.table) == before
+    assert (stand.wired.loaded, stand.wired.admission(), stand.wired.pipeline.access.table) == before
     assert stand.wired.pipeline.origin.headers() == {}
     (told,) = stand.observer.of(Warned)
     assert told.code == "reload_refused"  # type: ignore[attr-defined]

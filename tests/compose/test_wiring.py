@@ -69,7 +69,7 @@ async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> N
 
         wired.pipeline.limiter._next = Origin()
         for wanted in ("fwd=uri-miss", "hit"):
-            answer = await wired.pipeline.first.send(request("GET", CONTENT))
+            answer = await wired.pipeline.access.send(request("GET", CONTENT))
             assert answer.head.status == 200
             assert wanted in answer.head.fields["Cache-Status"]
             async for _ in answer.body:

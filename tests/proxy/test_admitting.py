@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from passoproxy.core.access import Admission, AdmissionPolicy, client_key
+from passoproxy.core.cache.policy import CacheMode, RoutePolicy
+from passoproxy.core.routes import RouteTable
 from passoproxy.errors import (
     BodyTooLarge,
     ClientNotAllowed,
@@ -26,19 +28,20 @@ from passoproxy.stores.spill import DiskSpill
 from tests.fakes import ChunkedBody, ScriptedHop, request, response
 
 PAGE = "https://app.example"
+TABLE = RouteTable([RoutePolicy(match="/**", pass_client_authorization=True)], CacheMode())
 
 
 def hop(*script: object, **policy: object) -> tuple[Access, ScriptedHop]:
     inner = ScriptedHop(list(script) or [response()])  # type: ignore[arg-type]
     admission = Admission(AdmissionPolicy(**policy))  # type: ignore[arg-type]
-    return Access(inner, lambda: admission, Spools()), inner
+    return Access(inner, lambda: admission, TABLE, Spools()), inner
 
 
 async def test_what_may_pass_passes_untouched() -> None:
     outer, inner = hop()
     asked = request("POST", "/a?b", [("X-A", "1")], client=Client("10.0.0.1"))
     await outer.send(asked)
-    assert inner.seen == [asked]
+    assert [(each.head, each.body, each.client) for each in inner.seen] == [(asked.head, asked.body, asked.client)]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ async def test_without_the_key_nobody_gets_in() -> None:
 
 async def test_a_reload_counts_from_the_next_request_on() -> None:
     policies = [Admission(AdmissionPolicy()), Admission(AdmissionPolicy(allow_methods=()))]
-    outer = Access(ScriptedHop([response()]), lambda: policies.pop(0), Spools())
+    outer = Access(ScriptedHop([response()]), lambda: policies.pop(0), TABLE, Spools())
     await outer.send(request())
     with pytest.raises(MethodNotAllowed):
         await outer.send(request())
@@ -146,7 +149,7 @@ async def test_a_long_body_passes_where_it_can_do_no_harm() -> None:
         async def send(self, asked: Request) -> Response:
             return response(body=await read_whole(asked.body, 2_000_000) or b"")
 
-    outer = Access(Reading(), hop()[0]._admission, Spools())
+    outer = Access(Reading(), hop()[0]._admission, TABLE, Spools())
     for method in ("POST", "PUT"):
         answer = await outer.send(request(method, "/", FORM, ChunkedBody(*[b"a" * 100_000] * 11)))
         assert await read_whole(answer.body, 2_000_000) == b"a" * 1_100_000
@@ -155,7 +158,7 @@ async def test_a_long_body_passes_where_it_can_do_no_harm() -> None:
 async def test_long_bodies_that_are_searched_wait_on_disk_and_keep_nobody_out(tmp_path: Path) -> None:
     inner = ScriptedHop([response()], repeat=True)
     admission, spools = hop(allow_methods=("GET", "POST"))[0]._admission, Spools(DiskSpill([tmp_path]))
-    outer, gate = Access(inner, admission, spools), asyncio.Event()
+    outer, gate = Access(inner, admission, TABLE, spools), asyncio.Event()
 
     class Slow(ChunkedBody):
         async def __anext__(self) -> bytes:

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from passoproxy.core.access import Admission, AdmissionPolicy
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, RoutePolicy
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import Offline, OriginUnreachable, PathNotAllowed
-from passoproxy.proxy.access import Router
+from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import EntryTerms
 from passoproxy.proxy.explain import Explaining, Explanation, Judges
+from passoproxy.proxy.spool import Spools
 from tests.caching_stand import ROUTE, Answer, KeptSoftPurges, Stand, read
 from tests.fakes import request, settle
 from tests.memory_store import MemoryStore
@@ -42,7 +44,8 @@ class House:
         self.stand = Stand(mode=mode, store=store, repeat=True)
         self.stand.origin.script = [self.stand.says()]
         table = RouteTable([POLICY, SILENT, OPEN], mode)
-        self.road = Router(self.stand.cache, table)
+        admission = Admission(AdmissionPolicy())
+        self.road = Access(self.stand.cache, lambda: admission, table, Spools())
         self.softening = self.stand.cache.terms = EntryTerms(mode, self.stand.clock, KeptSoftPurges())
         self.denied = ""
         judges = Judges(

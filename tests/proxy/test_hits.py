@@ -20,7 +20,7 @@ from passoproxy.core.http.syntax import print_date
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import OriginUnreachable, Refusal
 from passoproxy.ports import BytesBody, Client, Request, Response, Trail
-from passoproxy.proxy.access import Access, Router
+from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import EntryTerms
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.representation import Codings, Links
@@ -170,10 +170,10 @@ class World:
         self.stand = Stand(self._answer, mode=self.mode, repeat=True, usage=self.usage)
         cache = self.stand.cache
         links = Links(cache, origin=ORIGIN, memory_bytes=8 << 20)
-        router = Router(Codings(links, memory_bytes=8 << 20), RouteTable(ROUTES, self.mode))
+        codings, table = Codings(links, memory_bytes=8 << 20), RouteTable(ROUTES, self.mode)
         admission = Admission(AdmissionPolicy(allowed_origins=("https://app.example",)))
         guarded = Admission(replace(admission.policy, client_keys=(client_key("ann", "right"),)))
-        self.access = Access(router, lambda: guarded if self.guarded else admission, Spools())
+        self.access = Access(codings, lambda: guarded if self.guarded else admission, table, Spools())
         cache.terms = EntryTerms(self.mode, self.stand.clock, SoftPurgeMemory())
         self.guarded = False
         self.move: Move | None = None
