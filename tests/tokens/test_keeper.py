@@ -292,6 +292,30 @@ async def test_many_paths_that_answer_401_cost_twelve_refreshes_a_lifetime(life)
     assert len(life.rotating.bodies) <= 6 + 1
 
 
+async def test_a_stubborn_path_waits_for_a_renewal_that_no_401_started(life):
+    keeper = await life.started_with_pair()
+    bearer = keeper.current()
+    for path in ("/p", "/q"):
+        bearer = await keeper.renewed(bearer, path)
+        assert await keeper.renewed(bearer, path, again=True) is None
+        await life.clock.advance(301)
+    assert await keeper.renewed(bearer, "/p") is None
+    assert len(life.rotating.bodies) == 2
+
+
+async def test_the_provider_is_asked_once_a_second_whatever_it_answers(life):
+    keeper = await life.started_with_pair()
+    life.rotating.faults = [503, 503]
+    for asked in (1, 2):
+        refused = asyncio.create_task(keeper.execute(Refresh()))
+        await life.clock.advance(0.9 if asked == 2 else 0)
+        assert len(life.rotating.bodies) == 1
+        await life.clock.advance(0.1 if asked == 2 else 0)
+        with pytest.raises(ServiceUnreachable):
+            await refused
+        assert len(life.rotating.bodies) == asked
+
+
 async def test_a_401_whose_refresh_fails_is_not_tried_again_by_every_401(life):
     keeper = await life.started_with_pair()
     life.rotating.faults = [503]
