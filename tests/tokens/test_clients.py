@@ -12,8 +12,10 @@ import pytest
 
 from passoproxy.core.events import Warned
 from passoproxy.core.oauth.identity import client_of
+from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import CommandFailure, PersonNeeded, ServiceUnreachable
+from passoproxy.ports import ChainRecord
 from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.tokens.commands import Export, Import, Logout, Refresh
@@ -251,11 +253,9 @@ async def test_a_clients_own_pair_is_none_of_a_persons(folder):
 async def test_a_pair_from_before_this_was_recorded_belongs_to_the_configuration_that_finds_it(folder):
     await left(folder)
     for path in folder.path.glob("pair.*.json"):
-        path.write_bytes(serialization.encode_pair(replace(serialization.decode_pair(path.read_bytes()), client="")))
+        path.write_bytes(serialization.encode(replace(serialization.decode(Pair, path.read_bytes()), client="")))
     record = folder.path / "record.json"
-    record.write_bytes(
-        serialization.encode_record(replace(serialization.decode_record(record.read_bytes()), client=""))
-    )
+    record.write_bytes(serialization.encode(replace(serialization.decode(ChainRecord, record.read_bytes()), client="")))
     life = await folder.under(OTHER)
     assert life.keeper.snapshot().chain == "healthy"
     await life.stop()

@@ -119,7 +119,7 @@ ROOM = 96 * 1024
 
 _GENERATION = re.compile(r"pair\.([0-9]{1,18})\.json")
 
-T = TypeVar("T")
+T = TypeVar("T", Pair, ChainRecord, RawAnswer)
 
 
 class DirectoryPairStore:
@@ -176,7 +176,7 @@ class DirectoryPairStore:
         if not numbers:
             return None
         path = self._generation(numbers[-1])
-        pair = self._read(path, "pair", numbers[-1], serialization.decode_pair)
+        pair = self._read(path, "pair", numbers[-1], Pair)
         if pair is not None and pair.generation != numbers[-1]:
             aside = set_aside(path, int(self._wall()))
             raise PairDamaged(f"{path}: holds another generation than its name says; kept as {aside.name}")
@@ -189,7 +189,7 @@ class DirectoryPairStore:
     def load_record(self) -> ChainRecord:
         """A damaged record is moved aside and named by PairDamaged; from then on, until one is saved, it is missing, which is named too."""
         path = self.folder / "record.json"
-        record = self._read(path, "record", None, serialization.decode_record)
+        record = self._read(path, "record", None, ChainRecord)
         if record is None and self._had_record():
             raise PairDamaged(f"{path}: is missing, and nobody can tell which tokens were spent")
         self._knows_record = True
@@ -214,11 +214,11 @@ class DirectoryPairStore:
 
     def keep_answer(self, answer: RawAnswer) -> None:
         answer = replace(answer, client=self.client)
-        data = self._cover.close("answer", answer.previous_generation, serialization.encode_answer(answer))
+        data = self._cover.close("answer", answer.previous_generation, serialization.encode(answer))
         write_secret(self.folder / "answer.json", data, room=self.folder / "reserve")
 
     def pending_answer(self) -> RawAnswer | None:
-        answer = self._read(self.folder / "answer.json", "answer", None, serialization.decode_answer)
+        answer = self._read(self.folder / "answer.json", "answer", None, RawAnswer)
         if answer is not None and not self._is_ours(answer):
             self._sort()
             return self.pending_answer()
@@ -242,7 +242,7 @@ class DirectoryPairStore:
         record = record if record.client else replace(record, client=self.client)
         if not self._knows_record:
             self._spare(self.folder / "record.json")
-        write_secret(self.folder / "record.json", self._cover.close("record", 0, serialization.encode_record(record)))
+        write_secret(self.folder / "record.json", self._cover.close("record", 0, serialization.encode(record)))
         self._cover.recorded()
         self._knows_record = True
 
@@ -292,9 +292,9 @@ class DirectoryPairStore:
                 return remembered(path)
             data = read_secret(path)
             if data is not None and kind == "pair":
-                return serialization.decode_pair(self._cover.open(kind, int(rest.partition(".")[0]), data))
+                return serialization.decode(Pair, self._cover.open(kind, int(rest.partition(".")[0]), data))
             if data is not None:
-                return serialization.decode_answer(self._cover.open(kind, None, data))
+                return serialization.decode(RawAnswer, self._cover.open(kind, None, data))
         return None
 
     def _kept(self) -> list[Path]:
@@ -313,7 +313,7 @@ class DirectoryPairStore:
 
     def _write_pair(self, pair: Pair) -> None:
         """Whatever is written here is ours from then on."""
-        content = serialization.encode_pair(replace(pair, client=self.client or pair.client))
+        content = serialization.encode(replace(pair, client=self.client or pair.client))
         write_secret(self._generation(pair.generation), self._cover.close("pair", pair.generation, content))
 
     def _prove(self) -> None:
@@ -336,12 +336,12 @@ class DirectoryPairStore:
             found = (_GENERATION.fullmatch(path.name) for path in self.folder.iterdir())
             return sorted(int(match[1]) for match in found if match)
 
-    def _read(self, path: Path, kind: str, number: int | None, decode: Callable[[bytes], T]) -> T | None:
+    def _read(self, path: Path, kind: str, number: int | None, what: type[T]) -> T | None:
         data = read_secret(path)
         if data is None:
             return None
         try:
-            return decode(self._cover.open(kind, number, data))
+            return serialization.decode(what, self._cover.open(kind, number, data))
         except ValueError as fault:
             word = fault.word if isinstance(fault, SealBroken) else "damaged"
             aside = set_aside(path, int(self._wall()), word)

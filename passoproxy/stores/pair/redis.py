@@ -60,7 +60,7 @@ from passoproxy.stores.pair.settlement import (
 )
 from passoproxy.stores.redis_client import Keys, RedisLink
 
-T = TypeVar("T")
+T = TypeVar("T", Pair, ChainRecord, RawAnswer)
 
 _PUT_ASIDE = "return {redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])}"
 
@@ -264,7 +264,7 @@ class RedisPairStore:
         self._now = replace(self._now, record=record)
         stamp = Stamp(self.lease.fence, self._serial + 1)
         shared = replace(record.of(self._local.client), others=())  # other clients' records are this folder's own
-        sealed = self.cover.close("record", 0, serialization.encode_record(stamped(shared, stamp)))
+        sealed = self.cover.close("record", 0, serialization.encode(stamped(shared, stamp)))
         return self._both(lambda: self._local.save_record(stamped(record, stamp)), {"record": sealed})
 
     def _both(self, here: Callable[[], None], fields: dict[str, bytes]) -> list[PairStoreFailure]:
@@ -298,10 +298,10 @@ class RedisPairStore:
                 self._put({})
 
     def _sealed(self, pair: Pair) -> bytes:
-        return self.cover.close("pair", pair.generation, serialization.encode_pair(pair))
+        return self.cover.close("pair", pair.generation, serialization.encode(pair))
 
     def _sealed_answer(self, answer: RawAnswer) -> bytes:
-        return self.cover.close("answer", answer.previous_generation, serialization.encode_answer(answer))
+        return self.cover.close("answer", answer.previous_generation, serialization.encode(answer))
 
     # ---- settling ------------------------------------------------------------------------------------------------------
 
@@ -348,14 +348,14 @@ class RedisPairStore:
 
     def _held_there(self, found: dict[bytes, bytes]) -> Held:
         """What the store holds. Raises ConfigurationError if it is sealed with a key that is not here."""
-        pair = self._stored(found, "pair", "pair", serialization.decode_pair)
-        record = self._stored(found, "record", "record", serialization.decode_record)
+        pair = self._stored(found, "pair", "pair", Pair)
+        record = self._stored(found, "record", "record", ChainRecord)
         missing = (
             f"{self.link.shown}: the record there is missing or damaged, and so which tokens were spent is not known"
         )
         return Held(
-            pair or self._stored(found, "previous", "pair", serialization.decode_pair),
-            self._stored(found, "answer", "answer", serialization.decode_answer),
+            pair or self._stored(found, "previous", "pair", Pair),
+            self._stored(found, "answer", "answer", RawAnswer),
             record,
             int(found.get(b"generation", b"0")),
             bool(found.get(b"erased")),
@@ -371,13 +371,13 @@ class RedisPairStore:
                 self._damage.append(fault)
         return None
 
-    def _stored(self, found: dict[bytes, bytes], field: str, kind: str, decode: Callable[[bytes], T]) -> T | None:
+    def _stored(self, found: dict[bytes, bytes], field: str, kind: str, what: type[T]) -> T | None:
         """One field; what cannot be understood is kept under another name and told when the pair is loaded."""
         data = found.get(field.encode())
         if not data:
             return None
         try:
-            return decode(self.cover.open(kind, None, data, plain=not self._memory.sealed))
+            return serialization.decode(what, self.cover.open(kind, None, data, plain=not self._memory.sealed))
         except KeyUnknown as fault:
             given = "is not the key" if self.cover.seals else "is not set, and has to be: it is sealed what lies"
             problem = f"{given} in store.url {self.link.shown} ({fault})"

@@ -1,4 +1,4 @@
-"""A store that dies: run as a program with a folder, an action, and the number of the system call at which it is killed."""
+"""A store that dies: run as a program with a folder and `hold`, or `refresh` and on standard input the number of the call at which it is killed."""
 
 from __future__ import annotations
 
@@ -43,14 +43,26 @@ def refresh(store: DirectoryPairStore) -> None:
     print("done", flush=True)
 
 
-if __name__ == "__main__":
-    folder, action, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    os.umask(0)
+def refresh_and_die_at(last: int, folder: Path) -> int:
+    """The exit status of a process of its own that does so; forked, because this one has no threads and its imports are done."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     held = DirectoryPairStore(folder)
     held.acquire()
-    if action == "hold":
+    die_at(last)
+    refresh(held)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    os.umask(0)
+    if sys.argv[2] == "hold":
+        held = DirectoryPairStore(folder)
+        held.acquire()
         print("held", flush=True)
         sys.stdin.read()
     else:
-        die_at(last)
-        refresh(held)
+        for line in sys.stdin:
+            print("exit", refresh_and_die_at(int(line), folder), flush=True)

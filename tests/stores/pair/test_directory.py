@@ -29,9 +29,9 @@ PAIR = Pair("access-1", "def-1", 1.5, 3601.5, 3601.5, 3600.0, "*", "sub", 1, "lo
 ANSWER = RawAnswer(b"\x00\xff raw", "text/html", 7.5, "authorization_code", 3)
 
 
-def program(folder: Path, action: str, last: int) -> subprocess.Popen[str]:
+def program(folder: Path, action: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(folder), action, str(last)],
+        [sys.executable, str(PROGRAM), str(folder), action],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -257,7 +257,7 @@ def test_what_belongs_to_nobody_yet_is_claimed(folder):
     store.commit(PAIR)
     store.release()
     for path in folder.glob("pair.*"):
-        path.write_bytes(serialization.encode_pair(replace(PAIR, client="")))
+        path.write_bytes(serialization.encode(replace(PAIR, client="")))
     assert holds(folder, "a")[0] == holds(folder, "a")[0] == "access-1"
     assert holds(folder, "b")[0] == ""
 
@@ -599,7 +599,7 @@ def test_a_file_system_without_locks(folder, monkeypatch):
 
 
 def test_a_second_owner_is_refused_and_told_who_has_it(folder):
-    holder = program(folder, "hold", 0)
+    holder = program(folder, "hold")
     try:
         assert holder.stdout.readline() == "held\n"
         store = DirectoryPairStore(folder)
@@ -646,13 +646,18 @@ def test_kill_9_before_every_system_call_of_a_refresh(folder):
     store.release()
     template = folder.with_name("template")
     shutil.copytree(folder, template)
-    last, seen = 0, set()
-    while True:
+    last, code, seen = 0, "", set()
+    dying = program(folder, "refresh")
+    while code != "0":
         last += 1
         shutil.rmtree(folder)
         shutil.copytree(template, folder)
-        dying = program(folder, "refresh", last)
-        said = dying.communicate()[0].split()
+        dying.stdin.write(f"{last}\n")
+        dying.stdin.flush()
+        said = []
+        while not (line := dying.stdout.readline().strip()).startswith("exit"):
+            said.append(line)
+        code = line.removeprefix("exit ")
         store = DirectoryPairStore(folder)
         store.acquire()
         pair, record, answer = store.load(), store.load_record(), store.pending_answer()
@@ -665,8 +670,7 @@ def test_kill_9_before_every_system_call_of_a_refresh(folder):
         if answer is not None and pair.generation == 2:
             assert answer.previous_generation == 1  # a left-over: it follows an older generation
         seen.add((pair.generation, record.intent is not None, answer is not None))
-        if dying.returncode == 0:
-            break
+    dying.communicate()
     assert said == ["sent", "kept", "done"]
     assert last > 25
     assert seen >= {

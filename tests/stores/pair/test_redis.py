@@ -524,7 +524,7 @@ def test_each_client_is_a_fleet_of_its_own_on_one_folder(instance):
     b.commit(pair(2))
     b.save_record(replace(b.load_record(), state="unknown", intent=begun(None, "def-2", 2, 5.0)))
     with instance.server.client() as client:
-        assert serialization.decode_record(client.hget(Keys.of("b" * 24).pair, "record")).others == ()  # type: ignore[arg-type]
+        assert serialization.decode(ChainRecord, client.hget(Keys.of("b" * 24).pair, "record")).others == ()  # type: ignore[arg-type]
     b.release()
     a.acquire()
     assert a.load().generation == 7
