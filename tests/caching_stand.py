@@ -1,4 +1,4 @@
-"""A cache on a road of fakes: what the tests of caching, fetching, settling and flights ask their questions of."""
+"""A cache on a road of fakes: what the tests of caching, fetching, settling and collapser ask their questions of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from passoproxy.core.http.syntax import print_date
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryStore, Request, Response, Trail
 from passoproxy.proxy.cache import Cache
-from passoproxy.proxy.collapse import Flights
+from passoproxy.proxy.collapse import Collapser
 from passoproxy.proxy.popularity import Usage
 from tests.fakes import FakeClock, RememberingObserver, ScriptedHop, Step, request, response, settle
 from tests.memory_store import MemoryStore
@@ -102,7 +102,7 @@ class Stand:
         self.partition = "me"
         self.spared = ""
         self.asks = False
-        self.flights = Flights(self.clock, self.observer, patience, most_background)
+        self.collapser = Collapser(self.clock, self.observer, patience, most_background)
         self.door = Door(self.origin)
         self.cache = Cache(
             self.door,
@@ -114,7 +114,7 @@ class Stand:
             spared=lambda path: self.spared,
             is_to_be_asked=lambda path: self.asks,
             observer=self.observer,
-            flights=self.flights,
+            collapser=self.collapser,
             usage=usage,
             identify=map("entry-{}".format, count(1)).__next__,
         )

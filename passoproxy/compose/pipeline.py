@@ -27,7 +27,7 @@ from passoproxy.ports import Clock, Observer, nobody
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.bearer import Authorizer
 from passoproxy.proxy.cache import Cache, SoftPurgeStore
-from passoproxy.proxy.collapse import Flights
+from passoproxy.proxy.collapse import Collapser
 from passoproxy.proxy.limiter import Limiter
 from passoproxy.proxy.login_wait import LoginWait
 from passoproxy.proxy.popularity import Usage
@@ -181,7 +181,7 @@ def build_pipeline(
     )
     authorizer = Authorizer(limiter, keeper)
     usage = Usage()
-    flights = Flights(clock, observer, linger=upstream.read_timeout)
+    collapser = Collapser(clock, observer, linger=upstream.read_timeout)
     spools = Spools(DiskSpill(spill_folders(cache_folder), most_bytes=part.spill(MOST_BYTES)))
     cache = Cache(
         authorizer,
@@ -193,7 +193,7 @@ def build_pipeline(
         spared=limiter.spared,
         is_to_be_asked=limiter.is_to_be_asked,
         observer=observer,
-        flights=flights,
+        collapser=collapser,
         spools=spools,
         usage=usage,
         soft_purges=soft_purges,

@@ -88,7 +88,7 @@ class Reloading:
         wired.pipeline.access.table, wired.pipeline.cache.mode = table, settings.cache.as_mode()
         upstream = settings.upstream
         _lead(wired, settings, dialer)
-        wired.pipeline.cache.flights.linger = upstream.read_timeout
+        wired.pipeline.cache.collapser.linger = upstream.read_timeout
         if wired.part.workers > 1:  # places are lent from one pool
             wired.pipeline.limiter.set_limits(queue_timeout=upstream.queue_timeout)
         else:

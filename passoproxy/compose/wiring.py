@@ -48,7 +48,7 @@ from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.webhook import Webhook
 from passoproxy.ports import AlertHook, Clock, Observer, each_of, nobody
 from passoproxy.proxy import codecs
-from passoproxy.proxy.explain import Explaining, Judges
+from passoproxy.proxy.explain import Explainer, Rules
 from passoproxy.server.acceptor import Descriptors
 from passoproxy.server.admin.app import admin_application, control_application, probe_application
 from passoproxy.server.admin.auth import AdminAccess
@@ -110,7 +110,7 @@ class Operating:
             pipeline.cache.purged(Selector())  # the purge may have meant any entry: no request joins an earlier fetch
 
         store.on_purged = purged
-        judges = Judges(
+        rules = Rules(
             table=lambda: pipeline.access.table,
             mode=lambda: pipeline.cache.mode,
             partition=wired.partition,
@@ -119,13 +119,13 @@ class Operating:
             terms=terms.made,
             ended=terms.ended,
         )
-        explaining = Explaining(store, judges, clock)
+        explainer = Explainer(store, rules, clock)
         conditions = Conditions(
             at_once=lambda: max(1, pipeline.limiter.max_concurrency - 1),
             rests_until=lambda: pipeline.limiter.snapshot().background_rests_until,
         )
-        self.explain, self.soften = explaining.explain, terms.soften
-        self.fill = Prefetch(pipeline.cache, explaining.outlook, conditions, clock).fill
+        self.explain, self.soften = explainer.explain, terms.soften
+        self.fill = Prefetch(pipeline.cache, explainer.outlook, conditions, clock).fill
         self.probing: ChangeProbe | None = None
         if wired.watched is not None:
             surroundings = Surroundings(

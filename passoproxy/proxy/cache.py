@@ -50,8 +50,8 @@ from passoproxy.errors import (
 )
 from passoproxy.ports import Body, BytesBody, Clock, Hop, MemoryEntryStore, Observer, Request, Response, Trail, nobody
 from passoproxy.proxy import ranges
-from passoproxy.proxy.collapse import Failed, Flights, Handed, Landed, Landing, Shared, Told
-from passoproxy.proxy.fetch import Errand, Fetching, new_identifier
+from passoproxy.proxy.collapse import Collapser, Failed, FailedAnswer, Outcome, Streaming, Unshared, Validated
+from passoproxy.proxy.fetch import Errand, Fetcher, new_identifier
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.ranges import is_ranged, needs_store
 from passoproxy.proxy.spool import Spools
@@ -161,7 +161,7 @@ class Cache:
     """The hop. Close it to end what it fetches in the background.
 
     `partition` gives the identity whose answers these are; `origin` is `scheme://authority` of the origin. `spared` says why the origin is to be
-    spared requests for a path, '' if it is not; `is_to_be_asked`, whether it is time to find out if that still holds. `flights` may be given
+    spared requests for a path, '' if it is not; `is_to_be_asked`, whether it is time to find out if that still holds. `collapser` may be given
     to set how long a request waits for another's, `spools` to spill to disk what waits for slow clients, `usage` to count what is asked for,
     `soft_purges` to honour those.
     """
@@ -178,7 +178,7 @@ class Cache:
         spared: Callable[[str], str] = lambda path: "",
         is_to_be_asked: Callable[[str], bool] = lambda path: False,
         observer: Observer = nobody,
-        flights: Flights | None = None,
+        collapser: Collapser | None = None,
         spools: Spools | None = None,
         usage: Usage | None = None,
         soft_purges: SoftPurgeStore | None = None,
@@ -190,28 +190,28 @@ class Cache:
         self._origin = origin
         self._spared, self._is_to_be_asked = spared, is_to_be_asked
         self._observer = observer
-        self.flights = Flights(clock, observer) if flights is None else flights
+        self.collapser = Collapser(clock, observer) if collapser is None else collapser
         self._usage = usage
-        self._fetching = Fetching(next, store, self.flights, clock, mode, spools or Spools(), observer, identify)
+        self._fetcher = Fetcher(next, store, self.collapser, clock, mode, spools or Spools(), observer, identify)
         self.terms = EntryTerms(mode, clock, soft_purges)
 
     @property
     def mode(self) -> CacheMode:
         """How the whole cache behaves; may be set at any time."""
-        return self._fetching.mode
+        return self._fetcher.mode
 
     @mode.setter
     def mode(self, mode: CacheMode) -> None:
-        self._fetching.mode = mode
+        self._fetcher.mode = mode
         self.terms.set_mode(mode)
 
     def purged(self, selector: Selector) -> None:
         """Something was purged: no later request may get an answer to a question that was asked before."""
-        self.flights.release_where(selector)
+        self.collapser.release_where(selector)
 
     async def close(self) -> None:
-        """Ends all flights."""
-        await self.flights.close()
+        """Ends all collapser."""
+        await self.collapser.close()
 
     def try_hit(self, request: Request) -> Response | None:
         """The answer, if a stored one serves and both its head and its body are in memory; None: `send` decides."""
@@ -271,7 +271,7 @@ class Cache:
 
     def _plan(self, lookup: _Lookup, stored: Sequence[Entry], now: float) -> Plan:
         head = lookup.request.head
-        around = Circumstances(now, self._fetching.mode.offline, ranged=head.method == "GET")
+        around = Circumstances(now, self._fetcher.mode.offline, ranged=head.method == "GET")
         plan = reuse.plan(lookup.asked, head.fields, stored, partial(self.terms.of, policy=lookup.policy), around)
         if isinstance(plan, Serve | Refuse) or not (why := self._spared(head.path)):
             return plan
@@ -295,14 +295,14 @@ class Cache:
                 await self._invalidate(request, policy, response)
 
         sent = request.with_head(head)
-        flight = self.flights.launch(None, lambda own: self._fetching.forward(sent, own, answered), request.trail)
-        landing = await self.flights.led(flight)
-        if isinstance(landing, Failed):
-            raise landing.fault.with_traceback(None)
-        assert isinstance(landing, Handed)
-        member = cache_status.forwarded(passing.why, status=landing.response.head.status)
+        fetch = self.collapser.start(None, lambda own: self._fetcher.forward(sent, own, answered), request.trail)
+        outcome = await self.collapser.outcome_of(fetch)
+        if isinstance(outcome, Failed):
+            raise outcome.fault.with_traceback(None)
+        assert isinstance(outcome, Unshared)
+        member = cache_status.forwarded(passing.why, status=outcome.response.head.status)
         request.trail.cache = "pass"
-        return passed(landing.response, member, landing.request_time, landing.response_time)
+        return passed(outcome.response, member, outcome.request_time, outcome.response_time)
 
     async def _matching(self, head: RequestHead, policy: RoutePolicy) -> RequestHead:
         found = matching(head, await self._select(_key_of_get(self._partition(), head, policy)))
@@ -322,7 +322,7 @@ class Cache:
 
         for selector in invalidated(head, key_of, response.head, self._origin, policy):
             self.purged(selector)
-            gone += await self._fetching.keeping.guarded(self._store.purge(selector, brief=True), 0)
+            gone += await self._fetcher.guarded(self._store.purge(selector, brief=True), 0)
         if gone:
             self._observer(EntriesPurged(gone, "invalidation"))
 
@@ -335,7 +335,7 @@ class Cache:
             if round and self._partition() != lookup.partition:  # another account has logged in meanwhile
                 return await self._send(request)
             is_last = round == _MOST_ROUNDS - 1
-            mark = self.flights.mark
+            mark = self.collapser.mark
             stored = await self._select(key) if not is_last else ()
             now = self._clock.wall()
             plan = self._plan(lookup, stored, now)
@@ -349,8 +349,8 @@ class Cache:
                 raise Offline(_not_stored(request, plan.why))
             if for_origin_alone(request.head):
                 return await self._pass(request, _Pass(policy, lookup.asked, "bypass"))
-            if not is_last and self.flights.ended_since(mark, key):
-                continue  # a flight came to its end while the store was asked: its entry is there now
+            if not is_last and self.collapser.ended_since(mark, key):
+                continue  # a fetch came to its end while the store was asked: its entry is there now
             keeps = request.head.method != "HEAD"
             errand = Errand(request, policy, lookup.asked, key, lookup.partition, stored, plan, keeps=keeps)
             answer = await self._fetched(self._ranged(errand, alone or is_last), alone=alone or is_last)
@@ -369,7 +369,7 @@ class Cache:
     async def _served(self, request: Request, plan: Serve, now: float, member: str = "") -> Response | None:
         """The stored answer; None if its body is lost."""
         head_only = request.head.method == "HEAD"
-        body = BytesBody() if head_only else await self._fetching.keeping.read(plan.entry)
+        body = BytesBody() if head_only else await self._fetcher.read(plan.entry)
         return None if body is None else await _closing(body, from_store(request, plan, body, now, member))
 
     def _ranged(self, errand: Errand, alone: bool) -> Errand:
@@ -379,75 +379,77 @@ class Cache:
         head = errand.request.head
         if "Range" not in head.fields or not isinstance(errand.plan, Fetch) or not is_ranged(head):
             return errand
-        whole = errand.policy.name and not alone and errand.plan.part is None and self.flights.may_share(errand.crowd)
+        whole = errand.policy.name and not alone and errand.plan.part is None and self.collapser.may_share(errand.crowd)
         if whole or is_made(head.fields.get("If-Range", "")):
             return errand
         return replace(errand, as_asked=True)
 
     async def _fetched(self, errand: Errand, *, alone: bool) -> Response | _Retry:
         """The answer after asking, or how to go on if there is none for this request."""
-        flights = self.flights
-        flight_key = _flight_key(errand.key, errand.stored, errand.request, errand.policy)
-        shares = not alone and not errand.as_asked and flights.may_share(errand.crowd)
-        if shares and (flight := flights.of(flight_key)) is not None:
-            landing = await flights.followed(flight)
-            if landing is None:
+        collapser = self.collapser
+        fetch_key = _fetch_key(errand.key, errand.stored, errand.request, errand.policy)
+        shares = not alone and not errand.as_asked and collapser.may_share(errand.crowd)
+        if shares and (fetch := collapser.of(fetch_key)) is not None:
+            outcome = await collapser.joined(fetch)
+            if outcome is None:
                 return _Retry.ALONE
-            if flight.background and isinstance(landing, Failed):
+            if fetch.background and isinstance(outcome, Failed):
                 return _Retry.TOGETHER  # background work is refused earlier than a client would be
-            return await self._landed(errand, landing, collapsed=True)
+            return await self._answered_with(errand, outcome, collapsed=True)
         if isinstance(errand.plan, Fetch) and has_conditions(forwarded_conditions(errand.request.head).fields):
             errand, shares = replace(errand, with_conditions=True), False
         if errand.as_asked:
             shares = False
-        elif not flights.may_share(errand.crowd):
+        elif not collapser.may_share(errand.crowd):
             errand = replace(errand, keeps=False)
         shares = shares and errand.keeps
-        flight = flights.launch(
-            flight_key if shares else None, lambda own: self._fetching.carry(errand, own), errand.request.trail
+        fetch = collapser.start(
+            fetch_key if shares else None, lambda own: self._fetcher.fetch_entry(errand, own), errand.request.trail
         )
-        return await self._landed(errand, await flights.led(flight), collapsed=False)
+        return await self._answered_with(errand, await collapser.outcome_of(fetch), collapsed=False)
 
     def _renew(self, lookup: _Lookup, stored: Sequence[Entry], plan: Serve) -> None:
         """Renews what was just served, in the background."""
         request, policy = lookup.request, lookup.policy
-        flight_key = _flight_key(lookup.key, stored, request, policy)
+        fetch_key = _fetch_key(lookup.key, stored, request, policy)
         # Whether it is back: a failure of a moment ago says nothing of that.
         asks = self._is_to_be_asked(request.head.path)
-        if not self.flights.may_renew(flight_key, though_failed=asks) or self.mode.offline:
+        if not self.collapser.may_renew(fetch_key, though_failed=asks) or self.mode.offline:
             return
         head = unconditional(replace(request.head, method=plan.entry.method))
         trail = Trail(route=policy.name, key=lookup.key)
         own = replace(request, head=head, trail=trail, on_interim=None, background=True)
         question = reuse.renewal(plan, stored)
         errand = Errand(own, policy, NOTHING_ASKED, lookup.key, lookup.partition, stored, question)
-        self.flights.launch(flight_key, lambda flight: self._fetching.carry(errand, flight), own.trail, background=True)
+        self.collapser.start(
+            fetch_key, lambda fetch: self._fetcher.fetch_entry(errand, fetch), own.trail, background=True
+        )
 
     # ---- what becomes of a question ------------------------------------------------------------------------------------
 
-    async def _landed(self, errand: Errand, landing: Landing, *, collapsed: bool) -> Response | _Retry:
-        match landing:
+    async def _answered_with(self, errand: Errand, outcome: Outcome, *, collapsed: bool) -> Response | _Retry:
+        match outcome:
             case Failed(fault):
                 return await self._failed(errand, fault, collapsed)
-            case Told(head, data):
+            case FailedAnswer(head, data):
                 if stale := await self._instead(errand, Failure.ERROR, head.status, collapsed):
                     return stale
                 errand.request.trail.cache = "miss"
                 response = Response(head, BytesBody(data if errand.request.head.method != "HEAD" else b""))
                 member = cache_status.forwarded(errand.plan.forward, status=head.status, collapsed=collapsed)
-                return passed(response, member, landing.request_time, landing.response_time)
-            case Landed(entry, origin_status):
+                return passed(response, member, outcome.request_time, outcome.response_time)
+            case Validated(entry, origin_status):
                 return await self._validated(errand, entry, origin_status, collapsed)
-            case Shared():
-                return await self._streamed(errand, landing, collapsed)
-            case Handed(response):
+            case Streaming():
+                return await self._streamed(errand, outcome, collapsed)
+            case Unshared(response):
                 if collapsed:
                     return _Retry.ALONE
                 errand.request.trail.cache = "miss"
                 member = cache_status.forwarded(errand.plan.forward, status=response.head.status)
-                return passed(response, member, landing.request_time, landing.response_time)
+                return passed(response, member, outcome.request_time, outcome.response_time)
             case _:
-                assert_never(landing)
+                assert_never(outcome)
 
     async def _validated(self, errand: Errand, entry: Entry, origin_status: int, collapsed: bool) -> Response | _Retry:
         if collapsed and not self._may_be_shared(errand, entry):
@@ -456,32 +458,32 @@ class Cache:
         member = _forwarded(errand, origin_status, agreed, now, collapsed)
         return await self._served(errand.request, Serve(entry, agreed, "validated"), now, member) or _Retry.ALONE
 
-    async def _streamed(self, errand: Errand, landing: Shared, collapsed: bool) -> Response | _Retry:
-        request, entry, shared = errand.request, landing.entry, landing.body
-        reader = shared.reader() if collapsed else landing.first
+    async def _streamed(self, errand: Errand, outcome: Streaming, collapsed: bool) -> Response | _Retry:
+        request, entry, shared = errand.request, outcome.entry, outcome.body
+        reader = shared.reader() if collapsed else outcome.first
         if reader is None:  # too late for its start: it will be in the store
-            return await self._by_store(landing)
+            return await self._by_store(outcome)
         if collapsed and not self._may_be_shared(errand, entry):
             await reader.aclose()
             return _Retry.ALONE
-        cuts = landing.head.status == 200 and is_ranged(request.head)
+        cuts = outcome.head.status == 200 and is_ranged(request.head)
         if cuts and needs_store(request.head, entry.fields, shared.length):
             await reader.aclose()
-            return await self._by_store(landing)
+            return await self._by_store(outcome)
         try:
-            kept = await self._awaited(request, landing)
+            kept = await self._awaited(request, outcome)
             if shared.length == 0:  # nothing to hold back but the head itself
                 await shared.held_until_stored()
         except asyncio.CancelledError:
             await reader.aclose()
             raise
-        if shared.is_broken and (stale := await self._instead(errand, Failure.ERROR, landing.head.status, collapsed)):
+        if shared.is_broken and (stale := await self._instead(errand, Failure.ERROR, outcome.head.status, collapsed)):
             await reader.aclose()
             return stale
         now, agreed = self._clock.wall(), self.terms.of(entry, errand.policy)
-        member = _forwarded(errand, landing.head.status, agreed, now, collapsed, stored=True)
+        member = _forwarded(errand, outcome.head.status, agreed, now, collapsed, stored=True)
         request.trail.cache = "miss"
-        head = entry.head if collapsed else landing.head
+        head = entry.head if collapsed else outcome.head
         body: Body = reader
         if kept is not None and (whole := shared.whole) is not None:
             await reader.aclose()
@@ -494,20 +496,20 @@ class Cache:
         """Whether a request that waited may have the answer to another's question (RFC 9111 §4)."""
         return matches(entry, errand.request.head.fields) and not self.terms.of(entry, errand.policy).must_validate
 
-    async def _by_store(self, landing: Shared) -> _Retry:
+    async def _by_store(self, outcome: Streaming) -> _Retry:
         """Waits until the answer is in the store, to be found there."""
-        body = landing.body
-        found = await self.flights.in_time(body.stored) and body.stored.result() is not None
+        body = outcome.body
+        found = await self.collapser.in_time(body.stored) and body.stored.result() is not None
         return _Retry.TOGETHER if found else _Retry.ALONE
 
-    async def _awaited(self, request: Request, landing: Shared) -> Entry | None:
+    async def _awaited(self, request: Request, outcome: Streaming) -> Entry | None:
         """The stored entry, if the answer is worth waiting for: it has no tag, and is short or asked for under a condition."""
-        if "ETag" in landing.entry.fields or landing.entry.status != 200 or landing.entry.method != "GET":
+        if "ETag" in outcome.entry.fields or outcome.entry.status != 200 or outcome.entry.method != "GET":
             return None
-        length = landing.body.length
+        length = outcome.body.length
         if (length is None or length > LARGEST_AWAITED) and "If-None-Match" not in request.head.fields:
             return None
-        return landing.body.stored.result() if await self.flights.in_time(landing.body.stored) else None
+        return outcome.body.stored.result() if await self.collapser.in_time(outcome.body.stored) else None
 
     async def _failed(self, errand: Errand, fault: Exception, collapsed: bool) -> Response:
         failure = Failure.ERROR if isinstance(fault, _ERRORS) else None
@@ -652,7 +654,7 @@ def for_origin_alone(head: RequestHead) -> bool:
     return head.method == "GET" and RANGE in head.fields and not in_bytes(head.fields)
 
 
-def _flight_key(key: str, stored: Sequence[Entry], request: Request, policy: RoutePolicy) -> object:
+def _fetch_key(key: str, stored: Sequence[Entry], request: Request, policy: RoutePolicy) -> object:
     """What requests that may wait for one another have in common: before an answer came, it may turn out to be for one cookie alone."""
     fields = request.head.fields
     return key, signature(stored, fields), tuple(fields.getall("Cookie", ())) if policy.origin_decides else ()

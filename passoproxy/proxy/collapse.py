@@ -1,12 +1,9 @@
-"""One body from the origin, read once and at the origin's pace, and given to many: the store and every client that waits for it.
+"""Request collapsing: one question to the origin at a time for each key, in a task of its own, shared by all requests that want the answer; and
+its body, read once at the origin's pace, given to the store and to every client.
 
-Clients that take it slowly get the rest from the spool. Where that has no room, the source waits for them; while the body is also being
-stored, a client that holds the others up is parked: it gets the rest from the store once that is complete.
-
-Flights: one question to the origin at a time for each key, in a task of its own, shared by all who want the answer.
-
-A client that hangs up takes nothing with it. What is asked, and what is made of the answer, is given by caching as `carry`; here it is
-settled who waits for what, for how long, and which keys are not worth waiting for.
+A client that hangs up takes nothing with it. What is asked is decided in `fetch`, what becomes of the answer in `cache`. A slow client gets the
+rest of a body from the spool. If that has no room, the source waits; while the body is also being stored, a client that holds the others up
+is set aside: it gets the rest from the store once that is complete.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ LONGEST_HELD = 0.1
 """Seconds that the end of a body is kept back until the store has it, so that a client which asks again at once finds it there."""
 
 MOST_PASSED_BY = 16 * 1024 * 1024
-"""Bytes that are read of a body that nobody wants any more, before its connection is ended."""
+"""Bytes that are read of a body without readers, before its connection is ended."""
 
 Sink = Callable[[bytes], Awaitable[bool]]
 """Takes one part; False as soon as nothing more is to be stored."""
@@ -59,14 +56,14 @@ class SharedBody(Spool):
         self._clock = clock
         self._watch = watch
         self._stall = longest_stall
-        self._parked: set[Reader] = set()
+        self._set_aside: set[Reader] = set()
         self._storing = False
         self._news: asyncio.Future[None] | None = None
         self.stored: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
-        """Settled by whoever stores, when that is done or given up."""
+        """Settled when storing is done or given up."""
 
     async def pump(self, sink: Sink | None) -> bool:
-        """Reads the source to its end, also where nobody wants it any more; says whether `sink` took all of it.
+        """Reads the source to its end, also without readers; says whether `sink` took all of it.
 
         Never raises what the source raises: readers are told.
         """
@@ -77,7 +74,7 @@ class SharedBody(Spool):
                 if not self._readers and not self._storing:
                     self.pass_by(part)
                     if (passed_by := passed_by + len(part)) > MOST_PASSED_BY:
-                        raise BodyBroken("nobody waits for this body any more")
+                        raise BodyBroken("no client waits for this body any more")
                     continue
                 self.add(part)
                 if sink is not None and self._storing:
@@ -87,13 +84,13 @@ class SharedBody(Spool):
         except PassoproxyError as fault:
             self.end(fault)
         finally:
-            if self._ended is False:  # cancelled, or a fault of our own: nobody may take the body for complete
+            if self._ended is False:  # cancelled, or a fault of our own: the body must not pass for complete
                 self.end(BodyBroken("the body was given up"))
             await self._source.aclose()
         return self._ended is True and self._storing
 
     async def _room(self) -> None:
-        """Waits until there is room for another part, or nobody is left who wants one."""
+        """Waits until there is room for another part, or no reader is left."""
         waited_since = self._clock.monotonic()
         while not await self.has_room():
             if not self._readers and not self._storing:
@@ -101,14 +98,14 @@ class SharedBody(Spool):
             rest = self._stall - (self._clock.monotonic() - waited_since)
             slow = self._slow()
             if slow and rest <= 0.0:
-                self._parked.update(slow)
+                self._set_aside.update(slow)
                 for reader in slow:
                     super().leave(reader)
             else:
                 await self._something_new(min(rest, ROOM_AGAIN) if slow else ROOM_AGAIN)
 
     def _slow(self) -> list[Reader]:
-        # Nobody is parked who holds up nobody else, nor where the store may yet find the body too long: a plain slow client of a long
+        # A client that holds up no other is not set aside, nor is one of a body that the store may yet find too long: a slow client of a long
         # answer is served at its own pace.
         if not self._storing or self.length is None:
             return []
@@ -122,20 +119,20 @@ class SharedBody(Spool):
 
     def reader(self) -> Reader | None:
         reader = super().reader()
-        self._watch(len(self._readers) + len(self._parked))
+        self._watch(len(self._readers) + len(self._set_aside))
         return reader
 
     def leave(self, reader: Reader) -> None:
         super().leave(reader)
-        self._parked.discard(reader)
-        self._watch(len(self._readers) + len(self._parked))
+        self._set_aside.discard(reader)
+        self._watch(len(self._readers) + len(self._set_aside))
 
     def advanced(self) -> None:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
     async def from_disk(self, reader: Reader) -> bytes:
-        if reader not in self._parked:
+        if reader not in self._set_aside:
             return await super().from_disk(reader)
         entry = await asyncio.shield(self.stored)
         body = await self._read(entry) if entry is not None else None
@@ -183,11 +180,11 @@ UNSHARED_FOR = 60.0
 PAUSE_AFTER_FAILURE = 10.0
 """Seconds before a background renewal that failed is tried again."""
 RENEWAL_LINGERS = 3
-"""For so many times as long as a flight that nobody waits for may a renewal take, from its wait for a place to its end."""
+"""A renewal may take so many times as long as a fetch without a client, from its wait for a place to its end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Landed:
+class Validated:
     """The stored `entry` answers: it was validated just now. `status` is the origin's."""
 
     entry: Entry
@@ -195,8 +192,8 @@ class Landed:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """The answer is on its way, for all who wait, and is stored as `entry`. `first` is the asker's view of the body."""
+class Streaming:
+    """The answer is on its way, for all that wait, and is stored as `entry`. `first` is the first requester's view of the body."""
 
     head: ResponseHead
     body: SharedBody
@@ -205,8 +202,8 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An answer that is a failure, for all who waited: small enough to be in memory."""
+class FailedAnswer:
+    """An answer that is a failure, for all that waited: small enough to be in memory."""
 
     head: ResponseHead
     data: bytes
@@ -215,8 +212,8 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
-    """The answer is for the one who asked, and nobody else."""
+class Unshared:
+    """The answer is for the first requester alone."""
 
     response: Response
     request_time: float
@@ -225,16 +222,16 @@ class Handed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """There is no answer, for any who waited."""
+    """There is no answer, for any that waited."""
 
     fault: Exception
 
 
-Landing = Landed | Shared | Told | Handed | Failed
+Outcome = Validated | Streaming | FailedAnswer | Unshared | Failed
 
 
-class Flight:
-    """One question under way. `landing` is settled once; `done` when the entry is stored or given up."""
+class SharedFetch:
+    """One question under way. `outcome` is settled once; `done` when the entry is stored or given up."""
 
     def __init__(self, key: object, background: bool, trail: Trail) -> None:
         loop = asyncio.get_running_loop()
@@ -243,21 +240,21 @@ class Flight:
         self.task: asyncio.Task[None] | None = None
         self.subject: Entry | None = None
         """What the answer would be stored as, as far as that is known before it comes."""
-        self.landing: asyncio.Future[Landing] = loop.create_future()
+        self.outcome: asyncio.Future[Outcome] = loop.create_future()
         self.done: asyncio.Future[None] = loop.create_future()
         self.waiting = 0 if background else 1
-        """How many wait for the landing."""
+        """How many wait for the outcome."""
         self.reading = 0
         """How many read the answer's body."""
-        self.asker_left = background
-        """Whether nobody is there any more for whom this was begun."""
+        self.requester_left = background
+        """Whether the request that began this has left."""
         self.ending: asyncio.TimerHandle | None = None
         self._trail, self._sent_before = trail, trail.origin_requests
 
-    def land(self, landing: Landing) -> None:
-        """Tells everybody; only the first landing counts."""
-        if not self.landing.done():
-            self.landing.set_result(landing)
+    def settle(self, outcome: Outcome) -> None:
+        """Tells everybody; only the first outcome counts."""
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
     @property
     def is_wanted(self) -> bool:
@@ -267,20 +264,22 @@ class Flight:
     @property
     def was_sent(self) -> bool:
         """Whether anything of the question may have reached the origin."""
-        return self.landing.done() or self._trail.origin_requests > self._sent_before
+        return self.outcome.done() or self._trail.origin_requests > self._sent_before
 
     @property
     def has_broken_off(self) -> bool:
-        """Whether the answer broke off on its way: whoever comes now would get nothing but a broken transfer."""
-        return self.landing.done() and isinstance(landing := self.landing.result(), Shared) and landing.body.is_broken
+        """Whether the answer broke off on its way: a request that joined now would get a broken transfer."""
+        return (
+            self.outcome.done() and isinstance(outcome := self.outcome.result(), Streaming) and outcome.body.is_broken
+        )
 
 
-Carry = Callable[[Flight], Awaitable[None]]
+Work = Callable[[SharedFetch], Awaitable[None]]
 
 
-class Flights:
-    """All flights of one process. `patience` is how many seconds a follower waits for somebody else's flight, `linger` how many a flight
-    that nobody waits for any more may take to its end: the origin works on it, whoever has gone.
+class Collapser:
+    """All fetches of one process. `patience` is how many seconds a request waits for another's fetch, `linger` how many a fetch without
+    a client may take to its end: the origin works on it anyway.
     """
 
     def __init__(
@@ -296,7 +295,7 @@ class Flights:
         self.linger = linger
         self._patience = patience
         self._most_background = most_background
-        self._aloft: dict[object, Flight] = {}
+        self._joinable: dict[object, SharedFetch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._background = 0
         self._ended = 0
@@ -307,10 +306,10 @@ class Flights:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def of(self, key: object) -> Flight | None:
-        """The flight that is under way for a key, and may still be joined."""
-        flight = self._aloft.get(key)
-        return None if flight is None or flight.has_broken_off else flight
+    def of(self, key: object) -> SharedFetch | None:
+        """The fetch that is under way for a key, and may still be joined."""
+        fetch = self._joinable.get(key)
+        return None if fetch is None or fetch.has_broken_off else fetch
 
     @property
     def mark(self) -> int:
@@ -318,7 +317,7 @@ class Flights:
         return self._ended
 
     def ended_since(self, mark: int, key: str) -> bool:
-        """Whether a flight for the primary key `key` has ended since: what was selected from the store before may have missed its entry."""
+        """Whether a fetch for the primary key `key` has ended since: what was selected from the store before may have missed its entry."""
         return self._last_ended.get(key, 0) > mark
 
     def may_share(self, key: object) -> bool:
@@ -332,135 +331,135 @@ class Flights:
         else:
             self._unshared.discard(key)
 
-    def launch(self, key: object | None, carry: Carry, trail: Trail, *, background: bool = False) -> Flight:
-        """Starts a flight, whose questions are counted in `trail`; with a key it is found by `of` until it is done, without one nobody
-        follows it."""
-        flight = Flight(key, background, trail)
+    def start(self, key: object | None, fetch_entry: Work, trail: Trail, *, background: bool = False) -> SharedFetch:
+        """Starts a fetch, whose questions are counted in `trail`. With a key it is found by `of` until it is done; without one no request
+        joins it."""
+        fetch = SharedFetch(key, background, trail)
         if key is not None:
-            self._aloft[key] = flight
+            self._joinable[key] = fetch
         if background:
             self._background += 1
-            self._end_in(flight, RENEWAL_LINGERS * self.linger)
-        flight.task = task = asyncio.create_task(self._fly(flight, carry), name="flight")
+            self._end_in(fetch, RENEWAL_LINGERS * self.linger)
+        fetch.task = task = asyncio.create_task(self._run(fetch, fetch_entry), name="fetch")
         self._tasks.add(task)
         # Not within the task, which may be cancelled before it has begun.
-        task.add_done_callback(lambda _: self._clear(flight))
-        return flight
+        task.add_done_callback(lambda _: self._clear(fetch))
+        return fetch
 
     def may_renew(self, key: object, *, though_failed: bool = False) -> bool:
-        """Whether a background flight may start: none is under way for the key, none failed just now (or never mind), and there is room."""
+        """Whether a background fetch may start: none is under way for the key, none failed just now (or never mind), and there is room."""
         is_paused = key in self._paused and not though_failed
-        return key not in self._aloft and not is_paused and self._background < self._most_background
+        return key not in self._joinable and not is_paused and self._background < self._most_background
 
-    async def led(self, flight: Flight) -> Landing:
-        """How one's own flight landed."""
+    async def outcome_of(self, fetch: SharedFetch) -> Outcome:
+        """The outcome of a fetch, for the request that began it."""
         try:
-            return await asyncio.shield(flight.landing)
+            return await asyncio.shield(fetch.outcome)
         except asyncio.CancelledError:
-            flight.asker_left = True
-            if flight.landing.done():
-                _left_behind(flight.landing.result())
+            fetch.requester_left = True
+            if fetch.outcome.done():
+                _leave_reader(fetch.outcome.result())
             raise
         finally:
-            self._waits_no_more(flight)
+            self._waits_no_more(fetch)
 
-    async def followed(self, flight: Flight) -> Landing | None:
-        """How somebody else's flight landed; None where that takes longer than one may wait."""
-        flight.waiting += 1
+    async def joined(self, fetch: SharedFetch) -> Outcome | None:
+        """The outcome of another request's fetch; None if that takes longer than `patience`."""
+        fetch.waiting += 1
         try:
-            if not flight.landing.done() and not await done_within(self._clock, flight.landing, self._patience):
+            if not fetch.outcome.done() and not await done_within(self._clock, fetch.outcome, self._patience):
                 return None
-            return flight.landing.result()
+            return fetch.outcome.result()
         finally:
-            self._waits_no_more(flight)
+            self._waits_no_more(fetch)
 
-    def read_by(self, flight: Flight, readers: int) -> None:
-        """So many read the flight's body now."""
-        flight.reading = readers
-        self._look_at(flight)
+    def read_by(self, fetch: SharedFetch, readers: int) -> None:
+        """So many read the fetch's body now."""
+        fetch.reading = readers
+        self._look_at(fetch)
 
-    def _waits_no_more(self, flight: Flight) -> None:
-        flight.waiting -= 1
-        self._look_at(flight)
+    def _waits_no_more(self, fetch: SharedFetch) -> None:
+        fetch.waiting -= 1
+        self._look_at(fetch)
 
-    def _look_at(self, flight: Flight) -> None:
-        """Ends a flight that is for nobody: at once where nothing was sent, else when the origin has had time to end its answer."""
-        if flight.is_wanted or flight.background or flight.done.done():
+    def _look_at(self, fetch: SharedFetch) -> None:
+        """Ends a fetch without a client: at once if nothing was sent, else when the origin has had time to end its answer."""
+        if fetch.is_wanted or fetch.background or fetch.done.done():
             return
-        if not flight.was_sent:
-            self._give_up(flight)
-        elif flight.ending is None:
-            self._end_in(flight, self.linger)
+        if not fetch.was_sent:
+            self._give_up(fetch)
+        elif fetch.ending is None:
+            self._end_in(fetch, self.linger)
 
-    def _end_in(self, flight: Flight, seconds: float) -> None:
-        flight.ending = asyncio.get_running_loop().call_later(seconds, self._give_up, flight)
+    def _end_in(self, fetch: SharedFetch, seconds: float) -> None:
+        fetch.ending = asyncio.get_running_loop().call_later(seconds, self._give_up, fetch)
 
-    def _give_up(self, flight: Flight) -> None:
-        flight.ending = None
-        if not flight.is_wanted and flight.task is not None:
-            self.release(flight)
-            flight.task.cancel()
-        elif flight.background:
-            self._end_in(flight, self.linger)
+    def _give_up(self, fetch: SharedFetch) -> None:
+        fetch.ending = None
+        if not fetch.is_wanted and fetch.task is not None:
+            self.release(fetch)
+            fetch.task.cancel()
+        elif fetch.background:
+            self._end_in(fetch, self.linger)
 
     async def in_time(self, future: asyncio.Future[Entry | None] | asyncio.Future[None]) -> bool:
         """Whether `future` is done within the time one may wait."""
         return future.done() or await done_within(self._clock, future, self._patience)
 
     async def close(self) -> None:
-        """Ends every flight; what was being stored is given up."""
+        """Ends every fetch; what was being stored is given up."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _fly(self, flight: Flight, carry: Carry) -> None:
+    async def _run(self, fetch: SharedFetch, fetch_entry: Work) -> None:
         try:
-            await carry(flight)
+            await fetch_entry(fetch)
         except PassoproxyError as fault:
-            flight.land(Failed(fault))
-        except Exception as fault:  # a fault of our own: whoever waits gets it, and it is told even if nobody does
-            self._observer(TaskFailed("flight", f"{type(fault).__name__} while an answer was fetched"))
-            flight.land(Failed(fault))
+            fetch.settle(Failed(fault))
+        except Exception as fault:  # a fault of our own: told also if no request waits for it
+            self._observer(TaskFailed("fetch", f"{type(fault).__name__} while an answer was fetched"))
+            fetch.settle(Failed(fault))
 
-    def _clear(self, flight: Flight) -> None:
-        self._tasks.discard(cast("asyncio.Task[None]", flight.task))
-        if flight.ending is not None:
-            flight.ending.cancel()
-        self.release(flight)
-        self._note_end(flight)
-        flight.land(Failed(Overloaded("the answer was given up; ask again in a moment")))
-        if flight.background:
+    def _clear(self, fetch: SharedFetch) -> None:
+        self._tasks.discard(cast("asyncio.Task[None]", fetch.task))
+        if fetch.ending is not None:
+            fetch.ending.cancel()
+        self.release(fetch)
+        self._note_end(fetch)
+        fetch.settle(Failed(Overloaded("the answer was given up; ask again in a moment")))
+        if fetch.background:
             self._background -= 1
-            if not isinstance(flight.landing.result(), Landed | Shared):
-                self._paused.add(flight.key)
-        flight.done.set_result(None)
+            if not isinstance(fetch.outcome.result(), Validated | Streaming):
+                self._paused.add(fetch.key)
+        fetch.done.set_result(None)
 
-    def _note_end(self, flight: Flight) -> None:
+    def _note_end(self, fetch: SharedFetch) -> None:
         self._ended += 1
-        if flight.subject is not None:
-            self._last_ended.pop(flight.subject.key, None)
+        if fetch.subject is not None:
+            self._last_ended.pop(fetch.subject.key, None)
             while len(self._last_ended) >= MOST_REMEMBERED:
                 del self._last_ended[next(iter(self._last_ended))]
-            self._last_ended[flight.subject.key] = self._ended
+            self._last_ended[fetch.subject.key] = self._ended
 
-    def release(self, flight: Flight) -> None:
-        """From now on nobody finds the flight; whoever waits for it already goes on waiting."""
-        if flight.key is not None and self._aloft.get(flight.key) is flight:
-            del self._aloft[flight.key]
+    def release(self, fetch: SharedFetch) -> None:
+        """From now on no request joins the fetch; those that wait for it go on waiting."""
+        if fetch.key is not None and self._joinable.get(fetch.key) is fetch:
+            del self._joinable[fetch.key]
 
     def release_where(self, selector: Selector) -> None:
-        """From now on nobody finds a flight whose answer `selector` means, or whose subject is not known yet."""
-        for flight in list(self._aloft.values()):
-            if flight.subject is None or selector.matches(flight.subject):
-                self.release(flight)
+        """From now on no request joins a fetch whose answer `selector` means, or whose subject is not known yet."""
+        for fetch in list(self._joinable.values()):
+            if fetch.subject is None or selector.matches(fetch.subject):
+                self.release(fetch)
 
 
-def _left_behind(landing: Landing) -> None:
-    """Nobody will read what was landed for the asker."""
-    reader = landing.first if isinstance(landing, Shared) else None
-    if isinstance(landing, Handed) and isinstance(landing.response.body, Reader):
-        reader = landing.response.body
+def _leave_reader(outcome: Outcome) -> None:
+    """The first requester has left: its reader wants nothing more."""
+    reader = outcome.first if isinstance(outcome, Streaming) else None
+    if isinstance(outcome, Unshared) and isinstance(outcome.response.body, Reader):
+        reader = outcome.response.body
     if reader is not None:
         reader.leave()
 

@@ -1,13 +1,8 @@
-"""Errands: one question to the origin each, with all that is known when it is asked. Carried out in `fetching`.
+"""The outward half of the cache hop: asks the origin, settles a 304, judges whether the answer is stored, and stores it while it streams.
 
-What the outward half of caching puts into the store and takes out of it. A broken store costs misses, and is told as an event.
-
-Stored parts are joined here, in memory and within bounds; whether two belong together is decided in `core.cache.partial`.
-
-The outward half of caching: asks the origin, settles a 304, judges whether the answer is stored, and stores it while it streams.
-
-Runs inside a flight, so that nothing here depends on a client's staying. What is asked for, and what is made of the landing, is the
-business of `caching`.
+Runs inside a fetch of `collapse`, so that nothing here depends on a client's staying. What is asked for, and what is made of the outcome, is the business
+of `cache`. A broken store costs misses, and is told as an event. Stored parts are joined here, in memory and within bounds; whether two
+belong together is decided in `core.cache.partial`.
 """
 
 from __future__ import annotations
@@ -15,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar, cast
 from uuid import uuid4
 
@@ -59,9 +55,20 @@ from passoproxy.ports import (
     read_whole,
 )
 from passoproxy.proxy.bodies import BegunBody, gathered
-from passoproxy.proxy.collapse import Flight, Flights, Handed, Landed, Shared, SharedBody, Told
+from passoproxy.proxy.collapse import Collapser, FailedAnswer, SharedBody, SharedFetch, Streaming, Unshared, Validated
 from passoproxy.proxy.ranges import is_ranged
 from passoproxy.proxy.spool import Reader, Spools
+
+LARGEST_TAGGED = 256 * 1024
+"""An answer of more bytes gets no made tag."""
+
+LARGEST_TOLD = 64 * 1024
+"""The body of a failure that all waiting requests get, in bytes; a longer one goes to the first requester alone."""
+
+LONGEST_FOR_TURN = 30.0
+"""Seconds that a body which could not be gathered waits for another one that is being sent."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +100,8 @@ class Errand:
 
     @property
     def rest(self) -> Span | None:
-        """The one piece that is asked for where a stored part lacks nothing else (RFC 9111 §3.3); None where the whole is."""
-        part = self.part
-        if part is None or self.as_asked or self.with_conditions or self.request.head.method != "GET":
+        """The one piece that is asked for if a stored part lacks nothing else (RFC 9111 §3.3); None if the whole is."""
+        if (part := self.part) is None or self.as_asked or self.with_conditions or self.request.head.method != "GET":
             return None
         return rest_of(part)
 
@@ -112,82 +118,6 @@ def question(errand: Errand) -> RequestHead:
     bare = validation.unconditional(head)
     part, rest = errand.part, errand.rest
     return bare if part is None or rest is None else completing(bare, part, rest)
-
-
-LARGEST_TAGGED = 256 * 1024
-"""An answer of more bytes gets no made tag."""
-
-T = TypeVar("T")
-
-
-class Keeping:
-    """The store, as far as answers go into it."""
-
-    def __init__(self, store: EntryStore, observer: Observer) -> None:
-        self._store = store
-        self._observer = observer
-
-    async def guarded(self, work: Awaitable[T], instead: T) -> T:
-        """What the store gives, or `instead` where it fails."""
-        try:
-            return await work
-        except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
-            return instead
-
-    async def read(self, entry: Entry) -> Body | None:
-        """The body of a stored entry; None where it is lost, or the store fails."""
-        return await self.guarded(self._store.read(entry), None)
-
-    def sink(self, writer: EntryWriter, max_bytes: int) -> Sink:
-        """Takes a body into the store."""
-        return Sink(writer, max_bytes, self._observer)
-
-    async def committed(self, writer: EntryWriter, entry: Entry) -> Entry | None:
-        """The entry as it is stored now; None where a purge meanwhile counts against it, or the store fails."""
-        kept = await self.guarded(writer.commit(entry), None)
-        if kept is not None:
-            self._observer(EntryStored(kept.key, kept.route, kept.size))
-        return kept
-
-    async def joined(
-        self, part: Entry, span: Span, data: bytes, entry: Entry, policy: RoutePolicy, writer: EntryWriter
-    ) -> Entry | None:
-        """Stores `data`, which is `span`, and the stored part as one, under the old fields as those of `entry` change them (RFC 9111 §3.4);
-        None where that fails.
-        """
-        stored = await self.read(part)
-        old = await read_whole(stored, LARGEST_COMBINED) if stored is not None else None
-        if old is None:
-            return None
-        holding, whole = combined(holding_of(part), old, span, data)
-        merged = as_part(replace(entry, fields=changed(part.fields, having=entry.fields.items())), holding)
-        if not await self.sink(writer, len(whole))(whole):
-            return None
-        return await self.committed(writer, await finished(merged, policy, whole))
-
-
-class Sink:
-    """Writes part after part; gives up, for good, at the limit and at the first failure of the store. `taken` counts the bytes."""
-
-    __slots__ = ("_max_bytes", "_observer", "_writer", "taken")
-
-    def __init__(self, writer: EntryWriter, max_bytes: int, observer: Observer) -> None:
-        self._writer = writer
-        self._max_bytes = max_bytes
-        self._observer = observer
-        self.taken = 0
-
-    async def __call__(self, part: bytes) -> bool:
-        self.taken += len(part)
-        if self.taken > self._max_bytes:
-            return False
-        try:
-            await self._writer.write(part)
-        except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
-            return False
-        return True
 
 
 async def joinable(response: Response, part: Entry, max_bytes: int) -> tuple[Span, bytes] | None:
@@ -239,23 +169,10 @@ async def _in_steps(work: Generator[None, None, T]) -> T:
         await asyncio.sleep(0)
 
 
-LARGEST_TOLD = 64 * 1024
-"""The body of a failure that all who waited are told, in bytes; a longer one goes to the asker alone."""
-
-
-LONGEST_FOR_TURN = 30.0
-"""Seconds that a body which could not be gathered waits for another one that is being sent."""
-
-
 def is_anothers(errand: Errand) -> bool:
     """Whether someone else had logged in when the question went out: the answer is not one of the identity that it was asked for."""
     identity = errand.request.trail.authorized_as
     return identity is not None and identity != errand.partition
-
-
-def noted(entry: Entry, errand: Errand) -> Entry:
-    """The entry with the note whether a cookie went with the question that it answers."""
-    return entry.noting(WITH_COOKIE, "" if errand.policy.origin_decides else None)
 
 
 def new_identifier() -> str:
@@ -263,14 +180,14 @@ def new_identifier() -> str:
     return uuid4().hex
 
 
-class Fetching:
-    """Carries errands out. `mode` may be replaced at any time."""
+class Fetcher:
+    """Asks the origin, inside a fetch of the collapser. `mode` may be replaced at any time."""
 
     def __init__(
         self,
         next: Hop,
         store: EntryStore,
-        flights: Flights,
+        collapser: Collapser,
         clock: Clock,
         mode: CacheMode,
         spools: Spools,
@@ -279,16 +196,30 @@ class Fetching:
     ) -> None:
         self._next = next
         self._store = store
-        self._flights = flights
+        self._collapser = collapser
         self._clock = clock
         self._spools = spools
         self._slow_body = asyncio.Lock()
+        self._observer = observer
         self.mode = mode
-        self.keeping = Keeping(store, observer)
         self._identify = identify
 
-    async def forward(self, request: Request, flight: Flight, answered: Callable[[Response], Awaitable[None]]) -> None:
-        """Flies with a request that the cache has no part in; `answered` is told of its answer. Raises what the road raises."""
+    async def guarded(self, work: Awaitable[T], instead: T) -> T:
+        """What the store gives, or `instead` if it fails."""
+        try:
+            return await work
+        except EntryStoreFailure as fault:
+            self._observer(StoreFailed(str(fault)))
+            return instead
+
+    async def read(self, entry: Entry) -> Body | None:
+        """The body of a stored entry; None if it is lost, or the store fails."""
+        return await self.guarded(self._store.read(entry), None)
+
+    async def forward(
+        self, request: Request, fetch: SharedFetch, answered: Callable[[Response], Awaitable[None]]
+    ) -> None:
+        """Sends a request that the cache has no part in; `answered` is told of its answer. Raises what the hops behind raise."""
         body = request.body
         if isinstance(body, Reader):  # the client may leave, and its own reader with it
             body = body.again()
@@ -304,20 +235,20 @@ class Fetching:
         except BaseException:
             await response.body.aclose()
             raise
-        await self._handed(flight, response, exchange)
+        await self._unshared(fetch, response, exchange)
 
-    async def carry(self, errand: Errand, flight: Flight) -> None:
-        """Flies: lands the flight and stays until what is stored is stored. Raises what the road raises."""
+    async def fetch_entry(self, errand: Errand, fetch: SharedFetch) -> None:
+        """Settles the fetch, and goes on until the answer is stored or given up. Raises what the hops behind raise."""
         # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
-        began = flight.subject = self._provisional(errand)
-        writer = await self.keeping.guarded(self._store.create(began), None) if errand.keeps else None
+        began = fetch.subject = self._provisional(errand)
+        writer = await self.guarded(self._store.create(began), None) if errand.keeps else None
         try:
-            await self._ask(errand, flight, began, writer)
+            await self._ask(errand, fetch, began, writer)
         finally:
             if writer is not None:
-                await self.keeping.guarded(writer.abandon(), None)
+                await self.guarded(writer.abandon(), None)
 
-    async def _ask(self, errand: Errand, flight: Flight, began: Entry, writer: EntryWriter | None) -> None:
+    async def _ask(self, errand: Errand, fetch: SharedFetch, began: Entry, writer: EntryWriter | None) -> None:
         plan = errand.plan
         response, exchange = await self._exchanged(errand, question(errand))
         if is_anothers(errand):
@@ -328,20 +259,20 @@ class Fetching:
             await response.body.aclose()
             outcome = validation.settled(response.head, plan.entry, plan.named, exchange)
             if isinstance(outcome, Freshened):
-                flight.land(Landed(await self._freshened(errand, outcome.entry), 304))
+                fetch.settle(Validated(await self._freshened(errand, outcome.entry), 304))
                 return
             response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
         elif errand.rest is not None and response.head.status in (206, 416):
             if entry := await self._completed(errand, response, exchange, began, writer):
-                flight.land(Landed(entry, 206))
+                fetch.settle(Validated(entry, 206))
                 return
             response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
         elif self._is_too_much(errand, response.head):
             await response.body.aclose()
-            self._flights.remember_unshared(errand.crowd, True)
+            self._collapser.remember_unshared(errand.crowd, True)
             errand = replace(errand, as_asked=True)
             response, exchange = await self._exchanged(errand, question(errand))
-        await self._received(errand, flight, response, exchange, began, writer)
+        await self._received(errand, fetch, response, exchange, began, writer)
 
     def _is_too_much(self, errand: Errand, head: ResponseHead) -> bool:
         """Whether the whole came for a request for a part, and is too long to be stored: then it is the part that must come."""
@@ -352,15 +283,15 @@ class Fetching:
     async def _freshened(self, errand: Errand, entry: Entry) -> Entry:
         said = self._said(errand, entry.head, entry.response_time)
         kept = replace(
-            noted(entry, errand),
+            entry.noting(WITH_COOKIE, "" if errand.policy.origin_decides else None),
             fields=storing.storable_fields(entry.fields, said, entry.response_time),
             tags=tagged(errand.policy.tags, entry.fields),
             overridden=said.overridden,
         )
         if nominated(kept.fields) is None:  # Vary: * now: it matches no request any more (RFC 9111 §4.1)
-            await self.keeping.guarded(self._store.discard(kept), None)
+            await self.guarded(self._store.discard(kept), None)
         else:
-            await self.keeping.guarded(self._store.update(kept), None)
+            await self.guarded(self._store.update(kept), None)
         return kept
 
     def _said(self, errand: Errand, head: ResponseHead, came: float) -> Said:
@@ -394,83 +325,83 @@ class Fetching:
         response = await self._next.send(request)
         return response, Exchange(request_time, self._clock.wall(), request.head.fields)
 
-    def _shared(self, source: Body, flight: Flight) -> SharedBody:
+    def _shared(self, source: Body, fetch: SharedFetch) -> SharedBody:
         return SharedBody(
             source,
             self._clock,
             self._spools,
-            self.keeping.read,
-            lambda readers: self._flights.read_by(flight, readers),
+            self.read,
+            partial(self._collapser.read_by, fetch),
         )
 
     async def _received(
         self,
         errand: Errand,
-        flight: Flight,
+        fetch: SharedFetch,
         response: Response,
         exchange: Exchange,
         began: Entry,
         writer: EntryWriter | None,
     ) -> None:
         if is_anothers(errand):
-            await self._handed(flight, response, exchange)
+            await self._unshared(fetch, response, exchange)
             return
         failing = response.head.status in FAILURE_STATUSES
         if failing and (errand.plan.entry is not None or errand.request.head.method == "HEAD"):
-            await self._failing(flight, response, exchange)
+            await self._failing(fetch, response, exchange)
             return
         if errand.request.head.method == "HEAD":
             if entry := await self._headed(errand, response, exchange):
                 await response.body.aclose()
-                flight.land(Landed(entry, response.head.status))
+                fetch.settle(Validated(entry, response.head.status))
                 return
         elif response.head.status == 206:
             if writer is not None and (entry := self._judged_part(errand, response, exchange, began)):
-                await self._stored_part(errand, flight, response, exchange, entry, writer)
+                await self._stored_part(errand, fetch, response, exchange, entry, writer)
                 return
         elif entry := self._judged(errand, response, exchange, began):
-            self._flights.remember_unshared(errand.crowd, False)
+            self._collapser.remember_unshared(errand.crowd, False)
             if writer is not None:
-                await self._stored(errand, flight, response, entry, writer)
+                await self._stored(errand, fetch, response, entry, writer)
                 return
         if failing:
-            await self._failing(flight, response, exchange)
+            await self._failing(fetch, response, exchange)
             return
         if errand.request.head.method != "HEAD" and validation.outdates(response.head.status):
             await self._outdated(errand, exchange)
-        await self._handed(flight, response, exchange)
+        await self._unshared(fetch, response, exchange)
 
     async def _outdated(self, errand: Errand, exchange: Exchange) -> None:
         """Has the stored answer be stale, since the origin gives another now. One cookie's answer says nothing of anyone else's."""
         entry = errand.plan.entry or errand.part
         if entry is not None and not errand.policy.origin_decides:
-            await self.keeping.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
+            await self.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
 
-    async def _handed(self, flight: Flight, response: Response, exchange: Exchange) -> None:
-        self._flights.release(flight)
+    async def _unshared(self, fetch: SharedFetch, response: Response, exchange: Exchange) -> None:
+        self._collapser.release(fetch)
         times = exchange.request_time, exchange.response_time
         if isinstance(response.body, BytesBody):
-            flight.land(Handed(response, *times))
+            fetch.settle(Unshared(response, *times))
             return
-        shared = self._shared(response.body, flight)
+        shared = self._shared(response.body, fetch)
         reader = cast(Reader, shared.reader())
-        if flight.asker_left:
+        if fetch.requester_left:
             reader.leave()
-        flight.land(Handed(replace(response, body=reader), *times))
+        fetch.settle(Unshared(replace(response, body=reader), *times))
         await shared.pump(None)
 
-    async def _failing(self, flight: Flight, response: Response, exchange: Exchange) -> None:
+    async def _failing(self, fetch: SharedFetch, response: Response, exchange: Exchange) -> None:
         # A fetch that fails is failed for all that waited (contract §7).
-        self._flights.release(flight)
+        self._collapser.release(fetch)
         try:
             body = await gathered(response.body, LARGEST_TOLD)
         except BodyBroken:
             await response.body.aclose()
             raise OriginUnreachable(f"the origin's {response.head.status} broke off; try again") from None
         if isinstance(body, BytesBody):
-            flight.land(Told(response.head, body.data, exchange.request_time, exchange.response_time))
+            fetch.settle(FailedAnswer(response.head, body.data, exchange.request_time, exchange.response_time))
         else:
-            await self._handed(flight, Response(response.head, body), exchange)
+            await self._unshared(fetch, Response(response.head, body), exchange)
 
     async def _headed(self, errand: Errand, response: Response, exchange: Exchange) -> Entry | None:
         """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
@@ -490,7 +421,7 @@ class Fetching:
         )
         if isinstance(verdict, storing.Leave):
             if verdict.permanent:
-                self._flights.remember_unshared(errand.crowd, True)
+                self._collapser.remember_unshared(errand.crowd, True)
             return None
         return replace(
             began,
@@ -519,7 +450,7 @@ class Fetching:
     async def _stored_part(
         self,
         errand: Errand,
-        flight: Flight,
+        fetch: SharedFetch,
         response: Response,
         exchange: Exchange,
         entry: Entry,
@@ -527,10 +458,10 @@ class Fetching:
     ) -> None:
         part = errand.part
         if part is None or (brought := await joinable(response, part, self.mode.max_entry_bytes)) is None:
-            await self._stored(errand, flight, response, entry, writer)
+            await self._stored(errand, fetch, response, entry, writer)
             return
-        await self.keeping.joined(part, *brought, entry, errand.policy, writer)
-        await self._handed(flight, Response(response.head, BytesBody(brought[1])), exchange)
+        await self._joined(part, *brought, entry, errand.policy, writer)
+        await self._unshared(fetch, Response(response.head, BytesBody(brought[1])), exchange)
 
     async def _completed(
         self, errand: Errand, response: Response, exchange: Exchange, began: Entry, writer: EntryWriter | None
@@ -544,29 +475,65 @@ class Fetching:
         if part is None or writer is None or entry is None or brought is None:
             await response.body.aclose()
             return None
-        whole = await self.keeping.joined(part, *brought, entry, errand.policy, writer)
+        whole = await self._joined(part, *brought, entry, errand.policy, writer)
         return whole if whole is not None and not is_partial(whole) else None
 
     # ---- whole answers -------------------------------------------------------------------------------------------------
 
     async def _stored(
-        self, errand: Errand, flight: Flight, response: Response, entry: Entry, writer: EntryWriter
+        self, errand: Errand, fetch: SharedFetch, response: Response, entry: Entry, writer: EntryWriter
     ) -> None:
-        shared = self._shared(response.body, flight)
-        first = None if flight.asker_left else shared.reader()
-        flight.land(Shared(response.head, shared, first, entry))
+        shared = self._shared(response.body, fetch)
+        first = None if fetch.requester_left else shared.reader()
+        fetch.settle(Streaming(response.head, shared, first, entry))
         kept: Entry | None = None
         try:
-            sink = self.keeping.sink(writer, self.mode.max_entry_bytes)
-            if await shared.pump(sink) and is_all(entry, sink.taken):
-                kept = await self.keeping.committed(writer, await finished(entry, errand.policy, shared.whole))
+            if await shared.pump(partial(self._written, writer, shared)) and is_all(entry, shared.size):
+                kept = await self._committed(writer, await finished(entry, errand.policy, shared.whole))
         finally:
             shared.stored.set_result(kept)
+
+    async def _written(self, writer: EntryWriter, body: SharedBody, data: bytes) -> bool:
+        """Whether `data`, the last of `body` so far, was stored; False beyond the limit, and if the store fails."""
+        if body.size > self.mode.max_entry_bytes:
+            return False
+        try:
+            await writer.write(data)
+        except EntryStoreFailure as fault:
+            self._observer(StoreFailed(str(fault)))
+            return False
+        return True
+
+    async def _committed(self, writer: EntryWriter, entry: Entry) -> Entry | None:
+        """The entry as it is stored now; None if a purge meanwhile counts against it, or the store fails."""
+        kept = await self.guarded(writer.commit(entry), None)
+        if kept is not None:
+            self._observer(EntryStored(kept.key, kept.route, kept.size))
+        return kept
+
+    async def _joined(
+        self, part: Entry, span: Span, data: bytes, entry: Entry, policy: RoutePolicy, writer: EntryWriter
+    ) -> Entry | None:
+        """Stores `data`, which is `span`, and the stored part as one, under the old fields as those of `entry` change them (RFC 9111 §3.4);
+        None if that fails.
+        """
+        stored = await self.read(part)
+        old = await read_whole(stored, LARGEST_COMBINED) if stored is not None else None
+        if old is None:
+            return None
+        holding, whole = combined(holding_of(part), old, span, data)
+        merged = as_part(replace(entry, fields=changed(part.fields, having=entry.fields.items())), holding)
+        try:
+            await writer.write(whole)
+        except EntryStoreFailure as fault:
+            self._observer(StoreFailed(str(fault)))
+            return None
+        return await self._committed(writer, await finished(merged, policy, whole))
 
     def _provisional(self, errand: Errand) -> Entry:
         head, policy = errand.request.head, errand.policy
         now = self._clock.wall()
-        made = Entry(
+        return Entry(
             key=errand.key,
             identifier=self._identify(),
             partition=errand.partition,
@@ -579,5 +546,5 @@ class Fetching:
             request_time=now,
             response_time=now,
             stored_at=now,
+            extra=((WITH_COOKIE, ""),) if policy.origin_decides else (),
         )
-        return noted(made, errand)

@@ -82,6 +82,8 @@ class Limiter:
         self._waiting: list[_Turn] = []
         self._round = 0
         """The round of the request that began last; each client has one turn in a round."""
+        self._clients = 0
+        """How often a client has begun to wait: clients take their turns in that order."""
         self._alarm: asyncio.TimerHandle | None = None
         self.watch: Callable[[], None] = lambda: None
         """Called when queue length or in-flight count changes (used by the cross-worker limit)."""
@@ -226,13 +228,15 @@ class Limiter:
 
     async def _wait(self, request: Request) -> _Place:
         now, client = self._clock.monotonic(), request.client
-        own = [turn.round for turn in self._waiting if turn.request.client == client]
+        own = [turn for turn in self._waiting if turn.request.client == client]
+        self._clients += not own
         turn = _Turn(
             request,
             asyncio.get_running_loop().create_future(),
             since=now,
             until=now + self._queue_timeout,
-            round=max(self._round, max(own, default=-1) + 1),
+            round=max(self._round, own[-1].round + 1 if own else 0),
+            number=own[-1].number if own else self._clients,
         )
         self._waiting.append(turn)
         self._admit()
@@ -270,11 +274,14 @@ class Limiter:
             ready = [turn for turn in self._waiting if not turn.place.done() and self._may_begin(turn, now)]
             if not ready:
                 break
-            turn = min(ready, key=lambda each: (not self._may_ask(each), each.request.background, each.round))
+            turn = min(ready, key=self._order)
             self._waiting.remove(turn)
             self._round = max(self._round, turn.round)
             turn.place.set_result(self._begin(turn.path))
         self._set_alarm()
+
+    def _order(self, turn: _Turn) -> tuple[bool, bool, int, int]:
+        return not self._may_ask(turn), turn.request.background, turn.round, turn.number
 
     def _may_begin(self, turn: _Turn, now: float) -> bool:
         return self._health.is_calm or (self._is_open(turn.path) and self._due_in(turn, now) <= 0)
@@ -404,13 +411,14 @@ def _cooling_down(left: float, what: str = "nothing was sent") -> CoolingDown:
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """A request that waits, since `since` and until `until` (steady seconds), for its client's turn in `round`."""
+    """A request that waits, since `since` and until `until` (steady seconds), for its client's turn in `round`, in which clients come by `number`."""
 
     request: Request
     place: asyncio.Future[_Place]
     since: float
     until: float
     round: int
+    number: int
 
     @property
     def path(self) -> str:

@@ -17,12 +17,12 @@ from weakref import WeakSet
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from passoproxy.core.http.conditional import not_modified_for, with_inner_forms
 from passoproxy.core.http.content_coding import accepted_codings, chosen, compressible, content_coding, takes
 from passoproxy.core.http.links import LinkRewriter
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed, fields_of
 from passoproxy.core.http.ranges import read_content_range
-from passoproxy.core.http.representation import OF_ANY_BYTES, in_coding, rewritten
-from passoproxy.core.http.syntax import merged_vary, not_modified_for, with_inner_forms
+from passoproxy.core.http.representation import OF_ANY_BYTES, in_coding, merged_vary, rewritten
 from passoproxy.errors import BodyBroken, Refusal
 from passoproxy.ports import Body, BytesBody, HitHop, Request, Response
 from passoproxy.proxy.codecs import KNOWN, STEP, DecodedBody, SteppedBody, decoded, encoded, encoded_body, known

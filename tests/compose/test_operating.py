@@ -99,7 +99,7 @@ async def test_a_purge_is_in_force_in_whoever_shares_the_folder(tmp_path: Path) 
             assert "; hit" in (await got(other, CONTENT))[1]
             assert await mine.wired.control.purge({"url": CONTENT, "soft": soft}) == 1
             assert seen in (await got(other, CONTENT))[1]
-            while len(other.wired.pipeline.cache.flights):
+            while len(other.wired.pipeline.cache.collapser):
                 await asyncio.sleep(0.01)
             await other.wired.store.settled()
 

@@ -291,4 +291,4 @@ async def test_the_origin_answer_for_a_background_question_is_closed_where_nobod
     assert (await stand.ask()).trail.cache == "stale"
     await stand.quiet()
     assert body.closed
-    assert len(stand.flights) == 0
+    assert len(stand.collapser) == 0

@@ -54,7 +54,12 @@ def origin(stand: Stand) -> Origin:
     made = Origin(stand)
     replaced: Hop = made
     stand.cache = Cache(
-        replaced, stand.store, stand.clock, stand.cache.mode, partition=lambda: stand.partition, flights=stand.flights
+        replaced,
+        stand.store,
+        stand.clock,
+        stand.cache.mode,
+        partition=lambda: stand.partition,
+        collapser=stand.collapser,
     )
     return made
 

@@ -10,10 +10,10 @@ from passoproxy.core.cache.etag import is_made
 from passoproxy.core.cache.expiry import outdated
 from passoproxy.core.cache.partial import is_partial
 from passoproxy.core.cache.vary import nominated, varies
-from passoproxy.core.http.conditional import CONDITIONS, bare, is_weak, readable_tag, readable_tags
+from passoproxy.core.http.conditional import CONDITIONS, bare, forms_behind, is_weak, readable_tag, readable_tags
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.representation import OF_STORED_BYTES
-from passoproxy.core.http.syntax import forms_behind, members_of, parse_date, print_date
+from passoproxy.core.http.syntax import members_of, parse_date, print_date
 
 _GONE = frozenset({404, 410})
 _TELLING = ("Content-Length", "ETag", "Last-Modified")

@@ -5,10 +5,11 @@ Whether an answer gets other bytes is decided elsewhere: codings in `negotiation
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Flag, auto
 
+from passoproxy.core.http.conditional import suffixed, weak
 from passoproxy.core.http.messages import ResponseHead, changed
-from passoproxy.core.http.syntax import merged_vary, suffixed, weak
 
 
 class Of(Flag):
@@ -50,6 +51,16 @@ OF_ANY_BYTES = _describing(~Of(0), "ETag")
 
 _IN_ANOTHER_CODING = _describing(Of.CONTENT | Of.CODED, "ETag")
 _WITH_OTHER_CONTENT = _describing(~Of(0), "ETag", "Content-Type", "Content-Language")
+
+
+def merged_vary(values: Iterable[str], name: str) -> str:
+    """`Vary` with `name` in it once; `*` stays alone (RFC 9110 §12.5.5)."""
+    members = [member for value in values for member in (each.strip() for each in value.split(",")) if member]
+    if "*" in members:
+        return "*"
+    if name.lower() not in (member.lower() for member in members):
+        members.append(name)
+    return ", ".join(members)
 
 
 def in_coding(head: ResponseHead, coding: str, length: int | None) -> ResponseHead:

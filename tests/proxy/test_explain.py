@@ -18,7 +18,7 @@ from passoproxy.core.routes import RouteTable
 from passoproxy.errors import Offline, OriginUnreachable, PathNotAllowed
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import EntryTerms
-from passoproxy.proxy.explain import Explaining, Explanation, Judges
+from passoproxy.proxy.explain import Explainer, Explanation, Rules
 from passoproxy.proxy.spool import Spools
 from tests.caching_stand import ROUTE, Answer, KeptSoftPurges, Stand, read
 from tests.fakes import request, settle
@@ -48,7 +48,7 @@ class House:
         self.road = Access(self.stand.cache, lambda: admission, table, Spools())
         self.softening = self.stand.cache.terms = EntryTerms(mode, self.stand.clock, KeptSoftPurges())
         self.denied = ""
-        judges = Judges(
+        rules = Rules(
             table=lambda: table,
             mode=lambda: self.stand.cache.mode,
             partition=lambda: self.stand.partition,
@@ -57,7 +57,7 @@ class House:
             terms=self.softening.made,
             ended=self.softening.ended,
         )
-        self.explaining = Explaining(self.stand.store, judges, self.stand.clock)
+        self.explainer = Explainer(self.stand.store, rules, self.stand.clock)
 
     def _admits(self, head: RequestHead) -> None:
         if self.denied and head.target.startswith(self.denied):
@@ -69,7 +69,7 @@ class House:
         return await read(await self.road.send(sent), sent.trail)
 
     async def explain(self, target: str, method: str = "GET", fields: Any = (), body: bytes = b"") -> Explanation:
-        return await self.explaining.explain(RequestHead(method, target, fields_of(fields)), body)
+        return await self.explainer.explain(RequestHead(method, target, fields_of(fields)), body)
 
 
 @pytest.fixture
@@ -297,10 +297,8 @@ async def test_what_may_not_be_used_any_more_is_told(house: House) -> None:
     await house.ask("/content/a")
     stored = [entry async for entry in house.stand.store.entries(Selector())]
     strict = RouteTable([replace(POLICY, override=False)], ROUTES)
-    judges = replace(house.explaining._judges, table=lambda: strict)
-    found = await Explaining(house.stand.store, judges, house.stand.clock).explain(
-        RequestHead("GET", "/content/a"), b""
-    )
+    rules = replace(house.explainer._rules, table=lambda: strict)
+    found = await Explainer(house.stand.store, rules, house.stand.clock).explain(RequestHead("GET", "/content/a"), b"")
     assert len(stored) == 1
     assert said(found, "what is stored may not be used: the answer says no-store")
 
@@ -338,14 +336,14 @@ async def test_nothing_is_used_or_changed() -> None:
 
 async def test_an_outlook_is_the_short_of_it(house: House) -> None:
     head = RequestHead("GET", "/content/a", fields_of([("Cookie", "a")]))
-    outlook = await house.explaining.outlook(head, b"")
+    outlook = await house.explainer.outlook(head, b"")
     assert (outlook.outcome, outlook.is_fresh) == ("miss", False)
     assert outlook.request.policy is not None
     assert outlook.request.policy.name == "content"
     assert list(outlook.request.head.fields) == ["Accept-Encoding"]
     await house.ask("/content/a")
-    assert (await house.explaining.outlook(head, b"")).is_fresh
-    assert (await house.explaining.outlook(RequestHead("GET", "/silent"), b"")).why.startswith("the route has no ttl")
+    assert (await house.explainer.outlook(head, b"")).is_fresh
+    assert (await house.explainer.outlook(RequestHead("GET", "/silent"), b"")).why.startswith("the route has no ttl")
 
 
 # ---- the same as the cache itself --------------------------------------------------------------------------------------

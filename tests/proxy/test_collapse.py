@@ -1,4 +1,4 @@
-"""Flights: one question for many, and nobody held up for nothing."""
+"""Collapser: one question for many, and nobody held up for nothing."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import BodyBroken, OriginUnreachable, Overloaded
 from passoproxy.ports import Trail
-from passoproxy.proxy.collapse import MOST_REMEMBERED, Flights
+from passoproxy.proxy.collapse import MOST_REMEMBERED, Collapser
 from tests.caching_stand import JSON, ROUTE, Stand
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver
 from tests.memory_store import MemoryStore
@@ -139,7 +139,7 @@ async def test_an_uncacheable_answer_for_a_leader_that_left_is_closed(fields):
     stand.door.opened.set()
     await stand.quiet()
     assert body.closed
-    assert len(stand.flights) == 0
+    assert len(stand.collapser) == 0
 
 
 async def test_a_leader_that_leaves_just_when_the_answer_is_there():
@@ -152,14 +152,14 @@ async def test_a_leader_that_leaves_just_when_the_answer_is_there():
     for target in ("/a", "/b"):
         leader = stand.begin(target)
         await stand.quiet()
-        flight = stand.flights.of(next(iter(stand.flights._aloft)))
-        flight.landing.add_done_callback(lambda _, leader=leader: leader.cancel())
+        fetch = stand.collapser.of(next(iter(stand.collapser._joinable)))
+        fetch.outcome.add_done_callback(lambda _, leader=leader: leader.cancel())
         stand.door.opened.set()
         await stand.quiet()
         assert leader.cancelled()
         closed(stand)
     assert all(body.closed for body in bodies)
-    assert len(stand.flights) == 0
+    assert len(stand.collapser) == 0
 
 
 async def test_a_fetch_that_fails_is_failed_for_all_that_waited():
@@ -223,16 +223,16 @@ async def test_what_has_become_cacheable_is_shared_again():
 
 async def test_the_memory_of_uncacheable_keys_fades_and_is_bounded():
     clock = FakeClock()
-    flights = Flights(clock)
-    flights.remember_unshared("k", True)
-    assert not flights.may_share("k")
+    collapser = Collapser(clock)
+    collapser.remember_unshared("k", True)
+    assert not collapser.may_share("k")
     await clock.advance(61)
-    assert flights.may_share("k")
-    flights.remember_unshared("k", True)
+    assert collapser.may_share("k")
+    collapser.remember_unshared("k", True)
     for number in range(MOST_REMEMBERED):
-        flights.remember_unshared(number, True)
-    assert flights.may_share("k")
-    assert not flights.may_share(0)
+        collapser.remember_unshared(number, True)
+    assert collapser.may_share("k")
+    assert not collapser.may_share(0)
 
 
 async def test_bypassed_and_unlisted_requests_are_never_collapsed():
@@ -353,14 +353,14 @@ async def test_a_write_keeps_later_readers_from_joining_an_older_flight():
 
 
 async def test_a_flight_of_an_unknown_subject_is_released_by_any_purge():
-    flights = Flights(FakeClock())
+    collapser = Collapser(FakeClock())
 
-    async def carry(flight):
+    async def fetch_entry(fetch):
         return None
 
-    flights.launch("k", carry, Trail())
-    flights.release_where(Selector(target="/elsewhere"))
-    assert flights.of("k") is None
+    collapser.start("k", fetch_entry, Trail())
+    collapser.release_where(Selector(target="/elsewhere"))
+    assert collapser.of("k") is None
     await asyncio.sleep(0)
 
 
@@ -416,18 +416,18 @@ async def test_an_entry_stored_while_the_store_was_asked_is_not_fetched_again():
 
 
 async def test_the_memory_of_ended_flights_is_bounded():
-    flights = Flights(FakeClock())
+    collapser = Collapser(FakeClock())
 
-    async def carry(flight):
-        flight.subject = Entry(flight.key, "1", "p", "GET", "/", 200)
+    async def fetch_entry(fetch):
+        fetch.subject = Entry(fetch.key, "1", "p", "GET", "/", 200)
 
     for number in range(MOST_REMEMBERED + 1):
-        flights.launch(str(number), carry, Trail())
+        collapser.start(str(number), fetch_entry, Trail())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert not flights.ended_since(0, "0")
-    assert flights.ended_since(0, "1")
-    assert not flights.ended_since(flights.mark, "1")
+    assert not collapser.ended_since(0, "0")
+    assert collapser.ended_since(0, "1")
+    assert not collapser.ended_since(collapser.mark, "1")
 
 
 # ---- in the background ---------------------------------------------------------------------------------------------------
@@ -547,31 +547,31 @@ async def test_closing_ends_every_flight():
     await stand.cache.close()
     with pytest.raises(Overloaded):
         await asking
-    assert len(stand.flights) == 0
+    assert len(stand.collapser) == 0
 
 
 async def test_a_fault_of_our_own_reaches_who_waits_and_is_told():
     observer = RememberingObserver()
-    flights = Flights(FakeClock(), observer)
+    collapser = Collapser(FakeClock(), observer)
 
-    async def carry(flight):
+    async def fetch_entry(fetch):
         raise ZeroDivisionError
 
-    flight = flights.launch("k", carry, Trail())
+    fetch = collapser.start("k", fetch_entry, Trail())
     await asyncio.sleep(0)
-    assert isinstance(flight.landing.result().fault, ZeroDivisionError)
+    assert isinstance(fetch.outcome.result().fault, ZeroDivisionError)
     assert observer.of(TaskFailed)
 
 
 async def test_a_flight_that_never_landed_fails():
-    flights = Flights(FakeClock())
+    collapser = Collapser(FakeClock())
 
-    async def carry(flight):
+    async def fetch_entry(fetch):
         return None
 
-    flight = flights.launch("k", carry, Trail())
-    await flight.done
-    assert isinstance(flight.landing.result().fault, Overloaded)
+    fetch = collapser.start("k", fetch_entry, Trail())
+    await fetch.done
+    assert isinstance(fetch.outcome.result().fault, Overloaded)
 
 
 class Arriving(ChunkedBody):
