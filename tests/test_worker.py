@@ -105,7 +105,7 @@ async def test_it_serves_counts_and_drains(tmp_path: Path) -> None:
             stored = [key for each in parent.said("counted") for key in each["stored"]]
             assert len(stored) == 1
             assert counted["memory"]["tier"] == "memory"
-            total = sum(each["recent"]["by_cache"].get("miss", 0) for each in parent.said("counted"))
+            total = sum(each["recent"]["counts"].get("miss", 0) for each in parent.said("counted"))
             assert total <= 1
             parent.channel.tell("cool", seconds=0.1)
             parent.channel.tell("drain", grace=1.0)
