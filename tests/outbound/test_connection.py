@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -271,9 +270,10 @@ async def test_an_old_body_has_no_hold_on_the_next_exchange(sockets: socket.sock
     assert (await second).head.status == 200
 
 
-async def test_bytes_outside_an_answer(sockets: socket.socket) -> None:
+@pytest.mark.parametrize("unasked", [b"x", OK, b"\r\n"])
+async def test_bytes_outside_an_answer(sockets: socket.socket, unasked: bytes) -> None:
     connection, transport, owner = made(sockets)
-    connection.data_received(OK)
+    connection.data_received(unasked)
     connection.data_received(OK)
     connection.abort()
     assert (owner.calls, transport.calls, connection.usable) == (["unasked", "gone"], ["abort"], False)
@@ -303,43 +303,6 @@ async def test_the_line_goes_before_a_byte_came(sockets: socket.socket, served: 
     with pytest.raises(OriginUnreachable) as caught:
         await task
     assert type(caught.value) is kind
-
-
-async def test_the_end_of_the_line_is_no_end_of_a_body_that_has_another(sockets: socket.socket) -> None:
-    connection, _, _ = made(sockets)
-    task = await asked(connection)
-    connection.data_received(OK[:-1])
-    answer = await task
-    connection.eof_received()
-    connection.connection_lost(None)
-    assert await anext(answer.body) == b"o"
-    with pytest.raises(BodyBroken):
-        await anext(answer.body)
-
-
-@pytest.mark.parametrize(("notified", "complete"), [(True, True), (False, False)])
-async def test_the_end_over_tls_counts_only_where_it_was_said(
-    sockets: socket.socket, notified: bool, complete: bool
-) -> None:
-    class Tls:
-        def read(self, size: int) -> bytes:
-            if notified:
-                return b""
-            raise ssl.SSLWantReadError
-
-    connection, transport, _ = made(sockets)
-    transport._extra["ssl_object"] = Tls()  # type: ignore[attr-defined]
-    task = await asked(connection)
-    connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nabc")
-    answer = await task
-    connection.eof_received()
-    connection.connection_lost(None)
-    assert await anext(answer.body) == b"abc"
-    if complete:
-        assert await anext(answer.body, None) is None
-    else:
-        with pytest.raises(BodyBroken):
-            await anext(answer.body)
 
 
 async def test_a_bad_chunk_later_on_breaks_the_body(sockets: socket.socket) -> None:

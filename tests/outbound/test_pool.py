@@ -74,21 +74,6 @@ async def test_an_answer_sent_twice_goes_to_nobody_at_the_limit_either() -> None
         assert there.accepted == 2
 
 
-@pytest.mark.parametrize("unasked", [b"x", OK, b"\r\n"])
-async def test_bytes_that_arrive_on_an_idle_connection_end_it(unasked: bytes) -> None:
-    async def play(line: Line) -> None:
-        await line.request()
-        await line.say(OK)
-        await asyncio.sleep(RESTED)
-        await line.say(unasked)
-        await line.end()
-
-    async with origin_that(play) as there, caller_of(there.port) as caller:
-        await asked(caller)
-        assert caller.pool.idle == 1
-        await until(lambda: caller.pool.open == 0)
-
-
 async def test_bytes_that_wait_in_the_socket_unread_end_it_too() -> None:
     """What the loop has not read yet must not be taken for the next answer either."""
     import socket
@@ -153,13 +138,6 @@ async def test_an_origin_that_closes_an_idle_connection_costs_nothing() -> None:
             assert await asked(caller) == b"ok"
             await until(lambda: caller.pool.open == 0)
         assert there.accepted == 3
-
-
-async def test_idle_connections_end_by_themselves() -> None:
-    async with origin_that(answering(OK)) as there, caller_of(there.port, limits=Limits(idle_timeout=AMPLE)) as caller:
-        await asked(caller)
-        assert caller.pool.idle == 1
-        await until(lambda: caller.pool.open == 0)
 
 
 async def test_no_connection_lives_longer_than_its_age() -> None:
