@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from passoproxy.config import sources
-from tests.config.writing import LEAST, Folder
+from tests.config.writing import LEAST, Folder, text_of
 
 
 def test_values_are_yaml_and_sections_are_joined(folder: Folder) -> None:
@@ -51,8 +51,7 @@ def test_values_are_yaml_and_sections_are_joined(folder: Folder) -> None:
 )
 def test_secrets_are_taken_as_they_stand_unless_quoted(folder: Folder, text: str, secret: str) -> None:
     loaded = folder.load(LEAST, {"PASSOPROXY__OAUTH__CLIENT_SECRET": text})
-    assert loaded.secrets.client_secret is not None
-    assert loaded.secrets.client_secret() == secret
+    assert text_of(loaded.secrets.client_secret) == secret
 
 
 def test_an_empty_secret_leaves_the_file(folder: Folder) -> None:

@@ -18,7 +18,7 @@ from passoproxy.config.secrets import FileSecret
 from passoproxy.config.settings import DEFAULT_LISTEN, Settings
 from passoproxy.config.types import TcpAddress
 from passoproxy.errors import ConfigurationError
-from tests.config.writing import LEAST, SECRET, Folder
+from tests.config.writing import LEAST, SECRET, Folder, text_of
 
 
 def test_the_least_gives_defaults_and_preset(folder: Folder) -> None:
@@ -30,8 +30,7 @@ def test_the_least_gives_defaults_and_preset(folder: Folder) -> None:
     assert loaded.settings.upstream.read_timeout == 30.0
     assert loaded.settings.state.folder == folder.path / ".local/state/passoproxy"
     assert loaded.settings.cache.folder == folder.path / ".cache/passoproxy"
-    assert loaded.secrets.client_secret is not None
-    assert loaded.secrets.client_secret() == SECRET
+    assert text_of(loaded.secrets.client_secret) == SECRET
     assert loaded.warnings == ()
     assert loaded.path == Path("c.yaml")
     assert SECRET not in repr(loaded) + repr(loaded.settings)
@@ -84,8 +83,7 @@ def test_custom_has_no_preset(folder: Folder) -> None:
     assert loaded.settings.upstream.url == "https://a.example"
     assert loaded.settings.oauth.lost_answer_replay == "once"
     assert loaded.settings.routes == ()
-    assert loaded.secrets.static_token is not None
-    assert loaded.secrets.static_token() == SECRET
+    assert text_of(loaded.secrets.static_token) == SECRET
     assert loaded.secrets.client_secret is None
 
 
@@ -165,8 +163,7 @@ def test_without_a_file_defaults_and_environment_count(tmp_path: Path) -> None:
     }
     loaded = load(None, environ, tmp_path)
     assert loaded.path is None
-    assert loaded.secrets.client_secret is not None
-    assert loaded.secrets.client_secret() == "b #c: d"
+    assert text_of(loaded.secrets.client_secret) == "b #c: d"
 
 
 def test_without_anything_it_says_how_to_begin(tmp_path: Path) -> None:
@@ -281,15 +278,13 @@ def test_a_secret_is_given_one_way_in_one_place(folder: Folder) -> None:
 
 def test_a_secret_of_a_higher_layer_replaces_both_ways_of_the_lower(folder: Folder) -> None:
     loaded = folder.load(LEAST, {"PASSOPROXY__OAUTH__CLIENT_SECRET": "other"})
-    assert loaded.secrets.client_secret is not None
-    assert loaded.secrets.client_secret() == "other"
+    assert text_of(loaded.secrets.client_secret) == "other"
     assert loaded.settings.oauth.client_secret_file is None
     folder.write("second", "second")
     loaded = folder.load(
         "oauth: {client_id: a, client_secret: first}\n", {"PASSOPROXY__OAUTH__CLIENT_SECRET_FILE": "second"}
     )
-    assert loaded.secrets.client_secret is not None
-    assert loaded.secrets.client_secret() == "second"
+    assert text_of(loaded.secrets.client_secret) == "second"
 
 
 def test_a_credential_stands_for_the_default_and_yields_to_what_is_named(folder: Folder) -> None:
@@ -305,22 +300,18 @@ def test_a_credential_stands_for_the_default_and_yields_to_what_is_named(folder:
         "oauth: {client_id: a, client_secret_file: /etc/passoproxy/client_secret}\n",
     ):
         loaded = folder.load(text, environ)
-        assert loaded.secrets.client_secret is not None
-        assert loaded.secrets.client_secret() == "from client_secret"
+        assert text_of(loaded.secrets.client_secret) == "from client_secret"
         assert loaded.sources["oauth.client_secret_file"] == "credential client_secret"
-        assert loaded.secrets.admin_token is not None
-        assert loaded.secrets.admin_token() == "from admin_token"
+        assert text_of(loaded.secrets.admin_token) == "from admin_token"
         assert loaded.warnings == ()
     loaded = folder.load(LEAST, environ)
-    assert loaded.secrets.client_secret is not None
-    assert loaded.secrets.client_secret() == SECRET
+    assert text_of(loaded.secrets.client_secret) == SECRET
 
 
 def test_proxy_env_written_out_does_not_stand_against_proxy_file(folder: Folder) -> None:
     folder.write("proxy", "http://user:planted@proxy.internal:3128\n")
     loaded = folder.load(LEAST + "upstream: {proxy: env, proxy_file: proxy}\n")
-    assert loaded.secrets.upstream_proxy is not None
-    assert loaded.secrets.upstream_proxy() == "http://user:planted@proxy.internal:3128"
+    assert text_of(loaded.secrets.upstream_proxy) == "http://user:planted@proxy.internal:3128"
     assert "oauth" not in folder.fault(LEAST + "upstream: {proxy: none, proxy_file: proxy}\n")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.config.load import Loaded, load
+from passoproxy.config.secrets import Secret
 from passoproxy.errors import ConfigurationError, Fault
 
 LEAST = "oauth: {client_id: abc, client_secret_file: secret}\n"
@@ -57,3 +58,9 @@ class Folder:
     def fault(self, text: str | bytes | None, environ: Mapping[str, str] | None = None) -> str:
         (fault,) = self.faults(text, environ)
         return str(fault)
+
+
+def text_of(secret: Secret | None) -> str:
+    """The text of a secret that is configured."""
+    assert secret is not None
+    return secret()
