@@ -1,11 +1,11 @@
-"""The worker processes as the daemon's parts see them: what is divided among them, and what they told of themselves.
+"""Worker processes: what is divided among them (`Part` is one process's share), and what each reported of itself (`WorkerReport`).
 
-`Part` is what one process is in the crew; `Crew` what the parent has heard. How they speak is `host.workers`' and `daemon`'s business.
+`host.workers` starts and replaces processes; `workers` and `worker` speak over the channel between parent and worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,9 @@ PARENTS_MEMORY = 1024 * 1024
 
 @dataclass(slots=True)
 class Part:
-    """One process's part in a daemon with `workers` processes that serve; whether this one `serves`, or is their parent.
+    """One process's share of a daemon with `workers` processes that serve. The parent of several does not serve.
 
-    `holder` has the access token in a worker, and is None where the pair is kept in this process; `level` is the alert's, as the parent
-    told it last.
+    In a worker `holder` has the access token, and `level` is the alert level that the parent reported last.
     """
 
     workers: int = 1
@@ -40,11 +39,11 @@ class Part:
         return whole // self.workers if self.serves else min(whole, PARENTS_MEMORY)
 
     def spill(self, whole: int) -> int:
-        """Its part of what spilled bodies may take of the disk, in bytes."""
+        """Its part of the disk for spilled bodies, in bytes."""
         return whole // self.workers
 
     def connections(self, whole: int) -> int:
-        """Its part of `upstream.max_connections`: the workers' together are no fewer."""
+        """Its part of `upstream.max_connections`, rounded up."""
         return -(-whole // self.workers)
 
 
@@ -52,49 +51,27 @@ ALONE = Part()
 """A daemon of one process."""
 
 
-@dataclass(slots=True)
-class Told:
-    """What one process says of itself now, beside what it counted."""
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """The present state of one worker, beside what it counted."""
 
     in_flight: int = 0
     traffic: Mapping[str, Any] = field(default_factory=dict)
     memory: StoreStats = field(default_factory=lambda: StoreStats(tier="memory"))
 
 
-class Crew:
-    """What the workers of this process told last, by their places."""
+def all_traffic(own: Mapping[str, object], reports: Collection[WorkerReport]) -> Mapping[str, object]:
+    """The traffic at the origin of this process and its workers."""
+    if not reports:
+        return own
+    all_of: list[Mapping[str, Any]] = [own, *(each.traffic for each in reports)]
+    until = [each["cool_down_until"] for each in all_of if each.get("cool_down_until") is not None]
+    summed = {name: sum(each.get(name, 0) for each in all_of) for name in ("in_flight", "waiting", "connections")}
+    return {**own, **summed, "cool_down_until": max(until, default=None)}
 
-    def __init__(self) -> None:
-        self._told: dict[int, Told] = {}
 
-    def heard(self, place: int, told: Told) -> None:
-        """One told how it stands."""
-        self._told[place] = told
-
-    def forget(self, place: int) -> None:
-        """One is gone."""
-        self._told.pop(place, None)
-
-    @property
-    def in_flight(self) -> int:
-        """Requests of clients that they answer now."""
-        return sum(told.in_flight for told in self._told.values())
-
-    def traffic(self, own: Mapping[str, object]) -> Mapping[str, object]:
-        """What goes on at the origin, `own` and theirs together."""
-        if not self._told:
-            return own
-        all_of: list[Mapping[str, Any]] = [own, *(told.traffic for told in self._told.values())]
-        until = [each["cool_down_until"] for each in all_of if each.get("cool_down_until") is not None]
-        summed = {name: sum(each.get(name, 0) for each in all_of) for name in ("in_flight", "waiting", "connections")}
-        return {**own, **summed, "cool_down_until": max(until, default=None)}
-
-    def memory(self, own: StoreStats) -> StoreStats:
-        """What all of them hold in memory."""
-        all_of = [own, *(told.memory for told in self._told.values())]
-        return StoreStats(
-            sum(each.entries for each in all_of),
-            sum(each.bytes_used for each in all_of),
-            sum(each.evictions for each in all_of),
-            own.tier,
-        )
+def all_memory(own: StoreStats, reports: Collection[WorkerReport]) -> StoreStats:
+    """The entries in the memory of this process and its workers."""
+    all_of = [own, *(each.memory for each in reports)]
+    entries, used = sum(each.entries for each in all_of), sum(each.bytes_used for each in all_of)
+    return StoreStats(entries, used, sum(each.evictions for each in all_of), own.tier)

@@ -27,7 +27,7 @@ from passoproxy.compose.stores import (
     cover_of,
     entry_store,
 )
-from passoproxy.compose.topology import Crew, Part
+from passoproxy.compose.topology import Part, WorkerReport, all_memory, all_traffic
 from passoproxy.config.load import Loaded
 from passoproxy.config.settings import Settings
 from passoproxy.config.types import TcpAddress
@@ -332,7 +332,8 @@ class Wired:
         """`observer` takes the place of `told`'s own. Without `follow`, another owner of the pair is an error. `part` is this process's
         among several."""
         settings, environ = loaded.settings, os.environ if environ is None else environ
-        self.loaded, self.telemetry, self.part, self.crew = loaded, told, part or Part(), Crew()
+        self.loaded, self.telemetry, self.part = loaded, told, part or Part()
+        self.reports: dict[int, WorkerReport] = {}
         self.clock = clock or SystemClock()
         observer = observer or told.observer()
         # All that can raise comes before the store, which has files open.
@@ -400,7 +401,7 @@ class Wired:
             recent=told.recent.summary,
             origin=self.origin,
             trouble=lambda: trouble_of(self.origin(), told.recent),
-            tiers=lambda: (self.crew.memory(self.store.memory_stats()),),
+            tiers=lambda: (all_memory(self.store.memory_stats(), self.reports.values()),),
             purged=self.pipeline.cache.purged,
             reload=_no_reload,
             alarm=self.alerts,
@@ -442,7 +443,7 @@ class Wired:
 
     def origin(self) -> Mapping[str, object]:
         """The origin for `status`."""
-        return origin_of(self.telemetry.recent, self.crew.traffic(traffic_of(self.pipeline)))
+        return origin_of(self.telemetry.recent, all_traffic(traffic_of(self.pipeline), self.reports.values()))
 
     async def close(self) -> None:
         """Closes what the constructor opened."""
@@ -468,7 +469,7 @@ class Wired:
             runway=token.runway_seconds,
             cache_entries=stats.entries,
             cache_bytes=tuple((tier.tier, tier.bytes_used) for tier in (stats, *self.control.facts.tiers)),
-            in_flight=self.handler.in_flight + self.crew.in_flight,
+            in_flight=self.handler.in_flight + sum(each.in_flight for each in self.reports.values()),
             alert=self.control.level,
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from passoproxy.compose.listeners import Bound
-from passoproxy.compose.topology import Told
+from passoproxy.compose.topology import WorkerReport
 from passoproxy.compose.wiring import Wired
 from passoproxy.core import origin
 from passoproxy.core.events import EntryStored, TaskFailed
@@ -150,7 +150,7 @@ class Parent:
     def _lost(self, worker: Worker) -> None:
         if self._by_place.get(worker.place) is worker:
             del self._by_place[worker.place]
-            self._wired.crew.forget(worker.place)
+            self._wired.reports.pop(worker.place, None)
             self._show_workers()
             self._grant(self._pool.leave(worker.place))
         if (waited := self._reloads.get(worker)) is not None and not waited.done():
@@ -166,7 +166,7 @@ class Parent:
         for key in document["stored"]:
             wired.heed(EntryStored(key, "", 0))
         memory = StoreStats(**document["memory"])
-        wired.crew.heard(worker.place, Told(document["in_flight"], document["traffic"], memory))
+        wired.reports[worker.place] = WorkerReport(document["in_flight"], document["traffic"], memory)
 
     async def _execute(self, worker: Worker, number: int, command: object) -> None:
         """Does what a worker asks of the pair: most of all, that it met a 401."""
