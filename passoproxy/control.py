@@ -245,7 +245,7 @@ class Control:
         return asdict(await self._keeper.execute(Import(document, force)))
 
     async def export_pair(self) -> Data:
-        """The pair in clear, as the token endpoint answers it. It is somebody else's to renew from then on."""
+        """The pair in clear, as the token endpoint answers it. From then on another program renews it."""
         return await self._keeper.execute(Export())
 
     async def changes(self) -> AsyncIterator[Data]:
@@ -285,7 +285,7 @@ class Control:
         return asdict(await self._logins.complete(query, cookie))
 
     async def leave_logins(self, within: float) -> None:
-        """Lets everybody go who waits for a login, and those end that are at the provider, within so many seconds."""
+        """Ends the waits for logins, and gives logins at the provider so many seconds to end."""
         await self._logins.leave(within)
 
     async def wait_login(self, state: str, timeout: float) -> Data | None:
@@ -479,7 +479,7 @@ class Control:
             try:
                 count += await self._store.purge(each)
             finally:
-                # Whoever asks from here on must not be given an answer that was asked for before (contract §7).
+                # A request from here on must not be given an answer that was asked for before (contract §7).
                 self._tell_purged(each)
         self._observer(EntriesPurged(count, "command"))
         await self.look_at_store()

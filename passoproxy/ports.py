@@ -300,7 +300,7 @@ class MemoryEntryStore(EntryStore, Protocol):
 
 
 class BearerSource(Protocol):
-    """Whoever has the access token: the keeper, seen from the road."""
+    """The holder of the access token, seen from the pipeline."""
 
     def current(self) -> Bearer | None:
         """The bearer that is usable now, without waiting."""
@@ -318,25 +318,17 @@ class BearerSource(Protocol):
         """
         ...
 
-    @property
-    def partition(self) -> str:
-        """The identity whose answers these are (issuer, client, subject, scope) as a digest; survives rotation."""
-        ...
-
-
-class PairNews(Protocol):
-    """The keeper, for whoever waits for what becomes of the pair."""
-
-    def current(self) -> Bearer | None:
-        """The bearer that is usable now, without waiting."""
-        ...
-
     def snapshot(self) -> TokenSnapshot:
         """The pair as it is shown."""
         ...
 
     async def news(self, seconds: float) -> None:
         """Waits until there may be something new to see, for at most so many seconds."""
+        ...
+
+    @property
+    def partition(self) -> str:
+        """The identity whose answers these are (issuer, client, subject, scope) as a digest; survives rotation."""
         ...
 
 
@@ -500,7 +492,7 @@ class LoggedOut:
 
 
 class AlertHook(Protocol):
-    """One way for an alert to reach somebody. `name` is the configuration's word for it."""
+    """One way for an alert to reach a person. `name` is the configuration's word for it."""
 
     @property
     def name(self) -> str: ...
@@ -511,7 +503,7 @@ class AlertHook(Protocol):
 
 
 class AlarmMemory(Protocol):
-    """Remembers what was told of the runway, for whoever watches the pair after this process. Both calls block, and never raise."""
+    """Remembers what was told of the runway, for the process that watches the pair next. Both calls block, and never raise."""
 
     def load(self) -> Alarmed | None:
         """What was remembered last; None where nothing was, or where it cannot be read."""

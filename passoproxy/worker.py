@@ -1,7 +1,7 @@
 """A worker process: takes connections on the listeners that it was given, with a pipeline, a memory and connections of its own.
 
-The pair, the places at the origin and the configuration come from its parent, over a channel whose end is the worker's end too. What
-it counts goes the other way. It is started by `host.workers`, never by people.
+The pair, the places at the origin and the configuration come from its parent, over a channel whose end is the worker's end too. What it counts goes
+the other way. It is started by `host.workers`, never by people.
 """
 
 from __future__ import annotations

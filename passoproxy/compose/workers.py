@@ -1,6 +1,6 @@
-"""The parent of worker processes: what it tells them and hears from them. It owns the pair, the admin listener and the places at the origin.
+"""The parent of worker processes: it owns the pair, the admin listener and the places at the origin, and tells its workers of them.
 
-Starting and replacing processes is `host.workers`' business, what a worker does with what it is told `worker`'s.
+Starting and replacing processes is done in `host.workers`, what a worker does with what it is told in `worker`.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ LAST_ANSWERS = 0.5
 """Seconds at the end for answers under way; a daemon's stop has given them their time before."""
 
 LATE_CALLS = 3.0
-"""Seconds after another process took the pair in which whoever had called us a moment before may still begin to listen."""
+"""Seconds after another process took the pair in which a follower that had connected a moment before may still begin to listen."""
 
 
 class Holder(Protocol):
-    """Whoever holds the pair, as far as it matters here."""
+    """The holder of the pair, as far as it matters here."""
 
     @property
     def role(self) -> str: ...
@@ -31,7 +31,7 @@ class Holder(Protocol):
 
 
 class ControlSite:
-    """The socket in `folder`. `open`, then `start` and `keep_named` as a task, then `hide` while nobody else can have it, and `close`."""
+    """The socket in `folder`. `open`, then `start` and `keep_named` as a task, then `hide` while no other process can have it, and `close`."""
 
     def __init__(self, folder: Path, holder: Holder) -> None:
         self._folder = folder
@@ -39,7 +39,7 @@ class ControlSite:
         self.name = ""
         """The socket's name; '' while there is none."""
         self._called_until: float | None = None
-        """Until when late callers are sent away, by the loop's time; None where nobody took the pair from us just now."""
+        """Until when late callers are sent away, by the loop's time; None if no process took the pair from this one just now."""
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
@@ -98,7 +98,7 @@ class ControlSite:
             await self._send_away()
 
     async def _send_away(self) -> None:
-        """Whoever follows is to follow the new owner, this process itself among them: it may have called itself a moment ago, and follow its
+        """Followers are to follow the new owner, this process itself among them: it may have called itself a moment ago, and follow its
         own word for ever."""
         assert self._runner is not None
         await self._runner.app.on_shutdown.send(self._runner.app)

@@ -1,12 +1,9 @@
 """`control.sock`: the unix socket over which commands reach a running daemon (mode 0600, in `state.directory`).
 
-It is that of the daemon that owns the pair. Others on the same folder, which follow it, have `control-PID.sock`; a command takes theirs
-only where no owner answers.
-
-Before anything is sent, the peer must be this user or root, as the kernel tells it; root also takes the folder's owner (contract §2).
-
-A socket's path may have some 100 bytes only. Where a folder's name is longer, the socket is reached through an open
-descriptor of its folder (`/proc/self/fd/N/control.sock`), so that no state folder is too deep.
+The name is that of the daemon that owns the pair. Others on the same folder, which follow it, have `control-PID.sock`; a command takes theirs only if
+no owner answers. Before anything is sent, the peer must be this user or root, as the kernel tells it; root also takes the folder's owner (contract
+§2). A socket's path may have some 100 bytes only: in a folder with a longer name the socket is reached through an open descriptor of the folder
+(`/proc/self/fd/N/control.sock`).
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ _FOLLOWER = re.compile(r"control-[0-9]+\.sock")
 _INNER = re.compile(r"passoproxy-([0-9]+)")
 """The folder of its own that a daemon makes in one that belongs to someone else; the number is its user's."""
 _NOBODY = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED))
-"""What connecting to a socket says where nobody listens on it any more."""
+"""What connecting to a socket says if no process listens on it any more."""
 
 
 def follower_name() -> str:
@@ -66,15 +63,15 @@ def connect(folder: Path, timeout: float, name: str = "") -> socket.socket:
 
     Raises NotRunning where none serves it, AccessDenied where it is not ours to talk to, CommandFailure where it cannot be reached.
     """
-    nobody: NotRunning | None = None
+    none: NotRunning | None = None
     for place in _places(folder):
         for each in (name,) if name else (NAME, *_followers(place)):
             try:
                 return _connected(place, each, timeout)
             except NotRunning as fault:
-                nobody = nobody or fault
-    assert nobody is not None  # there is one place at least, and it has this name
-    raise nobody
+                none = none or fault
+    assert none is not None  # there is one place at least, and it has this name
+    raise none
 
 
 def followers(folder: Path) -> list[str]:

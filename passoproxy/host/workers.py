@@ -1,12 +1,8 @@
-"""Between the supervisor and a worker: a socket pair that carries JSON, one object a line. Its end is how each learns that the other is gone.
+"""The supervisor of worker processes, and the channel to each: a socket pair that carries JSON, one object a line.
 
-What the lines mean is the business of whoever speaks; they may hold secrets, and no other process has the socket.
-
-The supervisor: starts worker processes, replaces those that die, and ends with all of them when they die too fast.
-
-Each worker has a channel to this process; what is said on it, and what a worker does, is not known here. A worker is a new program and
-not a fork: this process has threads, locks and an event loop, none of which survives one. A worker whose supervisor is gone reads the
-end of its channel and ends; so none is left over, however the supervisor ended.
+The supervisor starts workers, replaces those that die, and gives up when they die too fast. A worker is a new program and not a fork: this process
+has threads, locks and an event loop, none of which survives one. The end of its channel tells each side that the other is gone, so no worker
+outlives its supervisor. What the lines mean is decided in `compose/workers` and `worker`; they may hold secrets, and no other process has the socket.
 """
 
 from __future__ import annotations
@@ -73,7 +69,7 @@ class Channel:
             await self._writer.wait_closed()
 
     def close(self) -> None:
-        """Says nothing more; what was told is still sent."""
+        """Ends the channel; what was told is still sent."""
         self._writer.close()
 
 
@@ -250,7 +246,7 @@ class Supervisor:
         _kill(worker)  # it has nothing to say any more, and does not end
 
     async def _judge(self, place: int, how: str, quickly: bool) -> None:
-        """A worker ended that nobody asked to: it is replaced, unless that is of no use."""
+        """A worker ended unasked: it is replaced, unless workers die too fast."""
         said = f"{how}; {self._last_end}" if self._last_end and quickly else how
         self._last_end = ""
         self._observer(Warned("worker_replaced", f"worker {place} {said}; another one takes its place"))

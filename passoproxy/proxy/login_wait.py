@@ -12,7 +12,7 @@ from passoproxy.core.cache.invalidation import SAFE_METHODS
 from passoproxy.core.cache.key import Unreadable, content_of, side_effects
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import AuthorizationRequired, TokenUnavailable
-from passoproxy.ports import BytesBody, Clock, HitHop, PairNews, Request, Response
+from passoproxy.ports import BearerSource, BytesBody, Clock, HitHop, Request, Response
 from passoproxy.proxy.bodies import gathered
 from passoproxy.proxy.cache import LARGEST_KEYED_BODY
 
@@ -31,7 +31,7 @@ class LoginWait:
     def __init__(
         self,
         next: HitHop,
-        keeper: PairNews,
+        keeper: BearerSource,
         clock: Clock,
         *,
         patience: float = PATIENCE,

@@ -31,7 +31,7 @@ from passoproxy.core.oauth.alert_levels import (
 )
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import AlertUndelivered, ConfigurationError, Fault
-from passoproxy.ports import AlarmMemory, AlertHook, Clock, Observer, PairNews
+from passoproxy.ports import AlarmMemory, AlertHook, BearerSource, Clock, Observer
 from passoproxy.tokens.persistence import Blocking, in_thread
 
 LIMIT: Final = 10.0
@@ -192,7 +192,7 @@ class Alerts:
 
     def __init__(
         self,
-        keeper: PairNews,
+        keeper: BearerSource,
         policy: AlertPolicy,
         clock: Clock,
         observe: Observer,

@@ -39,7 +39,7 @@ SILENCE = 8.0
 """An owner speaks once a second; one that has said nothing for so many seconds answers no question either. With ARRIVAL that is ten seconds."""
 
 ALONE = 30.0
-"""An owner that is gone for so many seconds has had its successors' time too: nobody renews the pair."""
+"""An owner that is gone for so many seconds has had its successors' time too: no process renews the pair."""
 
 
 class Follower(Holder):

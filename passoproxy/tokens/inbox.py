@@ -42,7 +42,7 @@ class Inbox:
         return bool(self._waiting)
 
     async def carry_out(self) -> Exception | None:
-        """Does the oldest order; an exception that is no answer to whoever asked is handed back, to be told.
+        """Does the oldest order; an exception that is no answer for the caller is returned, to be told as an event.
 
         Raises PairStoreOwned where the ownership turned out to be lost.
         """
@@ -50,7 +50,7 @@ class Inbox:
         try:
             result = await work()
         except PairStoreOwned:
-            self._waiting.appendleft((work, done))  # it fails with all the others, when somebody else can be asked
+            self._waiting.appendleft((work, done))  # it fails with all the others, when another process can be asked
             raise
         except PassoproxyError as fault:
             _fail(done, fault)
@@ -80,7 +80,7 @@ async def first_of(*ways: Awaitable[object]) -> None:
 
 
 async def ended(*tasks: asyncio.Future[Any]) -> None:
-    """Cancels `tasks` and waits for their end, also where whoever waits is cancelled meanwhile: a task that is cancelled twice cannot put away
+    """Cancels `tasks` and waits for their end, also if the waiting task is cancelled meanwhile: a task that is cancelled twice cannot put away
     what it has open."""
     for task in tasks:
         task.cancel()
@@ -100,7 +100,7 @@ async def ended(*tasks: asyncio.Future[Any]) -> None:
 def _fail(done: asyncio.Future[Any], fault: Exception) -> None:
     if not done.done():
         done.set_exception(fault)
-        done.exception()  # looked at, so that the loop does not complain where whoever asked has left
+        done.exception()  # looked at, so that the loop does not complain if the caller has left
 
 
 def _left() -> TokenUnavailable:

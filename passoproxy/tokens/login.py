@@ -1,6 +1,6 @@
 """A person authorises passoproxy: the ticket that sends them to the provider, and the redirect that comes back.
 
-The pair that comes of it goes to the keeper, which alone writes it. Cookies and pages are the admin listener's business.
+The pair that comes of it goes to the keeper, which alone writes it. Cookies and pages belong to the admin listener.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LoginTicket:
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A ticket on our side. `cookie` None: a command began it, and nobody else was told its `state`."""
+    """A ticket on our side. `cookie` None: a command began it, and only that command knows its `state`."""
 
     state: str = field(repr=False)
     cookie: str | None = field(repr=False)
@@ -95,7 +95,7 @@ class Logins:
         return outcome
 
     async def _finish(self, callback: Callback, ticket: _Open) -> TokenSnapshot | PassoproxyError:
-        """Never raises: whoever waits finds the outcome in the ticket, even where nobody is left to raise to."""
+        """Never raises: the outcome is in the ticket, also if no caller is left to raise to."""
         try:
             ticket.outcome = await self._exchanged(callback, ticket)
         except PassoproxyError as fault:
@@ -130,7 +130,7 @@ class Logins:
         return ticket.outcome
 
     async def leave(self, within: float) -> None:
-        """Lets everybody go who waits for a login; answers when those whose code is at the provider have ended, within so many seconds."""
+        """Ends the waits for logins; answers when logins whose code is at the provider have ended, within so many seconds."""
         self._leaving.set()
         if under_way := [ticket.work for ticket in self._ended if ticket.work is not None and not ticket.work.done()]:
             await asyncio.wait(under_way, timeout=within)

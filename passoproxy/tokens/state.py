@@ -241,7 +241,7 @@ class State:
 
     @property
     def away(self) -> HandOver | None:
-        """The hand-over that made the newest pair somebody else's; None while it is ours."""
+        """The hand-over after which another program renews the newest pair; None while it is ours."""
         given = hand_over(self.record.extra)
         return given if given is not None and not given.is_back and self.is_of(given) else None
 

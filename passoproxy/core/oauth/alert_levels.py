@@ -109,7 +109,7 @@ def level_of(shown: TokenSnapshot, thresholds: Thresholds) -> Level | None:
     if shown.chain == "dead":
         return Level.PAGE
     if shown.access == "none":
-        # without an error nobody has logged in yet, or somebody has logged out: no news to whoever did
+        # without an error this is before the first login, or after a logout: no news to the person who did it
         return Level.PAGE if shown.last_error and shown.grant == "authorization_code" else None
     if (rest := remaining(shown)) is None:
         return Level.NONE
@@ -118,7 +118,7 @@ def level_of(shown: TokenSnapshot, thresholds: Thresholds) -> Level | None:
 
 
 def deadline(shown: TokenSnapshot) -> float | None:
-    """By when a person is needed, in epoch seconds: the end of the runway, or of what a dead pair still serves. None where nobody knows."""
+    """By when a person is needed, in epoch seconds: the end of the runway, or of what a dead pair still serves. None if it is not known."""
     if shown.runway_seconds is None:
         return None
     return shown.as_of + shown.runway_seconds if shown.runway_seconds > 0 else shown.access_until
@@ -170,7 +170,7 @@ def resumed(watch: Watch, before: Alarmed | None, now: float, wall: float) -> Wa
     """`watch` of one who goes on where another one, or an earlier process, was: what was told is not told again before its time."""
     if before is None:
         return watch
-    # one from the future was told before the clock was set back: nobody knows when
+    # a moment in the future is from before the clock was set back: when it was is not known
     return replace(watch, level=before.level, worst=before.level, told_at=now - max(0.0, wall - before.at))
 
 

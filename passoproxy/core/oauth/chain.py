@@ -8,11 +8,11 @@ refresh never takes a valid token away. So there is no one boolean, but two word
             healthy, retrying ──lost──▶ unknown ──obtained──▶ healthy
                                         unknown ──given up──▶ dead
             healthy, retrying, unknown ──refused──▶ dead ──obtained──▶ healthy
-            healthy, retrying ──handed over──▶ unknown   (somebody else may spend the token; taken back: obtained)
+            healthy, retrying ──handed over──▶ unknown   (another program may spend the token; taken back: obtained)
 
-A chain is given up when its access token has ended and its refresh token may not be presented again, or is somebody else's. `unknown` does not go back to
+A chain is given up when its access token has ended and its refresh token may not be presented again, or was handed over. `unknown` does not go back to
 `retrying`: a replay that failed has told nothing about the token. What is not in a table cannot happen, and `moved` says so. When things
-happen is the business of `timing`, what is shown that of `snapshot`.
+happen is decided in `schedule`, what is shown in `snapshot`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Happening(StrEnum):
     REFUSED = "refused"
     """The provider refuses the refresh token."""
     HANDED_OVER = "handed over"
-    """The pair was exported: it is somebody else's to renew, and its fate is not known here."""
+    """The pair was exported: another program renews it, and its fate is not known here."""
     ENDED = "ended"
-    """The access token's time is up, or it was refused, and nobody knows its time or nothing can renew it."""
+    """The access token's time is up, or it was refused, and its time is not known or nothing can renew it."""
     GIVEN_UP = "given up"
     """After a lost answer nothing is left to try, and the access token has ended."""
     FORGOTTEN = "forgotten"

@@ -1,6 +1,6 @@
 """What is asked of the provider: the authorization URL, the redirect that comes back, and the bodies of token requests.
 
-The words are authlib's (RFC 6749, RFC 7636); how the client proves itself is `oauth.client_auth`. Answers are read in `replies` and `answers`.
+Forms are authlib's (RFC 6749, RFC 7636); how the client proves itself is `oauth.client_auth`. Answers are read in `token_response`.
 """
 
 from __future__ import annotations

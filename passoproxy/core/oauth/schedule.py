@@ -15,7 +15,7 @@ JITTER = 0.02
 """A renewal is early or late by at most this share of its delay."""
 
 UNKNOWN_LIFETIME_INTERVAL = 3600.0
-"""A pair whose lifetime nobody tells is renewed this often, in seconds."""
+"""A pair of unknown lifetime is renewed this often, in seconds."""
 
 SHORTEST_PAUSE = 1.0
 LONGEST_PAUSE = 900.0
@@ -126,7 +126,7 @@ def is_last_stand(pair: Pair | None, now: float) -> bool:
 
 
 def runway(pair: Pair | None, standing: Standing, terms: Terms, now: float) -> float | None:
-    """Seconds until a person is needed, never negative; None where none ever is, or where nobody can know."""
+    """Seconds until a person is needed, never negative; None if none ever is, or if it cannot be known."""
     if not terms.needs_person:
         return None
     if pair is None or standing.chain is Chain.DEAD:

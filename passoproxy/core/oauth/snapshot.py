@@ -18,11 +18,11 @@ class TokenSnapshot:
     """The pair at one moment. Moments are epoch seconds, None where unknown or without meaning.
 
     `access` is none, valid or expired; `chain` none, healthy, retrying, unknown or dead. `runway_seconds` is null where no person is ever
-    needed, or where nobody can know. `served_until` is when clients stop being served with the token in use unless it is renewed before.
+    needed, or if it cannot be known. `served_until` is when clients stop being served with the token in use unless it is renewed before.
     `saved` is False while the pair lives in memory only. `role` is owner, or following where another process renews the pair;
     `login_until` is when a login that is open now ends at the latest, `as_of` the moment of the snapshot by the clock of all the others.
-    `handed_over_at` is when the pair was exported and so became somebody else's to renew, null while it is ours. `alone`: it follows, and the
-    owner has not been heard for so long that whoever follows must speak for itself. `client` is which client of which token endpoint the pair
+    `handed_over_at` is when the pair was exported, so that another program renews it; null while it is ours. `alone`: it follows, and the
+    owner has not been heard for so long that a follower must speak for itself. `client` is which client of which token endpoint the pair
     is for, `kept` names the pairs of others that wait for their own configuration.
     """
 
@@ -132,7 +132,7 @@ def aged(shown: TokenSnapshot, passed: float, now: float) -> TokenSnapshot:
 
 
 def left_alone(shown: TokenSnapshot) -> TokenSnapshot:
-    """What was told last, by an owner who has been gone for long: nobody renews the pair, whatever he said of it."""
+    """What an owner that has been gone for long told last, shown as it is now: no process renews the pair."""
     if shown.generation == 0:
         return replace(shown, alone=True, reason=_NEVER_HEARD, remedy=_BRING_BACK)
     due = shown.next_refresh_at is None or shown.next_refresh_at <= shown.as_of

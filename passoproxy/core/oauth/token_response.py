@@ -1,17 +1,12 @@
-"""A token answer becomes a pair: every odd form that providers send is read, and nothing that can be kept is lost (contract §4).
+"""Replies of the token endpoint: what one means for the token that was presented, and the pair that an answer holds (contract §4).
 
-Whether a reply is an answer at all is decided in `replies`. Signatures are not checked: claims are read for lifetimes and the
-subject only, from an answer that TLS brought.
+    classify        the fate of the presented token: the one place that tells it
+    read_answer     an answer becomes a pair: every odd form that providers send is read, and nothing that can be kept is lost
+    read_import     the pair of a `token import` document; `document_of` writes that of `token export`
+    deviation       how far this machine's clock is from the provider's: told, and nothing is reckoned by it
 
-A pair that was issued elsewhere: reading the document of `token import`, and writing that of `token export`.
-
-What a reply of the token endpoint means for the token that was presented: the one place that tells its fate (contract §4).
-
-Reading an answer's content is the business of `answers`; waiting and presenting again that of `timing` and `transaction`.
-
-How wrong our clock is, by what the provider says: its `Date`, and a token's own moments. It is told, and nothing is reckoned by it.
-
-Lifetimes are counted from `expires_in` and our own clock, so a wrong clock costs nothing until somebody compares moments.
+Signatures are not checked: claims are read for lifetimes and the subject only, from an answer that TLS brought. Waiting and presenting again are in
+`schedule` and `transaction`.
 """
 
 from __future__ import annotations
@@ -105,7 +100,7 @@ def _successor(words: Mapping[str, object], grant: str, before: Pair | None) -> 
 def _refresh_until(
     words: Mapping[str, object], refresh: str | None, sent_at: float, access_until: float | None, terms: Terms
 ) -> float | None:
-    """When a refresh token is taken to end: as the answer says, else by `oauth.refresh_token_lifetime`; None where nobody knows."""
+    """When a refresh token is taken to end: as the answer says, else by `oauth.refresh_token_lifetime`; None if it is not known."""
     if refresh is None:
         return None
     for name in ("refresh_expires_in", "refresh_token_expires_in"):

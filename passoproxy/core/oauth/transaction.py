@@ -1,8 +1,4 @@
-"""What the chain's record remembers beside the chain itself, as pairs of text: a hand-over, seeds that were used, how a token was refused.
-
-Tokens are there as their digests (`transaction.digest`). Names that are not known are kept, for later versions.
-
-The refresh as a transaction: the record that is durable before a token is presented, and the way out after a crash.
+"""The refresh as a transaction: the record that is durable before a token is presented, and the way out after a crash.
 
 A refresh token is spent when the provider reads it, not when its answer is stored. So before each presentation an `Intent` is made
 durable; it tells which token was about to be spent, and how often it was presented without its fate being told. What stands
@@ -10,14 +6,17 @@ on disk after a crash, and the way out (`way_out`):
 
     on disk                                             what the provider may believe      way out
     no intent                                           nothing was sent                   NotSent: go on as before
-    intent, no answer kept                              sent or not, nobody knows          AnswerUnknown: a lost answer
+    intent, no answer kept                              sent or not, it is not known       AnswerUnknown: a lost answer
     intent, an answer kept that cannot be read          answered, the token may be spent   AnswerUnknown: a lost answer
     answer kept that follows the newest generation,     answered, the token is spent       NotCommitted: interpret and commit it,
       or one that is not here any more                                                       then look again: the new token has a record too
     intent or answer of an older generation             done with                          NotSent: both are left-overs
-    a record that is damaged                            nobody knows                       AnswerUnknown, by an intent of its own (`unrecorded`)
+    a record that is damaged                            it is not known                    AnswerUnknown, by an intent of its own (`unrecorded`)
 
-Sending belongs to `tokens/refresh.py`, files to `stores/pair`. Here are no tokens, only their digests.
+Sending is in `tokens/refresh.py`, files in `stores/pair`. Here are no tokens, only their digests.
+
+The record also keeps notes beside the chain, as pairs of text: a hand-over, seeds that were used, how a token was refused. Names that are not known
+are kept, for later versions.
 """
 
 from __future__ import annotations
@@ -58,12 +57,12 @@ def hand_over(notes: Notes) -> HandOver | None:
 
 
 def handed_over(notes: Notes, token: str, at: float) -> Notes:
-    """The pair whose refresh token has the digest `token` is somebody else's from now on."""
+    """The pair whose refresh token has the digest `token` belongs to another program from now on."""
     return (*not_handed_over(notes), (_HANDED_OVER, f"{token} {at:.3f}"))
 
 
 def pair_taken_back(notes: Notes) -> Notes:
-    """What was handed over is ours again, as far as we know: somebody may have used it meanwhile."""
+    """What was handed over is ours again, as far as is known here: the other program may have used it meanwhile."""
     given = hand_over(notes)
     return notes if given is None else (*not_handed_over(notes), (_TAKEN_BACK, f"{given.token} {given.at:.3f}"))
 
@@ -85,7 +84,7 @@ def seeded(notes: Notes, token: str) -> Notes:
 
 
 def refused(notes: Notes, token: str) -> Notes:
-    """The provider refused a token of which nothing had been lost and that nobody else had: the grant itself may be gone."""
+    """The provider refused a token of which nothing had been lost and that no other program had: the grant itself may be gone."""
     return (*(note for note in notes if note[0] != _REFUSED), (_REFUSED, token))
 
 

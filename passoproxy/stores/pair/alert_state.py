@@ -1,7 +1,7 @@
-"""What was told of the runway last, kept beside the pair: a file of the state folder, or a key of the store that a fleet shares.
+"""Which alert of the runway was told last, kept beside the pair: a file of the state folder, or a key of the store that a fleet shares.
 
-A restart, or another owner, then goes on where the one before was: each level is told once, and the recovery too. What is kept is no secret. It is
-kept as well as can be: what cannot be written or read is told once more, and nothing else comes of it.
+So each level is told once, and the recovery too, across restarts and changes of the owner. It is no secret. What cannot be written or read is
+told once more, and nothing else comes of it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class AlarmFile:
 
 
 class FleetAlarm:
-    """An AlarmMemory that a fleet shares: whoever becomes the owner knows what the one before has told."""
+    """An AlarmMemory that a fleet shares: the next owner knows what the one before has told."""
 
     def __init__(self, link: RedisLink, keys: Keys, cover: FleetCover) -> None:
         self._link, self._keys, self._cover = link, (keys.alarm,), cover

@@ -1,15 +1,13 @@
-"""Who owns the pair's folder: a lock that the kernel holds for the life of the process, with its owner's name inside for people.
+"""The pair in a folder: generations, the chain's record, a raw answer under way, and the lock that tells who owns them.
 
-The pair in a folder: generations, the chain's record, a raw answer under way, and the lock.
-
-    lock            held by the owner for life               answer.json    a raw answer, durable before anyone interprets it
+    lock            held by the owner for life               answer.json    a raw answer, durable before it is interpreted
     pair.N.json     generation N; two are kept               reserve        room for the next answer, taken before a refresh is sent
     record.json     chain state, intent, spent tokens        *.damaged-T    what could not be understood, kept aside since T
-    seal            which folder this is, where it is sealed (and *.rolled-back-T, *.foreign-T, *.unsealed-T, *.other-key-T)
+    seal            which folder this is, if it is sealed (and *.rolled-back-T, *.foreign-T, *.unsealed-T, *.other-key-T)
     *.kept-CLIENT   what belongs to another client or token endpoint than the configuration's, until that is configured again
 
-All of them pass the store's cover (`sealed`) on their way to the disk and back; only the lock and the empty reserve do not.
-Nothing here decides anything: which generation counts is its number, what to do about a left-over is `core/oauth/transaction`'s word.
+All of them pass the store's cover (`encryption`) on their way to disk and back; only the lock and the empty reserve do not.
+Nothing here decides anything: which generation counts is its number, what a left-over means is decided in `core/oauth/transaction`.
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ from passoproxy.stores.pair.settlement import Memory, remembered
 
 
 class Ownership:
-    """A flock on one file. Dies with the process, however that ends; never with a file that was left over."""
+    """A flock on one file: it ends with the process, however that ends, and a left-over file holds nothing. The name inside is for people."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -125,7 +123,7 @@ T = TypeVar("T", Pair, ChainRecord, RawAnswer)
 class DirectoryPairStore:
     """A PairStore in `directory`; `folder` is where it really is once acquired. `wall` names damaged files by their time.
 
-    `client` is whose pair it gives and takes, as `Pair.client`; without one, anybody's.
+    `client` is whose pair it gives and takes, as `Pair.client`; '' for any.
 
     `acquire` also raises ConfigurationError, where `cover` has not the key of what is there.
     """
@@ -191,7 +189,7 @@ class DirectoryPairStore:
         path = self.folder / "record.json"
         record = self._read(path, "record", None, ChainRecord)
         if record is None and self._had_record():
-            raise PairDamaged(f"{path}: is missing, and nobody can tell which tokens were spent")
+            raise PairDamaged(f"{path}: is missing, and it is not known which tokens were spent")
         self._knows_record = True
         return ChainRecord() if record is None else record.of(self.client) if self.client else record
 
@@ -225,7 +223,7 @@ class DirectoryPairStore:
         return answer
 
     def commit(self, pair: Pair) -> None:
-        """Generations that nobody has read, and those with a higher number (from before a loss), are moved aside; older ones than the one before
+        """Generations that were not read here, and those with a higher number (from before a loss), are moved aside; older ones than the one before
         are removed. PairStoreOwned where one of them is another process's, as in `reserve`."""
         for number in self._generations():
             if number > pair.generation or (number == pair.generation and number not in self._known):
@@ -278,14 +276,14 @@ class DirectoryPairStore:
                 self._write_pair(found)
 
     def _name(self, path: Path, name: str) -> None:
-        """Gives a file another name; one that has it, which is nobody's any more or could not be understood, is moved aside."""
+        """Gives a file another name; a file that has it already, which is out of use or damaged, is moved aside."""
         target = path.with_name(name)
         if target.exists():
             set_aside(target, int(self._wall()), "superseded")
         move(path, target)
 
     def _understood(self, path: Path) -> Pair | RawAnswer | Memory | None:
-        """What a file holds; None where there is none, or where it cannot be understood, which is left to whoever loads it."""
+        """What a file holds; None where there is none, or if it cannot be understood, which is left for the load to report."""
         kind, _, rest = path.name.partition(".")
         with contextlib.suppress(PairStoreFailure, ValueError):
             if kind == "fleet":

@@ -1,19 +1,15 @@
-"""One sealed file as bytes: a header line that says what it is, and what AES-256-GCM made of the content.
+"""What the pair's files pass on their way to disk and back: nothing (`Plain`), or a seal that encrypts, authenticates and tells files apart (`Sealed`).
+
+A sealed file is a header line, then what AES-256-GCM made of the content:
 
     passoproxy-sealed 1 KEY STORE KIND NUMBER MARK NONCE CHECK␤ciphertext and tag
 
-The whole header is the associated data, so a file that was renamed, moved from another folder or put back from an earlier time does not
-open as something that it is not. KEY names the key without telling it; CHECK is the header's own digest, which tells a damaged header from
-one of another key. Which file belongs where is the business of `sealed`.
-
-The cover around everything that the pair's store writes: none, or a seal that encrypts, authenticates and tells what belongs where.
-
-The seam is bytes and not the PairStore: a store around a store would have to hide ciphertext in a Pair's strings and would leave generations,
-times, the intent and the spent tokens in clear. So a store hands its bytes to a Cover on their way to the disk, whatever it writes, and
-the reserve's size holds with the seal. A sealed folder has one more file, `seal`, with the folder's own identity.
+The whole header is the associated data, so a file that was renamed, moved from another folder or put back from an earlier time does not open as
+something that it is not. KEY names the key without telling it; CHECK is the header's own digest, which tells a damaged header from one of another
+key. A sealed folder has one more file, `seal`, with the folder's own identity.
 
 Sealing begins in a folder of plain files (they are read once, and written sealed) and goes on under a new key (what the previous one sealed is
-written anew). What does not belong is told apart: another key, another folder, an earlier time, damage, no seal.
+written anew). Bytes are sealed and not values, because a store around a store would leave generations, times, intent and spent tokens in clear.
 """
 
 from __future__ import annotations
@@ -55,7 +51,7 @@ class SealBroken(ValueError):
 
 
 class KeyUnknown(SealBroken):
-    """A file is whole as far as anybody can tell, and sealed with a key that is not here."""
+    """A file that looks whole, and is sealed with a key that is not here."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"it is sealed with another key ({key})", "other-key")
@@ -267,7 +263,7 @@ class Sealed:
         return labels
 
     def _take_up(self, path: Path, data: bytes) -> None:
-        """What is plain, or sealed with the previous key, is written anew; damage is left for whoever reads it."""
+        """What is plain, or sealed with the previous key, is written anew; damage is left for the load to find."""
         try:
             sealed = self._sealed_anew(path, data)
             if sealed is not None:
@@ -324,7 +320,7 @@ def _by(data: bytes) -> str:
 
 
 def _readable(path: Path) -> bytes | None:
-    """What can be read now; a file that cannot is told by whoever needs it."""
+    """What can be read now; an unreadable file is reported when it is loaded."""
     try:
         return read_secret(path)
     except PairStoreFailure:

@@ -1,6 +1,6 @@
-"""Files that hold secrets: 0600, and written so that a crash leaves the old or the new, never a mixture.
+"""Files that hold secrets: mode 0600, and written so that a crash leaves the old or the new, never a mixture.
 
-What the files mean is the business of `coding` and `directory`. Errors name the path, what is wrong with it, and what to do.
+Errors name the path, what is wrong with it, and what to do.
 """
 
 from __future__ import annotations
