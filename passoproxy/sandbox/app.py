@@ -17,7 +17,7 @@ from aiohttp import web
 from passoproxy.sandbox import html
 from passoproxy.sandbox.data.catalogue import countries
 from passoproxy.sandbox.faults import FAULTS, FaultSet
-from passoproxy.sandbox.journal import Journal, Noted, Recording
+from passoproxy.sandbox.journal import Journal, Noted, recording
 from passoproxy.sandbox.options import SandboxOptions
 from passoproxy.sandbox.origin import api
 from passoproxy.sandbox.origin.call import Origin
@@ -50,7 +50,7 @@ class Sandbox:
         authorization = AuthorizationEndpoint(options, self.grants, clock)
         endpoint = TokenEndpoint(options, self.grants, self.faults, clock, sleep)
         self.application = web.Application(
-            middlewares=[Recording(self.journal, options.latency, sleep).around], client_max_size=MAX_BODY_BYTES
+            middlewares=[recording(self.journal, options.latency, sleep)], client_max_size=MAX_BODY_BYTES
         )
         self.application.add_routes(api.routes(origin, self.grants, self.faults, sleep))
         for prefix in ("", "/en", "/de"):  # the language prefixes of older clients

@@ -1,8 +1,6 @@
-"""What really arrived: every request and every token, with credentials hashed, in bounded memory.
+"""What really arrived: every request and every token, with credentials hashed, in bounded memory; and the middleware that notes it.
 
 The sandbox's own control paths (`/__sandbox/…`) are not in it, so that looking does not change what is seen.
-
-The outermost ring of the sandbox: notes each request in the journal, adds latency, and turns refusals into answers.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from typing import Protocol
 from urllib.parse import unquote_plus
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDictProxy
 
 _SECRET_FIELDS = frozenset(
@@ -155,28 +154,22 @@ ENTRY = web.RequestKey("entry", Entry)
 CONTROL = "/__sandbox/"
 ORIGIN = "/api/"
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 def entry_of(request: web.Request) -> Entry:
     """The journal's entry of a request that is being answered."""
     return request[ENTRY]
 
 
-class Recording:
-    """The middleware; `sleep` waits for `latency` seconds before every answer, but for the origin's: its guard waits."""
-
-    def __init__(self, journal: Journal, latency: float, sleep: Callable[[float], Awaitable[object]]) -> None:
-        self._journal, self._latency, self._sleep = journal, latency, sleep
+def recording(journal: Journal, latency: float, sleep: Callable[[float], Awaitable[object]]) -> Middleware:
+    """Notes each request, waits `latency` seconds before answers other than the origin's (its guard waits), and answers refusals of the framework."""
 
     @web.middleware
-    async def around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith(CONTROL):
             return await _answer(request, handler)
-        entry = self._journal.arrived(request.method, request.raw_path, request.headers)
-        request[ENTRY] = entry
-        if self._latency and not request.path.startswith(ORIGIN):
-            await self._sleep(self._latency)
+        request[ENTRY] = entry = journal.arrived(request.method, request.raw_path, request.headers)
+        if latency and not request.path.startswith(ORIGIN):
+            await sleep(latency)
         try:
             answer = await _answer(request, handler)
         except Exception:
@@ -188,6 +181,8 @@ class Recording:
             entry.status = answer.status
         return answer
 
+    return around
+
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
@@ -197,18 +192,14 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer.force_close()
         return answer
     except web.HTTPMethodNotAllowed as refused:
-        return _wrong_method(request, refused)
+        allowed, path = ", ".join(sorted(refused.allowed_methods)), request.path.lstrip("/")
+        text = f"The {request.method} method is not supported for route {path}. Supported: {allowed}."
+        # The data service documents 404 as "method not allowed"; the provider is an ordinary server.
+        answer = _plain(request, 404 if request.path.startswith(ORIGIN) else 405, text)
+        answer.headers["Allow"] = allowed
+        return answer
     except web.HTTPNotFound:
         return _plain(request, 404, f"The route {request.path.lstrip('/')} could not be found.")
-
-
-def _wrong_method(request: web.Request, refused: web.HTTPMethodNotAllowed) -> web.Response:
-    allowed = ", ".join(sorted(refused.allowed_methods))
-    text = f"The {request.method} method is not supported for route {request.path.lstrip('/')}. Supported: {allowed}."
-    # The data service documents 404 as "method not allowed"; the provider is an ordinary server.
-    answer = _plain(request, 404 if request.path.startswith(ORIGIN) else 405, text)
-    answer.headers["Allow"] = allowed
-    return answer
 
 
 def _plain(request: web.Request, status: int, text: str) -> web.Response:

@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from passoproxy.sandbox.provider import authorize
 from passoproxy.sandbox.provider.authorize import allowed, extended, is_loopback
 from tests.sandbox.conftest import CALLBACK, Answer, Form, Stand, Started
 
@@ -133,10 +134,9 @@ async def test_a_single_registered_address_need_not_be_named(started: Started) -
     assert (await stand.page(redirect_uri=CALLBACK)).status == 400
 
 
-async def test_memory_of_open_pages_is_bounded(stand: Stand) -> None:
-    first = await stand.page()
-    for _ in range(1000):
-        await stand.page()
+async def test_memory_of_open_pages_is_bounded(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authorize, "MAX_OPEN_PAGES", 1)
+    first, _ = await stand.page(), await stand.page()
     assert (await stand.decide(first)).status == 400
 
 

@@ -63,6 +63,7 @@ def extended(address: str, parameters: dict[str, str | None]) -> str:
 
 
 TRANSACTION_SECONDS = 600.0
+MAX_OPEN_PAGES = 1000
 ACCOUNTS = ("agent@sandbox.example", "office@sandbox.example", "partner@sandbox.example")
 """Whom one can log in as; the first is the default. Each is another subject of tokens."""
 
@@ -111,7 +112,7 @@ class AuthorizationEndpoint:
             entry_of(request).outcome = "refused: redirect"
             return _redirect(refused.address)
         name = secrets.token_urlsafe(24)
-        while len(self._open) >= 1000:
+        while len(self._open) >= MAX_OPEN_PAGES:
             self._open.popitem(last=False)
         self._open[name] = transaction
         return _html(self._page(request, name, transaction))
