@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -79,6 +80,15 @@ async def put(store: EntryStore, made: Entry, body: bytes = b"body", piece: int 
         await writer.write(body[at : at + piece])
     stored = await writer.commit()
     assert stored is not None
+    return stored
+
+
+async def put_many(store: EntryStore, entries: Iterable[Entry], size: int = 4, together: int = 50) -> list[Entry]:
+    """Stores entries of so many random bytes each, some at once."""
+    stored, waiting = [], list(entries)
+    for at in range(0, len(waiting), together):
+        some = waiting[at : at + together]
+        stored += await asyncio.gather(*(put(store, made, os.urandom(size)) for made in some))
     return stored
 
 

@@ -26,7 +26,7 @@ from passoproxy.stores.entries.disk.threads import PAUSE_SECONDS
 from passoproxy.stores.entries.serialization import body_name, row_name
 from tests.fakes import FakeClock, RememberingObserver
 from tests.other_users import OTHER, needs_root
-from tests.stores.entries.making import body_of, entry, found, open_below, put, whole, write_much
+from tests.stores.entries.making import body_of, entry, found, open_below, put, put_many, whole, write_much
 
 Opened = Callable[..., DiskStore]
 
@@ -332,8 +332,7 @@ async def test_max_size_is_kept_through_three_times_as_much(opened: Opened, tmp_
 async def test_max_size_is_kept_with_large_bodies_under_way(opened: Opened, tmp_path: Path) -> None:
     folder, most = tmp_path / "cache", 8 << 20
     store = opened(max_bytes=most)
-    for n in range(100):
-        await put(store, entry(n), os.urandom(40_000))
+    await put_many(store, map(entry, range(100)), 40_000)
     writers = [await store.create(entry(f"large {n}")) for n in range(6)]
     refused = 0
     for _ in range(12):
@@ -363,12 +362,10 @@ async def test_an_entry_over_the_whole_size_is_refused_and_the_store_goes_on(ope
 async def test_what_is_asked_for_stays(opened: Opened) -> None:
     """Least recently used by `select` and by `touch`, which the memory before the disk calls."""
     store = opened(max_bytes=8 << 20)
-    for n in range(200):
-        await put(store, entry(n), os.urandom(20_000))
+    await put_many(store, map(entry, range(200)), 20_000)
     await store.select(entry(3).key)
     store.touch(entry(4).key)
-    for n in range(200, 500):
-        await put(store, entry(n), os.urandom(20_000))
+    await put_many(store, map(entry, range(200, 500)), 20_000)
     assert await found(store, entry(3)) is not None
     assert await found(store, entry(4)) is not None
     assert await found(store, entry(5)) is None
@@ -377,8 +374,8 @@ async def test_what_is_asked_for_stays(opened: Opened) -> None:
 async def test_the_journal_is_bounded(opened: Opened, tmp_path: Path) -> None:
     store = opened(max_bytes=64 << 20)
     journal, worst = tmp_path / "cache" / "cache.db-wal", 0
-    for _ in range(20):
-        await asyncio.gather(*(put(store, entry(n, identifier=os.urandom(4).hex()), b"x" * 100) for n in range(100)))
+    for _ in range(8):
+        await put_many(store, (entry(n, identifier=os.urandom(4).hex()) for n in range(100)), 100, together=100)
         worst = max(worst, journal.stat().st_size)
     assert worst < 4 << 20
 
@@ -408,8 +405,7 @@ async def test_room_is_made_of_what_a_purge_left_before_anything_is_evicted(open
     store = opened(max_bytes=8 << 20)
     kept = await put(store, entry("kept", target="/kept"), os.urandom(200_000))
     store._writer._tick = lambda: None  # type: ignore[method-assign]  # not by and by
-    for n in range(1200):
-        await put(store, entry(n, tags=("t" * 2000,)), b"x")
+    await put_many(store, (entry(n, tags=("t" * 2000,)) for n in range(1200)))
     evictions = (await store.stats()).evictions
     await store.purge(Selector(prefix="/api"))
     for n in range(30):
@@ -514,8 +510,7 @@ async def test_planted_rows_run_nothing_and_open_nothing(opened: Opened, tmp_pat
     again = opened(max_bytes=8 << 20)
     assert [each.identifier for each in await again.select(entry().key)] in ([stored.identifier], [])
     assert len([each async for each in again.entries(Selector())]) <= 1
-    for n in range(500):
-        await put(again, entry(n), os.urandom(20_000))  # evicts the planted rows
+    await put_many(again, map(entry, range(500)), 20_000)  # evicts the planted rows
     await again.purge(Selector())
     assert not ran.exists()
     assert victim.read_bytes() == b"not ours"
@@ -570,8 +565,7 @@ async def test_what_a_crash_left_is_swept_up_and_nothing_else(opened: Opened, tm
 @pytest.mark.parametrize("value", [0, 1 << 40])
 async def test_a_falsified_sum_of_sizes_is_corrected(opened: Opened, tmp_path: Path, value: int) -> None:
     store = opened()
-    for n in range(100):
-        await put(store, entry(n), os.urandom(30_000))
+    await put_many(store, map(entry, range(100)), 30_000)
     with sqlite3.connect(tmp_path / "cache" / "cache.db") as db:
         db.execute("UPDATE Settings SET value = ? WHERE key = 'size'", (value,))
     db.close()

@@ -20,7 +20,7 @@ from passoproxy.stores.entries.disk.recovery import Recovery
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import RememberingObserver
-from tests.stores.entries.making import body_of, entry, found, put
+from tests.stores.entries.making import body_of, entry, found, put, put_many
 
 Opened = Callable[..., DiskStore]
 TAG = Selector(tag="country/de")
@@ -79,10 +79,9 @@ async def test_the_next_process_carries_out_what_was_left(
     with monkeypatch.context() as patched:
         patched.setattr(Recovery, "sweep_purges", lambda self: None)
         store = opened(few=0)
-        for n in range(700):
-            await put(store, entry(n), b"gone")
+        await put_many(store, map(entry, range(300)))
         await put(store, entry("long", target="/x" * 400), b"gone too")
-        assert await store.purge(TAG) == 701
+        assert await store.purge(TAG) == 301
         await put(store, entry("new"), b"new")
         await store.close()
     again = opened()
@@ -95,8 +94,9 @@ async def test_the_next_process_carries_out_what_was_left(
 
 async def test_a_purge_behind_leaves_other_entries(opened: Opened, tmp_path: Path) -> None:
     store = opened(few=0)
-    for n in range(600):
-        await put(store, entry(n, tags=("even",) if n % 2 == 0 else ("odd",), target=f"/{n % 3}/{n}"), b"b")
+    await put_many(
+        store, (entry(n, tags=("even",) if n % 2 == 0 else ("odd",), target=f"/{n % 3}/{n}") for n in range(600))
+    )
     assert await store.purge(Selector(tag="even")) == 300
     assert await store.purge(Selector(prefix="/0/*")) == 100
     await all_gone(store)

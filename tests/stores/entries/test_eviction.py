@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +104,7 @@ def test_ghosts_are_bounded() -> None:
     assert len(policy._asked) == 0
 
 
+@pytest.mark.slow
 def test_the_chosen_one_finds_more_than_lru_does() -> None:
     """The simulation of the decision record, in small: the same program, so a change for the worse shows."""
     for result in simulate(30_000, 3, SHARES[1:2], ("S3-FIFO", "LRU")):

@@ -16,15 +16,10 @@ from passoproxy.host.clock import SystemClock
 from passoproxy.host.gc import collected
 from passoproxy.stores.entries.disk.index import DATABASES
 from passoproxy.stores.entries.disk.store import DiskStore
-from tests.stores.entries.making import entry, found, put, whole
+from tests.stores.entries.making import entry, found, put, put_many, whole
 from tests.turns import Turns
 
 Opened = Callable[..., DiskStore]
-
-
-async def fill(store: DiskStore, count: int) -> None:
-    for at in range(0, count, 500):
-        await asyncio.gather(*(put(store, entry(n), b"x" * 200) for n in range(at, min(at + 500, count))))
 
 
 async def carried_out(store: DiskStore) -> None:
@@ -34,7 +29,7 @@ async def carried_out(store: DiskStore) -> None:
 
 async def test_a_purge_of_two_thousand_is_answered_before_it_is_carried_out(opened: Opened, tmp_path: Path) -> None:
     store = opened(1 << 30)
-    await fill(store, 2000)
+    await put_many(store, map(entry, range(2000)), 200, together=500)
     assert await store.purge(Selector(tag="country/de")) == 2000
     assert (await store.stats()).entries == 0
     left = sum(1 for path in (tmp_path / "cache" / "bodies").rglob("*") if path.is_file())
@@ -47,7 +42,7 @@ async def test_a_purge_of_two_thousand_is_answered_before_it_is_carried_out(open
 async def test_a_purge_of_a_hundred_thousand_does_not_block_the_loop(opened: Opened, tmp_path: Path) -> None:
     """A thread that computes lets the loop have the interpreter after 5 ms at most."""
     store = opened(4 << 30)
-    await fill(store, 100_000)
+    await put_many(store, map(entry, range(100_000)), 200, together=500)
     async with collected(SystemClock(), lambda: False), Turns() as turns:
         began = time.perf_counter()
         assert await store.purge(Selector(prefix="/api/v2/*")) == 100_000

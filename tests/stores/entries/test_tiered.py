@@ -15,7 +15,7 @@ from passoproxy.ports import BytesBody
 from passoproxy.stores.entries import tiered
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.tiered import TieredStore
-from tests.stores.entries.making import body_of, entry, found, put, whole, write_much
+from tests.stores.entries.making import body_of, entry, found, put, put_many, whole, write_much
 
 Opened = Callable[..., DiskStore]
 MEMORY = 16 << 20
@@ -178,8 +178,7 @@ async def test_after_more_changes_than_are_remembered_memory_starts_anew(opened:
     one, disk = TieredStore(MEMORY, opened()), opened()
     await put(one, entry(), b"body")
     await one.settled()
-    for n in range(600):
-        await put(disk, entry(n + 1), b"x")
+    await put_many(disk, map(entry, range(1, 600)))
     await disk.discard(whole(entry(), b"body"))
     assert list(await one.select(entry().key)) == []
     assert one.memory_stats().entries == 0
