@@ -81,11 +81,12 @@ async def test_modes_that_were_wider_are_narrowed(opened: Opened, tmp_path: Path
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
-    (folder / "cache.db").touch(0o644)
+    for name in DATABASES:
+        (folder / name).touch(0o644)
     store = opened()
     await put(store, entry())
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert (folder / "cache.db").stat().st_mode & 0o777 == 0o600
+    assert [(folder / name).stat().st_mode & 0o777 for name in DATABASES] == [0o600] * 2
 
 
 @pytest.mark.parametrize("blocked", ["cache", "cache/bodies", "cache/incoming", "cache/page"])
@@ -408,6 +409,8 @@ async def test_room_is_made_of_what_a_purge_left_before_anything_is_evicted(open
     await put_many(store, (entry(n, tags=("t" * 2000,)) for n in range(1200)))
     evictions = (await store.stats()).evictions
     await store.purge(Selector(prefix="/api"))
+    while await store._ask(lambda index: index.in_force()):
+        await asyncio.sleep(0.01)
     for n in range(30):
         await put(store, entry(n), os.urandom(200_000))
     assert (await store.stats()).evictions == evictions
@@ -503,7 +506,7 @@ async def test_planted_rows_run_nothing_and_open_nothing(opened: Opened, tmp_pat
     for row in [*planted, f"{name[:33]}../../victim", bomb]:
         digest = "../../../victim" if row in planted[::2] else "0" * 64
         index.execute("INSERT INTO entry VALUES (NULL, ?, '/', 'r', 'p', 0, 0, 1.0, 8, ?)", (row, digest))
-    index.execute("INSERT INTO purge VALUES (1, ?, 'x', 'y', 'z', 0)", (bomb,))
+    index.execute("INSERT INTO purge VALUES (1, ?, 'x', 'y', 0)", (bomb,))
     for db in (values, index):
         db.commit()
         db.close()

@@ -41,7 +41,7 @@ VERSION = 1
 PAGE_BYTES = 4096
 _KEPT_PURGES = 1000
 _COUNTED_SECONDS = 60.0
-"""The time in which a process counts the rows that its purge hides, and tells others which they are."""
+"""The time in which a process counts the rows that its purge hides."""
 
 _MOST_COUNTED = 100
 """Purges in force that a count leaves out; select knows all of them. SQLite bounds the depth of an expression."""
@@ -56,8 +56,7 @@ CREATE TABLE IF NOT EXISTS tag (
     tag BLOB NOT NULL, entry INTEGER NOT NULL REFERENCES entry ON DELETE CASCADE, PRIMARY KEY (tag, entry)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tag_entry ON tag (entry);
 CREATE TABLE IF NOT EXISTS purge (
-    sequence INTEGER PRIMARY KEY, selector BLOB NOT NULL, soft INTEGER NOT NULL, time REAL NOT NULL,
-    answered INTEGER NOT NULL, swept INTEGER NOT NULL);
+    sequence INTEGER PRIMARY KEY, selector BLOB NOT NULL, soft INTEGER NOT NULL, time REAL NOT NULL, swept INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS total (id INTEGER PRIMARY KEY CHECK (id = 1), entries INTEGER NOT NULL, bytes INTEGER NOT NULL);
 INSERT OR IGNORE INTO total VALUES (1, 0, 0);
 CREATE TRIGGER IF NOT EXISTS entry_stored AFTER INSERT ON entry BEGIN
@@ -68,7 +67,7 @@ CREATE TRIGGER IF NOT EXISTS entry_removed AFTER DELETE ON entry BEGIN
 _COLUMNS = {
     "entry": "id, name, target, route, partition, private, asked_seq, used_at, size, digest",
     "tag": "tag, entry",
-    "purge": "sequence, selector, soft, time, answered, swept",
+    "purge": "sequence, selector, soft, time, swept",
     "total": "entries, bytes",
 }
 
@@ -325,7 +324,7 @@ class Index:
         sequence = max(self.last_purge(), after) + 1
         moment = time.time() if soft is None else soft.at
         row = (sequence, encode_purge(selector), soft is not None, moment, soft is not None)
-        self._sql("INSERT INTO purge VALUES (?, ?, ?, ?, FALSE, ?)", row)
+        self._sql("INSERT INTO purge VALUES (?, ?, ?, ?, ?)", row)
         self._sql("DELETE FROM purge WHERE NOT soft AND swept AND sequence <= ?", (sequence - _KEPT_PURGES,))
         return sequence
 
@@ -343,15 +342,12 @@ class Index:
         found = self._sql("SELECT sequence, selector FROM purge WHERE NOT swept ORDER BY sequence").fetchall()
         return [Purge(sequence, decode_purge(selector)) for sequence, selector in found]
 
-    def to_sweep(self) -> list[Purge]:
-        """Those of the purges in force whose rows may be deleted by any process: they are counted, or their process was killed before."""
-        where = "NOT swept AND (answered OR ABS(time - ?) > ?) ORDER BY sequence"
-        found = self._sql(f"SELECT sequence, selector FROM purge WHERE {where}", (time.time(), _COUNTED_SECONDS))  # noqa: S608
-        return [Purge(sequence, decode_purge(selector)) for sequence, selector in found.fetchall()]
-
-    def answer_purge(self, sequence: int) -> None:
-        """The rows that the purge hides are counted."""
-        self._sql("UPDATE purge SET answered = TRUE WHERE sequence = ?", (sequence,))
+    def to_sweep(self, counted: Iterable[int]) -> list[Purge]:
+        """Those of the purges in force whose rows may be deleted: they are `counted`, or so old that their process was killed before."""
+        where = "NOT swept AND (sequence IN (SELECT value FROM json_each(?)) OR ABS(time - ?) > ?) ORDER BY sequence"
+        given = (json.dumps(list(counted)), time.time(), _COUNTED_SECONDS)
+        found = self._sql(f"SELECT sequence, selector FROM purge WHERE {where}", given).fetchall()  # noqa: S608
+        return [Purge(sequence, decode_purge(selector)) for sequence, selector in found]
 
     def end_purge(self, sequence: int) -> None:
         """All rows that the purge hides are deleted."""

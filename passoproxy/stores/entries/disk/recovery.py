@@ -48,7 +48,13 @@ class Recovery(Background):
         self._folder, self._bodies, self._page, self._database = folder, bodies, page, database
         self._give, self._reports = give, reports
         self._is_lost = threading.Event()
+        self._counted: set[int] = set()
         super().__init__("cache-recovery")
+
+    def sweep(self, purge: Purge) -> None:
+        """The rows that `purge` hides are counted, and can be deleted."""
+        self._counted.add(purge.sequence)
+        self.ask()
 
     def on_loss(self) -> None:
         """Something was lost: leftovers are to be looked for."""
@@ -91,9 +97,10 @@ class Recovery(Background):
 
     def sweep_purges(self) -> None:
         """Deletes the rows that purges in force hide, the oldest purge first."""
-        for purge in self._database.run(lambda index: index.to_sweep()):
+        for purge in self._database.run(lambda index: index.to_sweep(self._counted)):
             if not self._sweep(purge):
                 return
+            self._counted.discard(purge.sequence)
 
     def _sweep(self, purge: Purge) -> bool:
         """Deletes all rows that one purge hides; False where it has to be tried again."""

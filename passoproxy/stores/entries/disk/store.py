@@ -384,44 +384,36 @@ class DiskStore:
     # ---- purging ----------------------------------------------------------------------------------------------------------------
 
     async def purge(self, selector: Selector, *, brief: bool = False) -> int:
-        """In force in every process once its row is committed. What it hides is removed before the answer if it is little, else behind it."""
+        """In force in every process once its row is committed. What it hides is removed with that if it is little, else behind the answer."""
         try:
-            number: int = await self._write(Job(partial(self._log_purge, selector, None)))
+            purge, count = await self._write(Job(partial(self._purge, selector)))
         except EntryStoreFailure:
             self._ready()
             return await self._purge_bodies(selector)
-        few, count = await self._ask(partial(self._hidden_by, Purge(number, selector)))
-        try:
-            await self._write(Job(partial(self._answer_purge, few, number)))
-        except EntryStoreFailure:
-            self._ready()
-            await self._call(partial(self._page.tell, [ANYTHING], changed=True))
-        self._recovery.ask()
-        return count
+        if count is None:
+            count = await self._ask(partial(self._count_hidden, purge))
+            self._recovery.sweep(purge)
+        return int(count)
+
+    def _purge(self, selector: Selector, txn: Transaction) -> tuple[Purge, int | None]:
+        """The purge, and how many visible entries it removed; None if they are many, which are hidden from now on."""
+        earlier = txn.index.in_force()
+        purge = Purge(self._log_purge(selector, None, txn), selector)
+        ids = txn.index.ids(selector, *earlier, before=purge.sequence, most=self._few + 1)
+        if len(ids) > self._few:
+            txn.changed.append(ANYTHING)
+            return purge, None
+        txn.changed += [mark_of(row.name) for row in txn.remove(ids)]
+        txn.index.end_purge(purge.sequence)
+        return purge, len(ids)
+
+    def _count_hidden(self, purge: Purge, index: Index) -> int:
+        earlier = [other for other in index.in_force() if other.sequence < purge.sequence]
+        return index.count(purge.selector, *earlier, before=purge.sequence)
 
     def _log_purge(self, selector: Selector, soft: SoftPurge | None, txn: Transaction) -> int:
         txn.purged = txn.index.log_purge(selector, max(self._page.purges, txn.purged), soft)
-        if soft is not None:
-            txn.index.merge_soft_purges()
-            txn.softened = True
         return txn.purged
-
-    def _hidden_by(self, purge: Purge, index: Index) -> tuple[Sequence[int] | None, int]:
-        """The rows that were visible before, or None if they are many; and how many they are."""
-        earlier = [other for other in index.in_force() if other.sequence < purge.sequence]
-        ids = index.ids(purge.selector, *earlier, before=purge.sequence, most=self._few + 1)
-        if len(ids) <= self._few:
-            return ids, len(ids)
-        return None, index.count(purge.selector, *earlier, before=purge.sequence)
-
-    def _answer_purge(self, few: Sequence[int] | None, number: int, txn: Transaction) -> None:
-        """Removes what the purge hides, or leaves it to recovery if it is much."""
-        if few is None:
-            txn.index.answer_purge(number)
-            txn.changed.append(ANYTHING)
-        else:
-            txn.changed += [mark_of(row.name) for row in txn.remove(few, number)]
-            txn.index.end_purge(number)
 
     async def _purge_bodies(self, selector: Selector) -> int:
         """A purge on a disk that takes no more: bodies go without their rows, and what is being stored counts as purged, whatever it is."""
@@ -441,7 +433,12 @@ class DiskStore:
 
     async def add(self, purge: SoftPurge) -> None:
         """One more soft purge: durable, and in force in every process, when it returns. Raises EntryStoreFailure; then nothing has changed."""
-        await self._write(Job(partial(self._log_purge, purge.selector, purge)))
+        await self._write(Job(partial(self._add, purge)))
+
+    def _add(self, purge: SoftPurge, txn: Transaction) -> None:
+        self._log_purge(purge.selector, purge, txn)
+        txn.index.merge_soft_purges()
+        txn.softened = True
 
     def current(self, now: float) -> SoftPurges:
         """The soft purges in force; everything asked for until `now` where they cannot be read. Reads the index only when there are new ones."""
