@@ -199,10 +199,13 @@ class InternalError(Refusal):
 class CommandFailure(PassoproxyError):
     """A command cannot do what it was asked; its text is the one line on standard error."""
 
+    code, status = "failed", 422
+
 
 class UsageFailure(CommandFailure):
     """The command line is wrong."""
 
+    code, status = "bad_request", 400
     exit_code = 2
 
 
@@ -228,6 +231,7 @@ class AccessDenied(CommandFailure):
 class ServiceUnreachable(CommandFailure):
     """A needed service cannot be reached, or a port is in use."""
 
+    code, status = "service_unreachable", 503
     exit_code = 69
 
 
@@ -238,7 +242,7 @@ class OwnerGone(ServiceUnreachable):
 class ImportRefused(CommandFailure):
     """An imported pair does not take the place of the one in use, which lives."""
 
-    code = "import_refused"
+    code, status = "import_refused", 409
 
 
 class CannotCreate(CommandFailure):
@@ -250,6 +254,7 @@ class CannotCreate(CommandFailure):
 class PersonNeeded(CommandFailure):
     """Authorization by a person is needed, or was denied."""
 
+    code, status = "authorization_required", 409
     exit_code = 77
 
 
@@ -276,6 +281,7 @@ def missing_library(key: str, requirement: str) -> Fault:
 class ConfigurationError(CommandFailure):
     """Every fault of a configuration, told together; `str()` has a line for each."""
 
+    code, status = "configuration_error", 422
     exit_code = 78
 
     def __init__(self, *faults: Fault) -> None:
@@ -289,13 +295,19 @@ class ConfigurationError(CommandFailure):
 class TokenRequestUnsent(PassoproxyError):
     """The token request never left: name, TCP, TLS or a refused CONNECT. The token in it is unspent."""
 
+    code, status, exit_code = "provider_unreachable", 502, 69
+
 
 class TokenAnswerLost(PassoproxyError):
     """The connection stood and the answer is lost or unreadable. The token in it may be spent."""
 
+    code, status, exit_code = "provider_answer_lost", 502, 69
+
 
 class GrantRefused(PassoproxyError):
     """The token endpoint refused with an OAuth error object. `error` is its code (RFC 6749 §5.2)."""
+
+    code, status = "grant_refused", 502
 
     def __init__(self, text: str, error: str, status: int) -> None:
         super().__init__(text)
@@ -306,9 +318,13 @@ class GrantRefused(PassoproxyError):
 class AnswerUnusable(PassoproxyError):
     """A token answer that holds no usable pair."""
 
+    code, status = "answer_unusable", 422
+
 
 class PairStoreFailure(PassoproxyError):
     """The pair's folder cannot be read or written now; the text names the file."""
+
+    code, status = "state_unwritable", 500
 
 
 class PairStoreAway(PairStoreFailure):

@@ -12,24 +12,13 @@ from aiohttp.typedefs import Handler, Middleware
 
 from passoproxy.core.events import RequestRejected, TaskFailed
 from passoproxy.errors import (
-    AnswerUnusable,
     BadRequest,
     BodyTooLarge,
-    CommandFailure,
-    ConfigurationError,
-    GrantRefused,
-    ImportRefused,
     InternalError,
     MethodNotAllowed,
-    PairStoreFailure,
     PassoproxyError,
-    PersonNeeded,
     Refusal,
     RequestTimeout,
-    ServiceUnreachable,
-    TokenAnswerLost,
-    TokenRequestUnsent,
-    UsageFailure,
 )
 from passoproxy.ports import Observer
 
@@ -70,46 +59,21 @@ class TokenRequired(Refusal):
         )
 
 
-# What is no Refusal has no status of its own, because only the admin listener tells it over HTTP. First match counts.
-_STATUS: tuple[tuple[type[PassoproxyError], str, int], ...] = (
-    (UsageFailure, "bad_request", 400),
-    (PersonNeeded, "authorization_required", 409),
-    (ServiceUnreachable, "service_unreachable", 503),
-    (ImportRefused, ImportRefused.code, 409),
-    (ConfigurationError, "configuration_error", 422),
-    (CommandFailure, "failed", 422),
-    (TokenRequestUnsent, "provider_unreachable", 502),
-    (TokenAnswerLost, "provider_answer_lost", 502),
-    (GrantRefused, "grant_refused", 502),
-    (AnswerUnusable, "answer_unusable", 422),
-    (PairStoreFailure, "state_unwritable", 500),
-)
-_EXIT_CODES: dict[type[PassoproxyError], int] = {TokenRequestUnsent: 69, TokenAnswerLost: 69}
-
-
-def status_of(fault: PassoproxyError) -> tuple[str, int]:
-    """The code and the HTTP status under which `fault` is told."""
-    if isinstance(fault, Refusal):
-        return fault.code, fault.status
-    return next(((code, status) for kind, code, status in _STATUS if isinstance(fault, kind)), (fault.code, 500))
-
-
 def problem(fault: PassoproxyError) -> web.Response:
     """The answer for `fault`: besides RFC 9457's members `code`, `exit_code`, and `faults` if there are several."""
-    code, status = status_of(fault)
-    lines = str(fault).splitlines() or [code]
+    lines = str(fault).splitlines() or [fault.code]
     document: dict[str, object] = {
-        "type": f"urn:passoproxy:problem:{code}",
+        "type": f"urn:passoproxy:problem:{fault.code}",
         "title": fault.title if isinstance(fault, Refusal) else "The command failed",
-        "status": status,
+        "status": fault.status,
         "detail": "; ".join(lines),
-        "code": code,
-        "exit_code": _EXIT_CODES.get(type(fault), fault.exit_code),
+        "code": fault.code,
+        "exit_code": fault.exit_code,
     }
     if len(lines) > 1:
         document["faults"] = lines
     answer = web.Response(
-        status=status,
+        status=fault.status,
         body=json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"),
         headers={
             "Content-Type": "application/problem+json",
@@ -143,9 +107,8 @@ def problems(observer: Observer) -> Middleware:
                 raise  # the client left while its answer was written
             observer(TaskFailed("the admin listener", f"{type(fault).__name__} at {request.method} {_route(request)}"))
             told = InternalError("see the log of passoproxy")
-        code, status = status_of(told)
-        if isinstance(told, Refusal) and status < 500:
-            observer(RequestRejected(code, f"admin listener: {told}", request.remote or ""))
+        if isinstance(told, Refusal) and told.status < 500:
+            observer(RequestRejected(told.code, f"admin listener: {told}", request.remote or ""))
         return problem(told)
 
     return answer

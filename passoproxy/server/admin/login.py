@@ -21,7 +21,6 @@ from passoproxy.errors import CommandFailure, PassoproxyError
 from passoproxy.server.admin import page
 from passoproxy.server.admin.api import form_of, query_of
 from passoproxy.server.admin.auth import Guard, html
-from passoproxy.server.admin.errors import status_of
 from passoproxy.server.listeners import open_tcp
 from passoproxy.tokens.login import LoginTicket
 
@@ -98,7 +97,7 @@ class Callback:
         return answer
 
     def _failed(self, fault: PassoproxyError) -> web.Response:
-        return html(page.message_page("Not authorised", str(fault), good=False), status_of(fault)[1])
+        return html(page.message_page("Not authorised", str(fault), good=False), fault.status)
 
     def _bind(self, request: web.Request, answer: web.Response, ticket: LoginTicket, cookie: str) -> None:
         # Lax and not Strict: the provider's redirect is a navigation from another site, and the cookie has to come with it.
@@ -172,7 +171,7 @@ async def lone_listener(complete_login: Callable[[str], Awaitable[object]], redi
         try:
             await complete_login(request.rel_url.raw_query_string)
         except PassoproxyError as fault:
-            return web.Response(text=f"Not authorised: {fault}\n", status=status_of(fault)[1], headers=_FIELDS)
+            return web.Response(text=f"Not authorised: {fault}\n", status=fault.status, headers=_FIELDS)
         return web.Response(text="Authorised: passoproxy has its pair. You can close this window.\n", headers=_FIELDS)
 
     app = web.Application()
