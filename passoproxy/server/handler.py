@@ -93,16 +93,16 @@ class Handler:
         return "complete", refusal.code
 
     def _tell(self, exchange: Exchange, request: Request, outcome: str = "complete", code: str = "") -> None:
-        head, trail = request.head, request.trail
+        head, trail, answer = request.head, request.trail, exchange.answer
         self._observe(
             RequestAnswered(
                 client=trail.client or request.client.address,
                 method=head.method,
                 target=trail.target or head.target,
-                status=exchange.status,
+                status=answer.status,
                 route=trail.route,
                 cache=trail.cache,
-                cache_status=exchange.cache_status,
+                cache_status=", ".join(answer.fields.getall("Cache-Status", ())),
                 duration=time.perf_counter() - exchange.started,
                 sent_bytes=exchange.sent_bytes,
                 outcome=outcome,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _FRAMING_FIELDS = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 _BODILESS = frozenset({204, 304})
+_NONE = ResponseHead(0)
 PIECE_BYTES = 64 * 1024
 """So much of a body is written at once; the next piece waits until the client has taken enough of those before."""
 
@@ -46,19 +47,20 @@ def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> by
 
 
 class Exchange:
-    """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head."""
+    """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head, `answer` the head
+    of what was last sent, or begun to be.
+    """
 
     __slots__ = (
         "_connection",
+        "answer",
         "begun",
         "body",
-        "cache_status",
         "client",
         "head",
         "keep_alive",
         "sent_bytes",
         "started",
-        "status",
         "will_close",
     )
 
@@ -80,8 +82,7 @@ class Exchange:
         self.started = started
         self.begun = False
         self.will_close = not keep_alive
-        self.status = 0
-        self.cache_status = ""
+        self.answer = _NONE
         self.sent_bytes = 0
 
     @property
@@ -97,7 +98,7 @@ class Exchange:
         head, body = response.head, response.body
         if not isinstance(body, BytesBody) or len(body.data) > LARGEST_AT_ONCE:
             return False
-        data = body.data
+        data, self.answer = body.data, head
         if self.head.method == "HEAD" or head.status in _BODILESS:
             self._begin(head, _declared_length(head, body))
             return True
@@ -114,6 +115,7 @@ class Exchange:
         Raises BodyBroken, after the connection was reset, if the body breaks off; before anything was written, what the body raises.
         CancelledError means that the client left.
         """
+        self.answer = response.head
         try:
             await self._send(response.head, response.body)
         finally:
@@ -165,8 +167,6 @@ class Exchange:
             self._connection.write(b"0\r\n\r\n")
 
     def _begin(self, head: ResponseHead, length: int | None, data: bytes = b"", *, chunked: bool = False) -> None:
-        self.status = head.status
-        self.cache_status = ", ".join(head.fields.getall("Cache-Status", ()))
         framing: list[str] = []
         if length is not None:
             framing.append(f"Content-Length: {length}")
