@@ -28,6 +28,24 @@ _MOST_ALONE = 4096
 _SLICE = 32
 
 
+class ChangeFeed(Protocol):
+    """Numbers that grow with what happens to what is stored, in any process. Cheap to read."""
+
+    @property
+    def events(self) -> int:
+        """Grows with everything."""
+        ...
+
+    @property
+    def purges(self) -> int:
+        """Grows with every purge."""
+        ...
+
+    def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
+        """The present `events`, and the marks of what others changed since `seen`; None: anything may have changed."""
+        ...
+
+
 class SlowStore(EntryStore, Protocol):
     """A store that several processes share. Nothing here waits."""
 
@@ -36,16 +54,9 @@ class SlowStore(EntryStore, Protocol):
         """Is told of primary keys that were served without asking the store."""
         ...
 
-    def events(self) -> int:
-        """Grows with everything that happens to what is stored, in any process."""
-        ...
-
-    def purges(self) -> int:
-        """Grows with every purge, in any process."""
-        ...
-
-    def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
-        """The present `events`, and the marks of what others changed since `seen`; None: anything may have changed."""
+    @property
+    def feed(self) -> ChangeFeed:
+        """Word of what happened to what is stored, in any process."""
         ...
 
 
@@ -112,7 +123,7 @@ class TieredWriter:
 
     def _is_purged(self) -> bool:
         """Whether there was any purge at all since this writer was created."""
-        return self._store.purges() != self._purges
+        return self._store.feed.purges != self._purges
 
     async def _commit_slow(self, slow: EntryWriter, entry: Entry) -> Entry | None:
         """The slow store decides; memory reads the entry when it is asked for."""
@@ -141,8 +152,8 @@ class TieredStore:
         self.read_nowait = self._shelf.body
         self._slow = slow
         self.small_bytes = min(_SMALL_BYTES, memory_bytes // 16)
-        self._events, self._touch, self.purges = slow.events, slow.touch, slow.purges
-        self._seen = slow.events()
+        self.feed, self._touch = slow.feed, slow.touch
+        self._seen = slow.feed.events
         self._by_mark: dict[int, str] = {}
         self._loading: dict[str, object] = {}
         self._behind: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
@@ -156,7 +167,7 @@ class TieredStore:
     # ---- finding ---------------------------------------------------------------------------------------------------
 
     def get_nowait(self, key: str) -> Sequence[Entry] | None:
-        if self._events() != self._seen:
+        if self.feed.events != self._seen:
             self._catch_up()
         variants = self._shelf.variants(key)
         if variants is not None:
@@ -170,7 +181,7 @@ class TieredStore:
         variants, current = await self._load(key)
         if current and variants:
             self._remember(key, variants)
-        if self._events() != self._seen:  # what was learnt on the way counts for this answer too
+        if self.feed.events != self._seen:  # what was learnt on the way counts for this answer too
             self._catch_up()
         return variants
 
@@ -212,7 +223,7 @@ class TieredStore:
 
     def _catch_up(self) -> None:
         """Drops what other processes have changed."""
-        self._seen, marks = self._slow.foreign_since(self._seen)
+        self._seen, marks = self.feed.foreign_since(self._seen)
         if marks is None:
             self._loading.clear()
             self._shelf.clear()
@@ -235,7 +246,7 @@ class TieredStore:
     # ---- storing ---------------------------------------------------------------------------------------------------
 
     async def create(self, entry: Entry) -> EntryWriter:
-        purges = self._slow.purges()
+        purges = self.feed.purges
         try:
             return TieredWriter(self, entry, purges, await self._slow.create(entry))
         except EntryStoreFailure:
@@ -286,7 +297,7 @@ class TieredStore:
         finally:
             self._behind_bytes -= entry.size
             self._behind.pop(entry.identifier, None)
-            if self._events() != self._seen:  # too many unread events of this process would look like another one's
+            if self.feed.events != self._seen:  # too many unread events of this process would look like another one's
                 self._catch_up()
 
     async def settled(self) -> None:
@@ -361,7 +372,7 @@ class TieredStore:
 
     def generation(self) -> int:
         # with purges, because a soft purge changes nothing that is stored
-        return self._slow.generation() + self._slow.purges() + self._own_changes
+        return self._slow.generation() + self.feed.purges + self._own_changes
 
     async def close(self) -> None:
         with contextlib.suppress(asyncio.TimeoutError):

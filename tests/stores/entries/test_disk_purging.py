@@ -219,10 +219,10 @@ TWO = SoftPurge(Selector(target="/ä\udce9?x", key="k"), 200.0)
 async def test_soft_purges_are_in_force_in_every_process_and_after_a_restart(opened: Opened) -> None:
     mine, theirs = opened(), opened()
     assert mine.current(0.0).kept == theirs.current(0.0).kept == ()
-    events, purges = mine.events(), mine.purges()
+    events, purges = mine.feed.events, mine.feed.purges
     stored, writer = await put(mine, entry(), b"stays"), await mine.create(entry(1))
     await theirs.add(ONE)
-    assert (mine.events() > events, mine.purges() > purges) == (True, True)
+    assert (mine.feed.events > events, mine.feed.purges > purges) == (True, True)
     found_ = mine.current(0.0)
     assert found_.kept == theirs.current(0.0).kept == (ONE,)
     await theirs.purge(Selector(tag="another"))

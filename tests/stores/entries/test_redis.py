@@ -123,24 +123,24 @@ async def test_what_was_missed_means_anything(joined: Joined, redis_server: Redi
     await store.stats()
     with redis_server.client() as client:
         client.hincrby(f"{PREFIX}meta", "events", 7)
-        seen = store.events()
-        await until(lambda: store.events() > seen)
-        assert store.foreign_since(seen)[1] is None
+        seen = store.feed.events
+        await until(lambda: store.feed.events > seen)
+        assert store.feed.foreign_since(seen)[1] is None
         client.xadd(f"{PREFIX}events", {"n": 99, "marks": "5", "changed": 1, "purge": "", "from": "x"})
-        seen = store.events()
-        await until(lambda: store.events() > seen)
-        assert store.foreign_since(seen)[1] is None
+        seen = store.feed.events
+        await until(lambda: store.feed.events > seen)
+        assert store.feed.foreign_since(seen)[1] is None
 
 
 async def test_more_changes_than_are_remembered_mean_anything(joined: Joined) -> None:
     store, other = joined(), joined()
     await store.stats()
-    seen = store.events()
+    seen = store.feed.events
     await put(other, entry(1), b"x")
-    await until(lambda: store.events() == seen + 1)
-    assert len(store.foreign_since(seen)[1] or []) == 1
+    await until(lambda: store.feed.events == seen + 1)
+    assert len(store.feed.foreign_since(seen)[1] or []) == 1
     store._replica.hear(range(2, 600))
-    assert store.foreign_since(seen)[1] is None
+    assert store.feed.foreign_since(seen)[1] is None
 
 
 async def test_a_message_that_cannot_be_read_is_told_and_means_anything(
@@ -150,11 +150,11 @@ async def test_a_message_that_cannot_be_read_is_told_and_means_anything(
     told = RememberingObserver()
     store = joined(observer=told)
     await store.stats()
-    seen = store.events()
+    seen = store.feed.events
     with redis_server.client() as client:
         client.xadd(f"{PREFIX}events", {"n": "planted", "marks": "", "from": "x"})
     await until(lambda: told.of(TaskFailed))
-    assert store.foreign_since(seen)[1] is None
+    assert store.feed.foreign_since(seen)[1] is None
 
 
 async def test_a_state_that_was_overtaken_is_not_taken_for_news(joined: Joined) -> None:
@@ -680,12 +680,12 @@ async def test_a_store_that_comes_back_empty_begins_another_epoch(joined: Joined
     await memory.settled()
     writer = await store.create(entry(1))
     await writer.write(b"begun before")
-    seen, generation = store.events(), store.generation()
+    seen, generation = store.feed.events, store.generation()
     redis_server.flush()
     assert await writer.commit() is None
     assert list(await store.select(entry().key)) == []
     assert store.generation() > generation
-    assert store.foreign_since(seen)[1] is None
+    assert store.feed.foreign_since(seen)[1] is None
     async with asyncio.timeout(10):
         while await found(memory, entry()) is not None:
             await asyncio.sleep(0.01)

@@ -135,7 +135,7 @@ class DiskStore:
         self._seal, self._bodies = Seal(secret), Bodies(directory)
         try:
             self._bodies.make_folders()
-            self._page = SharedPage(directory / PAGE)
+            self.feed = self._page = SharedPage(directory / PAGE)
         except OSError as error:
             raise CannotCreate(
                 f"{directory}: the cache's folder cannot be made or written ({error.strerror}); "
@@ -455,18 +455,6 @@ class DiskStore:
 
     def generation(self) -> int:
         return self._page.generation
-
-    def events(self) -> int:
-        """A number that grows with everything that happens to what is stored, in any process; as cheap as `generation`."""
-        return self._page.events
-
-    def purges(self) -> int:
-        """A number that grows with every purge, in any process; as cheap as `generation`."""
-        return self._page.purges
-
-    def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
-        """The present `events`, and the marks of what others changed since `seen`; None: anything may have changed."""
-        return self._page.foreign_since(seen)
 
     async def close(self) -> None:
         if self._closed:

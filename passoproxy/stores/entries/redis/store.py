@@ -109,7 +109,7 @@ class RedisStore:
         listening = Connection(
             lambda: connect(connect_seconds, answer_seconds + 2 * BLOCK_SECONDS), shown, nobody, monotonic, 0.0
         )
-        self._replica = Replica(listening, prefix, self._name, self._prepare, self._on_fault)
+        self.feed = self._replica = Replica(listening, prefix, self._name, self._prepare, self._on_fault)
         self._owed = OwedPurges(folder)
         self._beginning = asyncio.Lock()
         self._used: set[str] = set()
@@ -454,18 +454,6 @@ class RedisStore:
 
     def generation(self) -> int:
         return self._replica.generation
-
-    def events(self) -> int:
-        """See `tiered.SlowStore`."""
-        return self._replica.events
-
-    def purges(self) -> int:
-        """See `tiered.SlowStore`."""
-        return self._replica.purges
-
-    def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
-        """See `tiered.SlowStore`."""
-        return self._replica.foreign_since(seen)
 
     # ---- tasks -------------------------------------------------------------------------------------------------------
 
