@@ -16,7 +16,6 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from passoproxy.errors import PairStoreFailure, PairStoreOwned
 from passoproxy.stores.redis_client import Keys, RedisLink
@@ -159,15 +158,6 @@ class Pulse:
         return self._last is None or self._monotonic() - self._last < PULSE_TOLERANCE
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a taker knows: the highest generation that it ever heard of, the one that it holds whole (0: none), the highest fence."""
-
-    seen: int = 0
-    held: int = 0
-    fence: int = 0
-
-
 class Lease:
     """One lease after the other. `changed` is called by the heartbeat with the stamp and generation that the store has."""
 
@@ -200,15 +190,19 @@ class Lease:
         self.fault = ""
         """Why the store could not be used when it was asked last; '' if it could."""
 
-    def take(self, known: Known) -> None:
-        """Takes the lease and starts the heartbeat. Raises PairStoreOwned if it is not to be had now, PairStoreFailure if the store is away."""
+    def take(self, *, seen: int, held: int, fence: int) -> None:
+        """Takes the lease and starts the heartbeat: `seen` is the highest generation that this instance ever heard of, `held` the one that it
+        holds whole (0: none), `fence` the highest that it had.
+
+        Raises PairStoreOwned if it is not to be had now, PairStoreFailure if the store is away.
+        """
         self._still()
         asked = self._monotonic()
-        grace = GRACE if known.held >= known.seen else LONG_GRACE
+        grace = GRACE if held >= seen else LONG_GRACE
         patient = self._older_since is not None and asked - self._older_since >= grace
-        arguments = (self._id, self._name, self._ms, known.fence, known.seen, known.held, int(patient))
+        arguments = (self._id, self._name, self._ms, fence, seen, held, int(patient))
         word, told, generation = self._answer(TAKE, *arguments)
-        is_older = int(generation) < known.seen
+        is_older = int(generation) < seen
         self._older_since = (self._older_since or asked) if is_older else None
         shown = self._link.shown
         match word:
@@ -221,7 +215,7 @@ class Lease:
                 raise PairStoreOwned(f"{shown}: another instance has a newer pair and is about to take over")
             case "older":
                 raise PairStoreOwned(
-                    f"{shown}: holds an older pair (generation {generation}) than was seen before ({known.seen});"
+                    f"{shown}: holds an older pair (generation {generation}) than was seen before ({seen});"
                     " an instance that has it is given time to bring it back"
                 )
         with self._lock:

@@ -46,7 +46,7 @@ from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.stores.pair.encryption import Key, KeyUnknown, Label, SealBroken, is_sealed, label_of
 from passoproxy.stores.pair.files import set_aside
-from passoproxy.stores.pair.lease import LEASE_SECONDS, Known, Lease, Pulse
+from passoproxy.stores.pair.lease import LEASE_SECONDS, Lease, Pulse
 from passoproxy.stores.pair.settlement import (
     NAME,
     Held,
@@ -147,7 +147,7 @@ class RedisPairStore:
         try:
             here = self._held_here()
             own = here.reach if self._memory.shared else 0
-            self.lease.take(Known(max(self._memory.seen, own), own, self._memory.fence))
+            self.lease.take(seen=max(self._memory.seen, own), held=own, fence=self._memory.fence)
             self._settle(here)
         except PairStoreFailure as fault:
             self.lease.give_back()
