@@ -1,20 +1,11 @@
-"""Browser pages that ask: which may (contract §3 `allowed_origins`), and what CORS says to those that may (Fetch §3.2).
+"""Who may ask, and for what (contract §3 "Reading of some keys", §6): Host, browser origin and CORS (Fetch §3.2), client key, method, path, and which
+peers may connect at all. Each question returns nothing or raises the refusal; `proxy.access` asks them in order.
 
-A page that is not listed is refused before anything is asked of the origin, because a browser sends the request first and hides
-only the answer.
+A page that is not listed is refused before the origin is asked, because a browser sends the request first and hides only the answer.
 
-`_method` fields, by which frameworks let a POST stand for another method (contract §3): where they are and what they say.
-
-What PHP makes of a body hangs on small things of its `Content-Type` and on parsers with habits of their own (`main/rfc1867.c`,
-`main/php_variables.c`); so a body is searched in every reading that it could be given, and a field is found where one of them has it.
-Whether the method is allowed is left to `core.admission`; fields of the head that do the same never leave (`core.http.forwarding`).
-
-Who may ask, and for what: Host, browser origin, client key, method and path (contract §3 "Reading of some keys", §6).
-
-Each question returns nothing or raises the refusal; `proxy.admitting` asks them in order. CORS is in `core.cross_origin`, the check of
-a peer's address in `core.peers`, because both are asked elsewhere too.
-
-Which peers may connect at all: addresses and networks for TCP (contract §3 `allowed_peers`), users and groups for unix sockets.
+`_method` fields let a POST stand for another method in many frameworks. What PHP makes of a body hangs on small things of its `Content-Type` and
+on parsers with habits of their own (`main/rfc1867.c`, `main/php_variables.c`). So a body is searched in every reading that it could be given,
+and a field is found if one of them has it. Header fields that do the same never leave (`core.http.forwarding`).
 """
 
 from __future__ import annotations
@@ -289,7 +280,7 @@ def client_key(name: str, key: str) -> ClientKey:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """What the configuration says. `client_keys` None asks for no key, an empty tuple lets nobody in.
+    """What the configuration says. `client_keys` None asks for no key, an empty tuple lets no client in.
 
     `base_path` is a prefix of the clients' paths, `upstream_path` one of the origin's: neither ends with a slash.
     """
@@ -306,7 +297,7 @@ class AdmissionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """Whose key a request carried. `by_basic`: in `Authorization`, which is then the proxy's and nobody else's."""
+    """Whose key a request carried. `by_basic`: in `Authorization`, which is then for the proxy alone."""
 
     name: str = ""
     by_basic: bool = False

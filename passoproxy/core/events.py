@@ -94,7 +94,7 @@ class ChainChanged:
 class RunwayWarned:
     """A warning before the pair dies. `kind` is raised, repeated or recovered, `level` log, notify, page or none (on recovery).
 
-    `deadline` is by when a person is needed, in epoch seconds, None where nobody knows.
+    `deadline` is by when a person is needed, in epoch seconds, None if that is unknown.
     """
 
     kind: str

@@ -42,5 +42,5 @@ class RouteTable:
 
 
 def _under(policy: RoutePolicy, mode: CacheMode) -> RoutePolicy:
-    # In mode `routes` a route without ttl stores nothing, for nobody said how long an answer holds.
+    # In mode `routes` a route without ttl stores nothing, since nothing says how long an answer holds.
     return policy if mode.http or policy.ttl is not None else replace(policy, stores=False)

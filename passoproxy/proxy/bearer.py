@@ -13,7 +13,7 @@ from passoproxy.core.http.messages import changed
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import BodyBroken, OriginUnreachable
 from passoproxy.ports import BearerSource, Body, BytesBody, Hop, Request, Response
-from passoproxy.proxy.bodies import BegunBody, gathered
+from passoproxy.proxy.spool import BegunBody, gathered
 
 REPLAY_BYTES = 1024 * 1024
 """How much of a request's body is kept for being sent once more."""

@@ -18,8 +18,7 @@ from passoproxy.core.events import TaskFailed
 from passoproxy.core.http.messages import ResponseHead
 from passoproxy.errors import BodyBroken, Overloaded, PassoproxyError
 from passoproxy.ports import Body, BytesBody, Clock, Observer, Response, Trail, nobody
-from passoproxy.proxy.bodies import BegunBody
-from passoproxy.proxy.spool import Reader, Spool, Spools
+from passoproxy.proxy.spool import BegunBody, Reader, Spool, Spools
 
 LONGEST_STALL = 5.0
 """Seconds that a client may hold up a body that others or the store are waiting for."""
@@ -257,11 +256,6 @@ class SharedFetch:
             self.outcome.set_result(outcome)
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether anybody waits for the answer, or reads it."""
-        return bool(self.waiting or self.reading)
-
-    @property
     def was_sent(self) -> bool:
         """Whether anything of the question may have reached the origin."""
         return self.outcome.done() or self._trail.origin_requests > self._sent_before
@@ -384,7 +378,7 @@ class Collapser:
 
     def _look_at(self, fetch: SharedFetch) -> None:
         """Ends a fetch without a client: at once if nothing was sent, else when the origin has had time to end its answer."""
-        if fetch.is_wanted or fetch.background or fetch.done.done():
+        if fetch.waiting or fetch.reading or fetch.background or fetch.done.done():
             return
         if not fetch.was_sent:
             self._give_up(fetch)
@@ -396,7 +390,7 @@ class Collapser:
 
     def _give_up(self, fetch: SharedFetch) -> None:
         fetch.ending = None
-        if not fetch.is_wanted and fetch.task is not None:
+        if not (fetch.waiting or fetch.reading) and fetch.task is not None:
             self.release(fetch)
             fetch.task.cancel()
         elif fetch.background:

@@ -54,10 +54,9 @@ from passoproxy.ports import (
     nobody,
     read_whole,
 )
-from passoproxy.proxy.bodies import BegunBody, gathered
 from passoproxy.proxy.collapse import Collapser, FailedAnswer, SharedBody, SharedFetch, Streaming, Unshared, Validated
 from passoproxy.proxy.ranges import is_ranged
-from passoproxy.proxy.spool import Reader, Spools
+from passoproxy.proxy.spool import BegunBody, Reader, Spools, gathered
 
 LARGEST_TAGGED = 256 * 1024
 """An answer of more bytes gets no made tag."""
@@ -94,14 +93,14 @@ class Errand:
         return self.key, self.policy.origin_decides
 
     @property
-    def part(self) -> Entry | None:
-        """A stored part that is not enough for this request."""
-        return self.plan.part if isinstance(self.plan, Fetch) else None
-
-    @property
     def rest(self) -> Span | None:
         """The one piece that is asked for if a stored part lacks nothing else (RFC 9111 §3.3); None if the whole is."""
-        if (part := self.part) is None or self.as_asked or self.with_conditions or self.request.head.method != "GET":
+        if (
+            (part := self.plan.part) is None
+            or self.as_asked
+            or self.with_conditions
+            or self.request.head.method != "GET"
+        ):
             return None
         return rest_of(part)
 
@@ -116,13 +115,13 @@ def question(errand: Errand) -> RequestHead:
     if errand.with_conditions:
         return validation.whole(validation.forwarded_conditions(head))
     bare = validation.unconditional(head)
-    part, rest = errand.part, errand.rest
+    part, rest = errand.plan.part, errand.rest
     return bare if part is None or rest is None else completing(bare, part, rest)
 
 
 async def joinable(response: Response, part: Entry, max_bytes: int) -> tuple[Span, bytes] | None:
-    """What a 206 brings to a stored part; None, and its body untouched, where it does not belong to it, or both would be more than
-    `max_bytes`. Raises OriginInvalid where it is not what it says, OriginUnreachable where it breaks off.
+    """What a 206 brings to a stored part; None, and its body untouched, if it does not belong to it, or both would be more than
+    `max_bytes`. Raises OriginInvalid if it is not what it says, OriginUnreachable if it breaks off.
     """
     described = read_content_range(response.head.fields)
     if described is None or not may_combine(part, response.head.fields, described[1]):
@@ -170,7 +169,7 @@ async def _in_steps(work: Generator[None, None, T]) -> T:
 
 
 def is_anothers(errand: Errand) -> bool:
-    """Whether someone else had logged in when the question went out: the answer is not one of the identity that it was asked for."""
+    """Whether another account had logged in when the question went out: the answer is not one of the identity that it was asked for."""
     identity = errand.request.trail.authorized_as
     return identity is not None and identity != errand.partition
 
@@ -252,7 +251,7 @@ class Fetcher:
         plan = errand.plan
         response, exchange = await self._exchanged(errand, question(errand))
         if is_anothers(errand):
-            if isinstance(plan, Revalidate) or errand.rest is not None:  # asked about what that one must not know of
+            if isinstance(plan, Revalidate) or errand.rest is not None:  # asked about answers of the former account
                 await response.body.aclose()
                 response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
         elif isinstance(plan, Revalidate) and response.head.status == 304:
@@ -373,7 +372,7 @@ class Fetcher:
 
     async def _outdated(self, errand: Errand, exchange: Exchange) -> None:
         """Has the stored answer be stale, since the origin gives another now. One cookie's answer says nothing of anyone else's."""
-        entry = errand.plan.entry or errand.part
+        entry = errand.plan.entry or errand.plan.part
         if entry is not None and not errand.policy.origin_decides:
             await self.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
 
@@ -405,7 +404,7 @@ class Fetcher:
 
     async def _headed(self, errand: Errand, response: Response, exchange: Exchange) -> Entry | None:
         """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
-        entry = errand.plan.entry or errand.part
+        entry = errand.plan.entry or errand.plan.part
         outcome = validation.settled_by_head(entry, response.head, exchange) if entry is not None else None
         if isinstance(outcome, Freshened):
             return await self._freshened(errand, outcome.entry)
@@ -456,7 +455,7 @@ class Fetcher:
         entry: Entry,
         writer: EntryWriter,
     ) -> None:
-        part = errand.part
+        part = errand.plan.part
         if part is None or (brought := await joinable(response, part, self.mode.max_entry_bytes)) is None:
             await self._stored(errand, fetch, response, entry, writer)
             return
@@ -468,7 +467,7 @@ class Fetcher:
     ) -> Entry | None:
         """The whole, of the stored part and its rest; None where these are not of one representation, or it cannot be stored."""
         entry = self._judged(errand, response, exchange, began) if response.head.status == 206 else None
-        part = errand.part
+        part = errand.plan.part
         brought = None
         if part is not None and writer is not None and entry is not None:
             brought = await joinable(response, part, self.mode.max_entry_bytes)

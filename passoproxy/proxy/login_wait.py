@@ -13,8 +13,8 @@ from passoproxy.core.cache.key import Unreadable, content_of, side_effects
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import AuthorizationRequired, TokenUnavailable
 from passoproxy.ports import BearerSource, BytesBody, Clock, HitHop, Request, Response
-from passoproxy.proxy.bodies import gathered
 from passoproxy.proxy.cache import LARGEST_KEYED_BODY
+from passoproxy.proxy.spool import gathered
 
 PATIENCE = 20.0
 """Seconds that a request waits at most: shorter than what HTTP clients usually wait."""

@@ -1,7 +1,7 @@
 """Bodies that wait for a slow side: up to 1 MiB in memory, then in a file without a name, so that the other side need not wait.
 
-A spool is written once and read by any number of readers, each from the start. Those that keep up are served from memory, and for them
-nothing is copied to disk. Where a body comes from, and what happens when there is no room, is left to those who write it.
+A spool is written once and read by any number of readers, each from the start. Readers that keep up are served from memory, and for them
+nothing is copied to disk. The writer decides where a body comes from, and what happens when there is no room.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from collections.abc import AsyncIterator
 
 from passoproxy.errors import BodyBroken, PassoproxyError
 from passoproxy.ports import Body, BytesBody, Spill, SpillFile
-from passoproxy.proxy.bodies import BegunBody
 
 WINDOW_BYTES = 1024 * 1024
-"""How much of one body is held in memory for those who take it slowly."""
+"""How much of one body is held in memory for slow readers."""
 
 IN_MEMORY_BYTES = 64 * 1024 * 1024
 """How much of all bodies together, about: with many readers each one's window is smaller."""
@@ -114,7 +113,7 @@ class Spool:
         return self._held <= self._spools.window
 
     def pass_by(self, part: bytes) -> None:
-        """A part that nobody wants."""
+        """A part without readers."""
         self.size += len(part)
         self._parts.clear()
         self._start = self.size
@@ -138,7 +137,7 @@ class Spool:
         file.trim(min((reader.at for reader in self._readers), default=start))
         if not await file.write(start, b"".join(parts)):
             return False
-        if file is self._file:  # else those who would have read it have left meanwhile
+        if file is self._file:  # else its readers have left meanwhile
             for _ in range(count):
                 self._start += len(self._parts.popleft())
         return True
@@ -193,7 +192,7 @@ class Spool:
         if not self._start <= at < self.size:
             return b""
         begin = self.size
-        for part in reversed(self._parts):  # who keeps up wants the last one
+        for part in reversed(self._parts):  # a reader that keeps up wants the last one
             begin -= len(part)
             if begin <= at:
                 return part[at - begin :]
@@ -283,3 +282,48 @@ class Reader:
         self.leave()
         if self.rest is not None:
             await self.rest.aclose()
+
+
+# ---- bodies that were partly read --------------------------------------------------------------------------------------
+
+
+class BegunBody:
+    """A body of which a beginning was read already: gives that, then the rest as it comes."""
+
+    __slots__ = ("_begun", "_rest", "length")
+
+    def __init__(self, begun: Body, rest: Body) -> None:
+        self._begun: Body | None = begun
+        self._rest = rest
+        self.length = rest.length
+
+    def __aiter__(self) -> BegunBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._begun is not None:
+            try:
+                return await anext(self._begun)
+            except StopAsyncIteration:
+                self._begun = None
+        return await anext(self._rest)
+
+    async def aclose(self) -> None:
+        if self._begun is not None:
+            await self._begun.aclose()
+        await self._rest.aclose()
+
+
+async def gathered(body: Body, max_bytes: int) -> BytesBody | Body:
+    """The body in memory where it is no longer than `max_bytes`; else the same stream with nothing lost."""
+    if isinstance(body, BytesBody) or (body.length is not None and body.length > max_bytes):
+        return body
+    parts: list[bytes] = []
+    size = 0
+    async for part in body:
+        parts.append(part)
+        size += len(part)
+        if size > max_bytes:
+            return BegunBody(BytesBody(b"".join(parts)), body)
+    await body.aclose()
+    return BytesBody(b"".join(parts))

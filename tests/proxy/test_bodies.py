@@ -3,7 +3,7 @@
 import pytest
 
 from passoproxy.ports import BytesBody
-from passoproxy.proxy.bodies import BegunBody, gathered
+from passoproxy.proxy.spool import BegunBody, gathered
 from tests.fakes import ChunkedBody
 
 

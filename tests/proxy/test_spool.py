@@ -6,9 +6,8 @@ import pytest
 
 from passoproxy.errors import BadRequest, BodyBroken
 from passoproxy.ports import BytesBody
-from passoproxy.proxy.bodies import BegunBody
 from passoproxy.proxy.collapse import SharedBody
-from passoproxy.proxy.spool import IN_MEMORY_BYTES, WINDOW_BYTES, Spool, Spools
+from passoproxy.proxy.spool import IN_MEMORY_BYTES, WINDOW_BYTES, BegunBody, Spool, Spools
 from passoproxy.stores.spill import DiskSpill
 from tests.fakes import ChunkedBody, FakeClock, settle
 

@@ -231,8 +231,8 @@ def said_by(status: int, fields: Fields, *, response_time: float, shared: bool) 
         last_modified=last_modified,
         has_validator="ETag" in fields or "Last-Modified" in fields,
         shared=shared,
-        stale_while_revalidate=directives.seconds("stale-while-revalidate") or 0.0,
-        stale_if_error=directives.seconds("stale-if-error") or 0.0,
+        stale_while_revalidate=(directives.seconds("stale-while-revalidate") or 0.0) if directives else 0.0,
+        stale_if_error=(directives.seconds("stale-if-error") or 0.0) if directives else 0.0,
     )
 
 

@@ -103,7 +103,8 @@ def _without_members(text: bytes, paths: _Paths) -> Generator[None, None, bytes 
             within.pop()
             coming = within[-1] if within else ()
         elif leaving < 0 and within and within[-1]:
-            name = _name(found["string"])
+            quoted = found["string"]
+            name = _name(quoted) if b"\\" in quoted else quoted[1:-1].decode("utf-8", "replace")
             coming = tuple(path[1:] for path in within[-1] if path[0] == name and len(path) > 1)
             if (name,) in within[-1]:
                 kept.append(text[at : found.start("string")])
@@ -116,6 +117,6 @@ def _without_members(text: bytes, paths: _Paths) -> Generator[None, None, bytes 
 
 def _name(quoted: bytes) -> str:
     try:
-        return str(json.loads(quoted)) if b"\\" in quoted else quoted[1:-1].decode()
+        return str(json.loads(quoted))
     except ValueError:
         return ""

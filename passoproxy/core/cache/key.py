@@ -1,12 +1,9 @@
-"""JSON bodies in one form for equal meanings: key order and number forms do not matter, list order does (contract §3).
+"""The primary key of a request (RFC 9111 §2, §4.1): identity, method class, target as the policy normalises it, named fields, and for a POST that counts
+as a read its content. Two requests of one key may still select different variants, see `vary`.
 
-Whatever two readers could take differently (duplicate names, NaN, broken UTF-8) and whatever is nested deeper than anyone needs has no
-such form, and makes its request a pass.
-
-A query as names and values, as far as keys and bypasses need it: split, never re-encoded, never re-joined for the origin.
-
-The primary key of a request (RFC 9111 §2, §4.1): identity, method class, target as the policy normalises it, named fields, and for a
-POST that counts as a read its content. Two requests of one key may still select different variants, see `variants`.
+JSON bodies have one form for equal meanings: key order and number forms do not matter, list order does (contract §3). A body that two readers could
+take differently (duplicate names, NaN, broken UTF-8), or that is nested too deeply, has no such form and makes its request a pass. A query is
+split into names and values, never re-encoded, never re-joined for the origin.
 """
 
 from __future__ import annotations
@@ -87,7 +84,7 @@ def _members(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise Unreadable("a member name stands twice in one object")
-    if _NUMBER in members:  # nobody but us may write it, else a body could be made to look like another
+    if _NUMBER in members:  # ours alone, else a body could be made to look like another
         raise Unreadable("a member name that cannot be keyed")
     return members
 
@@ -239,7 +236,7 @@ def primary_key(partition: str, head: RequestHead, policy: KeyPolicy, content: C
 
 
 def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
-    """What a POST body means for the key. Raises Unreadable where it cannot be keyed: multipart, coded, of a type nobody reads here."""
+    """What a POST body means for the key. Raises Unreadable where it cannot be keyed: multipart, coded, of a type that is not read here."""
     if content_coding(fields):
         raise Unreadable("the body is coded")
     kinds = fields.getall("Content-Type", ("",))

@@ -41,13 +41,15 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Revalidate:
-    """Ask the origin whether one of `named` still holds; `entry` is the selected one, None where only other variants are stored."""
+    """Ask the origin whether one of `named` still holds; `entry` is the selected one, None if only other variants are stored. `part` is as that
+    of `Fetch`, and none."""
 
     entry: Entry | None
     terms: Terms | None
     named: tuple[Entry, ...]
     forward: str
     why: str
+    part: Entry | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Soft purges: moments after which what was asked for before is stale, though it may still serve as such (contract §7).
 
 Nothing stored is rewritten. A soft purge is a selector with a moment, and the terms of an entry are cut where one counts against it; so a
-million entries go stale at the cost of one. Where they are kept is the business of a store, who asks for one that of the handle.
+million entries go stale at the cost of one. Stores keep them; `control` asks for them.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def storable_fields(fields: Fields, said: Said, response_time: float) -> Fields:
     where ranges are served from what is stored: not from JSON, whose links are rewritten.
 
     A cookie is kept where the origin itself lets the answer be reused (RFC 9111 §7.3), not where a route does. Hop-by-hop fields are gone
-    already: whoever spoke with the origin removed them.
+    already, since the hop at the origin removed them.
     """
     gone = said.directives.fields_named("no-cache")
     if said.ttl_of_route is not None:

@@ -58,7 +58,7 @@ def toward_origin(
     """An admitted request as the origin gets it: its Host, our member of `Via`, `own` fields in the place of the client's, and `path` before
     its path.
 
-    The body's framing is still to be added by whoever writes it; `head.authority` is the origin's afterwards.
+    The writer adds the body's framing; `head.authority` is the origin's afterwards.
     """
     fields: CIMultiDict[str] = CIMultiDict((("Host", authority),))
     own = own or {}

@@ -1,8 +1,5 @@
-"""A chunked body's bytes (RFC 9112 §7.1), read strictly and piece by piece: a machine without I/O that is fed and gives data back.
-
-How a message's body is framed (RFC 9112 §6): without mercy for requests, and for answers as lenient as §6.3 demands.
-
-The bytes of a chunked body are the business of `chunks`; that of a head, of `scanning`.
+"""How a message's body is framed (RFC 9112 §6): without mercy for requests, and for answers as lenient as §6.3 demands; and a chunked body's bytes
+(§7.1), read strictly by a machine without I/O that is fed and gives data back. The bytes of a head are read in `request_line`.
 """
 
 from __future__ import annotations

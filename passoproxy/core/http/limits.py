@@ -16,7 +16,7 @@ LOW = 0.1
 """A quota is low while less than this share of it is left."""
 
 UNTOLD_WINDOW = 60.0
-"""Seconds for which a low quota counts whose window nobody told: until then the next answer tells anew."""
+"""Seconds for which a low quota without a window counts: the next answer may tell anew."""
 
 LONGEST_WINDOW = 86400.0
 _EPOCH = 1_000_000_000.0

@@ -1,11 +1,8 @@
-"""Path patterns of the configuration: `*` within one segment, `**` over any number of segments, everything else literal.
+"""Path patterns of the configuration (`*` within one segment, `**` over any number of segments, everything else literal), and every path that a server
+behind the proxy could take a path for, so that a rule holds under each disguise.
 
-Who is held against them (allowing, denying, routing) decides which reading of a path it gives: decoded once, or one of `readings`.
-
-Every path that a server behind the proxy could take a path for, so that a rule holds under each disguise.
-
-Servers differ in what they decode, how often, when they resolve dot segments, and where a script's path ends; a filter that knows one
-reading is passed by in another. Which paths are allowed or denied is left to `core.admission`.
+Servers differ in what they decode, how often, when they resolve dot segments, and where a script's path ends; a filter that reads a path in one
+way is passed by in another. Which paths are allowed or denied is decided in `core.access`.
 """
 
 from __future__ import annotations
@@ -83,7 +80,7 @@ def _segment(segment: str) -> str:
     return first + between + "[^/]*" + parts[-1]
 
 
-# Escapes nested deeper, or dot segments that can be read in more ways, are nobody's honest path.
+# Escapes nested deeper, or dot segments that can be read in more ways, stand in no honest path.
 _MOST_ROUNDS = 16
 _MOST_READINGS = 16
 _MOST_SEGMENTS = 256
@@ -154,7 +151,7 @@ def _all_readings(segments: list[str], scripts: bool) -> frozenset[str] | None:
 
 def _beginnings(parts: list[str]) -> Iterator[list[str]]:
     """Where the path may begin: where it does, behind each `.php` (its PATH_INFO, for a front controller that takes what stands before for its
-    own address), and behind a host after `//` at each of these (for one who parses a path as a URL)."""
+    own address), and behind a host after `//` at each of these (for a server that parses a path as a URL)."""
     behind_scripts = (
         [part[script.end() :], *parts[at + 1 :]] for at, part in enumerate(parts) for script in _SCRIPT.finditer(part)
     )

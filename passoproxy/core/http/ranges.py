@@ -1,6 +1,6 @@
 """Byte ranges (RFC 9110 §14): what a `Range` asks for, which bytes of a representation that is, and what `Content-Range` says.
 
-Whether a stored answer may serve a range is decided in `core.cache`; cutting bodies is left to whoever holds them.
+Whether a stored answer may serve a range is decided in `core.cache`; bodies are cut in `proxy.ranges`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The fields that describe the bytes of an answer, in one table, and heads for other bytes: encoded, decoded, rewritten, a part, none at all.
 
-Whether an answer gets other bytes is decided elsewhere: codings in `negotiation`, links in `rewriting`, parts in `ranges`.
+Whether an answer gets other bytes is decided elsewhere: codings in `content_coding`, links in `links`, parts in `ranges`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""Request targets and authorities as they may stand on the wire (RFC 9112 §3.2, RFC 3986, and what browsers leave as it is in a URL);
-nothing here is re-encoded.
+"""A strict look at the bytes of a request's head, before any lenient parser sees them (RFC 9112 §2 to §5), and at targets and authorities (RFC 9112
+§3.2, RFC 3986, and what browsers leave as it is in a URL). Nothing is re-encoded.
 
-Whether an authority or a path is welcome is `core.admission`'s question; this module only knows whether it is one.
-
-A strict look at the bytes of a request's head, before any lenient parser sees them (RFC 9112 §2 to §5).
-
-Refused here: bare LF and CR, folded lines, white space before a colon, empty names, control characters, other versions, and
-whatever does not look like a request line. What the fields mean is left to `framing` and `core.admission`.
+Refused here: bare LF and CR, folded lines, white space before a colon, empty names, control characters, other versions, and lines that are no
+request line. Whether an authority or a path is allowed is decided in `core.access`, what the fields mean in `framing`.
 """
 
 from __future__ import annotations
