@@ -52,10 +52,10 @@ def list_entries(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    prefix: Annotated[str | None, option("--prefix", "URL", "Only URLs that begin so.")] = None,
+    prefix: Annotated[str | None, option("--prefix", "URL", "Only URLs with this beginning.")] = None,
     route: Annotated[str | None, option("--route", "NAME", "Only entries of this route.")] = None,
     tag: Annotated[str | None, option("--tag", "TAG", "Only entries with this tag.")] = None,
-    limit: Annotated[int, option("--limit", "N", "At most so many.", min=1, max=100_000)] = 1000,
+    limit: Annotated[int, option("--limit", "N", "The most entries to list.", min=1, max=100_000)] = 1000,
 ) -> None:
     """List what is stored."""
     from passoproxy.cli.client import handle
@@ -116,7 +116,9 @@ def purge(
     state: StateOption = None,
     as_json: JsonOption = False,
     url: Annotated[str | None, option("--url", "URL", "This exact path and query, all methods and variants.")] = None,
-    prefix: Annotated[str | None, option("--prefix", "URL", "Every URL that begins so; * at the end allowed.")] = None,
+    prefix: Annotated[
+        str | None, option("--prefix", "URL", "Every URL with this beginning; * at the end is allowed.")
+    ] = None,
     route: Annotated[str | None, option("--route", "NAME", "Every entry of a route.")] = None,
     tag: Annotated[str | None, option("--tag", "TAG", "Every entry with a tag.")] = None,
     everything: Annotated[bool, flag("--all", "Everything.")] = False,

@@ -17,7 +17,7 @@ commands = typer.Typer(no_args_is_help=True, help="Check, show and write the con
 
 @commands.command("check")
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Read and check the configuration; every fault is told, with its place and remedy."""
+    """Check the configuration and print every fault with its place and remedy."""
     loaded = load(config)
     for warning in loaded.warnings:
         note(f"passoproxy: warning: {warning}")
@@ -38,7 +38,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @commands.command("show")
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print the effective configuration, secrets masked, and where each value came from."""
+    """Print the effective values, with secrets masked, and the source of each value."""
     from passoproxy.config.describe import flat, shown
 
     loaded = load(config)
@@ -82,7 +82,7 @@ def init(
 
 @commands.command("schema")
 def schema(config: UnreadConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print the configuration's JSON Schema, for editors; it is JSON in any case."""
+    """Print the JSON Schema of the configuration, for editors."""
     from passoproxy.config.describe import json_schema
 
     say_json(json_schema())

@@ -27,7 +27,7 @@ def drill(
     config: ConfigOption = None,
     fault: Annotated[
         list[str] | None,
-        option("--fault", "NAME", "Only this trial; repeatable. Without a name: which there are."),
+        option("--fault", "NAME", "Only this trial; repeatable. Without NAME: lists the trials."),
     ] = None,
     fast: Annotated[bool, flag("--fast", "Shorter lifetimes: under a minute in all.")] = False,
     as_json: JsonOption = False,

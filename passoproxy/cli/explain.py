@@ -26,7 +26,7 @@ def explain(
     ] = None,
     data: Annotated[str | None, option("--data", "BODY", "The body of a POST.")] = None,
 ) -> None:
-    """Say why a request would be a hit, a miss or a pass. Asks the origin nothing, and changes nothing."""
+    """Say why a request would be a hit, a miss or a pass. Sends nothing to the origin and changes nothing."""
     from passoproxy.cli.client import handle
 
     bytes_of(data)

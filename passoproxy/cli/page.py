@@ -1,4 +1,4 @@
-"""`passoproxy page`: the status page, opened by a link that lets it change things."""
+"""`passoproxy page`: the status page, opened by a link that allows changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def page(
     as_json: JsonOption = False,
     only_print: Annotated[bool, flag("--print", "Print the link instead of opening a browser.")] = False,
 ) -> None:
-    """Open the status page by a link that lets it change things: good once, within ten minutes."""
+    """Open the status page by a link that allows changes. The link works once, within ten minutes."""
     from passoproxy.cli.browser import opened
     from passoproxy.cli.client import running
 

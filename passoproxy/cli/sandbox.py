@@ -28,10 +28,12 @@ def sandbox(
     revoke_old: Annotated[bool, flag("--revoke-old", "The old access token ends at rotation.")] = False,
     fault: Annotated[
         list[str] | None,
-        option("--fault", "NAME[:N]", "A fault armed from the start; repeatable. Without a name: which there are."),
+        option(
+            "--fault", "NAME[:N]", "A fault that is active from the start; repeatable. Without NAME: lists the faults."
+        ),
     ] = None,
     allow_replays: Annotated[
-        int, option("--allow-replays", "N", "How often a spent refresh token is taken again.", min=0)
+        int, option("--allow-replays", "N", "How often a spent refresh token is accepted again.", min=0)
     ] = 0,
     quota: Annotated[
         int | None, option("--quota", "N", "Requests to the origin in 24 hours before 429.", min=0)
