@@ -51,8 +51,7 @@ from passoproxy.proxy import codecs
 from passoproxy.proxy.explain import Explainer, Rules
 from passoproxy.server.acceptor import Descriptors
 from passoproxy.server.admin.app import admin_application, control_application, probe_application
-from passoproxy.server.admin.auth import AdminAccess
-from passoproxy.server.admin.page_sessions import PageSessions
+from passoproxy.server.admin.auth import AdminAccess, PageSessions
 from passoproxy.server.admin.runner import AdminRunner
 from passoproxy.server.connection import Connections
 from passoproxy.server.handler import Handler

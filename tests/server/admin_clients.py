@@ -10,8 +10,7 @@ from aiohttp.test_utils import TestClient
 
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin.app import admin_application
-from passoproxy.server.admin.auth import AdminAccess, Guard
-from passoproxy.server.admin.page_sessions import PageSessions
+from passoproxy.server.admin.auth import AdminAccess, Guard, PageSessions
 from tests.server.fake_daemon import NOW, FakeDaemon
 
 SECRET = b"s" * 32
