@@ -45,7 +45,7 @@ class EntryReading(Protocol):
         ...
 
     def key(self, method: str, target: str, body: bytes | None) -> str | None:
-        """The primary key of a request as the cache would make it; None where it would be a pass."""
+        """The primary key of a request as the cache would make it; None if it would be a pass."""
         ...
 
 
@@ -72,7 +72,7 @@ class Facts:
     """What the daemon says of itself; `draining` and `starting` rule readiness.
 
     `cache_folder` is empty where entries live in the shared `store`.
-    `workers` are the processes that serve, none where this one does.
+    `workers` are the processes that serve, none if this one does.
     `ports` are those that the proxy listens on, `authorities` the names under which it may stand in a URL, with `base_path` before its
     paths; `takes_redirect`: a login's redirect arrives at the admin listener.
     """
@@ -173,7 +173,7 @@ class Control:
         return outlook(self._keeper.snapshot(), self.level)
 
     async def test_alerts(self) -> Data:
-        """Sends a test alert through every hook; `results` has what came back. Raises ConfigurationError where there is no hook."""
+        """Sends a test alert through every hook; `results` has what came back. Raises ConfigurationError if there is no hook."""
         assert self._alarm is not None  # every daemon has one
         return {"results": await self._alarm.test()}
 
@@ -241,7 +241,7 @@ class Control:
         return asdict(await self._keeper.execute(Refresh(force)))
 
     async def import_pair(self, document: bytes, force: bool = False) -> Data:
-        """Takes a pair over that was issued elsewhere; `force` unproved, also where one lives."""
+        """Takes a pair over that was issued elsewhere; `force` unproved, also if one lives."""
         return asdict(await self._keeper.execute(Import(document, force)))
 
     async def export_pair(self) -> Data:
@@ -267,7 +267,7 @@ class Control:
         return await messages.answered(self._keeper, message)
 
     async def logout(self, keep_cache: bool = False) -> Data:
-        """Revokes and erases the pair, and ends its cache partition. Raises CommandFailure where there is none."""
+        """Revokes and erases the pair, and ends its cache partition. Raises CommandFailure if there is none."""
         done = await self._keeper.execute(Logout())
         purged = 0 if keep_cache else await self._purged(Selector(partition=done.partition))
         return {"revocation": done.revocation, "purged": purged}
@@ -390,7 +390,7 @@ class Control:
                     await asyncio.sleep(0)
 
     async def show(self, url: str, method: str, data: bytes | None) -> Data | None:
-        """One stored entry with its fields, the youngest variant; None where nothing is stored."""
+        """One stored entry with its fields, the youngest variant; None if nothing is stored."""
         target = self.target_of(url)
         method = "GET" if method == "HEAD" else method
         key = self._key(method, target, data) if data is not None else None
@@ -420,7 +420,7 @@ class Control:
         return await self._softened(*meant) if what.get("soft") else await self._purged(*meant)
 
     def _otherwise_spelled(self, method: str, named: Selector) -> Selector | None:
-        """What answers a URL, under whatever spelling of its query it was stored; None where no URL alone is named, or it is a pass."""
+        """What answers a URL, under whatever spelling of its query it was stored; None if no URL alone is named, or it is a pass."""
         if named.target is None or named.key is not None:
             return None
         key = self._reading.key(method, named.target, None)

@@ -36,7 +36,7 @@ def follower_name() -> str:
 
 
 def listen(folder: Path, name: str = NAME) -> socket.socket:
-    """A listening socket in `folder`. Raises PairStoreOwned where a daemon answers there already, CannotCreate where none can be made."""
+    """A listening socket in `folder`. Raises PairStoreOwned if a daemon answers there already, CannotCreate if none can be made."""
     path = folder / name
     _clear(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -61,7 +61,7 @@ def connect(folder: Path, timeout: float, name: str = "") -> socket.socket:
 
     `name` is the socket of one that is meant alone.
 
-    Raises NotRunning where none serves it, AccessDenied where it is not ours to talk to, CommandFailure where it cannot be reached.
+    Raises NotRunning if none serves it, AccessDenied if it is not ours to talk to, CommandFailure if it cannot be reached.
     """
     none: NotRunning | None = None
     for place in _places(folder):

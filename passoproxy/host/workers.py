@@ -50,12 +50,12 @@ class Channel:
         return self._writer.transport.get_write_buffer_size() > CLOGGED
 
     def tell(self, kind: str, **members: object) -> None:
-        """Sends one object, without waiting; nothing happens where the other side is gone."""
+        """Sends one object, without waiting; nothing happens if the other side is gone."""
         if not self._writer.is_closing():
             self._writer.write(json.dumps({"kind": kind, **members}).encode() + b"\n")
 
     async def hear(self) -> Document | None:
-        """The next object; None where the other side is gone, or said something that is none."""
+        """The next object; None if the other side is gone, or said something that is none."""
         try:
             line = await self._reader.readline()
             found = json.loads(line) if line.endswith(b"\n") else None
@@ -146,7 +146,7 @@ class Supervisor:
         return iter(tuple(self._workers.values()))
 
     async def start(self) -> None:
-        """Starts all; returns when each was ready. Raises CommandFailure where that does not happen."""
+        """Starts all; returns when each was ready. Raises CommandFailure if that does not happen."""
         for place in range(self._count):
             self._watching[place] = asyncio.create_task(self._watch(place), name=f"worker {place}")
         ways = [asyncio.ensure_future(each.wait()) for each in (self._all_ready, self.doomed)]

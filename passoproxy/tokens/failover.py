@@ -148,7 +148,7 @@ class Custody(Holder):
     # ---- its life --------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Becomes the owner, or follows the one there is. Raises CannotCreate, and PairStoreOwned where nothing may be followed."""
+        """Becomes the owner, or follows the one there is. Raises CannotCreate, and PairStoreOwned if nothing may be followed."""
         assert isinstance(self._held, Keeper)
         try:
             await self._held.open()

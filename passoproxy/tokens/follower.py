@@ -258,7 +258,7 @@ class Follower(Holder):
         return self._client != "" and self._shown.client not in ("", self._client)
 
     async def _answered(self, question: Awaitable[T]) -> T:
-        """The owner's answer, however long it takes. Raises PairStoreFailure where the owner is gone, or is silent."""
+        """The owner's answer, however long it takes. Raises PairStoreFailure if the owner is gone, or is silent."""
         asked, asked_at = asyncio.ensure_future(question), self._clock.monotonic()
         try:
             while not asked.done():

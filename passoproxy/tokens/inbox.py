@@ -44,7 +44,7 @@ class Inbox:
     async def carry_out(self) -> Exception | None:
         """Does the oldest order; an exception that is no answer for the caller is returned, to be told as an event.
 
-        Raises PairStoreOwned where the ownership turned out to be lost.
+        Raises PairStoreOwned if the ownership turned out to be lost.
         """
         work, done = self._waiting.popleft()
         try:

@@ -82,7 +82,7 @@ class Logins:
     async def complete(self, redirect: str, cookie: str | None = None) -> TokenSnapshot:
         """Takes a redirect (its query, or the whole URL as pasted) and puts the pair into use.
 
-        `cookie` is what came with it, None where nothing did. Raises PersonNeeded for a login that was denied, other CommandFailures
+        `cookie` is what came with it, None if nothing did. Raises PersonNeeded for a login that was denied, other CommandFailures
         for a redirect of no open login, or of another browser's, and for what went wrong at the provider.
         """
         callback = read_callback(redirect)
@@ -116,7 +116,7 @@ class Logins:
         await self._keeper.execute(LoginPending(self._clock.wall() + left))
 
     async def wait(self, state: str, timeout: float) -> TokenSnapshot | None:
-        """The outcome of the login of `state`, None where it has none within `timeout` seconds. Raises as `complete` does."""
+        """The outcome of the login of `state`, None if it has none within `timeout` seconds. Raises as `complete` does."""
         ticket = _found(state, [*self._open, *self._ended])
         if ticket is None or (not ticket.ended.is_set() and self._clock.monotonic() >= ticket.expires_at):
             raise CommandFailure(

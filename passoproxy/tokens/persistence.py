@@ -18,7 +18,7 @@ RETRY_INTERVAL = 5.0
 
 
 class Blocking(Protocol):
-    """Runs a blocking call where it does not hold up the loop."""
+    """Runs a blocking call if it does not hold up the loop."""
 
     def __call__(self, call: Callable[[], T]) -> Awaitable[T]: ...
 
@@ -76,18 +76,18 @@ class Saving:
         return await self._blocking(self._store.kept)
 
     async def reread(self) -> Pair | None:
-        """The newest stored generation now; None where it cannot be read."""
+        """The newest stored generation now; None if it cannot be read."""
         try:
             return await self._blocking(self._store.load)
         except (PairStoreFailure, PairDamaged):
             return None
 
     async def reserve(self) -> None:
-        """Takes room for an answer. Raises PairStoreFailure where there is none."""
+        """Takes room for an answer. Raises PairStoreFailure if there is none."""
         await self._blocking(self._store.reserve)
 
     async def mark(self, record: ChainRecord) -> None:
-        """Makes a record durable now. Raises PairStoreFailure where it cannot be, and then nothing waits to be written."""
+        """Makes a record durable now. Raises PairStoreFailure if it cannot be, and then nothing waits to be written."""
         await self._blocking(lambda: self._store.save_record(record))
 
     async def keep(self, answer: RawAnswer) -> bool:
@@ -130,7 +130,7 @@ class Saving:
         return True
 
     async def erase(self, record: ChainRecord) -> None:
-        """Forgets the pair, and what waits of it. Raises PairStoreFailure where it cannot be erased."""
+        """Forgets the pair, and what waits of it. Raises PairStoreFailure if it cannot be erased."""
 
         def both() -> None:
             self._store.erase()

@@ -81,7 +81,7 @@ class StaticToken(Holder):
         return snapshot(pair, standing, self._terms, self._clock.wall(), reason=self._fault, last_error=self._fault)
 
     async def bearer(self) -> Bearer:
-        """The token. Raises TokenUnavailable where it cannot be read."""
+        """The token. Raises TokenUnavailable if it cannot be read."""
         self._look()
         if self._bearer is None:
             raise TokenUnavailable(f"no static token: {self._fault}", READ_INTERVAL)

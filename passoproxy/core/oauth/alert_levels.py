@@ -93,7 +93,7 @@ class Look:
 
 
 def remaining(shown: TokenSnapshot) -> tuple[float, float] | None:
-    """Seconds left of the shorter lifetime, and that lifetime; None where none is known."""
+    """Seconds left of the shorter lifetime, and that lifetime; None if none is known."""
     ends = [] if shown.access_until is None else [shown.access_until]
     if shown.runway_seconds is not None and shown.chain in ("healthy", "retrying"):
         ends.append(shown.as_of + shown.runway_seconds)
@@ -103,7 +103,7 @@ def remaining(shown: TokenSnapshot) -> tuple[float, float] | None:
 
 
 def level_of(shown: TokenSnapshot, thresholds: Thresholds) -> Level | None:
-    """The level that the pair is at; None where there is nothing to warn of: a static token, or no pair that could die."""
+    """The level that the pair is at; None if there is nothing to warn of: a static token, or no pair that could die."""
     if shown.grant == "static":
         return None
     if shown.chain == "dead":
@@ -162,7 +162,7 @@ def looked(watch: Watch, shown: TokenSnapshot, thresholds: Thresholds, repeat: f
 
 
 def alarmed(watch: Watch, now: float, wall: float) -> Alarmed | None:
-    """What is to be remembered of `watch`; None where nothing was told since the last recovery. `now` is steady, `wall` epoch seconds."""
+    """What is to be remembered of `watch`; None if nothing was told since the last recovery. `now` is steady, `wall` epoch seconds."""
     return Alarmed(watch.worst, wall - (now - watch.told_at)) if watch.worst else None
 
 

@@ -40,7 +40,7 @@ def authorization_url(provider: Provider, client_id: str, state: str, verifier: 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """What a redirect brought (RFC 6749 §4.1.2). `error` and `description` are '' where it brought a code."""
+    """What a redirect brought (RFC 6749 §4.1.2). `error` and `description` are '' if it brought a code."""
 
     state: str = field(default="", repr=False)
     code: str = field(default="", repr=False)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 class Pair:
     """One generation of access and refresh token. Times are epoch seconds.
 
-    `obtained_at` is taken before the request was sent, so that lifetimes err on the short side. `access_until` is None where the
-    answer told no lifetime at all; `refresh_until` is None where there is no refresh token, or where its life is unknown.
+    `obtained_at` is taken before the request was sent, so that lifetimes err on the short side. `access_until` is None if the
+    answer told no lifetime at all; `refresh_until` is None if there is no refresh token, or where its life is unknown.
     `lifetime` is the seconds between `obtained_at` and `access_until`, kept as the last known one for answers without any.
     """
 
@@ -28,9 +28,9 @@ class Pair:
     salt: str = field(default="", repr=False)
     """What tells this identity from others where `subject` is not known; stays the same through every refresh."""
     client: str = ""
-    """Which client of which token endpoint it came from (`identity.client_of`): it is sent to no other one. '' where that was not recorded."""
+    """Which client of which token endpoint it came from (`identity.client_of`): it is sent to no other one. '' if that was not recorded."""
     upstream: str = ""
-    """`upstream.url` of the time when it was obtained; '' where that was not recorded."""
+    """`upstream.url` of the time when it was obtained; '' if that was not recorded."""
 
 
 @dataclass(frozen=True, slots=True)

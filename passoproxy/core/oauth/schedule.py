@@ -29,13 +29,13 @@ SLOW_PAUSE = 30.0
 
 
 def shorter_lifetime(pair: Pair) -> float | None:
-    """Seconds of the shorter of both lifetimes; None where neither is known."""
+    """Seconds of the shorter of both lifetimes; None if neither is known."""
     ends = [end for end in (pair.access_until, pair.refresh_until) if end is not None]
     return min(ends) - pair.obtained_at if ends else None
 
 
 def refresh_moment(pair: Pair, terms: Terms, chance: float) -> float | None:
-    """When the pair is to be renewed; None where it cannot be."""
+    """When the pair is to be renewed; None if it cannot be."""
     if pair.refresh_token is None and terms.needs_person:
         return None
     lifetime = shorter_lifetime(pair)
@@ -67,9 +67,9 @@ def moved_in_time(pair: Pair, seconds: float) -> Pair:
 
 
 def time_left(pair: Pair | None, now: float) -> float | None:
-    """Seconds until the first of access and refresh token ends, of those that have not ended; None where nothing is known to end.
+    """Seconds until the first of access and refresh token ends, of those that have not ended; None if nothing is known to end.
 
-    0 where all that is known to end has ended.
+    0 if all that is known to end has ended.
     """
     ends = [end for end in ((pair.access_until, pair.refresh_until) if pair else ()) if end is not None]
     if not ends:

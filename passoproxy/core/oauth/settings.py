@@ -13,7 +13,7 @@ from passoproxy.core.oauth.transaction import Replay
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """The authorization server's addresses and what is asked of it (`oauth.*`). '' where the grant needs none."""
+    """The authorization server's addresses and what is asked of it (`oauth.*`). '' if the grant needs none."""
 
     token_url: str
     authorization_url: str = ""

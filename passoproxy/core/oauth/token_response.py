@@ -60,7 +60,7 @@ def read_answer(
     `grant` is refresh_token, authorization_code, client_credentials, or IMPORT with the imported pair as `previous`. A renewal goes on with what
     `previous` has where the answer is silent, and never changes the identity; a login begins a new one, told apart by `salt` where its subject
     is not known.
-    Raises AnswerUnusable where no access token can be found.
+    Raises AnswerUnusable if no access token can be found.
     """
     words = words_with("access_token", body) or parsed(body, content_type)
     access = words.get("access_token")
@@ -112,7 +112,7 @@ def _refresh_until(
 
 
 def words_with(name: str, body: bytes) -> Mapping[str, object] | None:
-    """The first whole JSON object in `body` with a text as its member `name`, whatever stands around it; None where there is none."""
+    """The first whole JSON object in `body` with a text as its member `name`, whatever stands around it; None if there is none."""
     text = body.decode(json.detect_encoding(body), "replace")
     if f'"{name}"' not in text:
         return None
@@ -143,7 +143,7 @@ def parsed(body: bytes, content_type: str) -> Mapping[str, object]:
 
 
 def told_lifetime(words: Mapping[str, object]) -> float | None:
-    """The access token's lifetime in seconds: `expires_in`, else the JWT's `exp` less `iat`; None where neither is usable."""
+    """The access token's lifetime in seconds: `expires_in`, else the JWT's `exp` less `iat`; None if neither is usable."""
     told = _seconds(words.get("expires_in"))
     if told is None:
         claims = claims_of(words.get("access_token"))
@@ -154,7 +154,7 @@ def told_lifetime(words: Mapping[str, object]) -> float | None:
 
 
 def claims_of(token: object) -> Mapping[str, object]:
-    """The claims of a JWT, unchecked; empty where `token` is none."""
+    """The claims of a JWT, unchecked; empty if `token` is none."""
     if not isinstance(token, str) or token.count(".") != 2:
         return {}
     middle = token.split(".")[1]
@@ -166,7 +166,7 @@ def claims_of(token: object) -> Mapping[str, object]:
 
 
 def subject_of(words: Mapping[str, object]) -> str | None:
-    """Whose tokens these are: `sub` of a JWT access token, else of an id_token; None where it is not known."""
+    """Whose tokens these are: `sub` of a JWT access token, else of an id_token; None if it is not known."""
     for name in ("access_token", "id_token"):
         subject = claims_of(words.get(name)).get("sub")
         if isinstance(subject, str | int) and not isinstance(subject, bool) and str(subject):
@@ -284,7 +284,7 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True)
 class Retryable:
-    """The provider answered that it cannot now: the token is unspent. `retry_after` is seconds, None where nothing was said."""
+    """The provider answered that it cannot now: the token is unspent. `retry_after` is seconds, None if nothing was said."""
 
     reason: str
     retry_after: float | None = None
@@ -345,7 +345,7 @@ def classify(
 
 
 def retry_after(headers: Sequence[tuple[str, str]], now: float) -> float | None:
-    """Seconds that `Retry-After` asks to wait (RFC 9110 §10.2.3), from seconds or a date; None where it says nothing readable."""
+    """Seconds that `Retry-After` asks to wait (RFC 9110 §10.2.3), from seconds or a date; None if it says nothing readable."""
     told = next((value for name, value in headers if name.lower() == "retry-after"), None)
     return limits.retry_after(told, now)
 
@@ -369,9 +369,9 @@ TOLERATED = 30.0
 def deviation(
     headers: Sequence[tuple[str, str]], body: bytes, content_type: str, sent_at: float, received_at: float
 ) -> tuple[float, str] | None:
-    """Seconds by which our clock is ahead (negative: behind) of the provider's, 0 where that is tolerable, and what told it.
+    """Seconds by which our clock is ahead (negative: behind) of the provider's, 0 if that is tolerable, and what told it.
 
-    `Date` counts before the token, which may have been issued earlier. None where nothing tells. Moments are epoch seconds of our clock,
+    `Date` counts before the token, which may have been issued earlier. None if nothing tells. Moments are epoch seconds of our clock,
     from before the request was sent and after its answer came.
     """
     told = _date(headers, received_at)

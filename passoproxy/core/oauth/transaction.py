@@ -48,7 +48,7 @@ class HandOver:
 
 
 def hand_over(notes: Notes) -> HandOver | None:
-    """The last hand-over; None where there was none since the last new pair."""
+    """The last hand-over; None if there was none since the last new pair."""
     for name, text in reversed(notes):
         token, _, at = text.partition(" ")
         if name in {_HANDED_OVER, _TAKEN_BACK}:
@@ -94,12 +94,12 @@ def was_refused(notes: Notes, token: str) -> bool:
 
 
 def floored(notes: Notes, generation: int) -> Notes:
-    """New pairs are numbered above `generation`, also where there is no pair any more."""
+    """New pairs are numbered above `generation`, also if there is no pair any more."""
     return (*(note for note in notes if note[0] != _FLOOR), (_FLOOR, str(generation)))
 
 
 def floor(notes: Notes) -> int:
-    """What new pairs are numbered above; 0 where nothing is noted."""
+    """What new pairs are numbered above; 0 if nothing is noted."""
     text = dict(notes).get(_FLOOR, "")
     return int(text) if text.isdecimal() else 0
 
@@ -175,7 +175,7 @@ def begun(before: Intent | None, token: str, generation: int, now: float) -> Int
 def taken_back(intent: Intent) -> Intent | None:
     """After an attempt that told nothing bad (unsent, or answered and still good): this presentation does not count.
 
-    None where it was the only one; else the earlier loss stands.
+    None if it was the only one; else the earlier loss stands.
     """
     return replace(intent, presented=intent.presented - 1, lost=True) if intent.presented > 1 else None
 
@@ -186,9 +186,9 @@ def lost(intent: Intent) -> Intent:
 
 
 def moved_to(intent: Intent | None, pair: Pair) -> Intent | None:
-    """What is known of the token that `pair` holds, under the pair's own generation; None where nothing is.
+    """What is known of the token that `pair` holds, under the pair's own generation; None if nothing is.
 
-    So it is known also where the same pair is imported again, or is committed after it was presented.
+    So it is known also if the same pair is imported again, or is committed after it was presented.
     """
     if intent is None or pair.refresh_token is None or intent.token != digest(pair.refresh_token):
         return None
@@ -253,7 +253,7 @@ def way_out(pair: Pair | None, intent: Intent | None, answer_follows: int | None
 
 
 def spent_since(intent: Intent | None, pair: Pair | None) -> str:
-    """The token whose fate a newer generation tells: a crash came between that generation and its record. '' where there is none."""
+    """The token whose fate a newer generation tells: a crash came between that generation and its record. '' if there is none."""
     if intent is None or pair is None or intent.generation >= pair.generation:
         return ""
     is_kept = pair.refresh_token is not None and intent.token == digest(pair.refresh_token)

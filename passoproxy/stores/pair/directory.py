@@ -55,7 +55,7 @@ class Ownership:
         self._descriptor = -1
 
     def take(self) -> None:
-        """Raises PairStoreOwned naming the owner, CannotCreate where the file cannot be made."""
+        """Raises PairStoreOwned naming the owner, CannotCreate if the file cannot be made."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as fault:
@@ -81,7 +81,7 @@ class Ownership:
     def prove(self) -> None:
         """Makes sure that the lock which is held is the one that others ask for: its file may have been removed, and made anew by another process.
 
-        Raises PairStoreOwned where another process holds that one, CannotCreate where it cannot be made again.
+        Raises PairStoreOwned if another process holds that one, CannotCreate if it cannot be made again.
         """
         held = os.fstat(self._descriptor)
         with contextlib.suppress(OSError):
@@ -125,7 +125,7 @@ class DirectoryPairStore:
 
     `client` is whose pair it gives and takes, as `Pair.client`; '' for any.
 
-    `acquire` also raises ConfigurationError, where `cover` has not the key of what is there.
+    `acquire` also raises ConfigurationError, if `cover` has not the key of what is there.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class DirectoryPairStore:
         return tuple(sorted(newest.values(), key=lambda pair: pair.obtained_at, reverse=True))
 
     def reserve(self) -> None:
-        """PairStoreOwned where the lock's file was removed and another process has made it anew: a token is never presented by two."""
+        """PairStoreOwned if the lock's file was removed and another process has made it anew: a token is never presented by two."""
         self._prove()
         take_room(self.folder / "reserve", ROOM)
 
@@ -224,7 +224,7 @@ class DirectoryPairStore:
 
     def commit(self, pair: Pair) -> None:
         """Generations that were not read here, and those with a higher number (from before a loss), are moved aside; older ones than the one before
-        are removed. PairStoreOwned where one of them is another process's, as in `reserve`."""
+        are removed. PairStoreOwned if one of them is another process's, as in `reserve`."""
         for number in self._generations():
             if number > pair.generation or (number == pair.generation and number not in self._known):
                 self._prove()
@@ -283,7 +283,7 @@ class DirectoryPairStore:
         move(path, target)
 
     def _understood(self, path: Path) -> Pair | RawAnswer | Memory | None:
-        """What a file holds; None where there is none, or if it cannot be understood, which is left for the load to report."""
+        """What a file holds; None if there is none, or if it cannot be understood, which is left for the load to report."""
         kind, _, rest = path.name.partition(".")
         with contextlib.suppress(PairStoreFailure, ValueError):
             if kind == "fleet":

@@ -17,7 +17,7 @@ TEMPORARY = ".new"
 
 
 def read_secret(path: Path) -> bytes | None:
-    """A file's content, None where there is none. Raises PairStoreFailure where it is open to others, not ours, or unreadable."""
+    """A file's content, None if there is none. Raises PairStoreFailure if it is open to others, not ours, or unreadable."""
     try:
         # without O_NONBLOCK a pipe of that name would hold us up for ever
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -84,7 +84,7 @@ def write_secret(path: Path, data: bytes, *, room: Path | None = None) -> None:
 
 
 def take_room(path: Path, size: int) -> None:
-    """A file of `size` bytes whose space is really taken and synced. Raises PairStoreFailure where the disk has none."""
+    """A file of `size` bytes whose space is really taken and synced. Raises PairStoreFailure if the disk has none."""
     try:
         if path.exists() and path.stat().st_size >= size:
             return
