@@ -12,15 +12,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from passoproxy.config.load import load
 from passoproxy.daemon import Daemon
 from passoproxy.drill.time_compression import CompressedClock, CompressedLoop, Pace, SharedSeconds
 from passoproxy.errors import PassoproxyError
-
-Timed = contextlib.AbstractAsyncContextManager[None]
 
 WATCHED_EVERY = 0.5
 """Seconds of the rehearsal between two looks for the pair."""
@@ -41,17 +38,18 @@ def main(part: Path) -> int:
     try:
         with asyncio.Runner(loop_factory=lambda: CompressedLoop(pace.speed)) as runner:
             pair = Path(words["pair"]) if words["pair"] else None
-            runner.run(_play(Path(words["config"]), clock, pair, lambda: _timed(late, pace)))
+            runner.run(_play(Path(words["config"]), clock, pair, late, pace))
     except PassoproxyError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 read by the process that started it
         return error.exit_code
     return 0
 
 
-async def _play(config: Path, clock: CompressedClock, pair: Path | None, timed: Callable[[], Timed]) -> None:
+async def _play(config: Path, clock: CompressedClock, pair: Path | None, late: SharedSeconds, pace: Pace) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Daemon(load(config), clock=clock).running() as wired, timed():
+    async with Daemon(load(config), clock=clock).running() as wired:
+        noting = asyncio.create_task(_note_lateness(late, pace))
         parent = os.getppid()
         # the director may be killed: then nothing else would end this process
         while not stop.is_set() and os.getppid() == parent:
@@ -60,23 +58,15 @@ async def _play(config: Path, clock: CompressedClock, pair: Path | None, timed: 
                 pair = None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), WATCHED_EVERY if pair is not None else DIRECTED_EVERY)
+        noting.cancel()
 
 
-@contextlib.asynccontextmanager
-async def _timed(late: SharedSeconds, pace: Pace) -> AsyncIterator[None]:
+async def _note_lateness(late: SharedSeconds, pace: Pace) -> None:
     """Notes by how many real seconds this process was late at most: a refresh that fails then says nothing of the daemon."""
-
-    async def watch() -> None:
-        while True:
-            began = time.monotonic()
-            await asyncio.sleep(TIMED_EVERY)
-            late.raise_to(time.monotonic() - began - pace.real(TIMED_EVERY))
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(TIMED_EVERY)
+        late.raise_to(time.monotonic() - began - pace.real(TIMED_EVERY))
 
 
 def _brought(pair: Path) -> bytes | None:
