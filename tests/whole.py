@@ -24,6 +24,26 @@ CONTENT = "/api/v2/content/health/json?lang=en&countries=ZA"
 NOWHERE = "http://127.0.0.1:9"
 
 
+def least(origin: str, folder: Path, admin_port: int, port: int = 0) -> dict[str, Any]:
+    """The least that a daemon needs which asks a sandbox."""
+    return {
+        "provider": "passolution",
+        "upstream": {"url": origin},
+        "oauth": {
+            "authorization_url": f"{origin}/oauth/authorize",
+            "token_url": f"{origin}/oauth/token",
+            "revocation_url": f"{origin}/oauth/revoke",
+            "client_id": "demo",
+            "client_secret": "demo",
+            "redirect_url": f"http://127.0.0.1:{admin_port}/oauth/callback",
+        },
+        "server": {"listen": f"127.0.0.1:{port}"},
+        "admin": {"listen": f"127.0.0.1:{admin_port}"},
+        "state": {"directory": str(folder / "state")},
+        "cache": {"directory": str(folder / "cache")},
+    }
+
+
 @dataclass
 class Place:
     """Where one daemon has its files. `origin` is the sandbox's base, or an address where nobody is."""
@@ -39,23 +59,8 @@ class Place:
 
     def write(self, **sections: Any) -> Path:
         """The least that a daemon needs, and `sections` over it; a section of None is left out."""
-        settings: dict[str, Any] = {
-            "provider": "passolution",
-            "upstream": {"url": self.origin},
-            "oauth": {
-                "authorization_url": f"{self.origin}/oauth/authorize",
-                "token_url": f"{self.origin}/oauth/token",
-                "revocation_url": f"{self.origin}/oauth/revoke",
-                "client_id": "demo",
-                "client_secret": "demo",
-                "redirect_url": f"http://127.0.0.1:{self.admin_port}/oauth/callback",
-            },
-            "server": {"listen": "127.0.0.1:0"},
-            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
-            "state": {"directory": str(self.folder / "state")},
-            "cache": {"directory": str(self.folder / "cache")},
-            "log": {"level": "error", "access": False},
-        }
+        settings = least(self.origin, self.folder, self.admin_port)
+        settings["log"] = {"level": "error", "access": False}
         for name, section in sections.items():
             merged = {**settings.get(name, {}), **section} if isinstance(section, dict) else section
             settings[name] = (

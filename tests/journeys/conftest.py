@@ -21,6 +21,7 @@ import yaml
 
 from tests.journeys.nursery import Child, Nursery, environment, shared
 from tests.ports import free_port
+from tests.whole import least
 
 PROGRAM = [sys.executable, "-m", "passoproxy"]
 """For the few tests that need a shell or `exec` before it."""
@@ -139,22 +140,9 @@ class Stand:
         secret = self.folder / "client_secret"
         secret.write_text("demo\n")
         secret.chmod(0o600)
-        settings: dict[str, Any] = {
-            "provider": "passolution",
-            "upstream": {"url": self.origin},
-            "oauth": {
-                "authorization_url": f"{self.origin}/oauth/authorize",
-                "token_url": f"{self.origin}/oauth/token",
-                "revocation_url": f"{self.origin}/oauth/revoke",
-                "client_id": "demo",
-                "client_secret_file": str(secret),
-                "redirect_url": f"{self.admin}/oauth/callback",
-            },
-            "server": {"listen": f"127.0.0.1:{self.port}"},
-            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
-            "state": {"directory": str(self.folder / "state")},
-            "cache": {"directory": str(self.folder / "cache")},
-        }
+        settings = least(self.origin, self.folder, self.admin_port, self.port)
+        del settings["oauth"]["client_secret"]
+        settings["oauth"]["client_secret_file"] = str(secret)
         for name, section in sections.items():
             if isinstance(section, dict):
                 settings[name] = {**settings.get(name, {}), **section}

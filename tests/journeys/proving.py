@@ -25,6 +25,7 @@ from passoproxy.stores.pair.directory import DirectoryPairStore
 from tests.journeys.conftest import Answer, ask, until
 from tests.journeys.nursery import Child, Nursery
 from tests.ports import free_port
+from tests.whole import least
 
 T = TypeVar("T")
 
@@ -109,25 +110,13 @@ class House:
         self.first = self.second = self.access = ""
 
     def configure(self) -> None:
-        settings: dict[str, Any] = {
-            "provider": "passolution",
-            "upstream": {"url": self.sandbox.origin, "max_concurrency": 64},
-            "oauth": {
-                "authorization_url": f"{self.sandbox.origin}/oauth/authorize",
-                "token_url": f"{self.sandbox.origin}/oauth/token",
-                "client_id": "demo",
-                "client_secret": "demo",
-                "redirect_url": f"http://127.0.0.1:{self.admin_port}/oauth/callback",
-                "lost_answer_replay": "once",
-                "refresh_on_exit": "never",
-                **self.oauth,
-            },
-            "server": {"listen": f"127.0.0.1:{self.port}", "shutdown_grace": "2s"},
-            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
-            "state": {"directory": str(self.state)},
-            "cache": {"directory": str(self.folder / "cache")},
-            "log": {"level": "info", "access": False},
-        }
+        settings = least(self.sandbox.origin, self.folder, self.admin_port, self.port)
+        del settings["oauth"]["revocation_url"]
+        settings["upstream"]["max_concurrency"] = 64
+        settings["oauth"] |= {"lost_answer_replay": "once", "refresh_on_exit": "never", **self.oauth}
+        settings["server"]["shutdown_grace"] = "2s"
+        settings["state"]["directory"] = str(self.state)
+        settings["log"] = {"level": "info", "access": False}
         for name, section in self.sections.items():
             settings[name] = {**settings.get(name, {}), **section}
         self.config.write_text(yaml.safe_dump(settings, sort_keys=False))
