@@ -234,6 +234,26 @@ def test_a_denied_path_is_denied_in_every_spelling() -> None:
     assert allowed(OPEN, [*DENIED, *(f"{path}?a=/b" for path in DENIED)]) == []
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "refusal"),
+    [
+        ("TRACE", "/__internal/x?_method=trace", MethodNotAllowed),
+        ("POST", "/__internal/x?_method=trace", MethodNotAllowed),
+        ("POST", "/__internal/x?a=1", PathNotAllowed),
+        ("POST", "/x?a=1", None),
+    ],
+)
+def test_method_query_and_path_are_judged_in_this_order_each_time(
+    method: str, target: str, refusal: type[Exception] | None
+) -> None:
+    for judge in (OPEN.judge, OPEN.judge_remembered, OPEN.judge_remembered):
+        if refusal is None:
+            judge(method, target)
+        else:
+            with pytest.raises(refusal):
+                judge(method, target)
+
+
 def test_a_denied_path_is_denied_without_regard_to_case() -> None:
     """Of the pattern's letters and of the path's, in every reading of either."""
     admission = Admission(AdmissionPolicy(deny_paths=("/Admin/**", "/%53ecret/x")))
