@@ -1,13 +1,11 @@
-"""One page of memory that all processes on a cache folder share: what changed, told without asking the database.
+"""A page of memory that all processes on a cache folder share: what was changed, without asking the database.
 
-512 words of 8 bytes: magic, generation, events, purges, bytes of bodies under way, and a ring of the last 504 events. An event is the
-48-bit mark of the primary key that it concerns (0: any) and 16 bits for who told it (0: everyone must heed it, the teller too).
-Reading is a load from memory; writing takes a file lock. The file is never made shorter by us, and only ever rewritten in place.
+512 words of 8 bytes: magic, generation, events, purges, bytes of bodies that are being written, changes of soft purges, and a ring of the last 504 events. An
+event is the 48-bit mark of the primary key that it concerns (0: any) and 16 bits for its process (0: it concerns that process too). Reading
+is a load from memory; writing takes a file lock.
 
-If someone else cuts the file short (`truncate`, a shell's `>`), the system ends every process that touches the page with SIGBUS. Nothing in user space
-can prevent that: a mapping follows its file, and a handler could only end the process in another way. To read the file instead costs a system call
-at every hit. So the page is looked at a few times a second and made whole again (`mend`), which makes the moment short and not impossible; a
-supervisor starts the daemon anew, and nothing that is stored is lost by it. To remove or replace the file is harmless.
+If another program cuts the file short (`truncate`, a shell's `>`), the system ends every process that touches the page with SIGBUS, and nothing in user space
+can prevent that; to read the file instead would cost a system call at every hit. `mend` makes the moment short. To remove or replace the file is harmless.
 """
 
 from __future__ import annotations
@@ -31,10 +29,10 @@ ANYTHING = 0
 """The mark of an event that concerns every key."""
 
 PURGED = 1
-"""The mark of a purge as such: it concerns whoever holds what is not on disk."""
+"""The mark of a purge as such: it concerns what a process holds that is not on disk."""
 
 SOFTENED = 2
-"""The mark of a soft purge, where that is told by itself."""
+"""The mark of a soft purge."""
 
 
 class SharedPage:
@@ -145,7 +143,7 @@ class SharedPage:
 
     def foreign_since(self, seen: int) -> tuple[int, list[int] | None]:
         """The number of the last event, and the marks told by others since event `seen`; None where they are no longer known."""
-        words = self._words  # without the lock: a process that is stopped while it holds that must not stop the loop
+        words = self._words  # without the lock: a stopped process that holds it must not stop the loop
         events = words[_EVENTS]
         if not 0 <= events - seen < SLOTS:
             return events, None
@@ -166,22 +164,22 @@ class SharedPage:
             self._words[_SOFTENED] = (self._words[_SOFTENED] + 1) & (2**63 - 1)
 
     def add_pending(self, amount: int) -> None:
-        """Counts `amount` more (or, below zero, fewer) bytes under way."""
+        """Counts `amount` more (or, below zero, fewer) bytes that are being written."""
         with self._alone():
             self._words[_PENDING] = max(0, min(2**62, self._words[_PENDING] + amount))
 
     def lower_pending(self, most: int) -> None:
-        """Corrects the count of bytes under way, where processes that were killed left it too high."""
+        """Corrects the count of bytes that are being written, which killed processes leave too high."""
         with self._alone():
             self._words[_PENDING] = min(most, self._words[_PENDING])
 
     def close(self) -> None:
-        """Lets go of the file. What was read last stays readable, so that a late `generation` does no harm."""
+        """Closes the file. The numbers stay readable, so that a late `generation` does no harm."""
         last = bytes(self._words)
         self._words.release()
         self._words = memoryview(bytearray(last)).cast("Q")
         for file, mapped in self._kept:
-            with contextlib.suppress(BufferError):  # an old page that someone is reading this instant
+            with contextlib.suppress(BufferError):  # an old page that is being read this instant
                 mapped.close()
             os.close(file)
         self._kept.clear()

@@ -139,7 +139,7 @@ def row_of_body(name: str) -> str | None:
 def mark_of(name: str) -> int:
     """48 bits that stand for a primary key in the shared page; never below 2, which have meanings of their own. `name` is a key's, a row's or a body's name.
 
-    0, which means anything, for a name that somebody planted.
+    0, which means anything, for a name that was planted.
     """
     try:
         return int(name[:13].replace("/", "")[:12], 16) | 2

@@ -33,7 +33,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _REMEMBERED = 32_768
 _TICK = 50_000_000
-"""Nanoseconds within which two changes of a file may bear the same ctime: a body as young as that is proven again next time."""
+"""Nanoseconds within which two changes of a file may bear the same ctime: a body as young as that is checked again next time."""
 
 _Seen = tuple[int, int, int]
 
@@ -50,7 +50,7 @@ def make_private(folder: Path) -> None:
 
 
 class Incoming:
-    """A body under way. `append` as often as needed, then `digest` and `size` say what came."""
+    """A body that is being written. `digest` and `size` are those of what was appended so far."""
 
     __slots__ = ("_hash", "_path", "file", "size")
 
@@ -68,7 +68,7 @@ class Incoming:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of what came so far (hex)."""
+        """SHA-256 (hex)."""
         return self._hash.hexdigest()
 
     def append(self, data: bytes) -> None:
@@ -80,12 +80,12 @@ class Incoming:
         self.size += len(data)
 
     def settle(self, target: Path) -> None:
-        """Becomes the file `target`, in one step; the lock stays until `release`."""
+        """Renames the file to `target`; the lock stays until `release`."""
         os.rename(self._path, target)
         self._path = target
 
     def release(self) -> None:
-        """Lets the file go, as it lies. May be called twice."""
+        """Closes the file, which stays. May be called twice."""
         if self.file >= 0:
             os.close(self.file)
             self.file = -1
@@ -115,7 +115,7 @@ class Bodies:
         self._shards.clear()
 
     def begin(self) -> Incoming:
-        """A new body under way."""
+        """A new body."""
         try:
             return Incoming(self.incoming)
         except FileNotFoundError:  # the folder was taken away
@@ -138,15 +138,16 @@ class Bodies:
         body.settle(self.folder / name)
 
     def open(self, name: str, digest: str, size: int) -> int | None:
-        """A descriptor at the start of the body, proven to have that digest and size; None where it has not, or is not there."""
+        """A descriptor of the body, after its size and hash were checked; None if it is lost or damaged."""
         try:
-            file = self._open(name)
+            with self._shard_of(name) as (folder, rest):
+                file = os.open(rest, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
         except OSError as error:
             if error.errno in _STRANGE:
                 return None
             raise
         try:
-            if self._proven(file, name, digest, size):
+            if self._is_whole(file, name, digest, size):
                 return file
         except BaseException:
             os.close(file)
@@ -154,17 +155,19 @@ class Bodies:
         os.close(file)
         return None
 
-    def _open(self, name: str) -> int:
+    @contextlib.contextmanager
+    def _shard_of(self, name: str) -> Iterator[tuple[int, str]]:
+        """The folder of a body, opened, and the body's name there. A link in its place is not followed."""
         if not BODY_PATTERN.fullmatch(name):
             raise FileNotFoundError(errno.ENOENT, "no body's name", name)
         shard, _, rest = name.partition("/")
         folder = os.open(self.folder / shard, _FOLDER)
         try:
-            return os.open(rest, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+            yield folder, rest
         finally:
             os.close(folder)
 
-    def _proven(self, file: int, name: str, digest: str, size: int) -> bool:
+    def _is_whole(self, file: int, name: str, digest: str, size: int) -> bool:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or found.st_size != size or not digest.startswith(name[-16:]):
             return False
@@ -174,28 +177,19 @@ class Bodies:
         if _digest(file) != digest or _seen(os.fstat(file)) != seen:
             return False
         if time.time_ns() - found.st_ctime_ns > _TICK:
-            self._remember(name, seen)
+            with self._lock:
+                self._seen[name] = seen
+                if len(self._seen) > _REMEMBERED:
+                    self._seen.popitem(last=False)
         return True
-
-    def _remember(self, name: str, seen: _Seen) -> None:
-        with self._lock:
-            self._seen[name] = seen
-            if len(self._seen) > _REMEMBERED:
-                self._seen.popitem(last=False)
 
     def remove(self, name: str) -> bool:
         """Removes the body; whether it was there."""
         with self._lock:
             self._seen.pop(name, None)
-        shard, _, rest = name.partition("/")
-        if not BODY_PATTERN.fullmatch(name):
-            return False
         try:
-            folder = os.open(self.folder / shard, _FOLDER)
-            try:
+            with self._shard_of(name) as (folder, rest):
                 os.unlink(rest, dir_fd=folder)
-            finally:
-                os.close(folder)
         except OSError:
             return False
         return True
@@ -206,14 +200,14 @@ class Bodies:
 
     @contextlib.contextmanager
     def claimed(self, path: Path) -> Iterator[bool]:
-        """Whether nobody is storing the file at `path`; while within, nobody's sweep but ours touches it."""
+        """Whether no process is storing the file at `path`; within, no other process takes it for a leftover."""
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             yield False
             return
         except OSError:
-            yield True  # a link, a socket: nobody's body
+            yield True  # a link, a socket: no body
             return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -247,7 +241,7 @@ _READ_PIECE = 256 * 1024
 
 
 def open_body(bodies: Bodies, lane: Lane, entry: Entry) -> Body | None:
-    """The proven body of `entry`; None where it is not there or is not what was stored. Blocks; raises OSError."""
+    """The body of `entry`, checked; None if it is lost or damaged. Blocks; raises OSError."""
     file = bodies.open(body_name(row_name(entry), entry.digest), entry.digest, entry.size)
     if file is None:
         return None
@@ -261,7 +255,7 @@ def open_body(bodies: Bodies, lane: Lane, entry: Entry) -> Body | None:
 
 
 class FileBody:
-    """A proven body in an open file. It goes on also when its entry is replaced or evicted; a file that is written to breaks it off."""
+    """A checked body in an open file. It can be read to its end when its entry is replaced or evicted; a file that is written to breaks it off."""
 
     __slots__ = ("_at", "_file", "_lane", "_unchanged", "length")
 
@@ -297,7 +291,7 @@ class FileBody:
         if file >= 0:
             os.close(file)
 
-    def __del__(self) -> None:  # whoever asked was cancelled and never got it
+    def __del__(self) -> None:  # the caller was cancelled and never got it
         if self._file >= 0:
             os.close(self._file)
 

@@ -200,7 +200,7 @@ class Database:
         return tuple(there)
 
     def _open(self) -> Index:
-        """This thread's connections; opens or makes the databases first if nobody has."""
+        """This thread's connections; opens or makes the databases first if that is not done yet."""
         with self._changing:
             if self._values is not None and self._files and self._files_there() == self._files:
                 with translated(self._folder):

@@ -1,4 +1,4 @@
-"""Removing what nobody can see: rows that a purge hides, and what a crash or damage left in a cache folder.
+"""Removing what cannot be seen: rows that a purge hides, and what a crash or damage left in a cache folder.
 
 Purges are swept when the thread is asked, and looked for every half minute, because a killed process may have left one. Leftovers are
 looked for at the start, once an hour, and when something was lost: bodies without a row, rows without a value or a body, values without a row,
