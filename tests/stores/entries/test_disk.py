@@ -639,13 +639,16 @@ async def test_storing_pauses_after_a_failure_and_recovers_by_itself(
     assert list((tmp_path / "cache" / INCOMING).iterdir()) == []
 
 
-async def test_what_must_go_goes_though_the_database_cannot_be_written(opened: Opened, tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", DATABASES)
+async def test_what_must_go_goes_though_a_database_cannot_be_written(
+    opened: Opened, tmp_path: Path, database: str
+) -> None:
     """Another process that holds the database locked stands for every reason why it cannot be written."""
     store = opened(patience=0.05)
     kept = await put(store, entry(0, target="/kept"), b"kept")
     gone = [await put(store, entry(n, target=f"/gone/{n}"), b"gone") for n in range(1, 4)]
     under_way = await store.create(entry(9, target="/gone/9"))
-    db = sqlite3.connect(tmp_path / "cache" / "cache.db", isolation_level=None)
+    db = sqlite3.connect(tmp_path / "cache" / database, isolation_level=None)
     db.execute("BEGIN IMMEDIATE")
     generation = store.generation()
     await store.discard(gone[0])
