@@ -73,7 +73,7 @@ class Access:
         try:
             response = await self._let_in(admission, request)
         except Refusal as refusal:
-            # A copy, because one refusal may be told to many who waited for the same flight.
+            # A copy, because one refusal may be told to many that waited for the same fetch.
             readable = copy.copy(refusal)
             readable.fields = (*refusal.fields, *cross_origin_fields(page))
             raise readable from refusal

@@ -44,10 +44,6 @@ class Directives(dict[str, str | None]):
         """
         return (read_seconds(self[name]) or 0.0) if name in self else None
 
-    def applies_to_all(self, name: str) -> bool:
-        """Whether `no-cache` or `private` stands there without a list of field names (RFC 9111 §5.2.2.4, §5.2.2.7)."""
-        return name in self and not (self[name] and self.fields_named(name))
-
     def fields_named(self, name: str) -> frozenset[str]:
         """The lower-case field names of a qualified `no-cache` or `private`; none if the list is empty or not of names."""
         if not (argument := self.get(name)):
@@ -198,12 +194,14 @@ class Said:
     """Some stale use is foreseen."""
 
     def __post_init__(self) -> None:
-        # Derived once: each is asked for several times on the way of an answer.
+        # Derived once: each is asked for several times on the way of an answer. A qualified `no-cache` or `private` names fields (RFC 9111
+        # §5.2.2.4, §5.2.2.7).
         said, derive = self.directives, object.__setattr__
-        must_validate = "no-cache" in said and said.applies_to_all("no-cache")
+        must_validate = "no-cache" in said and not (said["no-cache"] and said.fields_named("no-cache"))
+        is_private = "private" in said and not (said["private"] and said.fields_named("private"))
         for_shared = self.shared and ("proxy-revalidate" in said or "s-maxage" in said)
         derive(self, "is_failure", self.status in FAILURE_STATUSES)
-        derive(self, "is_private", self.shared and "private" in said and said.applies_to_all("private"))
+        derive(self, "is_private", self.shared and is_private)
         derive(self, "must_validate", must_validate)
         derive(self, "never_stale", must_validate or "must-revalidate" in said or for_shared)
         derive(

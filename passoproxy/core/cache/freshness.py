@@ -32,11 +32,11 @@ class Lifetime:
 def lifetime(said: Said, *, heuristics: bool) -> Lifetime:
     """The freshness lifetime (RFC 9111 §4.2.1): s-maxage in a shared cache, max-age, Expires, a route's ttl, and last a guess (§4.2.2)."""
     directives = said.directives
-    if said.shared and (seconds := directives.seconds("s-maxage")) is not None:
+    if said.shared and "s-maxage" in directives and (seconds := directives.seconds("s-maxage")) is not None:
         return Lifetime(seconds, "s-maxage")
     if said.counts_from_storing and said.ttl_of_route is not None:
         return Lifetime(said.ttl_of_route, "ttl of the route")
-    if (seconds := directives.seconds("max-age")) is not None:
+    if "max-age" in directives and (seconds := directives.seconds("max-age")) is not None:
         return Lifetime(seconds, "max-age")
     if said.expires is not None:
         return Lifetime(max(0.0, said.expires - said.date), "Expires")
@@ -133,7 +133,7 @@ def _speaks_against(said: Said, ttl: float) -> bool:
     # Against the origin's word is what it forbade, and a freshness that it put shorter.
     if "no-store" in said.directives or said.is_private or said.never_stale:
         return True
-    stated = said.directives.seconds("max-age")
+    stated = said.directives.seconds("max-age") if "max-age" in said.directives else None
     if stated is None and said.expires is not None:
         stated = said.expires - said.date
     return stated is not None and stated < ttl

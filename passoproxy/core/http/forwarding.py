@@ -61,10 +61,12 @@ def toward_origin(
     The writer adds the body's framing; `head.authority` is the origin's afterwards.
     """
     fields: CIMultiDict[str] = CIMultiDict((("Host", authority),))
-    own = own or {}
-    gone = {"host", "content-length", "transfer-encoding", *(_cgi_name(name.lower()) for name in own)}
-    fields.extend([pair for pair in head.fields.items() if _cgi_name(pair[0].lower()) not in gone])
-    fields.extend(own)
+    fields.extend(changed(head.fields, without=("Host", "Content-Length", "Transfer-Encoding")))
+    if own:
+        taken = {_cgi_name(name.lower()) for name in own}
+        for name in [name for name in fields if _cgi_name(name.lower()) in taken and name != "Host"]:
+            fields.popall(name, None)
+        fields.extend(own)
     fields.add("Via", VIA)
     target = path + head.target if head.target.startswith("/") else head.target
     return RequestHead(head.method, target, CIMultiDictProxy(fields), authority, head.scheme, head.version)

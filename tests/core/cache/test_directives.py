@@ -9,6 +9,7 @@ from passoproxy.core.cache.cache_control import (
     NONE_SAID,
     NOTHING_ASKED,
     Asked,
+    Said,
     asked,
     of_response,
     parse,
@@ -91,7 +92,7 @@ def test_a_text_is_parsed_once():
 )
 def test_qualified_no_cache_5_2_2_4(line, to_all, named):
     said = parse([line])
-    assert said.applies_to_all("no-cache") is to_all
+    assert Said(200, said, 0.0).must_validate is to_all
     assert said.fields_named("no-cache") == named
 
 
