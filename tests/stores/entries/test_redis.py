@@ -650,9 +650,10 @@ async def test_what_was_to_be_purged_is_made_up_for(joined: Joined, redis_server
 async def test_too_many_owed_purges_become_one_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owed, "MOST", 3)
     log = owed.OwedPurges(tmp_path)
-    for n in range(4):
+    for n in range(6):
         await log.add(Selector(tag=f"{n}"))
-    assert log.selectors == owed.OwedPurges(tmp_path).selectors == [Selector()]
+    assert log.selectors == owed.OwedPurges(tmp_path).selectors == [Selector(tag="0"), Selector()]
+    await log.carried_out(Selector(tag="0"))
     with (tmp_path / owed.NAME).open("ab") as file:
         file.write(b"+{torn")
     await log.carried_out(Selector())

@@ -31,13 +31,16 @@ class OwedPurges:
                 self.selectors = [decode_purge(line) for line in _owed(self._path.read_bytes())]
 
     async def add(self, selector: Selector) -> None:
-        """One more; durable when it returns."""
+        """One more; durable when it returns. The first of all may be on its way to the store, so nothing is added to it."""
+        first, later = self.selectors[:1], self.selectors[1:]
+        if Selector() in later:
+            return  # it means this one too
         if len(self.selectors) < MOST:
             self.selectors.append(selector)
             await self._append((b"+", selector))
         else:
-            former, self.selectors = self.selectors, [Selector()]
-            await self._append((b"+", Selector()), *((b"-", each) for each in former))
+            self.selectors = [*first, Selector()]
+            await self._append((b"+", Selector()), *((b"-", each) for each in later))
 
     async def carried_out(self, selector: Selector) -> None:
         """The store has it."""
