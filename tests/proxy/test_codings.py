@@ -1,9 +1,8 @@
-"""Codings: exact both ways, in any split, with bounded steps, and broken ones told."""
+"""The hop that gives each client the coding it takes (contract §5)."""
 
 from __future__ import annotations
 
 import gzip
-import random
 
 import brotli
 import pytest
@@ -11,179 +10,284 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.errors import BodyBroken
-from passoproxy.ports import BytesBody
-from passoproxy.proxy import codecs
-from tests.fakes import BROKEN, ChunkedBody
-from tests.turns import Turns
+from passoproxy.errors import Offline
+from passoproxy.ports import BytesBody, Request, Response, Trail
+from passoproxy.proxy.representation import OWN, Codings
+from tests.fakes import ChunkedBody, ScriptedHop, Step, request, response
 
-MIB = 1024 * 1024
-
-TEXT = b'{"records": [' + b'"entry", ' * 5000 + b"0]}"
-OTHERS = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstandard.ZstdCompressor().compress}
-UNDO = {
-    "gzip": gzip.decompress,
-    "br": brotli.decompress,
-    "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
-}
+TEXT = b'{"records": [' + b'"entry", ' * 300 + b"0]}"
+JSON = ("Content-Type", "application/json")
+MAKE = {"identity": bytes, "gzip": gzip.compress, "br": brotli.compress, "zstd": zstandard.ZstdCompressor().compress}
 
 
-async def gathered(body: codecs.DecodedBody | codecs.SteppedBody) -> bytes:
-    return b"".join([part async for part in body])
+def undone(data: bytes, coding: str) -> bytes:
+    match coding:
+        case "gzip":
+            return gzip.decompress(data)
+        case "br":
+            return bytes(brotli.decompress(data))
+        case "zstd":
+            return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        case _:
+            return data
 
 
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-async def test_decodes_what_others_encoded_in_any_split(coding: str) -> None:
-    data = OTHERS[coding](TEXT)
-    for step in (1, 7, len(data)):
-        body = ChunkedBody(*(data[at : at + step] for at in range(0, len(data), step)))
-        assert await gathered(codecs.DecodedBody(body, coding)) == TEXT
+def hop(*script: Step, **more: int) -> tuple[Codings, ScriptedHop]:
+    inner = ScriptedHop(list(script))
+    return Codings(inner, **more), inner
 
 
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-async def test_encodes_what_others_decode(coding: str) -> None:
-    body = codecs.encoded_body(ChunkedBody(TEXT[:100], TEXT[100:]), coding)
-    assert UNDO[coding](await gathered(body)) == TEXT
-    assert UNDO[coding](codecs.encoded(TEXT, coding)) == TEXT
-    large = bytes(range(256)) * 1024
-    assert UNDO[coding](await gathered(codecs.encoded_body(BytesBody(large), coding))) == large
+def asking(accepted: str | None, method: str = "GET", *fields: tuple[str, str], cache: str = "pass") -> Request:
+    named = [("Accept-Encoding", accepted)] if accepted is not None else []
+    return request(method, fields=[*named, *fields], trail=Trail(cache=cache))
 
 
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-async def test_what_trickles_is_not_held_back(coding: str) -> None:
-    """Each part of a stream can be read at the other end before the next one is there."""
-    decoding, encoding = codecs.decoder(coding), codecs.encoded_body(ChunkedBody(b"one", b"two", b"three"), coding)
-    read = [b"".join(decoding.feed(part)) async for part in encoding]
-    decoding.finish()
-    assert read[:3] == [b"one", b"two", b"three"]
-    assert b"".join(read) == b"onetwothree"
+async def content(answer: Response) -> bytes:
+    return b"".join([part async for part in answer.body])
 
 
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-async def test_closing_closes_the_inner_body(coding: str) -> None:
-    for kind in (codecs.DecodedBody, codecs.encoded_body):
-        inner = ChunkedBody(b"x")
-        await kind(inner, coding).aclose()
-        assert inner.closed
+async def test_the_inner_rooms_see_our_own_accept_encoding() -> None:
+    encoding, inner = hop(response(204), response(204))
+    await encoding.send(asking(None))
+    await encoding.send(asking("deflate"))
+    assert [each.head.fields["Accept-Encoding"] for each in inner.seen] == [OWN, OWN]
 
 
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-@pytest.mark.parametrize(
-    "broken",
-    [lambda data: data[:-4], lambda data: data[: len(data) // 2] + b"\xff" * 40, lambda data: b"nonsense" * 20],
-)
-async def test_broken_ones_are_told(coding: str, broken: object) -> None:
-    data = OTHERS[coding](TEXT)
-    with pytest.raises(BodyBroken):
-        await gathered(codecs.DecodedBody(BytesBody(broken(data)), coding))  # type: ignore[operator]
+@pytest.mark.parametrize(("accepted", "coding"), [("gzip", "gzip"), ("br, gzip", "br"), ("gzip, zstd", "zstd")])
+async def test_plain_text_is_encoded(accepted: str, coding: str) -> None:
+    encoding, _ = hop(response(200, [JSON, ("Content-Length", str(len(TEXT))), ("ETag", '"a"')], TEXT))
+    answer = await encoding.send(asking(accepted))
+    data = await content(answer)
+    assert undone(data, coding) == TEXT
+    fields = answer.head.fields
+    assert (fields["Content-Encoding"], fields["Vary"], fields["Content-Length"]) == (
+        coding,
+        "Accept-Encoding",
+        str(len(data)),
+    )
+    assert fields["ETag"] == f'"a-{coding}"'
 
 
-async def test_a_break_further_in_goes_through() -> None:
-    data = gzip.compress(TEXT)
-    with pytest.raises(BodyBroken):
-        await gathered(codecs.DecodedBody(ChunkedBody(data[:50], BROKEN), "gzip"))
-    with pytest.raises(BodyBroken):
-        await gathered(codecs.encoded_body(ChunkedBody(b"x", BROKEN), "gzip"))
+async def test_a_client_that_says_nothing_gets_it_plain() -> None:
+    encoding, _ = hop(response(200, [JSON, ("ETag", '"a"')], TEXT))
+    answer = await encoding.send(asking(None))
+    assert await content(answer) == TEXT
+    assert "Content-Encoding" not in answer.head.fields
+    assert answer.head.fields["Vary"] == "Accept-Encoding"
+    assert answer.head.fields["ETag"] == '"a"'
 
 
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-async def test_an_empty_body_is_empty(coding: str) -> None:
-    assert await gathered(codecs.DecodedBody(BytesBody(b""), coding)) == b""
+async def test_what_is_accepted_is_said_over_all_lines() -> None:
+    encoding, _ = hop(response(200, [JSON], TEXT))
+    answer = await encoding.send(asking("deflate", "GET", ("Accept-Encoding", "gzip")))
+    assert answer.head.fields["Content-Encoding"] == "gzip"
 
 
-@pytest.mark.parametrize("coding", ["gzip", "zstd"])
-async def test_several_members_are_one_content(coding: str) -> None:
-    data = OTHERS[coding](b"one ") + OTHERS[coding](b"two")
-    assert await gathered(codecs.DecodedBody(BytesBody(data), coding)) == b"one two"
+async def test_a_stored_coding_that_is_taken_passes_untouched() -> None:
+    stored = gzip.compress(TEXT)
+    encoding, _ = hop(
+        response(200, [JSON, ("Content-Encoding", "gzip"), ("ETag", '"a"'), ("Vary", "Accept-Encoding")], stored)
+    )
+    answer = await encoding.send(asking("gzip, br"))
+    assert await content(answer) == stored
+    assert answer.head.fields["ETag"] == '"a"'
 
 
-async def test_gzip_padding_is_ignored() -> None:
-    assert await gathered(codecs.DecodedBody(BytesBody(gzip.compress(b"one") + b"\0" * 20), "gzip")) == b"one"
-
-
-@pytest.mark.parametrize(
-    ("coding", "most"), [("gzip", codecs.STEP), ("br", codecs.STEP + 64 * 1024), ("zstd", 4 * MIB)]
-)
-def test_a_bomb_comes_in_bounded_steps(coding: str, most: int) -> None:
-    bomb = brotli.compress(b"0" * (16 * MIB), quality=5) if coding == "br" else OTHERS[coding](b"0" * (16 * MIB))
-    assert len(bomb) < 20_000
-    sizes = [len(part) for part in codecs.decoder(coding).feed(bomb)]
-    assert sum(sizes) == 16 * MIB
-    assert max(sizes) <= most
-
-
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-@pytest.mark.parametrize("split", [1 << 30, 1000])
-async def test_a_bomb_is_broken_off(coding: str, split: int) -> None:
-    bomb = codecs.encoded(bytes(32 * MIB), coding)
-    body = codecs.DecodedBody(ChunkedBody(*(bomb[at : at + split] for at in range(0, len(bomb), split))), coding)
-    sizes: list[int] = []
-
-    async def read() -> None:
-        async for part in body:
-            sizes.append(len(part))
-
-    with pytest.raises(BodyBroken, match="1,000 times"):
-        await read()
-    assert codecs.MOST_FREE <= sum(sizes) + MIB <= codecs.MOST_FREE + 8 * MIB
-
-
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-async def test_what_is_long_and_shrinks_well_is_no_bomb(coding: str) -> None:
-    text = random.Random(1).randbytes(24 * 1024) * 720
-    data = codecs.encoded(text, coding)
-    assert len(text) > codecs.MOST_FREE
-    assert len(text) > 100 * len(data)
-    size = 0
-    async for part in codecs.DecodedBody(BytesBody(data), coding):
-        size += len(part)
-    assert size == len(text)
-
-
-LONG_STEP = 0.02
-"""Seconds of the loop's own work that no step may take, generously: one that is done in one go takes 50 ms and more."""
-
-
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-async def test_the_loop_has_turns_while_a_body_is_decoded(coding: str) -> None:
-    zeros = bytes(12 * MIB)
-    data = brotli.compress(zeros, quality=5, lgwin=24) if coding == "br" else codecs.encoded(zeros, coding)
-    async with Turns() as turns:
-        async for _ in codecs.DecodedBody(BytesBody(data), coding):
-            pass
-    assert max(turns.computed) < LONG_STEP, turns
-
-
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-async def test_the_loop_has_turns_while_a_body_is_encoded(coding: str) -> None:
-    large = random.Random(1).randbytes(2 * MIB).hex().encode()
-    async with Turns() as turns:
-        made = await gathered(codecs.encoded_body(BytesBody(large), coding))
-    assert max(turns.computed) < LONG_STEP, turns
-    assert UNDO[coding](made) == large
-
-
-def test_a_zstd_frame_with_a_giant_window_is_refused() -> None:
-    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
-    data = zstandard.ZstdCompressor(compression_params=parameters).compressobj().compress(b"x" * (130 * 1024 * 1024))
-    with pytest.raises(BodyBroken):
-        list(codecs.decoder("zstd").feed(data))
-
-
-@pytest.mark.parametrize("coding", codecs.KNOWN)
-def test_at_once_within_a_bound(coding: str) -> None:
-    data = OTHERS[coding](TEXT)
-    assert codecs.decoded(data, coding, len(TEXT)) == TEXT
-    assert codecs.decoded(data, coding, len(TEXT) - 1) is None
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+@pytest.mark.parametrize("accepted", [None, "deflate", "gzip;q=0, br;q=0, zstd;q=0"])
+async def test_a_stored_coding_that_is_not_taken_is_undone(coding: str, accepted: str | None) -> None:
+    stored = MAKE[coding](TEXT)
+    encoding, _ = hop(
+        response(
+            200, [JSON, ("Content-Encoding", coding), ("Content-Length", "7"), ("ETag", '"a"')], ChunkedBody(stored)
+        )
+    )
+    answer = await encoding.send(asking(accepted))
+    assert await content(answer) == TEXT
+    fields = answer.head.fields
+    assert "Content-Encoding" not in fields
+    assert "Content-Length" not in fields
+    assert (fields["ETag"], fields["Vary"]) == ('"a-identity"', "Accept-Encoding")
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("GZIP ", "gzip"), ("x-gzip", "gzip"), ("br", "br"), ("deflate", None), ("gzip, br", None)]
+    ("status", "fields", "data"),
+    [
+        (200, [JSON], TEXT[:1000]),
+        (200, [("Content-Type", "application/pdf")], TEXT),
+        (200, [], TEXT),
+        (200, [JSON, ("Content-Encoding", "compress")], TEXT),
+        (200, [JSON, ("Content-Encoding", "gzip, br")], TEXT),
+        (200, [JSON, ("Content-Encoding", "gzip"), ("Content-Encoding", "br")], TEXT),
+        (200, [JSON, ("Cache-Control", "No-Transform")], TEXT),
+        (200, [JSON, ("Cache-Control", "max-age=9"), ("Cache-Control", "no-transform")], TEXT),
+        (204, [], b""),
+    ],
 )
-def test_names(name: str, own: str | None) -> None:
-    assert codecs.known(name) == own
+async def test_left_alone(status: int, fields: list[tuple[str, str]], data: bytes) -> None:
+    inner = response(status, fields, data)
+    encoding, _ = hop(inner)
+    assert await encoding.send(asking("gzip")) is inner
 
 
-@given(st.binary(max_size=4000), st.sampled_from(codecs.KNOWN))
-def test_round_trip(data: bytes, coding: str) -> None:
-    assert codecs.decoded(codecs.encoded(data, coding), coding, 10_000) == data
+async def test_a_stream_of_unknown_length_is_encoded_as_it_comes() -> None:
+    encoding, _ = hop(response(200, [JSON], ChunkedBody(TEXT[:9], TEXT[9:])))
+    answer = await encoding.send(asking("gzip"))
+    assert undone(await content(answer), "gzip") == TEXT
+    assert "Content-Length" not in answer.head.fields
+
+
+async def test_a_large_body_in_memory_is_encoded_in_steps() -> None:
+    large = TEXT * 200
+    encoding, _ = hop(response(200, [JSON], large))
+    answer = await encoding.send(asking("br"))
+    assert answer.body.length is None
+    assert undone(await content(answer), "br") == large
+
+
+async def test_head_tells_what_get_would() -> None:
+    encoding, _ = hop(
+        response(200, [JSON, ("Content-Length", "5000"), ("ETag", '"a"')]),
+        response(200, [JSON, ("Content-Length", "5")]),
+    )
+    answer = await encoding.send(asking("gzip", "HEAD"))
+    assert answer.head.fields["Content-Encoding"] == "gzip"
+    assert answer.head.fields["ETag"] == '"a-gzip"'
+    assert "Content-Length" not in answer.head.fields
+    small = await encoding.send(asking("gzip", "HEAD"))
+    assert small.head.fields["Content-Length"] == "5"
+
+
+async def test_forms_of_a_tag_are_taken_back() -> None:
+    encoding, inner = hop(response(304, [("ETag", '"a"')]))
+    answer = await encoding.send(asking("gzip", "GET", ("If-None-Match", '"a-gzip"')))
+    assert inner.seen[0].head.fields["If-None-Match"] == '"a-gzip", "a"'
+    assert answer.head.fields["ETag"] == '"a-gzip"'
+
+
+@pytest.mark.parametrize(
+    ("fields", "varies"),
+    [
+        ([JSON, ("Content-Length", "5000")], True),
+        ([JSON], True),
+        ([JSON, ("Content-Length", "5")], False),
+        ([("Content-Type", "image/png"), ("Content-Length", "5000")], False),
+        ([("Content-Type", "image/png"), ("Content-Encoding", "gzip")], True),
+        ([("Content-Type", "image/png"), ("Content-Encoding", "exi")], False),
+        ([JSON, ("Cache-Control", "no-transform")], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize("accepted", [None, "gzip"])
+async def test_a_304_varies_as_its_200_would_15_4_5(
+    fields: list[tuple[str, str]], varies: bool, accepted: str | None
+) -> None:
+    encoding, _ = hop(response(304, [*fields, ("ETag", '"a"'), ("Vary", "Accept-Language")]))
+    answer = (await encoding.send(asking(accepted, "GET", ("If-None-Match", '"a"')))).head.fields
+    assert answer["Vary"] == ("Accept-Language, Accept-Encoding" if varies else "Accept-Language")
+    assert {"Content-Type", "Content-Length", "Content-Encoding"}.isdisjoint(answer)
+
+
+@pytest.mark.parametrize("accepted", [None, "identity", "gzip"])
+@pytest.mark.parametrize("last", [4, 2047])
+async def test_whether_a_part_serves_does_not_depend_on_its_length(accepted: str | None, last: int) -> None:
+    part = [JSON, ("Content-Range", f"bytes 0-{last}/5000"), ("Content-Length", str(last + 1))]
+    partial = ChunkedBody(TEXT[: last + 1])
+    encoding, inner = hop(response(206, part, partial), response(200, [JSON], TEXT))
+    answer = await encoding.send(asking(accepted, "GET", ("Range", f"bytes=0-{last}"), cache="hit"))
+    assert answer.head.status == (200 if accepted == "gzip" else 206)
+    assert answer.head.fields["Vary"] == "Accept-Encoding"
+    if accepted == "gzip":
+        assert partial.closed
+        assert inner.seen[1].head.fields["Cache-Control"] == "only-if-cached"
+        assert "Range" not in inner.seen[1].head.fields
+
+
+async def test_a_stored_part_serves_where_no_more_is_stored() -> None:
+    encoding, _ = hop(response(206, [JSON, ("Content-Range", "bytes 0-4/5000")], b"part!"), Offline("not stored"))
+    asked = asking("gzip", "GET", ("Range", "bytes=0-4"), cache="hit")
+    answer = await encoding.send(asked)
+    assert (answer.head.status, await content(answer), asked.trail.cache) == (206, b"part!", "hit")
+
+
+async def test_a_part_is_never_recoded() -> None:
+    fields = [("Content-Type", "application/pdf"), ("Content-Range", "bytes 0-4/9000")]
+    inner = response(206, fields, b"part!")
+    encoding, _ = hop(inner)
+    assert await encoding.send(asking("gzip", "GET", ("Range", "bytes=0-4"))) is inner
+
+
+@pytest.mark.parametrize("cache", ["miss", "pass"])
+async def test_the_origin_is_not_asked_twice_for_a_part_that_could_be_encoded(cache: str) -> None:
+    encoding, inner = hop(response(206, [JSON, ("Content-Range", "bytes 0-4/5000")], b"part!"))
+    answer = await encoding.send(asking("gzip", "GET", ("Range", "bytes=0-4"), cache=cache))
+    assert (answer.head.status, await content(answer), len(inner.seen)) == (206, b"part!", 1)
+    assert answer.head.fields["Vary"] == "Accept-Encoding"
+
+
+async def test_a_coded_part_of_a_pass_stays_as_it_came() -> None:
+    inner = response(206, [JSON, ("Content-Encoding", "gzip")], b"part")
+    encoding, _ = hop(inner)
+    assert await encoding.send(asking(None, "GET", ("Range", "bytes=0-4"), cache="pass")) is inner
+
+
+@pytest.mark.parametrize("cache", ["hit", "miss"])
+async def test_a_part_in_a_coding_that_is_not_taken_becomes_the_whole(cache: str) -> None:
+    partial = ChunkedBody(b"part")
+    encoding, inner = hop(
+        response(206, [JSON, ("Content-Encoding", "gzip")], partial),
+        response(200, [JSON, ("Content-Encoding", "gzip")], gzip.compress(TEXT)),
+    )
+    answer = await encoding.send(asking(None, "GET", ("Range", "bytes=0-4"), cache=cache))
+    assert await content(answer) == TEXT
+    assert partial.closed
+    assert "Range" not in inner.seen[1].head.fields
+
+
+async def test_a_part_that_nobody_asked_for_is_passed_on() -> None:
+    inner = response(206, [JSON, ("Content-Encoding", "gzip")], b"part")
+    encoding, _ = hop(inner)
+    assert await encoding.send(asking(None)) is inner
+
+
+async def test_a_stored_body_is_encoded_once() -> None:
+    def stored(data: bytes) -> Response:
+        return Response(response(200, [JSON]).head, BytesBody(data), "digest")
+
+    encoding, _ = hop(stored(TEXT), stored(TEXT[::-1]), memory_bytes=1_000_000)
+    first, second = await encoding.send(asking("gzip")), await encoding.send(asking("gzip"))
+    assert await content(first) == await content(second)
+
+
+async def test_for_many_at_once_the_small_encoder_has_to_do() -> None:
+    encoding, inner = hop()
+    inner.script = [lambda _: response(200, [JSON], ChunkedBody(TEXT * 100, TEXT))]
+    inner.repeat = True
+    open_streams = [await encoding.send(asking("br, gzip;q=0.5")) for _ in range(64)]
+    assert {answer.head.fields["Content-Encoding"] for answer in open_streams} == {"br"}
+    more, plain = await encoding.send(asking("br, gzip;q=0.5")), await encoding.send(asking("zstd"))
+    assert more.head.fields["Content-Encoding"] == "gzip"
+    assert undone(await content(more), "gzip") == TEXT * 101
+    assert ("Content-Encoding" in plain.head.fields, plain.head.fields["Vary"]) == (False, "Accept-Encoding")
+    assert await content(plain) == TEXT * 101
+    del open_streams, more
+    assert (await encoding.send(asking("br"))).head.fields["Content-Encoding"] == "br"
+
+
+@given(
+    stored=st.sampled_from(["identity", "gzip", "br", "zstd"]),
+    accepted=st.lists(
+        st.tuples(
+            st.sampled_from(["gzip", "br", "zstd", "identity", "*", "deflate"]), st.sampled_from(["", ";q=0", ";q=0.5"])
+        )
+    ),
+    data=st.binary(max_size=3000),
+)
+async def test_what_the_client_decodes_is_what_the_origin_said(
+    stored: str, accepted: list[tuple[str, str]], data: bytes
+) -> None:
+    fields = [JSON, *([("Content-Encoding", stored)] if stored != "identity" else [])]
+    encoding, _ = hop(response(200, fields, MAKE[stored](data)))
+    value = ", ".join(name + weight for name, weight in accepted)
+    answer = await encoding.send(asking(value))
+    assert undone(await content(answer), answer.head.fields.get("Content-Encoding", "identity")) == data
