@@ -51,7 +51,7 @@ from passoproxy.errors import (
 from passoproxy.ports import Body, BytesBody, Clock, Hop, MemoryEntryStore, Observer, Request, Response, Trail, nobody
 from passoproxy.proxy import ranges
 from passoproxy.proxy.collapse import Collapser, Failed, FailedAnswer, Outcome, Streaming, Unshared, Validated
-from passoproxy.proxy.fetch import Errand, Fetcher, new_identifier
+from passoproxy.proxy.fetch import Fetcher, Question, new_identifier
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.ranges import is_ranged, needs_store
 from passoproxy.proxy.spool import Spools
@@ -352,8 +352,8 @@ class Cache:
             if not is_last and self.collapser.ended_since(mark, key):
                 continue  # a fetch came to its end while the store was asked: its entry is there now
             keeps = request.head.method != "HEAD"
-            errand = Errand(request, policy, lookup.asked, key, lookup.partition, stored, plan, keeps=keeps)
-            answer = await self._fetched(self._ranged(errand, alone or is_last), alone=alone or is_last)
+            question = Question(request, policy, lookup.asked, key, lookup.partition, stored, plan, keeps=keeps)
+            answer = await self._fetched(self._ranged(question, alone or is_last), alone=alone or is_last)
             if isinstance(answer, Response):
                 return answer
             alone = answer is _Retry.ALONE
@@ -372,41 +372,46 @@ class Cache:
         body = BytesBody() if head_only else await self._fetcher.read(plan.entry)
         return None if body is None else await _closing(body, from_store(request, plan, body, now, member))
 
-    def _ranged(self, errand: Errand, alone: bool) -> Errand:
-        """The errand of a request for ranges: on a route the whole is fetched, and parts are served from it. If that is not right, or was found
+    def _ranged(self, question: Question, alone: bool) -> Question:
+        """The question of a request for ranges: on a route the whole is fetched, and parts are served from it. If that is not right, or was found
         not to be, the question goes on as it was asked, and what comes may be stored as a part.
         """
-        head = errand.request.head
-        if "Range" not in head.fields or not isinstance(errand.plan, Fetch) or not is_ranged(head):
-            return errand
-        whole = errand.policy.name and not alone and errand.plan.part is None and self.collapser.may_share(errand.crowd)
+        head = question.request.head
+        if "Range" not in head.fields or not isinstance(question.plan, Fetch) or not is_ranged(head):
+            return question
+        whole = (
+            question.policy.name
+            and not alone
+            and question.plan.part is None
+            and self.collapser.may_share(question.crowd)
+        )
         if whole or is_made(head.fields.get("If-Range", "")):
-            return errand
-        return replace(errand, as_asked=True)
+            return question
+        return replace(question, as_asked=True)
 
-    async def _fetched(self, errand: Errand, *, alone: bool) -> Response | _Retry:
+    async def _fetched(self, question: Question, *, alone: bool) -> Response | _Retry:
         """The answer after asking, or how to go on if there is none for this request."""
         collapser = self.collapser
-        fetch_key = _fetch_key(errand.key, errand.stored, errand.request, errand.policy)
-        shares = not alone and not errand.as_asked and collapser.may_share(errand.crowd)
+        fetch_key = _fetch_key(question.key, question.stored, question.request, question.policy)
+        shares = not alone and not question.as_asked and collapser.may_share(question.crowd)
         if shares and (fetch := collapser.of(fetch_key)) is not None:
             outcome = await collapser.joined(fetch)
             if outcome is None:
                 return _Retry.ALONE
             if fetch.background and isinstance(outcome, Failed):
                 return _Retry.TOGETHER  # background work is refused earlier than a client would be
-            return await self._answered_with(errand, outcome, collapsed=True)
-        if isinstance(errand.plan, Fetch) and has_conditions(forwarded_conditions(errand.request.head).fields):
-            errand, shares = replace(errand, with_conditions=True), False
-        if errand.as_asked:
+            return await self._answered_with(question, outcome, collapsed=True)
+        if isinstance(question.plan, Fetch) and has_conditions(forwarded_conditions(question.request.head).fields):
+            question, shares = replace(question, with_conditions=True), False
+        if question.as_asked:
             shares = False
-        elif not collapser.may_share(errand.crowd):
-            errand = replace(errand, keeps=False)
-        shares = shares and errand.keeps
+        elif not collapser.may_share(question.crowd):
+            question = replace(question, keeps=False)
+        shares = shares and question.keeps
         fetch = collapser.start(
-            fetch_key if shares else None, lambda own: self._fetcher.fetch_entry(errand, own), errand.request.trail
+            fetch_key if shares else None, lambda own: self._fetcher.fetch_entry(question, own), question.request.trail
         )
-        return await self._answered_with(errand, await collapser.outcome_of(fetch), collapsed=False)
+        return await self._answered_with(question, await collapser.outcome_of(fetch), collapsed=False)
 
     def _renew(self, lookup: _Lookup, stored: Sequence[Entry], plan: Serve) -> None:
         """Renews what was just served, in the background."""
@@ -419,51 +424,53 @@ class Cache:
         head = unconditional(replace(request.head, method=plan.entry.method))
         trail = Trail(route=policy.name, key=lookup.key)
         own = replace(request, head=head, trail=trail, on_interim=None, background=True)
-        question = reuse.renewal(plan, stored)
-        errand = Errand(own, policy, NOTHING_ASKED, lookup.key, lookup.partition, stored, question)
+        renewal = reuse.renewal(plan, stored)
+        question = Question(own, policy, NOTHING_ASKED, lookup.key, lookup.partition, stored, renewal)
         self.collapser.start(
-            fetch_key, lambda fetch: self._fetcher.fetch_entry(errand, fetch), own.trail, background=True
+            fetch_key, lambda fetch: self._fetcher.fetch_entry(question, fetch), own.trail, background=True
         )
 
     # ---- what becomes of a question ------------------------------------------------------------------------------------
 
-    async def _answered_with(self, errand: Errand, outcome: Outcome, *, collapsed: bool) -> Response | _Retry:
+    async def _answered_with(self, question: Question, outcome: Outcome, *, collapsed: bool) -> Response | _Retry:
         match outcome:
             case Failed(fault):
-                return await self._failed(errand, fault, collapsed)
+                return await self._failed(question, fault, collapsed)
             case FailedAnswer(head, data):
-                if stale := await self._instead(errand, Failure.ERROR, head.status, collapsed):
+                if stale := await self._instead(question, Failure.ERROR, head.status, collapsed):
                     return stale
-                errand.request.trail.cache = "miss"
-                response = Response(head, BytesBody(data if errand.request.head.method != "HEAD" else b""))
-                member = cache_status.forwarded(errand.plan.forward, status=head.status, collapsed=collapsed)
+                question.request.trail.cache = "miss"
+                response = Response(head, BytesBody(data if question.request.head.method != "HEAD" else b""))
+                member = cache_status.forwarded(question.plan.forward, status=head.status, collapsed=collapsed)
                 return passed(response, member, outcome.request_time, outcome.response_time)
             case Validated(entry, origin_status):
-                return await self._validated(errand, entry, origin_status, collapsed)
+                return await self._validated(question, entry, origin_status, collapsed)
             case Streaming():
-                return await self._streamed(errand, outcome, collapsed)
+                return await self._streamed(question, outcome, collapsed)
             case Unshared(response):
                 if collapsed:
                     return _Retry.ALONE
-                errand.request.trail.cache = "miss"
-                member = cache_status.forwarded(errand.plan.forward, status=response.head.status)
+                question.request.trail.cache = "miss"
+                member = cache_status.forwarded(question.plan.forward, status=response.head.status)
                 return passed(response, member, outcome.request_time, outcome.response_time)
             case _:
                 assert_never(outcome)
 
-    async def _validated(self, errand: Errand, entry: Entry, origin_status: int, collapsed: bool) -> Response | _Retry:
-        if collapsed and not self._may_be_shared(errand, entry):
+    async def _validated(
+        self, question: Question, entry: Entry, origin_status: int, collapsed: bool
+    ) -> Response | _Retry:
+        if collapsed and not self._may_be_shared(question, entry):
             return _Retry.ALONE
-        now, agreed = self._clock.wall(), self.terms.of(entry, errand.policy)
-        member = _forwarded(errand, origin_status, agreed, now, collapsed)
-        return await self._served(errand.request, Serve(entry, agreed, "validated"), now, member) or _Retry.ALONE
+        now, agreed = self._clock.wall(), self.terms.of(entry, question.policy)
+        member = _forwarded(question, origin_status, agreed, now, collapsed)
+        return await self._served(question.request, Serve(entry, agreed, "validated"), now, member) or _Retry.ALONE
 
-    async def _streamed(self, errand: Errand, outcome: Streaming, collapsed: bool) -> Response | _Retry:
-        request, entry, shared = errand.request, outcome.entry, outcome.body
+    async def _streamed(self, question: Question, outcome: Streaming, collapsed: bool) -> Response | _Retry:
+        request, entry, shared = question.request, outcome.entry, outcome.body
         reader = shared.reader() if collapsed else outcome.first
         if reader is None:  # too late for its start: it will be in the store
             return await self._by_store(outcome)
-        if collapsed and not self._may_be_shared(errand, entry):
+        if collapsed and not self._may_be_shared(question, entry):
             await reader.aclose()
             return _Retry.ALONE
         cuts = outcome.head.status == 200 and is_ranged(request.head)
@@ -477,11 +484,11 @@ class Cache:
         except asyncio.CancelledError:
             await reader.aclose()
             raise
-        if shared.is_broken and (stale := await self._instead(errand, Failure.ERROR, outcome.head.status, collapsed)):
+        if shared.is_broken and (stale := await self._instead(question, Failure.ERROR, outcome.head.status, collapsed)):
             await reader.aclose()
             return stale
-        now, agreed = self._clock.wall(), self.terms.of(entry, errand.policy)
-        member = _forwarded(errand, outcome.head.status, agreed, now, collapsed, stored=True)
+        now, agreed = self._clock.wall(), self.terms.of(entry, question.policy)
+        member = _forwarded(question, outcome.head.status, agreed, now, collapsed, stored=True)
         request.trail.cache = "miss"
         head = entry.head if collapsed else outcome.head
         body: Body = reader
@@ -492,9 +499,9 @@ class Cache:
         response = streamed(request.head, head, entry, body, agreed.age(now), member, now)
         return await _closing(body, in_parts(request.head, response, entry, shared.length or 0) if cuts else response)
 
-    def _may_be_shared(self, errand: Errand, entry: Entry) -> bool:
+    def _may_be_shared(self, question: Question, entry: Entry) -> bool:
         """Whether a request that waited may have the answer to another's question (RFC 9111 §4)."""
-        return matches(entry, errand.request.head.fields) and not self.terms.of(entry, errand.policy).must_validate
+        return matches(entry, question.request.head.fields) and not self.terms.of(entry, question.policy).must_validate
 
     async def _by_store(self, outcome: Streaming) -> _Retry:
         """Waits until the answer is in the store, to be found there."""
@@ -511,32 +518,32 @@ class Cache:
             return None
         return outcome.body.stored.result() if await self.collapser.in_time(outcome.body.stored) else None
 
-    async def _failed(self, errand: Errand, fault: Exception, collapsed: bool) -> Response:
+    async def _failed(self, question: Question, fault: Exception, collapsed: bool) -> Response:
         failure = Failure.ERROR if isinstance(fault, _ERRORS) else None
         if isinstance(fault, _UNAUTHORIZED):
             failure = Failure.UNAUTHORIZED
-        if failure is not None and (stale := await self._instead(errand, failure, None, collapsed)):
+        if failure is not None and (stale := await self._instead(question, failure, None, collapsed)):
             return stale
         raise fault.with_traceback(None)
 
     async def _instead(
-        self, errand: Errand, failure: Failure, status_seen: int | None, collapsed: bool
+        self, question: Question, failure: Failure, status_seen: int | None, collapsed: bool
     ) -> Response | None:
         """The stale answer that serves in place of a failure, if one may."""
-        if self._partition() != errand.partition:  # another account has logged in meanwhile, and sees nothing of it
+        if self._partition() != question.partition:  # another account has logged in meanwhile, and sees nothing of it
             return None
         now = self._clock.wall()
-        plan = reuse.on_failure(errand.plan.entry, errand.plan.terms, failure, now, errand.asked)
+        plan = reuse.on_failure(question.plan.entry, question.plan.terms, failure, now, question.asked)
         if plan is None:
             return None
         member = cache_status.forwarded(
-            "stale" if plan.is_stale else errand.plan.forward,
+            "stale" if plan.is_stale else question.plan.forward,
             status=status_seen,
             collapsed=collapsed,
             ttl=plan.terms.fresh_until - now,
             detail=plan.detail,
         )
-        return await self._served(errand.request, plan, now, member)
+        return await self._served(question.request, plan, now, member)
 
 
 # ---- answers -----------------------------------------------------------------------------------------------------------
@@ -601,11 +608,13 @@ def _answered(
     return Response(head, BytesBody() if request.method == "HEAD" else body, entry.digest)
 
 
-def _forwarded(errand: Errand, status: int, agreed: Terms, now: float, collapsed: bool, *, stored: bool = False) -> str:
+def _forwarded(
+    question: Question, status: int, agreed: Terms, now: float, collapsed: bool, *, stored: bool = False
+) -> str:
     """The member of Cache-Status for an answer that is in the store, or on its way there, after a question."""
     detail, ttl = cache_status.OVERRIDE if agreed.overridden else "", agreed.fresh_until - now
     return cache_status.forwarded(
-        errand.plan.forward, status=status, stored=stored, collapsed=collapsed, ttl=ttl, detail=detail
+        question.plan.forward, status=status, stored=stored, collapsed=collapsed, ttl=ttl, detail=detail
     )
 
 

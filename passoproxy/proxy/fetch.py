@@ -71,7 +71,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Question:
     """One question: `request` has its body in memory. `keeps` says whether the answer may be stored, `with_conditions` whether the
     client's own conditions go along, `as_asked` whether its `Range` does, so that only a part may come.
     """
@@ -105,17 +105,17 @@ class Errand:
         return rest_of(part)
 
 
-def question(errand: Errand) -> RequestHead:
+def head_of(question: Question) -> RequestHead:
     """The request as it goes to the origin."""
-    head, plan = errand.request.head, errand.plan
+    head, plan = question.request.head, question.plan
     if isinstance(plan, Revalidate):
         return validation.question(head, plan.entry, plan.named)
-    if errand.as_asked:
+    if question.as_asked:
         return validation.forwarded_conditions(head)
-    if errand.with_conditions:
+    if question.with_conditions:
         return validation.whole(validation.forwarded_conditions(head))
     bare = validation.unconditional(head)
-    part, rest = errand.plan.part, errand.rest
+    part, rest = question.plan.part, question.rest
     return bare if part is None or rest is None else completing(bare, part, rest)
 
 
@@ -168,10 +168,10 @@ async def _in_steps(work: Generator[None, None, T]) -> T:
         await asyncio.sleep(0)
 
 
-def is_anothers(errand: Errand) -> bool:
+def is_anothers(question: Question) -> bool:
     """Whether another account had logged in when the question went out: the answer is not one of the identity that it was asked for."""
-    identity = errand.request.trail.authorized_as
-    return identity is not None and identity != errand.partition
+    identity = question.request.trail.authorized_as
+    return identity is not None and identity != question.partition
 
 
 def new_identifier() -> str:
@@ -236,55 +236,55 @@ class Fetcher:
             raise
         await self._unshared(fetch, response, exchange)
 
-    async def fetch_entry(self, errand: Errand, fetch: SharedFetch) -> None:
+    async def fetch_entry(self, question: Question, fetch: SharedFetch) -> None:
         """Settles the fetch, and goes on until the answer is stored or given up. Raises what the hops behind raise."""
         # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
-        began = fetch.subject = self._provisional(errand)
-        writer = await self.guarded(self._store.create(began), None) if errand.keeps else None
+        began = fetch.subject = self._provisional(question)
+        writer = await self.guarded(self._store.create(began), None) if question.keeps else None
         try:
-            await self._ask(errand, fetch, began, writer)
+            await self._ask(question, fetch, began, writer)
         finally:
             if writer is not None:
                 await self.guarded(writer.abandon(), None)
 
-    async def _ask(self, errand: Errand, fetch: SharedFetch, began: Entry, writer: EntryWriter | None) -> None:
-        plan = errand.plan
-        response, exchange = await self._exchanged(errand, question(errand))
-        if is_anothers(errand):
-            if isinstance(plan, Revalidate) or errand.rest is not None:  # asked about answers of the former account
+    async def _ask(self, question: Question, fetch: SharedFetch, began: Entry, writer: EntryWriter | None) -> None:
+        plan = question.plan
+        response, exchange = await self._exchanged(question, head_of(question))
+        if is_anothers(question):
+            if isinstance(plan, Revalidate) or question.rest is not None:  # asked about answers of the former account
                 await response.body.aclose()
-                response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
+                response, exchange = await self._exchanged(question, validation.unconditional(question.request.head))
         elif isinstance(plan, Revalidate) and response.head.status == 304:
             await response.body.aclose()
             outcome = validation.settled(response.head, plan.entry, plan.named, exchange)
             if isinstance(outcome, Freshened):
-                fetch.settle(Validated(await self._freshened(errand, outcome.entry), 304))
+                fetch.settle(Validated(await self._freshened(question, outcome.entry), 304))
                 return
-            response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
-        elif errand.rest is not None and response.head.status in (206, 416):
-            if entry := await self._completed(errand, response, exchange, began, writer):
+            response, exchange = await self._exchanged(question, validation.unconditional(question.request.head))
+        elif question.rest is not None and response.head.status in (206, 416):
+            if entry := await self._completed(question, response, exchange, began, writer):
                 fetch.settle(Validated(entry, 206))
                 return
-            response, exchange = await self._exchanged(errand, validation.unconditional(errand.request.head))
-        elif self._is_too_much(errand, response.head):
+            response, exchange = await self._exchanged(question, validation.unconditional(question.request.head))
+        elif self._is_too_much(question, response.head):
             await response.body.aclose()
-            self._collapser.remember_unshared(errand.crowd, True)
-            errand = replace(errand, as_asked=True)
-            response, exchange = await self._exchanged(errand, question(errand))
-        await self._received(errand, fetch, response, exchange, began, writer)
+            self._collapser.remember_unshared(question.crowd, True)
+            question = replace(question, as_asked=True)
+            response, exchange = await self._exchanged(question, head_of(question))
+        await self._received(question, fetch, response, exchange, began, writer)
 
-    def _is_too_much(self, errand: Errand, head: ResponseHead) -> bool:
+    def _is_too_much(self, question: Question, head: ResponseHead) -> bool:
         """Whether the whole came for a request for a part, and is too long to be stored: then it is the part that must come."""
-        if errand.as_asked or head.status != 200 or not is_ranged(errand.request.head):
+        if question.as_asked or head.status != 200 or not is_ranged(question.request.head):
             return False
         return storing.too_large(head.fields, self.mode.max_entry_bytes)
 
-    async def _freshened(self, errand: Errand, entry: Entry) -> Entry:
-        said = self._said(errand, entry.head, entry.response_time)
+    async def _freshened(self, question: Question, entry: Entry) -> Entry:
+        said = self._said(question, entry.head, entry.response_time)
         kept = replace(
-            entry.noting(WITH_COOKIE, "" if errand.policy.origin_decides else None),
+            entry.noting(WITH_COOKIE, "" if question.policy.origin_decides else None),
             fields=storing.storable_fields(entry.fields, said, entry.response_time),
-            tags=tagged(errand.policy.tags, entry.fields),
+            tags=tagged(question.policy.tags, entry.fields),
             overridden=said.overridden,
         )
         if nominated(kept.fields) is None:  # Vary: * now: it matches no request any more (RFC 9111 §4.1)
@@ -293,17 +293,17 @@ class Fetcher:
             await self.guarded(self._store.update(kept), None)
         return kept
 
-    def _said(self, errand: Errand, head: ResponseHead, came: float) -> Said:
+    def _said(self, question: Question, head: ResponseHead, came: float) -> Said:
         own = said_by(whole_status(head.status), head.fields, response_time=came, shared=self.mode.shared)
-        return with_policy(own, errand.policy)
+        return with_policy(own, question.policy)
 
-    async def _exchanged(self, errand: Errand, head: RequestHead) -> tuple[Response, Exchange]:
-        body = errand.request.body
+    async def _exchanged(self, question: Question, head: RequestHead) -> tuple[Response, Exchange]:
+        body = question.request.body
         sent = (
             BytesBody(body.data) if isinstance(body, BytesBody) else body
         )  # may be sent once more, so never the same one
-        response, exchange = await self._sent(replace(errand.request, head=head, body=sent))
-        return response, replace(exchange, request=errand.request.head.fields)
+        response, exchange = await self._sent(replace(question.request, head=head, body=sent))
+        return response, replace(exchange, request=question.request.head.fields)
 
     async def _sent_slowly(self, request: Request) -> tuple[Response, Exchange]:
         """Sends a body that there was no room for, and that comes as slowly as its client sends it: one at a time, so that such bodies
@@ -335,45 +335,45 @@ class Fetcher:
 
     async def _received(
         self,
-        errand: Errand,
+        question: Question,
         fetch: SharedFetch,
         response: Response,
         exchange: Exchange,
         began: Entry,
         writer: EntryWriter | None,
     ) -> None:
-        if is_anothers(errand):
+        if is_anothers(question):
             await self._unshared(fetch, response, exchange)
             return
         failing = response.head.status in FAILURE_STATUSES
-        if failing and (errand.plan.entry is not None or errand.request.head.method == "HEAD"):
+        if failing and (question.plan.entry is not None or question.request.head.method == "HEAD"):
             await self._failing(fetch, response, exchange)
             return
-        if errand.request.head.method == "HEAD":
-            if entry := await self._headed(errand, response, exchange):
+        if question.request.head.method == "HEAD":
+            if entry := await self._headed(question, response, exchange):
                 await response.body.aclose()
                 fetch.settle(Validated(entry, response.head.status))
                 return
         elif response.head.status == 206:
-            if writer is not None and (entry := self._judged_part(errand, response, exchange, began)):
-                await self._stored_part(errand, fetch, response, exchange, entry, writer)
+            if writer is not None and (entry := self._judged_part(question, response, exchange, began)):
+                await self._stored_part(question, fetch, response, exchange, entry, writer)
                 return
-        elif entry := self._judged(errand, response, exchange, began):
-            self._collapser.remember_unshared(errand.crowd, False)
+        elif entry := self._judged(question, response, exchange, began):
+            self._collapser.remember_unshared(question.crowd, False)
             if writer is not None:
-                await self._stored(errand, fetch, response, entry, writer)
+                await self._stored(question, fetch, response, entry, writer)
                 return
         if failing:
             await self._failing(fetch, response, exchange)
             return
-        if errand.request.head.method != "HEAD" and validation.outdates(response.head.status):
-            await self._outdated(errand, exchange)
+        if question.request.head.method != "HEAD" and validation.outdates(response.head.status):
+            await self._outdated(question, exchange)
         await self._unshared(fetch, response, exchange)
 
-    async def _outdated(self, errand: Errand, exchange: Exchange) -> None:
+    async def _outdated(self, question: Question, exchange: Exchange) -> None:
         """Has the stored answer be stale, since the origin gives another now. One cookie's answer says nothing of anyone else's."""
-        entry = errand.plan.entry or errand.plan.part
-        if entry is not None and not errand.policy.origin_decides:
+        entry = question.plan.entry or question.plan.part
+        if entry is not None and not question.policy.origin_decides:
             await self.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
 
     async def _unshared(self, fetch: SharedFetch, response: Response, exchange: Exchange) -> None:
@@ -402,25 +402,30 @@ class Fetcher:
         else:
             await self._unshared(fetch, Response(response.head, body), exchange)
 
-    async def _headed(self, errand: Errand, response: Response, exchange: Exchange) -> Entry | None:
+    async def _headed(self, question: Question, response: Response, exchange: Exchange) -> Entry | None:
         """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
-        entry = errand.plan.entry or errand.plan.part
+        entry = question.plan.entry or question.plan.part
         outcome = validation.settled_by_head(entry, response.head, exchange) if entry is not None else None
         if isinstance(outcome, Freshened):
-            return await self._freshened(errand, outcome.entry)
+            return await self._freshened(question, outcome.entry)
         if isinstance(outcome, Outdated):
-            await self._outdated(errand, exchange)
+            await self._outdated(question, exchange)
         return None
 
-    def _judged(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
+    def _judged(self, question: Question, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
         head, came = response.head, exchange.response_time
-        said = self._said(errand, head, came)
+        said = self._said(question, head, came)
         verdict = storing.judge(
-            errand.asked, head, said, response_time=came, http_mode=self.mode.http, max_bytes=self.mode.max_entry_bytes
+            question.asked,
+            head,
+            said,
+            response_time=came,
+            http_mode=self.mode.http,
+            max_bytes=self.mode.max_entry_bytes,
         )
         if isinstance(verdict, storing.Leave):
             if verdict.permanent:
-                self._collapser.remember_unshared(errand.crowd, True)
+                self._collapser.remember_unshared(question.crowd, True)
             return None
         return replace(
             began,
@@ -430,57 +435,57 @@ class Fetcher:
             request_time=exchange.request_time,
             response_time=came,
             stored_at=came,
-            tags=tagged(errand.policy.tags, head.fields),
+            tags=tagged(question.policy.tags, head.fields),
             overridden=said.overridden,
         )
 
     # ---- parts (RFC 9111 §3.3, §3.4) -----------------------------------------------------------------------------------
 
-    def _judged_part(self, errand: Errand, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
+    def _judged_part(self, question: Question, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
         """What a 206 is stored as: only where it was asked for, says which bytes it holds, and no whole answer is stored."""
-        if not is_ranged(errand.request.head) or errand.plan.entry is not None:
+        if not is_ranged(question.request.head) or question.plan.entry is not None:
             return None
         described = read_content_range(response.head.fields)
         if described is None or described[0].size > self.mode.max_entry_bytes:
             return None
-        entry = self._judged(errand, response, exchange, began)
+        entry = self._judged(question, response, exchange, began)
         return as_part(entry, Holding((described[0],), described[1])) if entry is not None else None
 
     async def _stored_part(
         self,
-        errand: Errand,
+        question: Question,
         fetch: SharedFetch,
         response: Response,
         exchange: Exchange,
         entry: Entry,
         writer: EntryWriter,
     ) -> None:
-        part = errand.plan.part
+        part = question.plan.part
         if part is None or (brought := await joinable(response, part, self.mode.max_entry_bytes)) is None:
-            await self._stored(errand, fetch, response, entry, writer)
+            await self._stored(question, fetch, response, entry, writer)
             return
-        await self._joined(part, *brought, entry, errand.policy, writer)
+        await self._joined(part, *brought, entry, question.policy, writer)
         await self._unshared(fetch, Response(response.head, BytesBody(brought[1])), exchange)
 
     async def _completed(
-        self, errand: Errand, response: Response, exchange: Exchange, began: Entry, writer: EntryWriter | None
+        self, question: Question, response: Response, exchange: Exchange, began: Entry, writer: EntryWriter | None
     ) -> Entry | None:
         """The whole, of the stored part and its rest; None where these are not of one representation, or it cannot be stored."""
-        entry = self._judged(errand, response, exchange, began) if response.head.status == 206 else None
-        part = errand.plan.part
+        entry = self._judged(question, response, exchange, began) if response.head.status == 206 else None
+        part = question.plan.part
         brought = None
         if part is not None and writer is not None and entry is not None:
             brought = await joinable(response, part, self.mode.max_entry_bytes)
         if part is None or writer is None or entry is None or brought is None:
             await response.body.aclose()
             return None
-        whole = await self._joined(part, *brought, entry, errand.policy, writer)
+        whole = await self._joined(part, *brought, entry, question.policy, writer)
         return whole if whole is not None and not is_partial(whole) else None
 
     # ---- whole answers -------------------------------------------------------------------------------------------------
 
     async def _stored(
-        self, errand: Errand, fetch: SharedFetch, response: Response, entry: Entry, writer: EntryWriter
+        self, question: Question, fetch: SharedFetch, response: Response, entry: Entry, writer: EntryWriter
     ) -> None:
         shared = self._shared(response.body, fetch)
         first = None if fetch.requester_left else shared.reader()
@@ -488,7 +493,7 @@ class Fetcher:
         kept: Entry | None = None
         try:
             if await shared.pump(partial(self._written, writer, shared)) and is_all(entry, shared.size):
-                kept = await self._committed(writer, await finished(entry, errand.policy, shared.whole))
+                kept = await self._committed(writer, await finished(entry, question.policy, shared.whole))
         finally:
             shared.stored.set_result(kept)
 
@@ -529,13 +534,13 @@ class Fetcher:
             return None
         return await self._committed(writer, await finished(merged, policy, whole))
 
-    def _provisional(self, errand: Errand) -> Entry:
-        head, policy = errand.request.head, errand.policy
+    def _provisional(self, question: Question) -> Entry:
+        head, policy = question.request.head, question.policy
         now = self._clock.wall()
         return Entry(
-            key=errand.key,
+            key=question.key,
             identifier=self._identify(),
-            partition=errand.partition,
+            partition=question.partition,
             method="GET" if head.method == "HEAD" else head.method,
             target=head.target,
             status=0,

@@ -1,4 +1,4 @@
-"""What a question to the origin says, for each kind of errand."""
+"""What a request to the origin says, for each kind of question."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.cache.reuse import Fetch, Revalidate
 from passoproxy.core.http.messages import fields_of
 from passoproxy.core.http.ranges import Span
-from passoproxy.proxy.fetch import Errand, question
+from passoproxy.proxy.fetch import Question, head_of
 from tests.fakes import request
 
 ENTRY = Entry("k", "1", "p", "GET", "/", 206, fields_of([("ETag", '"a"')]))
@@ -24,8 +24,8 @@ RANGED = [
 
 
 def asked(plan, method="GET", fields=RANGED, **more):
-    errand = Errand(request(method, "/", fields), RoutePolicy(), NOTHING_ASKED, "k", "p", (), plan, **more)
-    return dict(question(errand).fields.items())
+    question = Question(request(method, "/", fields), RoutePolicy(), NOTHING_ASKED, "k", "p", (), plan, **more)
+    return dict(head_of(question).fields.items())
 
 
 def test_a_validation_has_the_stored_validators_and_no_range():
