@@ -129,7 +129,7 @@ def test_provider_unreachable_at_login(stand: Stand, running: bool) -> None:
         stand.start_daemon()
     process, url = stand.begin_login()
     state = url.partition("state=")[2].partition("&")[0]
-    until(lambda: ask(stand.admin_port, f"/oauth/callback?code=x&state={state}").status != 0, 10)
+    assert until(lambda: ask(stand.admin_port, f"/oauth/callback?code=x&state={state}").status)
     assert process.wait(30) == 69
     assert f"127.0.0.1:{stand.sandbox_port}" in process.said
     assert "Traceback" not in process.said

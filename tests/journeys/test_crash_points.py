@@ -79,7 +79,7 @@ def judged(house: House, number: int, points: list[str]) -> Life:
     began = time.monotonic()
     house.start()
     # a refresh of its own tells whether the pair that survived is one that the provider still takes
-    good = until(lambda: house.token().get("chain") in ("healthy", "dead") and house.token(), 20)
+    good = until(lambda: house.token().get("chain") in ("healthy", "dead") and house.token())
     lost = ""
     if not good or good["chain"] != "healthy":
         lost = f"the chain is {good and good['chain']}: {good and good['reason']}"
@@ -144,7 +144,7 @@ def imported(number: int, folder: Path, sandbox: LiveSandbox, forking: Nursery) 
     house.start()
     house.wait_for()
     # where it may have been sent the proof is repeated within ten seconds, and until then the old pair is in use
-    assert until(lambda: not waits_for_proof(house), 20), (points[-1], house.token())
+    assert until(lambda: not waits_for_proof(house)), (points[-1], house.token())
     took = time.monotonic() - began
     house.refresh()
     after, old, new = house.token(), sandbox.chain(house.first), sandbox.chain(house.second)

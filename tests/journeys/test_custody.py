@@ -143,8 +143,8 @@ def test_handing_over_leaves_exactly_one_that_renews(stand: Stand, other: Stand)
 @slow
 def test_what_was_handed_over_lives_there_and_ends_here_by_time_alone(stand: Stand, other: Stand) -> None:
     hand_over(stand, other, "20s")
-    assert until(lambda: token(other)["generation"] >= 2, 20), token(other)
-    assert until(lambda: token(stand)["chain"] == "dead", 30), token(stand)
+    assert until(lambda: token(other)["generation"] >= 2), token(other)
+    assert until(lambda: token(stand)["chain"] == "dead"), token(stand)
     assert token(other)["chain"] == "healthy"
     assert max(refreshes(stand).values()) == 1
     assert other.get(PATH).status == 200
@@ -167,7 +167,7 @@ def test_taking_it_back_makes_the_copy_worthless(stand: Stand, other: Stand) -> 
     back = stand.run("token", "import", "--json", "--config", str(stand.config), text=again.stdout)
     assert back.returncode == 0
     generation = json.loads(back.stdout)["generation"]
-    assert until(lambda: token(stand)["generation"] > generation or token(stand)["chain"] != "healthy", 15)
+    assert until(lambda: token(stand)["generation"] > generation or token(stand)["chain"] != "healthy")
     assert token(stand)["chain"] == "healthy"
 
 
@@ -226,7 +226,7 @@ def test_leaving_with_a_full_tank(stand: Stand, when: str, renews: int) -> None:
     stand.start_sandbox("--lifetime", "40s")
     stand.start_daemon()
     stand.login()
-    assert until(lambda: token(stand)["runway_seconds"] < 35.5, 20)
+    assert until(lambda: token(stand)["runway_seconds"] < 35.5)
     before = token(stand)["access_until"]
     assert stand.stop_daemon() == 0
     assert sum(refreshes(stand).values()) == renews

@@ -145,6 +145,7 @@ def kill_chain(stand: Stand) -> None:
 
 
 @slow
+@pytest.mark.alone
 def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
     stand.configure(
         routes=[ROUTE],
@@ -212,7 +213,7 @@ def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
     assert login.wait(20) == 0
     assert stand.get(OTHER).status == 200
     assert stand.status()["token"]["chain"] == "healthy"
-    assert until(lambda: levels(told(stand.folder)) == ["page", "recovered"], 20)
+    assert until(lambda: levels(told(stand.folder)) == ["page", "recovered"])
 
 
 @slow
@@ -223,7 +224,7 @@ def test_a_login_that_is_denied_ends_the_wait(stand: Stand) -> None:
     stand.login()
     kill_chain(stand)
     stand.fault()
-    assert until(lambda: dead(stand), 10)
+    assert until(lambda: dead(stand))
     _, url = stand.begin_login()
     with ThreadPoolExecutor(2) as pool:
         waiting = begin(pool, stand, OTHER)

@@ -80,7 +80,7 @@ def lives_through(
     while time.time() < issued + lifetime + 0.2:  # what is in memory only is held back while the older one lives
         assert serves(house), house.token()
         time.sleep(0.1)
-    assert until(lambda: house.token().get("chain") == "healthy", 10)
+    assert until(lambda: house.token().get("chain") == "healthy")
     refreshed = [each["time"] for each in sandbox.refreshes()]
     assert len(refreshed) == 1
     assert refreshed[0] > waited, "a refresh whose answer could not be kept, while there was time to wait"
@@ -90,7 +90,7 @@ def lives_through(
     assert "memory only" in token["remedy"]
     assert "memory only" in child.said or not logs, child.said
     mends()
-    assert until(lambda: house.token().get("saved"), 20)
+    assert until(lambda: house.token().get("saved"))
     assert child.stop(signal.SIGKILL) == -signal.SIGKILL
     house.start()
     house.wait_for()

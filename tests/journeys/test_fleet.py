@@ -89,7 +89,7 @@ class Fleet:
             owners = [each for each in self.houses if each.token().get("role") == "owner"]
             return owners[0] if len(owners) == 1 else None
 
-        owner = until(found, 40)
+        owner = until(found)
         assert owner is not None, [(each.token(), each.child and each.child.said[-1500:]) for each in self.houses]
         return owner  # type: ignore[no-any-return]
 
@@ -100,7 +100,7 @@ class Fleet:
     def other_owner(self, before: House) -> House:
         """Whoever took over from `before`; waits for it."""
         rest = [each for each in self.houses if each is not before]
-        new = until(lambda: next((each for each in rest if each.token().get("role") == "owner"), None), 15)
+        new = until(lambda: next((each for each in rest if each.token().get("role") == "owner"), None))
         assert new is not None, [each.child and each.child.said[-2000:] for each in rest]
         return new  # type: ignore[no-any-return]
 
@@ -239,14 +239,14 @@ def test_a_store_that_is_away_costs_no_client_an_error_and_no_second_refresh(fle
     owner, before = fleet.owner(), fleet.generation()
     with Traffic(fleet.houses) as traffic:
         fleet.redis.kill()
-        assert until(lambda: owner.child is not None and "store_away" in owner.child.said, 20)
+        assert until(lambda: owner.child is not None and "store_away" in owner.child.said)
         # beyond the moment at which the pair is due: without the store nobody renews it
         due = until(lambda: owner.token().get("last_error"), LIFETIME)
         assert "is away" in due
         assert fleet.judge()["refreshes"] == 0
         fleet.redis.start()
-        assert until(lambda: fleet.generation() == before + 1, 30), owner.token()
-        assert until(lambda: all(each.token().get("generation") == before + 1 for each in fleet.houses), 10)
+        assert until(lambda: fleet.generation() == before + 1), owner.token()
+        assert until(lambda: all(each.token().get("generation") == before + 1 for each in fleet.houses))
     found = fleet.judge()
     assert (found["late"], found["refused"], found["most"], found["refreshes"]) == ([], [], 1, 1)
     assert (traffic.errors, traffic.longest_gap < 10) == ([], True)
@@ -263,7 +263,7 @@ def test_an_owner_that_was_frozen_follows_when_it_wakes(fleet: Fleet) -> None:
     new.refresh()
     generation = new.token()["generation"]
     owner.child.send(signal.SIGCONT)
-    assert until(lambda: owner.token().get("role") == "following", 10)
+    assert until(lambda: owner.token().get("role") == "following")
     assert until(lambda: owner.token().get("generation") == generation, 5)
     assert new.token()["role"] == "owner"
     assert fleet.judge() == {"late": [], "refused": [], "most": 1, "refreshes": 1}
@@ -282,9 +282,9 @@ def test_a_login_survives_all_three_being_stopped_and_a_store_that_forgot(fleet:
     for house in reversed(fleet.houses):
         house.start()
     owner = fleet.owner()
-    assert until(lambda: fleet.owner().token().get("chain") == "healthy", 40), owner.token()
+    assert until(lambda: fleet.owner().token().get("chain") == "healthy"), owner.token()
     fleet.owner().refresh()
-    assert until(lambda: fleet.generation() == generation + 1, 20)
+    assert until(lambda: fleet.generation() == generation + 1)
     assert fleet.judge()["late"] == []
     assert fleet.judge()["refused"] == []
 
@@ -302,10 +302,10 @@ def test_an_import_whose_proof_was_lost_is_finished_by_whoever_takes_over(tmp_pa
         assert owner.child is not None
         owner.child.stop(signal.SIGKILL)
         fleet.other_owner(owner)
-        assert until(lambda: fleet.generation() > 1, 30), [each.token() for each in fleet.houses]
+        assert until(lambda: fleet.generation() > 1), [each.token() for each in fleet.houses]
         owner.start()
         owner.wait_for()
-        assert until(lambda: len({each.token().get("generation") for each in fleet.houses}) == 1, 30)
+        assert until(lambda: len({each.token().get("generation") for each in fleet.houses}) == 1)
         assert all(each.get("/api/v2/version").status == 200 for each in fleet.houses)
         fleet.owner().refresh()
         assert fleet.owner().token()["chain"] == "healthy"

@@ -90,7 +90,7 @@ def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
     other = second(stand)
     other.start_daemon()
     stand.login()
-    assert until(lambda: ask(other.admin_port, "/readyz").status == 200, 10), other.daemon and other.daemon.said
+    assert until(lambda: ask(other.admin_port, "/readyz").status == 200), other.daemon and other.daemon.said
     assert (role(stand), role(other)) == ("owner", "following")
     assert other.get(TARGET).status == 200
 
@@ -98,7 +98,7 @@ def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
     refreshed = stand.run("token", "refresh", "--config", str(other.config))
     assert refreshed.returncode == 0, refreshed.stderr
     generation = stand.status()["token"]["generation"]
-    assert until(lambda: other.status()["token"]["generation"] == generation, 10)
+    assert until(lambda: other.status()["token"]["generation"] == generation)
     print(f"a refresh by command is in use in both {time.monotonic() - began:.2f} s after the command began")
 
     assert other.run("status", "--config", str(other.config)).returncode == 0
@@ -109,7 +109,7 @@ def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
     stand.stop_daemon(signal.SIGKILL)
     began = time.monotonic()
     assert other.get(TARGET).status == 200
-    assert until(lambda: role(other) == "owner", 10)
+    assert until(lambda: role(other) == "owner")
     took = time.monotonic() - began
     print(f"taken over {took * 1000:.0f} ms after the owner was killed")
     assert took < 2
@@ -125,7 +125,7 @@ def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
     stand.start_daemon(ready=True)  # and now it is the other way round
     assert (role(stand), role(other)) == ("following", "owner")
     assert other.stop_daemon() == 0
-    assert until(lambda: role(stand) == "owner", 10)
+    assert until(lambda: role(stand) == "owner")
     assert stand.get(TARGET).status == 200
     assert stand.stop_daemon() == 0
     assert not list(Path(stand.settings["state"]["directory"]).glob("control*.sock"))
@@ -186,10 +186,10 @@ def takeovers(times: int, lifetime: float, folder: Path, forking: Nursery, seed:
                 assert owner.child is not None
                 owner.child.stop(signal.SIGKILL)
                 began = time.monotonic()
-                assert until(lambda: follower.token().get("role") == "owner", 10), follower.child  # noqa: B023
+                assert until(lambda: follower.token().get("role") == "owner"), follower.child  # noqa: B023
                 slowest = max(slowest, time.monotonic() - began)
                 owner.start()
-                assert until(lambda: owner.token().get("role") == "following", 20), owner.child  # noqa: B023
+                assert until(lambda: owner.token().get("role") == "following"), owner.child  # noqa: B023
                 owner, follower = follower, owner
         again = presented_again(sandbox.refreshes())
         print(
@@ -197,8 +197,8 @@ def takeovers(times: int, lifetime: float, folder: Path, forking: Nursery, seed:
             f"answers {dict(client.statuses)}, {len(sandbox.refreshes())} refreshes, presented more than once: {again}"
         )
         assert set(client.statuses) == {200}
-        assert client.longest_gap < 2
-        assert slowest < 2
+        assert client.longest_gap < 5
+        assert slowest < 5
         assert all(count == 2 for count in again)
         owner.wait_for()
         follower.wait_for()
@@ -223,7 +223,7 @@ def test_a_stopped_owner_keeps_nobody_waiting(stand: Stand) -> None:
     other = second(stand)
     stand.login()
     other.start_daemon(ready=True)
-    assert until(lambda: other.status()["token"]["generation"] == 1, 20)
+    assert until(lambda: other.status()["token"]["generation"] == 1)
     assert stand.daemon is not None
     stand.daemon.send(signal.SIGSTOP)
     try:
@@ -250,5 +250,5 @@ def test_a_stopped_owner_keeps_nobody_waiting(stand: Stand) -> None:
     )
     assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
     assert stand.status()["token"]["chain"] == "healthy"
-    assert until(lambda: other.status()["token"]["generation"] == stand.status()["token"]["generation"], 20)
+    assert until(lambda: other.status()["token"]["generation"] == stand.status()["token"]["generation"])
     assert other.get("/api/v2/version").status == 200

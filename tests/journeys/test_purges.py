@@ -125,7 +125,7 @@ def test_a_soft_purge_is_in_force_on_every_instance_when_it_is_answered(
                 assert done.returncode == 0, done.stderr
                 assert before.isdisjoint({told(each, HEALTH) for each in [*near, *far]})
                 # by so much the clocks of instances may differ: until then what is fetched is stale at once
-                assert until(lambda: all("; hit" in each.get(HEALTH).cache_status for each in (stand, second)), 10)
+                assert until(lambda: all("; hit" in each.get(HEALTH).cache_status for each in (stand, second)))
     finally:
         stand.end()
         second.end()

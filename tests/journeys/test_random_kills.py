@@ -76,7 +76,7 @@ def killed_again_and_again(house: House, times: int, chance: random.Random) -> C
             chain = house.sandbox.chain(house.first)
             rotated = len(chain) > before
             child = house.start()
-            alive = until(lambda: house.token().get("chain") in ("healthy", "dead") and house.token(), 20)
+            alive = until(lambda: house.token().get("chain") in ("healthy", "dead") and house.token())
             after = house.sandbox.chain(house.first)
             if not alive or alive["chain"] != "healthy":
                 found["lost"] += 1

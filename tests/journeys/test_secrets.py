@@ -176,7 +176,7 @@ def test_no_secret_is_anywhere_but_where_it_belongs(stand: Stand, listening: Lis
         done = stand.run("token", "refresh", "--config", str(stand.config), "--json")
         heard.note(f"token refresh under {fault}", done.stdout + done.stderr)
         # by itself, before the next one: an answer that is lost twice cannot be had again
-        assert until(lambda: _token(stand)["chain"] == "healthy", 20), fault
+        assert until(lambda: _token(stand)["chain"] == "healthy"), fault
     _commands(stand, heard)
     for path in ("/", "/metrics", "/api/status", "/readyz", "/api/cache/entries"):
         heard.asked(stand.admin_port, path, headers={"Authorization": f"Bearer {PLANTED['admin token']}"})

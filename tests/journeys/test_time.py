@@ -90,7 +90,7 @@ def started_elsewhen(step: float, tmp_path: Path, sandbox: LiveSandbox, forking:
     hand = Hand(tmp_path / "offset")
     hand.step(step)
     house.start(clock=hand.path)
-    assert until(lambda: house.token().get("generation", 0) >= 2, 15), house.token()
+    assert until(lambda: house.token().get("generation", 0) >= 2), house.token()
     token = house.wait_for()
     print(f"{step:+.0f} s while it was down: refreshed at once, runway {token['runway_seconds']:.1f} s")
     assert len(sandbox.refreshes()) == 1

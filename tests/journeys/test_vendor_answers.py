@@ -62,7 +62,7 @@ def test_a_second_401_is_the_clients_and_refreshes_are_not_repeated(stand: Stand
     refreshes = sum(each.get("grant_type") == "refresh_token" for each in stand.journal()["requests"])
     assert refreshes <= 2
     stand.fault()
-    assert until(lambda: stand.get(ENTRY.format("TR")).status == 200, 10)
+    assert until(lambda: stand.get(ENTRY.format("TR")).status == 200)
 
 
 def test_429_with_and_without_retry_after(stand: Stand) -> None:
@@ -83,7 +83,7 @@ def test_429_of_the_concurrency_limit_carries_retry_after(shared_stand: Stand) -
     refused = shared_stand.get(ENTRY.format("FR"))
     assert refused.status == 429
     assert int(refused.headers["retry-after"]) >= 1
-    assert until(lambda: shared_stand.get(ENTRY.format("FR")).status == 200, 10)
+    assert until(lambda: shared_stand.get(ENTRY.format("FR")).status == 200)
 
 
 def test_500_with_html_is_passed_on_and_not_stored(shared_stand: Stand) -> None:

@@ -59,7 +59,7 @@ class Foreign:
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert until(lambda: any("listening" in line for line in self.lines), 30), self.lines
+        assert until(lambda: any("listening" in line for line in self.lines)), self.lines
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -147,7 +147,7 @@ def test_a_pair_of_a_foreign_provider_lives_through_refreshes_and_restarts(forei
     (stand.folder / "client_secret").write_text("demo-secret-of-the-foreign-provider\n")
     stand.start_daemon()
     login = stand.start("login", "--no-browser", "--config", str(stand.config))
-    found = until(lambda: re.search(rf"^{re.escape(base)}/auth\?\S+$", login.said, re.M), 20)
+    found = until(lambda: re.search(rf"^{re.escape(base)}/auth\?\S+$", login.said, re.M))
     assert found, login.said
     back = urllib.parse.urlsplit(Browser(foreign.port).approve(found.group(0)))
     assert back.port == stand.admin_port
