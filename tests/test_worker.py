@@ -256,7 +256,7 @@ async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monke
         # a command that comes to nothing
         for fault, code in (
             (AuthorizationRequired("dead", 30), "authorization_required"),
-            (CommandFailure("no"), "internal_error"),
+            (CommandFailure("no"), CommandFailure.code),
         ):
             told.clear()
 
