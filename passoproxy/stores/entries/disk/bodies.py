@@ -341,10 +341,10 @@ class Syncing(Background):
         journals = [self._folder / f"{name}-wal" for name in DATABASES]
         for path in (*paths, *{path.parent for path in paths}, *journals):
             with contextlib.suppress(OSError):
-                _sync(path)
+                sync(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flushes one file or folder; never the database itself, whose locks a second descriptor would drop."""
     assert path.name not in DATABASES
     # without waiting: a pipe in the place of a body would not open before its other end does

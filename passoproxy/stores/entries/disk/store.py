@@ -27,9 +27,9 @@ from passoproxy.errors import CannotCreate, EntryStoreFailure
 from passoproxy.folders import own_folder
 from passoproxy.ports import Body, Observer, StoreStats, nobody
 from passoproxy.stores.entries.change_feed import ANYTHING, PURGED, SharedPage
-from passoproxy.stores.entries.disk.bodies import Bodies, Incoming, Syncing, open_body
+from passoproxy.stores.entries.disk.bodies import Bodies, Incoming, Syncing, open_body, sync
 from passoproxy.stores.entries.disk.database import Database, translated
-from passoproxy.stores.entries.disk.index import Index, Purge, is_hidden
+from passoproxy.stores.entries.disk.index import INDEX, Index, Purge, is_hidden
 from passoproxy.stores.entries.disk.recovery import Recovery
 from passoproxy.stores.entries.disk.threads import Lane, Reports
 from passoproxy.stores.entries.disk.writer import Job, Transaction, Writer
@@ -432,8 +432,13 @@ class DiskStore:
         return count
 
     async def add(self, purge: SoftPurge) -> None:
-        """One more soft purge: durable, and in force in every process, when it returns. Raises EntryStoreFailure; then nothing has changed."""
+        """One more soft purge: durable, and in force in every process, when it returns. Raises EntryStoreFailure: then it may be lost with the power."""
         await self._write(Job(partial(self._add, purge)))
+        await self._call(self._sync_index)
+
+    def _sync_index(self) -> None:
+        with translated(self._folder):
+            sync(self._folder / f"{INDEX}-wal")
 
     def _add(self, purge: SoftPurge, txn: Transaction) -> None:
         self._log_purge(purge.selector, purge, txn)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import queue
 import sqlite3
 import threading
@@ -25,7 +24,7 @@ from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.change_feed import PURGED, SIZE, SOFTENED, SharedPage
 from passoproxy.stores.entries.disk.bodies import Bodies, Incoming
 from passoproxy.stores.entries.disk.database import Database, translated
-from passoproxy.stores.entries.disk.index import INDEX, PAGE_BYTES, Index, Row
+from passoproxy.stores.entries.disk.index import PAGE_BYTES, Index, Row
 from passoproxy.stores.entries.disk.threads import Reports, resolve
 from passoproxy.stores.entries.serialization import mark_of
 
@@ -123,13 +122,8 @@ class Writer:
         on_loss: Callable[[], None],
     ) -> None:
         """`on_stored` is told of new bodies; `on_loss`: something is to be recovered."""
-        self._folder, self._database, self._bodies, self._page, self._max_bytes = (
-            folder,
-            database,
-            bodies,
-            page,
-            max_bytes,
-        )
+        self._folder, self._database, self._bodies, self._page = folder, database, bodies, page
+        self._max_bytes = max_bytes
         self._touched, self._reports, self._on_stored, self._on_loss = touched, reports, on_stored, on_loss
         self._together_bytes = max(1 << 20, max_bytes // 16)
         self._touched_at = time.monotonic()
@@ -243,9 +237,7 @@ class Writer:
                 with self._values_transaction(index):
                     for name in deleted:
                         index.values.delete(name)
-            if txn.softened:
-                self._sync_index()
-        except (OSError, sqlite3.Error, diskcache.Timeout):
+        except (sqlite3.Error, diskcache.Timeout):
             self._on_loss()  # values that no row names are removed later
         return txn
 
@@ -285,14 +277,6 @@ class Writer:
         except EntryStoreFailure as failure:
             self._reports.failed(str(failure), pause=isinstance(fault, OSError))
             return failure
-
-    def _sync_index(self) -> None:
-        """A soft purge is durable when it is answered: what is stored is, and must not be fresh again after a power cut."""
-        journal = os.open(self._folder / f"{INDEX}-wal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(journal)
-        finally:
-            os.close(journal)
 
     def _tell(self, txn: Transaction) -> None:
         for body in txn.removed:
