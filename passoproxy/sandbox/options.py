@@ -39,7 +39,7 @@ class SandboxOptions:
     revoke_old: bool = False
     """The old access token ends at rotation instead of living on to its own end."""
     allow_replays: int = 0
-    """How often a spent refresh token is taken again while nobody has used its successor."""
+    """How often a spent refresh token is taken again while its successor is unused."""
     legacy_errors: bool = False
     """A dead refresh token is answered with 401 `invalid_request`, as older servers do, instead of 400 `invalid_grant`."""
     token_requests_per_minute: int = 300

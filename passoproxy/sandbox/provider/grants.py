@@ -148,7 +148,7 @@ class Token:
         return self.ended_at is None and self.spent_at is None and not self.expired(now)
 
     def present(self, now: float) -> None:
-        """Notes that somebody showed it."""
+        """Notes one presentation."""
         self.presented += 1
         self.last_presented_at = now
 
@@ -158,7 +158,7 @@ class Token:
             self.revoked_at = now
 
     def untouched(self) -> bool:
-        """Whether nobody has used what a refresh gave: neither this refresh token nor its access token."""
+        """Whether what a refresh gave is unused: neither this refresh token nor its access token was presented."""
         return not self.presented and (self.access is None or not self.access.presented)
 
     def describe(self) -> dict[str, object]:
