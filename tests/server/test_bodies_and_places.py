@@ -220,7 +220,7 @@ async def test_whatever_clients_and_origin_do_nothing_is_left(tmp_path: Path) ->
         pipeline = it.it.wired.pipeline
         await until(lambda: len(pipeline.cache.collapser) == 0)
         await until(lambda: it.spilled == 0)
-        assert (pipeline.limiter.use, pipeline.access._spools.readers, pipeline.first._spools.spill.used_bytes) == (
+        assert (pipeline.limiter.use, pipeline.access._spools.readers, pipeline.access._spools.spill.used_bytes) == (
             (0, 0),
             0,
             0,
