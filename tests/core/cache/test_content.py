@@ -43,6 +43,11 @@ def digest(body, fields=JSON, volatile=VOLATILE):
         (b'{"requestid":[{"a":[1,"]"]}],"a":1}', b'{"requestid" : null,"a":1}', True),
         (b'{"a":1,"requestid":"}\\"]"}', b'{"a":1,"requestid":{"meta":{}}}', True),
         (b'{"request\\u0069d":1}', b'{"requestid":2}', True),
+        (
+            b'{"request\\xd":1,"requestid":"x"}',
+            b'{"request\\xd":1,"requestid":"y"}',
+            True,
+        ),  # nor one with a broken escape
         (b'{"requestid":1,"requestid":2}', b'{"requestid":3,"requestid":4}', True),
         (b'[{"requestid":1},[{"requestid":2}]]', b'[{"requestid":3},[{"requestid":4}]]', True),
         (b'{"meta":[{"took":1,"n":1},{"took":2}]}', b'{"meta":[{"took":3,"n":1},{"took":4}]}', True),

@@ -12,6 +12,7 @@ from passoproxy.core.cache.validation import (
     Unmatched,
     can_be_validated,
     forwarded_conditions,
+    matching,
     nominees,
     question,
     settled,
@@ -96,12 +97,30 @@ def test_other_variants_are_named_by_strong_tags_only():
         ({"If-None-Match": MADE, "If-Modified-Since": MODIFIED}, {}),
         ({"If-None-Match": "*"}, {"If-None-Match": "*"}),
         ({"If-Modified-Since": MODIFIED}, {"If-Modified-Since": MODIFIED}),
+        ({"Range": "bytes=0-1", "If-Range": MADE}, {}),
+        ({"Range": "bytes=0-1", "If-Range": '"a"'}, {"Range": "bytes=0-1", "If-Range": '"a"'}),
     ],
 )
 def test_what_a_client_sends_along(conditions, left):
     head = RequestHead("GET", "/", fields_of(conditions))
     assert dict(forwarded_conditions(head).fields) == left
     assert not dict(unconditional(head).fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ('"a-gzip"', '"a"'),  # the stored one
+        ('"b-gzip"', '"b-gzip", "b"'),  # either, since neither is stored
+        (f'"a", {MADE}', '"a"'),
+        (MADE, None),
+        ("*", "*"),
+        ("", ""),
+    ],
+)
+def test_if_match_is_turned_back_into_the_origins_tags(given, meant):
+    found = matching(RequestHead("PUT", "/", fields_of({"If-Match": given})), [entry(("ETag", '"a"'))])
+    assert (found and found.fields["If-Match"]) == meant
 
 
 STRONG, WEAK = entry(("ETag", '"a"'), ("Last-Modified", MODIFIED)), entry(("ETag", 'W/"a"'), identifier="2")
