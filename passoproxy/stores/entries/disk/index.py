@@ -40,7 +40,7 @@ DATABASES = (INDEX, VALUES)
 VERSION = 1
 PAGE_BYTES = 4096
 _KEPT_PURGES = 1000
-_COUNTED_SECONDS = 60.0
+COUNTED_SECONDS = 60.0
 """The time in which a process counts the rows that its purge hides."""
 
 _MOST_COUNTED = 100
@@ -345,7 +345,7 @@ class Index:
     def to_sweep(self, counted: Iterable[int]) -> list[Purge]:
         """Those of the purges in force whose rows may be deleted: they are `counted`, or so old that their process was killed before."""
         where = "NOT swept AND (sequence IN (SELECT value FROM json_each(?)) OR ABS(time - ?) > ?) ORDER BY sequence"
-        given = (json.dumps(list(counted)), time.time(), _COUNTED_SECONDS)
+        given = (json.dumps(list(counted)), time.time(), COUNTED_SECONDS)
         found = self._sql(f"SELECT sequence, selector FROM purge WHERE {where}", given).fetchall()  # noqa: S608
         return [Purge(sequence, decode_purge(selector)) for sequence, selector in found]
 

@@ -91,6 +91,9 @@ class Replica:
             found: Any = await client.xrevrange(f"{self._prefix}events", count=1)
         # Asked for before the number of the last event, so that none is missed.
         self._at = found[0][0] if found else b"0-0"
+        # From here on purges wait for this instance: what it finds next it may keep in memory.
+        epoch, _, _, events = await connection.run(BEGIN, self._prefix, secrets.token_hex(8))
+        await connection.run(HEARD, self._prefix, epoch, self._name, events)
         self._number = await self.refresh(connection)
 
     async def refresh(self, connection: Connection) -> int:
