@@ -17,7 +17,7 @@ from passoproxy.drill import TRIALS, Seen, Verdict, runner
 from tests.drill.test_environment import users
 from tests.journeys.conftest import until
 
-QUICK = ("refresh_lost", "origin_5xx")
+QUICK = ("refresh_lost", "origin_5xx", "restart")
 
 
 def verdict(**changes: object) -> Verdict:
@@ -66,7 +66,7 @@ def played(tmp_path: Path, capfd: pytest.CaptureFixture[str], *words: str) -> di
 
 
 @pytest.mark.timeout(400)
-def test_a_lost_answer_and_a_failing_origin(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_lost_answer_a_failing_origin_and_a_restart(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = played(tmp_path, capfd, *(word for name in QUICK for word in ("--fault", name)))
     assert tuple(found) == QUICK
 
