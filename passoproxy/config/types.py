@@ -262,11 +262,11 @@ def proxy(value: object) -> object:
         return proxy_url(value)
     if value.strip() in ("env", "none"):
         return value.strip()
-    if "://" not in value:
-        raise ValueError(f"{quoted(value)} is no proxy; write env, none, or a URL such as {_PROXY_EXAMPLE}")
     if "@" in value:
         remedy = "put the whole URL into a file and name it in upstream.proxy_file"
         raise ValueError(f"{quoted(without_password(value))} holds credentials; {remedy}")
+    if "://" not in value:
+        raise ValueError(f"{quoted(value)} is no proxy; write env, none, or a URL such as {_PROXY_EXAMPLE}")
     return proxy_url(value)
 
 
@@ -296,8 +296,11 @@ def secret_url(value: object) -> SecretStr:
 
 
 def without_password(url: str) -> str:
-    """The URL with its user information masked, for people to see."""
-    return re.sub(r"(//)[^/@]*@", rf"\1{MASK}@", url)
+    """The URL for people to see, with its user information masked.
+
+    That is all up to the last '@': a password may hold '/' or '@', and the scheme may be missing.
+    """
+    return re.sub(r"^([^/@]*//)?.*@", rf"\1{MASK}@", url, flags=re.DOTALL)
 
 
 def _authority(url: SecretStr) -> str:
