@@ -106,3 +106,14 @@ def test_the_caching_table_names_tests_that_exist() -> None:
         counted[bool(name)] += 1
     assert sum(counted) > 60
     assert counted[True] > 20
+
+
+def test_the_threat_model_names_tests_that_exist() -> None:
+    """As in the caching table, from `tests/` on."""
+    page, path, named = (ROOT / "docs" / "threat-model.md").read_text(), "", 0
+    for before, name in re.findall(r"`(…|tests/[a-z_/]+\.py)(?:::(test_\w+))?`", page):
+        path = path if before == "…" else before
+        text = (ROOT / path).read_text()
+        assert not name or f"def {name}(" in text, (path, name)
+        named += bool(name)
+    assert named > 50
