@@ -222,7 +222,10 @@ class AccessLines:
 
 _COMPACT: Final = ("client", "route", "reason", "origin_ms", "queue_ms", "outcome", "code", "request_id")
 """What a person's line has beside the message; values that tell nothing are left out."""
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
+"""W3C Trace Context: only later versions may have more, and ff is none."""
 
 
 def request_id(traceparent: str) -> str:

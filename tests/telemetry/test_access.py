@@ -86,7 +86,16 @@ def test_the_reason_is_the_refusal_or_what_the_cache_says(status: str, code: str
 
 
 @pytest.mark.parametrize(
-    "field", ["", "garbage", f"00-{TRACE.upper()}-00f067aa0ba902b7-01", f"00-{'0' * 32}-00f067aa0ba902b7-01"]
+    "field",
+    [
+        "",
+        "garbage",
+        f"00-{TRACE.upper()}-00f067aa0ba902b7-01",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE}-00f067aa0ba902b7-01-more",
+        f"ff-{TRACE}-00f067aa0ba902b7-01",
+    ],
 )
 def test_a_request_without_a_valid_traceparent_gets_an_id_of_its_own(field: str) -> None:
     first, second = (logs.request_id(field) for _ in range(2))
