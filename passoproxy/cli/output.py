@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,15 +15,23 @@ from contextlib import contextmanager
 
 from passoproxy.core import units
 
+_STEERS_TERMINALS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but for tab and line end, and direction marks: the origin's fields may hold them."""
+
 
 def say(text: str = "") -> None:
     """A plain line on standard output."""
-    print(text)  # noqa: T201 the terminal is this module's business
+    print(_written_out(text))  # noqa: T201 the terminal is this module's business
 
 
 def note(text: str) -> None:
     """A line for the person on standard error, so that standard output stays clean for a pipe."""
-    print(text, file=sys.stderr)  # noqa: T201
+    print(_written_out(text), file=sys.stderr)  # noqa: T201
+
+
+def _written_out(text: str) -> str:
+    # as JSON writes them, which `text` may be
+    return _STEERS_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def say_json(data: object) -> None:

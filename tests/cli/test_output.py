@@ -1,0 +1,26 @@
+"""What commands print."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from passoproxy.cli import output
+
+HOSTILE = "a\tb\x9b31mc\x1b[0m\u202e"
+
+
+def test_nothing_that_steers_a_terminal_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say(f"X-A: {HOSTILE}")
+    output.note(HOSTILE)
+    said = capsys.readouterr()
+    assert said.out == "X-A: a\tb\\u009b31mc\\u001b[0m\\u202e\n"
+    assert said.err == "a\tb\\u009b31mc\\u001b[0m\\u202e\n"
+
+
+def test_json_stays_what_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say_json({"fields": [["X-A", HOSTILE]]})
+    printed = capsys.readouterr().out
+    assert "\x9b" not in printed
+    assert json.loads(printed) == {"fields": [["X-A", HOSTILE]]}
