@@ -597,6 +597,17 @@ async def test_bodies_are_bounded(admin: Admin) -> None:
     assert listener.daemon.calls == []
 
 
+async def test_forms_are_bounded_before_anything_is_known_of_who_sends_them(admin: Admin) -> None:
+    """Taking a form of a megabyte of fields to pieces would keep the loop from everything else for a second."""
+    listener = await admin(token=TOKEN)
+    here = {"Sec-Fetch-Site": "same-origin"}
+    for path in ("/page/refresh", "/page/purge", "/oauth/paste", "/page/token"):
+        for form, status in ((b"a&" * 50_000, 413), (b"a&" * 50, 400)):
+            answer = await listener.ask("POST", path, here, data=io.BytesIO(form))
+            assert answer.status == status, path
+    assert listener.daemon.calls == []
+
+
 async def test_assets_are_whole(admin: Admin) -> None:
     listener = await admin()
     for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")):

@@ -36,6 +36,8 @@ MASK: web.RequestKey[Callable[[str], str]] = web.RequestKey("mask")
 _BODY_SECONDS = 30.0
 _RATE_GRACE = 10.0
 _FORM: web.RequestKey[dict[str, str]] = web.RequestKey("form", dict)
+_MAX_FORM_BYTES, _MOST_FIELDS = 64 * 1024, 16
+"""Of a form, which is read before it is known who sends it: its page token is in it."""
 _LOGIN_WAIT_SECONDS = 25.0
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _PURGE_WORDS = ("url", "prefix", "route", "tag")
@@ -318,10 +320,13 @@ async def body_of(request: web.Request, max_bytes: int) -> bytes:
 
 
 async def form_of(request: web.Request) -> dict[str, str]:
-    """The fields of a form as a browser sends it. Raises as `body_of`; read once, it can be asked for again."""
+    """The fields of a form as a browser sends it. Raises as `body_of`, and BadRequest; read once, it can be asked for again."""
     if _FORM not in request:
-        body = await body_of(request, request.client_max_size)
-        request[_FORM] = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+        text = (await body_of(request, _MAX_FORM_BYTES)).decode("utf-8", "replace")
+        try:
+            request[_FORM] = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+        except ValueError:
+            raise BadRequest(f"a form has at most {_MOST_FIELDS} fields here") from None
     return request[_FORM]
 
 
