@@ -422,11 +422,14 @@ class Keeper(Holder):
 
     async def _install_answer(self, answer: RawAnswer) -> TokenSnapshot:
         """A login's answer is kept, read, and its pair installed. Raises CommandFailure if it holds none."""
-        state, outcome = self.state, await refresh.settle(self.state, answer)
+        state = self.state
+        with contextlib.suppress(AnswerUnusable):  # `settle` says so, when it is kept
+            if state.is_spent(refresh.read(state, answer, state.newest)):
+                # told again by a process that did not hear that it was taken, and renewed since: kept, it would be taken up at the next start
+                return state.snapshot()
+        outcome = await refresh.settle(state, answer)
         if not isinstance(outcome, Granted):
             raise refresh.failure_of(outcome)
-        if state.is_spent(outcome.pair):
-            return state.snapshot()  # told again by a process that did not hear that it was taken; it was renewed since
         await self._install(outcome.pair)
         state.saved = state.saved or outcome.durable
         return state.snapshot()

@@ -103,3 +103,14 @@ async def test_an_import_that_comes_to_nothing_leaves_an_earlier_one_waiting(lif
     assert life.store.record.candidate is None
     assert life.rotating.presented["def-refresh-2"] == 2
     assert life.keeper.current().token != "access-1"
+
+
+async def test_a_login_that_is_told_twice_leaves_nothing_to_be_found_at_the_next_start(life):
+    keeper = await life.start()
+    answer = RawAnswer(json.dumps(life.rotating.issue()).encode(), "", life.clock.wall(), "authorization_code")
+    await keeper.execute(Login(answer))
+    await asyncio.gather(keeper.execute(Refresh()), life.clock.advance(2))
+    await keeper.execute(Login(answer))
+    await life.crash()
+    await life.start()
+    assert (life.keeper.current().token, life.keeper.snapshot().chain) == ("access-2", "healthy")
