@@ -248,14 +248,15 @@ class RedisPairStore:
 
     def erase(self) -> None:
         """In the shared store or not at all: other instances would go on with what was erased here."""
-        before, number = self._now, max(self._now.floor, self._now.generation) + 1
-        self._now = replace(before, generation=number, floor=number)
-        try:
-            self._put({"pair": b"", "previous": b"", "answer": b"", "erased": b"1"})
-        except PairStoreFailure:
-            self._now = before
-            raise
-        self._now = replace(self._now, pair=None, answer=None, outdated=False)
+        with self._lock:
+            before, fields, number = self._now, dict(self._fields), max(self._now.floor, self._now.generation) + 1
+            self._now = replace(before, generation=number, floor=number)
+            try:
+                self._put({"pair": b"", "previous": b"", "answer": b"", "erased": b"1"})
+            except PairStoreFailure:
+                self._now, self._fields = before, fields  # the heartbeat brings back what may have been erased
+                raise
+            self._now = replace(self._now, pair=None, answer=None, outdated=False)
         self._local.erase()
 
     # ---- writing -------------------------------------------------------------------------------------------------------

@@ -188,6 +188,31 @@ def test_nothing_is_forgotten_while_the_store_is_away(instance, server):
     assert (a.load(), DirectoryPairStore(instance.folder / "a").load()) == (PAIR, PAIR)
 
 
+def test_what_could_not_be_forgotten_is_not_forgotten_later(instance, monkeypatch):
+    """The heart brings the store up to date after a write that failed, or whose answer was lost: with the pair, which lives."""
+    a = instance("a", lease_seconds=4.0)
+    a.acquire()
+    a.commit(PAIR)
+    before = instance.raw()
+    write = a.lease.write
+
+    def not_at_all(*_: object) -> None:
+        raise PairStoreFailure("away")
+
+    def unanswered(*arguments: object) -> None:
+        write(*arguments)  # type: ignore[arg-type]
+        raise PairStoreFailure("no answer")
+
+    for fails in (not_at_all, unanswered):
+        monkeypatch.setattr(a.lease, "write", fails)
+        with pytest.raises(PairStoreFailure):
+            a.erase()
+        monkeypatch.setattr(a.lease, "write", write)
+        a.lease.beat()
+        found = instance.raw()
+        assert (found.get(b"pair"), found[b"generation"], b"erased" in found) == (before[b"pair"], b"1", False)
+
+
 # ---- one holder ------------------------------------------------------------------------------------------------------
 
 
