@@ -265,7 +265,7 @@ class FleetDesk:
             task.add_done_callback(self._work.discard)
 
     async def _carry_out(self, client: redis.asyncio.Redis, holder: Custody, name: str, data: bytes) -> None:
-        reply, done = self._keys.prefix + "reply:" + name, _LEFT_UNDONE
+        reply, done, is_told = self._keys.prefix + "reply:" + name, _LEFT_UNDONE, False
         try:
             done = await self._done(holder, data)
         finally:
@@ -274,10 +274,14 @@ class FleetDesk:
                     both.rpush(reply, closed(self._store.cover, "reply", done))
                     both.expire(reply, REPLY_LIVES)
                     await both.execute()
+                is_told = True
         if gives_pair(done):
             await self._clock.sleep(FETCHED_WITHIN)
-            with contextlib.suppress(PassoproxyError), self._link.told():  # told as an event, and by the chain's state
-                if await client.delete(reply):  # the process that asked for the pair is gone
+            is_left = not is_told
+            with contextlib.suppress(PairStoreFailure), self._link.told():
+                is_left = bool(await client.delete(reply)) or is_left
+            if is_left:  # the process that asked for the pair is gone, or was not given it
+                with contextlib.suppress(PassoproxyError):  # told as an event, and by the chain's state
                     await holder.execute(Refresh(force=True))
 
     async def _done(self, holder: Custody, data: bytes) -> dict[str, object]:

@@ -295,6 +295,25 @@ async def test_a_pair_that_was_handed_over_to_nobody_is_taken_back(sides, server
             assert not client.exists(KEYS.prefix + "reply:gone")
 
 
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_a_pair_whose_reply_the_store_did_not_take_is_taken_back(sides, monkeypatch, is_back):
+    monkeypatch.setattr(replication, "FETCHED_WITHIN", 0.0)
+    a, b = sides
+
+    class Away:
+        def pipeline(self, transaction: bool) -> None:
+            raise ConnectionError
+
+        async def delete(self, name: str) -> int:
+            if is_back:
+                return 0
+            raise ConnectionError
+
+    order = fleets.closed(b.store.cover, "order", packed(Export()))
+    await a.desk._carry_out(Away(), a.holder, "name", order)
+    assert a.holder.taken == [Export(), Refresh(force=True)]
+
+
 async def test_the_holders_refusals_come_back_as_they_are(sides):
     a, b = sides
     async with a.at_work() as holder:
