@@ -327,7 +327,7 @@ class State:
 
     def proof_due_in(self) -> float | None:
         """The same for the proof of an imported pair."""
-        if self.proof_at is None or self.shutdown.begun:
+        if self.proof_at is None or self.record.candidate is None or self.shutdown.begun:
             return None
         return max(0.0, self.proof_at - self.clock.monotonic(), self.spacing())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from passoproxy.core.events import Warned
 from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import CannotCreate, ConfigurationError, ImportRefused, ServiceUnreachable
 from passoproxy.ports import RawAnswer
-from passoproxy.tokens.commands import Import, Login, Refresh
+from passoproxy.tokens.commands import Import, Login, Logout, Refresh
 from tests.fakes import PowerLoss
 from tests.tokens.life import Life
 
@@ -335,6 +336,17 @@ async def test_a_login_ends_the_matter(life):
     await life.clock.advance(60)
     assert life.rotating.presented == {OTHER: 1}
     assert life.store.record.candidate is None
+
+
+@pytest.mark.parametrize("order", [Import(b"", force=True), Logout()], ids=["force", "logout"])
+async def test_a_proof_that_is_not_wanted_any_more_keeps_nobody_busy(life, order):
+    life.having(lost_answer_replay="always")
+    await lost(life)
+    order = replace(order, document=life.document()) if isinstance(order, Import) else order
+    await life.keeper.execute(order)
+    await life.clock.advance(10)
+    assert life.store.record.candidate is None
+    assert life.keeper._until_next() > 1
 
 
 async def test_a_step_of_the_clock_moves_it_too(life):
