@@ -54,9 +54,12 @@ async def prove(state: State, pair: Pair) -> None:
 
 
 async def repeat(state: State) -> None:
-    """Presents the candidate once more."""
-    if (candidate := state.record.candidate) is not None:
+    """Presents the candidate once more, if it still may be."""
+    candidate = state.record.candidate
+    if candidate is not None and state.may_prove(candidate):
         await _attempt(state, candidate.pair)
+    else:
+        state.plan_proof()
 
 
 async def follow_time(state: State) -> None:

@@ -236,7 +236,10 @@ class Keeper(Holder):
                 if fault is not None:
                     state.observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
             elif state.due_in() == 0.0 and not self._inbox.closed:
-                await refresh.attempt(state)
+                if state.may_present():
+                    await refresh.attempt(state)
+                else:
+                    state.plan()  # the machine slept through the time in which it might have been presented again
             elif state.proof_due_in() == 0.0 and not self._inbox.closed:
                 await imports.repeat(state)
         except PairStoreOwned:

@@ -344,7 +344,7 @@ class State:
         elif chain is Chain.UNKNOWN:
             intent = self.record.intent
             wait = self._replay_pause(pair, max(1, self.failures), intent is None or intent.presented < 2)
-            self.next_at = now + wait if self.may_present() else None
+            self.next_at = now + wait if self.may_present(wait) else None
         elif outcome is not None:
             self.next_at = now + self._pause_after(outcome)
         elif pair is None:
@@ -354,21 +354,22 @@ class State:
 
     def plan_proof(self) -> None:
         """Sets when the proof of an imported pair is repeated."""
-        candidate = self.record.candidate
-        if candidate is None or not self.may_prove(candidate):
-            self.proof_at = None
-            return
-        presented = candidate.intent.presented
-        self.proof_at = self.clock.monotonic() + self._replay_pause(candidate.pair, presented, presented < 2)
+        candidate, self.proof_at = self.record.candidate, None
+        if candidate is not None:
+            presented = candidate.intent.presented
+            wait = self._replay_pause(candidate.pair, presented, presented < 2)
+            if self.may_prove(candidate, wait):
+                self.proof_at = self.clock.monotonic() + wait
 
-    def may_present(self) -> bool:
-        """Whether the refresh token may be presented, as far as lost answers and hand-overs are concerned."""
-        until = self.newest.access_until if self.newest else None
-        return not self.away and may_present(self.record.intent, self.terms.lost_answer_replay, self.now(), until)
+    def may_present(self, after: float = 0.0) -> bool:
+        """Whether the refresh token may be presented in `after` seconds, as far as lost answers and hand-overs are concerned."""
+        until, now = self.newest.access_until if self.newest else None, self.now() + after
+        return not self.away and may_present(self.record.intent, self.terms.lost_answer_replay, now, until)
 
-    def may_prove(self, candidate: Candidate) -> bool:
+    def may_prove(self, candidate: Candidate, after: float = 0.0) -> bool:
         """The same of an imported pair that waits for its proof."""
-        return may_present(candidate.intent, self.terms.lost_answer_replay, self.now(), candidate.pair.access_until)
+        now, until = self.now() + after, candidate.pair.access_until
+        return may_present(candidate.intent, self.terms.lost_answer_replay, now, until)
 
     def _replay_pause(self, pair: Pair | None, failures: int, is_first: bool) -> float:
         wait = pause(pair, self.now(), failures, self.chance())

@@ -235,6 +235,20 @@ async def test_the_proof_is_repeated_as_the_setting_allows(policy, presented):
     await life.stop()
 
 
+@pytest.mark.parametrize("sleeps", [False, True])
+async def test_when_the_grace_period_is_over_the_proof_is_not_repeated(life, sleeps):
+    life.having(lost_answer_replay=30.0)
+    life.rotating.replays = 99
+    await lost(life)
+    life.rotating.faults = ["lost"] * 99
+    await life.clock.advance(0 if sleeps else 35)
+    count = life.rotating.presented[OTHER]
+    if sleeps:
+        life.clock._monotonic, life.clock._wall = life.clock._monotonic + 100, life.clock._wall + 100
+    await life.clock.advance(100)
+    assert life.rotating.presented[OTHER] == count > 0
+
+
 async def test_a_repeated_proof_that_is_refused_leaves_the_old_pair_in_use(life):
     await lost(life)
     await life.clock.advance(10)

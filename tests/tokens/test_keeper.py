@@ -214,6 +214,21 @@ async def test_answers_lost_again_and_again_end_in_dead_with_the_access_token(po
     await life.stop()
 
 
+@pytest.mark.parametrize("sleeps", [False, True])
+async def test_when_the_grace_period_is_over_nothing_is_presented_again(sleeps):
+    life = Life().having(lost_answer_replay=30.0)
+    keeper = await life.started_with_pair()
+    life.rotating.faults = [lambda: (200, b"garbage")] * 100
+    await life.clock.advance(1440.5 if sleeps else 1475)
+    count = len(life.rotating.bodies)
+    if sleeps:  # a suspend, which the clocks count
+        life.clock._monotonic, life.clock._wall = life.clock._monotonic + 100, life.clock._wall + 100
+    await life.clock.advance(100)
+    assert len(life.rotating.bodies) == count > 0
+    assert (keeper.snapshot().chain, keeper.snapshot().next_refresh_at) == ("unknown", None)
+    await life.stop()
+
+
 async def test_a_replay_that_was_answered_does_not_count_and_stays_unknown(life):
     life.rotating.replays = 1
     keeper = await life.started_with_pair()
