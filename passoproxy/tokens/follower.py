@@ -158,6 +158,8 @@ class Follower(Holder):
             except PairStoreFailure:
                 # the owner is gone in the midst of it: wait a while for another one, this process itself perhaps
                 await first_of(self.turn.wait(), self._closing.wait(), self._clock.sleep(ARRIVAL))
+            except CommandFailure:
+                pass  # the owner does not understand it (another version): then the 401 is the answer
             else:
                 if generation > command.generation:
                     await self._arrived(generation)

@@ -229,6 +229,8 @@ async def test_a_401_is_the_owners_to_renew() -> None:
         await settle()
         it.owner.say(it.word(3))  # another one is there
         assert await gone == it.follower.current()
+        it.owner.renewed_to = CommandFailure("the pair's owner answered 404; see its log")
+        assert await it.follower.renewed(Bearer("access-3", 3)) is None
         it.owner.renewed_to = AuthorizationRequired("dead")
         with pytest.raises(AuthorizationRequired):
             await it.follower.renewed(Bearer("", 3))
