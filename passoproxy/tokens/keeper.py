@@ -492,8 +492,10 @@ class Keeper(Holder):
         tokens = [(name, getattr(each, name)) for each in pairs for name in ("refresh_token", "access_token")]
         failed = None
         for name, token in tokens:
+            if token is None:
+                continue
             patience = min(REVOCATION_TIMEOUT, state.shutdown.left)
-            failure = await state.asking.revoke(token, name, patience) if token is not None else None
+            failure = await state.shutdown.bounded(state.asking.revoke(token, name, patience), lambda: True)
             failed = failed or failure
             if isinstance(failure, Unsent | Lost):
                 break  # the provider is away, and would be for the others too

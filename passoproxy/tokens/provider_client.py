@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from passoproxy.core.events import Warned
 from passoproxy.core.oauth import grants
@@ -28,6 +29,8 @@ from passoproxy.core.oauth.token_response import (
 from passoproxy.errors import PassoproxyError, TokenAnswerLost, TokenRequestUnsent
 from passoproxy.ports import Clock, Observer, RawAnswer, TokenEndpoint, TokenReply, TokenRequest, nobody, sends
 from passoproxy.tokens.inbox import ended, first_of
+
+T = TypeVar("T")
 
 
 class ClockWatch:
@@ -180,9 +183,7 @@ class Shutdown:
         self._deadline = self._clock.monotonic() + within
         self._begun.set()
 
-    async def bounded(
-        self, question: Awaitable[RawAnswer | Failure], is_sent: Callable[[], bool]
-    ) -> RawAnswer | Failure:
+    async def bounded(self, question: Awaitable[T], is_sent: Callable[[], bool]) -> T | Failure:
         """What comes of a token request that begins now. `is_sent` tells whether its first byte may have left."""
         asked = asyncio.ensure_future(question)
         try:

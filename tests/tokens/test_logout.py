@@ -9,8 +9,8 @@ import pytest
 
 from passoproxy.core.oauth.settings import Provider
 from passoproxy.errors import CommandFailure, PairStoreFailure, TokenAnswerLost, TokenRequestUnsent
-from passoproxy.ports import TokenReply
-from passoproxy.tokens.commands import Export, Import, Logout, Refresh
+from passoproxy.ports import TokenReply, TokenRequest
+from passoproxy.tokens.commands import Export, Import, Leave, Logout, Refresh
 from tests.fakes import ScriptedTokenEndpoint
 from tests.tokens.life import PROVIDER, Life
 
@@ -125,3 +125,21 @@ async def test_a_pair_that_may_live_on_unseen_is_named():
         with pytest.raises(CommandFailure):
             await scene.keeper.execute(Refresh())
         assert "a pair that nobody has seen may live on" in (await scene.keeper.execute(Logout())).revocation
+
+
+async def test_a_revocation_under_way_has_the_time_that_is_left_before_a_stop():
+    class Silent(ScriptedTokenEndpoint):
+        async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
+            await life.clock.sleep(timeout)
+            raise TokenAnswerLost("no answer")
+
+    life = Life(endpoint=Silent([]), provider=REVOKING)
+    keeper = await life.started_with_pair()
+    logout = asyncio.create_task(keeper.execute(Logout()))
+    await life.clock.advance(1)
+    leaving = asyncio.create_task(keeper.execute(Leave(4.0)))
+    await life.clock.advance(4.1)
+    assert leaving.done()
+    assert (await logout).revocation.startswith("erased here, but not revoked at the provider")
+    assert life.store.generations == {}
+    await life.stop()
