@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import told
@@ -85,7 +85,7 @@ def unpacked(document: object) -> Command[Any]:
                 "content_type": str(content_type),
                 "sent_at": float() | int() as sent_at,
                 "grant": str(grant),
-            }:
+            } if math.isfinite(sent_at):
                 return Login(RawAnswer(base64.b64decode(text, validate=True), content_type, float(sent_at), grant))
             case {"command": "renew_401", "generation": int(generation), "path": str(path), "again": bool(again)}:
                 return Renew401(generation, path, again)
@@ -136,7 +136,7 @@ def answer_of(command: Command[T], reply: object) -> T:
     match reply:
         case {"fault": {"code": str(code), "exit_code": int(exit_code), "detail": str(detail), **rest}}:
             after = rest.get("retry_after")
-            raise fault_of(code, exit_code, detail, float(after) if isinstance(after, int | float) else 5.0)
+            raise fault_of(code, exit_code, detail, float(after) if _is_short(after) else 5.0)
         case {"answer": found}:
             match command, found:
                 case (Refresh() | Import() | Login(), dict(shown)):
@@ -149,6 +149,10 @@ def answer_of(command: Command[T], reply: object) -> T:
                     answer = found
                     return answer  # type: ignore[no-any-return]
     raise PairStoreFailure(NOT_UNDERSTOOD)
+
+
+def _is_short(seconds: object) -> TypeGuard[int | float]:
+    return isinstance(seconds, int | float) and 0 <= seconds < 1e9  # neither endless nor no number
 
 
 def _parsed(data: bytes) -> object:

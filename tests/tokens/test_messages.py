@@ -110,6 +110,7 @@ def test_what_is_for_this_process_only_is_not_sent(command: Command) -> None:
         b"", b"[" * 100_000, b"[]", b"{}", b'{"command": "dance"}', b'{"command": "refresh"}',
         b'{"command": "refresh", "force": "secret"}', b'{"command": "import", "document": "secret", "force": false}',
         b'{"command": "login", "body": "!", "content_type": "", "sent_at": 0, "grant": ""}',
+        b'{"command": "login", "body": "", "content_type": "", "sent_at": NaN, "grant": ""}',
         b'{"command": "login_pending", "until": 5}', b'{"command": "login_pending", "until": 1e999, "by": "x"}',
         b'{"command": "login_pending", "until": 1' + b"0" * 400 + b', "by": "x"}',
     ],
@@ -119,6 +120,14 @@ async def test_what_is_no_command_is_refused_without_being_repeated(document: by
     with pytest.raises(UsageFailure, match="same version") as told:
         answer_of(Refresh(), reply)
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("after", [float("inf"), float("nan"), -1, 10**400, "5", None])
+def test_a_wait_that_is_none_is_five_seconds(after: object) -> None:
+    fault = {"code": "token_unavailable", "exit_code": 1, "detail": "later", "retry_after": after}
+    with pytest.raises(TokenUnavailable) as told:
+        answer_of(Refresh(), {"fault": fault})
+    assert told.value.fields == (("Retry-After", "5"),)
 
 
 @pytest.mark.parametrize(
