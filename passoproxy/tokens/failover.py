@@ -242,6 +242,9 @@ class Custody(Holder):
                 self._complaint = str(fault)
                 self._observe(Warned("take_over_failed", f"the pair's owner is gone and cannot be replaced: {fault}"))
             return False
+        if self._leaving:  # said to the follower meanwhile; a keeper that knows nothing of it would begin a refresh
+            await keeper.close()
+            return False
         # what the owner could not save any more may be newer than what it left
         self._spare = follower.current()
         await keeper.execute(LoginPending(follower.login_until))

@@ -20,7 +20,8 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from passoproxy.ports import Followed, RawAnswer
-from passoproxy.tokens.commands import Command, Export, Import, Login, LoginPending, Logout, Refill, Refresh
+from passoproxy.tokens import recovery
+from passoproxy.tokens.commands import Command, Export, Import, Leave, Login, LoginPending, Logout, Refill, Refresh
 from passoproxy.tokens.failover import LOOK_EVERY, Custody
 from passoproxy.tokens.keeper import Keeper
 from passoproxy.tokens.messages import answer_of, answered, packed
@@ -142,6 +143,27 @@ async def test_the_first_owns_the_second_follows_and_takes_over() -> None:
     assert second.roles() == ["following", "owner"]
     await second.stop()
     assert not machine.store.owned
+
+
+async def test_one_that_was_told_to_leave_while_it_took_over_takes_nothing_over(monkeypatch) -> None:
+    machine = Machine()
+    first, second, _, follower = await machine.two()
+    opening, go_on, load = asyncio.Event(), asyncio.Event(), recovery.load
+
+    async def slow(*arguments: object) -> None:
+        opening.set()
+        await go_on.wait()
+        await load(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(recovery, "load", slow)
+    await first.die()
+    await machine.clock.advance(1.5)
+    assert opening.is_set()
+    await follower.execute(Leave(4.0))
+    go_on.set()
+    await machine.clock.advance(1500)  # the next renewal is due by then
+    assert (follower.role, machine.store.owned, machine.provider.presented) == ("following", False, {})
+    await second.stop()
 
 
 async def test_without_an_owner_to_follow_it_refuses() -> None:
