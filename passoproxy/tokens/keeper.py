@@ -236,10 +236,10 @@ class Keeper(Holder):
                 if fault is not None:
                     state.observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
             elif state.due_in() == 0.0 and not self._inbox.closed:
-                if state.may_present():
-                    await refresh.attempt(state)
-                else:
+                if state.standing.chain is Chain.UNKNOWN and not state.may_present():
                     state.plan()  # the machine slept through the time in which it might have been presented again
+                else:
+                    await refresh.attempt(state)
             elif state.proof_due_in() == 0.0 and not self._inbox.closed:
                 await imports.repeat(state)
         except PairStoreOwned:
