@@ -668,6 +668,8 @@ async def test_too_many_owed_purges_become_one_of_everything(tmp_path: Path, mon
     await log.carried_out(Selector())
     assert owed.OwedPurges(tmp_path).selectors == [Selector()]  # what cannot be read means everything
     assert owed.OwedPurges(None).selectors == []
+    await owed.OwedPurges(tmp_path).carried_out(Selector())
+    assert (tmp_path / owed.NAME).read_bytes() == b""  # or everything would be purged at every start
 
 
 async def test_a_purge_that_cannot_be_kept_is_told_and_owed_in_memory(
