@@ -451,6 +451,7 @@ class Keeper(Holder):
                     raise CannotCreate("not exported: the newest pair is not saved yet; make room in state.directory")
                 await state.saving.mark(replace(state.record, extra=notes, state=Chain.UNKNOWN, reason=""))
             except PairStoreFailure as fault:
+                await state.saving.note(state.record)  # a shared store would be given the mark with the next heartbeat
                 raise CannotCreate(f"not exported, because the hand-over cannot be recorded: {fault}") from fault
             state.record = replace(state.record, extra=notes)
             state.happened(Happening.HANDED_OVER, reason="")

@@ -9,7 +9,7 @@ import pytest
 
 from passoproxy.core.events import ChainChanged
 from passoproxy.core.oauth.settings import Terms
-from passoproxy.errors import CannotCreate, PersonNeeded
+from passoproxy.errors import CannotCreate, PairStoreFailure, PersonNeeded
 from passoproxy.tokens.commands import Export, Import, Refresh
 from tests.tokens.life import Life
 
@@ -226,3 +226,22 @@ async def test_it_is_told_as_one_change(life):
     life.observer.events.clear()
     await life.start()
     assert [each.chain for each in life.observer.of(ChainChanged)] == ["unknown"]
+
+
+async def test_an_export_whose_mark_may_have_been_written_all_the_same_is_taken_back(life, monkeypatch):
+    """A store that is shared takes what it missed with the next heartbeat, and a disk may fail after the name is there."""
+    keeper = await life.started_with_pair()
+    save, refused = life.store.save_record, []
+
+    def save_and_fail(record):
+        save(record)
+        if not refused:
+            refused.append(record)
+            raise PairStoreFailure("no answer")
+
+    monkeypatch.setattr(life.store, "save_record", save_and_fail)
+    with pytest.raises(CannotCreate):
+        await keeper.execute(Export())
+    await life.crash()
+    keeper = await life.start()
+    assert (len(refused), keeper.snapshot().chain, keeper.snapshot().handed_over_at) == (1, "healthy", None)
