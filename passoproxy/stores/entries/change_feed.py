@@ -1,8 +1,8 @@
 """A page of memory that all processes on a cache folder share: what was changed, without asking the database.
 
-512 words of 8 bytes: magic, generation, events, purges, bytes of bodies that are being written, changes of soft purges, and a ring of the last 504 events. An
-event is the 48-bit mark of the primary key that it concerns (0: any) and 16 bits for its process (0: it concerns that process too). Reading
-is a load from memory; writing takes a file lock.
+512 words of 8 bytes: magic, generation, events, purges, bytes of bodies that are being written, changes of soft purges, the number up to which events are
+being written, and a ring of the last 504 events. An event is the 48-bit mark of the primary key that it concerns (0: any) and 16 bits for its process
+(0: it concerns that process too). Reading is a load from memory; writing takes a file lock.
 
 If another program cuts the file short (`truncate`, a shell's `>`), the system ends every process that touches the page with SIGBUS, and nothing in user space
 can prevent that; to read the file instead would cost a system call at every hit. `mend` makes the moment short. To remove or replace the file is harmless.
@@ -22,7 +22,7 @@ from pathlib import Path
 
 SIZE = 4096
 _MAGIC = int.from_bytes(b"pxpage2\0", "little")
-_MAGIC_AT, _GENERATION, _EVENTS, _PURGES, _PENDING, _SOFTENED = range(6)
+_MAGIC_AT, _GENERATION, _EVENTS, _PURGES, _PENDING, _SOFTENED, _BEGUN = range(7)
 _RING = 8
 SLOTS = SIZE // 8 - _RING
 ANYTHING = 0
@@ -33,6 +33,11 @@ PURGED = 1
 
 SOFTENED = 2
 """The mark of a soft purge."""
+
+
+def _reserve(file: int) -> None:
+    """Makes the file as long as the page, with its place on the disk: a mapped page that finds none when it is written ends the process."""
+    os.posix_fallocate(file, 0, SIZE)
 
 
 class SharedPage:
@@ -46,19 +51,23 @@ class SharedPage:
         self._open(floor=0)
 
     def _open(self, floor: int) -> None:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        os.fchmod(self._file, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(self._file).st_size < SIZE:
-                os.ftruncate(self._file, SIZE)
-            mapped = mmap.mmap(self._file, SIZE)
-            self._kept.append((self._file, mapped))
+            os.fchmod(file, 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _reserve(file)
+            mapped = mmap.mmap(file, SIZE)
+        except BaseException:
+            os.close(file)
+            raise
+        self._file = file
+        try:
+            self._kept.append((file, mapped))
             self._words = memoryview(mapped).cast("Q")
             if self._words[_MAGIC_AT] != _MAGIC:
                 self._begin(floor)
         finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            fcntl.flock(file, fcntl.LOCK_UN)
 
     def _begin(self, floor: int) -> None:
         """Numbers start at the time of day in milliseconds: above what an earlier page can have counted to."""
@@ -85,7 +94,7 @@ class SharedPage:
         if os.fstat(self._file).st_size >= SIZE:
             return False
         with self._lock:
-            os.ftruncate(self._file, SIZE)
+            _reserve(self._file)
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
                 if self._words[_MAGIC_AT] != _MAGIC:
@@ -134,6 +143,8 @@ class SharedPage:
         origin = 0 if heeded_by_all else self._origin
         with self._alone():
             events = self._words[_EVENTS]
+            # Said first: who reads in the midst of it, or after a process was killed here, sees what is not there any more.
+            self._words[_BEGUN] = max(self._words[_BEGUN], events + len(marks))
             for mark in marks:
                 events = (events + 1) & (2**63 - 1)
                 self._words[_RING + events % SLOTS] = mark << 16 | origin
@@ -148,7 +159,7 @@ class SharedPage:
         if not 0 <= events - seen < SLOTS:
             return events, None
         slots = [words[_RING + at % SLOTS] for at in range(seen + 1, events + 1)]
-        if words[_EVENTS] - seen >= SLOTS:  # the oldest of them were overwritten meanwhile
+        if max(words[_EVENTS], words[_BEGUN]) - seen >= SLOTS:  # the oldest of them were overwritten meanwhile
             return events, None
         marks = [slot >> 16 for slot in slots if slot & 0xFFFF != self._origin]
         return events, None if ANYTHING in marks else marks
@@ -157,6 +168,12 @@ class SharedPage:
         """Makes `number` the last purge's unless a later one is known."""
         with self._alone():
             self._words[_PURGES] = max(self._words[_PURGES], number)
+
+    def make_up(self, purge: int) -> None:
+        """Tells of a purge that is committed but that nobody was told of, because its process was killed; nothing if it is known."""
+        if purge > self.purges:
+            self.raise_purges(purge)
+            self.tell([ANYTHING], changed=True, heeded_by_all=True)
 
     def soften(self) -> None:
         """There are other soft purges."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -263,3 +264,53 @@ async def test_soft_purges_that_cannot_be_read_mean_everything_so_far(
     store = opened()
     monkeypatch.setattr(store._database, "run", lambda work: (_ for _ in ()).throw(EntryStoreFailure("not now")))
     assert store.current(300.0).kept == (SoftPurge(Selector(), 300.0),)
+
+
+async def _untold(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A purge whose process is killed right after its commit: others are not told of it."""
+    monkeypatch.setattr(store._writer, "_tell", lambda txn: None)
+    assert await store.purge(TAG) == 1
+
+
+async def test_after_a_purge_that_nobody_was_told_of_things_are_stored(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    await put(store, entry(0))
+    await _untold(store, monkeypatch)
+    again, deadline = opened(), time.monotonic() + 20
+    while True:
+        writer = await again.create(entry(1))
+        await writer.write(b"body")
+        if await writer.commit() is not None:
+            break
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    assert await found(again, entry(1)) == b"body"
+
+
+async def test_a_repeated_purge_is_heeded_where_the_first_was_not_told(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, other, memory = opened(), opened(), TieredStore(8 << 20, opened())
+    made = await put(killed, entry(0))
+    assert await found(memory, made) == b"body"
+    await _untold(killed, monkeypatch)
+    assert await other.purge(TAG) == 0
+    assert not memory.get_nowait(made.key)
+    await memory.close()
+
+
+async def test_those_who_come_after_the_page_was_removed_are_heard(opened: Opened, tmp_path: Path) -> None:
+    memory = TieredStore(8 << 20, opened())
+    made = await put(memory, entry(0))
+    await memory.settled()
+    page = tmp_path / "cache" / "page"
+    page.unlink()
+    other, deadline = opened(), time.monotonic() + 20
+    while (os.stat(page).st_ino != os.fstat(memory.feed._file).st_ino) and time.monotonic() < deadline:  # type: ignore[attr-defined]
+        await asyncio.sleep(0.01)
+    assert await found(memory, made) == b"body"
+    assert await other.purge(TAG) == 1
+    assert not memory.get_nowait(made.key)
+    await memory.close()

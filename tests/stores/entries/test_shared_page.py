@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -135,4 +136,48 @@ def test_a_page_that_lost_its_tail_keeps_its_numbers(tmp_path: Path) -> None:
     os.truncate(tmp_path / "page", 1000)
     assert page.mend()
     assert page.generation == generation
+    page.close()
+
+
+def test_who_reads_while_the_oldest_events_are_written_over_knows_that_they_are_lost(path: Path) -> None:
+    reader, writer = SharedPage(path), SharedPage(path)
+    seen = reader.events
+    writer.tell([77] * 200, changed=True)
+    words = writer._words
+    read: list[list[int] | None] = []
+
+    class Slowly:
+        def __getitem__(self, at: int) -> int:
+            return words[at]
+
+        def __setitem__(self, at: int, word: int) -> None:
+            words[at] = word
+            read.append(reader.foreign_since(seen)[1])
+
+    writer._words = Slowly()  # type: ignore[assignment]
+    writer.tell([88] * 400, changed=True)
+    writer._words = words
+    assert all(marks is None or 88 not in marks for marks in read)
+    assert reader.foreign_since(reader.events)[1] == []
+    seen = reader.events
+    writer.tell([99], changed=True)
+    assert reader.foreign_since(seen)[1] == [99]
+    reader.close()
+    writer.close()
+
+
+def test_a_full_disk_is_an_error_and_the_page_before_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    page = SharedPage(path)
+    path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="No space"):
+            SharedPage(path)
+        with pytest.raises(OSError, match="No space"):
+            page.renew_if_lost()
+    page.tell([9], changed=True)
+    assert page.renew_if_lost()
     page.close()

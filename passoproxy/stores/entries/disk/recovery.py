@@ -31,6 +31,8 @@ PURGES_SECONDS = 30.0
 _SLICE = 64
 _ROWS_TOGETHER = 200
 _PAUSE = 0.002
+_TOLD_SECONDS = 0.2
+"""So soon after its commit every process is told of a purge, unless its own was killed."""
 
 
 class Recovery(Background):
@@ -97,10 +99,17 @@ class Recovery(Background):
 
     def sweep_purges(self) -> None:
         """Deletes the rows that purges in force hide, the oldest purge first."""
+        self._tell_of_purges()
         for purge in self._database.run(lambda index: index.to_sweep(self._counted)):
             if not self._sweep(purge):
                 return
             self._counted.discard(purge.sequence)
+
+    def _tell_of_purges(self) -> None:
+        """A process that was killed may have told nobody of its last purge, after which nothing that the purge means would be stored."""
+        last = self._database.run(lambda index: index.last_purge())
+        if last > self._page.purges and not self._stopping.wait(_TOLD_SECONDS):
+            self._page.make_up(last)
 
     def _sweep(self, purge: Purge) -> bool:
         """Deletes all rows that one purge hides; False where it has to be tried again."""

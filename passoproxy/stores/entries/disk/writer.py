@@ -1,8 +1,9 @@
 """The one thread that writes to a cache folder: jobs that wait are carried out together, in the order in which they came (group commit).
 
-diskcache's values are committed within the transaction of the index, so that whatever is stored can be found, purged and evicted. Then values and
-bodies that have no row any more are removed, other processes are told by the shared page, and last the callers hear the result. What a
-crash leaves between these steps cannot be seen by anybody, and is removed by `recovery`.
+diskcache's values are committed within the transaction of the index, so that whatever is stored can be found, purged and evicted. Then values
+that have no row any more are removed, other processes are told by the shared page, bodies are removed, and last the callers hear the result.
+What a crash leaves between these steps cannot be seen by anybody, and is removed by `recovery`; of a purge of which nobody was told, the
+next purge or `recovery` tells.
 """
 
 from __future__ import annotations
@@ -279,8 +280,6 @@ class Writer:
             return failure
 
     def _tell(self, txn: Transaction) -> None:
-        for body in txn.removed:
-            self._bodies.remove(body)
         with contextlib.suppress(OSError):
             if txn.purged:
                 self._page.raise_purges(txn.purged)
@@ -292,6 +291,8 @@ class Writer:
                 self._page.tell(txn.changed, changed=True)
             if txn.added:
                 self._page.tell(txn.added, changed=False)
+        for body in txn.removed:
+            self._bodies.remove(body)
         if txn.stored or txn.values or txn.purged:
             self._on_stored(txn.stored)
 
@@ -344,6 +345,8 @@ class Writer:
             self._page.mend()
         with contextlib.suppress(EntryStoreFailure):  # a file that is larger than it has to be is no loss
             self._database.run(lambda index: index.give_back(_PAGES_TOGETHER, keep=True))
+            with contextlib.suppress(OSError):
+                self._page.renew_if_lost()  # else those who come later would have another one; the folder is ours still
         if time.monotonic() - self._touched_at >= TOUCH_SECONDS:
             self._write_touches()
 
