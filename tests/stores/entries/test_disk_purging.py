@@ -314,3 +314,24 @@ async def test_those_who_come_after_the_page_was_removed_are_heard(opened: Opene
     assert await other.purge(TAG) == 1
     assert not memory.get_nowait(made.key)
     await memory.close()
+
+
+async def test_what_was_purged_on_a_full_disk_has_no_head_either(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise EntryStoreFailure("no space")
+
+    disk = opened()
+    store = TieredStore(8 << 20, disk)
+    made, kept = await put(store, entry(0)), await put(store, entry(1, tags=()))
+    await store.settled()
+    with monkeypatch.context() as patched:
+        patched.setattr(disk._writer, "_commit", full)
+        assert await store.purge(TAG) == 1
+        assert not await store.select(made.key)
+        assert await found(store, kept) == b"body"
+    assert not await store.select(made.key)
+    while (await store.stats()).entries > 1:
+        await asyncio.sleep(0.01)
+    await store.close()

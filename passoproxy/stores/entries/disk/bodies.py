@@ -155,6 +155,16 @@ class Bodies:
         os.close(file)
         return None
 
+    def is_lost(self, name: str) -> bool:
+        """Whether nothing lies where the body should. It may be damaged all the same."""
+        try:
+            os.stat(self.folder / name, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return False
+
     @contextlib.contextmanager
     def _shard_of(self, name: str) -> Iterator[tuple[int, str]]:
         """The folder of a body, opened, and the body's name there. A link in its place is not followed."""

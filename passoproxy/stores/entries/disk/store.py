@@ -181,7 +181,7 @@ class DiskStore:
         found, lost = [], []
         for row in index.variants(key):
             entry = self._seal.open(row.name, index.values.get(row.name))
-            if entry is None:
+            if entry is None or self._bodies.is_lost(row.body):  # on a full disk what is purged loses its body alone
                 lost.append(row.id)
             elif entry.key == key and not is_hidden(purges, row.asked_seq, entry):
                 found.append(entry)
@@ -198,8 +198,13 @@ class DiskStore:
         return found
 
     def _remove_lost(self, ids: Sequence[int], txn: Transaction) -> None:
-        """Removes those of the rows whose value is not there or not ours."""
-        lost = [row for row in txn.index.rows(ids) if self._seal.open(row.name, txn.value(row.name)) is None]
+        """Removes those of the rows whose value is not there or not ours, or whose body is not there."""
+        rows = txn.index.rows(ids)
+        lost = [
+            row
+            for row in rows
+            if self._bodies.is_lost(row.body) or self._seal.open(row.name, txn.value(row.name)) is None
+        ]
         txn.remove(row.id for row in lost)
         txn.changed += [mark_of(row.name) for row in lost]
 
