@@ -316,7 +316,6 @@ class Admission:
         "_remembered_path",
         "_restricts",
         "judge_authority",
-        "judge_authority",
         "judge_remembered",
         "pages",
         "policy",

@@ -28,15 +28,16 @@ class RouteTable:
         """Raises ValueError where a pattern does not begin with a slash."""
         self._routes = [(compile_pattern(policy.match).matches, _under(policy, mode)) for policy in policies]
         self._else = BY_RFC_ALONE if mode.http else UNLISTED
-        self.find = lru_cache(maxsize=1024)(self._find)
-        """The policy for a path (without query, as on the wire)."""
+        self.find_remembered = lru_cache(maxsize=1024)(self.find)
+        """`find`, which remembers: for paths of at most `access.LONGEST_REMEMBERED` characters."""
 
     def policy_of(self, head: RequestHead) -> RoutePolicy:
         """The policy for a request: that of its path, as it is for a cookie where one is passed on."""
         policy = self.find(head.path)
         return for_cookies(policy) if policy.pass_cookies and "Cookie" in head.fields else policy
 
-    def _find(self, path: str) -> RoutePolicy:
+    def find(self, path: str) -> RoutePolicy:
+        """The policy for a path (without query, as on the wire)."""
         decoded = decoded_once(path)
         return next((policy for matches, policy in self._routes if matches(decoded)), self._else)
 

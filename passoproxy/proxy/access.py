@@ -21,6 +21,7 @@ from passoproxy.core.access import (
     preflight_answer,
     readable_by,
 )
+from passoproxy.core.cache.policy import for_cookies
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.messages import changed
 from passoproxy.core.routes import RouteTable
@@ -98,9 +99,10 @@ class Access:
 
     def _routed(self, request: Request) -> Request:
         head = request.head
-        policy = self.table.find(head.target.partition("?")[0])
-        if policy.pass_cookies:
-            policy = self.table.policy_of(head)
+        path = head.target.partition("?")[0]
+        policy = (self.table.find_remembered if len(path) <= LONGEST_REMEMBERED else self.table.find)(path)
+        if policy.pass_cookies and "Cookie" in head.fields:
+            policy = for_cookies(policy)
         request.trail.route = policy.name
         leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
         on_interim, background = request.on_interim, request.background

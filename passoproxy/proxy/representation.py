@@ -38,6 +38,7 @@ _MOST_STREAMS = 64
 """Bodies that are being encoded while they are sent; gzip has to do for more: its encoders take a sixth of the memory of others."""
 
 _BODILESS = frozenset((204, 205))
+_LONGEST_REMEMBERED = 256
 
 
 class MadeBodies:
@@ -71,13 +72,17 @@ class MadeBodies:
 # ---- codings -----------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)  # clients send few different values, and each with every request
 def _wanted(accept_encoding: str) -> tuple[str, frozenset[str]]:
     """The coding to make for a client, and those that it takes."""
+    return (_remembered_wanted if len(accept_encoding) <= _LONGEST_REMEMBERED else _judged)(accept_encoding)
+
+
+def _judged(accept_encoding: str) -> tuple[str, frozenset[str]]:
     weights = accepted_codings(accept_encoding)
     return chosen(weights, KNOWN), frozenset(coding for coding in KNOWN if takes(weights, coding) > 0)
 
 
+_remembered_wanted = lru_cache(maxsize=256)(_judged)  # clients send few different values, and each with every request
 _compressible = lru_cache(maxsize=256)(compressible)
 _merged_vary = lru_cache(maxsize=256)(merged_vary)
 

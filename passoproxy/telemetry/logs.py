@@ -115,6 +115,13 @@ DELAY = 0.15
 MAX_WAITING = 50_000
 """Lines that wait at most."""
 _REMEMBERED = 512
+_LONGEST_REMEMBERED = 1024
+
+
+def _remembering(work: Callable[[str], str]) -> Callable[[str], str]:
+    """`work`, with the last results for short texts remembered: how long they are is up to clients."""
+    remembered = lru_cache(_REMEMBERED)(work)
+    return lambda text: (remembered if len(text) <= _LONGEST_REMEMBERED else work)(text)
 
 
 class AccessLines:
@@ -145,8 +152,8 @@ class AccessLines:
 
     def set_redactor(self, redactor: Redactor) -> None:
         """Changes what is masked. The same words and targets come again and again, so the last results are cached."""
-        self._say = lru_cache(_REMEMBERED)(redactor.text)
-        self._say_target = lru_cache(_REMEMBERED)(redactor.target)
+        self._say = _remembering(redactor.text)
+        self._say_target = _remembering(redactor.target)
 
     def add(self, event: RequestAnswered) -> None:
         """Remembers one request; never blocks."""

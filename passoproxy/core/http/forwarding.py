@@ -39,6 +39,7 @@ _COOKIES_TO_ORIGIN = frozenset({"cookie", "cookie2"})
 _READ_BY_ITS_NAME = frozenset({"authorization", "content-encoding", "content-type", "cookie", "host"})
 """Fields that this side judges; under a name that only CGI takes for theirs they would pass unseen."""
 _NOT_CGI = re.compile("[^a-z0-9]")
+_LONGEST_REMEMBERED = 1024
 
 
 def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool) -> RequestHead:
@@ -48,7 +49,9 @@ def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool)
     """
     fields = head.fields
     connection = ", ".join(fields.getall("Connection")) if "Connection" in fields else ""
-    gone = _staying(tuple(fields), connection, pass_cookies, pass_authorization)
+    names = tuple(fields)
+    judge = _remembered_staying if len(connection) + sum(map(len, names)) <= _LONGEST_REMEMBERED else _staying
+    gone = judge(names, connection, pass_cookies, pass_authorization)
     return head.with_fields(changed(fields, without=gone)) if gone else head
 
 
@@ -85,7 +88,6 @@ def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:
     return ResponseHead(head.status, changed(head.fields, without=gone))
 
 
-@lru_cache(maxsize=256)  # a client sends the same names with each request
 def _staying(names: tuple[str, ...], connection: str, pass_cookies: bool, pass_authorization: bool) -> tuple[str, ...]:
     """Those of `names` that do not leave, given the value of `Connection`."""
     gone = _NEVER_TO_ORIGIN | _named_by_connection(fields_of({"Connection": connection}))
@@ -94,6 +96,9 @@ def _staying(names: tuple[str, ...], connection: str, pass_cookies: bool, pass_a
     if not pass_authorization:
         gone |= {"authorization"}
     return tuple(name for name in names if _is_gone(name.lower(), gone))
+
+
+_remembered_staying = lru_cache(maxsize=256)(_staying)  # a client sends the same names with each request
 
 
 def _named_by_connection(fields: Fields) -> frozenset[str]:
