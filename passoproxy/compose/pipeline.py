@@ -25,7 +25,7 @@ from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
 from passoproxy.ports import Clock, Observer, nobody
 from passoproxy.proxy.access import Access
-from passoproxy.proxy.bearer import Authorizer
+from passoproxy.proxy.bearer import Authorizer, Current
 from passoproxy.proxy.cache import Cache, SoftPurgeStore
 from passoproxy.proxy.collapse import Collapser
 from passoproxy.proxy.limiter import Limiter
@@ -173,7 +173,7 @@ def build_pipeline(
     )
     origin = Origin(pool, clock=clock, observer=observer, headers=upstream_headers(loaded), path=urlsplit(url).path)
     limiter = Limiter(
-        origin,
+        Current(origin, keeper),
         max_concurrency=upstream.max_concurrency,
         queue_timeout=upstream.queue_timeout,
         clock=clock,

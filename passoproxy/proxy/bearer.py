@@ -1,7 +1,8 @@
 """Puts the bearer into a request, and sends it once more with a newer one if the origin refused it (contract §4).
 
-Stands before the limiter: a request that waits for a bearer, or for the refresh after a 401, holds no place at the origin. Which bearer is
-usable, and whether a refresh is due, is decided by the keeper behind BearerSource.
+Stands before the limiter: a request that waits for a bearer, or for the refresh after a 401, holds no place at the origin. Behind the limiter
+`Current` sees to it that no bearer is sent which was replaced while its request waited for a place. Which bearer is usable, and whether a refresh
+is due, is decided by the keeper behind BearerSource.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Authorizer:
             return await self._next.send(request)
         bearer = self._bearers.current() or await self._bearers.bearer()
         sent = request.body if isinstance(request.body, BytesBody) else KeptBody(request.body, self._replay_bytes)
-        answer = await self._next.send(self._authorized(request, bearer, sent))
-        return answer if answer.head.status != 401 else await self._again(request, bearer, sent, answer)
+        answer = await self._next.send(authorized(request, bearer, self._bearers, sent))
+        return answer if answer.head.status != 401 else await self._again(request, _sent(request, bearer), sent, answer)
 
     async def _again(self, request: Request, refused: Bearer, sent: BytesBody | KeptBody, answer: Response) -> Response:
         path = sha256(request.head.path.encode()).hexdigest()  # it goes to other processes, and may be long
@@ -67,22 +68,47 @@ class Authorizer:
                 raise OriginUnreachable("the origin's 401 broke off; try again")
             return Response(answer.head, body, answer.content_id)
         await answer.body.aclose()
-        answer = await self._next.send(self._authorized(request, newer, again))
+        answer = await self._next.send(authorized(request, newer, self._bearers, again))
         if answer.head.status == 401:
             try:
-                await self._bearers.renewed(newer, path, True)
+                await self._bearers.renewed(_sent(request, newer), path, True)
             except BaseException:
                 await answer.body.aclose()
                 raise
         return answer
 
-    def _authorized(self, request: Request, bearer: Bearer, body: Body) -> Request:
-        fields = changed(request.head.fields, having=(("Authorization", f"Bearer {bearer.token}"),))
-        now, trail = self._bearers.current(), request.trail
-        trail.authorized_with = bearer.generation
-        # After a wait for a bearer there may have been yet another login: then the identity of the moment is not that of the bearer.
-        trail.authorized_as = self._bearers.partition if now is not None and now.token == bearer.token else ""
-        return replace(request, head=request.head.with_fields(fields), body=body)
+
+class Current:
+    """The hop behind the limiter: a bearer that was replaced while its request waited gives way to the one of the moment, unless another account
+    has logged in meanwhile."""
+
+    def __init__(self, next: Hop, bearers: BearerSource) -> None:
+        self._next = next
+        self._bearers = bearers
+
+    async def send(self, request: Request) -> Response:
+        """The origin's answer. A request that carries no bearer of ours is left alone."""
+        trail, now = request.trail, self._bearers.current()
+        replaced = now is not None and trail.authorized_with not in (None, now.generation)
+        if now is not None and replaced and trail.authorized_as == self._bearers.partition:
+            request = authorized(request, now, self._bearers, request.body)
+        return await self._next.send(request)
+
+
+def authorized(request: Request, bearer: Bearer, bearers: BearerSource, body: Body) -> Request:
+    """The request with `bearer` and `body`; its trail tells of it."""
+    fields = changed(request.head.fields, having=(("Authorization", f"Bearer {bearer.token}"),))
+    now, trail = bearers.current(), request.trail
+    trail.authorized_with = bearer.generation
+    # After a wait for a bearer there may have been yet another login: then the identity of the moment is not that of the bearer.
+    trail.authorized_as = bearers.partition if now is not None and now.token == bearer.token else ""
+    return replace(request, head=request.head.with_fields(fields), body=body)
+
+
+def _sent(request: Request, given: Bearer) -> Bearer:
+    """The bearer that the origin saw, where `given` went in."""
+    generation = request.trail.authorized_with
+    return given if generation in (None, given.generation) else Bearer("", generation or 0)
 
 
 class KeptBody:

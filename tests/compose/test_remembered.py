@@ -54,9 +54,9 @@ def codings() -> Callable[[str], object]:
 def lines() -> Callable[[str], object]:
     written = AccessLines(lambda text: None, lambda *told: "", Redactor(), wall=lambda: 0.0)
 
-    def logged(text: str) -> object:
+    def logged(text: str) -> None:
         written.add(RequestAnswered("", text, f"/{text}", 200, "", "", "", 0.0, 0, "complete"))
-        return written.flush()
+        written.flush()
 
     return logged
 

@@ -11,9 +11,9 @@ from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired, OriginUnreachable, TokenUnavailable
 from passoproxy.ports import Body, BytesBody, Request, Response, read_whole
-from passoproxy.proxy.bearer import REPLAY_BYTES, Authorizer
+from passoproxy.proxy.bearer import REPLAY_BYTES, Authorizer, Current
 from passoproxy.proxy.limiter import Limiter
-from tests.fakes import BROKEN, ChunkedBody, FakeClock, ScriptedHop, request, response
+from tests.fakes import BROKEN, ChunkedBody, FakeClock, ScriptedHop, request, response, settle
 
 OLD, NEW = Bearer("old", 1), Bearer("new", 2)
 
@@ -292,3 +292,58 @@ async def test_faults_of_the_origin_pass() -> None:
     hop = ScriptedHop([OriginUnreachable("away")])
     with pytest.raises(OriginUnreachable):
         await Authorizer(hop, FakeBearers()).send(request(body=BytesBody(b"")))
+
+
+class Renewing(FakeBearers):
+    """Has another bearer and another identity from one moment on."""
+
+    def becomes(self, bearer: Bearer | None, partition: str = "p") -> None:
+        self._current, self.partition = bearer, partition
+
+
+async def queued(
+    answers: list[Response], bearers: Renewing, *, then: Bearer | None, partition: str = "p", **more: object
+) -> tuple[ScriptedHop, Request]:
+    """What the origin sees of a request that waits for a place while another holds it, and the bearer becomes `then`."""
+    hop = ScriptedHop([response(200, body=ChunkedBody(b"held")), *answers])
+    limiter = Limiter(Current(hop, bearers), max_concurrency=1, queue_timeout=5, clock=FakeClock())
+    first = await Authorizer(limiter, bearers).send(request())
+    asked = request("PUT", **more)  # type: ignore[arg-type]
+    waiting = asyncio.create_task(Authorizer(limiter, bearers).send(asked))
+    await settle()
+    bearers.becomes(then, partition)
+    await first.body.aclose()
+    await waiting
+    return hop, asked
+
+
+async def test_a_bearer_that_was_replaced_in_the_queue_is_not_sent() -> None:
+    body = b"x" * (REPLAY_BYTES + 1)  # it could not be sent again after a 401
+    hop, asked = await queued([response(200)], Renewing(), then=NEW, body=body)
+    assert tokens(hop) == ["Bearer old", "Bearer new"]
+    assert (asked.trail.authorized_with, asked.trail.authorized_as) == (2, "p")
+
+
+async def test_what_was_asked_for_one_account_is_not_sent_as_another() -> None:
+    hop, asked = await queued([response(200)], Renewing(), then=NEW, partition="q")
+    assert tokens(hop) == ["Bearer old", "Bearer old"]
+    assert (asked.trail.authorized_with, asked.trail.authorized_as) == (1, "p")
+
+
+async def test_the_bearer_that_was_sent_is_the_one_that_is_refused() -> None:
+    bearers = Renewing(renewed=None)
+    await queued([response(401)], bearers, then=NEW)
+    assert [each.generation for each in bearers.refused] == [2]
+
+
+async def test_one_that_ended_in_the_queue_is_sent_where_there_is_no_other() -> None:
+    bearers = Renewing(renewed=None)
+    hop, _ = await queued([response(401)], bearers, then=None)
+    assert tokens(hop) == ["Bearer old", "Bearer old"]
+    assert bearers.refused == [OLD]
+
+
+async def test_a_clients_own_authorization_stays_in_the_queue_too() -> None:
+    fields = [("Authorization", "Basic mine")]
+    hop, _ = await queued([response(200)], Renewing(), then=NEW, policy=PASSING, fields=fields)
+    assert tokens(hop) == ["Bearer old", "Basic mine"]
