@@ -47,6 +47,7 @@ class LiveAdmission:
 
     def __init__(self, loaded: Loaded, observer: Observer = nobody) -> None:
         self._loaded, self._observer, self._text = loaded, observer, ""
+        self._is_refused = False
         # These change with a restart only, as those of links do.
         self._base_path = loaded.settings.server.base_path
         self._upstream_path = urlsplit(loaded.settings.upstream.url or "").path
@@ -59,6 +60,7 @@ class LiveAdmission:
                 self._admission = self._made()
             except ConfigurationError as error:
                 # The file may be half written just now; if not, its author has to know.
+                self._is_refused = True
                 self._observer(Warned("client_keys_refused", f"{error}; the keys that were read before hold"))
         return self._admission
 
@@ -75,7 +77,7 @@ class LiveAdmission:
         settings = self._loaded.settings
         keys = self._loaded.secrets.client_keys
         self._text = keys() if keys is not None else ""
-        return Admission(
+        admission = Admission(
             AdmissionPolicy(
                 allowed_hosts=settings.server.allowed_hosts,
                 allowed_origins=settings.server.allowed_origins,
@@ -87,6 +89,10 @@ class LiveAdmission:
                 client_keys=None if keys is None else client_keys(self._text),
             )
         )
+        if self._is_refused:
+            self._is_refused = False
+            self._observer(Warned("client_keys_refused", "the client keys can be used as they are again", over=True))
+        return admission
 
 
 def client_keys(text: str) -> tuple[ClientKey, ...]:

@@ -65,6 +65,7 @@ def test_a_broken_file_leaves_the_last_keys_and_is_told_once(tmp_path: Path) -> 
     assert "line 2 is not 'name:key'" in told.detail  # type: ignore[attr-defined]
     keys.change("bob:two")
     assert (keys.name("one"), keys.name("two")) == (None, "bob")
+    assert [(each.code, each.over) for each in keys.observer.of(Warned)[1:]] == [("client_keys_refused", True)]  # type: ignore[attr-defined]
 
 
 def test_a_configuration_that_does_not_do_changes_nothing(tmp_path: Path) -> None:
