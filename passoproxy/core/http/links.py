@@ -51,6 +51,8 @@ class LinkRewriter:
         below = value.removeprefix(self._path)
         if self._path and (below == value or below[:1] not in ("", "/", "?", "#")):
             return self._authority + value
+        if not self._base_path and below[:2] in ("//", "/\\", "/\t"):
+            return base + below  # by itself it would name another host
         return self._base_path + below if self._base_path or below.startswith("/") else f"/{below}"
 
     def link(self, value: str, base: str) -> str:

@@ -187,6 +187,10 @@ def test_references_below_a_path_of_the_origin_and_of_the_proxy(value: str, made
         ("https://api.example", "/ds", "https://api.example", "http://p/ds"),
         ("https://api.example/v1", "", "/v1/a", "/a"),
         ("https://api.example/v1", "", "/v1?b", "/?b"),
+        ("https://api.example/v1", "", "/v1?/b", "/?/b"),
+        ("https://api.example/v1", "", "/v1//evil.example/b", "http://p//evil.example/b"),
+        ("https://api.example/v1", "", "/v1/\\evil.example", "http://p/\\evil.example"),
+        ("https://api.example/v1", "", "/v1/\t/evil.example", "http://p/\t/evil.example"),
         ("https://api.example", "", "/a", "/a"),
     ],
 )
