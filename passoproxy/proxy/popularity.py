@@ -10,6 +10,9 @@ from passoproxy.ports import BytesBody, Client, Request
 MOST_KEYS = 1024
 LARGEST_BODY = 8 * 1024
 """Bytes of a POST's body that are worth remembering."""
+LARGEST_HEAD = 8 * 1024
+"""The same of a request's target and fields, each field with what it costs beside its text."""
+_FIELD_OVERHEAD = 64
 
 
 class Usage:
@@ -26,7 +29,7 @@ class Usage:
     def begin(self, key: str, request: Request) -> None:
         """The first request for `key`; its head and body stand for all."""
         body = request.body.data if isinstance(request.body, BytesBody) else b""
-        if len(body) > LARGEST_BODY:
+        if len(body) > LARGEST_BODY or _size(request.head) > LARGEST_HEAD:
             return
         while len(self.counts) >= self._most:
             self.counts = {known: count // 2 for known, count in self.counts.items() if count > 1}
@@ -37,3 +40,7 @@ class Usage:
         """The `number` keys that were asked for most, each as a background request without a client, the most used first."""
         asked = [self._asked[key] for key in nlargest(number, self.counts, key=lambda key: self.counts[key])]
         return [Request(head, BytesBody(body), Client(), background=True) for head, body in asked]
+
+
+def _size(head: RequestHead) -> int:
+    return len(head.target) + sum(len(name) + len(value) + _FIELD_OVERHEAD for name, value in head.fields.items())

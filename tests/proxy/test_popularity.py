@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.proxy.popularity import LARGEST_BODY, Usage
+from passoproxy.proxy.popularity import LARGEST_BODY, LARGEST_HEAD, Usage
 from tests.fakes import ChunkedBody, request
 
 
@@ -46,6 +46,16 @@ def test_a_large_body_is_not_remembered_and_a_stream_counts_without_one() -> Non
     usage.begin("large", request("POST", body=b"x" * (LARGEST_BODY + 1)))
     usage.begin("head", request(body=ChunkedBody(b"x")))
     assert len(usage.counts) == 1
+
+
+def test_a_long_head_is_not_remembered() -> None:
+    usage = Usage()
+    usage.begin("target", request(target="/" + "x" * LARGEST_HEAD))
+    usage.begin("value", request(fields=[("A", "x" * LARGEST_HEAD)]))
+    usage.begin("fields", request(fields=[(f"a{number}", "") for number in range(128)]))
+    usage.begin("usual", request(target="/a", fields=[("User-Agent", "x" * 200), ("Accept", "*/*")]))
+    assert list(usage.counts) == ["usual"]
+    assert len(usage.most_used(9)) == 1
 
 
 def test_what_was_asked_for_long_ago_gives_way() -> None:
