@@ -90,7 +90,9 @@ async def origin_that(play: Play, tls: ssl.SSLContext | None = None) -> AsyncIte
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         except Exception as fault:
-            origin.faults.append(fault)
+            # uvloop raises RuntimeError for what is written after the other side has left.
+            if not (isinstance(fault, RuntimeError) and writer.transport.is_closing()):
+                origin.faults.append(fault)
         finally:
             writer.close()
 
