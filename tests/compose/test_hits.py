@@ -47,9 +47,11 @@ async def test_a_hit_passes_few_frames_and_makes_no_coroutine_and_no_task(tmp_pa
         await asyncio.sleep(0.1)  # what is written behind is written
         (connection,) = it.daemon.wired.connections
         tasks = asyncio.all_tasks()
-        entered = passed(lambda: connection.data_received(REQUEST))  # type: ignore[attr-defined]
+        # The fewest of three: once a second the date and the time that is left are written anew.
+        each = [passed(lambda: connection.data_received(REQUEST)) for _ in range(3)]  # type: ignore[attr-defined]
+        entered = min(each, key=len)
         assert asyncio.all_tasks() == tasks
-        again = await client.one()
+        again = [await client.one() for _ in range(3)][-1]
         client.leave()
     assert (again.status, again.body) == (first.status, first.body) == (200, b'{"a": 1}')
     assert again["Cache-Status"].startswith("passoproxy; hit; ttl=")
