@@ -123,8 +123,10 @@ def test_two_texts_are_equal_just_where_they_differ_in_volatile_members_alone(on
         return json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
 
     assert digest(written(with_volatile(one, 1))) == digest(written(with_volatile(one, other)))
-    same = written(with_volatile(one, DROPPED)) == written(with_volatile(other, DROPPED))
-    assert (digest(written(one)) == digest(written(other))) is same
+    if written(with_volatile(one, 0)) == written(with_volatile(other, 0)):
+        assert digest(written(one)) == digest(written(other))
+    elif with_volatile(one, DROPPED) != with_volatile(other, DROPPED):
+        assert digest(written(one)) != digest(written(other))
 
 
 def test_what_is_long_or_all_brackets_is_hashed_as_it_is_and_nothing_is_done_in_one_go():
