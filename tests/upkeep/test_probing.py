@@ -209,7 +209,7 @@ async def test_batches_and_rounds_are_bounded_and_all_get_their_turn(stand: Stan
 
 
 async def test_no_more_than_so_many_an_hour(stand: Stand) -> None:
-    for number in range(MOST_IDS * 5):
+    for number in range(MOST_IDS * REQUESTS_A_ROUND):
         await stand.store_one(str(number))
     for _ in range(13):
         await stand.clock.advance(ROUND_SECONDS)
