@@ -18,6 +18,7 @@ def opened(url: str, folder: Path) -> tuple[str, list[str]]:
     """The page after some ten seconds of the browser's time, in which it fetched itself anew; and what its console said."""
     command = [
         *("timeout", "-k", "5", str(PATIENCE), program("chromium"), "--headless", "--no-sandbox", "--disable-gpu"),
+        "--disable-dev-shm-usage",  # it is small in containers
         *(f"--user-data-dir={folder}", "--enable-logging=stderr", "--virtual-time-budget=11000", "--dump-dom", url),
     ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE + 10)
