@@ -474,7 +474,7 @@ class Cache:
             await reader.aclose()
             return _Retry.ALONE
         cuts = outcome.head.status == 200 and is_ranged(request.head)
-        if cuts and needs_store(request.head, entry.fields, shared.length):
+        if cuts and needs_store(request.head, shared.length):
             await reader.aclose()
             return await self._by_store(outcome)
         try:

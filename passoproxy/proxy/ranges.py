@@ -11,7 +11,7 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.etag import is_json
 from passoproxy.core.cache.partial import Holding, holding_of, in_one_multipart, is_partial
 from passoproxy.core.http import ranges
-from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead
+from passoproxy.core.http.messages import RequestHead, ResponseHead
 from passoproxy.core.http.ranges import Span
 from passoproxy.ports import Body, BytesBody
 
@@ -24,7 +24,7 @@ def is_ranged(request: RequestHead) -> bool:
     return request.method == "GET" and "Range" in request.fields and bool(ranges.wanted(request.fields))
 
 
-def needs_store(request: RequestHead, fields: Fields, size: int | None) -> bool:
+def needs_store(request: RequestHead, size: int | None) -> bool:
     """Whether the ranges of a request cannot be cut out of a body of `size` bytes while it arrives, only out of the stored one."""
     return size is None or len(ranges.resolved(ranges.wanted(request.fields), size)) > 1
 

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, Protocol, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import told
@@ -35,6 +35,7 @@ from passoproxy.errors import (
 )
 from passoproxy.ports import Followed, LoggedOut, RawAnswer
 from passoproxy.tokens.commands import Command, Export, Import, Login, LoginPending, Logout, Refresh, Renew401
+from passoproxy.tokens.holder import Holder
 
 T = TypeVar("T")
 
@@ -107,13 +108,7 @@ def unpacked(document: object) -> Command[Any]:
 _SAME_VERSION = "run the same version of passoproxy everywhere"
 
 
-class Executes(Protocol):
-    """The owner's holder."""
-
-    async def execute(self, command: Command[T]) -> T: ...
-
-
-async def answered(holder: Executes, document: object) -> dict[str, object]:
+async def answered(holder: Holder, document: object) -> dict[str, object]:
     """Executes a packed command; the reply for `answer_of`, whatever PassoproxyError came of it. `document` may be JSON in bytes."""
     try:
         if isinstance(document, bytes):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from passoproxy.core.events import ChainChanged, TokenRefreshed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
@@ -20,6 +19,7 @@ from passoproxy.core.oauth.settings import Terms
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
 from passoproxy.core.oauth.token_response import Dead, Misconfigured, Retryable
 from passoproxy.core.oauth.transaction import Candidate, HandOver, digest, hand_over, may_present, remembered
+from passoproxy.core.units import moment
 from passoproxy.errors import AuthorizationRequired, Refusal, TokenUnavailable
 from passoproxy.ports import ChainRecord, Clock, Observer
 from passoproxy.tokens.persistence import RETRY_INTERVAL, Saving
@@ -74,9 +74,9 @@ def refusal_of(shown: TokenSnapshot, now: float) -> Refusal:
     return AuthorizationRequired(f"no usable access token{ended}: {shown.reason}; {shown.remedy}", 30)
 
 
-def _spoken(moment: float) -> str:
+def _spoken(at: float) -> str:
     try:
-        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return moment(at)
     except (OverflowError, ValueError, OSError):
         return "long ago or far away"
 

@@ -111,8 +111,6 @@ def text_bytes(text: str) -> bytes:
 BODY_PATTERN = re.compile(r"([0-9a-f]{2})/([0-9a-f]{30})\.([0-9a-f]{16})\.[0-9a-f]{16}", re.ASCII)
 """Every body file's name, relative to the bodies' folder. Nothing else is ever opened or removed there."""
 
-ROW_PATTERN = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{16}", re.ASCII)
-
 
 def key_name(key: str) -> str:
     """The primary key as 32 hex digits."""

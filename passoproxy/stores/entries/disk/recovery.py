@@ -24,7 +24,7 @@ from passoproxy.stores.entries.disk.database import Database
 from passoproxy.stores.entries.disk.index import Index, Purge, Row
 from passoproxy.stores.entries.disk.threads import Background, Reports
 from passoproxy.stores.entries.disk.writer import Job, Transaction
-from passoproxy.stores.entries.serialization import mark_of, row_of_body
+from passoproxy.stores.entries.serialization import row_of_body
 
 RECOVER_SECONDS = 3600.0
 PURGES_SECONDS = 30.0
@@ -185,9 +185,7 @@ class Recovery(Background):
 
     def _remove_lost(self, ids: Sequence[int], txn: Transaction) -> None:
         """Removes those of the rows that have no value or no body."""
-        lost = [row for row in txn.index.rows(ids) if not self._is_whole(row, txn.value(row.name))]
-        txn.remove(row.id for row in lost)
-        txn.changed += [mark_of(row.name) for row in lost]
+        txn.remove_visible(row.id for row in txn.index.rows(ids) if not self._is_whole(row, txn.value(row.name)))
 
     def _is_whole(self, row: Row, value: object) -> bool:
         with contextlib.suppress(OSError):

@@ -199,14 +199,11 @@ class DiskStore:
 
     def _remove_lost(self, ids: Sequence[int], txn: Transaction) -> None:
         """Removes those of the rows whose value is not there or not ours, or whose body is not there."""
-        rows = txn.index.rows(ids)
-        lost = [
-            row
-            for row in rows
+        txn.remove_visible(
+            row.id
+            for row in txn.index.rows(ids)
             if self._bodies.is_lost(row.body) or self._seal.open(row.name, txn.value(row.name)) is None
-        ]
-        txn.remove(row.id for row in lost)
-        txn.changed += [mark_of(row.name) for row in lost]
+        )
 
     async def read(self, entry: Entry) -> Body | None:
         body = await self._call(partial(self._read, entry))
@@ -383,8 +380,7 @@ class DiskStore:
     def _discard(self, entry: Entry, if_digest: str | None, txn: Transaction) -> None:
         row = txn.index.find(row_name(entry))
         if row is not None and if_digest in (None, row.digest):
-            txn.remove([row.id])
-            txn.changed.append(mark_of(row.name))
+            txn.remove_visible([row.id])
 
     # ---- purging ----------------------------------------------------------------------------------------------------------------
 
@@ -408,7 +404,7 @@ class DiskStore:
         if len(ids) > self._few:
             txn.changed.append(ANYTHING)
             return purge, None
-        txn.changed += [mark_of(row.name) for row in txn.remove(ids)]
+        txn.remove_visible(ids)
         txn.index.end_purge(purge.sequence)
         return purge, len(ids)
 

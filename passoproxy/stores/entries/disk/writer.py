@@ -73,6 +73,10 @@ class Transaction:
                 self.values[row.name] = None
         return rows
 
+    def remove_visible(self, ids: Iterable[int]) -> None:
+        """The same for rows that may be seen: other processes are told."""
+        self.changed += [mark_of(row.name) for row in self.remove(ids)]
+
     def put(self, name: str, value: bytes, body: str) -> None:
         """The value of a row that was just inserted, and its body."""
         self.values[name] = value

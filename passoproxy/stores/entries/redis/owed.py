@@ -18,7 +18,6 @@ from passoproxy.stores.entries.serialization import decode_purge, encode_purge
 NAME = "owed_purges"
 MOST = 1000
 """If more purges are owed, they become one of everything."""
-_EVERYTHING = encode_purge(Selector())
 
 
 class OwedPurges:
@@ -76,9 +75,9 @@ def _owed(log: bytes) -> list[bytes]:
     owed: list[bytes] = []
     for line in log.splitlines():
         if line[:1] == b"+":
-            owed.append(line[1:])
+            owed.append(
+                encode_purge(decode_purge(line[1:]))
+            )  # a full disk may have left half of it: that means everything
         elif line[1:] in owed:  # else another process of this folder has carried it out as well
             owed.remove(line[1:])
-        elif line[1:] == _EVERYTHING and (torn := [each for each in owed if decode_purge(each) == Selector()]):
-            owed.remove(torn[0])  # a full disk left half of it, and it was carried out as a purge of everything
     return owed

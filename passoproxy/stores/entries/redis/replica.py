@@ -91,14 +91,15 @@ class Replica:
             found: Any = await client.xrevrange(f"{self._prefix}events", count=1)
         # Asked for before the number of the last event, so that none is missed.
         self._at = found[0][0] if found else b"0-0"
-        # From here on purges wait for this instance: what it finds next it may keep in memory.
-        epoch, _, _, events = await connection.run(BEGIN, self._prefix, secrets.token_hex(8))
-        await connection.run(HEARD, self._prefix, epoch, self._name, events)
-        self._number = await self.refresh(connection)
+        self._number = await self.refresh(connection, announce=True)
 
-    async def refresh(self, connection: Connection) -> int:
-        """Learns the state; returns the number of the last event. Raises RedisAway."""
+    async def refresh(self, connection: Connection, *, announce: bool = False) -> int:
+        """Learns the state; returns the number of the last event. `announce`: before it is learnt, purges begin to wait for this instance,
+        since what it finds next it may keep in memory. Raises RedisAway.
+        """
         epoch, version, seq, events = await connection.run(BEGIN, self._prefix, secrets.token_hex(8))
+        if announce:
+            await connection.run(HEARD, self._prefix, epoch, self._name, events)
         known = self.known
         if known is None or (known.epoch, known.version, known.seq) != (epoch, int(version), int(seq)):
             self.learn(await self._read(connection, epoch, int(version), int(seq)))
