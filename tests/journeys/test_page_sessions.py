@@ -114,7 +114,7 @@ def test_a_page_on_a_unix_socket(stand: Stand, tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     stand.configure(admin={"listen": f"unix:{path}"})
     stand.daemon = stand.start("serve", "--config", str(stand.config))
-    assert until(path.exists), stand.daemon.said
+    assert until(lambda: "not ready to serve" in stand.daemon.said), stand.daemon.said  # type: ignore[union-attr]
     curl = ["curl", "-sS", "-i", "--unix-socket", str(path), "-H", "Origin: http://localhost"]
     said = stand.run("page", "--print", "--config", str(stand.config))
     assert str(path) in said.stderr

@@ -475,6 +475,8 @@ async def test_any_part_of_the_folder_may_be_lost(opened: Opened, tmp_path: Path
     else:
         path.unlink()
     assert await found(store, entry()) in (None, b"b" * size)
+    with contextlib.suppress(AssertionError):  # with a new page it is not known what was purged while it was stored
+        await put(store, entry(), b"a" * size)
     await put(store, entry(), b"a" * size)
     assert await found(store, entry()) == b"a" * size
 
