@@ -18,6 +18,7 @@ from passoproxy.core.oauth.alert_levels import Alarmed
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.transaction import Candidate, Intent, lasting
+from passoproxy.core.value import value
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class Spill(Protocol):
 # ---- the road --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Client:
     """Who asks. `address` is the peer's (IP text, or 'unix' with the user id); `name` the client key's name or ''."""
 
@@ -147,7 +148,7 @@ class Trail:
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """A request on the road. `received_at` is epoch seconds; `on_interim` takes 102 and 103 heads for clients that understand them.
 
@@ -179,7 +180,7 @@ class Request:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Response:
     """An answer on the road. Its body must be closed by whoever does not pass it on.
 

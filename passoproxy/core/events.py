@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from passoproxy.core.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class RequestAnswered:
     """A client's request was answered. `duration` is seconds from the first byte of its head to the last of the answer.
 
@@ -39,7 +41,7 @@ class RequestRejected:
     client: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OriginAnswered:
     """The origin answered a request of ours; `duration` is seconds to its head."""
 
@@ -135,7 +137,7 @@ class OwnershipChanged:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntryStored:
     """An answer was stored."""
 

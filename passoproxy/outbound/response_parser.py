@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from typing import assert_never
 
 from aiohttp import http_exceptions, http_parser
@@ -17,6 +16,7 @@ from aiohttp.base_protocol import BaseProtocol
 from passoproxy.core.http.framing import Chunked, ChunkReader, NoBody, ResponseFraming, Sized, UntilClosed
 from passoproxy.core.http.messages import Fields
 from passoproxy.core.http.syntax import WORD_CHARACTERS, members_of
+from passoproxy.core.value import value
 from passoproxy.errors import BodyBroken, OriginInvalid, PassoproxyError, Refusal
 
 
@@ -87,7 +87,7 @@ _NEVER_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x
 _START = b"HTTP/1."
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AnswerHead:
     """A valid head as it came. `keep_alive` is what version and `Connection` say (RFC 9112 §9.3)."""
 

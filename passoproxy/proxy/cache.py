@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import Protocol, assert_never
@@ -34,6 +34,7 @@ from passoproxy.core.http.conditional import not_modified
 from passoproxy.core.http.messages import NO_FIELDS, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
+from passoproxy.core.value import value
 from passoproxy.errors import (
     AuthorizationRequired,
     CoolingDown,
@@ -136,7 +137,7 @@ class _Retry(Enum):
     ALONE = "alone"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Lookup:
     """A request that the store may answer, and its primary key."""
 
@@ -147,7 +148,7 @@ class _Lookup:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Pass:
     """A request that the cache has no part in. `why` is a word of RFC 9211 §2.2; `is_write` overrides what the method says."""
 

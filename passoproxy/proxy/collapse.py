@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import TaskFailed
 from passoproxy.core.http.messages import ResponseHead
+from passoproxy.core.value import value
 from passoproxy.errors import BodyBroken, Overloaded, PassoproxyError
 from passoproxy.ports import Body, BytesBody, Clock, Observer, Response, Trail, nobody
 from passoproxy.proxy.spool import BegunBody, Reader, Spool, Spools
@@ -182,7 +182,7 @@ RENEWAL_LINGERS = 3
 """A renewal may take so many times as long as a fetch without a client, from its wait for a place to its end."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Validated:
     """The stored `entry` answers: it was validated just now. `status` is the origin's."""
 
@@ -190,7 +190,7 @@ class Validated:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Streaming:
     """The answer is on its way, for all that wait, and is stored as `entry`. `first` is the first requester's view of the body."""
 
@@ -200,7 +200,7 @@ class Streaming:
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FailedAnswer:
     """An answer that is a failure, for all that waited: small enough to be in memory."""
 
@@ -210,7 +210,7 @@ class FailedAnswer:
     response_time: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unshared:
     """The answer is for the first requester alone."""
 
@@ -219,7 +219,7 @@ class Unshared:
     response_time: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failed:
     """There is no answer, for any that waited."""
 

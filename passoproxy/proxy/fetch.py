@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
 from uuid import uuid4
@@ -40,6 +40,7 @@ from passoproxy.core.cache.vary import nominated, varies
 from passoproxy.core.events import EntryStored, StoreFailed
 from passoproxy.core.http.messages import RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import Span, read_content_range
+from passoproxy.core.value import value
 from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginInvalid, OriginUnreachable, Overloaded
 from passoproxy.ports import (
     Body,
@@ -70,7 +71,7 @@ LONGEST_FOR_TURN = 30.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """One question: `request` has its body in memory. `keeps` says whether the answer may be stored, `with_conditions` whether the
     client's own conditions go along, `as_asked` whether its `Range` does, so that only a part may come.

@@ -7,13 +7,14 @@ apart. `Asked` is what a request wants, weighed in `reuse`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 import http_sf
 
 from passoproxy.core.http.messages import Fields
 from passoproxy.core.http.syntax import is_token, parse_date, split_list, unquoted
+from passoproxy.core.value import value
 
 LONGEST_SECONDS = 2**31
 """What a delta-seconds beyond it counts as (RFC 9111 §1.2.2)."""
@@ -114,7 +115,7 @@ def _argument(key: str, value: object) -> str | None:
     return "" if key in _SECONDS_NAMED and type(value) is not int else str(value)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asked:
     """What a request's `Cache-Control` asks of a cache (RFC 9111 §5.2.1, RFC 5861 §4). Seconds; None where not asked.
 
@@ -160,7 +161,7 @@ def asked(fields: Fields) -> Asked:
 FAILURE_STATUSES = frozenset({429, 500, 502, 503, 504})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Said:
     """What is said of one answer. Moments are epoch seconds, windows and ages seconds.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from passoproxy.core.http.messages import NO_FIELDS, Fields, ResponseHead
+from passoproxy.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One stored response. Times are epoch seconds; sizes bytes.
 

@@ -6,7 +6,7 @@ moments. What a request wants is weighed against them in `reuse`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from passoproxy.core.cache.cache_control import said_by
 from passoproxy.core.cache.entry import Entry
@@ -14,6 +14,7 @@ from passoproxy.core.cache.freshness import Lifetime, initial_age, lifetime, wit
 from passoproxy.core.cache.partial import whole_status
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
 from passoproxy.core.cache.storing import objection
+from passoproxy.core.value import value
 
 CLOCK_TOLERANCE = 60.0
 """An answer that came from further ahead than this many seconds was stored under another clock: its age is unknown."""
@@ -24,7 +25,7 @@ WITH_COOKIE = "with-cookie"
 _OUTDATED = "outdated"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Terms:
     """Moments are epoch seconds. The entry is fresh from `not_before` until `fresh_until`; its age is the time since `born_at`.
 

@@ -6,12 +6,13 @@ effect on what is stored already. What follows (serve, ask, refuse) is decided i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from passoproxy.core.cache.cache_control import NONE_SAID, Directives, Said, date_of, read_age
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.http.messages import Fields
+from passoproxy.core.value import value
 
 HEURISTIC_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
 """Status codes that are heuristically cacheable (RFC 9110 §15.1), without 206, which needs ranges."""
@@ -21,7 +22,7 @@ LONGEST_HEURISTIC = 86400.0
 """A tenth of the time since the last change, at most a day (RFC 9111 §4.2.2 leaves the limit to the cache)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lifetime:
     """A freshness lifetime in seconds with its `basis`, in words for people. Zero where nothing gives any."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha256
@@ -23,6 +22,7 @@ from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy, variable
 from passoproxy.core.http.content_coding import content_coding
 from passoproxy.core.http.messages import Fields, RequestHead
 from passoproxy.core.http.syntax import split_list
+from passoproxy.core.value import value
 
 DEEPEST_NESTING = 64
 
@@ -211,7 +211,7 @@ secret becomes part of what is stored.
 _NO_NAMES: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Content:
     """A POST body that can be part of a key: `canonical_form` in bytes with its media type, and every name in it."""
 

@@ -7,7 +7,7 @@ of the failures below, and is answered by `on_failure`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from passoproxy.core.cache import cache_status
@@ -18,6 +18,7 @@ from passoproxy.core.cache.partial import covers
 from passoproxy.core.cache.validation import nominees
 from passoproxy.core.cache.vary import selected
 from passoproxy.core.http.messages import Fields
+from passoproxy.core.value import value
 
 
 class Failure(Enum):
@@ -27,7 +28,7 @@ class Failure(Enum):
     UNAUTHORIZED = cache_status.STALE_UNAUTHORIZED
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Serve:
     """The stored answer serves. `detail` is that of Cache-Status; `renew` asks for a renewal in the background."""
 
@@ -39,7 +40,7 @@ class Serve:
     renew: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Revalidate:
     """Ask the origin whether one of `named` still holds; `entry` is the selected one, None if only other variants are stored. `part` is as that
     of `Fetch`, and none."""
@@ -52,7 +53,7 @@ class Revalidate:
     part: Entry | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fetch:
     """Get an answer from the origin. `entry` is what is stored and may fall in if that fails."""
 
@@ -64,7 +65,7 @@ class Fetch:
     """A stored part that is not enough for this request: the rest may be all that has to be asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refuse:
     """The origin must not be asked, and nothing stored may serve."""
 
@@ -75,7 +76,7 @@ Plan = Serve | Revalidate | Fetch | Refuse
 TermsOf = Callable[[Entry], Terms]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Circumstances:
     """The world at the moment of planning: `now` in epoch seconds, and whether the origin is never asked.
 

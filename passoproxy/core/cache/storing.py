@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from passoproxy.core.cache.cache_control import Asked, Said
@@ -14,6 +13,7 @@ from passoproxy.core.cache.freshness import HEURISTIC_STATUSES, lifetime
 from passoproxy.core.cache.vary import nominated
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
 from passoproxy.core.http.syntax import print_date
+from passoproxy.core.value import value
 
 _PARTS = frozenset({206, 304, 412, 416})
 """Answers that only a request with a range or a condition gets."""
@@ -24,14 +24,14 @@ UNDERSTOOD_STATUSES = frozenset(status.value for status in HTTPStatus if status 
 _COOKIES = frozenset({"set-cookie", "set-cookie2"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Keep:
     """The answer may be stored with `fields`."""
 
     fields: Fields
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Leave:
     """The answer must not or need not be stored. `permanent` tells that the next one of this resource will fare the same."""
 

@@ -14,6 +14,7 @@ from passoproxy.core.http.conditional import CONDITIONS, bare, forms_behind, is_
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.representation import OF_STORED_BYTES
 from passoproxy.core.http.syntax import members_of, parse_date, print_date
+from passoproxy.core.value import value
 
 _GONE = frozenset({404, 410})
 _TELLING = ("Content-Length", "ETag", "Last-Modified")
@@ -22,7 +23,7 @@ MOST_NAMED = 16
 """How many other variants a validation names: the head of a request has to stay within what origins take."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Freshened:
     """The stored answer holds on; `entry` is it with what the 304 brought."""
 
@@ -126,7 +127,7 @@ def matching(head: RequestHead, stored: Sequence[Entry]) -> RequestHead | None:
     return head.with_fields(changed(head.fields, having=[("If-Match", ", ".join(dict.fromkeys(meant)))]))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Exchange:
     """When an answer was asked for and came, and the fields of its request, which Vary may name."""
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from passoproxy.core.http.messages import Fields
 from passoproxy.core.http.request_line import scan_trailer
 from passoproxy.core.http.syntax import WORD_CHARACTERS, members_of
+from passoproxy.core.value import value
 from passoproxy.errors import BadRequest, HeadersTooLarge, OriginInvalid
 
 _WORD = b"[%b]+" % WORD_CHARACTERS.encode()
@@ -172,24 +172,24 @@ _DIGITS = re.compile("[0-9]+")
 _HUGE = 10**18
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NoBody:
     """The message ends with its head."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sized:
     """`length` bytes follow the head; 0 where a length of 0 was said."""
 
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Chunked:
     """The body comes in chunks (RFC 9112 §7.1)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UntilClosed:
     """The body ends with the connection: answers only."""
 

@@ -7,9 +7,11 @@ gives the bytes that came. Field order and repetition are kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from passoproxy.core.value import value
 
 Fields = CIMultiDictProxy[str]
 """Header fields in their order, read without regard to case, immutable."""
@@ -23,7 +25,7 @@ def fields_of(pairs: Iterable[tuple[str, str]] | Mapping[str, str] = ()) -> Fiel
 NO_FIELDS: Fields = fields_of()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestHead:
     """A request's head after admission.
 
@@ -55,7 +57,7 @@ class RequestHead:
         return RequestHead(self.method, self.target, fields, self.authority, self.scheme, self.version)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResponseHead:
     """A response's head."""
 
