@@ -304,17 +304,6 @@ class TokenAnswerLost(PassoproxyError):
     code, status, exit_code = "provider_answer_lost", 502, 69
 
 
-class GrantRefused(PassoproxyError):
-    """The token endpoint refused with an OAuth error object. `error` is its code (RFC 6749 §5.2)."""
-
-    code, status = "grant_refused", 502
-
-    def __init__(self, text: str, error: str, status: int) -> None:
-        super().__init__(text)
-        self.error = error
-        self.http_status = status
-
-
 class AnswerUnusable(PassoproxyError):
     """A token answer that holds no usable pair."""
 

@@ -445,6 +445,10 @@ class PairStore(Protocol):
 
     def load_record(self) -> ChainRecord: ...
 
+    def imports(self) -> ChainRecord:
+        """Of a record that is damaged, the imports that wait for their proof; nothing else is in it. Never raises."""
+        ...
+
     def kept(self) -> tuple[Pair, ...]:
         """The newest pair of each other token endpoint or client whose pairs are kept here, the youngest first. Never raises."""
         ...

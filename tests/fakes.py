@@ -247,6 +247,9 @@ class MemoryPairStore:
     def load_record(self) -> ChainRecord:
         return self.record
 
+    def imports(self) -> ChainRecord:
+        return ChainRecord()
+
     def kept(self) -> tuple[Pair, ...]:
         return self.others
 

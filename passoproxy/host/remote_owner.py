@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from passoproxy.errors import AccessDenied, CommandFailure, PairStoreFailure
+from passoproxy.errors import AccessDenied, CommandFailure, OwnerGone, PairStoreFailure
 from passoproxy.host import control_socket
 from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Followed
@@ -56,7 +57,7 @@ class ControlOwner:
             async with self._session(timeout) as session, session.post(url, json=packed(command)) as reply:
                 told = json.loads(await reply.read())
         except (aiohttp.ClientError, OSError, ValueError) as fault:
-            raise self._gone(fault) from fault
+            raise OwnerGone(str(self._gone(fault))) from fault
         if reply.status != 200:
             raise CommandFailure(f"the pair's owner answered {reply.status}; see its log")
         return answer_of(command, told)
@@ -84,7 +85,7 @@ class _Connector(aiohttp.UnixConnector):
             control_socket.check_peer(made.transport.get_extra_info("socket"), self._folder)
         except AccessDenied as fault:
             made.close()
-            raise PairStoreFailure(str(fault)) from fault
+            raise PermissionError(errno.EACCES, str(fault)) from fault
         return made
 
     def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
@@ -117,7 +118,7 @@ class ParentOwner:
         self._news.set()
         for asked in self._asked.values():
             if not asked.done():
-                asked.set_exception(PairStoreFailure(_GONE))
+                asked.set_exception(OwnerGone(_GONE))
 
     async def changes(self) -> AsyncIterator[Followed]:
         """See PairOwner; what was overtaken before it was read is left out."""
@@ -132,7 +133,7 @@ class ParentOwner:
     async def execute(self, command: Command[T]) -> T:
         """See PairOwner."""
         if self._ended:
-            raise PairStoreFailure(_GONE)
+            raise OwnerGone(_GONE)
         self._number += 1
         number = self._number
         asked = self._asked[number] = asyncio.get_running_loop().create_future()
@@ -140,6 +141,6 @@ class ParentOwner:
         try:
             return answer_of(command, await asyncio.wait_for(asked, PATIENCE))
         except TimeoutError as fault:
-            raise PairStoreFailure("the process that owns the pair did not answer") from fault
+            raise OwnerGone("the process that owns the pair did not answer") from fault
         finally:
             del self._asked[number]

@@ -107,5 +107,5 @@ class PairOwner(Protocol):
         ...
 
     async def execute(self, command: Command[T]) -> T:
-        """Raises what the owner raises, PairStoreFailure if the owner is gone. A newer token comes by `changes` at about the same time."""
+        """Raises what the owner raises, OwnerGone if the owner is gone. A newer token comes by `changes` at about the same time."""
         ...

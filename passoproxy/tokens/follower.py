@@ -143,7 +143,7 @@ class Follower(Holder):
             raise CommandFailure(f"{self._shown.reason}; {self._shown.remedy}")
         try:
             answer = await self._answered(self._owner.execute(command))
-        except PairStoreFailure as fault:
+        except OwnerGone as fault:
             raise OwnerGone(f"the process that owns the pair does not answer ({fault}); ask again") from fault
         if isinstance(answer, TokenSnapshot):
             await self._arrived(answer.generation)
@@ -155,7 +155,7 @@ class Follower(Holder):
         if not self._is_anothers:
             try:
                 generation = await self._answered(self._owner.execute(command))
-            except PairStoreFailure:
+            except OwnerGone:
                 # the owner is gone in the midst of it: wait a while for another one, this process itself perhaps
                 await first_of(self.turn.wait(), self._closing.wait(), self._clock.sleep(ARRIVAL))
             except CommandFailure:
@@ -260,14 +260,14 @@ class Follower(Holder):
         return self._client != "" and self._shown.client not in ("", self._client)
 
     async def _answered(self, question: Awaitable[T]) -> T:
-        """The owner's answer, however long it takes. Raises PairStoreFailure if the owner is gone, or is silent."""
+        """The owner's answer, however long it takes. Raises OwnerGone if the owner is gone, or is silent."""
         asked, asked_at = asyncio.ensure_future(question), self._clock.monotonic()
         try:
             while not asked.done():
                 # one that was silent before may just have woken
                 left = max(self._told_at + SILENCE, asked_at + ARRIVAL) - self._clock.monotonic()
                 if left <= 0:
-                    raise PairStoreFailure(f"it has said nothing for {self._clock.monotonic() - self._told_at:.0f} s")
+                    raise OwnerGone(f"it has said nothing for {self._clock.monotonic() - self._told_at:.0f} s")
                 await first_of(asyncio.wait([asked]), self._clock.sleep(left))
             return asked.result()
         finally:

@@ -25,6 +25,7 @@ from passoproxy.errors import (
     ConfigurationError,
     Fault,
     ImportRefused,
+    OwnerGone,
     PairStoreFailure,
     PassoproxyError,
     PersonNeeded,
@@ -126,7 +127,7 @@ def gives_pair(reply: Mapping[str, object]) -> bool:
 
 
 def answer_of(command: Command[T], reply: object) -> T:
-    """The answer in a reply to `command`. Raises what the owner raised, PairStoreFailure for what is no reply."""
+    """The answer in a reply to `command`. Raises what the owner raised, OwnerGone for what is no reply."""
     answer: Any
     match reply:
         case {"fault": {"code": str(code), "exit_code": int(exit_code), "detail": str(detail), **rest}}:
@@ -143,7 +144,7 @@ def answer_of(command: Command[T], reply: object) -> T:
                 case (Export(), dict()) | (Renew401(), int()) | (LoginPending(), None):
                     answer = found
                     return answer  # type: ignore[no-any-return]
-    raise PairStoreFailure(NOT_UNDERSTOOD)
+    raise OwnerGone(NOT_UNDERSTOOD)
 
 
 def _is_short(seconds: object) -> TypeGuard[int | float]:
@@ -168,27 +169,22 @@ def fault_document(fault: PassoproxyError) -> dict[str, object]:
     return {"fault": told}
 
 
+_RAISED: tuple[type[PassoproxyError], ...] = (
+    PersonNeeded, ServiceUnreachable, CannotCreate, UsageFailure, ImportRefused, PairStoreFailure, CommandFailure
+)  # fmt: skip
+
+
 def fault_of(code: str, exit_code: int, detail: str, retry_after: float = 5.0) -> PassoproxyError:
-    """What the owner raised, by its contract code, exit code and text."""
+    """What the owner raised, by its contract code, exit code and text. Of what is unknown here the exit code is kept, if it can be."""
     match code, exit_code:
-        case _, PersonNeeded.exit_code:
-            return PersonNeeded(detail)
-        case _, ServiceUnreachable.exit_code:
-            return ServiceUnreachable(detail)
-        case _, CannotCreate.exit_code:
-            return CannotCreate(detail)
-        case _, ConfigurationError.exit_code:
+        case ConfigurationError.code, _:
             return ConfigurationError(Fault("", "", detail))
-        case _, UsageFailure.exit_code:
-            return UsageFailure(detail)
-        case ImportRefused.code, _:
-            return ImportRefused(detail)
-        case AuthorizationRequired.code, _:
+        case AuthorizationRequired.code, AuthorizationRequired.exit_code:
             return AuthorizationRequired(detail, retry_after)
         case TokenUnavailable.code, _:
             return TokenUnavailable(detail, retry_after)
-        case _:
-            return CommandFailure(detail)
+    alike = [kind for kind in _RAISED if kind.exit_code == exit_code] or [CommandFailure]
+    return next((kind for kind in alike if kind.code == code), alike[-1])(detail)
 
 
 # ---- news ------------------------------------------------------------------------------------------------------------

@@ -66,7 +66,8 @@ class Saving:
         try:
             record = await self._blocking(self._store.load_record)
         except PairDamaged as fault:
-            record, self.unrecorded = ChainRecord(), self._told(fault)
+            self.unrecorded = self._told(fault)
+            record = await self._blocking(self._store.imports)
         answer = await self._readable(self._store.pending_answer)
         pair = await self._readable(self._store.load)
         return pair, record, answer

@@ -124,10 +124,14 @@ def _tell_changes(state: State) -> None:
         names = "; ".join(f"the pair of {pair.client}" for pair in state.waiting)
         said = f"{names}: kept until its own configuration is back, and sent nowhere; the configuration names {state.client}"
         state.observe(Warned("pair_kept", said))
-    before = state.pair.upstream if state.pair is not None else ""
-    if before not in ("", state.upstream) and state.upstream:
-        said = f"upstream.url was {before} when the pair was obtained: it is kept, and its access token goes to {state.upstream}"
-        state.observe(Warned("upstream_changed", said))
+    if state.pair is None:
+        return
+    for before, now, code, goes in (
+        (state.pair.upstream, state.upstream, "upstream_changed", "upstream.url was {}: {} its access token goes to {}"),
+        (state.pair.refresh_url, state.refresh_url, "refresh_url_changed", "refresh tokens went to {}: {} its refresh token goes to {}"),
+    ):  # fmt: skip
+        if before and now and before != now:
+            state.observe(Warned(code, goes.format(before, "the pair that was obtained then is kept, and", now)))
 
 
 # ---- a kept answer ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from passoproxy.core.events import ChainChanged, TokenRefreshed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
-from passoproxy.core.oauth.identity import client_of, partition_of
+from passoproxy.core.oauth.identity import client_of, partition_of, shown_url
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.rejections import Rejections
 from passoproxy.core.oauth.schedule import moved_in_time, pause, refresh_moment, runway, time_left
@@ -139,6 +139,7 @@ class State:
         self.client = client_of(asking.provider, asking.client.client_id, terms.grant)
         """Whose pair is held, as `Pair.client`."""
         self.upstream = upstream
+        self.refresh_url = shown_url(asking.provider.refresh_url or asking.provider.token_url)
         self.shutdown = Shutdown(clock)
         # the pair
         self.pair: Pair | None = None
@@ -228,7 +229,7 @@ class State:
     def numbered(self, pair: Pair) -> Pair:
         """`pair` under a generation that none had before, and for this upstream."""
         self.generation = max(self.generation, pair.generation - 1, self.newest.generation if self.newest else 0) + 1
-        return replace(pair, generation=self.generation, upstream=self.upstream)
+        return replace(pair, generation=self.generation, upstream=self.upstream, refresh_url=self.refresh_url)
 
     def is_spent(self, pair: Pair) -> bool:
         """Whether its refresh token must not be presented any more."""

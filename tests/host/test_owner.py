@@ -15,7 +15,7 @@ from aiohttp import web
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD
-from passoproxy.errors import AuthorizationRequired, CommandFailure, PairStoreFailure, PersonNeeded
+from passoproxy.errors import AuthorizationRequired, CommandFailure, OwnerGone, PairStoreFailure, PersonNeeded
 from passoproxy.host import control_server, control_socket
 from passoproxy.host.control_server import ControlSite
 from passoproxy.host.remote_owner import ControlOwner
@@ -144,9 +144,9 @@ async def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(PairStoreFailure, match=r"control\.sock"):
         async for _ in owner.changes():
             pass
-    with pytest.raises(PairStoreFailure):
+    with pytest.raises(OwnerGone):
         await owner.execute(Renew401(1))
-    with pytest.raises(PairStoreFailure):
+    with pytest.raises(OwnerGone):
         await ControlOwner(tmp_path / ("missing-" * 12)).execute(Refresh())
 
 
@@ -169,7 +169,7 @@ async def test_another_program_there(tmp_path: Path) -> None:
     with pytest.raises(PairStoreFailure, match="404"):
         async for _ in ControlOwner(tmp_path).changes():
             pass
-    with pytest.raises(PairStoreFailure):
+    with pytest.raises(OwnerGone):
         await ControlOwner(tmp_path).execute(Refresh())  # a 404 that is no JSON
     await site.close()
 
@@ -299,7 +299,7 @@ async def test_commands_prefer_the_owner_and_left_overs_go(tmp_path: Path) -> No
 @needs_root
 async def test_a_follower_says_nothing_to_a_socket_that_another_user_planted(tmp_path: Path) -> None:
     with planted_socket(tmp_path) as listener:
-        with pytest.raises(PairStoreFailure, match="65534"):
+        with pytest.raises(OwnerGone, match="65534"):
             await ControlOwner(tmp_path).execute(Import(b'{"access_token": "secret"}'))
         with pytest.raises(PairStoreFailure, match="65534"):
             async for _ in ControlOwner(tmp_path).changes():

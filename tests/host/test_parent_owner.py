@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from passoproxy.core.oauth.pair import Bearer
-from passoproxy.errors import AuthorizationRequired, PairStoreFailure
+from passoproxy.errors import AuthorizationRequired, OwnerGone, PairStoreFailure
 from passoproxy.host import remote_owner as module
 from passoproxy.host.remote_owner import ParentOwner
 from passoproxy.ports import Followed
@@ -83,9 +83,9 @@ async def test_a_parent_that_is_gone_or_silent(monkeypatch: pytest.MonkeyPatch) 
     it.end()
     it.take({"kind": "reply", "id": 1, "reply": {"answer": 2}})
     for waiting in (asking, it.execute(Renew401(1))):
-        with pytest.raises(PairStoreFailure):
+        with pytest.raises(OwnerGone):
             await waiting
     monkeypatch.setattr(module, "PATIENCE", 0.01)
     it, _ = owner()
-    with pytest.raises(PairStoreFailure, match="did not answer"):
+    with pytest.raises(OwnerGone, match="did not answer"):
         await it.execute(Renew401(1))

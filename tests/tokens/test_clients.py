@@ -13,6 +13,7 @@ import pytest
 from passoproxy.core.events import Warned
 from passoproxy.core.oauth.identity import client_of
 from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.settings import Provider
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import CommandFailure, PersonNeeded, ServiceUnreachable
 from passoproxy.ports import ChainRecord
@@ -35,9 +36,9 @@ class Folder:
         self.first = Life(clock=self.clock)
         self.life = self.first
 
-    async def under(self, url: str = PROVIDER.token_url, **more: object) -> Life:
+    async def under(self, url: str = PROVIDER.token_url, provider: Provider = PROVIDER, **more: object) -> Life:
         """A daemon with this token endpoint."""
-        provider, grant = replace(PROVIDER, token_url=url), str(more.pop("grant", "authorization_code"))
+        provider, grant = replace(provider, token_url=url), str(more.pop("grant", "authorization_code"))
         store = DirectoryPairStore(self.path, self.clock.wall, client=client_of(provider, "id", grant))
         self.life = Life(
             clock=self.clock, store=store, provider=provider, endpoint=self.first.rotating, observer=self.first.observer, **more,
@@ -292,6 +293,48 @@ async def test_another_upstream_keeps_the_pair_and_is_told_until_it_is_renewed(f
         await life.stop()
     life = await folder.under(upstream="https://two.example")
     assert [each.code for each in life.observer.of(Warned)].count("upstream_changed") == 2
+    await life.stop()
+
+
+async def test_another_refresh_url_alone_keeps_the_pair_and_is_told(folder):
+    life = await folder.under()
+    await life.keeper.execute(Import(life.document()))
+    await life.stop()
+    for url, told in (("https://new.example/token?key=secret", 1), (PROVIDER.token_url, 1)):
+        life = await folder.under(provider=replace(PROVIDER, refresh_url=url))
+        assert life.keeper.current().token == "access-1"
+        said = [each.detail for each in life.observer.of(Warned) if each.code == "refresh_url_changed"]
+        assert len(said) == told
+        assert "https://new.example/token (" in said[0]
+        assert "secret" not in said[0]
+        await life.stop()
+
+
+@pytest.mark.parametrize("is_left", [False, True], ids=["removed", "left by a crash"])
+async def test_an_import_that_waits_for_its_proof_outlives_a_damaged_record(folder, is_left):
+    life = await folder.under()
+    await life.keeper.execute(Import(life.document()))
+    life.rotating.faults = ["lost"]
+    with pytest.raises(ServiceUnreachable, match="both pairs are kept"):
+        await folder.done(life.keeper.execute(Import(life.document())))
+    await folder.crash()
+    (folder.path / "record.json").write_bytes(b"{torn")
+    life = await folder.under(terms=replace(folder.life.terms, lost_answer_replay="always"))
+    candidate = life.keeper.state.record.candidate
+    assert (candidate.pair.refresh_token, candidate.intent.presented, candidate.intent.lost) == (
+        "def-refresh-2",
+        1,
+        True,
+    )
+    spare = (folder.path / "imports.json").read_bytes()
+    await folder.clock.advance(10)  # the proof is repeated
+    assert life.keeper.state.record.candidate is None
+    assert not (folder.path / "imports.json").exists()
+    await life.stop()
+    if is_left:
+        (folder.path / "imports.json").write_bytes(spare)
+    life = await folder.under()
+    assert not (folder.path / "imports.json").exists()
     await life.stop()
 
 

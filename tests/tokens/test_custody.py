@@ -47,7 +47,7 @@ class Wire:
 
     async def execute(self, command: Command) -> object:
         if self.custody is None:
-            raise PairStoreFailure("nobody answers")
+            raise OwnerGone("nobody answers")
         reply = await answered(self.custody, json.dumps(packed(command)).encode())
         return answer_of(command, json.loads(json.dumps(reply)))
 

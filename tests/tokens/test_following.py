@@ -14,6 +14,7 @@ from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import (
     AuthorizationRequired,
     CommandFailure,
+    OwnerGone,
     PairStoreFailure,
     PersonNeeded,
     ServiceUnreachable,
@@ -221,7 +222,7 @@ async def test_a_401_is_the_owners_to_renew() -> None:
         assert it.owner.renewals == [1]  # a newer one was there already
         it.owner.renewed_to = 2
         assert await it.follower.renewed(Bearer("", 2)) is None
-        it.owner.renewed_to = GONE
+        it.owner.renewed_to = OwnerGone(str(GONE))
         gone = asyncio.create_task(it.follower.renewed(Bearer("", 2)))
         await it.clock.advance(ARRIVAL)
         assert await gone is None
@@ -263,7 +264,7 @@ async def test_orders_are_passed_on_and_answered_when_they_are_in_use_here() -> 
         assert it.owner.commands == [
             Refresh(), Refresh(force=True), Import(b"{}"), Import(b"{}", True), Login(RawAnswer(b"{}")), Logout(), Export(),
         ]  # fmt: skip
-        it.owner.answers = [PersonNeeded("log in"), GONE]
+        it.owner.answers = [PersonNeeded("log in"), OwnerGone(str(GONE))]
         with pytest.raises(PersonNeeded):
             await it.follower.execute(Refresh())
         with pytest.raises(ServiceUnreachable, match="owns the pair"):

@@ -16,6 +16,7 @@ from passoproxy.errors import (
     ConfigurationError,
     Fault,
     ImportRefused,
+    OwnerGone,
     PairStoreFailure,
     PersonNeeded,
     ServiceUnreachable,
@@ -138,13 +139,21 @@ def test_a_wait_that_is_none_is_five_seconds(after: object) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_reply_is_refused_without_being_repeated(command: Command, reply: object) -> None:
-    with pytest.raises(PairStoreFailure) as told:
+    with pytest.raises(OwnerGone) as told:
         answer_of(command, reply)
     assert "secret" not in str(told.value)
 
 
 def test_a_fault_is_raised_as_the_owner_raised_it() -> None:
-    for kind in (PersonNeeded, ServiceUnreachable, CannotCreate, UsageFailure, ImportRefused, CommandFailure):
+    for kind in (
+        PersonNeeded,
+        ServiceUnreachable,
+        CannotCreate,
+        UsageFailure,
+        ImportRefused,
+        PairStoreFailure,
+        CommandFailure,
+    ):
         with pytest.raises(kind, match=r"^what is wrong$") as told:
             answer_of(Refresh(), fault_document(kind("what is wrong")))
         assert type(told.value) is kind

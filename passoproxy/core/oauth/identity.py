@@ -30,15 +30,19 @@ def static_partition(provider_url: str, token: str) -> str:
 
 
 def client_of(provider: Provider, client_id: str, grant: str) -> str:
-    """Which client of which token endpoint a pair belongs to, as people are told of it: what may be secret in the URL is a digest there.
+    """Which client of which token endpoint a pair belongs to, as people are told of it.
 
     A client's own pair (client credentials) is another one than a person's.
     """
-    url = urlsplit(provider.token_url)
-    plain = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
-    rest = "" if plain == provider.token_url else f" ({digest(provider.token_url)[:8]})"
     own = " for itself" if grant == "client_credentials" else ""
-    return f"client {client_id}{own} at {plain}{rest}"
+    return f"client {client_id}{own} at {shown_url(provider.token_url)}"
+
+
+def shown_url(url: str) -> str:
+    """A URL as people are told of it: what may be secret in it is a digest."""
+    parts = urlsplit(url)
+    plain = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return plain if plain == url else f"{plain} ({digest(url)[:8]})"
 
 
 def fleet_of(provider: Provider, client_id: str, grant: str) -> str:

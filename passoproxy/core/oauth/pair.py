@@ -31,6 +31,8 @@ class Pair:
     """Which client of which token endpoint it came from (`identity.client_of`): it is sent to no other one. '' if that was not recorded."""
     upstream: str = ""
     """`upstream.url` of the time when it was obtained; '' if that was not recorded."""
+    refresh_url: str = ""
+    """Where refresh tokens were presented at that time, as people are told of it; '' if that was not recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
     lock            held by the owner for life               answer.json    a raw answer, durable before it is interpreted
     pair.N.json     generation N; two are kept               reserve        room for the next answer, taken before a refresh is sent
     record.json     chain state, intent, spent tokens        *.damaged-T    what could not be understood, kept aside since T
+    imports.json    pairs of imports that wait for their proof, in case the record is damaged
     seal            which folder this is, if it is sealed (and *.rolled-back-T, *.foreign-T, *.unsealed-T, *.other-key-T)
     *.kept-CLIENT   what belongs to another client or token endpoint than the configuration's, until that is configured again
 
@@ -115,6 +116,7 @@ def _owner(descriptor: int) -> str:
 ROOM = 96 * 1024
 """Bytes of the reserve: an answer of 64 KiB in base64 with all that stands around it, the seal included."""
 
+_IMPORTS = "imports.json"
 _GENERATION = re.compile(r"pair\.([0-9]{1,18})\.json")
 
 T = TypeVar("T", Pair, ChainRecord, RawAnswer)
@@ -140,6 +142,8 @@ class DirectoryPairStore:
         """Generations that were read or written here since the folder is ours: no other one is written over."""
         self._knows_record = False
         """The same of the record."""
+        self._imports: ChainRecord | None = None
+        """What the spare of the imports has, if it was written here."""
 
     def acquire(self) -> None:
         if self._ownership is None:
@@ -164,6 +168,7 @@ class DirectoryPairStore:
             self._ownership = None
             self._known.clear()
             self._knows_record = False
+            self._imports = None
 
     def may_present(self) -> bool:
         return True  # `reserve` has proved it, and the kernel keeps the lock
@@ -191,7 +196,20 @@ class DirectoryPairStore:
         if record is None and self._had_record():
             raise PairDamaged(f"{path}: is missing, and it is not known which tokens were spent")
         self._knows_record = True
+        if record is not None and not _waiting(record):
+            with contextlib.suppress(
+                PairStoreFailure
+            ):  # of an import that is done with: a crash came between the two files
+                remove(self.folder / _IMPORTS)
         return ChainRecord() if record is None else record.of(self.client) if self.client else record
+
+    def imports(self) -> ChainRecord:
+        path = self.folder / _IMPORTS
+        with contextlib.suppress(PairDamaged, PairStoreFailure):
+            found = self._read(path, "imports", None, ChainRecord)
+            if found is not None:
+                return found.of(self.client) if self.client else found
+        return ChainRecord()
 
     def _had_record(self) -> bool:
         """Whether there was a record before: it is written with the first pair, and at the latest before a token is presented."""
@@ -240,9 +258,16 @@ class DirectoryPairStore:
         record = record if record.client else replace(record, client=self.client)
         if not self._knows_record:
             self._spare(self.folder / "record.json")
+        waiting = _waiting(record)
+        if waiting and waiting != self._imports:
+            spare = self._cover.close("imports", 0, serialization.encode(waiting))
+            write_secret(self.folder / _IMPORTS, spare)
         write_secret(self.folder / "record.json", self._cover.close("record", 0, serialization.encode(record)))
         self._cover.recorded()
         self._knows_record = True
+        if waiting is None and (self.folder / _IMPORTS).exists():
+            remove(self.folder / _IMPORTS)
+        self._imports = waiting
 
     def erase(self) -> None:
         """What was not committed goes first: found without the generation that it follows, it would count for a pair."""
@@ -307,7 +332,12 @@ class DirectoryPairStore:
         """Everything that passes the cover, the newest pair first."""
         pairs = [self._generation(number) for number in reversed(self._generations())]
         kept = [path for path in self._kept() if not path.name.startswith(FLEET)]
-        return [*pairs[:1], self.folder / "record.json", self.folder / "answer.json", *pairs[1:], *kept]
+        return [
+            *pairs[:1],
+            *(self.folder / name for name in ("record.json", _IMPORTS, "answer.json")),
+            *pairs[1:],
+            *kept,
+        ]
 
     def _write_pair(self, pair: Pair) -> None:
         """Whatever is written here is ours from then on."""
@@ -347,6 +377,15 @@ class DirectoryPairStore:
             raise PairDamaged(
                 f"{path}: {said} ({fault}); kept as {aside.name}, which nothing will overwrite"
             ) from fault
+
+
+def _waiting(record: ChainRecord) -> ChainRecord | None:
+    """The imports of `record` that wait for their proof, each as one whose answer was lost once; None if none waits."""
+    found = record.candidate
+    if found is not None:
+        found = replace(found, intent=replace(found.intent, presented=1, lost=True))
+    others = tuple(other for each in record.others if (other := _waiting(replace(each, others=()))) is not None)
+    return ChainRecord(client=record.client, candidate=found, others=others) if found or others else None
 
 
 def _kept_as(client: str) -> str:

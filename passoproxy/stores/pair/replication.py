@@ -17,7 +17,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from passoproxy.core.events import TaskFailed, Warned
-from passoproxy.errors import PairStoreFailure, PassoproxyError, TokenUnavailable
+from passoproxy.errors import OwnerGone, PairStoreFailure, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, nobody
 from passoproxy.stores.pair.lease import SHOW, Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
@@ -149,10 +149,13 @@ class FleetOwner:
                 sealed = closed(self._store.cover, "order", packed(command))
                 await client.set(order, sealed, px=int(TAKEN_WITHIN * 1000) + ORDER_LIVES)
                 await client.lpush(self._keys.orders, name)
-                reply = await self._reply(client, order, self._keys.prefix + "reply:" + name)
+                told = await self._reply(client, order, self._keys.prefix + "reply:" + name)
+            reply = opened(self._store.cover, "reply", told)
+        except PairStoreFailure as fault:
+            raise OwnerGone(str(fault)) from fault
         finally:
             await let_go(client)
-        return answer_of(command, opened(self._store.cover, "reply", reply))
+        return answer_of(command, reply)
 
     async def _reply(self, client: redis.asyncio.Redis, order: str, reply: str) -> bytes:
         """The holder's reply. Raises PairStoreFailure if no holder takes the command, or the lease changes hands after it was taken."""

@@ -20,7 +20,7 @@ from passoproxy.ports import ChainRecord, RawAnswer
 
 VERSION = 1
 
-_LATER: Final = frozenset({"client", "upstream", "others", "candidate"})
+_LATER: Final = frozenset({"client", "upstream", "refresh_url", "others", "candidate"})
 """Members that files of earlier versions lack; every other one is there, or the file is damaged."""
 
 T = TypeVar("T", Pair, ChainRecord, RawAnswer)

@@ -17,6 +17,7 @@ from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import (
     AuthorizationRequired,
+    OwnerGone,
     PairStoreFailure,
     PairStoreOwned,
     PersonNeeded,
@@ -221,7 +222,7 @@ async def test_a_follower_is_told_when_nobody_holds_the_lease(sides):
         a.store.release()
         with pytest.raises(PairStoreFailure, match="no instance holds"):
             await heard_of(changes, [])
-    with pytest.raises(PairStoreFailure):
+    with pytest.raises(OwnerGone):
         await b.owner.execute(Refresh())
 
 
@@ -263,7 +264,7 @@ async def test_an_order_ends_with_the_holder_that_took_it(sides, server, monkeyp
         await asyncio.sleep(1.2)  # it is seen to be taken
         with server.client() as client:
             client.set(KEYS.lease, b"99|another|one")
-        with pytest.raises(PairStoreFailure, match="does not answer"):
+        with pytest.raises(OwnerGone, match="does not answer"):
             await asyncio.wait_for(asyncio.shield(order), 20)
 
 
@@ -333,13 +334,13 @@ async def test_the_holders_refusals_come_back_as_they_are(sides):
 async def test_an_order_that_nobody_takes_is_withdrawn(sides, server, monkeypatch):
     monkeypatch.setattr(fleets, "TAKEN_WITHIN", 0.5)
     a, b = sides
-    with pytest.raises(PairStoreFailure, match="does not answer"):
+    with pytest.raises(OwnerGone, match="does not answer"):
         await b.owner.execute(Refresh())
     async with a.at_work() as holder:  # it comes too late
         await b.owner.execute(Refresh(force=True))
         assert holder.taken == [Refresh(force=True)]
     monkeypatch.setattr(fleets, "PATIENCE", 0.0)
-    with pytest.raises(PairStoreFailure, match="does not answer"):
+    with pytest.raises(OwnerGone, match="does not answer"):
         await b.owner.execute(Refresh())
 
 
@@ -360,7 +361,7 @@ async def test_a_store_that_goes_and_comes_is_told_once_each(sides, server):
         server.kill()
         await said(a, "store_away")
         assert "the access token serves on, and no instance" in a.observer.of(Warned)[0].detail
-        with pytest.raises(PairStoreFailure):
+        with pytest.raises(OwnerGone):
             await b.owner.execute(Refresh())
         server.start()
         await said(a, "store_away", over=True)
