@@ -42,6 +42,14 @@ def peer_credentials(sock: socket.socket) -> tuple[int, int]:
     return user, group
 
 
+def peer_process(sock: socket.socket) -> int:
+    """The process that listens at the other end of a unix socket; 0 if the kernel does not tell, as of another pid namespace."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(pid)
+
+
 def tcp_owner(client: object, server: object) -> int | None:
     """The user who holds the client's end of an established TCP connection between two socket names of this machine.
 

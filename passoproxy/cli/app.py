@@ -27,10 +27,15 @@ from passoproxy.cli import (
     login,
     logout,
     page,
+    quit,
     sandbox,
     serve,
     status,
     token,
+    wait,
+)
+from passoproxy.cli import (
+    run as run_command,
 )
 from passoproxy.cli.output import say
 from passoproxy.errors import AccessDenied, PassoproxyError
@@ -60,8 +65,9 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    for command in (serve.serve, demo.demo, status.status, page.page, login.login, logout.logout):
+    for command in (serve.serve, demo.demo, status.status, page.page, wait.wait, quit.quit, login.login, logout.logout):
         program.command(command.__name__)(command)
+    program.command("run", context_settings={"allow_interspersed_args": False})(run_command.run)
     for group in (token, cache, alert, config):
         program.add_typer(group.commands, name=group.__name__.rpartition(".")[2])
     for last in (explain.explain, sandbox.sandbox, drill.drill):

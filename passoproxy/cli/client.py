@@ -30,6 +30,7 @@ from passoproxy.errors import (
 )
 from passoproxy.folders import weak_step
 from passoproxy.host import control_socket
+from passoproxy.peer_credentials import peer_process
 
 if TYPE_CHECKING:
     from passoproxy.config.load import Loaded
@@ -156,6 +157,38 @@ class Remote:
             pass  # it has just ended, and so has the conversation
         finally:
             connection.close()
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether `/readyz` is 200, and its first line. Raises as `ask` does."""
+        with self._asked("GET", "/readyz", None) as answer:
+            return answer.status == 200, answer.readline().decode("utf-8", "replace").strip()
+
+    def quit(self) -> None:
+        """Ends the daemon, and returns when its process has ended; if that is of another pid namespace, when its socket has gone.
+
+        Raises as `ask` does, and CommandFailure if it takes longer than PATIENCE.
+        """
+        with contextlib.closing(control_socket.connect(self._folder, self._deadline, self._name)) as at:
+            pid = peer_process(at)
+        with contextlib.ExitStack() as stack:
+            process = None
+            if pid and hasattr(os, "pidfd_open"):
+                with suppress(ProcessLookupError):
+                    process = os.pidfd_open(pid)
+                    stack.callback(os.close, process)
+            self.ask("POST", "/api/quit")
+            end = time.monotonic() + PATIENCE
+            while not (select.select([process], [], [], 0.2)[0] if process is not None else self._has_gone()):
+                if time.monotonic() >= end:
+                    raise CommandFailure(f"the daemon has not ended within {PATIENCE:g} s; see its log")
+
+    def _has_gone(self) -> bool:
+        try:
+            control_socket.connect(self._folder, self._deadline, self._name).close()
+        except NotRunning:
+            return True
+        time.sleep(0.2)
+        return False
 
     def followers(self) -> list[Remote]:
         """The daemons that follow this one, on the same folder."""
@@ -306,6 +339,19 @@ def running(config: Path | None, state: Path | None) -> Remote:
             if loaded.path is not None:
                 return _the_one(state_folders(os.environ), loaded.path)
         raise
+
+
+def meant(config: Path | None, state: Path | None) -> Remote:
+    """As `running`; if several daemons share a folder, the one whose configuration is named, else the one that owns the pair."""
+    from passoproxy.config.load import chosen_file
+
+    remote, path = running(config, state), chosen_file(config, os.environ, Path.cwd())
+    if path is not None and remote.daemon["config"] != str(path.absolute()):
+        for other in remote.followers():
+            with suppress(CommandFailure):  # it has gone
+                if other.daemon["config"] == str(path.absolute()):
+                    return other
+    return remote
 
 
 def _the_one(folders: list[Path], path: Path | None = None) -> Remote:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,14 +43,16 @@ StateOption = Annotated[Path | None, option("--state", "DIR", _STATE)]
 JsonOption = Annotated[bool, flag("--json", "Print JSON.")]
 
 
-def load(config: Path | None, *, secrets: bool = True, state: Path | None = None) -> Loaded:
+def load(
+    config: Path | None, *, secrets: bool = True, state: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Loaded:
     """The configuration that a command works with, with `state` for its state folder. Raises ConfigurationError with every fault.
 
     `secrets=False` is for commands that only talk to a running daemon, and may not be allowed to read its secrets.
     """
     from passoproxy.config.load import load as read
 
-    environ = dict(os.environ)
+    environ = dict(environ)
     if state is not None:
         environ["PASSOPROXY__STATE__DIRECTORY"] = json.dumps(str(state.absolute()))
     return read(config, environ, secrets=secrets)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, flag
 from passoproxy.cli.output import note, say, say_json
-from passoproxy.errors import CommandFailure
-
-if TYPE_CHECKING:
-    from passoproxy.cli.client import Remote
 
 
 def page(
@@ -23,9 +17,9 @@ def page(
 ) -> None:
     """Open the status page by a link that allows changes. The link works once, within ten minutes."""
     from passoproxy.cli.browser import opened
-    from passoproxy.cli.client import running
+    from passoproxy.cli.client import meant
 
-    remote = _of_configuration(running(config, state), config)
+    remote = meant(config, state)
     link = remote.ask("POST", "/api/page", {})
     if as_json:
         say_json({**link, "daemon": remote.daemon})
@@ -46,18 +40,3 @@ def page(
     if opening is not None:
         sys.stdout.flush()
         opening.wait()
-
-
-def _of_configuration(remote: Remote, config: Path | None) -> Remote:
-    """If several daemons share a folder: the one whose configuration is named, else the one that owns the pair."""
-    from passoproxy.config.load import chosen_file
-
-    path = chosen_file(config, os.environ, Path.cwd())
-    if path is not None and remote.daemon["config"] != str(path.absolute()):
-        for other in remote.followers():
-            try:
-                if other.daemon["config"] == str(path.absolute()):
-                    return other
-            except CommandFailure:
-                pass  # it has gone
-    return remote

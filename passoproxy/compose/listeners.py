@@ -143,6 +143,14 @@ def page_address(settings: Settings, sockets: Sequence[socket.socket]) -> str:
     return name_of(sockets[0], "") if sockets else ""
 
 
+def url_of(settings: Settings, sock: socket.socket) -> str:
+    """Where programs on this machine reach the proxy: a URL with `server.base_path`, `unix:` with the path for a unix socket."""
+    if sock.family == socket.AF_UNIX:
+        return name_of(sock, "")
+    scheme = "http" if settings.server.tls.cert_file is None else "https"
+    return f"{scheme}://{TcpAddress(*sock.getsockname()[:2]).reached_at}{settings.server.base_path}"
+
+
 def takes_redirect(settings: Settings, sockets: Iterable[socket.socket]) -> bool:
     """Whether a browser that the provider sends to `oauth.redirect_url` arrives at these sockets of the admin listener."""
     target = urlsplit(settings.oauth.redirect_url)

@@ -54,6 +54,15 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def is_free(host: str, port: int) -> bool:
+    """Whether a socket can listen there."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        return False
+    return True
+
+
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _MOUNTS = Path("/proc/self/mountinfo")
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})

@@ -10,6 +10,7 @@ import asyncio
 import enum
 import json
 import re
+import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -115,6 +116,12 @@ async def _complete_login(daemon: Control, request: web.Request) -> object:
 
 async def _logout(daemon: Control, request: web.Request) -> object:
     return await daemon.logout(keep_cache=_flag(await document_of(request), "keep_cache"))
+
+
+async def _quit(daemon: Control, request: web.Request) -> object:
+    """Ends the process as SIGTERM does, once this is answered."""
+    asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+    return {"ending": True}
 
 
 # ---- the cache -------------------------------------------------------------------------------------------------------
@@ -288,6 +295,7 @@ API = (
     Call("POST", "/api/login/complete", Guarded.CONTROL_ONLY, _complete_login),
     Call("POST", "/api/logout", Guarded.CONTROL_ONLY, _logout),
     Call("POST", "/api/reload", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.reload()),
+    Call("POST", "/api/quit", Guarded.CONTROL_ONLY, _quit),
     Call("POST", "/api/alert/test", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.test_alerts()),
 )
 

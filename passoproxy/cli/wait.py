@@ -1,0 +1,43 @@
+"""`passoproxy wait`: until the daemon can answer requests; for scripts and jobs."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, option, seconds_of
+from passoproxy.cli.output import say, say_json
+from passoproxy.errors import CommandFailure, NotRunning, ServiceUnreachable
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks."""
+
+
+def wait(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+    timeout: Annotated[str, option("--timeout", "DURATION", "How long to wait at most.")] = "60s",
+) -> None:
+    """Wait until the daemon is ready to answer requests (/readyz is 200). Exit 1 if it is not within --timeout."""
+    from passoproxy.cli.client import meant
+
+    end, daemon = time.monotonic() + seconds_of("--timeout", timeout), None
+    while True:
+        try:
+            remote = meant(config, state)
+            is_ready, said = remote.ready()
+            daemon = remote.daemon
+        except (NotRunning, ServiceUnreachable, CommandFailure) as fault:
+            if fault.exit_code not in (1, 3, 69):
+                raise
+            is_ready, said = False, str(fault)
+        if is_ready or time.monotonic() + LOOK_EVERY > end:
+            break
+        time.sleep(LOOK_EVERY)
+    if as_json:
+        say_json({"ready": is_ready, "detail": said, "daemon": daemon})
+    if not is_ready:
+        raise CommandFailure(f"not ready within {timeout}: {said}")
+    if not as_json:
+        say(said)
