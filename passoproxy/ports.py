@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.expiry import Terms
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, ResponseHead
@@ -133,7 +134,8 @@ class Trail:
     `authorized_with` is the generation of the bearer that the origin saw last, `authorized_as` the identity (a partition) that it was of: ''
     where that cannot be told, None where no bearer of ours was sent. `client` is the name of the client key that let it in, `target` what was
     asked for below `server.base_path`, '' without one.
-    `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin.
+    `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `fresh` tells of a hit what
+    the answer rests on.
     """
 
     route: str = ""
@@ -146,6 +148,17 @@ class Trail:
     authorized_as: str | None = None
     client: str = ""
     target: str = ""
+    fresh: Fresh | None = None
+
+
+class Fresh(NamedTuple):
+    """A hit from memory that nothing but the time makes another, as long as store and rules stay: what was served, the request as the cache saw
+    it, and whether its use is counted."""
+
+    entry: Entry
+    terms: Terms
+    head: RequestHead
+    counted: bool
 
 
 @value

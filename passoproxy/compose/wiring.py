@@ -18,7 +18,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from passoproxy import __version__
-from passoproxy.compose.pipeline import LiveAdmission, Outward, Pipeline, build_pipeline, limits_of, named_keys
+from passoproxy.compose.pipeline import (
+    LiveAdmission,
+    Outward,
+    Pipeline,
+    build_pipeline,
+    limits_of,
+    memo_basis,
+    named_keys,
+)
 from passoproxy.compose.stores import (
     LiveProvider,
     build_asking,
@@ -35,6 +43,7 @@ from passoproxy.control import Control, Facts
 from passoproxy.core import passolution
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.key import Unreadable, content_of, primary_key
+from passoproxy.core.events import Event, Hit, RequestAnswered
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.oauth.alert_levels import Thresholds
 from passoproxy.core.oauth.identity import client_of
@@ -167,6 +176,10 @@ async def _plain(body: bytes, coding: str) -> bytes | None:
         return None
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Telemetry:
     """Logs, metrics and the memory of recent events."""
@@ -175,6 +188,7 @@ class Telemetry:
     metrics: MetricsObserver
     recent: Recent
     masked: tuple[str, ...] = ()
+    _settle: Callable[[], None] = _nothing
 
     def mask(self, loaded: Loaded) -> None:
         """Masks the secrets of `loaded` as they are now, from the next line on, and queries as it wants them."""
@@ -186,7 +200,27 @@ class Telemetry:
 
     def observer(self) -> Observer:
         """One observer that tells all."""
-        return each_of(self.metrics, self.recent, LogObserver(self.logs))
+        metrics, recent, log = self.metrics, self.recent, LogObserver(self.logs)
+
+        def observe(event: Event) -> None:
+            if type(event) is RequestAnswered:
+                self._settle()
+            metrics(event)
+            recent(event)
+            log(event)
+
+        return observe
+
+    def hits(self, hits: list[Hit]) -> None:
+        """Counts and writes down hits that were answered from their bytes."""
+        self.metrics.hits(hits)
+        self.recent.hits(hits)
+        if self.logs.access:
+            self.logs.access_lines.hits(hits)
+
+    def settle_by(self, settle: Callable[[], None]) -> None:
+        """`settle` tells of the hits that wait to be told: it is called before anything is read, and before a later request is told."""
+        self._settle = self.metrics.before_reading = self.recent.before_reading = settle
 
 
 def telemetry(loaded: Loaded) -> Telemetry:
@@ -407,7 +441,12 @@ class Wired:
             operations=self.operating,
         )
         self.handler = Handler(self.pipeline.access, self.clock, plain)  # it stores nothing
-        self.connections = Connections(self.handler, limits_of(settings))
+        memo = memo_basis(
+            loaded, self.pipeline, self.store, self.admission, self.keeper, self.clock, told.hits, self.part
+        )
+        self.connections = Connections(self.handler, limits_of(settings), memo)
+        if self.connections.memo is not None:
+            told.settle_by(self.connections.memo.flush)
         self.descriptors = Descriptors(most_descriptors(), (self.connections,), observer)
         self.pages = PageSessions(self._page_command, self.clock.wall)
         exposition = Metrics(told.metrics, self._reading, __version__).exposition
@@ -450,6 +489,7 @@ class Wired:
             stack.push_async_callback(self.store.close)
             stack.push_async_callback(self.pipeline.cache.close)
             stack.push_async_callback(self.pipeline.close)
+            self.connections.settle()
 
     def _page_command(self) -> str:
         """The command that gives a page session at this daemon, and at no other of this machine."""

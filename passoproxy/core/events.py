@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from passoproxy.core.value import value
 
@@ -30,6 +30,20 @@ class RequestAnswered:
     origin_seconds: float = 0.0
     queue_seconds: float = 0.0
     traceparent: str = ""
+
+
+Hit = tuple[RequestAnswered, float, str, int, float]
+"""A hit of an answer that is kept as bytes, as an observer gets it: what all its hits have in common (`client` is '' unless a key named it, and
+`TTL` stands in `cache_status` for seconds), the moment in epoch seconds, the peer's address, these seconds, and the duration."""
+
+TTL = "\0"
+
+
+def answered_by(hit: Hit) -> RequestAnswered:
+    """The event of a hit."""
+    event, _, address, ttl, duration = hit
+    status = event.cache_status.replace(TTL, str(ttl))
+    return replace(event, client=event.client or address, cache_status=status, duration=duration)
 
 
 @dataclass(frozen=True, slots=True)

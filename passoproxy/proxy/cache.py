@@ -49,7 +49,19 @@ from passoproxy.errors import (
     Refusal,
     TokenUnavailable,
 )
-from passoproxy.ports import Body, BytesBody, Clock, Hop, MemoryEntryStore, Observer, Request, Response, Trail, nobody
+from passoproxy.ports import (
+    Body,
+    BytesBody,
+    Clock,
+    Fresh,
+    Hop,
+    MemoryEntryStore,
+    Observer,
+    Request,
+    Response,
+    Trail,
+    nobody,
+)
 from passoproxy.proxy import ranges
 from passoproxy.proxy.collapse import Collapser, Failed, FailedAnswer, Outcome, Streaming, Unshared, Validated
 from passoproxy.proxy.fetch import Fetcher, Question, new_identifier
@@ -228,6 +240,8 @@ class Cache:
             return None
         if plan.renew:
             self._renew(lookup, stored, plan)
+        elif plan.why == reuse.FRESH and lookup.asked is NOTHING_ASKED:
+            request.trail.fresh = Fresh(plan.entry, plan.terms, request.head, not lookup.policy.origin_decides)
         return from_store(request, plan, BytesBody(data), now)
 
     async def send(self, request: Request) -> Response:

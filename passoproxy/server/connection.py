@@ -18,7 +18,7 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -32,6 +32,7 @@ from passoproxy.errors import BadRequest, BodyTooLarge, Overloaded, Refusal, Req
 from passoproxy.ports import NO_BODY, Body, BytesBody, Client, Request
 from passoproxy.server.acceptor import SILENT_SECONDS, Table
 from passoproxy.server.handler import Handler
+from passoproxy.server.memo import Basis, Memo
 from passoproxy.server.request import (
     LONGEST_REMEMBERED,
     HeadGatherer,
@@ -69,9 +70,11 @@ class Limits:
 class Connections(Table["ProxyConnection"]):
     """All connections of the proxy's listeners, and what their requests share."""
 
-    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+    def __init__(self, handler: Handler, limits: Limits | None = None, basis: Basis | None = None) -> None:
+        """Without a `basis` every request takes the whole road."""
         super().__init__()
         self.handler = handler
+        self.memo = None if basis is None else Memo(basis, self.date)
         self.limits = limits or Limits()
         self._refused: set[ProxyConnection] = set()
         self._all_gone: asyncio.Event | None = None
@@ -117,6 +120,12 @@ class Connections(Table["ProxyConnection"]):
                 await self._all_gone.wait()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self.settle()
+
+    def settle(self) -> None:
+        """Tells of the hits that wait to be told."""
+        if self.memo is not None:
+            self.memo.flush()
 
     def date(self) -> str:
         """The time as `Date` prints it, made once a second."""
@@ -143,6 +152,10 @@ class _Phase(Enum):
     SKIPPING = auto()  # answered; the rest of a body that was not read arrives
     LINGERING = auto()  # the last answer is written; what arrives is thrown away
     CLOSED = auto()
+
+
+_WAITING = _Phase.WAITING  # an enum's member costs a call to find
+_JOINED_BYTES = 16 * 1024  # of a body that are copied behind their head; more is cheaper as two parts
 
 
 class Deadline:
@@ -204,12 +217,14 @@ class ProxyConnection(asyncio.Protocol):
         "_client",
         "_deadline",
         "_heads",
+        "_hit_at",
         "_input_ended",
         "_is_overload",
         "_later",
         "_limits",
         "_lingered",
         "_loop",
+        "_memo",
         "_owes_continue",
         "_patience",
         "_phase",
@@ -233,6 +248,7 @@ class ProxyConnection(asyncio.Protocol):
         self._shared = shared
         self.date = shared.date
         self._limits = shared.limits
+        self._memo = shared.memo
         self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._deadline = Deadline(self._loop, self._expired)
@@ -244,6 +260,7 @@ class ProxyConnection(asyncio.Protocol):
         self._scheme = "http"
         self._phase = _Phase.CONNECTING
         self._began_at = 0.0
+        self._hit_at = -math.inf  # when a hit was answered that did not move the deadline
         self._served = False
         self._ahead = b""
         self._later = b""
@@ -325,8 +342,8 @@ class ProxyConnection(asyncio.Protocol):
         """See `acceptor.Connection`: kept ones may go at once, others when nothing came for a second."""
         if self._phase is _Phase.HANDLING and self._room is None and (self._body is None or not self._body.waiting):
             return None
-        since = self._deadline.set_at
-        kept = self._served and self._phase is _Phase.WAITING
+        since = max(self._deadline.set_at, self._loop.time() - (perf_counter() - self._hit_at))
+        kept = (self._served or self._hit_at > 0.0) and self._phase is _Phase.WAITING
         return since if kept or self._loop.time() - since > SILENT_SECONDS else None
 
     @property
@@ -363,9 +380,25 @@ class ProxyConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._later:
             self._later += data
-        elif self._phase is _Phase.WAITING:
-            self._began_at = perf_counter()
-            self._read_head(data)
+        elif self._phase is _WAITING:
+            began = self._began_at = perf_counter()
+            memo = self._memo
+            if (
+                memo is not None
+                and not self.crowded
+                and self._patience is None
+                and not self._input_ended
+                and (answer := memo.find(data, self._scheme)) is not None
+            ):
+                body = answer.body
+                if len(body) > _JOINED_BYTES:
+                    self._transport.writelines((answer.head, body))
+                else:
+                    self.write(answer.head + body)
+                self._hit_at = began
+                memo.tell(answer, self._client.address, began)
+            else:
+                self._read_head(data)
         elif self._phase is _Phase.HEAD:
             self._read_head(data)
         elif self._phase is _Phase.LINGERING:
@@ -382,14 +415,16 @@ class ProxyConnection(asyncio.Protocol):
             if gathered is not None:
                 head, rest = gathered
                 read = receive_remembered if len(head) <= LONGEST_REMEMBERED else receive
-                self._begin(read(head, self._scheme), rest)
+                lone = data if self._phase is _WAITING and len(data) == len(head) else b""
+                self._begin(read(head, self._scheme), rest, lone)
             elif self._phase is _Phase.WAITING and self._heads.begun:
                 self._phase = _Phase.HEAD
                 self._deadline.set(self._limits.header_timeout)
         except Refusal as refusal:
             self._refuse(refusal, head)
 
-    def _begin(self, received: Received, rest: bytes) -> None:
+    def _begin(self, received: Received, rest: bytes, lone: bytes) -> None:
+        """`lone` is the head if it came alone, in one read."""
         if isinstance(received.framing, NoBody):
             self._ahead, body = rest, cast(Body, NO_BODY)
         else:
@@ -403,7 +438,9 @@ class ProxyConnection(asyncio.Protocol):
             self._served = True
             self._body = None
             self._phase = _Phase.WAITING
-            self._deadline.set(self._limits.idle_timeout)
+            self._hit_at = perf_counter()
+            if lone and self._memo is not None and isinstance(received.framing, NoBody):
+                self._memo.learn(lone, exchange)
             return
         self._deadline.lift()
         self._task = self._loop.create_task(self._run(exchange, request))
@@ -540,8 +577,13 @@ class ProxyConnection(asyncio.Protocol):
                 self._look_at_taking()
             case _Phase.CLOSED:
                 self._look_at_taking()
+            case _Phase.WAITING if self._patience is None and (left := self._idle_left()) > 0.0:
+                self._deadline.set(left)
             case _:
                 self._close()
+
+    def _idle_left(self) -> float:
+        return self._hit_at + self._limits.idle_timeout - perf_counter()
 
     # ---- what a body wants ---------------------------------------------------------------------------------------------
 
@@ -559,7 +601,7 @@ class ProxyConnection(asyncio.Protocol):
 
     # ---- bytes out -----------------------------------------------------------------------------------------------------
 
-    def writelines(self, parts: list[bytes | memoryview]) -> None:
+    def writelines(self, parts: Iterable[bytes | memoryview]) -> None:
         self._transport.writelines(parts)
 
     async def room(self) -> None:

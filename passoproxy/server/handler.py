@@ -11,7 +11,7 @@ import time
 from passoproxy.core.events import RequestAnswered, RequestRejected, TaskFailed
 from passoproxy.core.http.messages import ResponseHead, changed
 from passoproxy.errors import BodyBroken, ClientNotAllowed, InternalError, OriginInvalid, Refusal
-from passoproxy.ports import Clock, HitHop, Observer, Request, Response, nobody
+from passoproxy.ports import BytesBody, Clock, HitHop, Observer, Request, Response, nobody
 from passoproxy.server.response import OWN_NAME, Exchange, problem
 
 
@@ -33,6 +33,8 @@ class Handler:
             response = self._pipeline.try_hit(request)
             if response is not None and exchange.send_nowait(response):
                 self._tell(exchange, request)
+                if isinstance(response.body, BytesBody):
+                    exchange.hit = request.trail, response.body.data
                 return None
         except Exception:
             if exchange.begun:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
 from passoproxy.errors import BodyBroken, OriginInvalid, Refusal
-from passoproxy.ports import Body, BytesBody, Client, Response
+from passoproxy.ports import Body, BytesBody, Client, Response, Trail
 from passoproxy.server.request import RequestBody
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> by
 
 class Exchange:
     """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head, `answer` the head
-    of what was last sent, or begun to be.
+    of what was last sent, or begun to be, and `raw_head` its bytes. `hit` has what is known of a hit from memory, and the body that was sent.
     """
 
     __slots__ = (
@@ -58,7 +58,9 @@ class Exchange:
         "body",
         "client",
         "head",
+        "hit",
         "keep_alive",
+        "raw_head",
         "sent_bytes",
         "started",
         "will_close",
@@ -83,6 +85,8 @@ class Exchange:
         self.begun = False
         self.will_close = not keep_alive
         self.answer = _NONE
+        self.raw_head = b""
+        self.hit: tuple[Trail, bytes] | None = None
         self.sent_bytes = 0
 
     @property
@@ -178,7 +182,7 @@ class Exchange:
             framing.append("Connection: close")
         elif self.head.version < (1, 1):
             framing.append("Connection: keep-alive")
-        raw = head_bytes(head, framing, self._connection.date())
+        self.raw_head = raw = head_bytes(head, framing, self._connection.date())
         self.begun = True
         self.will_close = not keep
         first = data[:PIECE_BYTES]

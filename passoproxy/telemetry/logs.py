@@ -19,12 +19,12 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal, TextIO
 
-from passoproxy.core.events import Event, RequestAnswered
+from passoproxy.core.events import Event, Hit, RequestAnswered, answered_by
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.messages import fields_of, line_of, message_of, named_in
 
@@ -161,6 +161,17 @@ class AccessLines:
             self._dropped += 1
             return
         self._waiting.append((self._wall(), event))
+        if not self._armed:
+            self._armed = True
+            self._wake.set()
+
+    def hits(self, hits: Sequence[Hit]) -> None:
+        """Remembers hits that were answered from their bytes."""
+        for hit in hits:
+            if len(self._waiting) >= MAX_WAITING:
+                self._dropped += 1
+            else:
+                self._waiting.append((hit[1], answered_by(hit)))
         if not self._armed:
             self._armed = True
             self._wake.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -27,6 +27,7 @@ from passoproxy.core.events import (
     EntriesEvicted,
     EntriesPurged,
     Event,
+    Hit,
     OriginAnswered,
     OriginFailed,
     RefreshFailed,
@@ -88,6 +89,8 @@ class MetricsObserver:
 
     def __init__(self, methods: Iterable[str] = STANDARD_METHODS) -> None:
         self._methods = frozenset(methods)
+        self.before_reading: Callable[[], None] = lambda: None
+        """Has what waits to be counted counted."""
         self.counts: defaultdict[Key, float] = defaultdict(float, dict.fromkeys(_AT_ZERO, 0.0))
 
     def __call__(self, event: Event) -> None:
@@ -120,8 +123,20 @@ class MetricsObserver:
             case EntriesPurged(count):
                 counts["cache_purged",] += count
 
+    def hits(self, hits: Sequence[Hit]) -> None:
+        """Counts hits that were answered from their bytes."""
+        counts = self.counts
+        for event, _, _, _, took in hits:
+            route, cache = event.route, event.cache
+            counts[
+                "requests", route, event.method if event.method in self._methods else "other", event.status, cache
+            ] += 1
+            counts["request_duration", route, cache, bisect_left(BOUNDS, took)] += 1
+            counts["request_duration", route, cache, "sum"] += took
+
     def taken(self) -> Counts:
         """What was counted since the last time, for another process's `add`; it counts no more here."""
+        self.before_reading()
         taken: Counts = [[*key, number] for key, number in self.counts.items() if number]
         self.counts.clear()
         return taken
@@ -144,6 +159,7 @@ class Metrics:
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics and their Content-Type: OpenMetrics if `accept` asks for it, else Prometheus text."""
         self._reading = await self._read()
+        self._observer.before_reading()
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 

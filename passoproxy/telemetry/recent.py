@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Final, get_args
 
-from passoproxy.core.events import Event, OriginAnswered, OriginFailed, RequestAnswered, RequestRejected, Warned
+from passoproxy.core.events import (
+    Event,
+    Hit,
+    OriginAnswered,
+    OriginFailed,
+    RequestAnswered,
+    RequestRejected,
+    Warned,
+    answered_by,
+)
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.messages import fields_of, line_of, message_of
 
@@ -41,13 +50,20 @@ def event_of(name: str, members: dict[str, Any]) -> Event:
     return _KINDS[name](**members)
 
 
+def _event(held: RequestAnswered | Hit) -> RequestAnswered:
+    return held if isinstance(held, RequestAnswered) else answered_by(held)
+
+
 class Recent:
     """An observer that remembers the last `keep` requests and errors."""
 
     def __init__(self, redactor: Redactor, *, keep: int = 50, wall: Callable[[], float] = time.time) -> None:
         self.redactor = redactor
         self._wall = wall
-        self._requests: deque[tuple[float, RequestAnswered]] = deque(maxlen=keep)
+        self.before_reading: Callable[[], None] = lambda: None
+        """Has what waits to be remembered remembered."""
+        self._keep = keep
+        self._requests: deque[tuple[float, RequestAnswered | Hit]] = deque(maxlen=keep)
         self._errors: deque[tuple[float, Event]] = deque(maxlen=keep)
         self._warnings: dict[tuple[str, str], tuple[float, Warned]] = {}
         self._counts: Counter[str] = Counter()
@@ -77,6 +93,15 @@ class Recent:
             self._warn(now, event)
         if line_of(event).level in _LOUD and type(event) is not Warned:
             self._errors.append((now, event))
+
+    def hits(self, hits: Sequence[Hit]) -> None:
+        """Remembers hits that were answered from their bytes."""
+        self._requests.extend((hit[1], hit) for hit in hits[-self._keep :])
+        for event, at, _, _, _ in hits:
+            self._counts[event.cache] += 1
+            self._seconds[int(at)] += 1
+        if len(self._seconds) > 2 * _SECONDS:
+            self._forget(hits[-1][1])
 
     def _on_origin(self, now: float, event: OriginAnswered | OriginFailed) -> None:
         origin, slice = self._origin, int(now // _SLICE)
@@ -114,9 +139,10 @@ class Recent:
 
     def taken(self) -> Lately:
         """What was remembered since the last time, for another process's `add`; it is forgotten here."""
+        self.before_reading()
         is_heard = self._counts["answers"] or self._counts["failures"]
         taken: Lately = {
-            "requests": [[at, asdict(event)] for at, event in self._requests],
+            "requests": [[at, asdict(_event(held))] for at, held in self._requests],
             "errors": [[at, *plain(event)] for at, event in self._errors],
             "warnings": [[at, asdict(told)] for at, told in self._warnings.values()],
             "counts": dict(self._counts),
@@ -153,6 +179,7 @@ class Recent:
 
     def summary(self) -> dict[str, object]:
         """`requests`, `recent_errors` and `warnings` as `/api/status` shows them; the newest first, moments in epoch seconds."""
+        self.before_reading()
         say = self.redactor.text
         return {
             "requests": self._traffic(),
@@ -210,7 +237,7 @@ class Recent:
             "per_second_lately": lately,
             "broken": self._counts["broken"],
             "refused": self._counts["refused"],
-            "recent": [self._request(at, event) for at, event in reversed(self._requests)],
+            "recent": [self._request(at, _event(held)) for at, held in reversed(self._requests)],
         }
 
     def _request(self, at: float, event: RequestAnswered) -> dict[str, object]:

@@ -72,6 +72,9 @@ class Refuse:
     why: str
 
 
+FRESH = "fresh"
+"""Why an answer serves that the request takes as it is, until its freshness ends."""
+
 Plan = Serve | Revalidate | Fetch | Refuse
 TermsOf = Callable[[Entry], Terms]
 
@@ -148,7 +151,7 @@ def _with_entry(asked: Asked, entry: Entry, terms: Terms, stored: Sequence[Entry
     unwanted = "" if asked is NOTHING_ASKED else _too_old_for(asked, terms, now)
     if fresh and not terms.must_validate and not unwanted:
         detail = cache_status.OVERRIDE if terms.overridden else ""
-        return Serve(entry, terms, "fresh", detail=detail, renew=now >= terms.refresh_from)
+        return Serve(entry, terms, FRESH, detail=detail, renew=now >= terms.refresh_from)
     if not unwanted and (serve := _stale_without_asking(asked, entry, terms, around)):
         return serve
     if around.offline or asked.only_if_cached:

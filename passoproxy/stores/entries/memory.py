@@ -97,15 +97,24 @@ def weight_of(entry: Entry) -> int:
     return _ENTRY_BYTES + texts + 2 * len(entry.target) + len(entry.key)
 
 
-class _Held:
-    """One key's variants, their bodies by identifier, and the bytes of all."""
+Watchers = set[Callable[[], None]]
 
-    __slots__ = ("bodies", "variants", "weight")
+
+class _Held:
+    """One key's variants, their bodies by identifier, and the bytes of all. `watchers` are called when it leaves, or others take its place."""
+
+    __slots__ = ("bodies", "variants", "watchers", "weight")
 
     def __init__(self, variants: tuple[Entry, ...]) -> None:
         self.variants = variants
         self.bodies: dict[str, bytes] = {}
+        self.watchers: Watchers | None = None
         self.weight = _KEY_BYTES + sum(weight_of(entry) for entry in variants)
+
+    def gone(self) -> None:
+        watchers, self.watchers = self.watchers, None
+        while watchers:
+            watchers.pop()()
 
 
 class Shelf:
@@ -124,6 +133,8 @@ class Shelf:
         self._leaving: list[_Held] = []
         self.bytes_used = 0
         self.evictions = 0
+        self.clearings = 0
+        """How often everything was forgotten at once, of which watchers are not told."""
 
     def __len__(self) -> int:
         return sum(len(held.variants) for held in self._keys.values())
@@ -145,6 +156,19 @@ class Shelf:
         """The body of exactly this entry, if it is here."""
         held = self._keys.get(entry.key)
         return None if held is None else held.bodies.get(entry.identifier)
+
+    def watchers(self, entry: Entry) -> Watchers | None:
+        """Those who are told, once, that the variants of this entry's key have changed or left; None if this very entry is not here."""
+        held = self._keys.get(entry.key)
+        if held is None or not any(known is entry for known in held.variants):
+            return None
+        if held.watchers is None:
+            held.watchers = set()
+        return held.watchers
+
+    def used(self, key: str) -> None:
+        """Marks a key as asked for."""
+        self._used(key)
 
     def held(self, entry: Entry) -> Entry | None:
         """The variant of the same identifier, without marking its key as used."""
@@ -172,6 +196,7 @@ class Shelf:
         else:
             self.bytes_used -= old.weight
             self._used(key)
+            old.gone()
         self._keys[key] = held
         self.bytes_used += held.weight
         self._make_room()
@@ -232,16 +257,18 @@ class Shelf:
             return False
         self.bytes_used -= held.weight
         self._eviction.removed(key)
+        held.gone()
         if self._on_drop is not None:
             self._on_drop(key)
         return True
 
     def clear(self) -> None:
-        """Forgets everything, without a word to `on_drop`.
+        """Forgets everything, without a word to `on_drop` and watchers.
 
         The memory itself is freed in pieces, whenever something is looked for or put here, because a hundred megabytes of entries take too long
         at once. Until then it counts.
         """
+        self.clearings += 1
         self._leaving.extend(self._keys.values())
         self._keys = {}
         self._eviction.cleared()

@@ -17,7 +17,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryStore, EntryWriter, StoreStats
 from passoproxy.stores.entries.change_feed import PURGED, SOFTENED
-from passoproxy.stores.entries.memory import Shelf
+from passoproxy.stores.entries.memory import Shelf, Watchers
 from passoproxy.stores.entries.serialization import key_name, mark_of, with_variant
 
 BEHIND_BYTES = 32 * 1024 * 1024
@@ -242,6 +242,27 @@ class TieredStore:
             self._alone.clear()
         if PURGED in marks or SOFTENED in marks:
             self.on_purged()
+
+    # ---- answers that were made of what memory holds ---------------------------------------------------------------
+
+    def keep_up(self) -> None:
+        """Drops from memory what other processes have changed; cheap if there is nothing new."""
+        if self.feed.events != self._seen:
+            self._catch_up()
+
+    def watchers(self, entry: Entry) -> Watchers | None:
+        """See `Shelf.watchers`; `clearings` counts what they are not told of."""
+        return self._shelf.watchers(entry)
+
+    @property
+    def clearings(self) -> int:
+        """How often memory forgot everything at once."""
+        return self._shelf.clearings
+
+    def used(self, key: str) -> None:
+        """A key was served from an answer that was made of what memory holds."""
+        self._shelf.used(key)
+        self._touch(key)
 
     # ---- storing ---------------------------------------------------------------------------------------------------
 
