@@ -22,6 +22,7 @@ from passoproxy.cli import (
     cache,
     config,
     demo,
+    doctor,
     drill,
     explain,
     login,
@@ -65,7 +66,17 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    for command in (serve.serve, demo.demo, status.status, page.page, wait.wait, quit.quit, login.login, logout.logout):
+    for command in (
+        serve.serve,
+        demo.demo,
+        status.status,
+        page.page,
+        doctor.doctor,
+        wait.wait,
+        quit.quit,
+        login.login,
+        logout.logout,
+    ):
         program.command(command.__name__)(command)
     program.command("run", context_settings={"allow_interspersed_args": False})(run_command.run)
     for group in (token, cache, alert, config):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,11 +50,10 @@ def load(
     `secrets=False` is for commands that only talk to a running daemon, and may not be allowed to read its secrets.
     """
     from passoproxy.config.load import load as read
+    from passoproxy.config.sources import with_values
 
-    environ = dict(environ)
-    if state is not None:
-        environ["PASSOPROXY__STATE__DIRECTORY"] = json.dumps(str(state.absolute()))
-    return read(config, environ, secrets=secrets)
+    values = {} if state is None else {"state.directory": str(state.absolute())}
+    return read(config, with_values(environ, values), secrets=secrets)
 
 
 def seconds_of(option: str, text: str, least: float = 0.0) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,14 +41,14 @@ def run(
 
 def _environment(config: Path | None) -> dict[str, str]:
     """That of the daemon, with `_QUIET` where the configuration says nothing, and a free port for the admin listener if the usual one is taken."""
+    from passoproxy.config.sources import with_values
     from passoproxy.config.types import TcpAddress
     from passoproxy.host.system import is_free
 
     found = load(config)
-    silent = {key: value for key, value in _QUIET.items() if found.sources.get(key, "default") == "default"}
-    if found.sources.get("admin.listen", "default") == "default":
+    silent = {key: value for key, value in _QUIET.items() if found.is_default(key)}
+    if found.is_default("admin.listen"):
         (usual,) = found.settings.admin.listen
         if isinstance(usual, TcpAddress) and not is_free(usual.host, usual.port):
             silent["admin.listen"] = _QUIET["server.listen"]
-    given = {f"PASSOPROXY__{key.upper().replace('.', '__')}": json.dumps(value) for key, value in silent.items()}
-    return {**os.environ, **given}
+    return with_values(os.environ, silent)

@@ -7,6 +7,7 @@ sexagesimal numbers, no octal, no dates), with the words of 1.1 for true and fal
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -410,6 +411,12 @@ def credential_names() -> Mapping[str, tuple[str, ...]]:
     named = [("_".join(path[at:]), _file_form(path)) for path in paths for at in range(len(path))]
     counts = Counter(name for name, _ in named)
     return {name: key for name, key in named if counts[name] == 1}
+
+
+def with_values(environ: Mapping[str, str], values: Mapping[str, object]) -> dict[str, str]:
+    """An environment that gives these keys these values, such as `server.listen`."""
+    given = {f"{PREFIX}{key.upper().replace('.', '__')}": json.dumps(value) for key, value in values.items()}
+    return {**environ, **given}
 
 
 def credentials(environ: Mapping[str, str]) -> Layer:

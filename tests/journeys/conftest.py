@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from passoproxy.cli import main
 from tests.journeys.nursery import Child, Nursery, environment, shared
 from tests.ports import free_port
 from tests.whole import least
@@ -268,6 +270,26 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
     made.configure()
     yield made
     made.end()
+
+
+@pytest.fixture
+def inside(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command as `Stand.run` does, in this process."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        for name in set(os.environ) - set(stand.environment):
+            monkeypatch.delenv(name)
+        for name, value in stand.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(stand.folder)
+        capfd.readouterr()
+        code = main(arguments)
+        sys.stdout.flush()
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,14 +41,24 @@ def without_listen(stand: Stand) -> None:
     stand.config.write_text(json.dumps(stand.settings))
 
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(stand: Stand, inside: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`run` in this process, which is to stay as it is."""
+    monkeypatch.setattr("passoproxy.host.system.forbid_dumps", lambda: None)
+    return lambda *words: inside("run", "--config", str(stand.config), *words)
+
+
 # ---- run -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_finds_the_proxy_and_ends_with_its_own_code(with_token: Stand) -> None:
+def test_a_command_finds_the_proxy_and_ends_with_its_own_code(with_token: Stand, command: Run) -> None:
     without_listen(with_token)
     with_token.start_sandbox()
     with_token.environment["PASSOPROXY__SERVER__BASE_PATH"] = "/passolution"
-    ran = with_token.run("run", "--config", str(with_token.config), "--", sys.executable, "-c", TOLD)
+    ran = command("--", sys.executable, "-c", TOLD)
     assert ran.returncode == 7, ran.stderr
     assert ran.stderr == ""
     told = json.loads(ran.stdout)
@@ -56,13 +68,13 @@ def test_a_command_finds_the_proxy_and_ends_with_its_own_code(with_token: Stand)
     assert [name for name in told["names"] if name.startswith("PASSOPROXY__")] == ["PASSOPROXY__STATE__DIRECTORY"]
 
 
-def test_a_configured_listener_is_kept(with_token: Stand) -> None:
-    ran = with_token.run("run", "--config", str(with_token.config), "sh", "-c", "echo $PASSOPROXY_URL; kill -TERM $$")
+def test_a_configured_listener_is_kept(with_token: Stand, command: Run) -> None:
+    ran = command("sh", "-c", "echo $PASSOPROXY_URL; kill -TERM $$")
     assert (ran.returncode, ran.stdout) == (143, f"{with_token.proxy}\n")
 
 
-def test_a_command_starts_although_a_person_is_needed(stand: Stand) -> None:
-    ran = stand.run("run", "--config", str(stand.config), "--", "echo", "here")
+def test_a_command_starts_although_a_person_is_needed(command: Run) -> None:
+    ran = command("--", "echo", "here")
     assert (ran.returncode, ran.stdout) == (0, "here\n")
     assert (
         "its requests are not answered yet: nobody has authorised passoproxy yet; run 'passoproxy login'" in ran.stderr
@@ -77,8 +89,10 @@ def test_a_command_starts_although_a_person_is_needed(stand: Stand) -> None:
         (["/etc/passwd"], 126, "/etc/passwd: cannot be started (Permission denied)"),
     ],
 )
-def test_a_command_that_cannot_be_started(with_token: Stand, words: list[str], code: int, said: str) -> None:
-    ran = with_token.run("run", "--config", str(with_token.config), *words)
+def test_a_command_that_cannot_be_started(
+    with_token: Stand, command: Run, words: list[str], code: int, said: str
+) -> None:
+    ran = command(*words)
     assert ran.returncode == code
     assert f"passoproxy: {said}" in ran.stderr
 
@@ -102,16 +116,16 @@ def test_quit_inside_a_command_ends_it(with_token: Stand) -> None:
 # ---- wait and quit ---------------------------------------------------------------------------------------------------
 
 
-def test_wait_until_it_is_ready(stand: Stand) -> None:
+def test_wait_until_it_is_ready(stand: Stand, inside: Run) -> None:
     """It is there, and a person is needed: that is not ready. After the login it is."""
     words = ("wait", "--config", str(stand.config))
-    none = stand.run(*words, "--timeout", "0s")
+    none = inside(*words, "--timeout", "0s")
     assert (none.returncode, none.stdout) == (1, "")
     assert "not ready within 0s: no daemon is running" in none.stderr
     waits: Any = stand.start(*words)
     stand.start_sandbox()
     stand.start_daemon()
-    early = stand.run(*words, "--timeout", "0s", "--json")
+    early = inside(*words, "--timeout", "0s", "--json")
     assert early.returncode == 1
     assert json.loads(early.stdout)["ready"] is False
     assert "nobody has authorised" in early.stderr
@@ -127,14 +141,14 @@ def test_wait_with_a_typing_mistake(stand: Stand) -> None:
     assert "--timeout: " in ran.stderr
 
 
-def test_quit_returns_when_the_daemon_has_ended(stand: Stand) -> None:
+def test_quit_returns_when_the_daemon_has_ended(stand: Stand, inside: Run) -> None:
     stand.start_daemon()
     assert stand.daemon is not None
-    ran = stand.run("quit", "--config", str(stand.config))
+    ran = inside("quit", "--config", str(stand.config))
     assert (ran.returncode, ran.stdout) == (0, "the daemon has ended\n")
     assert f"state {stand.folder / 'state'}" in ran.stderr
     assert stand.daemon.wait(0.5) == 0
-    again = stand.run("quit", "--config", str(stand.config))
+    again = inside("quit", "--config", str(stand.config))
     assert (again.returncode, again.stdout) == (3, "")
 
 

@@ -1,0 +1,84 @@
+"""What a check is given and what it finds; and the checks in their order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from passoproxy.config.load import Loaded
+from passoproxy.errors import PassoproxyError
+
+Data = Mapping[str, object]
+
+
+class Verdict(Enum):
+    """The value is the word that people and scripts read."""
+
+    GOOD = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check saw. `remedy` is what to do, '' for nothing."""
+
+    check: str
+    verdict: Verdict
+    seen: str
+    remedy: str = ""
+
+
+@dataclass(slots=True)
+class Visit:
+    """What the checks look at. `status` is that of the daemon that runs on these folders (`/api/status`), None if none does; `path` is
+    what the one request asks for.
+    """
+
+    loaded: Loaded
+    status: Data | None
+    path: str
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def user(self) -> int:
+        """The user id under which the daemon runs, or would run if it was started now."""
+        folder = self.loaded.settings.state.folder
+        return folder.stat().st_uid if self.status is not None and folder.exists() else os.geteuid()
+
+
+def good(check: str, seen: str) -> Finding:
+    """A finding that asks for nothing."""
+    return Finding(check, Verdict.GOOD, seen)
+
+
+def failure(check: str, error: PassoproxyError) -> Finding:
+    """The finding for an error, whose last part says what to do."""
+    seen, _, remedy = str(error).rpartition("; ")
+    return Finding(check, Verdict.FAILED, seen or remedy, remedy if seen else "")
+
+
+async def examined(visit: Visit) -> AsyncIterator[Finding]:
+    """The findings of all checks, as they come. A check that breaks is a finding as well."""
+    from passoproxy.doctor import files, network, service
+
+    table: tuple[Callable[[Visit], AsyncIterator[Finding]], ...] = (
+        files.configuration,
+        files.folders,
+        files.disks,
+        network.provider,
+        network.origin,
+        network.store,
+        network.alerts,
+        service.listeners,
+        service.answers,
+    )
+    for check in table:
+        try:
+            async for finding in check(visit):
+                yield finding
+        except PassoproxyError as error:
+            yield failure(check.__name__, error)
