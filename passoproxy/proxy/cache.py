@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from enum import Enum
 from functools import partial
 from typing import Protocol, assert_never
 
@@ -63,14 +62,11 @@ from passoproxy.ports import (
     nobody,
 )
 from passoproxy.proxy import ranges
-from passoproxy.proxy.collapse import Collapser, Failed, FailedAnswer, Outcome, Streaming, Unshared, Validated
-from passoproxy.proxy.fetch import Fetcher, Question, new_identifier
+from passoproxy.proxy.collapse import Collapser, Forwarded, Outcome, SharedBody, Stored, Validated
+from passoproxy.proxy.fetch import Fetcher, Question, gets_tag
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.ranges import is_ranged, needs_store
 from passoproxy.proxy.spool import Spools
-
-LARGEST_AWAITED = 64 * 1024
-"""An answer without a tag that is known to be no longer (bytes) is read to its end before its head is sent, so that it has a made tag."""
 
 LARGEST_KEYED_BODY = 64 * 1024
 """A POST body of more bytes is not made part of a key: its request is a pass, streamed."""
@@ -142,13 +138,6 @@ class EntryTerms:
             self.look()
 
 
-class _Retry(Enum):
-    """A request waited for the answer to another's question, in vain: it plans again, and may wait again or not."""
-
-    TOGETHER = "together"
-    ALONE = "alone"
-
-
 @value
 class _Lookup:
     """A request that the store may answer, and its primary key."""
@@ -195,7 +184,7 @@ class Cache:
         spools: Spools | None = None,
         usage: Usage | None = None,
         soft_purges: SoftPurgeStore | None = None,
-        identify: Callable[[], str] = new_identifier,
+        identify: Callable[[], str] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -312,9 +301,9 @@ class Cache:
         sent = request.with_head(head)
         fetch = self.collapser.start(None, lambda own: self._fetcher.forward(sent, own, answered), request.trail)
         outcome = await self.collapser.outcome_of(fetch)
-        if isinstance(outcome, Failed):
-            raise outcome.fault.with_traceback(None)
-        assert isinstance(outcome, Unshared)
+        if isinstance(outcome, Exception):
+            raise outcome.with_traceback(None)
+        assert isinstance(outcome, Forwarded)
         member = cache_status.forwarded(passing.why, status=outcome.response.head.status)
         request.trail.cache = "pass"
         return passed(outcome.response, member, outcome.request_time, outcome.response_time)
@@ -368,10 +357,10 @@ class Cache:
                 continue  # a fetch came to its end while the store was asked: its entry is there now
             keeps = request.head.method != "HEAD"
             question = Question(request, policy, lookup.asked, key, lookup.partition, stored, plan, keeps=keeps)
-            answer = await self._fetched(self._ranged(question, alone or is_last), alone=alone or is_last)
-            if isinstance(answer, Response):
+            alone = alone or is_last
+            if answer := await self._fetched(self._ranged(question, alone), alone=alone):
                 return answer
-            alone = answer is _Retry.ALONE
+            alone = True
         raise InternalError("a request that went alone came back without an answer")
 
     async def _select(self, key: str) -> Sequence[Entry]:
@@ -404,18 +393,17 @@ class Cache:
             return question
         return replace(question, as_asked=True)
 
-    async def _fetched(self, question: Question, *, alone: bool) -> Response | _Retry:
-        """The answer after asking, or how to go on if there is none for this request."""
+    async def _fetched(self, question: Question, *, alone: bool) -> Response | None:
+        """The answer after asking; None if there is none for this request, which then goes alone."""
         collapser = self.collapser
         fetch_key = _fetch_key(question.key, question.stored, question.request, question.policy)
         shares = not alone and not question.as_asked and collapser.may_share(question.crowd)
-        if shares and (fetch := collapser.of(fetch_key)) is not None:
+        while shares and (fetch := collapser.of(fetch_key)) is not None:
             outcome = await collapser.joined(fetch)
             if outcome is None:
-                return _Retry.ALONE
-            if fetch.background and isinstance(outcome, Failed):
-                return _Retry.TOGETHER  # background work is refused earlier than a client would be
-            return await self._answered_with(question, outcome, collapsed=True)
+                return None
+            if not (fetch.background and isinstance(outcome, Exception)):  # that is refused earlier than a client's
+                return await self._answered_with(question, outcome, collapsed=True)
         if isinstance(question.plan, Fetch) and has_conditions(forwarded_conditions(question.request.head).fields):
             question, shares = replace(question, with_conditions=True), False
         if question.as_asked:
@@ -447,91 +435,82 @@ class Cache:
 
     # ---- what becomes of a question ------------------------------------------------------------------------------------
 
-    async def _answered_with(self, question: Question, outcome: Outcome, *, collapsed: bool) -> Response | _Retry:
+    async def _answered_with(self, question: Question, outcome: Outcome, *, collapsed: bool) -> Response | None:
+        """The answer; None if the outcome is none for this request, which waited for another's (`collapsed`)."""
         match outcome:
-            case Failed(fault):
-                return await self._failed(question, fault, collapsed)
-            case FailedAnswer(head, data):
-                if stale := await self._instead(question, Failure.ERROR, head.status, collapsed):
-                    return stale
-                question.request.trail.cache = "miss"
-                response = Response(head, BytesBody(data if question.request.head.method != "HEAD" else b""))
-                member = cache_status.forwarded(question.plan.forward, status=head.status, collapsed=collapsed)
-                return passed(response, member, outcome.request_time, outcome.response_time)
+            case Stored():
+                return await self._stored(question, outcome, collapsed)
             case Validated(entry, origin_status):
-                return await self._validated(question, entry, origin_status, collapsed)
-            case Streaming():
-                return await self._streamed(question, outcome, collapsed)
-            case Unshared(response):
-                if collapsed:
-                    return _Retry.ALONE
+                if collapsed and not self._may_be_shared(question, entry):
+                    return None
+                now, agreed = self._clock.wall(), self.terms.of(entry, question.policy)
+                member = _forwarded(question, origin_status, agreed, now, collapsed)
+                return await self._served(question.request, Serve(entry, agreed, "validated"), now, member)
+            case Forwarded(response, request_time, response_time, for_all):
+                if collapsed and not for_all:
+                    return None
+                status = response.head.status
+                if for_all:
+                    if stale := await self._instead(question, Failure.ERROR, status, collapsed):
+                        return stale
+                    assert isinstance(response.body, BytesBody)  # each client gets its own
+                    is_head = question.request.head.method == "HEAD"
+                    response = Response(response.head, BytesBody(b"" if is_head else response.body.data))
                 question.request.trail.cache = "miss"
-                member = cache_status.forwarded(question.plan.forward, status=response.head.status)
-                return passed(response, member, outcome.request_time, outcome.response_time)
+                member = cache_status.forwarded(question.plan.forward, status=status, collapsed=collapsed)
+                return passed(response, member, request_time, response_time)
+            case Exception():
+                return await self._failed(question, outcome, collapsed)
             case _:
                 assert_never(outcome)
 
-    async def _validated(
-        self, question: Question, entry: Entry, origin_status: int, collapsed: bool
-    ) -> Response | _Retry:
-        if collapsed and not self._may_be_shared(question, entry):
-            return _Retry.ALONE
-        now, agreed = self._clock.wall(), self.terms.of(entry, question.policy)
-        member = _forwarded(question, origin_status, agreed, now, collapsed)
-        return await self._served(question.request, Serve(entry, agreed, "validated"), now, member) or _Retry.ALONE
-
-    async def _streamed(self, question: Question, outcome: Streaming, collapsed: bool) -> Response | _Retry:
+    async def _stored(self, question: Question, outcome: Stored, collapsed: bool) -> Response | None:
         request, entry, shared = question.request, outcome.entry, outcome.body
-        reader = shared.reader() if collapsed else outcome.first
-        if reader is None:  # too late for its start: it will be in the store
-            return await self._by_store(outcome)
-        if collapsed and not self._may_be_shared(question, entry):
-            await reader.aclose()
-            return _Retry.ALONE
         cuts = outcome.head.status == 200 and is_ranged(request.head)
-        if cuts and needs_store(request.head, shared.length):
-            await reader.aclose()
-            return await self._by_store(outcome)
-        try:
-            kept = await self._awaited(request, outcome)
-            if shared.length == 0:  # nothing to hold back but the head itself
-                await shared.held_until_stored()
-        except asyncio.CancelledError:
-            await reader.aclose()
-            raise
-        if shared.is_broken and (stale := await self._instead(question, Failure.ERROR, outcome.head.status, collapsed)):
-            await reader.aclose()
-            return stale
+        if isinstance(shared, bytes):
+            if collapsed and not self._may_be_shared(question, entry):
+                return None
+            body: Body = BytesBody(shared)
+            size = len(shared)
+        else:
+            reader = shared.reader() if collapsed else outcome.first
+            if reader is None:  # too late for its start: it will be in the store
+                await self.collapser.in_time(shared.stored)
+                return None
+            if collapsed and not self._may_be_shared(question, entry):
+                await reader.aclose()
+                return None
+            if cuts and needs_store(request.head, shared.length):
+                await reader.aclose()
+                await self.collapser.in_time(shared.stored)
+                return None
+            try:
+                kept = await self._awaited(request, outcome, shared)
+            except asyncio.CancelledError:
+                await reader.aclose()
+                raise
+            if shared.is_broken and (
+                stale := await self._instead(question, Failure.ERROR, outcome.head.status, collapsed)
+            ):
+                await reader.aclose()
+                return stale
+            entry, body, size = kept or entry, reader, shared.length or 0
         now, agreed = self._clock.wall(), self.terms.of(entry, question.policy)
         member = _forwarded(question, outcome.head.status, agreed, now, collapsed, stored=True)
         request.trail.cache = "miss"
         head = entry.head if collapsed else outcome.head
-        body: Body = reader
-        if kept is not None and (whole := shared.whole) is not None:
-            await reader.aclose()
-            body = BytesBody(whole)
-        entry = kept or entry
         response = streamed(request.head, head, entry, body, agreed.age(now), member, now)
-        return await _closing(body, in_parts(request.head, response, entry, shared.length or 0) if cuts else response)
+        return await _closing(body, in_parts(request.head, response, entry, size) if cuts else response)
 
     def _may_be_shared(self, question: Question, entry: Entry) -> bool:
         """Whether a request that waited may have the answer to another's question (RFC 9111 §4)."""
         return matches(entry, question.request.head.fields) and not self.terms.of(entry, question.policy).must_validate
 
-    async def _by_store(self, outcome: Streaming) -> _Retry:
-        """Waits until the answer is in the store, to be found there."""
-        body = outcome.body
-        found = await self.collapser.in_time(body.stored) and body.stored.result() is not None
-        return _Retry.TOGETHER if found else _Retry.ALONE
-
-    async def _awaited(self, request: Request, outcome: Streaming) -> Entry | None:
-        """The stored entry, if the answer is worth waiting for: it has no tag, and is short or asked for under a condition."""
-        if "ETag" in outcome.entry.fields or outcome.entry.status != 200 or outcome.entry.method != "GET":
+    async def _awaited(self, request: Request, outcome: Stored, body: SharedBody) -> Entry | None:
+        """The stored entry, if the answer is worth waiting for: it has no tag, and is asked for under a condition."""
+        if "If-None-Match" not in request.head.fields or not gets_tag(outcome.entry):
             return None
-        length = outcome.body.length
-        if (length is None or length > LARGEST_AWAITED) and "If-None-Match" not in request.head.fields:
-            return None
-        return outcome.body.stored.result() if await self.collapser.in_time(outcome.body.stored) else None
+        return body.stored.result() if await self.collapser.in_time(body.stored) else None
 
     async def _failed(self, question: Question, fault: Exception, collapsed: bool) -> Response:
         failure = Failure.ERROR if isinstance(fault, _ERRORS) else None

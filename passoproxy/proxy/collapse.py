@@ -9,8 +9,9 @@ is set aside: it gets the rest from the store once that is complete.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import TaskFailed
@@ -191,56 +192,40 @@ class Validated:
 
 
 @value
-class Streaming:
-    """The answer is on its way, for all that wait, and is stored as `entry`. `first` is the first requester's view of the body."""
+class Stored:
+    """The answer, for all that wait, is stored as `entry`, or on its way there. `body` is all of it, or what is shared of it while it arrives; then
+    `first` is the first requester's view."""
 
     head: ResponseHead
-    body: SharedBody
-    first: Reader | None
     entry: Entry
+    body: bytes | SharedBody
+    first: Reader | None = None
 
 
 @value
-class FailedAnswer:
-    """An answer that is a failure, for all that waited: small enough to be in memory."""
-
-    head: ResponseHead
-    data: bytes
-    request_time: float
-    response_time: float
-
-
-@value
-class Unshared:
-    """The answer is for the first requester alone."""
+class Forwarded:
+    """The answer is not stored. It is for the first requester alone, or for all that wait (`for_all`: a failure, whose body is in memory)."""
 
     response: Response
     request_time: float
     response_time: float
+    for_all: bool = False
 
 
-@value
-class Failed:
-    """There is no answer, for any that waited."""
-
-    fault: Exception
-
-
-Outcome = Validated | Streaming | FailedAnswer | Unshared | Failed
+Outcome = Validated | Stored | Forwarded | Exception
+"""What came of a question; an exception is the same for all that waited."""
 
 
 class SharedFetch:
-    """One question under way. `outcome` is settled once; `done` when the entry is stored or given up."""
+    """One question under way. `outcome` is settled once, and no request joins any more when the entry is stored or given up."""
 
     def __init__(self, key: object, background: bool, trail: Trail) -> None:
-        loop = asyncio.get_running_loop()
         self.key = key
         self.background = background
         self.task: asyncio.Task[None] | None = None
         self.subject: Entry | None = None
         """What the answer would be stored as, as far as that is known before it comes."""
-        self.outcome: asyncio.Future[Outcome] = loop.create_future()
-        self.done: asyncio.Future[None] = loop.create_future()
+        self.outcome: Outcome | None = None
         self.waiting = 0 if background else 1
         """How many wait for the outcome."""
         self.reading = 0
@@ -248,24 +233,36 @@ class SharedFetch:
         self.requester_left = background
         """Whether the request that began this has left."""
         self.ending: asyncio.TimerHandle | None = None
+        self._waiters: list[asyncio.Future[bool]] = []
         self._trail, self._sent_before = trail, trail.origin_requests
 
     def settle(self, outcome: Outcome) -> None:
-        """Tells everybody; only the first outcome counts."""
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
+        """Tells all that wait; only the first outcome counts."""
+        if self.outcome is None:
+            self.outcome = outcome
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(True)
+
+    def waiter(self) -> asyncio.Future[bool]:
+        """Done when there is an outcome; a future of the caller's own, which it may cancel."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        return waiter
 
     @property
     def was_sent(self) -> bool:
         """Whether anything of the question may have reached the origin."""
-        return self.outcome.done() or self._trail.origin_requests > self._sent_before
+        return self.outcome is not None or self._trail.origin_requests > self._sent_before
 
     @property
-    def has_broken_off(self) -> bool:
-        """Whether the answer broke off on its way: a request that joined now would get a broken transfer."""
-        return (
-            self.outcome.done() and isinstance(outcome := self.outcome.result(), Streaming) and outcome.body.is_broken
-        )
+    def has_failed(self) -> bool:
+        """Whether a request that joined now would get a failure, or a transfer that is broken."""
+        match self.outcome:
+            case Stored(body=SharedBody() as body):
+                return body.is_broken
+            case outcome:
+                return isinstance(outcome, Exception)
 
 
 Work = Callable[[SharedFetch], Awaitable[None]]
@@ -296,6 +293,8 @@ class Collapser:
         self._last_ended: dict[str, int] = {}
         self._unshared = _Memory(clock, UNSHARED_FOR)
         self._paused = _Memory(clock, PAUSE_AFTER_FAILURE)
+        self._waiting: deque[tuple[float, asyncio.Future[bool]]] = deque()
+        self._alarm: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -303,7 +302,7 @@ class Collapser:
     def of(self, key: object) -> SharedFetch | None:
         """The fetch that is under way for a key, and may still be joined."""
         fetch = self._joinable.get(key)
-        return None if fetch is None or fetch.has_broken_off else fetch
+        return None if fetch is None or fetch.has_failed else fetch
 
     @property
     def mark(self) -> int:
@@ -337,7 +336,7 @@ class Collapser:
         fetch.task = task = asyncio.create_task(self._run(fetch, fetch_entry), name="fetch")
         self._tasks.add(task)
         # Not within the task, which may be cancelled before it has begun.
-        task.add_done_callback(lambda _: self._clear(fetch))
+        task.add_done_callback(lambda task: self._clear(task, fetch))
         return fetch
 
     def may_renew(self, key: object, *, though_failed: bool = False) -> bool:
@@ -348,11 +347,15 @@ class Collapser:
     async def outcome_of(self, fetch: SharedFetch) -> Outcome:
         """The outcome of a fetch, for the request that began it."""
         try:
-            return await asyncio.shield(fetch.outcome)
+            if fetch.outcome is None:
+                await fetch.waiter()
+            assert fetch.outcome is not None
+            return fetch.outcome
         except asyncio.CancelledError:
             fetch.requester_left = True
-            if fetch.outcome.done():
-                _leave_reader(fetch.outcome.result())
+            match fetch.outcome:  # the reader of a requester that has left wants nothing more
+                case Stored(first=Reader() as reader) | Forwarded(response=Response(body=Reader() as reader)):
+                    reader.leave()
             raise
         finally:
             self._waits_no_more(fetch)
@@ -361,11 +364,35 @@ class Collapser:
         """The outcome of another request's fetch; None if that takes longer than `patience`."""
         fetch.waiting += 1
         try:
-            if not fetch.outcome.done() and not await done_within(self._clock, fetch.outcome, self._patience):
-                return None
-            return fetch.outcome.result()
+            if fetch.outcome is None:
+                await self._patient(fetch.waiter())
+            return fetch.outcome
         finally:
             self._waits_no_more(fetch)
+
+    async def _patient(self, waiter: asyncio.Future[bool]) -> None:
+        """Waits for `waiter`, for at most `patience`: one alarm for all, since the first to begin is the first to lose it."""
+        waiting = self._waiting
+        while waiting and waiting[0][1].done():
+            waiting.popleft()
+        waiting.append((self._clock.monotonic() + self._patience, waiter))
+        if self._alarm is None:
+            self._alarm = asyncio.create_task(self._end_waits(), name="patience")
+        await waiter
+
+    async def _end_waits(self) -> None:
+        try:
+            while self._waiting:
+                until, waiter = self._waiting[0]
+                left = until - self._clock.monotonic()
+                if not waiter.done() and left > 0.0:
+                    await self._clock.sleep(left)
+                    continue
+                self._waiting.popleft()
+                if not waiter.done():
+                    waiter.set_result(False)
+        finally:
+            self._alarm = None
 
     def read_by(self, fetch: SharedFetch, readers: int) -> None:
         """So many read the fetch's body now."""
@@ -378,7 +405,7 @@ class Collapser:
 
     def _look_at(self, fetch: SharedFetch) -> None:
         """Ends a fetch without a client: at once if nothing was sent, else when the origin has had time to end its answer."""
-        if fetch.waiting or fetch.reading or fetch.background or fetch.done.done():
+        if fetch.waiting or fetch.reading or fetch.background or fetch.task is None or fetch.task.done():
             return
         if not fetch.was_sent:
             self._give_up(fetch)
@@ -402,7 +429,7 @@ class Collapser:
 
     async def close(self) -> None:
         """Ends every fetch; what was being stored is given up."""
-        tasks = list(self._tasks)
+        tasks = [*self._tasks, *([] if self._alarm is None else [self._alarm])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -411,31 +438,32 @@ class Collapser:
         try:
             await fetch_entry(fetch)
         except PassoproxyError as fault:
-            fetch.settle(Failed(fault))
+            fetch.settle(fault)
         except Exception as fault:  # a fault of our own: told also if no request waits for it
             self._observer(TaskFailed("fetch", f"{type(fault).__name__} while an answer was fetched"))
-            fetch.settle(Failed(fault))
+            fetch.settle(fault)
 
-    def _clear(self, fetch: SharedFetch) -> None:
-        self._tasks.discard(cast("asyncio.Task[None]", fetch.task))
+    def _clear(self, task: asyncio.Task[None], fetch: SharedFetch) -> None:
+        self._tasks.discard(task)
+        fetch.task = None
         if fetch.ending is not None:
             fetch.ending.cancel()
-        self.release(fetch)
-        self._note_end(fetch)
-        fetch.settle(Failed(Overloaded("the answer was given up; ask again in a moment")))
+        self.end(fetch, fetch.outcome or Overloaded("the answer was given up; ask again in a moment"))
         if fetch.background:
             self._background -= 1
-            if not isinstance(fetch.outcome.result(), Validated | Streaming):
+            if not isinstance(fetch.outcome, Validated | Stored):
                 self._paused.add(fetch.key)
-        fetch.done.set_result(None)
 
-    def _note_end(self, fetch: SharedFetch) -> None:
+    def end(self, fetch: SharedFetch, outcome: Outcome) -> None:
+        """Settles a fetch whose entry is stored or given up; no request joins it any more."""
+        self.release(fetch)
         self._ended += 1
         if fetch.subject is not None:
             self._last_ended.pop(fetch.subject.key, None)
             while len(self._last_ended) >= MOST_REMEMBERED:
                 del self._last_ended[next(iter(self._last_ended))]
             self._last_ended[fetch.subject.key] = self._ended
+        fetch.settle(outcome)
 
     def release(self, fetch: SharedFetch) -> None:
         """From now on no request joins the fetch; those that wait for it go on waiting."""
@@ -447,15 +475,6 @@ class Collapser:
         for fetch in list(self._joinable.values()):
             if fetch.subject is None or selector.matches(fetch.subject):
                 self.release(fetch)
-
-
-def _leave_reader(outcome: Outcome) -> None:
-    """The first requester has left: its reader wants nothing more."""
-    reader = outcome.first if isinstance(outcome, Streaming) else None
-    if isinstance(outcome, Unshared) and isinstance(outcome.response.body, Reader):
-        reader = outcome.response.body
-    if reader is not None:
-        reader.leave()
 
 
 class _Memory:

@@ -8,11 +8,13 @@ belong together is decided in `core.cache.partial`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import TypeVar, cast
-from uuid import uuid4
 
 from passoproxy.core.cache import storing, validation
 from passoproxy.core.cache.cache_control import FAILURE_STATUSES, Asked, Said, said_by
@@ -55,12 +57,15 @@ from passoproxy.ports import (
     nobody,
     read_whole,
 )
-from passoproxy.proxy.collapse import Collapser, FailedAnswer, SharedBody, SharedFetch, Streaming, Unshared, Validated
+from passoproxy.proxy.collapse import LONGEST_HELD, Collapser, Forwarded, SharedBody, SharedFetch, Stored, Validated
 from passoproxy.proxy.ranges import is_ranged
 from passoproxy.proxy.spool import BegunBody, Reader, Spools, gathered
 
 LARGEST_TAGGED = 256 * 1024
 """An answer of more bytes gets no made tag."""
+
+LARGEST_GATHERED = 64 * 1024
+"""An answer without a tag that is known to be no longer (bytes) is read to its end before its head is sent, so that it has a made tag."""
 
 LARGEST_TOLD = 64 * 1024
 """The body of a failure that all waiting requests get, in bytes; a longer one goes to the first requester alone."""
@@ -145,15 +150,14 @@ def is_all(entry: Entry, size: int) -> bool:
     return not is_partial(entry) or holding_of(entry).bytes_held == size
 
 
+def gets_tag(entry: Entry) -> bool:
+    """Whether the answer gets a tag of ours, if it is not too long: the origin gave none."""
+    return entry.status == 200 and entry.method == "GET" and "ETag" not in entry.fields
+
+
 async def finished(entry: Entry, policy: RoutePolicy, body: bytes | None) -> Entry:
     """The entry with a tag of ours (contract §7) where the origin gave none and all of a whole answer is at hand."""
-    if (
-        body is None
-        or len(body) > LARGEST_TAGGED
-        or entry.status != 200
-        or entry.method != "GET"
-        or "ETag" in entry.fields
-    ):
+    if body is None or len(body) > LARGEST_TAGGED or not gets_tag(entry):
         return entry
     digest = await _in_steps(content_digest(body, entry.fields, policy.volatile_fields))
     return replace(entry, content_digest=digest, made_etag=made_etag(digest))
@@ -175,9 +179,10 @@ def is_anothers(question: Question) -> bool:
     return identity is not None and identity != question.partition
 
 
-def new_identifier() -> str:
-    """A name that no other stored answer has."""
-    return uuid4().hex
+def identifiers() -> Iterator[str]:
+    """Names that no other stored answer has."""
+    start = secrets.token_hex(12)
+    return (f"{start}{number:08x}" for number in count())
 
 
 class Fetcher:
@@ -192,29 +197,24 @@ class Fetcher:
         mode: CacheMode,
         spools: Spools,
         observer: Observer = nobody,
-        identify: Callable[[], str] = new_identifier,
+        identify: Callable[[], str] | None = None,
     ) -> None:
-        self._next = next
-        self._store = store
-        self._collapser = collapser
-        self._clock = clock
-        self._spools = spools
+        self.next, self.store, self.collapser, self.clock = next, store, collapser, clock
+        self.spools, self.observer, self.mode = spools, observer, mode
+        self.identify = identify or identifiers().__next__
         self._slow_body = asyncio.Lock()
-        self._observer = observer
-        self.mode = mode
-        self._identify = identify
 
     async def guarded(self, work: Awaitable[T], instead: T) -> T:
         """What the store gives, or `instead` if it fails."""
         try:
             return await work
         except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
+            self.observer(StoreFailed(str(fault)))
             return instead
 
     async def read(self, entry: Entry) -> Body | None:
         """The body of a stored entry; None if it is lost, or the store fails."""
-        return await self.guarded(self._store.read(entry), None)
+        return await self.guarded(self.store.read(entry), None)
 
     async def forward(
         self, request: Request, fetch: SharedFetch, answered: Callable[[Response], Awaitable[None]]
@@ -223,92 +223,27 @@ class Fetcher:
         body = request.body
         if isinstance(body, Reader):  # the client may leave, and its own reader with it
             body = body.again()
+        sent_at = self.clock.wall()
         try:
-            if isinstance(body, BegunBody):
-                response, exchange = await self._sent_slowly(request)
-            else:
-                response, exchange = await self._sent(replace(request, body=body))
+            async with self._turn(body):
+                response = await self.next.send(replace(request, body=body))
         finally:
             await body.aclose()
+        came_at = self.clock.wall()
         try:
             await answered(response)
         except BaseException:
             await response.body.aclose()
             raise
-        await self._unshared(fetch, response, exchange)
+        await self.unshared(fetch, response, sent_at, came_at)
 
-    async def fetch_entry(self, question: Question, fetch: SharedFetch) -> None:
-        """Settles the fetch, and goes on until the answer is stored or given up. Raises what the hops behind raise."""
-        # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
-        began = fetch.subject = self._provisional(question)
-        writer = await self.guarded(self._store.create(began), None) if question.keeps else None
-        try:
-            await self._ask(question, fetch, began, writer)
-        finally:
-            if writer is not None:
-                await self.guarded(writer.abandon(), None)
-
-    async def _ask(self, question: Question, fetch: SharedFetch, began: Entry, writer: EntryWriter | None) -> None:
-        plan = question.plan
-        response, exchange = await self._exchanged(question, head_of(question))
-        if is_anothers(question):
-            if isinstance(plan, Revalidate) or question.rest is not None:  # asked about answers of the former account
-                await response.body.aclose()
-                response, exchange = await self._exchanged(question, validation.unconditional(question.request.head))
-        elif isinstance(plan, Revalidate) and response.head.status == 304:
-            await response.body.aclose()
-            outcome = validation.settled(response.head, plan.entry, plan.named, exchange)
-            if isinstance(outcome, Freshened):
-                fetch.settle(Validated(await self._freshened(question, outcome.entry), 304))
-                return
-            response, exchange = await self._exchanged(question, validation.unconditional(question.request.head))
-        elif question.rest is not None and response.head.status in (206, 416):
-            if entry := await self._completed(question, response, exchange, began, writer):
-                fetch.settle(Validated(entry, 206))
-                return
-            response, exchange = await self._exchanged(question, validation.unconditional(question.request.head))
-        elif self._is_too_much(question, response.head):
-            await response.body.aclose()
-            self._collapser.remember_unshared(question.crowd, True)
-            question = replace(question, as_asked=True)
-            response, exchange = await self._exchanged(question, head_of(question))
-        await self._received(question, fetch, response, exchange, began, writer)
-
-    def _is_too_much(self, question: Question, head: ResponseHead) -> bool:
-        """Whether the whole came for a request for a part, and is too long to be stored: then it is the part that must come."""
-        if question.as_asked or head.status != 200 or not is_ranged(question.request.head):
-            return False
-        return storing.too_large(head.fields, self.mode.max_entry_bytes)
-
-    async def _freshened(self, question: Question, entry: Entry) -> Entry:
-        said = self._said(question, entry.head, entry.response_time)
-        kept = replace(
-            entry.noting(WITH_COOKIE, "" if question.policy.origin_decides else None),
-            fields=storing.storable_fields(entry.fields, said, entry.response_time),
-            tags=tagged(question.policy.tags, entry.fields),
-            overridden=said.overridden,
-        )
-        if nominated(kept.fields) is None:  # Vary: * now: it matches no request any more (RFC 9111 §4.1)
-            await self.guarded(self._store.discard(kept), None)
-        else:
-            await self.guarded(self._store.update(kept), None)
-        return kept
-
-    def _said(self, question: Question, head: ResponseHead, came: float) -> Said:
-        own = said_by(whole_status(head.status), head.fields, response_time=came, shared=self.mode.shared)
-        return with_policy(own, question.policy)
-
-    async def _exchanged(self, question: Question, head: RequestHead) -> tuple[Response, Exchange]:
-        body = question.request.body
-        sent = (
-            BytesBody(body.data) if isinstance(body, BytesBody) else body
-        )  # may be sent once more, so never the same one
-        response, exchange = await self._sent(replace(question.request, head=head, body=sent))
-        return response, replace(exchange, request=question.request.head.fields)
-
-    async def _sent_slowly(self, request: Request) -> tuple[Response, Exchange]:
-        """Sends a body that there was no room for, and that comes as slowly as its client sends it: one at a time, so that such bodies
-        never hold all places."""
+    @asynccontextmanager
+    async def _turn(self, body: Body) -> AsyncIterator[None]:
+        """For a body that there was no room for, and that comes as slowly as its client sends it: one at a time, so that such bodies never hold
+        all places."""
+        if not isinstance(body, BegunBody):
+            yield
+            return
         try:
             async with asyncio.timeout(LONGEST_FOR_TURN):
                 await self._slow_body.acquire()
@@ -316,240 +251,331 @@ class Fetcher:
             text = "the request's body is too long to be kept here now, and another such body is being sent; ask again"
             raise Overloaded(text) from error
         try:
-            return await self._sent(request)
+            yield
         finally:
             self._slow_body.release()
 
-    async def _sent(self, request: Request) -> tuple[Response, Exchange]:
-        request_time = self._clock.wall()
-        response = await self._next.send(request)
-        return response, Exchange(request_time, self._clock.wall(), request.head.fields)
-
-    def _shared(self, source: Body, fetch: SharedFetch) -> SharedBody:
-        return SharedBody(
-            source,
-            self._clock,
-            self._spools,
-            self.read,
-            partial(self._collapser.read_by, fetch),
-        )
-
-    async def _received(
-        self,
-        question: Question,
-        fetch: SharedFetch,
-        response: Response,
-        exchange: Exchange,
-        began: Entry,
-        writer: EntryWriter | None,
-    ) -> None:
-        if is_anothers(question):
-            await self._unshared(fetch, response, exchange)
-            return
-        failing = response.head.status in FAILURE_STATUSES
-        if failing and (question.plan.entry is not None or question.request.head.method == "HEAD"):
-            await self._failing(fetch, response, exchange)
-            return
-        if question.request.head.method == "HEAD":
-            if entry := await self._headed(question, response, exchange):
-                await response.body.aclose()
-                fetch.settle(Validated(entry, response.head.status))
-                return
-        elif response.head.status == 206:
-            if writer is not None and (entry := self._judged_part(question, response, exchange, began)):
-                await self._stored_part(question, fetch, response, exchange, entry, writer)
-                return
-        elif entry := self._judged(question, response, exchange, began):
-            self._collapser.remember_unshared(question.crowd, False)
-            if writer is not None:
-                await self._stored(question, fetch, response, entry, writer)
-                return
-        if failing:
-            await self._failing(fetch, response, exchange)
-            return
-        if question.request.head.method != "HEAD" and validation.outdates(response.head.status):
-            await self._outdated(question, exchange)
-        await self._unshared(fetch, response, exchange)
-
-    async def _outdated(self, question: Question, exchange: Exchange) -> None:
-        """Has the stored answer be stale, since the origin gives another now. One cookie's answer says nothing of anyone else's."""
-        entry = question.plan.entry or question.plan.part
-        if entry is not None and not question.policy.origin_decides:
-            await self.guarded(self._store.update(outdated(entry, exchange.response_time)), None)
-
-    async def _unshared(self, fetch: SharedFetch, response: Response, exchange: Exchange) -> None:
-        self._collapser.release(fetch)
-        times = exchange.request_time, exchange.response_time
+    async def unshared(self, fetch: SharedFetch, response: Response, sent_at: float, came_at: float) -> None:
+        """Settles the fetch with an answer that is not stored, and reads it to its end."""
+        self.collapser.release(fetch)
         if isinstance(response.body, BytesBody):
-            fetch.settle(Unshared(response, *times))
+            fetch.settle(Forwarded(response, sent_at, came_at))
             return
-        shared = self._shared(response.body, fetch)
+        shared = self.shared(response.body, fetch)
         reader = cast(Reader, shared.reader())
         if fetch.requester_left:
             reader.leave()
-        fetch.settle(Unshared(replace(response, body=reader), *times))
+        fetch.settle(Forwarded(Response(response.head, reader), sent_at, came_at))
         await shared.pump(None)
 
-    async def _failing(self, fetch: SharedFetch, response: Response, exchange: Exchange) -> None:
-        # A fetch that fails is failed for all that waited (contract §7).
-        self._collapser.release(fetch)
+    def shared(self, source: Body, fetch: SharedFetch) -> SharedBody:
+        """The body that arrives for all that wait for `fetch`."""
+        watch = partial(self.collapser.read_by, fetch)
+        return SharedBody(source, self.clock, self.spools, self.read, watch)
+
+    async def fetch_entry(self, question: Question, fetch: SharedFetch) -> None:
+        """Settles the fetch, and goes on until the answer is stored or given up. Raises what the hops behind raise."""
+        head, policy, now = question.request.head, question.policy, self.clock.wall()
+        began = fetch.subject = Entry(
+            key=question.key,
+            identifier=self.identify(),
+            partition=question.partition,
+            method="GET" if head.method == "HEAD" else head.method,
+            target=head.target,
+            status=0,
+            request_time=now,
+            response_time=now,
+            stored_at=now,
+            route=policy.name,
+            tags=policy.tags,
+            private=policy.private,
+            extra=((WITH_COOKIE, ""),) if policy.origin_decides else (),
+        )
+        # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
+        writer = await self.guarded(self.store.create(began), None) if question.keeps else None
         try:
-            body = await gathered(response.body, LARGEST_TOLD)
+            await EntryFetch(self, question, fetch, began, writer).run()
+        finally:
+            if writer is not None:
+                await self.guarded(writer.abandon(), None)
+
+
+class EntryFetch:
+    """One question that may be answered from the store later: from the moment it is sent until its answer is stored or given up."""
+
+    response: Response
+    exchange: Exchange
+
+    def __init__(
+        self, fetcher: Fetcher, question: Question, fetch: SharedFetch, began: Entry, writer: EntryWriter | None
+    ) -> None:
+        self._fetcher, self._store, self._guarded = fetcher, fetcher.store, fetcher.guarded
+        self._question, self._fetch, self._began, self._writer = question, fetch, began, writer
+
+    async def run(self) -> None:
+        """See `Fetcher.fetch_entry`."""
+        question, plan = self._question, self._question.plan
+        await self._ask(head_of(question))
+        status = self.response.head.status
+        if is_anothers(question):
+            if isinstance(plan, Revalidate) or question.rest is not None:  # asked about answers of the former account
+                await self._ask_again()
+        elif isinstance(plan, Revalidate) and status == 304:
+            outcome = validation.settled(self.response.head, plan.entry, plan.named, self.exchange)
+            if isinstance(outcome, Freshened):
+                await self.response.body.aclose()
+                self._fetcher.collapser.end(self._fetch, Validated(await self._freshened(outcome.entry), 304))
+                return
+            await self._ask_again()
+        elif question.rest is not None and status in (206, 416):
+            if entry := await self._completed():
+                self._fetcher.collapser.end(self._fetch, Validated(entry, 206))
+                return
+            await self._ask_again()
+        elif self._is_too_much():
+            self._fetcher.collapser.remember_unshared(question.crowd, True)
+            self._question = question = replace(question, as_asked=True)
+            await self._ask_again(head_of(question))
+        await self._received()
+
+    async def _ask(self, head: RequestHead) -> None:
+        """Sends the question with `head`; Vary may name the fields of the request as it was asked."""
+        request = self._question.request
+        body = request.body
+        if isinstance(body, BytesBody):  # may be sent once more, so never the same one
+            body = BytesBody(body.data)
+        sent_at = self._fetcher.clock.wall()
+        self.response = await self._fetcher.next.send(replace(request, head=head, body=body))
+        self.exchange = Exchange(sent_at, self._fetcher.clock.wall(), request.head.fields)
+
+    async def _ask_again(self, head: RequestHead | None = None) -> None:
+        await self.response.body.aclose()
+        await self._ask(head or validation.unconditional(self._question.request.head))
+
+    def _is_too_much(self) -> bool:
+        """Whether the whole came for a request for a part, and is too long to be stored: then it is the part that must come."""
+        question, head = self._question, self.response.head
+        if question.as_asked or head.status != 200 or not is_ranged(question.request.head):
+            return False
+        return storing.too_large(head.fields, self._fetcher.mode.max_entry_bytes)
+
+    async def _received(self) -> None:
+        question, status = self._question, self.response.head.status
+        is_head = question.request.head.method == "HEAD"
+        if is_anothers(question):
+            await self._unshared()
+            return
+        failing = status in FAILURE_STATUSES
+        if failing and (question.plan.entry is not None or is_head):
+            await self._failing()
+            return
+        if is_head:
+            if entry := await self._headed():
+                await self.response.body.aclose()
+                self._fetcher.collapser.end(self._fetch, Validated(entry, status))
+                return
+        elif status == 206:
+            if self._writer is not None and (entry := self._judged_part()):
+                await self._stored_part(entry, self._writer)
+                return
+        elif entry := self._judged():
+            self._fetcher.collapser.remember_unshared(question.crowd, False)
+            if self._writer is not None:
+                await self._stored(entry, self._writer)
+                return
+        if failing:
+            await self._failing()
+            return
+        if not is_head and validation.outdates(status):
+            await self._outdated()
+        await self._unshared()
+
+    async def _unshared(self) -> None:
+        exchange = self.exchange
+        await self._fetcher.unshared(self._fetch, self.response, exchange.request_time, exchange.response_time)
+
+    async def _failing(self) -> None:
+        # A fetch that fails is failed for all that waited (contract §7).
+        self._fetcher.collapser.release(self._fetch)
+        await self._gather(LARGEST_TOLD)
+        if isinstance(self.response.body, BytesBody):
+            exchange = self.exchange
+            self._fetch.settle(Forwarded(self.response, exchange.request_time, exchange.response_time, for_all=True))
+        else:
+            await self._unshared()
+
+    async def _gather(self, max_bytes: int) -> None:
+        """Has the body of the answer in memory if it is no longer than `max_bytes`. Raises OriginUnreachable if it breaks off."""
+        response = self.response
+        if isinstance(response.body, BytesBody):
+            return
+        try:
+            self.response = Response(response.head, await gathered(response.body, max_bytes))
         except BodyBroken:
             await response.body.aclose()
             raise OriginUnreachable(f"the origin's {response.head.status} broke off; try again") from None
-        if isinstance(body, BytesBody):
-            fetch.settle(FailedAnswer(response.head, body.data, exchange.request_time, exchange.response_time))
-        else:
-            await self._unshared(fetch, Response(response.head, body), exchange)
 
-    async def _headed(self, question: Question, response: Response, exchange: Exchange) -> Entry | None:
-        """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
+    # ---- what the answer says of what is stored ----------------------------------------------------------------------------
+
+    async def _freshened(self, entry: Entry) -> Entry:
+        policy, came_at = self._question.policy, entry.response_time
+        said = self._said(entry.head, came_at)
+        kept = replace(
+            entry.noting(WITH_COOKIE, "" if policy.origin_decides else None),
+            fields=storing.storable_fields(entry.fields, said, came_at),
+            tags=tagged(policy.tags, entry.fields),
+            overridden=said.overridden,
+        )
+        if nominated(kept.fields) is None:  # Vary: * now: it matches no request any more (RFC 9111 §4.1)
+            await self._guarded(self._store.discard(kept), None)
+        else:
+            await self._guarded(self._store.update(kept), None)
+        return kept
+
+    async def _outdated(self) -> None:
+        """Has the stored answer be stale, since the origin gives another now. One cookie's answer says nothing of anyone else's."""
+        question = self._question
         entry = question.plan.entry or question.plan.part
-        outcome = validation.settled_by_head(entry, response.head, exchange) if entry is not None else None
+        if entry is not None and not question.policy.origin_decides:
+            await self._guarded(self._store.update(outdated(entry, self.exchange.response_time)), None)
+
+    async def _headed(self) -> Entry | None:
+        """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
+        entry = self._question.plan.entry or self._question.plan.part
+        outcome = validation.settled_by_head(entry, self.response.head, self.exchange) if entry is not None else None
         if isinstance(outcome, Freshened):
-            return await self._freshened(question, outcome.entry)
+            return await self._freshened(outcome.entry)
         if isinstance(outcome, Outdated):
-            await self._outdated(question, exchange)
+            await self._outdated()
         return None
 
-    def _judged(self, question: Question, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
-        head, came = response.head, exchange.response_time
-        said = self._said(question, head, came)
+    def _said(self, head: ResponseHead, came_at: float) -> Said:
+        own = said_by(whole_status(head.status), head.fields, response_time=came_at, shared=self._fetcher.mode.shared)
+        return with_policy(own, self._question.policy)
+
+    def _judged(self) -> Entry | None:
+        """What the answer is stored as; None if it is not to be."""
+        question, mode, head, exchange = self._question, self._fetcher.mode, self.response.head, self.exchange
+        said = self._said(head, exchange.response_time)
         verdict = storing.judge(
             question.asked,
             head,
             said,
-            response_time=came,
-            http_mode=self.mode.http,
-            max_bytes=self.mode.max_entry_bytes,
+            response_time=exchange.response_time,
+            http_mode=mode.http,
+            max_bytes=mode.max_entry_bytes,
         )
         if isinstance(verdict, storing.Leave):
             if verdict.permanent:
-                self._collapser.remember_unshared(question.crowd, True)
+                self._fetcher.collapser.remember_unshared(question.crowd, True)
             return None
         return replace(
-            began,
+            self._began,
             status=head.status,
             fields=verdict.fields,
             varies=varies(nominated(head.fields) or (), exchange.request),
             request_time=exchange.request_time,
-            response_time=came,
-            stored_at=came,
+            response_time=exchange.response_time,
+            stored_at=exchange.response_time,
             tags=tagged(question.policy.tags, head.fields),
             overridden=said.overridden,
         )
 
     # ---- parts (RFC 9111 §3.3, §3.4) -----------------------------------------------------------------------------------
 
-    def _judged_part(self, question: Question, response: Response, exchange: Exchange, began: Entry) -> Entry | None:
+    def _judged_part(self) -> Entry | None:
         """What a 206 is stored as: only where it was asked for, says which bytes it holds, and no whole answer is stored."""
-        if not is_ranged(question.request.head) or question.plan.entry is not None:
+        if not is_ranged(self._question.request.head) or self._question.plan.entry is not None:
             return None
-        described = read_content_range(response.head.fields)
-        if described is None or described[0].size > self.mode.max_entry_bytes:
+        described = read_content_range(self.response.head.fields)
+        if described is None or described[0].size > self._fetcher.mode.max_entry_bytes:
             return None
-        entry = self._judged(question, response, exchange, began)
+        entry = self._judged()
         return as_part(entry, Holding((described[0],), described[1])) if entry is not None else None
 
-    async def _stored_part(
-        self,
-        question: Question,
-        fetch: SharedFetch,
-        response: Response,
-        exchange: Exchange,
-        entry: Entry,
-        writer: EntryWriter,
-    ) -> None:
-        part = question.plan.part
-        if part is None or (brought := await joinable(response, part, self.mode.max_entry_bytes)) is None:
-            await self._stored(question, fetch, response, entry, writer)
+    async def _stored_part(self, entry: Entry, writer: EntryWriter) -> None:
+        part = self._question.plan.part
+        brought = None if part is None else await self._joinable(part)
+        if part is None or brought is None:
+            await self._stored(entry, writer)
             return
-        await self._joined(part, *brought, entry, question.policy, writer)
-        await self._unshared(fetch, Response(response.head, BytesBody(brought[1])), exchange)
+        await self._joined(part, *brought, entry, writer)
+        self.response = Response(self.response.head, BytesBody(brought[1]))
+        await self._unshared()
 
-    async def _completed(
-        self, question: Question, response: Response, exchange: Exchange, began: Entry, writer: EntryWriter | None
-    ) -> Entry | None:
+    async def _completed(self) -> Entry | None:
         """The whole, of the stored part and its rest; None where these are not of one representation, or it cannot be stored."""
-        entry = self._judged(question, response, exchange, began) if response.head.status == 206 else None
-        part = question.plan.part
-        brought = None
-        if part is not None and writer is not None and entry is not None:
-            brought = await joinable(response, part, self.mode.max_entry_bytes)
-        if part is None or writer is None or entry is None or brought is None:
-            await response.body.aclose()
+        part, writer = self._question.plan.part, self._writer
+        entry = self._judged() if self.response.head.status == 206 else None
+        if part is None or writer is None or entry is None or (brought := await self._joinable(part)) is None:
             return None
-        whole = await self._joined(part, *brought, entry, question.policy, writer)
+        whole = await self._joined(part, *brought, entry, writer)
         return whole if whole is not None and not is_partial(whole) else None
 
-    # ---- whole answers -------------------------------------------------------------------------------------------------
+    async def _joinable(self, part: Entry) -> tuple[Span, bytes] | None:
+        return await joinable(self.response, part, self._fetcher.mode.max_entry_bytes)
 
-    async def _stored(
-        self, question: Question, fetch: SharedFetch, response: Response, entry: Entry, writer: EntryWriter
-    ) -> None:
-        shared = self._shared(response.body, fetch)
-        first = None if fetch.requester_left else shared.reader()
-        fetch.settle(Streaming(response.head, shared, first, entry))
-        kept: Entry | None = None
-        try:
-            if await shared.pump(partial(self._written, writer, shared)) and is_all(entry, shared.size):
-                kept = await self._committed(writer, await finished(entry, question.policy, shared.whole))
-        finally:
-            shared.stored.set_result(kept)
-
-    async def _written(self, writer: EntryWriter, body: SharedBody, data: bytes) -> bool:
-        """Whether `data`, the last of `body` so far, was stored; False beyond the limit, and if the store fails."""
-        if body.size > self.mode.max_entry_bytes:
-            return False
-        try:
-            await writer.write(data)
-        except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
-            return False
-        return True
-
-    async def _committed(self, writer: EntryWriter, entry: Entry) -> Entry | None:
-        """The entry as it is stored now; None if a purge meanwhile counts against it, or the store fails."""
-        kept = await self.guarded(writer.commit(entry), None)
-        if kept is not None:
-            self._observer(EntryStored(kept.key, kept.route, kept.size))
-        return kept
-
-    async def _joined(
-        self, part: Entry, span: Span, data: bytes, entry: Entry, policy: RoutePolicy, writer: EntryWriter
-    ) -> Entry | None:
+    async def _joined(self, part: Entry, span: Span, data: bytes, entry: Entry, writer: EntryWriter) -> Entry | None:
         """Stores `data`, which is `span`, and the stored part as one, under the old fields as those of `entry` change them (RFC 9111 §3.4);
         None if that fails.
         """
-        stored = await self.read(part)
+        stored = await self._fetcher.read(part)
         old = await read_whole(stored, LARGEST_COMBINED) if stored is not None else None
         if old is None:
             return None
         holding, whole = combined(holding_of(part), old, span, data)
         merged = as_part(replace(entry, fields=changed(part.fields, having=entry.fields.items())), holding)
-        try:
-            await writer.write(whole)
-        except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
-            return None
-        return await self._committed(writer, await finished(merged, policy, whole))
+        return await self._committed(writer, await finished(merged, self._question.policy, whole), whole)
 
-    def _provisional(self, question: Question) -> Entry:
-        head, policy = question.request.head, question.policy
-        now = self._clock.wall()
-        return Entry(
-            key=question.key,
-            identifier=self._identify(),
-            partition=question.partition,
-            method="GET" if head.method == "HEAD" else head.method,
-            target=head.target,
-            status=0,
-            route=policy.name,
-            tags=policy.tags,
-            private=policy.private,
-            request_time=now,
-            response_time=now,
-            stored_at=now,
-            extra=((WITH_COOKIE, ""),) if policy.origin_decides else (),
-        )
+    # ---- storing -------------------------------------------------------------------------------------------------------
+
+    async def _stored(self, entry: Entry, writer: EntryWriter) -> None:
+        head, fetch, body = self.response.head, self._fetch, self.response.body
+        if body.length is not None and body.length <= LARGEST_GATHERED and gets_tag(entry):
+            await self._gather(LARGEST_GATHERED)
+            body = self.response.body
+        if isinstance(body, BytesBody):
+            await self._stored_whole(entry, body.data, writer)
+            return
+        shared = self._fetcher.shared(body, fetch)
+        first = None if fetch.requester_left else shared.reader()
+        fetch.settle(Stored(head, entry, shared, first))
+        kept: Entry | None = None
+        try:
+            if await shared.pump(partial(self._written, writer, shared)) and is_all(entry, shared.size):
+                kept = await self._committed(writer, await finished(entry, self._question.policy, shared.whole))
+        finally:
+            shared.stored.set_result(kept)
+
+    async def _stored_whole(self, entry: Entry, data: bytes, writer: EntryWriter) -> None:
+        """An answer that is in memory is told when it is stored, so that a client which asks again at once finds it; or after LONGEST_HELD."""
+        head, fetch = self.response.head, self._fetch
+        entry = await finished(entry, self._question.policy, data)
+        held = asyncio.get_running_loop().call_later(LONGEST_HELD, fetch.settle, Stored(head, entry, data))
+        kept = None
+        try:
+            if len(data) <= self._fetcher.mode.max_entry_bytes and is_all(entry, len(data)):
+                kept = await self._committed(writer, entry, data)
+        finally:
+            held.cancel()
+            self._fetcher.collapser.end(fetch, Stored(head, kept or entry, data))
+
+    async def _written(self, writer: EntryWriter, body: SharedBody, data: bytes) -> bool:
+        """Whether `data`, the last of `body` so far, was stored; False beyond the limit, and if the store fails."""
+        if body.size > self._fetcher.mode.max_entry_bytes:
+            return False
+        return await self._guarded(_taken(writer, data), False)
+
+    async def _committed(self, writer: EntryWriter, entry: Entry, data: bytes = b"") -> Entry | None:
+        """The entry as it is stored now, after `data`; None if a purge meanwhile counts against it, or the store fails."""
+        if data and not await self._guarded(_taken(writer, data), False):
+            return None
+        kept = await self._guarded(writer.commit(entry), None)
+        if kept is not None:
+            self._fetcher.observer(EntryStored(kept.key, kept.route, kept.size))
+        return kept
+
+
+async def _taken(writer: EntryWriter, data: bytes) -> bool:
+    await writer.write(data)
+    return True

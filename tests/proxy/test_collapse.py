@@ -153,7 +153,7 @@ async def test_a_leader_that_leaves_just_when_the_answer_is_there():
         leader = stand.begin(target)
         await stand.quiet()
         fetch = stand.collapser.of(next(iter(stand.collapser._joinable)))
-        fetch.outcome.add_done_callback(lambda _, leader=leader: leader.cancel())
+        fetch.waiter().add_done_callback(lambda _, leader=leader: leader.cancel())
         stand.door.opened.set()
         await stand.quiet()
         assert leader.cancelled()
@@ -559,7 +559,7 @@ async def test_a_fault_of_our_own_reaches_who_waits_and_is_told():
 
     fetch = collapser.start("k", fetch_entry, Trail())
     await asyncio.sleep(0)
-    assert isinstance(fetch.outcome.result().fault, ZeroDivisionError)
+    assert isinstance(fetch.outcome, ZeroDivisionError)
     assert observer.of(TaskFailed)
 
 
@@ -570,8 +570,8 @@ async def test_a_flight_that_never_landed_fails():
         return None
 
     fetch = collapser.start("k", fetch_entry, Trail())
-    await fetch.done
-    assert isinstance(fetch.outcome.result().fault, Overloaded)
+    await fetch.waiter()
+    assert isinstance(fetch.outcome, Overloaded)
 
 
 class Arriving(ChunkedBody):

@@ -214,7 +214,14 @@ async def test_a_short_body_that_breaks_off_before_its_head_was_sent_may_be_repl
     await stand.clock.advance(61)
     answer = await stand.ask()
     assert (answer.body, answer.trail.cache) == (b"hello", "stale")
-    assert answer.cache == "passoproxy; fwd=stale; fwd-status=200; ttl=-1; detail=STALE_ERROR"
+    assert answer.cache == "passoproxy; fwd=stale; ttl=-1; detail=STALE_ERROR"
+
+
+async def test_a_short_body_that_breaks_off_before_its_head_was_sent_is_refused():
+    stand = Stand()
+    stand.origin.script = [stand.says(FRESH, body=ChunkedBody(b"he", BROKEN, length=5))]
+    with pytest.raises(OriginUnreachable, match="broke off"):
+        await stand.ask()
 
 
 async def test_a_body_over_the_limit_streams_on_and_is_not_stored():
