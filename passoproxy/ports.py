@@ -131,9 +131,9 @@ class Trail:
     """What the hops learn about a request on its way, for the observers: the only thing on the road that is written to.
 
     `cache` is the metrics' word: hit, stale, miss, pass or error. `key` is the primary key's digest where one was made.
-    `authorized_with` is the generation of the bearer that the origin saw last, `authorized_as` the identity (a partition) that it was of: ''
-    where that cannot be told, None where no bearer of ours was sent. `client` is the name of the client key that let it in, `target` what was
-    asked for below `server.base_path`, '' without one.
+    `bearer` is sent with it, or was sent last: None where none of ours is. `authorized_as` is the identity (a partition) that it is of: ''
+    where that cannot be told, None without a bearer. `stays`: once the request was sent, a client that leaves does not end it. `client` is the
+    name of the client key that let it in, `target` what was asked for below `server.base_path`, '' without one.
     `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `fresh` tells of a hit what
     the answer rests on.
     """
@@ -144,8 +144,9 @@ class Trail:
     origin_requests: int = 0
     origin_seconds: float = 0.0
     queue_seconds: float = 0.0
-    authorized_with: int | None = None
+    bearer: Bearer | None = field(default=None, repr=False)
     authorized_as: str | None = None
+    stays: bool = False
     client: str = ""
     target: str = ""
     fresh: Fresh | None = None

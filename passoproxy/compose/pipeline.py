@@ -25,7 +25,7 @@ from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
 from passoproxy.ports import Clock, Observer, nobody
 from passoproxy.proxy.access import Access
-from passoproxy.proxy.bearer import Authorizer, Current
+from passoproxy.proxy.bearer import Authorizer
 from passoproxy.proxy.cache import Cache, SoftPurgeStore
 from passoproxy.proxy.collapse import Collapser
 from passoproxy.proxy.limiter import Limiter
@@ -178,9 +178,10 @@ def build_pipeline(
         max_connections=part.connections(upstream.max_connections),
         limits=connection_limits(settings),
     )
-    origin = Origin(pool, clock=clock, observer=observer, headers=upstream_headers(loaded), path=urlsplit(url).path)
+    path = urlsplit(url).path
+    origin = Origin(pool, clock=clock, bearers=keeper, observer=observer, headers=upstream_headers(loaded), path=path)
     limiter = Limiter(
-        Current(origin, keeper),
+        origin,
         max_concurrency=upstream.max_concurrency,
         queue_timeout=upstream.queue_timeout,
         clock=clock,

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from passoproxy.core.http.framing import response_framing
-from passoproxy.core.http.messages import RequestHead, ResponseHead
+from passoproxy.core.http.framing import Chunked, ChunkReader, NoBody, ResponseFraming, Sized, response_framing
+from passoproxy.core.http.messages import ResponseHead
 from passoproxy.errors import (
     BadRequest,
     BodyBroken,
@@ -26,34 +26,58 @@ from passoproxy.errors import (
     OriginTimeout,
     OriginUnreachable,
     PassoproxyError,
+    Refusal,
 )
-from passoproxy.outbound.response_parser import AnswerHead, BodyInvalid, ContentReader, HeadReader
+from passoproxy.outbound.response_parser import AnswerHead, HeadReader
 from passoproxy.ports import Body, BytesBody, Response
 
 if TYPE_CHECKING:
     from passoproxy.outbound.pool import Pool
+
+
+class BodyInvalid(BodyBroken):
+    """A body broke because its bytes are not HTTP."""
+
 
 _MANY_PIECES = 64
 """So many pieces are joined into one, because a body of tiny pieces would cost more than its bytes."""
 
 
 class AnswerBody:
-    """The body of an answer, held in bounded memory while it arrives. Closing it before its end breaks its connection.
+    """The body of an answer, cut out of the stream by its framing and held in bounded memory. Closing it before its end breaks its connection.
 
     The connection feeds and ends it; `wanted` and `abandoned` of the connection are called back.
     """
 
-    __slots__ = ("_connection", "_loop", "_parts", "_reader", "ended", "fault", "held", "length")
+    __slots__ = (
+        "_chunks",
+        "_connection",
+        "_left",
+        "_parts",
+        "_reader",
+        "complete",
+        "ended",
+        "excess",
+        "fault",
+        "held",
+        "length",
+    )
 
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, length: int | None) -> None:
-        self.length = length
+    def __init__(self, connection: Connection, framing: ResponseFraming, trailer_bytes: int) -> None:
+        """`trailer_bytes` bounds the trailer section of a chunked body."""
+        self.length = framing.length if isinstance(framing, Sized) else None
         self.held = 0
         """Bytes that were fed and not yet read."""
+        self.complete = False
+        """Whether all of it came."""
+        self.excess = False
+        """Whether more came than belongs to the answer."""
         self.ended = False
-        """Whether all of it has been fed, or a fault ended it."""
+        """Whether it is complete, broken by `fault`, or closed."""
         self.fault: PassoproxyError | None = None
         self._connection = connection
-        self._loop = loop
+        self._left = math.inf if self.length is None else self.length
+        self._chunks = ChunkReader(trailer_bytes) if isinstance(framing, Chunked) else None
         self._parts: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
 
@@ -68,7 +92,7 @@ class AnswerBody:
                 raise self.fault
             if self.ended:
                 raise StopAsyncIteration
-            self._reader = self._loop.create_future()
+            self._reader = asyncio.get_running_loop().create_future()
             try:
                 await self._reader
             finally:
@@ -82,15 +106,12 @@ class AnswerBody:
         self._parts.clear()
         self.held = 0
         if not self.ended:
-            self.ended = True
+            self.end()
             self._connection.abandoned(self)
-            self._wake()
 
     def whole(self) -> BytesBody | None:
         """All of it as a body in memory, if it has arrived and nothing of it was read; else None."""
-        if not self.ended or self.fault is not None:
-            return None
-        return BytesBody(self._taken() if self._parts else b"")
+        return BytesBody(self._taken() if self._parts else b"") if self.complete else None
 
     def _taken(self) -> bytes:
         self.held = 0
@@ -102,17 +123,29 @@ class AnswerBody:
 
     # ---- the connection's side
 
+    @property
+    def until_close(self) -> bool:
+        """Whether only the end of the connection is the end of the body."""
+        return self.length is None and self._chunks is None
+
     def feed(self, data: bytes) -> None:
-        """Adds bytes, unless it has ended."""
-        if self.ended or not data:
-            return
-        self.held += len(data)
-        self._parts.append(data)
-        if len(self._parts) > _MANY_PIECES:
-            joined = b"".join(self._parts)
-            self._parts.clear()
-            self._parts.append(joined)
-        self._wake()
+        """Takes bytes off the wire. Raises BadRequest or HeadersTooLarge for chunks that are none; not to be called when complete."""
+        if self._chunks is not None:
+            data = self._chunks.feed(data)
+            self.complete, self.excess = self._chunks.done, bool(self._chunks.rest)
+        else:
+            self.complete, self.excess = len(data) >= self._left, len(data) > self._left
+            if self.excess:
+                data = data[: int(self._left)]
+            self._left -= len(data)
+        if data and not self.ended:
+            self.held += len(data)
+            self._parts.append(data)
+            if len(self._parts) > _MANY_PIECES:
+                joined = b"".join(self._parts)
+                self._parts.clear()
+                self._parts.append(joined)
+            self._wake()
 
     def end(self, fault: PassoproxyError | None = None) -> None:
         """Ends it, with `fault` if it broke."""
@@ -147,21 +180,20 @@ class Limits:
 _WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 
 
-def encoded(head: RequestHead, body: Body) -> bytes:
-    """A head as it goes onto the wire, with the fields that frame `body`. Values go out as the bytes that came in.
+def encoded(lines: list[str], method: str, body: Body) -> bytes:
+    """A head as it goes onto the wire: request line and field `lines`, to which those that frame `body` are added. Values go out as the bytes
+    that came in.
 
     Raises BadRequest if a part would break out of its line: a second guard, after the checks of `access`.
     """
-    lines = [f"{head.method} {head.target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in head.fields.items()]
     if body.length is None:
         lines.append("Transfer-Encoding: chunked")
-    elif body.length or head.method in _WITH_CONTENT:
+    elif body.length or method in _WITH_CONTENT:
         lines.append(f"Content-Length: {body.length}")
-    data = "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
+    data = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
     # Every line ends in CR LF and nothing else does: a CR, LF or NUL within a part shows in the count.
     ends = len(lines) + 1
-    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data or " " in head.target:
+    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data or lines[0].count(" ") != 2:
         raise BadRequest(
             "a part of the request would break the message toward the origin; send it without control characters"
         )
@@ -198,6 +230,24 @@ _IDLE, _AWAITING, _READING, _ENDED = _State
 """As names of the module, because a lookup in the enumeration is slow."""
 
 
+class _Call:
+    """One request on a connection, and what came of it: the answer, or why there is none."""
+
+    __slots__ = ("interim_heads", "method", "on_interim", "outcome", "waiter")
+
+    def __init__(self, method: str, on_interim: Callable[[ResponseHead], None] | None) -> None:
+        self.method, self.on_interim = method, on_interim
+        self.interim_heads = 0
+        self.outcome: Response | Exception | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    def settle(self, outcome: Response | Exception) -> None:
+        """Tells the one who waits for it."""
+        self.outcome = outcome
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
 class Connection(asyncio.Protocol):
     """Carries one request at a time. `peer` names the origin in faults."""
 
@@ -212,14 +262,10 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._poller = select.poll()
         self._reader = HeadReader(loop, peer, limits.header_bytes)
-        self._method = ""
-        self._on_interim: Callable[[ResponseHead], None] | None = None
-        self._interim_heads = 0
-        self._answer: asyncio.Future[Response] | None = None
+        self._call: _Call | None = None
         self._sending: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._body: AnswerBody | None = None
-        self._content: ContentReader | None = None
         self._keep_alive = False
         self._paused = False
         self._deadline = math.inf
@@ -254,18 +300,22 @@ class Connection(asyncio.Protocol):
         self._end(OriginUnreachable(f"the connection to {self.peer} was closed from this side"))
 
     async def exchange(
-        self, method: str, head: bytes, body: Body, on_interim: Callable[[ResponseHead], None] | None = None
+        self,
+        method: str,
+        head: bytes,
+        body: Body,
+        on_interim: Callable[[ResponseHead], None] | None = None,
+        *,
+        stays: bool = False,
     ) -> Response:
         """Sends a request and gives the answer as soon as its head is there. Raises a Refusal, or what the request's body raised.
 
-        The connection goes back to the pool by itself once the answer was read to its end and the request was sent whole.
+        The connection goes back to the pool by itself once the answer was read to its end and the request was sent whole. Cancelled, it breaks the
+        connection; but if it `stays`, the first time it is cancelled it goes on, and the answer has `read_timeout` seconds more to its end.
         """
         assert self._transport is not None
         self._state = _AWAITING
-        self._method = method
-        self._on_interim = on_interim
-        self._interim_heads = 0
-        self._answer = waiting = self._loop.create_future()
+        self._call = call = _Call(method, on_interim)
         if isinstance(body, BytesBody):
             self._transport.write(head + body.data if body.data else head)
             self._await_read()
@@ -273,24 +323,36 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             self._deadline = math.inf
             self._sending = self._loop.create_task(self._send(body))
-        try:
-            answer = await waiting
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
-                waiting.exception()
-            if self._answer is waiting:
-                self.abort()
-            raise
-        return self._settled(answer)
+        while call.outcome is None:
+            call.waiter = self._loop.create_future()
+            try:
+                await call.waiter
+            except asyncio.CancelledError:
+                if stays:
+                    stays = False
+                    self._loop.call_later(self._limits.read_timeout, self._give_up, self.served)
+                    continue
+                if self._call is call:
+                    self.abort()
+                raise
+        if isinstance(call.outcome, Exception):
+            raise call.outcome
+        return self._settled(call.outcome)
 
     def _settled(self, answer: Response) -> Response:
         """The answer, in memory if all of it is there; a fault known by now is raised while a refusal can still be sent."""
         body = answer.body
-        assert isinstance(body, AnswerBody)
+        if not isinstance(body, AnswerBody):
+            return answer
         if isinstance(body.fault, BodyInvalid):
             raise OriginInvalid(str(body.fault)) from body.fault
         whole = body.whole()
         return answer if whole is None else Response(answer.head, whole)
+
+    def _give_up(self, served: int) -> None:
+        """The time for an answer that no client waits for is over; until then so many answers had been read."""
+        if self.served == served and self._state in (_AWAITING, _READING):
+            self.abort()
 
     # ---- sending
 
@@ -332,13 +394,14 @@ class Connection(asyncio.Protocol):
         self._poller.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         now = self._loop.time()
         self._dies_at = now + self._limits.max_age
-        self._rest()
+        self._rest(now)
         self._arm(now)
 
     def data_received(self, data: bytes) -> None:
         if self._state is _READING:
+            assert self._body is not None
             self._await_read()
-            self._take(data)
+            self._take(self._body, data)
         elif self._state is _AWAITING:
             try:
                 self._take_head(data)
@@ -359,70 +422,77 @@ class Connection(asyncio.Protocol):
                 return
 
     def _take_interim(self, head: AnswerHead) -> None:
-        self._interim_heads += 1
-        if self._interim_heads > self._limits.interim_heads:
+        call = self._call
+        assert call is not None
+        call.interim_heads += 1
+        if call.interim_heads > self._limits.interim_heads:
             raise OriginInvalid(
                 f"{self.peer} sent more than {self._limits.interim_heads} interim answers to one request"
             )
         if self._sending is None:
             self._await_read()
-        if head.status in (102, 103) and self._on_interim is not None:
-            self._on_interim(ResponseHead(head.status, head.fields))
+        if head.status in (102, 103) and call.on_interim is not None:
+            call.on_interim(ResponseHead(head.status, head.fields))
 
     def _begin(self, head: AnswerHead, rest: bytes) -> None:
-        framing = response_framing(self._method, head.version, head.status, head.fields)
+        call = self._call
+        assert call is not None
+        framing = response_framing(call.method, head.version, head.status, head.fields)
         self._keep_alive = head.keep_alive
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
             self._keep_alive = False
-        self._content = ContentReader(framing, self.peer, self._limits.header_bytes)
-        self._body = AnswerBody(self, self._loop, self._content.length)
-        self._state = _READING
-        waiting = self._answer
-        if waiting is None or waiting.done():  # the exchange was cancelled in this very turn of the loop
-            self.abort()
+        answer = ResponseHead(head.status, head.fields)
+        length = framing.length if isinstance(framing, Sized) else 0 if isinstance(framing, NoBody) else None
+        if length is not None and length <= len(rest):  # all of it came at once, as most answers do
+            call.settle(Response(answer, BytesBody(rest[:length])))
+            self._complete(excess=length < len(rest))
             return
-        waiting.set_result(Response(ResponseHead(head.status, head.fields), self._body))
+        self._state = _READING
+        self._body = AnswerBody(self, framing, self._limits.header_bytes)
+        call.settle(Response(answer, self._body))
         self._await_read()
-        self._take(rest)
+        if rest:
+            self._take(self._body, rest)
 
-    def _take(self, data: bytes) -> None:
-        body, content = self._body, self._content
-        assert body is not None
-        assert content is not None
+    def _take(self, body: AnswerBody, data: bytes) -> None:
         try:
-            body.feed(content.feed(data))
-        except BodyInvalid as fault:
+            body.feed(data)
+        except Refusal as refusal:
+            fault = BodyInvalid(f"{self.peer} sent a body that is not valid HTTP: {refusal.detail}")
+            fault.__cause__ = refusal
             self._end(fault)
             return
-        if content.done:
-            self._complete(body, clean=not content.excess)
-            return
-        if body.held > self._limits.held_bytes and not self._paused:
+        if body.complete:
+            self._complete(excess=body.excess)
+        elif body.held > self._limits.held_bytes and not self._paused:
             self._pause()
 
-    def _complete(self, body: AnswerBody, *, clean: bool) -> None:
-        assert self._transport is not None
+    def _complete(self, *, excess: bool = False, keep: bool = True) -> None:
+        transport, body = self._transport, self._body
+        assert transport is not None
         self.served += 1
-        self._body = self._answer = self._on_interim = None
-        self._unpause()
-        body.end()
-        if self._content is not None and self._content.excess:
+        self._call = self._body = None
+        if self._paused:
+            self._unpause()
+        if body is not None:
+            body.end()
+        if excess:
             self._pool.unasked(self)
-        keep = clean and self._keep_alive and not self._transport.get_write_buffer_size()
-        if not keep or self._loop.time() >= self._dies_at:
+        now = self._loop.time()
+        if excess or not (keep and self._keep_alive) or transport.get_write_buffer_size() or now >= self._dies_at:
             self.close()
             return
         self._state = _IDLE
-        self._rest()
+        self._rest(now)
         self._pool.released(self)
 
     def eof_received(self) -> None:
         # A clean end is the end of a body that has no other; any other end is judged in connection_lost.
-        body, content = self._body, self._content
-        if body is not None and content is not None and content.until_close and self._ended_cleanly():
-            self._complete(body, clean=False)
+        if self._body is not None and self._body.until_close and self._ended_cleanly():
+            self._body.complete = True
+            self._complete(keep=False)
 
     def _ended_cleanly(self) -> bool:
         """Whether the end is an orderly one: over TLS by close_notify (asyncio does not tell it from a cut, so the TLS object is asked)."""
@@ -436,7 +506,8 @@ class Connection(asyncio.Protocol):
             return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._state is _AWAITING and self.served and not self._reader.begun and not self._interim_heads:
+        call = self._call
+        if self._state is _AWAITING and self.served and not self._reader.begun and call and not call.interim_heads:
             self._end(
                 ConnectionDropped(f"{self.peer} closed the kept connection before it answered; send the request again")
             )
@@ -490,11 +561,10 @@ class Connection(asyncio.Protocol):
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
-        waiting, body = self._answer, self._body
-        if body is not None:
-            body.end(fault if isinstance(fault, BodyBroken) else BodyBroken(self._broken(fault)))
-        elif waiting is not None and not waiting.done():
-            waiting.set_exception(fault)
+        if self._body is not None:
+            self._body.end(fault if isinstance(fault, BodyBroken) else BodyBroken(self._broken(fault)))
+        elif self._call is not None:
+            self._call.settle(fault)
         self._forget()
         if self._transport is not None:
             self._transport.abort()
@@ -506,7 +576,7 @@ class Connection(asyncio.Protocol):
         return f"the answer of {self.peer} broke off before its end"
 
     def _forget(self) -> None:
-        self._body = self._answer = self._on_interim = None
+        self._body = self._call = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -516,8 +586,8 @@ class Connection(asyncio.Protocol):
     def _await_read(self) -> None:
         self._deadline = self._loop.time() + self._limits.read_timeout
 
-    def _rest(self) -> None:
-        self._rests_since = self._loop.time()
+    def _rest(self, now: float) -> None:
+        self._rests_since = now
         self._deadline = min(self._rests_since + self._limits.idle_timeout, self._dies_at)
 
     def _arm(self, now: float) -> None:

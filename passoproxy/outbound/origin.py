@@ -14,26 +14,30 @@ from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import ConnectionDropped, Refusal
 from passoproxy.outbound.connection import encoded
 from passoproxy.outbound.pool import Pool
-from passoproxy.ports import BytesBody, Clock, Observer, Request, Response, nobody
+from passoproxy.ports import BearerSource, BytesBody, Clock, Observer, Request, Response, nobody
+from passoproxy.proxy.bearer import token_to_send
 
 _SENT_TWICE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Origin:
     """Sends requests to the pool's endpoint, each with `path` before its own path. `headers` gives the fields that are added to each, in the
-    place of the client's."""
+    place of the client's. Without `bearers` no request carries a bearer of ours.
+    """
 
     def __init__(
         self,
         pool: Pool,
         *,
         clock: Clock,
+        bearers: BearerSource | None = None,
         observer: Observer = nobody,
         headers: Callable[[], Mapping[str, str]] = dict,
         path: str = "",
     ) -> None:
         self._pool = pool
         self._clock = clock
+        self._bearers = bearers
         self._observer = observer
         self.headers = headers
         self._path = path
@@ -43,36 +47,35 @@ class Origin:
 
         A request is sent once; again, once, only if a kept connection ended before a byte of the answer and it can do no harm.
         """
+        head, trail = request.head, request.trail
+        token = "" if self._bearers is None else token_to_send(trail, self._bearers)
         authority = self._pool.endpoint.authority
-        head = toward_origin(request.head, authority=authority, own=self.headers(), path=self._path)
-        message = encoded(head, request.body)
+        lines = toward_origin(head, authority=authority, own=self.headers(), path=self._path, token=token)
+        message = encoded(lines, head.method, request.body)
         began = self._clock.monotonic()
         try:
-            answer = await self._exchange(request, head.method, message)
+            try:
+                answer = await self._once(request, message, fresh=False)
+            except ConnectionDropped:
+                if not _harmless_twice(request):
+                    raise
+                answer = await self._once(request, message, fresh=True)
         except Refusal as refusal:
-            self._observer(OriginFailed(head.method, request.head.target, refusal.code, refusal.detail))
+            self._observer(OriginFailed(head.method, head.target, refusal.code, refusal.detail))
             raise
         finally:
             took = self._clock.monotonic() - began
-            request.trail.origin_seconds += took
-        self._observer(OriginAnswered(head.method, request.head.target, answer.head.status, took))
+            trail.origin_seconds += took
+        self._observer(OriginAnswered(head.method, head.target, answer.head.status, took))
         cookies = request.policy is not None and request.policy.pass_cookies
         return Response(from_origin(answer.head, pass_cookies=cookies), answer.body)
 
-    async def _exchange(self, request: Request, method: str, message: bytes) -> Response:
-        try:
-            return await self._once(request, method, message, fresh=False)
-        except ConnectionDropped:
-            if not _harmless_twice(request):
-                raise
-        return await self._once(request, method, message, fresh=True)
-
-    async def _once(self, request: Request, method: str, message: bytes, *, fresh: bool) -> Response:
-        connection = await self._pool.acquire(fresh=fresh)
-        request.trail.origin_requests += 1
-        told = request.on_interim
+    async def _once(self, request: Request, message: bytes, *, fresh: bool) -> Response:
+        connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
+        trail, told = request.trail, request.on_interim
+        trail.origin_requests += 1
         passed_on = None if told is None else lambda head: told(from_origin(head, pass_cookies=False))
-        return await connection.exchange(method, message, request.body, passed_on)
+        return await connection.exchange(request.head.method, message, request.body, passed_on, stays=trail.stays)
 
 
 def _harmless_twice(request: Request) -> bool:

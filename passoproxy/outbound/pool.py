@@ -60,15 +60,15 @@ class Pool:
         if fresh:
             if self._places >= self._max and self._idle:
                 self._idle.popleft().close()
-        elif (kept := self._kept()) is not None:
+        elif (kept := self.kept()) is not None:
             return kept
         if self._places < self._max and not self._closed:
             self._places += 1
             return await self._dial()
         return await self._wait(fresh)
 
-    def _kept(self) -> Connection | None:
-        """The connection that was idle for longest, if it need not rest any longer."""
+    def kept(self) -> Connection | None:
+        """The connection that was idle for longest, if it need not rest any longer: as `acquire`, without waiting."""
         while self._is_rested():
             connection = self._idle.popleft()
             if connection.usable:

@@ -16,7 +16,6 @@ from typing import cast
 from yarl import URL
 
 from passoproxy import __version__
-from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.outbound.connection import encoded
 from passoproxy.outbound.dial import Endpoint
 from passoproxy.ports import BytesBody
@@ -50,7 +49,8 @@ def request_bytes(url: str, endpoint: Endpoint, fields: tuple[tuple[str, str], .
         ("Connection", "close"),
     ]
     target = URL(url, encoded=True).raw_path_qs or "/"
-    return encoded(RequestHead("POST", target, fields_of([*own, *given])), BytesBody(body)) + body
+    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in (*own, *given))]
+    return encoded(lines, "POST", BytesBody(body)) + body
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Reading an origin's answer: its head, and the content that its framing cuts out of the stream.
+"""Reading the head of an origin's answer.
 
 aiohttp's C parser is lenient with answers (bare LF, obsolete folding, control characters, any version), so a strict pattern over the whole head
 comes first, and the parser only decodes what has passed. How a body is framed is decided in `core.http.framing`.
@@ -8,87 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import assert_never
+from typing import NamedTuple
 
 from aiohttp import http_exceptions, http_parser
 from aiohttp.base_protocol import BaseProtocol
 
-from passoproxy.core.http.framing import Chunked, ChunkReader, NoBody, ResponseFraming, Sized, UntilClosed
+from passoproxy.core.http.framing import keeps_alive
 from passoproxy.core.http.messages import Fields
-from passoproxy.core.http.syntax import WORD_CHARACTERS, members_of
-from passoproxy.core.value import value
-from passoproxy.errors import BodyBroken, OriginInvalid, PassoproxyError, Refusal
-
-
-class BodyInvalid(BodyBroken):
-    """A body broke because its bytes are not HTTP."""
-
-
-class ContentReader:
-    """Reads one answer's content. `peer` names the origin in faults, `trailer_bytes` bounds the trailer section of a chunked body."""
-
-    __slots__ = ("_chunks", "_left", "_peer", "done", "excess", "length", "until_close")
-
-    def __init__(self, framing: ResponseFraming, peer: str, trailer_bytes: int) -> None:
-        self._peer = peer
-        self._chunks: ChunkReader | None = None
-        self._left = 0
-        self.length: int | None = None
-        """How long the content will be, if the head says so."""
-        self.until_close = False
-        """Whether only the end of the connection is the end of the content."""
-        self.done = False
-        """Whether the content is complete."""
-        self.excess = False
-        """Whether more arrived than belongs to the answer."""
-        match framing:
-            case NoBody():
-                self.length = 0
-            case Sized(length):
-                self.length = self._left = length
-            case Chunked():
-                self._chunks = ChunkReader(trailer_bytes)
-            case UntilClosed():
-                self.until_close = True
-            case _:
-                assert_never(framing)
-
-    def feed(self, data: bytes) -> bytes:
-        """The content in `data`. Raises BodyInvalid; not to be fed when done."""
-        if self._chunks is not None:
-            return self._feed_chunks(self._chunks, data)
-        if self.until_close:
-            return data
-        if len(data) < self._left:
-            self._left -= len(data)
-            return data
-        self.done = True
-        if len(data) == self._left:
-            return data
-        self.excess = True
-        return data[: self._left]
-
-    def _feed_chunks(self, chunks: ChunkReader, data: bytes) -> bytes:
-        try:
-            content = chunks.feed(data)
-        except Refusal as refusal:
-            raise BodyInvalid(f"{self._peer} sent a body that is not valid HTTP: {refusal.detail}") from refusal
-        self.done = chunks.done
-        self.excess = bool(chunks.rest)
-        return content
-
+from passoproxy.core.http.syntax import WORD_CHARACTERS
+from passoproxy.errors import OriginInvalid, PassoproxyError
 
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"
 _FIELD_LINE = rb"[" + WORD_CHARACTERS.encode() + rb"]++:" + _TEXT + rb"\r\n"
-_HEAD = re.compile(
-    rb"HTTP/1\.(?P<minor>[01]) (?P<status>[1-5][0-9]{2})(?: " + _TEXT + rb")?\r\n(?:" + _FIELD_LINE + rb")*+\r\n"
-)
+_HEAD = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: " + _TEXT + rb")?\r\n(?:" + _FIELD_LINE + rb")*+\r\n")
 _NEVER_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _START = b"HTTP/1."
 
 
-@value
-class AnswerHead:
+class AnswerHead(NamedTuple):
     """A valid head as it came. `keep_alive` is what version and `Connection` say (RFC 9112 §9.3)."""
 
     status: int
@@ -139,7 +76,8 @@ class HeadReader:
             if not searched:
                 self._held += data
             return None
-        self._held.clear()
+        if self._held:
+            self._held.clear()
         return self._parse(data[:end]), data[end:]
 
     def _check_start(self, data: bytes, searched: int) -> None:
@@ -148,11 +86,9 @@ class HeadReader:
             raise self._invalid()
 
     def _parse(self, raw: bytes) -> AnswerHead:
-        found = _HEAD.fullmatch(raw)
-        if found is None:
+        if _HEAD.fullmatch(raw) is None:
             raise self._invalid()
-        status = int(found["status"])
-        version = (1, 1) if found["minor"] == b"1" else (1, 0)
+        status, version = int(raw[9:12]), (1, raw[7] - 48)
         if status == 101:
             raise OriginInvalid(
                 f"{self._peer} switched protocols (101), which was not asked for; check what runs there"
@@ -164,7 +100,7 @@ class HeadReader:
         if status < 200:
             # After an interim head with `Connection: close` the parser would accept no further one.
             self._parser = self._new_parser()
-        return AnswerHead(status, version, fields, _keeps_alive(version, fields))
+        return AnswerHead(status, version, fields, keeps_alive(version, fields))
 
     def _new_parser(self) -> http_parser.HttpResponseParser:
         return http_parser.HttpResponseParser(
@@ -180,10 +116,3 @@ class HeadReader:
 
     def _invalid(self) -> OriginInvalid:
         return OriginInvalid(f"{self._peer} sent an answer whose head is not valid HTTP/1.1; check what runs there")
-
-
-def _keeps_alive(version: tuple[int, int], fields: Fields) -> bool:
-    if "Connection" not in fields:
-        return version == (1, 1)
-    options = {member.lower() for member in members_of(fields, "Connection")}
-    return "close" not in options and (version == (1, 1) or "keep-alive" in options)

@@ -1,19 +1,19 @@
-"""Puts the bearer into a request, and sends it once more with a newer one if the origin refused it (contract §4).
+"""Sees to it that a request has a bearer, and sends it once more with a newer one if the origin refused it (contract §4).
 
-Stands before the limiter: a request that waits for a bearer, or for the refresh after a 401, holds no place at the origin. Behind the limiter
-`Current` sees to it that no bearer is sent which was replaced while its request waited for a place. Which bearer is usable, and whether a refresh
-is due, is decided by the keeper behind BearerSource.
+The hop stands before the limiter: a request that waits for a bearer, or for the refresh after a 401, holds no place at the origin. The bearer goes
+in where the request is written (`token_to_send`), so that none is sent which was replaced while its request waited for a place. Which bearer is
+usable, and whether a refresh is due, is decided by the keeper behind BearerSource.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
+from typing import cast
 
-from passoproxy.core.http.messages import changed
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import BodyBroken, OriginUnreachable
-from passoproxy.ports import BearerSource, Body, BytesBody, Hop, Request, Response
+from passoproxy.ports import BearerSource, Body, BytesBody, Hop, Request, Response, Trail
 from passoproxy.proxy.spool import BegunBody, gathered
 
 REPLAY_BYTES = 1024 * 1024
@@ -39,12 +39,13 @@ class Authorizer:
         policy = request.policy
         if policy is not None and policy.pass_client_authorization and "Authorization" in request.head.fields:
             return await self._next.send(request)
-        bearer = self._bearers.current() or await self._bearers.bearer()
+        _give(request.trail, self._bearers.current() or await self._bearers.bearer(), self._bearers)
         sent = request.body if isinstance(request.body, BytesBody) else KeptBody(request.body, self._replay_bytes)
-        answer = await self._next.send(authorized(request, bearer, self._bearers, sent))
-        return answer if answer.head.status != 401 else await self._again(request, _sent(request, bearer), sent, answer)
+        answer = await self._next.send(request if sent is request.body else replace(request, body=sent))
+        return answer if answer.head.status != 401 else await self._again(request, sent, answer)
 
-    async def _again(self, request: Request, refused: Bearer, sent: BytesBody | KeptBody, answer: Response) -> Response:
+    async def _again(self, request: Request, sent: BytesBody | KeptBody, answer: Response) -> Response:
+        trail = request.trail
         path = sha256(request.head.path.encode()).hexdigest()  # it goes to other processes, and may be long
         try:
             # Read before anything is waited for, since what is read holds no place at the origin.
@@ -56,59 +57,46 @@ class Authorizer:
             await answer.body.aclose()
             raise
         try:
-            newer = await self._bearers.renewed(refused, path)
+            newer = await self._bearers.renewed(cast(Bearer, trail.bearer), path)
         except BaseException:
             await answer.body.aclose()
             raise
-        again = sent.replayed() if isinstance(sent, KeptBody) else BytesBody(sent.data)
-        if isinstance(sent, BytesBody) and len(sent.data) > self._replay_bytes:
-            again = None
+        if isinstance(sent, KeptBody):
+            again = sent.replayed()
+        else:
+            again = BytesBody(sent.data) if len(sent.data) <= self._replay_bytes else None
         if newer is None or again is None:
             if body is None:
                 raise OriginUnreachable("the origin's 401 broke off; try again")
             return Response(answer.head, body, answer.content_id)
         await answer.body.aclose()
-        answer = await self._next.send(authorized(request, newer, self._bearers, again))
+        _give(trail, newer, self._bearers)
+        answer = await self._next.send(replace(request, body=again))
         if answer.head.status == 401:
             try:
-                await self._bearers.renewed(_sent(request, newer), path, True)
+                await self._bearers.renewed(cast(Bearer, trail.bearer), path, True)
             except BaseException:
                 await answer.body.aclose()
                 raise
         return answer
 
 
-class Current:
-    """The hop behind the limiter: a bearer that was replaced while its request waited gives way to the one of the moment, unless another account
-    has logged in meanwhile."""
-
-    def __init__(self, next: Hop, bearers: BearerSource) -> None:
-        self._next = next
-        self._bearers = bearers
-
-    async def send(self, request: Request) -> Response:
-        """The origin's answer. A request that carries no bearer of ours is left alone."""
-        trail, now = request.trail, self._bearers.current()
-        replaced = now is not None and trail.authorized_with not in (None, now.generation)
-        if now is not None and replaced and trail.authorized_as == self._bearers.partition:
-            request = authorized(request, now, self._bearers, request.body)
-        return await self._next.send(request)
-
-
-def authorized(request: Request, bearer: Bearer, bearers: BearerSource, body: Body) -> Request:
-    """The request with `bearer` and `body`; its trail tells of it."""
-    fields = changed(request.head.fields, having=(("Authorization", f"Bearer {bearer.token}"),))
-    now, trail = bearers.current(), request.trail
-    trail.authorized_with = bearer.generation
+def _give(trail: Trail, bearer: Bearer, bearers: BearerSource) -> None:
+    now, trail.bearer = bearers.current(), bearer
     # After a wait for a bearer there may have been yet another login: then the identity of the moment is not that of the bearer.
     trail.authorized_as = bearers.partition if now is not None and now.token == bearer.token else ""
-    return replace(request, head=request.head.with_fields(fields), body=body)
 
 
-def _sent(request: Request, given: Bearer) -> Bearer:
-    """The bearer that the origin saw, where `given` went in."""
-    generation = request.trail.authorized_with
-    return given if generation in (None, given.generation) else Bearer("", generation or 0)
+def token_to_send(trail: Trail, bearers: BearerSource) -> str:
+    """What goes out as the bearer of a request that is written now; '' if it carries none of ours. A bearer that was replaced while its request
+    waited for a place gives way to the one of the moment, unless another account has logged in meanwhile.
+    """
+    if trail.bearer is None:
+        return ""
+    now = bearers.current()
+    if now is not None and now.generation != trail.bearer.generation and trail.authorized_as == bearers.partition:
+        trail.bearer = now
+    return trail.bearer.token
 
 
 class KeptBody:

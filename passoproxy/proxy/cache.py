@@ -294,16 +294,10 @@ class Cache:
         if passing.is_write is not None:
             writes = passing.is_write and request.head.method not in SAFE_METHODS
 
-        async def answered(response: Response) -> None:
-            if writes:  # also when the client has left meanwhile
-                await self._invalidate(request, policy, response)
-
-        sent = request.with_head(head)
-        fetch = self.collapser.start(None, lambda own: self._fetcher.forward(sent, own, answered), request.trail)
-        outcome = await self.collapser.outcome_of(fetch)
-        if isinstance(outcome, Exception):
-            raise outcome.with_traceback(None)
-        assert isinstance(outcome, Forwarded)
+        outcome = await self._fetcher.forward(
+            request if head is request.head else request.with_head(head),
+            partial(self._invalidate, request, policy) if writes else None,
+        )
         member = cache_status.forwarded(passing.why, status=outcome.response.head.status)
         request.trail.cache = "pass"
         return passed(outcome.response, member, outcome.request_time, outcome.response_time)

@@ -219,7 +219,7 @@ Outcome = Validated | Stored | Forwarded | Exception
 class SharedFetch:
     """One question under way. `outcome` is settled once, and no request joins any more when the entry is stored or given up."""
 
-    def __init__(self, key: object, background: bool, trail: Trail) -> None:
+    def __init__(self, key: object, background: bool, trail: Trail, sent: bool = False) -> None:
         self.key = key
         self.background = background
         self.task: asyncio.Task[None] | None = None
@@ -234,7 +234,7 @@ class SharedFetch:
         """Whether the request that began this has left."""
         self.ending: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[bool]] = []
-        self._trail, self._sent_before = trail, trail.origin_requests
+        self._trail, self._sent_before = trail, -1 if sent else trail.origin_requests
 
     def settle(self, outcome: Outcome) -> None:
         """Tells all that wait; only the first outcome counts."""
@@ -324,10 +324,13 @@ class Collapser:
         else:
             self._unshared.discard(key)
 
-    def start(self, key: object | None, fetch_entry: Work, trail: Trail, *, background: bool = False) -> SharedFetch:
-        """Starts a fetch, whose questions are counted in `trail`. With a key it is found by `of` until it is done; without one no request
-        joins it."""
-        fetch = SharedFetch(key, background, trail)
+    def start(
+        self, key: object | None, fetch_entry: Work, trail: Trail, *, background: bool = False, sent: bool = False
+    ) -> SharedFetch:
+        """Starts a fetch, whose questions are counted in `trail`; `sent`: the origin was asked already. With a key it is found by `of` until it is
+        done; without one no request joins it.
+        """
+        fetch = SharedFetch(key, background, trail, sent)
         if key is not None:
             self._joinable[key] = fetch
         if background:

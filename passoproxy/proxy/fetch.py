@@ -1,8 +1,8 @@
 """The outward half of the cache hop: asks the origin, settles a 304, judges whether the answer is stored, and stores it while it streams.
 
-Runs inside a fetch of `collapse`, so that nothing here depends on a client's staying. What is asked for, and what is made of the outcome, is the business
-of `cache`. A broken store costs misses, and is told as an event. Stored parts are joined here, in memory and within bounds; whether two
-belong together is decided in `core.cache.partial`.
+Runs inside a fetch of `collapse`, so that nothing here depends on a client's staying; only `forward` sends in the task of its request. What is
+asked for, and what is made of the outcome, is the business of `cache`. A broken store costs misses, and is told as an event. Stored parts are
+joined here, in memory and within bounds; whether two belong together is decided in `core.cache.partial`.
 """
 
 from __future__ import annotations
@@ -185,6 +185,12 @@ def identifiers() -> Iterator[str]:
     return (f"{start}{number:08x}" for number in count())
 
 
+def _has_left() -> bool:
+    """Whether this request's client left while the origin worked on it (see `Trail.stays`)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Fetcher:
     """Asks the origin, inside a fetch of the collapser. `mode` may be replaced at any time."""
 
@@ -217,33 +223,49 @@ class Fetcher:
         return await self.guarded(self.store.read(entry), None)
 
     async def forward(
-        self, request: Request, fetch: SharedFetch, answered: Callable[[Response], Awaitable[None]]
-    ) -> None:
-        """Sends a request that the cache has no part in; `answered` is told of its answer. Raises what the hops behind raise."""
-        body = request.body
-        if isinstance(body, Reader):  # the client may leave, and its own reader with it
-            body = body.again()
+        self, request: Request, answered: Callable[[Response], Awaitable[None]] | None = None
+    ) -> Forwarded:
+        """Sends a request that the cache has no part in; what follows its answer, and its body, goes on if the client leaves. `answered` is told of
+        the answer before the client gets it. Raises what the hops behind raise.
+        """
+        trail = request.trail
+        trail.stays = True
         sent_at = self.clock.wall()
         try:
-            async with self._turn(body):
-                response = await self.next.send(replace(request, body=body))
+            if isinstance(request.body, BegunBody):
+                async with self._turn():
+                    response = await self.next.send(request)
+            else:
+                response = await self.next.send(request)
         finally:
-            await body.aclose()
+            trail.stays = False
         came_at = self.clock.wall()
-        try:
-            await answered(response)
-        except BaseException:
-            await response.body.aclose()
-            raise
-        await self.unshared(fetch, response, sent_at, came_at)
+        if answered is None and isinstance(response.body, BytesBody):
+            outcome: Outcome = Forwarded(response, sent_at, came_at)
+        else:
+
+            async def rest(own: SharedFetch) -> None:
+                if answered is not None:
+                    try:
+                        await answered(response)
+                    except BaseException:
+                        await response.body.aclose()
+                        raise
+                await self.unshared(own, response, sent_at, came_at)
+
+            outcome = await self.collapser.outcome_of(self.collapser.start(None, rest, trail, sent=True))
+        if isinstance(outcome, Exception):
+            raise outcome.with_traceback(None)
+        assert isinstance(outcome, Forwarded)
+        if _has_left():
+            await outcome.response.body.aclose()
+            raise asyncio.CancelledError
+        return outcome
 
     @asynccontextmanager
-    async def _turn(self, body: Body) -> AsyncIterator[None]:
+    async def _turn(self) -> AsyncIterator[None]:
         """For a body that there was no room for, and that comes as slowly as its client sends it: one at a time, so that such bodies never hold
         all places."""
-        if not isinstance(body, BegunBody):
-            yield
-            return
         try:
             async with asyncio.timeout(LONGEST_FOR_TURN):
                 await self._slow_body.acquire()

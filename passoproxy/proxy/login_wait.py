@@ -73,7 +73,7 @@ class LoginWait:
     async def _wait(self, request: Request) -> Response:
         """Sends again with each bearer that is newer than the one that failed, and once more when the waiting is over."""
         end = self._clock.monotonic() + self._patience
-        failed = request.trail.authorized_with or 0
+        failed = request.trail.bearer.generation if request.trail.bearer else 0
         while self._login_open() and (left := end - self._clock.monotonic()) > 0:
             bearer = self._keeper.current()
             if bearer is None or bearer.generation <= failed:
@@ -83,7 +83,7 @@ class LoginWait:
             try:
                 return await self._next.send(_again(request))
             except _NO_ANSWER:
-                failed = max(failed, request.trail.authorized_with or 0)
+                failed = max(failed, request.trail.bearer.generation if request.trail.bearer else 0)
         return await self._next.send(_again(request))
 
     def _login_open(self) -> bool:

@@ -119,6 +119,9 @@ class Connections(Table["ProxyConnection"]):
                     connection.drop()
                 await self._all_gone.wait()
         while self._tasks:
+            for task in self._tasks:
+                if task.cancelling():  # it goes on for the origin's sake, though its client has left
+                    task.cancel()
             await asyncio.wait(self._tasks)
         self.settle()
 

@@ -17,10 +17,17 @@ from typing import NamedTuple
 from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from passoproxy.core.http.framing import Chunked, ChunkReader, RequestFraming, Sized, expects_continue, request_framing
+from passoproxy.core.http.framing import (
+    Chunked,
+    ChunkReader,
+    RequestFraming,
+    Sized,
+    expects_continue,
+    keeps_alive,
+    request_framing,
+)
 from passoproxy.core.http.messages import Fields, RequestHead
 from passoproxy.core.http.request_line import HEAD_END, RequestLine, parse_authority, scan_beginning, scan_head
-from passoproxy.core.http.syntax import members_of
 from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Refusal
 
 _MAX_CHUNKS = 256  # read at once: a millisecond's work, where single bytes come in chunks
@@ -282,7 +289,7 @@ def receive(head: bytes, scheme: str) -> Received:
         line.method, line.target.text, fields, _authority(line, fields), scheme, line.version
     )  # fmt: skip
     framing = request_framing(line.version, fields)
-    return Received(request, framing, _keeps_alive(line.version, fields), expects_continue(line.version, fields))
+    return Received(request, framing, keeps_alive(line.version, fields), expects_continue(line.version, fields))
 
 
 receive_remembered = lru_cache(maxsize=512)(receive)
@@ -327,10 +334,3 @@ def _authority(line: RequestLine, fields: Fields) -> str:
     if line.target.authority is not None:
         return line.target.authority
     return hosts[0] if hosts else ""
-
-
-def _keeps_alive(version: tuple[int, int], fields: Fields) -> bool:
-    if "Connection" not in fields:
-        return version >= (1, 1)
-    options = {option.lower() for option in members_of(fields, "Connection")}
-    return "close" not in options and (version >= (1, 1) or "keep-alive" in options)

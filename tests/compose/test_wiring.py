@@ -75,7 +75,7 @@ async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> N
             async for _ in answer.body:
                 pass
             await answer.body.aclose()
-        assert [each.head.fields["Authorization"] for each in seen] == ["Bearer the-static-token"]
+        assert [each.trail.bearer.token for each in seen] == ["the-static-token"]
         stats = await wired.control.cache_stats()
         assert stats["entries"] == 1
         (entry,) = [each async for each in wired.control.entries(wired.control.selector({}), 9)]

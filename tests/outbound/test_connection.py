@@ -130,15 +130,67 @@ async def test_cancelled_in_the_turn_in_which_it_failed(sockets: socket.socket) 
     assert owner.calls == ["gone"]
 
 
-async def test_an_answer_to_someone_who_has_just_left(sockets: socket.socket) -> None:
-    for arriving in (OK, b"nonsense"):
-        connection, transport, owner = made(sockets)
-        task = await asked(connection)
+@pytest.mark.parametrize(
+    ("arriving", "becomes"),
+    [(OK, ["released"]), (OK[:-1], ["gone"]), (b"nonsense", ["gone"])],
+)
+async def test_an_answer_to_someone_who_has_just_left(
+    sockets: socket.socket, arriving: bytes, becomes: list[str]
+) -> None:
+    connection, transport, owner = made(sockets)
+    task = await asked(connection)
+    task.cancel()
+    connection.data_received(arriving)
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert (owner.calls, transport.calls) == (becomes, ["abort"] if becomes == ["gone"] else [])
+
+
+async def test_one_that_stays_is_answered_though_its_client_has_left(sockets: socket.socket) -> None:
+    connection, transport, owner = made(sockets)
+    for arriving in ("before", "in the same turn", "after"):
+        task = asyncio.ensure_future(connection.exchange(*GET, stays=True))
+        await settle(3)
+        if arriving == "before":
+            connection.data_received(OK)
         task.cancel()
-        connection.data_received(arriving)
-        await asyncio.gather(task, return_exceptions=True)
-        assert task.cancelled()
-        assert (owner.calls, transport.calls) == (["gone"], ["abort"])
+        if arriving == "in the same turn":
+            connection.data_received(OK)
+        await settle(3)
+        assert task.done() == (arriving != "after")
+        if arriving == "after":
+            connection.data_received(OK)
+        assert await read_whole((await task).body, 9) == b"ok"
+        assert task.cancelling() == 1
+    assert (owner.calls, transport.calls) == (["released"] * 3, [])
+
+
+async def test_one_that_stays_ends_when_it_is_cancelled_again(sockets: socket.socket) -> None:
+    connection, transport, owner = made(sockets)
+    task = asyncio.ensure_future(connection.exchange(*GET, stays=True))
+    for _ in range(2):
+        await settle(3)
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (task.cancelled(), owner.calls, transport.calls) == (True, ["gone"], ["abort"])
+
+
+async def test_the_body_that_no_client_waits_for_ends_in_time(sockets: socket.socket) -> None:
+    connection, _, owner = made(sockets, Limits(read_timeout=AMPLE))
+    task = asyncio.ensure_future(connection.exchange(*GET, stays=True))
+    await settle(3)
+    task.cancel()
+    await settle(3)
+    connection.data_received(OK[:-1])
+    body = (await task).body
+    assert await anext(body) == b"o"
+    async with asyncio.timeout(5 * AMPLE):
+        while not connection.ended:  # the origin is not silent, but does not come to an end either
+            connection.data_received(b"")
+            await asyncio.sleep(SHORT)
+    with pytest.raises(BodyBroken):
+        await anext(body)
+    assert owner.calls == ["gone"]
 
 
 async def test_a_request_that_is_not_sent_whole_ends_the_connection_with_its_answer(sockets: socket.socket) -> None:

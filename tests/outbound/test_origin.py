@@ -9,6 +9,7 @@ import trustme
 
 from passoproxy.core.cache.policy import BypassPolicy, RoutePolicy
 from passoproxy.core.events import OriginAnswered, OriginFailed
+from passoproxy.core.http.forwarding import toward_origin
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
 from passoproxy.errors import (
     BadRequest,
@@ -203,7 +204,7 @@ async def test_origin_that_does_not_read_times_out() -> None:
 )
 def test_nothing_breaks_out_of_its_line(method: str, target: str, fields: list[tuple[str, str]]) -> None:
     with pytest.raises(BadRequest):
-        encoded(RequestHead(method, target, fields_of(fields)), BytesBody())
+        encoded(toward_origin(RequestHead(method, target, fields_of(fields)), authority="a"), method, BytesBody())
 
 
 # ---- what comes back ---------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class Road:
         if self.refuses is not None:
             raise self.refuses()
         if bearer is not None:
-            request.trail.authorized_with = bearer.generation
+            request.trail.bearer = bearer
             if bearer.generation >= self.good_from:
                 return response(200, body=b"answer")
         raise LOGGING_IN if self.keeper.login_until is not None else NOBODY

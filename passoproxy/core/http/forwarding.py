@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from multidict import CIMultiDict, CIMultiDictProxy
-
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed, fields_of
 from passoproxy.core.http.syntax import members_of
 
@@ -40,6 +38,9 @@ _READ_BY_ITS_NAME = frozenset({"authorization", "content-encoding", "content-typ
 """Fields that this side judges; under a name that only CGI takes for theirs they would pass unseen."""
 _NOT_CGI = re.compile("[^a-z0-9]")
 _LONGEST_REMEMBERED = 1024
+_WRITTEN_ANEW = frozenset({"host", "content-length", "transfer-encoding"})
+_VIA_LINE = f"Via: {VIA}"
+_NO_FIELDS: Mapping[str, str] = {}
 
 
 def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool) -> RequestHead:
@@ -56,23 +57,23 @@ def admitted(head: RequestHead, *, pass_cookies: bool, pass_authorization: bool)
 
 
 def toward_origin(
-    head: RequestHead, *, authority: str, own: Mapping[str, str] | None = None, path: str = ""
-) -> RequestHead:
-    """An admitted request as the origin gets it: its Host, our member of `Via`, `own` fields in the place of the client's, and `path` before
-    its path.
-
-    The writer adds the body's framing; `head.authority` is the origin's afterwards.
+    head: RequestHead, *, authority: str, own: Mapping[str, str] = _NO_FIELDS, path: str = "", token: str = ""
+) -> list[str]:
+    """The request line and the fields' lines of an admitted request as the origin gets it: its Host, our member of `Via`, `token` as the bearer,
+    `own` fields in the place of the client's, and `path` before its path. The writer adds the body's framing.
     """
-    fields: CIMultiDict[str] = CIMultiDict((("Host", authority),))
-    fields.extend(changed(head.fields, without=("Host", "Content-Length", "Transfer-Encoding")))
+    target = path + head.target if head.target.startswith("/") else head.target
+    lines = [f"{head.method} {target} HTTP/1.1", f"Host: {authority}"]
+    ours = _WRITTEN_ANEW | {"authorization"} if token else _WRITTEN_ANEW
     if own:
         taken = {_cgi_name(name.lower()) for name in own}
-        for name in [name for name in fields if _cgi_name(name.lower()) in taken and name != "Host"]:
-            fields.popall(name, None)
-        fields.extend(own)
-    fields.add("Via", VIA)
-    target = path + head.target if head.target.startswith("/") else head.target
-    return RequestHead(head.method, target, CIMultiDictProxy(fields), authority, head.scheme, head.version)
+        ours = ours.union(name.lower() for name in head.fields if _cgi_name(name.lower()) in taken)
+    lines += [f"{name}: {value}" for name, value in head.fields.items() if name.lower() not in ours]
+    lines += [f"{name}: {value}" for name, value in own.items()]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    lines.append(_VIA_LINE)
+    return lines
 
 
 def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:
@@ -80,12 +81,26 @@ def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:
 
     `Content-Length` stays where nothing outweighed it (RFC 9112 §6.3), because for HEAD and 304 it tells of a body that is not there.
     """
-    gone = _NEVER_TO_CLIENT | _named_by_connection(head.fields)
+    fields = head.fields
+    connection = ", ".join(fields.getall("Connection")) if "Connection" in fields else ""
+    names = tuple(fields)
+    is_short = len(connection) + sum(map(len, names)) <= _LONGEST_REMEMBERED
+    gone = (_remembered_stopped if is_short else _stopped)(names, connection, pass_cookies)
+    return ResponseHead(head.status, changed(fields, without=gone)) if gone else head
+
+
+def _stopped(names: tuple[str, ...], connection: str, pass_cookies: bool) -> tuple[str, ...]:
+    """Those of an answer's `names` that do not pass, given the value of `Connection`."""
+    gone = _NEVER_TO_CLIENT | _named_by_connection(fields_of({"Connection": connection}))
     if not pass_cookies:
         gone |= _COOKIES_TO_CLIENT
-    if "Transfer-Encoding" in head.fields:
+    lower = frozenset(name.lower() for name in names)
+    if "transfer-encoding" in lower:
         gone |= {"content-length"}
-    return ResponseHead(head.status, changed(head.fields, without=gone))
+    return tuple(lower & gone)
+
+
+_remembered_stopped = lru_cache(maxsize=256)(_stopped)  # an origin sends the same few sets of names
 
 
 def _staying(names: tuple[str, ...], connection: str, pass_cookies: bool, pass_authorization: bool) -> tuple[str, ...]:

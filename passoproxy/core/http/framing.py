@@ -7,10 +7,11 @@ from __future__ import annotations
 import re
 import sys
 from enum import Enum, auto
+from functools import lru_cache
 
 from passoproxy.core.http.messages import Fields
 from passoproxy.core.http.request_line import scan_trailer
-from passoproxy.core.http.syntax import WORD_CHARACTERS, members_of
+from passoproxy.core.http.syntax import WORD_CHARACTERS, members_of, split_list
 from passoproxy.core.value import value
 from passoproxy.errors import BadRequest, HeadersTooLarge, OriginInvalid
 
@@ -228,15 +229,31 @@ def response_framing(method: str, version: tuple[int, int], status: int, fields:
         return NO_BODY
     if "Transfer-Encoding" in fields:
         return _chunked_response(version, fields)
+    stated = fields.getall("Content-Length", ())
+    if len(stated) == 1 and len(stated[0]) <= 18 and _DIGITS.fullmatch(stated[0]):
+        return Sized(int(stated[0]))
     lengths = members_of(fields, "Content-Length")
     if not lengths:
-        if "Content-Length" in fields:
+        if stated:
             raise OriginInvalid("the origin's answer has an empty Content-Length")
         return UNTIL_CLOSED
     # One value said several times over is the one leniency that §6.3 point 5 has.
     if len(set(lengths)) > 1 or not _DIGITS.fullmatch(lengths[0]):
         raise OriginInvalid("the origin's answer has a Content-Length that is not one decimal number")
     return Sized(_number(lengths[0]))
+
+
+def keeps_alive(version: tuple[int, int], fields: Fields) -> bool:
+    """Whether the sender of a message keeps its connection for another (RFC 9112 §9.3)."""
+    if "Connection" not in fields:
+        return version >= (1, 1)
+    return _keeps_alive(version, tuple(fields.getall("Connection")))
+
+
+@lru_cache(maxsize=64)  # the same few values come with every message
+def _keeps_alive(version: tuple[int, int], lines: tuple[str, ...]) -> bool:
+    options = {option.lower() for line in lines for option in split_list(line)}
+    return "close" not in options and (version >= (1, 1) or "keep-alive" in options)
 
 
 def _chunked_request(version: tuple[int, int], fields: Fields) -> Chunked:
