@@ -57,7 +57,16 @@ from passoproxy.ports import (
     nobody,
     read_whole,
 )
-from passoproxy.proxy.collapse import LONGEST_HELD, Collapser, Forwarded, SharedBody, SharedFetch, Stored, Validated
+from passoproxy.proxy.collapse import (
+    LONGEST_HELD,
+    Collapser,
+    Forwarded,
+    Outcome,
+    SharedBody,
+    SharedFetch,
+    Stored,
+    Validated,
+)
 from passoproxy.proxy.ranges import is_ranged
 from passoproxy.proxy.spool import BegunBody, Reader, Spools, gathered
 
