@@ -43,7 +43,7 @@ from passoproxy.server.acceptor import Acceptor
 from passoproxy.server.admin.runner import AdminRunner
 from passoproxy.tokens.commands import Leave, Refill
 from passoproxy.tokens.failover import Custody
-from passoproxy.tokens.inbox import first_of
+from passoproxy.tokens.waits import first_of
 
 STATUS_EVERY = 5.0
 """Seconds between two lines for the service manager."""

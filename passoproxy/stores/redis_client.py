@@ -73,10 +73,28 @@ class RedisLink:
         with self.told():
             return cast("list[Any]", self._client.register_script(source)(keys=list(keys), args=list(arguments)))
 
+    def get(self, key: str) -> bytes | None:
+        """A value. Blocks. Raises PairStoreFailure."""
+        with self.told():
+            return cast("bytes | None", self._client.get(key))
+
+    def put(self, key: str, value: bytes | None) -> None:
+        """Sets a value; None removes it. Blocks. Raises PairStoreFailure."""
+        with self.told():
+            if value is None:
+                self._client.delete(key)
+            else:
+                self._client.set(key, value)
+
     def fields(self, key: str) -> dict[bytes, bytes]:
         """A whole hash. Blocks. Raises PairStoreFailure."""
         with self.told():
             return cast("dict[bytes, bytes]", self._client.hgetall(key))
+
+    def put_field_aside(self, key: str, name: str, value: bytes) -> None:
+        """Sets a field of a hash that is not there yet. Blocks. Raises PairStoreFailure."""
+        with self.told():
+            self._client.hsetnx(key, name, value)
 
     def listeners(self, channel: str) -> int:
         """The number of subscribers of a channel. Blocks. Raises PairStoreFailure."""

@@ -32,7 +32,7 @@ from passoproxy.core.oauth.alert_levels import (
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import AlertUndelivered, ConfigurationError, Fault
 from passoproxy.ports import AlarmMemory, AlertHook, BearerSource, Clock, Observer
-from passoproxy.tokens.persistence import Blocking, in_thread
+from passoproxy.tokens.persistence import Blocking
 
 LIMIT: Final = 10.0
 """Seconds that a command may take."""
@@ -200,7 +200,7 @@ class Alerts:
         *,
         instance: str,
         version: str,
-        blocking: Blocking = in_thread,
+        blocking: Blocking = asyncio.to_thread,
     ) -> None:
         self._keeper, self.policy, self._clock, self._observe = keeper, policy, clock, observe
         self._instance, self._version = instance, version

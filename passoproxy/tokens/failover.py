@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from passoproxy.core.events import OwnershipChanged, Warned
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import OwnerGone, PairStoreOwned, PassoproxyError, Refusal
 from passoproxy.ports import Clock, Followed, Observer, nobody
-from passoproxy.tokens.commands import Command, Leave, Login, LoginPending, Logout, PairOwner, Renew401
+from passoproxy.tokens.commands import Command, Leave, Login, LoginPending, PairOwner, Renew401
 from passoproxy.tokens.follower import Follower
-from passoproxy.tokens.holder import Holder
-from passoproxy.tokens.inbox import ended, first_of
-from passoproxy.tokens.keeper import CALLER_PATIENCE, Keeper
+from passoproxy.tokens.holder import CALLER_PATIENCE, Holder
+from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.waits import ended, first_of
 
 T = TypeVar("T")
 
@@ -46,100 +46,60 @@ class Custody(Holder):
         partition: str = "",
         observe: Observer = nobody,
     ) -> None:
-        super().__init__(clock)
-        self._keep = keep
-        self._owner = owner
-        self._partition = partition
-        self._observe = observe
-        keeper = keep()
-        self._client = keeper.client
-        self._held: Keeper | Follower = keeper
-        self._spare: Bearer | None = None
+        super().__init__(clock, partition)
+        self._keep, self._owner, self._observe = keep, owner, observe
+        self._unknown = partition
+        self._held: Keeper | Follower = keep()
+        self._client = self._held.client
+        self._hold(self._held)
         self._lost = asyncio.Event()
         self._leaving = False
         self._ended = asyncio.Event()
         self._ended.set()
         self._complaint = ""
 
+    def _hold(self, held: Keeper | Follower) -> None:
+        self._held.on_change, held.on_change, self._held = None, self._changed, held
+        self._changed()
+
+    def _changed(self) -> None:
+        self.partition, self.role = self._held.partition, self._held.role
+        self._tell()
+
     # ---- what every task may do ------------------------------------------------------------------------------------------
 
-    @property
-    def role(self) -> str:
-        return self._held.role
-
-    @property
-    def turn(self) -> asyncio.Event:
-        return self._held.turn
-
     def current(self) -> Bearer | None:
-        """The bearer in use, or the one that the former owner left while that is newer and still good."""
-        spare, own = self._spare, self._held.current()
-        if spare is None:
-            return own
-        is_ended = spare.until is not None and spare.until <= self._clock.wall()
-        if is_ended or (own is not None and own.generation >= spare.generation):
-            self._spare = None
-            return own
-        return spare
-
-    @property
-    def partition(self) -> str:
-        return self._held.partition
+        return self._held.current()
 
     def snapshot(self) -> TokenSnapshot:
         return self._held.snapshot()
 
-    async def bearer(self) -> Bearer:
-        while True:
-            held = self._held
-            try:
-                return self.current() or await held.bearer()
-            except Refusal:
-                if held is self._held:
-                    raise
+    def may_come(self, within: float) -> bool:
+        return self._held.may_come(within)
 
-    async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
-        if self._spare is not None and refused.generation >= self._spare.generation:
-            self._spare, other = None, self._held.current()
-            if other is not None and other.generation < refused.generation:
-                return other  # what the former owner saved last, and the origin has not refused yet
-        while True:
-            held = self._held
-            try:
-                newer = await held.renewed(refused, path, again)
-            except Refusal:
-                if held is self._held:
-                    raise
-                continue
-            if newer is not None or held is self._held:
-                return newer
+    def refusal(self) -> Refusal:
+        return self._held.refusal()
 
     async def execute(self, command: Command[T]) -> T:
-        """See Holder. A login's answer is given only once, so where the pair has no owner for a moment it waits for the next one."""
-        answer: Any
-        match command:
-            case Renew401(generation, path, again):
-                newer = await self.renewed(Bearer("", generation), path, again) or self.current()
-                answer = newer.generation if newer is not None else 0
-            case Login():
-                answer = await self._taken(command)
-            case _:
-                self._leaving = self._leaving or isinstance(command, Leave)
-                answer = await self._held.execute(command)
-        if isinstance(command, Logout):
-            self._spare = None
-        return answer  # type: ignore[no-any-return]
-
-    async def _taken(self, login: Login) -> TokenSnapshot:
+        """See Holder. A 401 that changed hands is asked again. A login's answer is given only once, so it waits for the next owner."""
+        self._leaving = self._leaving or isinstance(command, Leave)
         end = self._clock.monotonic() + CALLER_PATIENCE
         while True:
-            turn = self.turn
+            held, turn = self._held, self.turn
             try:
-                return await self._held.execute(login)
+                answer = await held.execute(command)
             except (Refusal, OwnerGone):
-                if self._closing.is_set() or self._clock.monotonic() >= end:
+                if isinstance(command, Login):
+                    if self._closing.is_set() or self._clock.monotonic() >= end:
+                        raise
+                    await first_of(turn.wait(), self._closing.wait(), self._clock.sleep(TRY_EVERY))
+                elif not isinstance(command, Renew401) or held is self._held:
                     raise
-            await first_of(turn.wait(), self._closing.wait(), self._clock.sleep(TRY_EVERY))
+            else:
+                current = self.current()
+                newest = current.generation if current is not None else 0
+                if not isinstance(command, Renew401) or held is self._held or newest > command.generation:
+                    return answer
 
     def step_down(self) -> None:
         """The ownership is lost: what is known serves on, and the new owner is followed. For stores whose ownership can end; in the loop's thread."""
@@ -156,6 +116,8 @@ class Custody(Holder):
             if self._owner is None:
                 raise
             await self._begin_following(str(owned), None)
+        else:
+            self._changed()
 
     async def run(self) -> None:
         self._ended.clear()
@@ -194,7 +156,6 @@ class Custody(Holder):
         if self._lost.is_set() and not self._closing.is_set():
             self._lost.clear()
             await self._begin_following(why, self.followed())
-            keeper.turn.set()
             with contextlib.suppress(PassoproxyError):  # what it could not save any more, it may not
                 await keeper.close()
 
@@ -205,13 +166,13 @@ class Custody(Holder):
         follower = Follower(
             owner=self._owner,
             clock=self._clock,
-            partition=self._partition,
+            partition=self._unknown,
             known=known,
             observe=self._observe,
             client=self._client,
         )
         await follower.execute(LoginPending(self._held.login_until))
-        self._held, self._spare = follower, None
+        self._hold(follower)
         self._observe(OwnershipChanged("following", why))
         await follower.open()
 
@@ -245,9 +206,8 @@ class Custody(Holder):
         if self._leaving:  # said to the follower meanwhile; a keeper that knows nothing of it would begin a refresh
             await keeper.close()
             return False
-        # what the owner could not save any more may be newer than what it left
-        self._spare = follower.current()
+        keeper.spare = follower.current()
         await keeper.execute(LoginPending(follower.login_until))
-        self._held = keeper
+        self._hold(keeper)
         self._observe(OwnershipChanged("owner", "the one before is gone"))
         return True

@@ -16,13 +16,12 @@ from typing import Any, TypeVar
 from passoproxy.core.events import ChainChanged, TaskFailed
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot, aged, left_alone, of_another, told
-from passoproxy.errors import CommandFailure, OwnerGone, PairStoreFailure, PassoproxyError, TokenUnavailable
+from passoproxy.errors import CommandFailure, OwnerGone, PairStoreFailure, PassoproxyError, Refusal, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, nobody
 from passoproxy.tokens.commands import HERE, Command, Leave, Login, LoginPending, PairOwner, Refill, Renew401
-from passoproxy.tokens.holder import Holder
-from passoproxy.tokens.inbox import ended, first_of
-from passoproxy.tokens.keeper import CALLER_PATIENCE
+from passoproxy.tokens.holder import CALLER_PATIENCE, Holder
 from passoproxy.tokens.state import OpenLogins, refusal_of
+from passoproxy.tokens.waits import ended, first_of
 
 T = TypeVar("T")
 
@@ -49,6 +48,8 @@ class Follower(Holder):
     than ours (`Pair.client`; '' for any) is heard and not followed: nothing of its pair is used, and no command goes to it.
     """
 
+    role = "following"
+
     def __init__(
         self,
         *,
@@ -59,11 +60,9 @@ class Follower(Holder):
         observe: Observer = nobody,
         client: str = "",
     ) -> None:
-        super().__init__(clock)
-        self._owner = owner
-        self._client = client
+        super().__init__(clock, partition)
+        self._owner, self._client, self._observe = owner, client, observe
         self._nobodys = Followed(None, partition)
-        self._observe = observe
         self._followed = self._nobodys
         self._usable_until: float | None = None
         self._shown = UNTOLD
@@ -79,10 +78,6 @@ class Follower(Holder):
         if known is not None:
             self._take(known)
 
-    @property
-    def role(self) -> str:
-        return "following"
-
     # ---- what every task may do ------------------------------------------------------------------------------------------
 
     def current(self) -> Bearer | None:
@@ -90,10 +85,6 @@ class Follower(Holder):
         if self._usable_until is None or self._clock.monotonic() < self._usable_until:
             return self._followed.bearer
         return None
-
-    @property
-    def partition(self) -> str:
-        return self._followed.partition
 
     def snapshot(self) -> TokenSnapshot:
         now = self._clock.wall()
@@ -109,16 +100,10 @@ class Follower(Holder):
         """Until when logins that were begun in this process are open, in epoch seconds; 0 for never."""
         return self._logins.of(HERE)
 
-    async def bearer(self) -> Bearer:
-        end = self._clock.monotonic() + CALLER_PATIENCE
-        while (bearer := self.current()) is None:
-            left = end - self._clock.monotonic()
-            if left <= 0 or not self._may_come(left):
-                if self._shown is UNTOLD:
-                    raise TokenUnavailable(f"no usable access token: {self.snapshot().reason}", 5)
-                raise refusal_of(self.snapshot(), self._clock.wall())
-            await first_of(self.turn.wait(), self._clock.sleep(left))
-        return bearer
+    def refusal(self) -> Refusal:
+        if self._shown is UNTOLD:
+            return TokenUnavailable(f"no usable access token: {self.snapshot().reason}", 5)
+        return refusal_of(self.snapshot(), self._clock.wall())
 
     async def execute(self, command: Command[T]) -> T:
         """Has the owner do it; answers when the new token is in use here. Raises as the owner does, OwnerGone while there is no owner."""
@@ -175,10 +160,6 @@ class Follower(Holder):
     async def run(self) -> None:
         await first_of(self._closing.wait(), self._hear(), self._pass_on())
 
-    async def close(self) -> None:
-        self._closing.set()
-        self._tell()
-
     async def _hear_once(self) -> None:
         with contextlib.suppress(PairStoreFailure):
             async with contextlib.aclosing(_generator(self._owner)) as changes:
@@ -225,7 +206,7 @@ class Follower(Holder):
         before, self._shown, self._told_at = self._shown, told(followed.snapshot), self._clock.monotonic()
         if self._is_anothers:
             followed, self._shown = self._nobodys, of_another(self._shown.client)
-        news, self._followed = followed.bearer, followed
+        news, self._followed, self.partition = followed.bearer, followed, followed.partition
         self._usable_until = None
         if news is not None and news.until is not None:
             self._usable_until = self._told_at + news.until - self._clock.wall()
@@ -247,8 +228,8 @@ class Follower(Holder):
         """Seconds that the owner has been gone, 0 while it is there."""
         return self._clock.monotonic() - self._left_at if self.left.is_set() else 0.0
 
-    def _may_come(self, within: float) -> bool:
-        """Whether a bearer may come: the owner is about to renew, or has just gone and another takes its place."""
+    def may_come(self, within: float) -> bool:
+        """See Holder: the owner is about to renew, or has just gone and another takes its place."""
         due = self._shown.next_refresh_at
         is_due = due is not None and due - self._clock.wall() <= within
         is_succeeded = self.left.is_set() and self._gone_for() < CALLER_PATIENCE

@@ -4,44 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import TypeVar
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
+from passoproxy.errors import Refusal
 from passoproxy.ports import Clock, Followed
 from passoproxy.tokens.commands import Command, Renew401
-from passoproxy.tokens.inbox import first_of
+from passoproxy.tokens.waits import first_of
 
 T = TypeVar("T")
 
 HEARTBEAT = 1.0
 """Seconds after which an unchanged state is told again, so that a silent owner is noticed and a runway stays right."""
 
+CALLER_PATIENCE = 10.0
+"""Seconds that a request waits for a bearer that is on its way."""
+
 
 class Holder(ABC):
     """A BearerSource that takes commands. `open`, then `run` as a task, then `close`."""
 
-    def __init__(self, clock: Clock) -> None:
+    role = "owner"
+    """`owner`, or `following`."""
+
+    def __init__(self, clock: Clock, partition: str) -> None:
         self._clock = clock
-        self._turn = asyncio.Event()
-        self._closing = asyncio.Event()
-
-    @property
-    def role(self) -> str:
-        """`owner`, or `following`."""
-        return "owner"
-
-    @property
-    def turn(self) -> asyncio.Event:
-        """Set at the next change; a fresh event takes its place."""
-        return self._turn
-
-    @property
-    @abstractmethod
-    def partition(self) -> str:
+        self.partition = partition
         """The identity's digest; stays the same through every renewal."""
+        self.turn = asyncio.Event()
+        """Set at the next change; a fresh event takes its place."""
+        self.on_change: Callable[[], None] | None = None
+        self._closing = asyncio.Event()
 
     @abstractmethod
     def current(self) -> Bearer | None:
@@ -52,8 +48,12 @@ class Holder(ABC):
         """The pair as it is shown."""
 
     @abstractmethod
-    async def bearer(self) -> Bearer:
-        """A usable bearer; waits up to 10 s for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
+    def may_come(self, within: float) -> bool:
+        """Whether a bearer may come within so many seconds, while there is none."""
+
+    @abstractmethod
+    def refusal(self) -> Refusal:
+        """Why there is no bearer, for a client."""
 
     @abstractmethod
     async def execute(self, command: Command[T]) -> T:
@@ -67,16 +67,31 @@ class Holder(ABC):
     async def run(self) -> None:
         """The holder's task, until `close`."""
 
-    @abstractmethod
     async def close(self) -> None:
         """Lets the step under way finish, and ends `run`."""
+        self._closing.set()
+        self._tell()
+
+    async def bearer(self) -> Bearer:
+        """A usable bearer; waits up to 10 s for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
+        end = self._clock.monotonic() + CALLER_PATIENCE
+        while (bearer := self.current()) is None:
+            left = end - self._clock.monotonic()
+            if left <= 0 or not self.may_come(left):
+                raise self.refusal()
+            await first_of(self.turn.wait(), self._clock.sleep(left))
+        return bearer
 
     async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
-        """After a 401: a newer bearer, None if there is none to be had. Raises AuthorizationRequired while the chain is dead."""
-        if newer := self._newer_than(refused):
-            return newer
-        await self.execute(Renew401(refused.generation, path, again))
-        return self._newer_than(refused)
+        """After a 401: another bearer, None if there is none to be had. Raises AuthorizationRequired while the chain is dead.
+
+        It is newer, or one that a former owner saved before the refused one.
+        """
+        bearer = self.current()
+        if bearer is None or bearer.generation <= refused.generation:
+            await self.execute(Renew401(refused.generation, path, again))
+            bearer = self.current()
+        return None if bearer is None or bearer.generation == refused.generation else bearer
 
     def followed(self) -> Followed:
         """What processes that follow this one may know."""
@@ -93,11 +108,9 @@ class Holder(ABC):
         """Waits until there may be something new to see, for at most so many seconds."""
         await first_of(self.turn.wait(), self._clock.sleep(seconds))
 
-    def _newer_than(self, refused: Bearer) -> Bearer | None:
-        bearer = self.current()
-        return bearer if bearer is not None and bearer.generation > refused.generation else None
-
     def _tell(self) -> None:
         """Wakes everything that waits for news."""
-        self._turn.set()
-        self._turn = asyncio.Event()
+        turn, self.turn = self.turn, asyncio.Event()
+        turn.set()
+        if self.on_change is not None:
+            self.on_change()

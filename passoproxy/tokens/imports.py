@@ -11,12 +11,11 @@ from dataclasses import replace
 from passoproxy.core.events import Warned
 from passoproxy.core.oauth.chain import Happening
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.schedule import patience
 from passoproxy.core.oauth.token_response import Dead, Lost, Misconfigured, Retryable, Unsent
 from passoproxy.core.oauth.transaction import digest, moved_to, not_handed_over, remembered
 from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, Fault, ImportRefused, ServiceUnreachable
 from passoproxy.ports import ChainRecord
-from passoproxy.tokens.refresh import REMEDY, adopt, present, save, spaced
+from passoproxy.tokens.refresh import REMEDY, adopt, present, save
 from passoproxy.tokens.state import LIVING, Granted, Outcome, State, Unrecorded
 
 AGAIN = "this pair was here before: a refresh with it was sent, and its answer was lost"
@@ -90,15 +89,8 @@ async def _attempt(state: State, pair: Pair) -> Outcome:
     other = before if before is not None and before.pair is not pair else None
     if other is not None:
         state.record = without_candidate(state.record)
-
-    async def presented() -> Outcome:
-        now = state.now()
-        record = replace(state.record, asked_at=now)
-        done = await present(state, pair, record, patience(pair, now), insist=False, over=state.newest or pair)
-        state.record = done.record
-        return done.outcome
-
-    outcome = await spaced(state, presented)
+    done = await present(state, pair, state.record, over=state.newest or pair)
+    outcome, state.record = done.outcome, done.record
     if other is not None and not isinstance(outcome, Granted) and state.record.candidate is None:
         # this one came to nothing, and the one that waited goes on waiting
         spent = tuple(mark for mark in state.record.spent if mark != other.intent.token)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, has_ended
@@ -37,7 +38,10 @@ from passoproxy.errors import (
     ImportRefused,
     PairStoreFailure,
     PairStoreOwned,
+    PassoproxyError,
     PersonNeeded,
+    Refusal,
+    TokenUnavailable,
 )
 from passoproxy.ports import Clock, LoggedOut, Observer, PairStore, RawAnswer, nobody
 from passoproxy.tokens import imports, recovery, refresh
@@ -56,15 +60,12 @@ from passoproxy.tokens.commands import (
 )
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.imports import without_candidate, without_intent
-from passoproxy.tokens.inbox import Inbox, first_of
-from passoproxy.tokens.persistence import RETRY_INTERVAL, Blocking, Saving, in_thread
+from passoproxy.tokens.persistence import RETRY_INTERVAL, Blocking, Saving
 from passoproxy.tokens.provider_client import LEAST_TIME, Asking
 from passoproxy.tokens.state import LIVING, Granted, State
+from passoproxy.tokens.waits import first_of
 
 T = TypeVar("T")
-
-CALLER_PATIENCE = 10.0
-"""Seconds that a request waits for a bearer that is on its way."""
 
 CLOCK_LOOK = 15.0
 """The task looks at the clocks at least this often, in seconds."""
@@ -82,6 +83,16 @@ async def nothing_to_do(partition: str) -> None:
     """The Withdrawn of a keeper without a cache."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Order:
+    """A command that waits for the keeper's task. `known` is the newest generation when it was placed, `placed_at` is of the steady clock."""
+
+    command: Command[Any]
+    done: asyncio.Future[Any]
+    known: int
+    placed_at: float
+
+
 class Keeper(Holder):
     """Holds the pair and keeps it alive. `run` raises PairStoreOwned if the store says that the ownership was lost."""
 
@@ -95,7 +106,7 @@ class Keeper(Holder):
         chance: Callable[[], float],
         salt: Callable[[], str],
         observe: Observer = nobody,
-        blocking: Blocking = in_thread,
+        blocking: Blocking = asyncio.to_thread,
         seed: Callable[[], bytes] | None = None,
         withdrawn: Withdrawn = nothing_to_do,
         upstream: str = "",
@@ -105,27 +116,30 @@ class Keeper(Holder):
         `seed` reads the pair that is taken up if nothing is stored (see `recovery`); `withdrawn` is awaited when a grant was withdrawn,
         before any request is refused for it.
         """
-        super().__init__(clock)
         saving = Saving(store, observe, blocking)
         self.state = State(asking, saving, terms, clock, chance, salt, observe, self._tell, upstream)
+        super().__init__(clock, self.state.partition)
+        self.client = self.state.client
+        """Whose pair it keeps, as `Pair.client`."""
+        self.spare: Bearer | None = None
+        """What a former owner had in use, and may not have saved: it serves while it is newer than the stored one."""
         self._seed, self._withdrawn = seed, withdrawn
-        self._inbox = Inbox(clock)
+        self._orders: deque[_Order] = deque()
+        self._poke = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
 
     # ---- what every task may do ------------------------------------------------------------------------------------------
 
     def current(self) -> Bearer | None:
-        return self.state.current()
-
-    @property
-    def client(self) -> str:
-        """Whose pair it keeps, as `Pair.client`."""
-        return self.state.client
-
-    @property
-    def partition(self) -> str:
-        return self.state.partition
+        own, spare = self.state.current(), self.spare
+        if spare is None:
+            return own
+        is_ended = spare.until is not None and spare.until <= self._clock.wall()
+        if is_ended or (own is not None and own.generation >= spare.generation):
+            self.spare = None
+            return own
+        return spare
 
     def snapshot(self) -> TokenSnapshot:
         return self.state.snapshot()
@@ -135,58 +149,43 @@ class Keeper(Holder):
         """Until when logins that were begun in this process are open, in epoch seconds; 0 for never."""
         return self.state.logins.of(HERE)
 
-    async def bearer(self) -> Bearer:
-        end = self._clock.monotonic() + CALLER_PATIENCE
-        while (bearer := self.current()) is None:
-            left = end - self._clock.monotonic()
-            if left <= 0 or not self._is_on_its_way(left):
-                raise self.state.refusal()
-            await first_of(self.turn.wait(), self._clock.sleep(left))
-        return bearer
-
-    def _is_on_its_way(self, within: float) -> bool:
+    def may_come(self, within: float) -> bool:
         state = self.state
         due = state.next_at is not None and state.next_at - state.now() <= within
-        return not self._inbox.closed and (state.attempting or state.held is not None or due)
+        return not self._closing.is_set() and (state.attempting or state.held is not None or due)
+
+    def refusal(self) -> Refusal:
+        return self.state.refusal()
 
     async def execute(self, command: Command[T]) -> T:
         """Has the keeper's task do it. A login that is announced and a path's second 401 wait for no step of the task."""
-        place, answer = self._inbox.place, cast(Any, None)
+        answer: Any = None
         match command:
             case LoginPending(until, by):
                 self.state.logins.put(by, self.state.steady(until))
                 self._tell()
             case Renew401(generation, path, again):
-                if again:  # it refused an older bearer too, so a newer one would not help
-                    self.state.rejections.again(generation, path)
-                else:
-                    await place(lambda: self._renew_refused(generation, path))
+                if not self._is_replaced(generation):
+                    if again:  # it refused an older bearer too, so a newer one would not help
+                        self.state.rejections.again(generation, path)
+                    else:
+                        await self._placed(command)
                 bearer = self.current()
                 answer = bearer.generation if bearer is not None else 0
-            case Refresh(force):
-                known = self.state.generation
-                answer = await place(lambda: self._refresh(force, known))
-            case Import(document, force):
-                try:
-                    pair = read_import(document, self.state.now(), self.state.terms, self.state.salt())
-                except AnswerUnusable as fault:
-                    raise CommandFailure(str(fault)) from fault
-                answer = await place(lambda: self._import(pair, force))
-            case Login(token_answer):
-                answer = await place(lambda: self._install_answer(token_answer))
-            case Export():
-                answer = document_of(await place(self._hand_over))
-            case Logout():
-                answer = await place(self._logout)
-            case Refill(within):
-                deadline = self._clock.monotonic() + within
-                answer = await place(lambda: self._refill(deadline))
-            case Leave(within):
-                self.state.shutdown.begin(within)
-                await place(_nothing)
             case _:
-                raise TypeError(type(command).__name__)
+                if isinstance(command, Leave):
+                    self.state.shutdown.begin(command.within)
+                answer = await self._placed(command)
         return answer  # type: ignore[no-any-return]
+
+    async def _placed(self, command: Command[Any]) -> Any:
+        """What the keeper's task makes of a command. Raises what it raises, TokenUnavailable if the keeper has left."""
+        if self._closing.is_set():
+            raise _left()
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._orders.append(_Order(command, done, self.state.generation, self._clock.monotonic()))
+        self._poke.set()
+        return await asyncio.shield(done)
 
     # ---- its life --------------------------------------------------------------------------------------------------------
 
@@ -195,7 +194,7 @@ class Keeper(Holder):
 
         `above` is the newest generation that the owner before had in use: new ones are numbered from there.
         """
-        await self.state.saving.take()
+        await self.state.saving.call(self.state.saving.store.acquire)
         self.state.generation = above
         await recovery.load(self.state, self._seed)
 
@@ -203,26 +202,35 @@ class Keeper(Holder):
         """The owner's task, until `close`. Being cancelled, it finishes the step that it is in."""
         self._ended.clear()
         try:
-            while not self._inbox.closed:
-                has_order = await self._inbox.next(self._until_next())
-                await _whole(self._step(has_order))
+            while not self._closing.is_set():
+                if not self._orders and not self._poke.is_set():
+                    await first_of(self._poke.wait(), self._clock.sleep(self._until_next()))
+                self._poke.clear()
+                await _whole(self._step())
         except PairStoreOwned:
             raise  # what is ordered waits for the new owner
         except Exception:
-            self._inbox.close()  # no task carries anything out any more
+            self._stop()  # no task carries anything out any more
             raise
         finally:
             self._ended.set()
 
     async def close(self) -> None:
         """Lets the step under way finish, saves what was not saved, gives the ownership up."""
-        self._inbox.close()
+        self._stop()
         await self._ended.wait()
         with contextlib.suppress(PairStoreOwned):  # what could not be saved yet is not ours to save any more
             await self.state.saving.retry()
-        await self.state.saving.leave()
+        await self.state.saving.call(self.state.saving.store.release)
 
-    async def _step(self, has_order: bool) -> None:
+    def _stop(self) -> None:
+        """No order is taken any more; those that wait fail."""
+        self._closing.set()
+        while self._orders:
+            _fail(self._orders.popleft().done, _left())
+        self._poke.set()
+
+    async def _step(self) -> None:
         state = self.state
         try:
             if state.follow_clock() and state.newest is not None:
@@ -231,16 +239,14 @@ class Keeper(Holder):
                 await recovery.load(state, self._seed)
             await refresh.follow_time(state)
             await imports.follow_time(state)
-            if has_order:
-                fault = await self._inbox.carry_out()
-                if fault is not None:
-                    state.observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
-            elif state.due_in() == 0.0 and not self._inbox.closed:
+            if self._orders:
+                await self._carry_out(self._orders.popleft())
+            elif state.due_in() == 0.0 and not self._closing.is_set():
                 if state.standing.chain is Chain.UNKNOWN and not state.may_present():
                     state.plan()  # the machine slept through the time in which it might have been presented again
                 else:
                     await refresh.attempt(state)
-            elif state.proof_due_in() == 0.0 and not self._inbox.closed:
+            elif state.proof_due_in() == 0.0 and not self._closing.is_set():
                 await imports.repeat(state)
         except PairStoreOwned:
             raise  # the ownership is lost: whatever was begun here is the new owner's to find
@@ -259,7 +265,53 @@ class Keeper(Holder):
             waits.append(RETRY_INTERVAL)
         return max(0.0, min(waits))
 
+    def _tell(self) -> None:
+        self.partition = self.state.partition
+        super()._tell()
+
     # ---- commands, in the keeper's task ----------------------------------------------------------------------------------
+
+    async def _carry_out(self, order: _Order) -> None:
+        """Raises PairStoreOwned if the ownership turned out to be lost."""
+        try:
+            answer = await self._done(order)
+        except PairStoreOwned:
+            self._orders.appendleft(order)  # it fails with all the others, when another process can be asked
+            raise
+        except PassoproxyError as fault:
+            _fail(order.done, fault)
+        except Exception as fault:
+            _fail(order.done, PassoproxyError(f"a fault inside passoproxy ({type(fault).__name__}); the log has more"))
+            self.state.observe(TaskFailed("keeper", f"an order failed: {type(fault).__name__}"))
+        else:
+            if not order.done.done():
+                order.done.set_result(answer)
+
+    async def _done(self, order: _Order) -> object:
+        match order.command:
+            case Renew401(generation, path):
+                await self._renew_refused(generation, path)
+            case Refresh(force):
+                return await self._refresh(force, order.known)
+            case Import(document, force):
+                try:
+                    pair = read_import(document, self.state.now(), self.state.terms, self.state.salt())
+                except AnswerUnusable as fault:
+                    raise CommandFailure(str(fault)) from fault
+                return await self._import(pair, force)
+            case Login(answer):
+                return await self._install_answer(answer)
+            case Export():
+                return document_of(await self._hand_over())
+            case Logout():
+                return await self._logout()
+            case Refill(within):
+                return await self._refill(order.placed_at + within)
+            case Leave():
+                pass  # it is done when all before it are
+            case unknown:
+                raise TypeError(type(unknown).__name__)
+        return None
 
     async def _refresh(self, force: bool, known: int) -> TokenSnapshot:
         """`known` is the newest generation when the command was placed: a newer one answers it."""
@@ -307,8 +359,7 @@ class Keeper(Holder):
     async def _renew_refused(self, generation: int, path: str) -> None:
         """A 401 of `path` for the bearer of `generation`: one refresh, if it may help. Raises AuthorizationRequired while the chain is dead."""
         state = self.state
-        refused = Bearer("", generation)
-        if self._newer_than(refused):
+        if self._is_replaced(generation):
             return
         if state.held is not None:
             # the older token is of no use any more, so there is nothing else left to live on
@@ -319,11 +370,20 @@ class Keeper(Holder):
             state.rejections.began(generation, self._clock.monotonic())
             await refresh.attempt(state)
             state.rejections.ended(state.newest)
-            if self._newer_than(refused):
+            if self._is_replaced(generation):
                 return
             if state.pair and state.pair.access_until is None:
                 await refresh.end_access(state)  # its time was not known; now it is known to be over
             await self._refuse_if_dead()
+
+    def _is_replaced(self, generation: int) -> bool:
+        """Whether the bearer in use is another one than the refused one of `generation`, which is used no more if it was the spare."""
+        if self.spare is not None and generation >= self.spare.generation:
+            self.spare, own = None, self.state.current()
+            if own is not None and own.generation < generation:
+                return True  # what the former owner saved last, and the origin has not refused yet
+        bearer = self.current()
+        return bearer is not None and bearer.generation > generation
 
     def _may_renew(self, generation: int, path: str) -> bool:
         state, pair = self.state, self.state.newest
@@ -449,7 +509,8 @@ class Keeper(Holder):
             try:
                 if not await state.saving.retry():
                     raise CannotCreate("not exported: the newest pair is not saved yet; make room in state.directory")
-                await state.saving.mark(replace(state.record, extra=notes, state=Chain.UNKNOWN, reason=""))
+                marked = replace(state.record, extra=notes, state=Chain.UNKNOWN, reason="")
+                await state.saving.call(state.saving.store.save_record, marked)
             except PairStoreFailure as fault:
                 await state.saving.note(state.record)  # a shared store would be given the mark with the next heartbeat
                 raise CannotCreate(f"not exported, because the hand-over cannot be recorded: {fault}") from fault
@@ -474,7 +535,7 @@ class Keeper(Holder):
             what = "revoked at the provider, but not" if done.revocation.startswith(REVOKED) else "neither revoked nor"
             text = f"the pair is {what} erased here: {fault}; then run 'passoproxy logout' again"
             raise PairStoreFailure(text) from fault
-        state.record = record
+        state.record, self.spare = record, None
         state.drop()
         state.plan()
         return done
@@ -507,10 +568,6 @@ class Keeper(Holder):
         return REVOKED
 
 
-async def _nothing() -> None:
-    """A command that is done when all before it are."""
-
-
 async def _whole(step: Awaitable[None]) -> None:
     """Awaits `step` to its end even if the task is cancelled meanwhile."""
     task = asyncio.ensure_future(step)
@@ -519,3 +576,13 @@ async def _whole(step: Awaitable[None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
+
+
+def _fail(done: asyncio.Future[Any], fault: Exception) -> None:
+    if not done.done():
+        done.set_exception(fault)
+        done.exception()  # looked at, so that the loop does not complain if the caller has left
+
+
+def _left() -> TokenUnavailable:
+    return TokenUnavailable("passoproxy is shutting down", 5)

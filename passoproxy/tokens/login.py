@@ -16,9 +16,9 @@ from passoproxy.errors import CommandFailure, PassoproxyError, PersonNeeded, Ser
 from passoproxy.ports import Clock, RawAnswer
 from passoproxy.tokens.commands import Login, LoginPending
 from passoproxy.tokens.holder import Holder
-from passoproxy.tokens.inbox import first_of
 from passoproxy.tokens.provider_client import Asking
 from passoproxy.tokens.refresh import failure_of
+from passoproxy.tokens.waits import first_of
 
 LIFETIME = 600.0
 """Seconds that a ticket is good for."""

@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from passoproxy.core.events import Warned
@@ -28,7 +29,7 @@ from passoproxy.core.oauth.token_response import (
 )
 from passoproxy.errors import PassoproxyError, TokenAnswerLost, TokenRequestUnsent
 from passoproxy.ports import Clock, Observer, RawAnswer, TokenEndpoint, TokenReply, TokenRequest, nobody, sends
-from passoproxy.tokens.inbox import ended, first_of
+from passoproxy.tokens.waits import ended, first_of
 
 T = TypeVar("T")
 
@@ -87,47 +88,31 @@ class Asking:
         self, refresh_token: str, timeout: float, about_to_send: Callable[[], Awaitable[bool]] = sends
     ) -> RawAnswer | Failure:
         """Presents a refresh token, once. `about_to_send` is that of the TokenRequest."""
-        url = self.provider.refresh_url or self.provider.token_url
-        return await self._ask(
-            url,
-            lambda client: grants.refresh(client, refresh_token),
-            timeout,
-            "refresh_token",
-            (refresh_token,),
-            about_to_send,
-        )
+        url, words = self.provider.refresh_url, partial(grants.refresh, refresh_token=refresh_token)
+        return await self._ask("refresh_token", words, timeout, (refresh_token,), url, about_to_send)
 
     async def client_credentials(self, timeout: float) -> RawAnswer | Failure:
         """Asks for the client's own token."""
-        provider, grant = self.provider, "client_credentials"
-        return await self._ask(
-            provider.token_url, lambda client: grants.client_credentials(provider, client), timeout, grant
-        )
+        return await self._ask("client_credentials", partial(grants.client_credentials, self.provider), timeout)
 
     async def exchange(self, code: str, verifier: str | None, timeout: float) -> RawAnswer | Failure:
         """Redeems a code, once."""
-        provider, grant = self.provider, "authorization_code"
-
-        def words(client: Client) -> grants.Posted:
-            return grants.exchange(provider, client, code, verifier)
-
-        return await self._ask(provider.token_url, words, timeout, grant, (code, verifier or ""))
+        words = partial(grants.exchange, self.provider, code=code, verifier=verifier)
+        return await self._ask("authorization_code", words, timeout, (code, verifier or ""))
 
     async def revoke(self, token: str, hint: str, timeout: float) -> Failure | None:
         """Gives a token back (RFC 7009); None when the provider took it."""
-        url = self.provider.revocation_url
-        asked = await self._ask(
-            url, lambda client: grants.revocation(client, token, hint), timeout, "revocation", (token,)
-        )
+        words = partial(grants.revocation, token=token, hint=hint)
+        asked = await self._ask("revocation", words, timeout, (token,), self.provider.revocation_url)
         return None if isinstance(asked, RawAnswer) else asked
 
     async def _ask(
         self,
-        url: str,
+        grant: str,
         words: Callable[[Client], grants.Posted],
         timeout: float,
-        grant: str,
         secrets: tuple[str, ...] = (),
+        url: str = "",
         about_to_send: Callable[[], Awaitable[bool]] = sends,
     ) -> RawAnswer | Failure:
         try:
@@ -135,8 +120,9 @@ class Asking:
         except PassoproxyError as fault:
             return Misconfigured(str(fault))
         posted = words(client)
+        request = TokenRequest(url or self.provider.token_url, posted.headers, posted.body, about_to_send)
         try:
-            reply = await self._endpoint.post(TokenRequest(url, posted.headers, posted.body, about_to_send), timeout)
+            reply = await self._endpoint.post(request, timeout)
         except TokenRequestUnsent as fault:
             return Unsent(str(fault))
         except TokenAnswerLost as fault:

@@ -61,7 +61,7 @@ async def load(state: State, seed: Callable[[], bytes] | None) -> None:
         if state.unread:
             state.reason = state.last_error = ""
         state.unread = False
-        state.kept = await state.saving.kept()
+        state.kept = await state.saving.call(state.saving.store.kept)
         await _take_up(state, pair, record, answer)
         _tell_changes(state)
         if seed is not None and state.newest is None and state.terms.needs_person:

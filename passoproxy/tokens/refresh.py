@@ -7,9 +7,9 @@ means after a crash. `attempt` is one renewal of the pair in use: it saves a new
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from passoproxy.core.events import RefreshFailed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
@@ -33,6 +33,7 @@ from passoproxy.errors import (
     CommandFailure,
     ConfigurationError,
     Fault,
+    PairDamaged,
     PairStoreFailure,
     PairStoreUnproven,
     PersonNeeded,
@@ -41,8 +42,6 @@ from passoproxy.errors import (
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.tokens.provider_client import LEAST_TIME, STOPPING, Failure
 from passoproxy.tokens.state import Granted, Outcome, State, Unrecorded
-
-T = TypeVar("T")
 
 # ---- the transaction -------------------------------------------------------------------------------------------------
 
@@ -56,50 +55,61 @@ class Attempt:
 
 
 async def present(
-    state: State, pair: Pair, record: ChainRecord, timeout: float, insist: bool, *, over: Pair | None = None
+    state: State,
+    pair: Pair,
+    record: ChainRecord,
+    *,
+    over: Pair | None = None,
+    insist: bool = False,
+    within: float = math.inf,
 ) -> Attempt:
-    """Presents the pair's refresh token. `insist`: also if the record cannot be written (nothing is left to wait for).
+    """Presents the pair's refresh token, a second after the provider was asked last at the earliest, in `within` seconds at most.
 
-    `over`: the pair was imported and is proved while that one is in use; it is the record's candidate, or becomes it with its intent.
+    `insist`: on a last stand also if the record cannot be written, for then nothing is left to wait for. `over`: the pair was imported and is
+    proved while that one is in use; it is the record's candidate, or becomes it with its intent.
     Never if a shared store cannot prove that no other instance presents it. The record is written when the connection stands, so that one
     on disk says that the token may have left.
     """
-    token, saving = pair.refresh_token or "", state.saving
-    recorded = _of_pair if over is None else _of_candidate
-    before = record.intent if over is None else record.candidate.intent if record.candidate else None
-    intent = begun(before, token, pair.generation, state.now())
-    sent = recorded(record, pair, intent)
-    faults: list[Exception] = []
-    is_sent = False
+    async with _spaced(state):
+        now, token, saving, store = state.now(), pair.refresh_token or "", state.saving, state.saving.store
+        record = replace(record, asked_at=now)
+        insist = insist and not state.shutdown.begun and (is_last_stand(pair, now) or state.current() is None)
+        recorded = _of_pair if over is None else _of_candidate
+        before = record.intent if over is None else record.candidate.intent if record.candidate else None
+        intent = begun(before, token, pair.generation, now)
+        sent = recorded(record, pair, intent)
+        faults: list[Exception] = []
+        is_sent = False
 
-    async def about_to_send() -> bool:
-        nonlocal is_sent
+        async def about_to_send() -> bool:
+            nonlocal is_sent
+            try:
+                await saving.call(store.save_record, sent)
+            except Exception as fault:
+                if not _is_borne(fault, insist):
+                    faults.append(fault)
+                    return False
+            is_sent = store.may_present()
+            return is_sent
+
+        if state.shutdown.left < LEAST_TIME:
+            return Attempt(Unsent(STOPPING), record)
+        if not await saving.retry() and not insist:
+            # an answer to this one would be written over that of the newest pair, which is all that is on disk of it
+            return Attempt(Unrecorded(saving.fault), record)
         try:
-            await saving.mark(sent)
-        except Exception as fault:
+            await saving.call(store.reserve)
+        except PairStoreFailure as fault:
             if not _is_borne(fault, insist):
-                faults.append(fault)
-                return False
-        is_sent = saving.may_present()
-        return is_sent
-
-    if state.shutdown.left < LEAST_TIME:
-        return Attempt(Unsent(STOPPING), record)
-    if not await saving.retry() and not insist:
-        # an answer to this one would be written over that of the newest pair, which is all that is on disk of it
-        return Attempt(Unrecorded(saving.fault), record)
-    try:
-        await saving.reserve()
-    except PairStoreFailure as fault:
-        if not _is_borne(fault, insist):
-            return Attempt(Unrecorded(str(fault)), record)
-    asked = await state.shutdown.bounded(state.asking.refresh(token, timeout, about_to_send), lambda: is_sent)
-    match faults:
-        case [PairStoreFailure() as unwritten]:
-            return Attempt(Unrecorded(str(unwritten)), record)
-        case [unforeseen]:
-            raise unforeseen
-    outcome = await _interpreted(state, asked, pair, over)
+                return Attempt(Unrecorded(str(fault)), record)
+        asking = state.asking.refresh(token, min(patience(pair, now), within), about_to_send)
+        asked = await state.shutdown.bounded(asking, lambda: is_sent)
+        match faults:
+            case [PairStoreFailure() as unwritten]:
+                return Attempt(Unrecorded(str(unwritten)), record)
+            case [unforeseen]:
+                raise unforeseen
+        outcome = await _interpreted(state, asked, pair, over)
     match outcome:
         case Granted(pair=new):
             spent = record.spent if new.refresh_token == token else remembered(record.spent, digest(token))
@@ -111,6 +121,18 @@ async def present(
         case _:
             after = recorded(sent, pair, taken_back(intent))
     return Attempt(outcome, after)
+
+
+@contextlib.asynccontextmanager
+async def _spaced(state: State) -> AsyncIterator[None]:
+    """For what asks the provider: begins a second after it was asked last at the earliest."""
+    await state.clock.sleep(state.spacing())
+    state.attempting = True
+    try:
+        yield
+    finally:
+        state.attempting = False
+        state.asked_at = state.clock.monotonic()
 
 
 async def settle(state: State, answer: RawAnswer) -> Outcome:
@@ -162,27 +184,24 @@ def _is_borne(fault: Exception, insist: bool) -> bool:
 # ---- attempts --------------------------------------------------------------------------------------------------------
 
 
-async def attempt(state: State, within: float | None = None) -> Outcome:
+async def attempt(state: State, within: float = math.inf) -> Outcome:
     """One renewal, from the record to what becomes of it.
 
     `within` bounds it, in seconds, before a stop: then nothing is sent that cannot be recorded, because no memory outlives the stop.
     """
-
-    async def renewed() -> Outcome:
-        pair, now = state.newest, state.now()
-        timeout = patience(pair, now) if within is None else min(patience(pair, now), within)
-        state.record = replace(state.record, asked_at=now)
-        if pair is None or not state.terms.needs_person:
-            # a client's own token: nothing is spent by it, so nothing is recorded before
-            asked = await state.shutdown.bounded(state.asking.client_credentials(timeout), lambda: False)
-            return await _interpreted(state, asked, pair)
-        is_last = is_last_stand(pair, now) or state.current() is None
-        insist = within is None and not state.shutdown.begun and is_last
-        done = await present(state, pair, state.record, timeout, insist)
-        state.record = done.record
-        return done.outcome
-
-    outcome = await spaced(state, renewed)
+    pair = state.newest
+    outcome: Outcome
+    if pair is None or not state.terms.needs_person:
+        # a client's own token: nothing is spent by it, so nothing is recorded before
+        async with _spaced(state):
+            now = state.now()
+            state.record = replace(state.record, asked_at=now)
+            asking = state.asking.client_credentials(min(patience(pair, now), within))
+            asked = await state.shutdown.bounded(asking, lambda: False)
+            outcome = await _interpreted(state, asked, pair)
+    else:
+        done = await present(state, pair, state.record, insist=within == math.inf, within=within)
+        outcome, state.record = done.outcome, done.record
     if isinstance(outcome, Granted):
         await adopt(state, outcome)
     else:
@@ -198,20 +217,14 @@ async def attempt_with(state: State, kept: Pair) -> Outcome:
     token says nothing about the provider that issued it.
     """
     ours = state.record
-
-    async def presented() -> Attempt:
-        now = state.now()
-        theirs = replace(ours, asked_at=now).of(kept.client)
-        return await present(state, kept, theirs, patience(kept, now), insist=False)
-
-    done = await spaced(state, presented)
+    done = await present(state, kept, ours.of(kept.client))
     outcome, after = done.outcome, done.record
     if isinstance(outcome, Granted):
         spent = replace(after, reason=f"its refresh token has brought a pair of {state.client}")
         state.record = spent.of(ours.client)
         if outcome.durable:  # before the generation, which is no successor of the other one's
             with contextlib.suppress(PairStoreFailure):
-                await state.saving.mark(replace(state.record, state=Chain.HEALTHY))
+                await state.saving.call(state.saving.store.save_record, replace(state.record, state=Chain.HEALTHY))
         await adopt(state, outcome)
         if not state.waiting:
             said = f"the pair of {kept.client} has brought one of {state.client}"
@@ -223,17 +236,6 @@ async def attempt_with(state: State, kept: Pair) -> Outcome:
         await state.saving.note(state.record)
     state.changed()
     return outcome
-
-
-async def spaced(state: State, work: Callable[[], Awaitable[T]]) -> T:
-    """Has the provider asked by `work`, a second after it was asked last at the earliest."""
-    await state.clock.sleep(state.spacing())
-    state.attempting = True
-    try:
-        return await work()
-    finally:
-        state.attempting = False
-        state.asked_at = state.clock.monotonic()
 
 
 async def adopt(state: State, granted: Granted) -> None:
@@ -296,7 +298,9 @@ def _refused(state: State, outcome: Dead) -> Dead:
 
 async def _found_another(state: State) -> bool:
     """Whether the store holds a newer pair than the refused one (another program rotated it): then that one is used."""
-    pair, other = state.newest, await state.saving.reread()
+    pair, other = state.newest, None
+    with contextlib.suppress(PairStoreFailure, PairDamaged):
+        other = await state.saving.call(state.saving.store.load)
     if pair is None or other is None or other.generation <= pair.generation or state.is_spent(other):
         return False
     state.failures = 0

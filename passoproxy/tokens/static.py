@@ -13,7 +13,7 @@ from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.settings import Provider, Terms
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
 from passoproxy.core.oauth.token_response import claims_of
-from passoproxy.errors import CommandFailure, PassoproxyError, TokenUnavailable
+from passoproxy.errors import CommandFailure, PassoproxyError, Refusal, TokenUnavailable
 from passoproxy.ports import Clock, Observer, nobody
 from passoproxy.tokens.commands import (
     Command,
@@ -28,7 +28,7 @@ from passoproxy.tokens.commands import (
     Renew401,
 )
 from passoproxy.tokens.holder import Holder
-from passoproxy.tokens.inbox import first_of
+from passoproxy.tokens.waits import first_of
 
 T = TypeVar("T")
 
@@ -45,47 +45,38 @@ _REFUSALS: dict[type, str] = {
 
 
 class StaticToken(Holder):
-    """A Holder of a token that is only read. `read` gives it; it raises a PassoproxyError that says why it cannot."""
+    """A Holder of a token that is only read. `read` gives it; it raises a PassoproxyError that says why it cannot.
+
+    The partition stays the same for a changed token of the same `sub`.
+    """
 
     def __init__(
         self, *, read: Callable[[], str], provider: Provider, clock: Clock, observe: Observer = nobody
     ) -> None:
-        super().__init__(clock)
-        self._read = read
-        self._issuer = provider.token_url
-        self._terms = Terms(grant="static")
-        self._observe = observe
+        self._read, self._issuer, self._observe = read, provider.token_url, observe
+        super().__init__(clock, static_partition(self._issuer, ""))
         self._bearer: Bearer | None = None
         self._fault = ""
-        self._partition = static_partition(self._issuer, "")
 
     def current(self) -> Bearer | None:
-        """The token as it was read last."""
         return self._bearer
-
-    @property
-    def partition(self) -> str:
-        """The identity's digest: the same for a changed token of the same `sub`."""
-        return self._partition
 
     def snapshot(self) -> TokenSnapshot:
-        """The token as it is shown."""
-        pair = (
-            Pair(
-                self._bearer.token, access_until=self._bearer.until, generation=self._bearer.generation, source="static"
-            )
-            if self._bearer
-            else None
-        )
-        standing = Standing(Access.VALID if pair else Access.NONE, Chain.NONE)
-        return snapshot(pair, standing, self._terms, self._clock.wall(), reason=self._fault, last_error=self._fault)
+        pair, held = None, self._bearer
+        if held is not None:
+            pair = Pair(held.token, access_until=held.until, generation=held.generation, source="static")
+        standing, terms = Standing(Access.VALID if pair else Access.NONE, Chain.NONE), Terms(grant="static")
+        return snapshot(pair, standing, terms, self._clock.wall(), reason=self._fault, last_error=self._fault)
+
+    def may_come(self, within: float) -> bool:
+        return False
+
+    def refusal(self) -> Refusal:
+        return TokenUnavailable(f"no static token: {self._fault}", READ_INTERVAL)
 
     async def bearer(self) -> Bearer:
-        """The token. Raises TokenUnavailable if it cannot be read."""
         self._look()
-        if self._bearer is None:
-            raise TokenUnavailable(f"no static token: {self._fault}", READ_INTERVAL)
-        return self._bearer
+        return await super().bearer()
 
     async def execute(self, command: Command[T]) -> T:
         """Looks at the file anew after a 401, and exports the token: nothing is lost by that. Other commands are refused."""
@@ -109,14 +100,9 @@ class StaticToken(Holder):
         self._look()
 
     async def run(self) -> None:
-        """Reads it again and again, until `close`."""
         while not self._closing.is_set():
             await first_of(self._closing.wait(), self._clock.sleep(READ_INTERVAL))
             self._look()
-
-    async def close(self) -> None:
-        """Ends `run`."""
-        self._closing.set()
 
     def _look(self) -> None:
         try:
@@ -136,6 +122,6 @@ class StaticToken(Holder):
         if isinstance(ends, int | float) and not isinstance(ends, bool) and math.isfinite(ends):
             until = float(ends)
         self._bearer = Bearer(token, self._bearer.generation + 1 if self._bearer else 1, until)
-        self._partition = static_partition(self._issuer, token)
+        self.partition = static_partition(self._issuer, token)
         shown = self.snapshot()
         self._observe(ChainChanged(shown.access, shown.chain, shown.reason, shown.runway_seconds, shown.remedy))

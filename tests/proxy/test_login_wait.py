@@ -14,7 +14,7 @@ from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import AuthorizationRequired, OriginUnreachable, Refusal, TokenUnavailable
 from passoproxy.ports import Body, BytesBody, Request, Response
 from passoproxy.proxy.login_wait import PATIENCE, LoginWait
-from passoproxy.tokens.inbox import first_of
+from passoproxy.tokens.waits import first_of
 from tests.fakes import ChunkedBody, FakeClock, request, response, settle
 
 READS = RoutePolicy(name="r", methods=("GET", "POST"), ttl=60, bypass_when=BypassPolicy(query_has=("mark",)))

@@ -18,7 +18,7 @@ from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import AlertUndelivered, ConfigurationError
 from passoproxy.ports import AlertHook
 from passoproxy.telemetry.alerts import LONGEST_LOOK, MOST_WAITING, AlertPolicy, Alerts, alert
-from passoproxy.tokens.inbox import first_of
+from passoproxy.tokens.waits import first_of
 from tests.fakes import FakeClock, RememberingObserver, settle
 
 T0 = 1_700_000_000.0

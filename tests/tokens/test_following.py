@@ -23,7 +23,7 @@ from passoproxy.errors import (
 from passoproxy.ports import Followed, LoggedOut, RawAnswer
 from passoproxy.tokens.commands import Command, Export, Import, Login, LoginPending, Logout, Refill, Refresh, Renew401
 from passoproxy.tokens.follower import ALONE, ARRIVAL, FIRST_WORD, Follower
-from passoproxy.tokens.keeper import CALLER_PATIENCE
+from passoproxy.tokens.holder import CALLER_PATIENCE
 from tests.fakes import FakeClock, RememberingObserver, settle
 
 GONE = PairStoreFailure("control.sock: nobody answers")

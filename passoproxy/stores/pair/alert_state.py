@@ -20,10 +20,6 @@ from passoproxy.stores.redis_client import Keys, RedisLink
 
 NAME = "alarm.json"
 
-_GET = "return {redis.call('GET', KEYS[1]) or ''}"
-_SET = "return {redis.call('SET', KEYS[1], ARGV[1])}"
-_DELETE = "return {redis.call('DEL', KEYS[1])}"
-
 
 class AlarmFile:
     """An AlarmMemory in `folder`, which is the pair's."""
@@ -49,20 +45,18 @@ class FleetAlarm:
     """An AlarmMemory that a fleet shares: the next owner knows what the one before has told."""
 
     def __init__(self, link: RedisLink, keys: Keys, cover: FleetCover) -> None:
-        self._link, self._keys, self._cover = link, (keys.alarm,), cover
+        self._link, self._key, self._cover = link, keys.alarm, cover
 
     def load(self) -> Alarmed | None:
         with contextlib.suppress(PairStoreFailure):
-            (data,) = self._link.lua(_GET, self._keys)
+            data = self._link.get(self._key)
             return _read(opened(self._cover, "alarm", data)) if data else None
         return None
 
     def save(self, alarmed: Alarmed | None) -> None:
         with contextlib.suppress(PairStoreFailure):
-            if alarmed is None:
-                self._link.lua(_DELETE, self._keys)
-            else:
-                self._link.lua(_SET, self._keys, closed(self._cover, "alarm", _written(alarmed)))
+            data = None if alarmed is None else closed(self._cover, "alarm", _written(alarmed))
+            self._link.put(self._key, data)
 
 
 def _written(alarmed: Alarmed) -> dict[str, object]:

@@ -16,6 +16,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from passoproxy.errors import PairStoreFailure, PairStoreOwned
 from passoproxy.stores.redis_client import Keys, RedisLink
@@ -38,103 +39,8 @@ GRACE = 3.0
 LONG_GRACE = 15.0
 """The same by an instance that does not hold the newest generation: its holder may be starting again."""
 
-# ---- scripts: each one atomic step; answers begin with a word ---------------------------------------------------------
-
-_COMMON = """
-local lease, fences, pair, claims, news = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local function stored() return tonumber(redis.call('HGET', pair, 'generation') or '0') end
--- an answer that is kept and not committed counts as the next generation
-local function reach() return stored() + redis.call('HEXISTS', pair, 'answer') end
-local function claimed()
-  local claim = redis.call('GET', claims)
-  if not claim then return 0, '' end
-  local generation, id = string.match(claim, '^(%d+)|(.*)$')
-  return tonumber(generation), id
-end
-"""
-
-TAKE = (
-    _COMMON
-    + """
-local id, name, ttl, floor, seen, mine, patient = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-local generation = reach()
-local highest, claimant = claimed()
-if mine > generation and (mine > highest or claimant == id) then
-  redis.call('SET', claims, string.format('%d|%s', mine, id), 'PX', 5000)
-  highest, claimant = mine, id
-end
-local held = redis.call('GET', lease)
--- a lease of our own that we do not know of: its answer was lost, and nothing was done under it
-if held and not string.find(held, '|' .. id .. '|', 1, true) then return {'held', held, generation} end
-if highest > math.max(generation, mine) and claimant ~= id then return {'claimed', '', generation} end
-if seen > generation and patient ~= '1' then return {'older', '', generation} end
-local fence = math.max(tonumber(redis.call('GET', fences) or '0'), floor) + 1
-redis.call('SET', fences, string.format('%d', fence))
-redis.call('SET', lease, string.format('%d|%s|%s', fence, id, name), 'PX', ttl)
-if claimant == id then redis.call('DEL', claims) end
-return {'taken', string.format('%d', fence), generation}
-"""
-)
-"""Takes the lease. `seen` is the highest generation that the taker ever heard of, `mine` the one that it holds itself and may claim."""
-
-KEEP = (
-    _COMMON
-    + """
-local value, fence, ttl, proven = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held, last = redis.call('GET', lease), redis.call('GET', fences)
-if held and held ~= value then return {'lost', held} end
-if not held and last ~= fence then
-  if proven ~= '1' or (last and tonumber(last) > tonumber(fence)) then return {'lost', ''} end
-  redis.call('SET', fences, fence)
-end
-redis.call('SET', lease, value, 'PX', ttl)
-local highest, claimant = claimed()
-if highest <= reach() then highest = 0 end
-local stamp = (redis.call('HGET', pair, 'fence') or '') .. '.' .. (redis.call('HGET', pair, 'serial') or '')
-return {'kept', stamp, stored(), highest, claimant}
-"""
-)
-"""Renews the lease. One that ended is taken up again only if no other had it since, or if the store forgot and the holder's own time still runs."""
-
-WRITE = (
-    _COMMON
-    + """
-local value, fence, ttl, generation = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local held = redis.call('GET', lease)
-if redis.call('GET', fences) ~= fence or (held and held ~= value) then return {'lost', held or ''} end
-if stored() > generation and redis.call('HGET', pair, 'fence') ~= fence then return {'newer', stored()} end
-redis.call('SET', lease, value, 'PX', ttl)
-redis.call('HSET', pair, 'fence', fence, 'generation', ARGV[4])
-for at = 5, #ARGV, 2 do
-  if ARGV[at + 1] == '' then redis.call('HDEL', pair, ARGV[at]) else redis.call('HSET', pair, ARGV[at], ARGV[at + 1]) end
-end
-return {'written'}
-"""
-)
-"""Writes fields of the pair, all or none, if the fence is the writer's and no other stored a higher generation (compare and swap)."""
-
-GIVE_BACK = (
-    _COMMON
-    + """
-if redis.call('GET', lease) == ARGV[1] then
-  redis.call('DEL', lease)
-  redis.call('PUBLISH', news, 'free')
-end
-return {'given back'}
-"""
-)
-"""Ends the lease before its time, if it is the caller's."""
-
-SHOW = (
-    _COMMON
-    + """
-if redis.call('GET', fences) ~= ARGV[1] then return {'lost'} end
-redis.call('SET', KEYS[6], ARGV[2])
-redis.call('PUBLISH', news, 'shown')
-return {'shown'}
-"""
-)
-"""Publishes what followers may know, if the fence is the caller's."""
+SCRIPT = Path(__file__).with_name("lease.lua").read_text(encoding="utf-8")
+"""Every step at the shared store, in one script; the first argument names the step."""
 
 
 class Pulse:
@@ -201,7 +107,7 @@ class Lease:
         grace = GRACE if held >= seen else LONG_GRACE
         patient = self._older_since is not None and asked - self._older_since >= grace
         arguments = (self._id, self._name, self._ms, fence, seen, held, int(patient))
-        word, told, generation = self._answer(TAKE, *arguments)
+        word, told, generation = self._answer("take", *arguments)
         is_older = int(generation) < seen
         self._older_since = (self._older_since or asked) if is_older else None
         shown = self._link.shown
@@ -238,7 +144,7 @@ class Lease:
             raise PairStoreFailure(f"{self._link.shown}: {self.lost}; nothing was written")
         asked = self._monotonic()
         pairs = [part for name, value in fields.items() for part in (name, value)]
-        word, *_ = self._answer(WRITE, self._value, str(self.fence), self._ms, generation, *pairs)
+        word, *_ = self._answer("write", self._value, str(self.fence), self._ms, generation, *pairs)
         if word != "written":
             self._lose("another instance took the pair over")
             raise PairStoreFailure(f"{self._link.shown}: {self.lost}; nothing was written")
@@ -247,7 +153,7 @@ class Lease:
     def beat(self) -> None:
         """One heartbeat. Raises PairStoreFailure if the store is away."""
         asked = self._monotonic()
-        word, *told = self._answer(KEEP, self._value, str(self.fence), self._ms, int(self.proven))
+        word, *told = self._answer("keep", self._value, str(self.fence), self._ms, int(self.proven))
         if word == "lost":
             self._lose("another instance took the pair over" if told[0] else "the lease ended while the store was away")
             return
@@ -263,7 +169,7 @@ class Lease:
         self._still()
         if self._value:
             with contextlib.suppress(PairStoreFailure):
-                self._answer(GIVE_BACK, self._value)
+                self._answer("give_back", self._value)
         self._lose("it was given back")
         self._value = ""
 
@@ -286,7 +192,7 @@ class Lease:
                 self.fault = f"{self._link.shown}: a fault inside passoproxy ({type(fault).__name__})"
         if not stop.is_set() and self._value:  # lost: an instance that claims it need not wait for the end of its time
             with contextlib.suppress(PairStoreFailure):
-                self._answer(GIVE_BACK, self._value)
+                self._answer("give_back", self._value)
 
     def _renewed(self, asked: float) -> None:
         with self._lock:
@@ -296,9 +202,9 @@ class Lease:
         with self._lock:
             self.lost, self._until = self.lost or why, 0.0
 
-    def _answer(self, script: str, *arguments: str | bytes | int) -> list[str]:
+    def _answer(self, *arguments: str | bytes | int) -> list[str]:
         try:
-            answer = self._link.lua(script, self.names, *arguments)
+            answer = self._link.lua(SCRIPT, self.names, *arguments)
         except PairStoreFailure as fault:
             self.fault = str(fault)
             raise

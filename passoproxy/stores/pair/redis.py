@@ -62,8 +62,6 @@ from passoproxy.stores.redis_client import Keys, RedisLink
 
 T = TypeVar("T", Pair, ChainRecord, RawAnswer)
 
-_PUT_ASIDE = "return {redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])}"
-
 
 class FleetCover:
     """The seal of what lies in the shared store; none without a key. `previous` is still read.
@@ -389,7 +387,7 @@ class RedisPairStore:
             raise ConfigurationError(Fault("", "state.key_file", problem, remedy)) from fault
         except ValueError as fault:
             name = f"{field}.damaged-{int(self._wall())}"
-            self.link.lua(_PUT_ASIDE, (self.keys.pair,), name, data)
+            self.link.put_field_aside(self.keys.pair, name, data)
             text = f"{self.link.shown}: the {field} stored there cannot be understood ({fault}); it is kept there as {name}"
             self._damage.append(PairDamaged(text))
             return None

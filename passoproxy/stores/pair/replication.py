@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.errors import OwnerGone, PairStoreFailure, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, nobody
-from passoproxy.stores.pair.lease import SHOW, Pulse
+from passoproxy.stores.pair.lease import SCRIPT, Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
 from passoproxy.stores.redis_client import heed_cancellation, let_go
 from passoproxy.tokens.commands import Command, Refresh
@@ -230,7 +230,7 @@ class FleetDesk:
                         fence = str(self._store.lease.fence)
                         shown = closed(self._store.cover, "shown", {**document_of(followed), "fence": fence})
                         with contextlib.suppress(PairStoreFailure), self._link.told():  # `_tick` tells of it
-                            await client.eval(SHOW, len(names), *names, fence, shown)
+                            await client.eval(SCRIPT, len(names), *names, "show", fence, shown)
         finally:
             await let_go(client)
 
