@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.http.messages import fields_of
 from passoproxy.stores.entries.disk.database import RawDisk
-from passoproxy.stores.entries.disk.index import INDEX, VALUES, Index
+from passoproxy.stores.entries.disk.index import INDEX, INLINE_BYTES, VALUES, Index
 from passoproxy.stores.entries.disk.store import DiskStore
-from passoproxy.stores.entries.serialization import Seal, body_name, row_name
+from passoproxy.stores.entries.serialization import Seal, row_name, with_body
 from passoproxy.stores.entries.tiered import TieredStore
 
 SECRET = b"a secret of the tests' own, 32 b"
@@ -75,9 +75,8 @@ def entry(n: int, body: bytes) -> Entry:
 
 def fill(folder: Path, entries: Iterable[Entry], body: bytes) -> None:
     """Adds entries to a folder that a store has made, with `body` as the body of each; what the store itself would have written."""
-    seal, bodies = Seal(SECRET), folder / "bodies"
-    for shard in range(256):
-        (bodies / f"{shard:02x}").mkdir(mode=0o700, exist_ok=True)
+    assert len(body) <= INLINE_BYTES
+    seal = Seal(SECRET)
     index = Index(folder, diskcache.Cache(str(folder), disk=RawDisk), patience=60.0, journal_pages=1000)
     values = sqlite3.connect(folder / VALUES, isolation_level=None)
     values.execute("PRAGMA synchronous = OFF")
@@ -85,13 +84,10 @@ def fill(folder: Path, entries: Iterable[Entry], body: bytes) -> None:
     with index.transaction():
         for made in entries:
             name = row_name(made)
-            file = os.open(bodies / body_name(name, made.digest), os.O_WRONLY | os.O_CREAT, 0o600)
-            os.write(file, body)
-            os.close(file)
-            index.insert(name, made)
+            index.insert(name, made, 0)
             values.execute(
                 "INSERT INTO Cache (key, raw, store_time, access_time, mode, value) VALUES (?, 1, 0, 0, 1, ?)",
-                (name, seal.close(made)),
+                (name, with_body(seal.close(made, name), body)),
             )
     values.execute("COMMIT")
     values.close()

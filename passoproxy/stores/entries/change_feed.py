@@ -1,7 +1,8 @@
 """A page of memory that all processes on a cache folder share: what was changed, without asking the database.
 
-512 words of 8 bytes: magic, generation, events, purges, bytes of bodies that are being written, changes of soft purges, the number up to which events are
-being written, and a ring of the last 504 events. An event is the 48-bit mark of the primary key that it concerns (0: any) and 16 bits for its process
+512 words of 8 bytes, of which 16 are a head: magic, generation, events, purges, bytes of bodies that are being written, changes of soft purges, the
+number up to which events are being written, the last purge that no database holds, and whether the store was closed in order. The rest is a ring of
+the last 496 events. An event is the 48-bit mark of the primary key that it concerns (0: any) and 16 bits for its process
 (0: it concerns that process too). Reading is a load from memory; writing takes a file lock.
 
 If another program cuts the file short (`truncate`, a shell's `>`), the system ends every process that touches the page with SIGBUS, and nothing in user space
@@ -21,9 +22,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SIZE = 4096
-_MAGIC = int.from_bytes(b"pxpage2\0", "little")
-_MAGIC_AT, _GENERATION, _EVENTS, _PURGES, _PENDING, _SOFTENED, _BEGUN = range(7)
-_RING = 8
+_MAGIC = int.from_bytes(b"pxpage3\0", "little")
+_MAGIC_AT, _GENERATION, _EVENTS, _PURGES, _PENDING, _SOFTENED, _BEGUN, _OWED, _CLEAN = range(9)
+_RING = 16
 SLOTS = SIZE // 8 - _RING
 ANYTHING = 0
 """The mark of an event that concerns every key."""
@@ -120,6 +121,23 @@ class SharedPage:
         return self._words[_PURGES]
 
     @property
+    def owed(self) -> int:
+        """The number of the last purge of everything that could not be written to the database; 0 if there was none."""
+        return self._words[_OWED]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was begun since a process closed the store in order."""
+        return bool(self._words[_CLEAN])
+
+    @is_clean.setter
+    def is_clean(self, clean: bool) -> None:
+        if clean != self._words[_CLEAN]:
+            self._words[_CLEAN] = clean
+            with contextlib.suppress(OSError):
+                self._kept[-1][1].flush()  # a power cut must not leave it set
+
+    @property
     def softened(self) -> int:
         """Grows whenever there are other soft purges."""
         return self._words[_SOFTENED]
@@ -168,6 +186,12 @@ class SharedPage:
         """Makes `number` the last purge's unless a later one is known."""
         with self._alone():
             self._words[_PURGES] = max(self._words[_PURGES], number)
+
+    def owe(self) -> None:
+        """Purges everything without the database, which cannot be written: what was stored before is hidden from now on."""
+        with self._alone():
+            self._words[_OWED] = self._words[_PURGES] = self._words[_PURGES] + 1
+        self.tell([PURGED, ANYTHING], changed=True, heeded_by_all=True)
 
     def make_up(self, purge: int) -> None:
         """Tells of a purge that is committed but that nobody was told of, because its process was killed; nothing if it is known."""

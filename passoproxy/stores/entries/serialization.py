@@ -16,6 +16,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeGuard
 
 from passoproxy.core.cache.entry import Entry, Selector
@@ -25,21 +26,12 @@ from passoproxy.errors import CannotCreate
 
 VERSION = 1
 
-_SHAPE: tuple[type | tuple[type, ...], ...] = (
-    *(str,) * 5,
-    int,
-    list,
-    list,
-    *((float, int),) * 3,
-    str,
-    list,
-    bool,
-    bool,
-    *(str,) * 3,
-    int,
-    list,
-)
+_NUMBERS = {float, int}
+_SHAPE = (*(str,) * 5, int, list, list, *(_NUMBERS,) * 3, str, list, bool, bool, *(str,) * 3, int, list)
 """What stands at each place of the array, in the order in which `encode` writes it."""
+
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode(entry: Entry) -> bytes:
@@ -66,7 +58,7 @@ def encode(entry: Entry) -> bytes:
         entry.size,
         list(chain.from_iterable(entry.extra)),
     ]
-    return bytes((VERSION,)) + json.dumps(values, separators=(",", ":")).encode("ascii")
+    return bytes((VERSION,)) + _json(values).encode("ascii")
 
 
 def decode(data: bytes) -> Entry | None:
@@ -74,33 +66,36 @@ def decode(data: bytes) -> Entry | None:
     if data[:1] != bytes((VERSION,)):
         return None
     try:
-        values = json.loads(data[1:])
+        values = json.loads(str(data[1:], "ascii"))
     except (ValueError, RecursionError):
         return None
     return _entry(values) if _has_shape(values) else None
 
 
 def _has_shape(values: object) -> TypeGuard[list[Any]]:
+    if not isinstance(values, list) or len(values) != len(_SHAPE):
+        return False
+    for kind, known in zip(map(type, values), _SHAPE, strict=True):
+        if kind is not known and (known is not _NUMBERS or kind not in _NUMBERS):
+            return False
     return (
-        isinstance(values, list)
-        and len(values) == len(_SHAPE)
-        and all(map(isinstance, values, _SHAPE))
-        and all(type(text) is str for at in (6, 12, 19) for text in values[at])
-        and all(len(values[at]) % 2 == 0 for at in (6, 7, 19))
-        and all(text is None or type(text) is str for text in values[7])
-        and None not in values[7][::2]
+        {str}.issuperset(map(type, chain(values[6], values[12], values[19], values[7][::2])))
+        and {str, NoneType}.issuperset(map(type, values[7]))
+        and not (len(values[6]) | len(values[7]) | len(values[19])) & 1
     )
 
 
 def _entry(values: list[Any]) -> Entry:
     """Everything by its place, as the class has it; what are tuples there came as lists."""
-    values[6], values[7], values[19] = fields_of(_pairs(values[6])), _pairs(values[7]), _pairs(values[19])
+    fields = values[6]
+    values[6] = fields_of(zip(fields[::2], fields[1::2], strict=True))
+    values[7], values[19] = _pairs(values[7]), _pairs(values[19])
     values[12] = tuple(values[12])
     return Entry(*values)
 
 
 def _pairs(flat: list[Any]) -> tuple[tuple[Any, Any], ...]:
-    return tuple(zip(flat[::2], flat[1::2], strict=True))
+    return tuple(zip(flat[::2], flat[1::2], strict=True)) if flat else ()
 
 
 def text_bytes(text: str) -> bytes:
@@ -185,22 +180,37 @@ class Seal:
             raise ValueError(f"the cache's secret has {len(secret)} bytes; it needs {MIN_SECRET} or more")
         self._secret = blake2b(secret, digest_size=32, person=b"passoproxy entry").digest()
 
-    def close(self, entry: Entry, bound: str = "") -> bytes:
-        """The value for `row_name(entry)`. `bound` is what else it must come with to be opened."""
-        body = encode(entry)
-        return _MAGIC + self._proof(row_name(entry) + bound, body) + body
+    def close(self, entry: Entry, row: str = "") -> bytes:
+        """The value for `row`, which is `row_name(entry)`."""
+        head = encode(entry)
+        return _MAGIC + self._proof(row or row_name(entry), head) + head
 
-    def open(self, row: str, value: object, bound: str = "") -> Entry | None:
-        """The entry in `value`, or None if it was not closed by us for this row and `bound`."""
+    def open(self, row: str, value: object) -> Entry | None:
+        """The entry in `value`, or None if it was not closed by us for this row. A body behind the head is not looked at."""
         if not isinstance(value, bytes) or value[: len(_MAGIC)] != _MAGIC:
             return None
-        body = value[_HEAD:]
-        return decode(body) if compare_digest(value[len(_MAGIC) : _HEAD], self._proof(row + bound, body)) else None
+        head = value[_HEAD : _end_of_head(value)]
+        return decode(head) if compare_digest(value[len(_MAGIC) : _HEAD], self._proof(row, head)) else None
 
-    def _proof(self, row: str, body: bytes) -> bytes:
-        proof = blake2b(b"%s\0" % row.encode(), digest_size=16, key=self._secret)
-        proof.update(body)
-        return proof.digest()
+    def _proof(self, row: str, head: bytes) -> bytes:
+        return blake2b(b"%s\0%s" % (row.encode(), head), digest_size=16, key=self._secret).digest()
+
+
+def with_body(value: bytes, body: bytes) -> bytes:
+    """A value with a body behind its head. The head's digest of it is the proof that it is whole."""
+    return b"%s\n%s" % (value, body)
+
+
+def body_in(value: object) -> bytes | None:
+    """The body behind the head; None if there is none."""
+    if not isinstance(value, bytes) or (end := _end_of_head(value)) == len(value):
+        return None
+    return value[end + 1 :]
+
+
+def _end_of_head(value: bytes) -> int:
+    end = value.find(b"\n", _HEAD)  # JSON writes no line end
+    return len(value) if end < 0 else end
 
 
 NAME = "cache.secret"

@@ -18,7 +18,7 @@ from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import Body, BytesBody, EntryStore, EntryWriter, StoreStats
 from passoproxy.stores.entries.change_feed import PURGED, SOFTENED
 from passoproxy.stores.entries.memory import Shelf, Watchers
-from passoproxy.stores.entries.serialization import key_name, mark_of, with_variant
+from passoproxy.stores.entries.serialization import key_name, mark_of, with_variant, youngest_first
 
 BEHIND_BYTES = 32 * 1024 * 1024
 """Beyond so many bytes that wait for the slow store, an answer is stored there before it is committed."""
@@ -47,7 +47,15 @@ class ChangeFeed(Protocol):
 
 
 class SlowStore(EntryStore, Protocol):
-    """A store that several processes share. Nothing here waits."""
+    """A store that several processes share. Nothing here waits for a lock or another machine."""
+
+    def find_nowait(self, key: str) -> Sequence[tuple[Entry, bytes | None]] | None:
+        """What `select` gives, with bodies that are at hand; None where that may take long."""
+        ...
+
+    def read_nowait(self, entry: Entry) -> bytes | None:
+        """The whole body of an entry; None where that may take long, or it is lost."""
+        ...
 
     @property
     def touch(self) -> Callable[[str], None]:
@@ -118,7 +126,7 @@ class TieredWriter:
         elif not is_shown or self._is_purged():
             return await self._commit_slow(slow, final)
         else:
-            store.write_behind(shown, slow.commit(final))
+            store.write_behind(shown, slow.commit(shown))
         return shown
 
     def _is_purged(self) -> bool:
@@ -149,7 +157,6 @@ class TieredStore:
 
     def __init__(self, memory_bytes: int, slow: SlowStore) -> None:
         self._shelf = Shelf(memory_bytes, self._on_drop)
-        self.read_nowait = self._shelf.body
         self._slow = slow
         self.small_bytes = min(_SMALL_BYTES, memory_bytes // 16)
         self.feed, self._touch = slow.feed, slow.touch
@@ -170,9 +177,29 @@ class TieredStore:
         if self.feed.events != self._seen:
             self._catch_up()
         variants = self._shelf.variants(key)
-        if variants is not None:
+        if variants is None:
+            return self._find_nowait(key)
+        if variants:
             self._touch(key)
         return variants
+
+    def _find_nowait(self, key: str) -> tuple[Entry, ...] | None:
+        """What the slow store gives at once, kept in memory; that there is nothing is kept too."""
+        found = self._slow.find_nowait(key)
+        if found is None:
+            return None
+        variants = youngest_first([entry for entry, _ in found])
+        self._remember(key, variants)
+        for entry, body in found:
+            if body is not None:
+                self._shelf.put_body(entry, body)
+        return variants
+
+    def read_nowait(self, entry: Entry) -> bytes | None:
+        body = self._shelf.body(entry)
+        if body is None and (body := self._slow.read_nowait(entry)) is not None:
+            self._shelf.put_body(entry, body)
+        return body
 
     async def select(self, key: str) -> Sequence[Entry]:
         held = self.get_nowait(key)
@@ -281,6 +308,8 @@ class TieredStore:
         """Makes a complete entry visible in memory, among the variants of its key; whether it has room there."""
         known = self._shelf.variants(entry.key)
         if known is None:
+            known = self._find_nowait(entry.key)
+        if known is None:
             known, current = await self._load(entry.key)
             if not current:
                 return False
@@ -335,9 +364,10 @@ class TieredStore:
 
     async def update(self, entry: Entry) -> None:
         await self._settle(entry)
-        known = self._shelf.held(entry)
+        known, fresh = self._shelf.held(entry), None
         if known is not None:
-            self._shelf.replace(replace(entry, digest=known.digest, size=known.size))
+            fresh = replace(entry, digest=known.digest, size=known.size)
+            self._shelf.replace(fresh)
         self._changed(entry.key)
         try:
             await self._slow.update(entry)
@@ -346,6 +376,8 @@ class TieredStore:
                 raise
         finally:
             self._changed(entry.key)
+            if (held := self._shelf.held(entry)) is not None and held is not fresh:
+                self._shelf.drop(entry.key)  # looked up meanwhile
 
     async def discard(self, entry: Entry) -> None:
         await self._settle(entry)

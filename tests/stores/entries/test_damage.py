@@ -103,7 +103,7 @@ async def test_damage_while_the_store_is_open_is_a_miss(opened: Opened, tmp_path
     store = opened()
     chance = random.Random(3)
     for round_ in range(8):
-        body = os.urandom(SIZES[1 + round_ % 4])
+        body = os.urandom(SIZES[3 + round_ % 2])
         made = await put(store, entry(round_), body)
         assert await body_of(store, made) == body
         (path,) = [

@@ -169,7 +169,9 @@ async def test_a_mistake_in_reading_throws_nothing_away(
     looks = []
     is_sound = Index.is_sound
     monkeypatch.setattr(Index, "is_sound", lambda self: looks.append(self) or is_sound(self))
-    monkeypatch.setattr(Index, "variants", lambda self, key: self._sql(statement).fetchall() if statement else None + 1)  # type: ignore[operator]
+    monkeypatch.setattr(
+        Index, "values_of", lambda self, key: self._sql(statement).fetchall() if statement else None + 1
+    )  # type: ignore[operator]
     for _ in range(3):
         with pytest.raises(Suspicious, match="the cache is kept, please report it"):
             await store.select(kept.key)

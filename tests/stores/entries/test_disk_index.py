@@ -54,7 +54,7 @@ def stored(index: Index, *entries: Entry) -> None:
     with index.transaction():
         index.remove(row.id for row in index.after(0, -1))
         for made in entries:
-            index.insert(row_name(made), made)
+            index.insert(row_name(made), made, index.last_purge())
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -75,7 +75,7 @@ def test_a_purge_means_what_was_stored_before_it(index: Index) -> None:
     stored(index, made)
     with index.transaction():
         first = index.log_purge(Selector(tag="country/de"), after=7)
-        index.insert(row_name(entry(1)), whole(entry(1), b""))
+        index.insert(row_name(entry(1)), whole(entry(1), b""), first)
     assert first == 8
     assert index.in_force() == [Purge(8, Selector(tag="country/de"))]
     assert len(index.ids(Selector(), before=first)) == 1

@@ -134,6 +134,7 @@ class Database:
     ) -> None:
         """`on_new` is called when databases were begun in place of others, with all entries gone."""
         self._folder, self._patience = folder, patience
+        self._paths = [os.path.join(folder, name) for name in DATABASES]
         self._journal_pages = max(64, min(1000, max_bytes // 32 // PAGE_BYTES))
         self._make_folders, self._on_new, self._reports = make_folders, on_new, reports
         self._changing = threading.RLock()
@@ -159,6 +160,25 @@ class Database:
                 raise
         with translated(self._folder):
             return work(self._current())
+
+    def run_nowait(self, work: Callable[[Index], T]) -> T | None:
+        """The same in a thread that must not wait for others: None if anything is not as it should be. `run` says what."""
+        try:
+            index: Index | None = getattr(self._mine, "index", None)
+            if index is None or not self._is_current(index):
+                if not self._changing.acquire(blocking=False):
+                    return None
+                try:
+                    if self._values is None or not self._files or self._files_there() != self._files:
+                        return None
+                    self.leave()
+                    index = self._mine.index = self._index(self._values)
+                finally:
+                    self._changing.release()
+            index.be_impatient()
+            return work(index)
+        except (sqlite3.Error, diskcache.Timeout):
+            return None
 
     def drop(self, index: Index) -> None:
         """Removes both databases, unless that has been done already, and begins others."""
@@ -190,14 +210,10 @@ class Database:
         return index.values is self._values and self._files_there() == self._files
 
     def _files_there(self) -> tuple[tuple[int, int], ...]:
-        there = []
-        for name in DATABASES:
-            try:
-                found = os.stat(self._folder / name, follow_symlinks=False)
-            except OSError:
-                return ()
-            there.append((found.st_dev, found.st_ino))
-        return tuple(there)
+        try:
+            return tuple((found.st_dev, found.st_ino) for found in map(os.lstat, self._paths))
+        except OSError:
+            return ()
 
     def _open(self) -> Index:
         """This thread's connections; opens or makes the databases first if that is not done yet."""
@@ -240,7 +256,7 @@ class Database:
                     sqlite_journal_mode="wal",
                     sqlite_synchronous=1,
                     sqlite_auto_vacuum=2,  # incremental: full would move pages at every commit of a purge
-                    sqlite_cache_size=2048,
+                    sqlite_cache_size=-1024,  # KiB, of each thread: the system keeps the file
                     sqlite_mmap_size=0,  # a mapped database that is cut short kills the process
                     sqlite_trusted_schema=0,
                     sqlite_cell_size_check=1,

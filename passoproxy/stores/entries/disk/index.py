@@ -3,7 +3,7 @@
     entry    one row an entry; `name` is that of its value in diskcache (`database`) and begins with its primary key's
     tag      the tags of each entry
     purge    one row a purge, in force for all processes once it is committed
-    total    number of entries and the sum of their bodies' sizes, kept by triggers
+    total    number of entries and bytes in body files, kept by triggers
 
 `asked_seq` is the sequence of the last purge that the entry was checked against. A purge that is in force hides every entry with a lower
 `asked_seq` that its selector matches; rows that are hidden are deleted later (`recovery`). All methods block and raise sqlite3.Error.
@@ -37,8 +37,11 @@ from passoproxy.stores.entries.serialization import (
 
 INDEX, VALUES = "index.db", DBNAME
 DATABASES = (INDEX, VALUES)
-VERSION = 1
+VERSION = 2
 PAGE_BYTES = 4096
+INLINE_BYTES = 16 * 1024
+"""A body of at most so many bytes lies in the value, behind the head; a longer one in a file."""
+
 _KEPT_PURGES = 1000
 COUNTED_SECONDS = 60.0
 """The time in which a process counts the rows that its purge hides."""
@@ -60,16 +63,18 @@ CREATE TABLE IF NOT EXISTS purge (
 CREATE TABLE IF NOT EXISTS total (id INTEGER PRIMARY KEY CHECK (id = 1), entries INTEGER NOT NULL, bytes INTEGER NOT NULL);
 INSERT OR IGNORE INTO total VALUES (1, 0, 0);
 CREATE TRIGGER IF NOT EXISTS entry_stored AFTER INSERT ON entry BEGIN
-    UPDATE total SET entries = entries + 1, bytes = bytes + NEW.size; END;
+    UPDATE total SET entries = entries + 1, bytes = bytes + iif(NEW.size > INLINE, NEW.size, 0); END;
 CREATE TRIGGER IF NOT EXISTS entry_removed AFTER DELETE ON entry BEGIN
-    UPDATE total SET entries = entries - 1, bytes = bytes - OLD.size; END;
-"""
+    UPDATE total SET entries = entries - 1, bytes = bytes - iif(OLD.size > INLINE, OLD.size, 0); END;
+""".replace("INLINE", str(INLINE_BYTES))
 _COLUMNS = {
     "entry": "id, name, target, route, partition, private, asked_seq, used_at, size, digest",
     "tag": "tag, entry",
     "purge": "sequence, selector, soft, time, swept",
     "total": "entries, bytes",
 }
+
+_ADDED_UP = f"COUNT(*), COALESCE(SUM(size) FILTER (WHERE size > {INLINE_BYTES}), 0)"
 
 Condition = tuple[str, tuple[object, ...]]
 """SQL over the columns of `entry`, and its parameters."""
@@ -87,17 +92,18 @@ class Row(NamedTuple):
 
     @property
     def body(self) -> str:
-        """The name of the entry's body file."""
-        return body_name(self.name, self.digest) if self.name else ""
+        """The name of the entry's body file; '' if the body lies in the value."""
+        return body_name(self.name, self.digest) if self.size > INLINE_BYTES else ""
 
 
 _ROW = ", ".join(Row._fields)
+_ROW_TYPES = (int, str, int, float, int, str)
 
 
 def _row(found: tuple[Any, ...]) -> Row:
     """A row as it was read; one that this program cannot have written gets a name that no value and no body has."""
     row = Row(*found)
-    is_ours = tuple(map(type, found)) == (int, str, int, float, int, str) and BODY_PATTERN.fullmatch(row.body)
+    is_ours = tuple(map(type, found)) == _ROW_TYPES and BODY_PATTERN.fullmatch(body_name(row.name, row.digest))
     return row if is_ours else Row(row.id, "", 0, 0.0, 0, "")
 
 
@@ -162,13 +168,20 @@ class Index:
                     "PRAGMA auto_vacuum = INCREMENTAL"
                 )  # which writes, so that it must not be set where nothing can be written
             self._db.executescript(
-                f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -4096;"
+                f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -1024;"
                 f"PRAGMA mmap_size = 0; PRAGMA trusted_schema = 0; PRAGMA cell_size_check = 1; PRAGMA foreign_keys = 1;"
                 f"PRAGMA wal_autocheckpoint = {journal_pages}; PRAGMA journal_size_limit = {journal_pages * PAGE_BYTES};"
             )
         except BaseException:
             self._db.close()
             raise
+
+    def be_impatient(self) -> None:
+        """Waits for no other process from now on."""
+        if self._patience:
+            self._patience = 0.0
+            self._sql("PRAGMA busy_timeout = 0")
+            self.values.reset("sqlite_busy_timeout", 0, update=False)  # of this thread's connection
 
     def close(self) -> None:
         self._db.close()
@@ -225,6 +238,14 @@ class Index:
         """The rows of a primary key."""
         return list(self._rows("name >= ? AND name < ?", _span(key)))
 
+    def values_of(self, key: str) -> list[tuple[int, str, int, object]]:
+        """Id, name, `asked_seq` and value of each row of a primary key. Nothing is proven of them, if not by the value."""
+        found = self._sql(
+            "SELECT id, CAST(name AS TEXT), CAST(asked_seq AS INTEGER) FROM entry WHERE name >= ? AND name < ?",
+            _span(key),
+        ).fetchall()
+        return [(id_, name, asked_seq, self.values.get(name)) for id_, name, asked_seq in found]
+
     def find(self, name: str) -> Row | None:
         """The row of that name."""
         return next(self._rows("name = ?", (name,)), None)
@@ -245,14 +266,14 @@ class Index:
         return map(_row, self._sql(f"SELECT {_ROW} FROM entry WHERE {where}", given))  # noqa: S608
 
     def totals(self) -> tuple[int, int]:
-        """How many rows there are, and the sum of their bodies' sizes."""
+        """How many rows there are, and the bytes of all body files."""
         found = self._sql("SELECT CAST(entries AS INTEGER), CAST(bytes AS INTEGER) FROM total").fetchone()
         entries, size = found or (0, 0)
         return max(0, entries), max(0, size)
 
     def totals_are_right(self) -> bool:
         """Whether the totals are what the rows add up to. Reads every row."""
-        found = self._one("SELECT (entries, bytes) = (SELECT COUNT(*), COALESCE(SUM(size), 0) FROM entry) FROM total")
+        found = self._one(f"SELECT (entries, bytes) = (SELECT {_ADDED_UP} FROM entry) FROM total")  # noqa: S608
         return found == (1,)
 
     def ids(self, selector: Selector, *visible: Purge, before: int | None = None, most: int = -1) -> array[int]:
@@ -277,28 +298,28 @@ class Index:
 
     # ---- changing, within a transaction -----------------------------------------------------------------------------------
 
-    def insert(self, name: str, entry: Entry) -> None:
+    def insert(self, name: str, entry: Entry, asked_seq: int) -> None:
         """A row for `entry`, whose body is complete. There must be none of that name."""
         found = self._sql(
             "INSERT INTO entry (name, target, route, partition, private, asked_seq, used_at, size, digest)"
-            " VALUES (?, ?, ?, ?, ?, (SELECT COALESCE(MAX(sequence), 0) FROM purge), ?, ?, ?)",
-            (name, *_described(entry), time.time(), entry.size, entry.digest),
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (name, *_described(entry), asked_seq, time.time(), entry.size, entry.digest),
         )
         self._insert_tags(found.lastrowid, entry)
 
-    def rewrite(self, row: Row, entry: Entry) -> None:
+    def rewrite(self, row: Row, entry: Entry, asked_seq: int) -> None:
         """The row describes `entry` from now on; the body stays."""
         self._sql(
-            "UPDATE entry SET target = ?, route = ?, partition = ?, private = ?,"
-            " asked_seq = (SELECT COALESCE(MAX(sequence), 0) FROM purge) WHERE id = ?",
-            (*_described(entry), row.id),
+            "UPDATE entry SET target = ?, route = ?, partition = ?, private = ?, asked_seq = ? WHERE id = ?",
+            (*_described(entry), asked_seq, row.id),
         )
         self._sql("DELETE FROM tag WHERE entry = ?", (row.id,))
         self._insert_tags(row.id, entry)
 
     def _insert_tags(self, id_: int | None, entry: Entry) -> None:
-        tags = [(text_bytes(tag), id_) for tag in dict.fromkeys(entry.tags)]
-        self._db.executemany("INSERT INTO tag VALUES (?, ?)", tags)
+        if entry.tags:
+            tags = [(text_bytes(tag), id_) for tag in dict.fromkeys(entry.tags)]
+            self._db.executemany("INSERT INTO tag VALUES (?, ?)", tags)
 
     def remove(self, ids: Iterable[int], before: int | None = None) -> list[Row]:
         """Deletes those of the rows that exist, and have an `asked_seq` below `before`; returns them."""
@@ -315,7 +336,7 @@ class Index:
 
     def add_up(self) -> None:
         """Corrects the totals."""
-        self._sql("INSERT OR REPLACE INTO total SELECT 1, COUNT(*), COALESCE(SUM(size), 0) FROM entry")
+        self._sql(f"INSERT OR REPLACE INTO total SELECT 1, {_ADDED_UP} FROM entry")  # noqa: S608
 
     # ---- purges -------------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """Removing what cannot be seen: rows that a purge hides, and what a crash or damage left in a cache folder.
 
 Purges are swept when the thread is asked, and looked for every half minute, because a killed process may have left one. Leftovers are
-looked for at the start, once an hour, and when something was lost: bodies without a row, rows without a value or a body, values without a row,
-wrong totals. Both work in small steps, so that other threads get their turns. A body that is being stored, by any process, is locked and left
-alone.
+looked for at a start after which no process closed the store in order, and when something was lost: bodies without a row, rows without a value or a
+body, values without a row, wrong totals. Both work in small steps, so that other threads get their turns. A body that is being stored, by any
+process, is locked and left alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from passoproxy.stores.entries.disk.threads import Background, Reports
 from passoproxy.stores.entries.disk.writer import Job, Transaction
 from passoproxy.stores.entries.serialization import row_of_body
 
-RECOVER_SECONDS = 3600.0
 PURGES_SECONDS = 30.0
 _SLICE = 64
 _ROWS_TOGETHER = 200
@@ -50,6 +49,8 @@ class Recovery(Background):
         self._folder, self._bodies, self._page, self._database = folder, bodies, page, database
         self._give, self._reports = give, reports
         self._is_lost = threading.Event()
+        if not page.is_clean:
+            self._is_lost.set()
         self._counted: set[int] = set()
         super().__init__("cache-recovery")
 
@@ -64,18 +65,23 @@ class Recovery(Background):
         self.ask()
 
     def _run(self) -> None:
-        due = 0.0
         while not self._stopping.is_set():
             self._attempt(self.sweep_purges)
-            if self._is_lost.is_set() or time.monotonic() >= due:
+            if self._is_lost.is_set():
                 self._is_lost.clear()
-                due = time.monotonic() + RECOVER_SECONDS
                 self._attempt(self.recover)
+                if self._stopping.is_set():
+                    self._is_lost.set()  # it may not have come to its end
             asked = self._wake.wait(PURGES_SECONDS)
             self._wake.clear()
             if asked and self._is_lost.is_set():
                 self._stopping.wait(1)  # one loss is mostly followed by more
         self._database.leave()
+
+    def stop(self) -> bool:  # type: ignore[override]
+        """Ends the thread; whether nothing is known to be left over."""
+        super().stop()
+        return not self._is_lost.is_set()
 
     def _attempt(self, step: Callable[[], object]) -> None:
         try:
@@ -189,8 +195,9 @@ class Recovery(Background):
 
     def _is_whole(self, row: Row, value: object) -> bool:
         with contextlib.suppress(OSError):
-            size = os.stat(self._bodies.folder / row.body, follow_symlinks=False).st_size
-            return value is not None and size == row.size
+            if value is not None and row.body:
+                return os.stat(self._bodies.folder / row.body, follow_symlinks=False).st_size == row.size
+            return value is not None
         return False
 
     def _recover_values(self) -> None:

@@ -1,23 +1,25 @@
 """Entries on disk, in a folder that several processes may share.
 
-    index.db    which entries there are, what was purged          index
-    cache.db    the value of each entry: its head, sealed          diskcache, by its documented interface
-    bodies/     the body of each entry, named by its digest        bodies
+    index.db    which entries there are, what was purged               index
+    cache.db    the value of each entry: its sealed head, a small body  diskcache, by its documented interface
+    bodies/     longer bodies, named by their digest                   bodies
     incoming/   bodies that are being written
-    page        what processes tell one another                    change_feed
+    page        what processes tell one another                         change_feed
 
-Threads: two that read, one that writes (`writer`), one that removes what is hidden or left over (`recovery`), one that syncs. The loop never
-waits for a disk, but to read soft purges when there are new ones.
+Threads: two that read, one that writes (`writer`), one that removes what is hidden or left over (`recovery`), one that syncs. The loop reads
+small answers itself (`find_nowait`) for as long as that is quick, because a thread costs more than what it reads; it waits for no lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,33 +27,39 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
 from passoproxy.errors import CannotCreate, EntryStoreFailure
 from passoproxy.folders import own_folder
-from passoproxy.ports import Body, Observer, StoreStats, nobody
-from passoproxy.stores.entries.change_feed import ANYTHING, PURGED, SharedPage
+from passoproxy.ports import Body, BytesBody, Observer, StoreStats, nobody
+from passoproxy.stores.entries.change_feed import ANYTHING, SharedPage
 from passoproxy.stores.entries.disk.bodies import Bodies, Incoming, Syncing, open_body, sync
 from passoproxy.stores.entries.disk.database import Database, translated
-from passoproxy.stores.entries.disk.index import INDEX, Index, Purge, is_hidden
+from passoproxy.stores.entries.disk.index import INDEX, INLINE_BYTES, Index, Purge, Row, is_hidden
 from passoproxy.stores.entries.disk.recovery import Recovery
 from passoproxy.stores.entries.disk.threads import Lane, Reports
-from passoproxy.stores.entries.disk.writer import Job, Transaction, Writer
+from passoproxy.stores.entries.disk.writer import ROW_BYTES, Job, Transaction, Writer
 from passoproxy.stores.entries.serialization import (
     Seal,
+    body_in,
     body_name,
     mark_of,
-    means_everything,
     row_name,
+    with_body,
     with_variant,
     youngest_first,
 )
 
 T = TypeVar("T")
+_Found = tuple[Entry, bytes | None]
 
 PAGE = "page"
 PIECE_BYTES = 256 * 1024
 FEW = 400
 """So many entries are removed before a purge is answered, and each is told to other processes; with more, they drop all that is in memory."""
 
+QUICK_SECONDS, SLOW_SECONDS = 0.002, 0.05
 _READERS = 2
 _LISTED_TOGETHER = 50
+
+
+def _nothing(txn: Transaction) -> None: ...
 
 
 class DiskWriter:
@@ -143,6 +151,7 @@ class DiskStore:
             ) from error
         self._closed = False
         self._none_in_force_at = -1
+        self._asks_again_at, self._blocks = 0.0, 0
         self._soft_purges, self._softened = SoftPurges(), -1
         self._touched: set[str] = set()
         self.touch: Callable[[str], None] = self._touched.add
@@ -177,40 +186,92 @@ class DiskStore:
         return found
 
     def _select(self, key: str, index: Index) -> tuple[tuple[Entry, ...], list[int]]:
+        found, lost = self._find(key, index)
+        return youngest_first([entry for entry, _ in found]), lost
+
+    def _find(self, key: str, index: Index) -> tuple[list[_Found], list[int]]:
+        """The entries of a primary key with their bodies, as far as those lie in the value; and the rows whose value is not there or not ours."""
         purges = self._in_force(index)  # before the rows: one that ends meanwhile is not missed
         found, lost = [], []
-        for row in index.variants(key):
-            entry = self._seal.open(row.name, index.values.get(row.name))
-            if entry is None or self._bodies.is_lost(row.body):  # on a full disk what is purged loses its body alone
-                lost.append(row.id)
-            elif entry.key == key and not is_hidden(purges, row.asked_seq, entry):
-                found.append(entry)
-        return youngest_first(found), lost
+        for id_, name, asked_seq, value in index.values_of(key):
+            opened = self._opened(name, value)
+            if opened is None:
+                lost.append(id_)
+            elif opened[0].key == key and not is_hidden(purges, asked_seq, opened[0]):
+                found.append(opened)
+        return found, lost
+
+    def _opened(self, name: str, value: object) -> _Found | None:
+        """The entry in a value, with the body if that lies there; None if the value was not closed by us for this row, or is damaged."""
+        entry = self._seal.open(name, value)
+        if entry is None or entry.size > INLINE_BYTES:
+            return None if entry is None else (entry, None)
+        body = body_in(value)
+        return (entry, body) if body is not None and sha256(body).hexdigest() == entry.digest else None
+
+    def find_nowait(self, key: str) -> list[_Found] | None:
+        """Entries and bodies as `select` and `read` give them, a body only if it is small; None where that may take long, or something is lost.
+
+        For the thread of the loop.
+        """
+        if self._closed or (began := time.perf_counter()) < self._asks_again_at:
+            return None
+        answer = self._database.run_nowait(partial(self._find, key))
+        self._note_time(began)
+        if answer is None or answer[1]:
+            return None
+        if answer[0]:
+            self._touched.add(key)
+        return answer[0]
+
+    def read_nowait(self, entry: Entry) -> bytes | None:
+        """The body of `entry` if it is in a file that was checked before and the system has it in memory."""
+        if self._closed or (began := time.perf_counter()) < self._asks_again_at:
+            return None
+        body = self._bodies.read_nowait(body_name(row_name(entry), entry.digest), entry.size)
+        self._note_time(began)
+        return body
+
+    def _note_time(self, began: float) -> None:
+        """A slow disk is left to the threads for a while, so that the loop waits for it a hundredth of its time at most."""
+        if (took := time.perf_counter() - began) > QUICK_SECONDS:
+            blocks, self._blocks = self._blocks, resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
+            if self._blocks != blocks or took > SLOW_SECONDS:  # else another process had the processor
+                self._asks_again_at = began + took * 100
 
     def _in_force(self, index: Index) -> Sequence[Purge]:
         """The purges in force. While the last purge is one at which there were none, there are none: that costs nothing to know."""
         purges = self._page.purges
         if purges == self._none_in_force_at:
             return ()
+        owed = self._page.owed
+        if owed and owed > index.last_purge():  # it could not be written
+            return (Purge(owed, Selector()),)
         found = index.in_force()
         if not found:
             self._none_in_force_at = purges
         return found
 
     def _remove_lost(self, ids: Sequence[int], txn: Transaction) -> None:
-        """Removes those of the rows whose value is not there or not ours, or whose body is not there."""
-        txn.remove_visible(
-            row.id
-            for row in txn.index.rows(ids)
-            if self._bodies.is_lost(row.body) or self._seal.open(row.name, txn.value(row.name)) is None
-        )
+        """Removes those of the rows whose value is not there or not ours."""
+        txn.remove_visible(row.id for row in txn.index.rows(ids) if self._opened(row.name, txn.value(row.name)) is None)
 
     async def read(self, entry: Entry) -> Body | None:
-        body = await self._call(partial(self._read, entry))
+        if entry.size <= INLINE_BYTES:
+            body: Body | None = await self._ask(partial(self._read_value, entry))
+        else:
+            body = await self._call(partial(self._read, entry))
         if body is None:
             with contextlib.suppress(EntryStoreFailure):  # without its body it is a miss in any case
                 await self._write(Job(partial(self._discard, entry, entry.digest)))
         return body
+
+    def _read_value(self, entry: Entry, index: Index) -> Body | None:
+        name = row_name(entry)
+        opened = self._opened(name, index.values.get(name))
+        if opened is None or opened[1] is None or opened[0].digest != entry.digest:
+            return None
+        return BytesBody(opened[1])
 
     def _read(self, entry: Entry) -> Body | None:
         with translated(self._folder):
@@ -278,10 +339,12 @@ class DiskStore:
 
     async def commit(self, began: Entry, entry: Entry, asked_seq: int, body: Incoming | bytes) -> Entry | None:
         """Stores `entry` with its body, in a file or in memory, unless a purge after `asked_seq` counts against it: then it returns None."""
-        if isinstance(body, bytes):
-            job = Job(lambda txn: None, need=len(body), rows=1)
+        if isinstance(body, Incoming):
+            job = Job(_nothing, 0, ROW_BYTES, body, on_end=partial(self._written, body.size))
+        elif len(body) > INLINE_BYTES:
+            job = Job(_nothing, len(body), ROW_BYTES)
         else:
-            job = Job(lambda txn: None, rows=1, body=body, on_end=partial(self._written, body.size))
+            job = Job(_nothing, 0, ROW_BYTES + len(body))
         job.apply = partial(self._store, began, entry, asked_seq, body, job)
         try:
             stored: Entry | None = await self._write(job)
@@ -299,19 +362,34 @@ class DiskStore:
     def _store(
         self, began: Entry, entry: Entry, asked_seq: int, data: Incoming | bytes, job: Job, txn: Transaction
     ) -> Entry | None:
-        if self._is_purged(txn.index, began, entry, asked_seq):
+        if self._is_purged(txn, began, entry, asked_seq):
             return None
-        if job.body is None:
-            assert isinstance(data, bytes)
-            job.body = self._bodies.begin()
-            job.body.append(data)
-        entry = replace(entry, digest=job.body.digest, size=job.body.size)
-        name = row_name(entry)
-        mark, file = mark_of(name), body_name(name, entry.digest)
-        self._bodies.settle(job.body, file)
+        name, file, inline = row_name(entry), "", None
+        if isinstance(data, bytes) and len(data) <= INLINE_BYTES:
+            digest, size, inline = sha256(data).hexdigest(), len(data), data
+        else:
+            if job.body is None:
+                assert isinstance(data, bytes)
+                job.body = self._bodies.begin()
+                job.body.append(data)
+            digest, size = job.body.digest, job.body.size
+            file = body_name(name, digest)
+            self._bodies.settle(job.body, file)
+        if (entry.digest, entry.size) != (digest, size):
+            entry = replace(entry, digest=digest, size=size)
+        mark = mark_of(name)
+        if rows := txn.index.variants(entry.key):
+            self._make_way(rows, entry, mark, txn)
+        txn.index.insert(name, entry, txn.last_purge)
+        value = self._seal.close(entry, name)
+        txn.put(name, value if inline is None else with_body(value, inline), file)
+        txn.added.append(mark)
+        return entry
+
+    def _make_way(self, rows: Sequence[Row], entry: Entry, mark: int, txn: Transaction) -> None:
+        """Removes the rows that `entry` replaces, and those that a purge hides."""
         visible, hidden = [], []
-        rows = txn.index.variants(entry.key)
-        purges = self._in_force(txn.index) if rows else ()
+        purges = self._in_force(txn.index)
         for row in rows:
             variant = self._seal.open(row.name, txn.value(row.name))
             if variant is not None and not is_hidden(purges, row.asked_seq, variant):
@@ -324,16 +402,12 @@ class DiskStore:
             txn.changed.append(mark)
         if hidden or gone:
             txn.remove([*hidden, *gone])
-        txn.index.insert(name, entry)
-        txn.put(name, self._seal.close(entry), file)
-        txn.added.append(mark)
-        return entry
 
-    def _is_purged(self, index: Index, began: Entry, entry: Entry, asked_seq: int) -> bool:
-        missed = max(self._page.purges, index.last_purge()) - asked_seq
+    def _is_purged(self, txn: Transaction, began: Entry, entry: Entry, asked_seq: int) -> bool:
+        missed = max(self._page.purges, txn.last_purge) - asked_seq
         if missed == 0:
             return False
-        purges = index.purges_since(asked_seq)
+        purges = txn.index.purges_since(asked_seq)
         if len(purges) < missed:  # one that could not be written down, or that is in the log no more
             return True
         return any(selector.matches(each) for selector, soft in purges if not soft for each in (began, entry))
@@ -361,21 +435,16 @@ class DiskStore:
         if row is None or stored is None or is_hidden(self._in_force(txn.index), row.asked_seq, stored):
             return
         whole = replace(entry, digest=stored.digest, size=stored.size)
-        txn.index.rewrite(row, whole)
-        txn.values[name] = self._seal.close(whole)
+        txn.index.rewrite(row, whole, txn.last_purge)
+        value, body = self._seal.close(whole, name), body_in(txn.value(name))
+        txn.values[name] = value if body is None else with_body(value, body)
         txn.changed.append(mark_of(name))
 
     async def discard(self, entry: Entry) -> None:
-        """Where the database cannot be written, the body goes: without it the entry is a miss."""
         try:
             await self._write(Job(partial(self._discard, entry, None)))
         except EntryStoreFailure:
-            self._ready()
-            name = row_name(entry)
-            row = await self._ask(lambda index: index.find(name))
-            if row is not None:
-                await self._call(partial(self._bodies.remove, row.body))
-            await self._call(partial(self._page.tell, [mark_of(name)], changed=True))
+            await self._purge_without_database()
 
     def _discard(self, entry: Entry, if_digest: str | None, txn: Transaction) -> None:
         row = txn.index.find(row_name(entry))
@@ -390,10 +459,14 @@ class DiskStore:
             purge, count = await self._write(Job(partial(self._purge, selector)))
         except EntryStoreFailure:
             self._ready()
-            return await self._purge_bodies(selector)
-        if count is None:
-            count = await self._ask(partial(self._count_hidden, purge))
-            self._recovery.sweep(purge)
+            count = 0
+            with contextlib.suppress(EntryStoreFailure):
+                count = await self._ask(lambda index: index.count(selector, *self._in_force(index)))
+            await self._purge_without_database()
+        else:
+            if count is None:
+                count = await self._ask(partial(self._count_hidden, purge))
+                self._recovery.sweep(purge)
         return int(count)
 
     def _purge(self, selector: Selector, txn: Transaction) -> tuple[Purge, int | None]:
@@ -416,24 +489,14 @@ class DiskStore:
         if not txn.purged:
             # One that nobody was told of may be repeated by this one, which finds no rows then that it could tell of.
             self._page.make_up(txn.index.last_purge())
-        txn.purged = txn.index.log_purge(selector, max(self._page.purges, txn.purged), soft)
+        txn.purged = txn.last_purge = txn.index.log_purge(selector, max(self._page.purges, txn.last_purge), soft)
         return txn.purged
 
-    async def _purge_bodies(self, selector: Selector) -> int:
-        """A purge on a disk that takes no more: bodies go without their rows, and what is being stored counts as purged, whatever it is."""
-        await self._call(lambda: self._page.raise_purges(self._page.purges + 1))
-        await self._call(partial(self._page.tell, [PURGED], changed=False))
-        if means_everything(selector):
-            entries, _ = await self._ask(self._counted)
+    async def _purge_without_database(self) -> None:
+        """A purge, of everything, on a disk that takes no more: in force by the shared page, and databases of which nothing can be seen go."""
+        await self._call(self._page.owe)
+        with contextlib.suppress(EntryStoreFailure):
             await self._ask(self._database.drop)
-            return entries
-        ids, count = await self._ask(lambda index: index.ids(selector)), 0
-        for at in range(0, len(ids), _LISTED_TOGETHER):
-            rows = await self._ask(lambda index, some=ids[at : at + _LISTED_TOGETHER]: index.rows(some))  # type: ignore[misc]
-            count += await self._call(lambda rows=rows: sum(self._bodies.remove(row.body) for row in rows))  # type: ignore[misc]
-        await self._call(partial(self._page.tell, [ANYTHING], changed=True, heeded_by_all=True))
-        self._recovery.on_loss()
-        return count
 
     async def add(self, purge: SoftPurge) -> None:
         """One more soft purge: durable, and in force in every process, when it returns. Raises EntryStoreFailure: then it may be lost with the power."""
@@ -473,10 +536,12 @@ class DiskStore:
         await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
-        self._recovery.stop()
+        is_recovered = self._recovery.stop()
         self._lane.stop()
         self._writer.stop()
         self._syncing.stop()
+        if is_recovered:
+            self._page.is_clean = True
         self._page.close()
 
     # ---- between the threads ----------------------------------------------------------------------------------------------------

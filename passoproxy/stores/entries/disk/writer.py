@@ -21,6 +21,7 @@ from typing import Any
 
 import diskcache
 
+from passoproxy.core.cache.entry import Selector
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.change_feed import PURGED, SIZE, SOFTENED, SharedPage
 from passoproxy.stores.entries.disk.bodies import Bodies, Incoming
@@ -29,12 +30,15 @@ from passoproxy.stores.entries.disk.index import PAGE_BYTES, Index, Row
 from passoproxy.stores.entries.disk.threads import Reports, resolve
 from passoproxy.stores.entries.serialization import mark_of
 
-MOST_TOGETHER = 64
-TICK_SECONDS = 0.25
+MOST_TOGETHER = 256
+GATHERED_SECONDS = 0.01
+"""After a round of several jobs the next ones are waited for so long, because a commit costs more than what it commits."""
+
+TICK_SECONDS = 1.0
 TOUCH_SECONDS = 5.0
-_PAGES_TOGETHER = 250
+_PAGES_TOGETHER = 1000
 _TOUCHES_TOGETHER = 64
-_MOST_TOUCHES = 4096
+_MOST_TOUCHES = 32_768
 _JOURNAL_BYTES = 1 << 20
 _VICTIMS = 64
 _MOST_SPARE = 4 << 20
@@ -48,11 +52,12 @@ class Transaction:
     """What the jobs of one transaction change. `values` are diskcache's to come, None for those to be deleted."""
 
     index: Index
+    last_purge: int
     values: dict[str, bytes | None] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
-    """Bodies that have no row any more."""
+    """Body files that have no row any more."""
     stored: list[str] = field(default_factory=list)
-    """Bodies that have one now."""
+    """Body files that have one now."""
     changed: list[int] = field(default_factory=list)
     """Marks of primary keys of which something visible was removed or changed."""
     added: list[int] = field(default_factory=list)
@@ -68,7 +73,8 @@ class Transaction:
         """Removes rows with their values and bodies; see `Index.remove`."""
         rows = self.index.remove(ids, before)
         for row in rows:
-            self.removed.add(row.body)
+            if row.body:
+                self.removed.add(row.body)
             if row.name:
                 self.values[row.name] = None
         return rows
@@ -78,23 +84,24 @@ class Transaction:
         self.changed += [mark_of(row.name) for row in self.remove(ids)]
 
     def put(self, name: str, value: bytes, body: str) -> None:
-        """The value of a row that was just inserted, and its body."""
+        """The value of a row that was just inserted, and its body file, '' for none."""
         self.values[name] = value
-        self.stored.append(body)
-        self.removed.discard(body)
+        if body:
+            self.stored.append(body)
+            self.removed.discard(body)
 
 
 @dataclass(slots=True, eq=False)
 class Job:
     """Something to write: `apply` changes the transaction and returns the caller's result; it may run again.
 
-    It adds `rows` rows and `need` bytes of bodies, for which room is made first. `body` is a body that it stores: if the job fails or returns
-    None, the body is dropped.
+    It adds so many bytes to the databases (`row_bytes`) and to body files (`need`), for which room is made first. `body` is a body file that it
+    stores: if the job fails or returns None, the file is dropped.
     """
 
     apply: Callable[[Transaction], object]
     need: int = 0
-    rows: int = 0
+    row_bytes: int = 0
     body: Incoming | None = None
     future: asyncio.Future[Any] | None = None
     on_end: Callable[[], None] | None = None
@@ -126,12 +133,12 @@ class Writer:
         on_stored: Callable[[Sequence[str]], None],
         on_loss: Callable[[], None],
     ) -> None:
-        """`on_stored` is told of new bodies; `on_loss`: something is to be recovered."""
+        """`on_stored` is told of new body files, and of rows; `on_loss`: something is to be recovered."""
         self._folder, self._database, self._bodies, self._page = folder, database, bodies, page
         self._max_bytes = max_bytes
         self._touched, self._reports, self._on_stored, self._on_loss = touched, reports, on_stored, on_loss
         self._together_bytes = max(1 << 20, max_bytes // 16)
-        self._touched_at = time.monotonic()
+        self._ticked_at = self._touched_at = time.monotonic()
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
         self._thread.start()
@@ -153,7 +160,7 @@ class Writer:
         return index.volume() + SIZE + self._page.pending
 
     def has_room(self, index: Index, need: int) -> bool:
-        """Whether so many bytes more of bodies fit."""
+        """Whether so many bytes more fit."""
         return self.volume(index) + need <= self._max_bytes
 
     def stop(self) -> None:
@@ -180,8 +187,11 @@ class Writer:
                 with self._told():
                     self._carry_out(batch)
             _tell(jobs)
-            with self._told():
-                self._tick()
+            if time.monotonic() - self._ticked_at >= TICK_SECONDS:
+                with self._told():
+                    self._tick()
+            if going and len(jobs) > 1:
+                time.sleep(GATHERED_SECONDS)
         with self._told():
             self._write_touches()
             self._database.leave()
@@ -189,10 +199,12 @@ class Writer:
     def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
         """As many jobs together as room can be made for at once."""
         batch: list[Job] = []
+        size = 0
         for job in jobs:
-            if batch and sum(each.need for each in batch) + job.need > self._together_bytes:
+            size += job.need + job.row_bytes
+            if batch and size > self._together_bytes:
                 yield batch
-                batch = []
+                batch, size = [], job.need + job.row_bytes
             batch.append(job)
         if batch:
             yield batch
@@ -208,9 +220,9 @@ class Writer:
         failure: BaseException | None = EntryStoreFailure("the cache met a fault of its own; the log names it")
         txn = None
         try:
-            need = sum(job.need for job in batch)
-            rows = sum(job.rows for job in batch)
-            if (need or rows) and not self._database.run(lambda index: self._make_room(index, need, rows)):
+            self._page.is_clean = False
+            need, row_bytes = sum(job.need for job in batch), sum(job.row_bytes for job in batch)
+            if (need or row_bytes) and not self._database.run(lambda index: self._make_room(index, need, row_bytes)):
                 self._on_loss()  # unless large bodies are being written, what is counted is wrong
                 for job in batch:
                     if job.need:
@@ -248,8 +260,10 @@ class Writer:
 
     def _applied(self, index: Index, jobs: Sequence[Job]) -> Transaction | None:
         """What the jobs changed, committed; None if one of them failed, which has its `error` then, and nothing was changed."""
-        txn = Transaction(index)
         with index.transaction():
+            txn = Transaction(index, index.last_purge())
+            if self._page.owed > txn.last_purge:  # it could not be written when it was asked for
+                txn.purged = txn.last_purge = index.log_purge(Selector(), self._page.owed - 1)
             for job in jobs:
                 try:
                     job.result = job.apply(txn)
@@ -302,21 +316,21 @@ class Writer:
 
     # ---- room -------------------------------------------------------------------------------------------------------------------
 
-    def _make_room(self, index: Index, need: int, rows: int) -> bool:
-        """Evicts the entries that were not used for longest until `need` bytes of bodies and so many rows fit; whether they fit."""
-        if self.has_room(index, need + rows * ROW_BYTES):
+    def _make_room(self, index: Index, need: int, row_bytes: int) -> bool:
+        """Evicts the entries that were not used for longest until so many bytes of files and of rows fit; whether they fit."""
+        if self.has_room(index, need + row_bytes):
             return True
-        if self._over(index, need, rows) > 0:
+        if self._over(index, need, row_bytes) > 0:
             self._write_touches()  # or what was used since would go before what was stored since
         spare = min(self._max_bytes // 64, _MOST_SPARE)  # a little more goes, so that not every entry evicts one
-        while (over := self._over(index, need, rows)) > 0:
+        while (over := self._over(index, need, row_bytes)) > 0:
             if not self._evict(index, over + spare):
                 return over <= spare  # large bodies may have grown meanwhile
         return True
 
-    def _over(self, index: Index, need: int, rows: int) -> int:
+    def _over(self, index: Index, need: int, row_bytes: int) -> int:
         """How many bytes too many there would be, once the files are as short as they can be."""
-        free = index.free_bytes() - rows * ROW_BYTES
+        free = index.free_bytes() - row_bytes
         over = self.volume(index) + need + max(0, -free) - self._max_bytes
         if over > 0 and free > _WORTH_SHORTENING:
             index.give_back(min(over, free) // PAGE_BYTES + 1)
@@ -345,6 +359,7 @@ class Writer:
 
     def _tick(self) -> None:
         """Writes down what was used, keeps files short, notices that the folder was taken away."""
+        self._ticked_at = time.monotonic()
         with contextlib.suppress(OSError):
             self._page.mend()
         with contextlib.suppress(EntryStoreFailure):  # a file that is larger than it has to be is no loss
@@ -352,17 +367,23 @@ class Writer:
             with contextlib.suppress(OSError):
                 self._page.renew_if_lost()  # else those who come later would have another one; the folder is ours still
         if time.monotonic() - self._touched_at >= TOUCH_SECONDS:
-            self._write_touches()
+            self._write_touches(all_=False)
 
-    def _write_touches(self) -> None:
+    def _write_touches(self, *, all_: bool = True) -> None:
+        """Writes down what was used; if not `all_`, only until a job waits."""
         self._touched_at = time.monotonic()
-        keys = list(self._touched)[:_MOST_TOUCHES]
-        self._touched.difference_update(keys)
+        keys = list(self._touched)
+        if len(keys) > _MOST_TOUCHES:
+            self._touched.clear()
 
         def write(index: Index) -> None:
             for at in range(0, len(keys), _TOUCHES_TOGETHER):
+                if not all_ and not self._waiting.empty():
+                    return
+                some = keys[at : at + _TOUCHES_TOGETHER]
+                self._touched.difference_update(some)
                 with index.transaction():
-                    index.use(keys[at : at + _TOUCHES_TOGETHER])
+                    index.use(some)
             index.shorten_journals(_JOURNAL_BYTES)
 
         with contextlib.suppress(EntryStoreFailure):  # when an entry was used is no loss

@@ -170,6 +170,12 @@ class RedisStore:
 
     # ---- finding -----------------------------------------------------------------------------------------------------
 
+    def find_nowait(self, key: str) -> None:
+        """Nothing is at hand here."""
+
+    def read_nowait(self, entry: Entry) -> None:
+        """Nothing is at hand here."""
+
     async def select(self, key: str) -> Sequence[Entry]:
         with contextlib.suppress(RedisAway):
             return await self._select(key)
