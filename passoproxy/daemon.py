@@ -37,7 +37,7 @@ from passoproxy.host import logind, systemd
 from passoproxy.host.control_server import ControlSite
 from passoproxy.host.gc import collected
 from passoproxy.host.logind import BeforeSleep
-from passoproxy.host.system import raise_descriptor_limit, volatile
+from passoproxy.host.system import raise_descriptor_limit, run_loop, volatile
 from passoproxy.ports import Clock
 from passoproxy.server.acceptor import Acceptor
 from passoproxy.server.admin.runner import AdminRunner
@@ -64,9 +64,7 @@ def run(loaded: Loaded, greet: Callable[[str], None] | None = None) -> int:
         raise ConfigurationError(
             Fault("", "", "passoproxy does not run on native Windows", "use WSL2, a container or a Linux host")
         )
-    import uvloop
-
-    return uvloop.run(_serve(loaded, greet))
+    return run_loop(_serve(loaded, greet))
 
 
 async def _serve(loaded: Loaded, greet: Callable[[str], None] | None) -> int:

@@ -28,7 +28,7 @@ from passoproxy.errors import PassoproxyError
 from passoproxy.host.clock import SystemClock
 from passoproxy.host.gc import collected
 from passoproxy.host.remote_owner import ParentOwner
-from passoproxy.host.system import forbid_dumps
+from passoproxy.host.system import forbid_dumps, run_loop
 from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Observer
 from passoproxy.proxy.limiter import PlaceShare
@@ -47,12 +47,10 @@ MOST_STORED = 10_000
 
 def main(descriptor: int) -> int:
     """Lives by the channel with this descriptor; the exit code."""
-    import uvloop
-
     forbid_dumps()
     for each in (signal.SIGINT, signal.SIGHUP):  # meant for the parent, and sent by a terminal to all of us
         signal.signal(each, signal.SIG_IGN)
-    return uvloop.run(_live(descriptor))
+    return run_loop(_live(descriptor))
 
 
 async def _live(descriptor: int) -> int:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import re
 import resource
 import socket
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 MOST_DESCRIPTORS = 65_536
 """More than any number of connections here needs. A limit without end makes programs slow that close every descriptor at their start."""
+
+
+def run_loop(main: Coroutine[Any, Any, Result]) -> Result:
+    """Runs a coroutine in a new event loop: uvloop's, or asyncio's where uvloop is not installed, which is slower and otherwise the same."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
 
 
 def raise_descriptor_limit() -> None:

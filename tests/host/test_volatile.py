@@ -1,12 +1,14 @@
-"""Which folders are gone with the machine or the container."""
+"""Which folders are gone with the machine or the container, and which event loop is used."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 
-from passoproxy.host.system import in_memory, volatile
+from passoproxy.host.system import in_memory, run_loop, volatile
 
 MOUNTS = r"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -60,3 +62,12 @@ def test_this_machine_has_an_answer() -> None:
     assert isinstance(volatile(Path("/")), str)
     if Path("/dev/shm").is_dir():
         assert volatile(Path("/dev/shm")) == "is in memory (tmpfs)"
+
+
+def test_without_uvloop_the_loop_is_the_standard_library_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def loop() -> str:
+        return type(asyncio.get_running_loop()).__module__
+
+    assert run_loop(loop()) == "uvloop"
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert run_loop(loop()).startswith("asyncio.")
