@@ -1,4 +1,4 @@
-# make demo | test | test-slow | check | bench; each sets up what it needs in .venv
+# make demo | test | test-slow | check | bench | bench-quick; each sets up what it needs in .venv
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 TEST_WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$(( cores < 3 ? cores + 1 : 4 )))
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format bench clean
+.PHONY: demo test test-slow check format bench bench-quick clean
 
 demo: $(VENV)/.passoproxy
 	@exec $(BIN)/passoproxy demo
@@ -37,7 +37,10 @@ format: $(VENV)/.passoproxy-dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.passoproxy-dev
-	$(BIN)/python bench/hits.py $(BENCH_ARGS)
+	$(BIN)/python -m bench all $(BENCH_ARGS)
+
+bench-quick: $(VENV)/.passoproxy-dev
+	$(BIN)/python -m bench hits --quick $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
