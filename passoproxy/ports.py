@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.core.cache.expiry import Terms
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import Event
-from passoproxy.core.http.messages import RequestHead, ResponseHead
+from passoproxy.core.http.messages import FieldLines, RequestHead, ResponseHead
 from passoproxy.core.oauth.alert_levels import Alarmed
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
@@ -134,8 +133,7 @@ class Trail:
     `bearer` is sent with it, or was sent last: None where none of ours is. `authorized_as` is the identity (a partition) that it is of: ''
     where that cannot be told, None without a bearer. `stays`: once the request was sent, a client that leaves does not end it. `client` is the
     name of the client key that let it in, `target` what was asked for below `server.base_path`, '' without one.
-    `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `fresh` tells of a hit what
-    the answer rests on.
+    `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin.
     """
 
     route: str = ""
@@ -149,24 +147,13 @@ class Trail:
     stays: bool = False
     client: str = ""
     target: str = ""
-    fresh: Fresh | None = None
-
-
-class Fresh(NamedTuple):
-    """A hit from memory that nothing but the time makes another, as long as store and rules stay: what was served, the request as the cache saw
-    it, and whether its use is counted."""
-
-    entry: Entry
-    terms: Terms
-    head: RequestHead
-    counted: bool
 
 
 @value
 class Request:
     """A request on the road. `received_at` is epoch seconds; `on_interim` takes 102 and 103 heads for clients that understand them.
 
-    `policy` is None until routing has found it.
+    `policy` is None until routing has found it; `lines` are those that the head was read from, if they are remembered.
     """
 
     head: RequestHead
@@ -178,6 +165,7 @@ class Request:
     on_interim: Callable[[ResponseHead], None] | None = None
     background: bool = False
     """Whether no client waits for it (refresh ahead, revalidation, probes, warming): it stands back, and is the first to be refused."""
+    lines: FieldLines | None = None
 
     def with_head(self, head: RequestHead) -> Request:
         """The same request (and trail) with another head."""
@@ -214,14 +202,6 @@ class Hop(Protocol):
     """One step of a request's road. Raises a `Refusal` where it answers by refusing."""
 
     async def send(self, request: Request) -> Response: ...
-
-
-class HitHop(Hop, Protocol):
-    """A hop that can answer hits from memory without waiting."""
-
-    def try_hit(self, request: Request) -> Response | None:
-        """The answer that `send` would give, if it is a hit and its bytes are in memory; else None, and `send` decides."""
-        ...
 
 
 # ---- the cache -------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from passoproxy.proxy.access import Access
 from passoproxy.proxy.bearer import Authorizer
 from passoproxy.proxy.cache import Cache, SoftPurgeStore
 from passoproxy.proxy.collapse import Collapser
+from passoproxy.proxy.hits import Hits
 from passoproxy.proxy.limiter import Limiter
 from passoproxy.proxy.login_wait import LoginWait
 from passoproxy.proxy.popularity import Usage
@@ -114,13 +115,14 @@ def named_keys(text: str) -> list[tuple[str, str]]:
 
 
 _MADE_FORMS_SHARE = 4
-"""A quarter of `cache.memory_size` goes to what encoding and rewriting make of stored bodies, the rest to the store."""
+"""A quarter of `cache.memory_size` goes to what encoding and rewriting make of stored bodies and to heads of answers, the rest to the store."""
 
 
 @dataclass(slots=True)
 class Pipeline:
-    """The hops that a reload or the status needs to reach; `access` is the first one, which holds them all."""
+    """The hops that a reload or the status needs to reach; `hits` has both entrances."""
 
+    hits: Hits
     access: Access
     login_wait: LoginWait
     cache: Cache
@@ -219,7 +221,8 @@ def build_pipeline(
     )
     codings = Codings(links, memory_bytes=kept_bytes, threads=threads)
     access = Access(codings, admission, RouteTable(settings.policies(), mode), spools)
-    return Pipeline(access, login_wait, cache, authorizer, limiter, origin, pool, usage, threads)
+    hits = Hits(access, codings, links, cache, kept_bytes)
+    return Pipeline(hits, access, login_wait, cache, authorizer, limiter, origin, pool, usage, threads)
 
 
 def memo_basis(
@@ -263,8 +266,8 @@ def spill_folders(cache: Path) -> tuple[Path, ...]:
 
 
 def made_bytes(settings: Settings, part: Part) -> int:
-    """What encoding and rewriting may keep of what they make, each."""
-    return part.memory(settings.cache.memory_size) // (2 * _MADE_FORMS_SHARE)
+    """What encoding, rewriting and `Hits` may keep of what they make, each."""
+    return part.memory(settings.cache.memory_size) // (3 * _MADE_FORMS_SHARE)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

@@ -116,7 +116,7 @@ def entry_store(
     Raises CannotCreate naming the folder, and ConfigurationError if the redis library is missing.
     """
     settings = loaded.settings
-    memory_bytes = part.memory(settings.cache.memory_size) - 2 * made_bytes(settings, part)
+    memory_bytes = part.memory(settings.cache.memory_size) - 3 * made_bytes(settings, part)
     if cache_folder is None:
         assert settings.store.url is not None
         shared = _shared(loaded, settings.store.url, state_folder, observer, part)

@@ -440,7 +440,7 @@ class Wired:
             alarm=self.alerts,
             operations=self.operating,
         )
-        self.handler = Handler(self.pipeline.access, self.clock, plain)  # it stores nothing
+        self.handler = Handler(self.pipeline.hits, self.clock, plain)  # it stores nothing
         memo = memo_basis(
             loaded, self.pipeline, self.store, self.admission, self.keeper, self.clock, told.hits, self.part
         )
@@ -476,8 +476,8 @@ class Wired:
     def admits(self, head: RequestHead) -> None:
         """Raises the Refusal of a method or path that is not allowed."""
         admission = self.admission()
-        admission.method(head.method)
-        admission.path(head)
+        admission.judge(head.method)
+        admission.path(head.path)
 
     def origin(self) -> Mapping[str, object]:
         """The origin for `status`."""

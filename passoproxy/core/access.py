@@ -16,9 +16,9 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from passoproxy.core.http.content_coding import content_coding
@@ -295,8 +295,7 @@ class AdmissionPolicy:
     upstream_path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyHolder:
+class KeyHolder(NamedTuple):
     """Whose key a request carried. `by_basic`: in `Authorization`, which is then for the proxy alone."""
 
     name: str = ""
@@ -313,10 +312,7 @@ class Admission:
         "_allows_all",
         "_denied",
         "_methods",
-        "_remembered_path",
         "_restricts",
-        "judge_authority",
-        "judge_remembered",
         "pages",
         "policy",
     )
@@ -334,11 +330,6 @@ class Admission:
         self.pages = CrossOriginPolicy(
             frozenset(origin.lower().rstrip("/") for origin in policy.allowed_origins), policy.allow_methods
         )
-        self._remembered_path: Callable[[str], str] = lru_cache(maxsize=2048)(self._path_fault)
-        self.judge_authority: Callable[[str, str], None] = lru_cache(maxsize=512)(self._authority)
-        """`authority` for one that was named, and the scheme; remembers what passed."""
-        self.judge_remembered: Callable[[str, str], None] = lru_cache(maxsize=2048)(self.judge)
-        """`judge`, which remembers what passed: for targets of at most LONGEST_REMEMBERED characters."""
 
     def authority(self, head: RequestHead) -> str:
         """The authority under which `head` asks, if it may. An HTTP/1.0 request that names none asks the first allowed host.
@@ -347,16 +338,12 @@ class Admission:
         """
         if not head.authority and head.version < (1, 1) and "Host" not in head.fields and self.policy.allowed_hosts:
             return self.policy.allowed_hosts[0]
-        self.judge_authority(head.authority, head.scheme)
-        return head.authority
-
-    def _authority(self, authority: str, scheme: str) -> None:
-        asked = parse_authority(authority)
+        asked = parse_authority(head.authority)
         if asked is None:
             raise BadRequest("the Host field is not valid (RFC 9112 §3.2)")
-        port = _DEFAULT_PORTS.get(scheme) if asked.port is None else asked.port
+        port = _DEFAULT_PORTS.get(head.scheme) if asked.port is None else asked.port
         if Authority(asked.host) in self._allowed_hosts or Authority(asked.host, port) in self._allowed_hosts:
-            return
+            return head.authority
         raise HostNotAllowed(_yaml_line("server", "allowed_hosts", (*self.policy.allowed_hosts, asked.host)))
 
     def key_holder(self, fields: Fields) -> KeyHolder:
@@ -377,20 +364,12 @@ class Admission:
             )
         return KeyHolder(name, by_basic)
 
-    def judge(self, method: str, target: str) -> None:
-        """`method`, `query` and `path` in this order. Raises MethodNotAllowed and PathNotAllowed."""
-        head = RequestHead(method, target)
-        self.method(method)
-        self.query(head.query)
-        self.path(head)
-
-    def method(self, method: str) -> None:
-        """Raises MethodNotAllowed with `Allow` for a method that is not listed; CONNECT and TRACE never are."""
+    def judge(self, method: str, query: str = "") -> None:
+        """Raises MethodNotAllowed with `Allow` for a method that is not listed (CONNECT and TRACE never are), and for a `_method` field in the query
+        that asks for one, or may.
+        """
         if method not in self._methods:
             raise self._method_refused(f"{_spoken(method)} is not in upstream.allow_methods")
-
-    def query(self, query: str | None) -> None:
-        """Raises MethodNotAllowed for a `_method` field in a query that asks for a method that is not listed, or may."""
         if query and ("%" in query or "method" in query.lower()):
             self._overriding("the query", lambda: methods_in_query(query))
 
@@ -434,21 +413,19 @@ class Admission:
         listed = ", ".join(name for name in self.policy.allow_methods if name in self._methods)
         return MethodNotAllowed(detail, (("Allow", listed),))
 
-    def inward(self, head: RequestHead) -> RequestHead:
-        """`head` with its path below `base_path`, as every rule and every hop sees it. Raises NotHere outside of it."""
+    def inward(self, target: str) -> str:
+        """`target` with its path below `base_path`, as every rule and every hop sees it. Raises NotHere outside of it."""
         base = self.policy.base_path
         if not base:
-            return head
-        rest = head.target.removeprefix(base)
-        if rest == head.target or rest[:1] not in ("", "/", "?"):
+            return target
+        rest = target.removeprefix(base)
+        if rest == target or rest[:1] not in ("", "/", "?"):
             raise NotHere(f"this proxy serves paths below {base} (server.base_path)")
-        return replace(head, target=rest if rest.startswith("/") else f"/{rest}")
+        return rest if rest.startswith("/") else f"/{rest}"
 
-    def path(self, head: RequestHead) -> None:
+    def path(self, path: str) -> None:
         """Raises PathNotAllowed where deny_paths forbid a reading of the path, or one of its readings is in no allow_paths."""
-        path = head.path
-        fault = self._remembered_path(path) if len(path) <= LONGEST_REMEMBERED else self._path_fault(path)
-        if fault:
+        if fault := self._path_fault(path):
             raise PathNotAllowed(fault)
 
     def _path_fault(self, path: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
 
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
 from passoproxy.core.http.messages import RequestHead
@@ -28,8 +27,6 @@ class RouteTable:
         """Raises ValueError where a pattern does not begin with a slash."""
         self._routes = [(compile_pattern(policy.match).matches, _under(policy, mode)) for policy in policies]
         self._else = BY_RFC_ALONE if mode.http else UNLISTED
-        self.find_remembered = lru_cache(maxsize=1024)(self.find)
-        """`find`, which remembers: for paths of at most `access.LONGEST_REMEMBERED` characters."""
 
     def policy_of(self, head: RequestHead) -> RoutePolicy:
         """The policy for a request: that of its path, as it is for a cookie where one is passed on."""

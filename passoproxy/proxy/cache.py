@@ -27,10 +27,10 @@ from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Circumstances, Failure, Fetch, Plan, Refuse, Serve
 from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
 from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, matching, unconditional
-from passoproxy.core.cache.vary import matches, signature
+from passoproxy.core.cache.vary import matches, signature, varies_by
 from passoproxy.core.events import EntriesPurged, StoreFailed
 from passoproxy.core.http.conditional import not_modified
-from passoproxy.core.http.messages import NO_FIELDS, RequestHead, ResponseHead, changed
+from passoproxy.core.http.messages import NO_FIELDS, TRACING, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
 from passoproxy.core.value import value
@@ -52,7 +52,6 @@ from passoproxy.ports import (
     Body,
     BytesBody,
     Clock,
-    Fresh,
     Hop,
     MemoryEntryStore,
     Observer,
@@ -215,11 +214,13 @@ class Cache:
         """Ends all collapser."""
         await self.collapser.close()
 
-    def try_hit(self, request: Request) -> Response | None:
-        """The answer, if a stored one serves and both its head and its body are in memory; None: `send` decides."""
+    def find(self, request: Request) -> tuple[Serve, bytes, float] | None:
+        """What serves if a stored answer does, its body, and the time of the decision; None if they are not in memory, or `send` decides otherwise."""
         lookup = self._lookup(request)
         if isinstance(lookup, _Pass) or not (stored := self._store.get_nowait(lookup.key)):
             return None
+        if request.lines is not None and any(entry.varies and varies_by(entry, TRACING) for entry in stored):
+            return None  # by a field that the head is without here
         now = self._clock.wall()
         plan = self._plan(lookup, stored, now)
         if not isinstance(plan, Serve):
@@ -229,9 +230,8 @@ class Cache:
             return None
         if plan.renew:
             self._renew(lookup, stored, plan)
-        elif plan.why == reuse.FRESH and lookup.asked is NOTHING_ASKED:
-            request.trail.fresh = Fresh(plan.entry, plan.terms, request.head, not lookup.policy.origin_decides)
-        return from_store(request, plan, BytesBody(data), now)
+        request.trail.cache = "stale" if plan.is_stale else "hit"
+        return plan, data, now
 
     async def send(self, request: Request) -> Response:
         """The answer, with `Cache-Status`, and `Age` where due. Raises the refusals of the hops behind, and Offline."""
@@ -544,10 +544,14 @@ def from_store(request: Request, plan: Serve, body: Body, now: float, member: st
     Like `streamed` and `in_parts`, it closes no body: see `_closing`.
     """
     request.trail.cache = "stale" if plan.is_stale else "miss" if member else "hit"
-    head, entry, terms = request.head, plan.entry, plan.terms
+    age, hit = plan.told(now)
+    return answered(request.head, plan.entry, body, str(age), member or hit, now)
+
+
+def answered(head: RequestHead, entry: Entry, body: Body, age: str, member: str, now: float) -> Response:
+    """A stored answer, or a 304 if the client has it, with these values of `Age` and of our member of `Cache-Status`."""
     fields = CIMultiDict(entry.fields)
-    fields["Age"] = str(int(terms.age(now)))
-    member = member or cache_status.hit(int((terms.fresh_until - now) // 1), plan.detail)
+    fields["Age"] = age
     response = _answered(head, entry.status, fields, entry, body, member, now)
     return in_parts(head, response, entry, entry.size) if RANGE in head.fields else response
 

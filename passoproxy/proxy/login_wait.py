@@ -12,7 +12,7 @@ from passoproxy.core.cache.invalidation import SAFE_METHODS
 from passoproxy.core.cache.key import Unreadable, content_of, side_effects
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import AuthorizationRequired, TokenUnavailable
-from passoproxy.ports import BearerSource, BytesBody, Clock, HitHop, Request, Response
+from passoproxy.ports import BearerSource, BytesBody, Clock, Hop, Request, Response
 from passoproxy.proxy.cache import LARGEST_KEYED_BODY
 from passoproxy.proxy.spool import gathered
 
@@ -30,7 +30,7 @@ class LoginWait:
 
     def __init__(
         self,
-        next: HitHop,
+        next: Hop,
         keeper: BearerSource,
         clock: Clock,
         *,
@@ -38,7 +38,6 @@ class LoginWait:
         most: int = MOST_WAITING,
     ) -> None:
         self._next = next
-        self.try_hit = next.try_hit  # a hit needs no login
         self._keeper = keeper
         self._clock = clock
         self._patience = patience

@@ -24,7 +24,7 @@ from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, cha
 from passoproxy.core.http.ranges import read_content_range
 from passoproxy.core.http.representation import OF_ANY_BYTES, in_coding, merged_vary, rewritten
 from passoproxy.errors import BodyBroken, Refusal
-from passoproxy.ports import Body, BytesBody, HitHop, Request, Response
+from passoproxy.ports import Body, BytesBody, Hop, Request, Response
 from passoproxy.proxy.codecs import KNOWN, STEP, DecodedBody, SteppedBody, decoded, encoded, encoded_body, known
 
 OWN = "gzip, br, zstd"
@@ -72,8 +72,9 @@ class MadeBodies:
 # ---- codings -----------------------------------------------------------------------------------------------------------
 
 
-def _wanted(accept_encoding: str) -> tuple[str, frozenset[str]]:
+def wanted(fields: Fields) -> tuple[str, frozenset[str]]:
     """The coding to make for a client, and those that it takes."""
+    accept_encoding = ", ".join(fields.getall("Accept-Encoding", ()))
     return (_remembered_wanted if len(accept_encoding) <= _LONGEST_REMEMBERED else _judged)(accept_encoding)
 
 
@@ -98,24 +99,19 @@ class Codings:
     and worth it. `memory_bytes` bounds what is remembered of encoded bodies; long work is done in `threads` (None: the loop's own).
     """
 
-    def __init__(self, next: HitHop, *, memory_bytes: int = 0, threads: Executor | None = None) -> None:
+    def __init__(self, next: Hop, *, memory_bytes: int = 0, threads: Executor | None = None) -> None:
         self._next = next
         self._threads = threads
         self._made = MadeBodies(memory_bytes)
         self._streams: WeakSet[SteppedBody] = WeakSet()
 
-    def try_hit(self, request: Request) -> Response | None:
-        """See `HitHop`; None as well if the body has yet to be encoded in a thread, or becomes a stream."""
-        found = self._next.try_hit(_for_inner_hops(request))
-        response = None if found is None else self._coded(request, found)
-        return response if response is not None and isinstance(response.body, BytesBody) else None
-
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind, in a coding for this client."""
-        response = await self._next.send(_for_inner_hops(request))
-        return self._coded(request, response) or await self._recoded(request, response)
+        head = request.head
+        response = await self._next.send(request.with_head(head.with_fields(inner_fields(head.fields))))
+        return self.coded(request, response) or await self._recoded(request, response)
 
-    def _coded(self, request: Request, response: Response) -> Response | None:
+    def coded(self, request: Request, response: Response) -> Response | None:
         """The response in a coding for this client; None if that takes another response, or a thread."""
         head, body = response.head, response.body
         if head.status == 304:
@@ -123,7 +119,7 @@ class Codings:
         stored = _coding_of(head.fields)
         if head.status in _BODILESS or stored is None:
             return response  # a coding that we cannot undo is passed on untouched
-        best, taken = _wanted(", ".join(request.head.fields.getall("Accept-Encoding", ())))
+        best, taken = wanted(request.head.fields)
         if stored:
             # A coding that is not taken is undone, not made anew: a client that takes neither of the two is rare. `no-transform` does not
             # count here, for it was we who told the origin that we take the coding.
@@ -157,7 +153,7 @@ class Codings:
         if response.head.status == 206:
             return await self._whole_instead(request, response)
         assert isinstance(response.body, BytesBody)
-        coding = _wanted(", ".join(request.head.fields.getall("Accept-Encoding", ())))[0]
+        coding = wanted(request.head.fields)[0]
         work = asyncio.get_running_loop().run_in_executor(self._threads, encoded, response.body.data, coding)
         made = self._kept(response, coding, await work)
         return Response(in_coding(response.head, coding, len(made)), BytesBody(made))
@@ -190,15 +186,13 @@ class Codings:
             return None
 
 
-def _for_inner_hops(request: Request) -> Request:
-    head = request.head
-    fields = CIMultiDict(head.fields)
-    fields["Accept-Encoding"] = OWN
-    if "If-None-Match" in fields and "-" in (sent := ", ".join(fields.getall("If-None-Match"))):
-        fields["If-None-Match"] = with_inner_forms(sent)
-    inner = RequestHead(head.method, head.target, CIMultiDictProxy(fields), head.authority, head.scheme, head.version)
-    trail, told, background = request.trail, request.on_interim, request.background
-    return Request(inner, request.body, request.client, request.received_at, request.policy, trail, told, background)
+def inner_fields(fields: Fields) -> Fields:
+    """A request's fields as the hops behind see them."""
+    inner = CIMultiDict(fields)
+    inner["Accept-Encoding"] = OWN
+    if "If-None-Match" in inner and "-" in (sent := ", ".join(inner.getall("If-None-Match"))):
+        inner["If-None-Match"] = with_inner_forms(sent)
+    return CIMultiDictProxy(inner)
 
 
 def _condition(fields: Fields) -> str | None:
@@ -258,7 +252,7 @@ class Links:
 
     def __init__(
         self,
-        next: HitHop,
+        next: Hop,
         *,
         origin: str,
         public_url: str | None = None,
@@ -273,12 +267,13 @@ class Links:
         self._made = MadeBodies(memory_bytes)  # empty: nothing in that body names the origin
         self._threads = threads
 
-    def try_hit(self, request: Request) -> Response | None:
-        """See `HitHop`; None as well if the body has yet to be rewritten."""
-        response = self._next.try_hit(request)
-        if response is None or (response.head.status == 206 and self._needs_whole(request, response)):
-            return None
-        return self._linked(request, response)
+    def base(self, head: RequestHead) -> str:
+        """What stands in links in the place of the origin for this request: the proxy as its client sees it."""
+        return self._public_url or f"{head.scheme}://{head.authority}"
+
+    def in_memory(self, request: Request, response: Response) -> Response | None:
+        """The response with its links rewritten; None if that takes another response, or a body has to be rewritten first."""
+        return None if self._needs_whole(request, response) else self._linked(request, response)
 
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind, with its links rewritten."""
@@ -307,7 +302,7 @@ class Links:
     def _linked(self, request: Request, response: Response) -> Response | None:
         """The response with its links rewritten; None if its body has to be rewritten first."""
         fields = response.head.fields
-        base = self._public_url or f"{request.head.scheme}://{request.head.authority}"
+        base = self.base(request.head)
         if "Location" in fields or "Content-Location" in fields or "Link" in fields:
             response = self._with_references(response, base)
         head = response.head
@@ -325,7 +320,7 @@ class Links:
         return _with_body(response, made, base) if made else response
 
     async def _rewritten(self, request: Request, response: Response) -> Response:
-        base, body = self._public_url or f"{request.head.scheme}://{request.head.authority}", response.body
+        base, body = self.base(request.head), response.body
         response = self._with_references(response, base)
         coding = _coding_of(response.head.fields) or ""
         if isinstance(body, BytesBody) and (content := await self._content(body.data, coding)) is not None:

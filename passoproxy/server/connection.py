@@ -34,13 +34,11 @@ from passoproxy.server.acceptor import SILENT_SECONDS, Table
 from passoproxy.server.handler import Handler
 from passoproxy.server.memo import Basis, Memo
 from passoproxy.server.request import (
-    LONGEST_REMEMBERED,
     HeadGatherer,
     Pace,
     Received,
     RequestBody,
     receive,
-    receive_remembered,
 )
 from passoproxy.server.response import Exchange, head_bytes
 
@@ -417,9 +415,8 @@ class ProxyConnection(asyncio.Protocol):
             gathered = self._heads.take(data)
             if gathered is not None:
                 head, rest = gathered
-                read = receive_remembered if len(head) <= LONGEST_REMEMBERED else receive
                 lone = data if self._phase is _WAITING and len(data) == len(head) else b""
-                self._begin(read(head, self._scheme), rest, lone)
+                self._begin(receive(head, self._scheme), rest, lone)
             elif self._phase is _Phase.WAITING and self._heads.begun:
                 self._phase = _Phase.HEAD
                 self._deadline.set(self._limits.header_timeout)
@@ -432,9 +429,7 @@ class ProxyConnection(asyncio.Protocol):
             self._ahead, body = rest, cast(Body, NO_BODY)
         else:
             body = self._body_of(received, received.framing, rest)
-        exchange = Exchange(
-            self, received.head, body, self._client, keep_alive=received.keep_alive, started=self._began_at
-        )
+        exchange = Exchange(self, received, body, self._client, self._began_at)
         self._phase = _Phase.HANDLING
         request = self._shared.handler.begin(exchange)
         if request is None and not (self.crowded or self._ahead or exchange.will_close or self._input_ended):

@@ -11,14 +11,16 @@ import time
 from passoproxy.core.events import RequestAnswered, RequestRejected, TaskFailed
 from passoproxy.core.http.messages import ResponseHead, changed
 from passoproxy.errors import BodyBroken, ClientNotAllowed, InternalError, OriginInvalid, Refusal
-from passoproxy.ports import BytesBody, Clock, HitHop, Observer, Request, Response, nobody
+from passoproxy.ports import Clock, Observer, Request, Response, nobody
+from passoproxy.proxy.hits import Hits
+from passoproxy.server.request import traceparent_of, with_traced
 from passoproxy.server.response import OWN_NAME, Exchange, problem
 
 
 class Handler:
     """Answers exchanges by what the pipeline says."""
 
-    def __init__(self, pipeline: HitHop, clock: Clock, observe: Observer = nobody) -> None:
+    def __init__(self, pipeline: Hits, clock: Clock, observe: Observer = nobody) -> None:
         self._pipeline = pipeline
         self._clock = clock
         self._observe = observe
@@ -28,19 +30,18 @@ class Handler:
     def begin(self, exchange: Exchange) -> Request | None:
         """Answers a hit from memory at once and gives None; else the request that `handle` is to answer."""
         wall = self._clock.wall()
-        request = Request(exchange.head, exchange.body, exchange.client, wall, on_interim=exchange.on_interim)
+        head, lines, traced = exchange.head, exchange.received.lines, exchange.received.traced
+        request = Request(head, exchange.body, exchange.client, wall, on_interim=exchange.on_interim, lines=lines)
         try:
-            response = self._pipeline.try_hit(request)
-            if response is not None and exchange.send_nowait(response):
+            if (hit := self._pipeline.try_hit(request)) is not None:
+                exchange.send_hit(hit)
                 self._tell(exchange, request)
-                if isinstance(response.body, BytesBody):
-                    exchange.hit = request.trail, response.body.data
                 return None
         except Exception:
             if exchange.begun:
                 raise
             # What went wrong goes wrong on the whole road too, and is answered and told there.
-        return request
+        return request.with_head(with_traced(head, traced))
 
     async def handle(self, exchange: Exchange, request: Request) -> None:
         """Answers what `begin` did not. Raises nothing but CancelledError, when the client has left."""
@@ -95,23 +96,23 @@ class Handler:
         return "complete", refusal.code
 
     def _tell(self, exchange: Exchange, request: Request, outcome: str = "complete", code: str = "") -> None:
-        head, trail, answer = request.head, request.trail, exchange.answer
+        head, trail, answer, hit = request.head, request.trail, exchange.answer, exchange.hit
         self._observe(
             RequestAnswered(
                 client=trail.client or request.client.address,
                 method=head.method,
                 target=trail.target or head.target,
-                status=answer.status,
+                status=answer.status if hit is None else hit.form.status,
                 route=trail.route,
                 cache=trail.cache,
-                cache_status=", ".join(answer.fields.getall("Cache-Status", ())),
+                cache_status=", ".join(answer.fields.getall("Cache-Status", ())) if hit is None else hit.cache_status,
                 duration=time.perf_counter() - exchange.started,
                 sent_bytes=exchange.sent_bytes,
                 outcome=outcome,
                 code=code,
                 origin_seconds=trail.origin_seconds,
                 queue_seconds=trail.queue_seconds,
-                traceparent=head.fields.get("traceparent", ""),
+                traceparent=traceparent_of(head, exchange.received.traced),
             )
         )
 

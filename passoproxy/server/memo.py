@@ -26,9 +26,10 @@ from typing import Protocol
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.expiry import Terms
 from passoproxy.core.events import TTL, Hit, RequestAnswered
-from passoproxy.core.http.messages import Fields, RequestHead
+from passoproxy.core.http.messages import RequestHead
 from passoproxy.ports import NO_BODY, Clock, Request
 from passoproxy.proxy.popularity import Usage
+from passoproxy.server.request import traceparent_of
 from passoproxy.server.response import Exchange
 
 BATCH = 128
@@ -38,16 +39,6 @@ DELAY = 0.1
 LONGEST_HEAD = 4096
 _ANSWER_BYTES = 1600  # what the objects of one answer take beside its bytes, measured by `tests/server/test_memo.py`
 _SEEN = 32_768  # hashes of heads that came once
-_COMPLEX = (
-    "Cache-Control",
-    "Range",
-    "Expect",
-    "If-Match",
-    "If-None-Match",
-    "If-Modified-Since",
-    "If-Unmodified-Since",
-    "If-Range",
-)
 
 
 class Memory(Protocol):
@@ -200,11 +191,14 @@ class Memo:
 
     def learn(self, data: bytes, exchange: Exchange) -> None:
         """A request that came as exactly `data`, alone, was answered from memory, and its connection takes the next one."""
-        if exchange.hit is None or len(data) > LONGEST_HEAD:
-            return
-        (trail, body), head, sent = exchange.hit, exchange.head, exchange.answer
-        fresh = trail.fresh
-        if fresh is None or head.method not in ("GET", "HEAD") or head.version != (1, 1) or _is_complex(head.fields):
+        hit, head = exchange.hit, exchange.head
+        if (
+            hit is None
+            or not hit.until
+            or len(data) > LONGEST_HEAD
+            or head.method not in ("GET", "HEAD")
+            or head.version != (1, 1)
+        ):
             return
         if (seen := hash(data)) not in self._seen:  # most heads that differ each time never come again
             if len(self._seen) >= _SEEN:
@@ -215,32 +209,31 @@ class Memo:
         if (grounds := self._grounds()) != self._stood_on:
             self.clear()
             self._stood_on = grounds
-        watchers, spans = self._memory.watchers(fresh.entry), _spans(exchange.raw_head, "Date" in sent.fields)
+        entry, terms, trail = hit.plan.entry, hit.plan.terms, hit.asked.trail
+        watchers, spans = self._memory.watchers(entry), _spans(exchange.raw_head, hit.form.dated)
         if watchers is None or spans is None:
             return
-        terms, answer = fresh.terms, Answer()
+        answer, body = Answer(), hit.body
         answer.memo, answer.request, answer.scheme = self, data, head.scheme
-        answer.head, answer.spans, answer.body = exchange.raw_head, spans, body if exchange.sent_bytes else b""
-        answer.terms, answer.fresh_from, answer.until = (
-            terms,
-            terms.fresh_from,
-            min(terms.fresh_until, terms.refresh_from),
-        )
-        answer.key, answer.asked, answer.counted, answer.used = trail.key, fresh.head, fresh.counted, False
+        answer.head, answer.spans, answer.body = exchange.raw_head, spans, body
+        answer.terms, answer.fresh_from, answer.until = terms, terms.fresh_from, hit.until
+        policy = hit.asked.policy
+        answer.counted = policy is not None and not policy.origin_decides
+        answer.key, answer.asked, answer.used = trail.key, hit.asked.head, False
         answer.watchers = watchers
         answer.event = RequestAnswered(
             client=trail.client,
             method=head.method,
             target=trail.target or head.target,
-            status=sent.status,
+            status=hit.form.status,
             route=trail.route,
             cache=trail.cache,
-            cache_status=_HIT.sub(f"\\g<1>{TTL}\\g<2>", sent.fields.get("Cache-Status", "")),
+            cache_status=_HIT.sub(f"\\g<1>{TTL}\\g<2>", hit.cache_status),
             duration=0.0,
             sent_bytes=exchange.sent_bytes,
-            traceparent=head.fields.get("traceparent", ""),
+            traceparent=traceparent_of(head, exchange.received.traced),
         )
-        is_shared = body is self._memory.read_nowait(fresh.entry)
+        is_shared = body is self._memory.read_nowait(entry)
         answer.weight = _ANSWER_BYTES + 2 * len(data) + len(answer.head) + (0 if is_shared else len(answer.body))
         if answer.weight > self._max_bytes // 8 or not self._turned(answer, self._wall()):
             return
@@ -285,7 +278,3 @@ def _spans(head: bytes, has_date: bool) -> tuple[tuple[int, int, str], ...] | No
     lines = (("age", _AGE_LINE), ("ttl", _STATUS_LINE), *(() if has_date else (("date", _DATE_LINE),)))
     found = [(*match.span(1), name) for name, line in lines for match in line.finditer(head)]
     return tuple(sorted(found)) if len(found) == len(lines) == len({name for _, _, name in found}) else None
-
-
-def _is_complex(fields: Fields) -> bool:
-    return any(name in fields for name in _COMPLEX)

@@ -10,6 +10,7 @@ for each head, so that nothing of one request can reach another.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,8 +27,14 @@ from passoproxy.core.http.framing import (
     keeps_alive,
     request_framing,
 )
-from passoproxy.core.http.messages import Fields, RequestHead
-from passoproxy.core.http.request_line import HEAD_END, RequestLine, parse_authority, scan_beginning, scan_head
+from passoproxy.core.http.messages import TRACING, FieldLines, Fields, RequestHead, changed
+from passoproxy.core.http.request_line import (
+    HEAD_END,
+    parse_authority,
+    scan_beginning,
+    scan_fields,
+    scan_request_line,
+)
 from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Refusal
 
 _MAX_CHUNKS = 256  # read at once: a millisecond's work, where single bytes come in chunks
@@ -266,39 +273,96 @@ class HeadGatherer:
 MOST_FIELDS = 256
 """Field lines in a head; each costs many times its bytes once it is an object."""
 
-LONGEST_REMEMBERED = 1024
+_LONGEST_REMEMBERED = 1024
+_LONGEST_LINE_REMEMBERED = 512
 _OWN_REQUEST_LINE = b"GET / HTTP/1.0\r\n"
+
+_BEGINS = "".join(sorted({letter for name in TRACING for letter in name[0] + name[0].upper()}))
+_TRACING_LINE = re.compile(
+    rf"(\r\n(?=[{_BEGINS}])(?i:{'|'.join(sorted(TRACING))}):[\t -~\x80-\xff]*+)(?=\r\n)".encode("latin-1")
+)
 
 
 class Received(NamedTuple):
-    """A head that may be handled. `keep_alive`: what the client asked for (RFC 9112 §9.3); `expects_continue`: it waits for a 100."""
+    """A head that may be handled. `keep_alive`: what the client asked for (RFC 9112 §9.3); `expects_continue`: it waits for a 100.
+
+    `lines` are the remembered field lines that `head` has its fields from, without those of TRACING, which stand in `traced` as they came;
+    None if they are not remembered: then `head` has all fields.
+    """
 
     head: RequestHead
     framing: RequestFraming
     keep_alive: bool
     expects_continue: bool
+    lines: FieldLines | None
+    traced: tuple[bytes, ...] = ()
 
 
 def receive(head: bytes, scheme: str) -> Received:
-    """Reads a whole head, its empty last line included. Raises BadRequest, or HeadersTooLarge for too many fields."""
-    if head.count(b"\n") > MOST_FIELDS + 2:
+    """Reads a whole head, its empty last line included. Raises BadRequest, or HeadersTooLarge for too many fields.
+
+    What short heads meant is remembered by their bytes, the request line and the field lines each by themselves: nothing in it can be changed.
+    """
+    end = head.find(b"\r\n")
+    begin, rest = head[: end + 2], head[end:]
+    line = (_line if end <= _LONGEST_LINE_REMEMBERED else scan_request_line)(begin)
+    method, (target, named), version = line.method, line.target, line.version
+    if len(rest) <= _LONGEST_REMEMBERED:
+        rest, *traced = _TRACING_LINE.split(rest)
+        if traced:
+            rest += b"".join(traced[1::2])
+        fields = _field_lines(rest, scheme, version)
+        lines, kept = fields.lines, tuple(traced[::2])
+    else:
+        fields = _field_lines.__wrapped__(rest, scheme, version)
+        lines, kept = None, ()
+    request = RequestHead(method, target, fields.lines.fields, fields.host if named is None else named, scheme, version)
+    return Received(request, fields.framing, fields.keep_alive, fields.expects_continue, lines, kept)
+
+
+def with_traced(head: RequestHead, traced: tuple[bytes, ...]) -> RequestHead:
+    """The head with the lines of `Received.traced` as well."""
+    if not traced:
+        return head
+    pairs = [line[2:].decode("utf-8", "surrogateescape").partition(":") for line in traced]
+    return head.with_fields(changed(head.fields, adding=[(name, value.strip(" \t")) for name, _, value in pairs]))
+
+
+def traceparent_of(head: RequestHead, traced: tuple[bytes, ...]) -> str:
+    """The field of that name as the client sent it, or ''."""
+    for line in traced:
+        if line[2:14].lower() == b"traceparent:":
+            return line[14:].decode("utf-8", "surrogateescape").strip(" \t")
+    return head.fields.get("traceparent", "")
+
+
+class _Lines(NamedTuple):
+    """What field lines say: `host` as they name it, '' if they do not."""
+
+    lines: FieldLines
+    host: str
+    framing: RequestFraming
+    keep_alive: bool
+    expects_continue: bool
+
+
+_line = lru_cache(maxsize=2048)(scan_request_line)
+
+
+@lru_cache(maxsize=512)
+def _field_lines(rest: bytes, scheme: str, version: tuple[int, int]) -> _Lines:
+    """`rest` is a head without its request line, but for the line end."""
+    if rest.count(b"\n") > MOST_FIELDS + 2:
         raise HeadersTooLarge(f"more than {MOST_FIELDS} header fields")
-    line = scan_head(head)
-    fields = _read_fields(head, line.fields_at)
-    request = RequestHead(
-        line.method, line.target.text, fields, _authority(line, fields), scheme, line.version
-    )  # fmt: skip
-    framing = request_framing(line.version, fields)
-    return Received(request, framing, keeps_alive(line.version, fields), expects_continue(line.version, fields))
+    scan_fields(rest)
+    fields = _read_fields(rest)
+    host = _host(fields, version)
+    framing, expects = request_framing(version, fields), expects_continue(version, fields)
+    return _Lines(FieldLines(fields, scheme, version), host, framing, keeps_alive(version, fields), expects)
 
 
-receive_remembered = lru_cache(maxsize=512)(receive)
-"""`receive` that remembers what heads meant, for those of at most LONGEST_REMEMBERED bytes: the same bytes are the same request, and
-nothing in a Received can be changed."""
-
-
-def _read_fields(head: bytes, at: int) -> Fields:
-    lines = _OWN_REQUEST_LINE + head[at:]
+def _read_fields(rest: bytes) -> Fields:
+    lines = _OWN_REQUEST_LINE + rest[2:]
     most = len(lines)
     parser = http_parser.HttpRequestParser(
         None,  # nothing to pause: the parser never sees a body
@@ -323,14 +387,12 @@ def _read_fields(head: bytes, at: int) -> Fields:
     return fields
 
 
-def _authority(line: RequestLine, fields: Fields) -> str:
+def _host(fields: Fields, version: tuple[int, int]) -> str:
     hosts = fields.getall("Host", ())
     if len(hosts) > 1:
         raise BadRequest("more than one Host field (RFC 9112 §3.2)")
-    if not hosts and line.version >= (1, 1):
+    if not hosts and version >= (1, 1):
         raise BadRequest("no Host field (RFC 9112 §3.2)")
     if hosts and parse_authority(hosts[0]) is None:
         raise BadRequest("the Host field is not valid (RFC 9112 §3.2)")
-    if line.target.authority is not None:
-        return line.target.authority
     return hosts[0] if hosts else ""

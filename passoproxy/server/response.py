@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
+from passoproxy.core.http.messages import (
+    BODILESS,
+    ResponseHead,
+    declared_length,
+    fields_of,
+    head_text,
+)
 from passoproxy.errors import BodyBroken, OriginInvalid, Refusal
-from passoproxy.ports import Body, BytesBody, Client, Response, Trail
-from passoproxy.server.request import RequestBody
+from passoproxy.ports import Body, BytesBody, Client, Response
+from passoproxy.proxy.hits import Hit
+from passoproxy.server.request import Received, RequestBody
 
 if TYPE_CHECKING:
     from passoproxy.server.connection import ProxyConnection
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
-_FRAMING_FIELDS = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
-_BODILESS = frozenset({204, 304})
 _NONE = ResponseHead(0)
+_KEEP_ALIVE, _CLOSE = b"Connection: keep-alive\r\n\r\n", b"Connection: close\r\n\r\n"
+_COPIED = 16 * 1024  # bytes of a body that cost less to copy behind the head than to write by themselves
 PIECE_BYTES = 64 * 1024
 """So much of a body is written at once; the next piece waits until the client has taken enough of those before."""
-
-LARGEST_AT_ONCE = 256 * 1024
-"""Bytes of a body in memory that are written without waiting for the client."""
 
 
 def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> bytes:
@@ -34,21 +36,15 @@ def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> by
 
     Raises OriginInvalid if a field holds what would end the head early.
     """
-    lines = [f"{name}: {value}" for name, value in head.fields.items() if name.lower() not in _FRAMING_FIELDS]
-    if date and "Date" not in head.fields:
-        lines.append(f"Date: {date}")
-    lines.extend(framing)
-    status_line = _STATUS_LINES.get(head.status) or f"HTTP/1.1 {head.status} "
-    text = "\r\n".join((status_line, *lines, "", ""))
-    breaks = len(lines) + 2
-    if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
-        raise OriginInvalid("a field of the answer holds a line break or NUL")
+    text = "".join((head_text(head, date), *(f"{line}\r\n" for line in framing), "\r\n"))
+    if "\0" in text:
+        raise OriginInvalid("a field of the answer holds NUL")
     return text.encode("utf-8", "surrogateescape")
 
 
 class Exchange:
     """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head, `answer` the head
-    of what was last sent, or begun to be, and `raw_head` its bytes. `hit` has what is known of a hit from memory, and the body that was sent.
+    of what was last sent, or begun to be, and `raw_head` its bytes. `hit` is what was sent of a hit from memory.
     """
 
     __slots__ = (
@@ -61,6 +57,7 @@ class Exchange:
         "hit",
         "keep_alive",
         "raw_head",
+        "received",
         "sent_bytes",
         "started",
         "will_close",
@@ -69,24 +66,22 @@ class Exchange:
     def __init__(
         self,
         connection: ProxyConnection,
-        head: RequestHead,
+        received: Received,
         body: Body,
         client: Client,
-        *,
-        keep_alive: bool,
         started: float,
     ) -> None:
         self._connection = connection
-        self.head = head
+        self.received, self.head = received, received.head
         self.body = body
         self.client = client
-        self.keep_alive = keep_alive
+        self.keep_alive = received.keep_alive
         self.started = started
         self.begun = False
-        self.will_close = not keep_alive
+        self.will_close = not received.keep_alive
         self.answer = _NONE
         self.raw_head = b""
-        self.hit: tuple[Trail, bytes] | None = None
+        self.hit: Hit | None = None
         self.sent_bytes = 0
 
     @property
@@ -94,24 +89,20 @@ class Exchange:
         """What is known to be wrong with the request's body."""
         return self.body.fault if isinstance(self.body, RequestBody) else None
 
-    def send_nowait(self, response: Response) -> bool:
-        """Writes the whole answer, if its body is in memory and short; else does nothing. Whether it was written.
-
-        Raises OriginInvalid before anything was written.
-        """
-        head, body = response.head, response.body
-        if not isinstance(body, BytesBody) or len(body.data) > LARGEST_AT_ONCE:
-            return False
-        data, self.answer = body.data, head
-        if self.head.method == "HEAD" or head.status in _BODILESS:
-            self._begin(head, _declared_length(head, body))
-            return True
-        self._begin(head, len(data), data)
-        for at in range(PIECE_BYTES, len(data), PIECE_BYTES):
-            piece = data[at : at + PIECE_BYTES]
-            self._connection.write(piece)
-            self.sent_bytes += len(piece)
-        return True
+    def send_hit(self, hit: Hit) -> None:
+        """Writes the whole answer."""
+        connection, form, body = self._connection, hit.form, hit.body
+        keep = connection.keeps_on(self.keep_alive)
+        date = b"" if form.dated else b"Date: %b\r\n" % connection.date().encode()
+        length = b"" if form.length is None else b"Content-Length: %d\r\n" % form.length
+        option = b"\r\n" if keep and self.head.version >= (1, 1) else _KEEP_ALIVE if keep else _CLOSE
+        self.begun, self.will_close, self.hit = True, not keep, hit
+        self.sent_bytes = len(body)
+        self.raw_head = head = b"".join((hit.head, date, length, option))
+        if self.sent_bytes <= _COPIED:
+            connection.write(head + body)
+        else:
+            connection.writelines((head, body))
 
     async def send(self, response: Response) -> None:
         """Writes the whole answer and closes its body.
@@ -128,8 +119,9 @@ class Exchange:
     async def _send(self, head: ResponseHead, body: Body) -> None:
         if head.status < 200:
             raise OriginInvalid("an interim status cannot be the answer")
-        if self.head.method == "HEAD" or head.status in _BODILESS:
-            self._begin(head, _declared_length(head, body))
+        if self.head.method == "HEAD" or head.status in BODILESS:
+            unsent = len(body.data) if isinstance(body, BytesBody) and head.status != 204 else 0
+            self._begin(head, unsent or declared_length(head))
         elif isinstance(body, BytesBody):
             self._begin(head, len(body.data), body.data)
             await self._pour(body.data, begun_with=PIECE_BYTES)
@@ -176,7 +168,7 @@ class Exchange:
             framing.append(f"Content-Length: {length}")
         elif chunked:
             framing.append("Transfer-Encoding: chunked")
-        framed = length is not None or chunked or self.head.method == "HEAD" or head.status in _BODILESS
+        framed = length is not None or chunked or self.head.method == "HEAD" or head.status in BODILESS
         keep = self._connection.keeps_on(self.keep_alive and framed)
         if not keep:
             framing.append("Connection: close")
@@ -211,16 +203,6 @@ class Exchange:
         self.will_close = True
         self._connection.abort()
         return BodyBroken("the answer's body ended before its end, or went past it; the client's connection was reset")
-
-
-def _declared_length(head: ResponseHead, body: Body) -> int | None:
-    # The length of the body that is not there; a 204 must not have one (RFC 9110 §8.6).
-    if head.status == 204:
-        return None
-    if isinstance(body, BytesBody) and body.data:
-        return len(body.data)
-    declared = head.fields.get("Content-Length", "")
-    return int(declared) if declared.isdecimal() and len(declared) <= 18 else None
 
 
 OWN_NAME = "passoproxy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 from collections.abc import Callable
 
@@ -15,23 +16,20 @@ from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.redaction import Redactor
 from passoproxy.core.routes import RouteTable
 from passoproxy.proxy.access import Access
-from passoproxy.proxy.representation import Codings
+from passoproxy.proxy.representation import wanted
 from passoproxy.proxy.spool import Spools
+from passoproxy.server.request import receive
 from passoproxy.telemetry.logs import AccessLines
-from tests.fakes import request, response
+from tests.fakes import ScriptedHop
 
 LONG = "x" * 31_000  # what a head of the usual `header_bytes` has room for
 MOST_KEPT = 256 * 1024
 
 
 def access() -> Callable[[str], object]:
-    class Inner:
-        def try_hit(self, asked: object) -> object:
-            return None
-
     admission, table = Admission(AdmissionPolicy(deny_paths=())), RouteTable((), CacheMode())
-    hop = Access(Inner(), lambda: admission, table, Spools())  # type: ignore[arg-type]
-    return lambda path: hop.try_hit(request(target=path))
+    hop = Access(ScriptedHop([]), lambda: admission, table, Spools())
+    return lambda path: hop.placed(admission, "GET", path)
 
 
 def fields() -> Callable[[str], object]:
@@ -43,12 +41,15 @@ def fields() -> Callable[[str], object]:
 
 
 def codings() -> Callable[[str], object]:
-    class Inner:
-        def try_hit(self, asked: object) -> object:
-            return response(200, [("Content-Type", "text/plain")], b"text " * 1000)
+    return lambda text: wanted(fields_of([("Accept-Encoding", text)]))
 
-    hop = Codings(Inner())  # type: ignore[arg-type]
-    return lambda text: hop.try_hit(request(fields=[("Accept-Encoding", text)]))
+
+async def _heads(text: str) -> object:
+    return receive(f"GET {text} HTTP/1.1\r\nHost: a\r\nX: {text}\r\n\r\n".encode(), "http")
+
+
+def heads() -> Callable[[str], object]:
+    return lambda text: asyncio.run(_heads(text))
 
 
 def lines() -> Callable[[str], object]:
@@ -61,7 +62,7 @@ def lines() -> Callable[[str], object]:
     return logged
 
 
-@pytest.mark.parametrize("room", [access, fields, codings, lines])
+@pytest.mark.parametrize("room", [access, fields, codings, heads, lines])
 def test_long_texts_are_not_remembered(room: Callable[[], Callable[[str], object]]) -> None:
     judge = room()
     judge("/first")

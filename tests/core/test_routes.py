@@ -25,9 +25,7 @@ ROUTES = (
     ],
 )
 def test_the_first_match_on_the_once_decoded_path_wins(path, name):
-    table = RouteTable(ROUTES, CacheMode())
-    assert table.find(path).name == name
-    assert table.find_remembered(path) is table.find(path)
+    assert RouteTable(ROUTES, CacheMode()).find(path).name == name
 
 
 def test_unlisted_requests():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from base64 import b64encode
 from pathlib import Path
 
@@ -35,6 +36,24 @@ def hop(*script: object, **policy: object) -> tuple[Access, ScriptedHop]:
     inner = ScriptedHop(list(script) or [response()])  # type: ignore[arg-type]
     admission = Admission(AdmissionPolicy(**policy))  # type: ignore[arg-type]
     return Access(inner, lambda: admission, TABLE, Spools()), inner
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "refusal"),
+    [
+        ("TRACE", "/__internal/x?_method=trace", MethodNotAllowed),
+        ("POST", "/__internal/x?_method=trace", MethodNotAllowed),
+        ("POST", "/__internal/x?a=1", PathNotAllowed),
+        ("POST", "/x?a=1", None),
+    ],
+)
+def test_method_query_and_path_are_judged_in_this_order_each_time(
+    method: str, target: str, refusal: type[Exception] | None
+) -> None:
+    access = hop()[0]
+    for _ in range(2):
+        with pytest.raises(refusal) if refusal else contextlib.nullcontext():
+            access.placed(access.admission(), method, target)
 
 
 async def test_what_may_pass_passes_untouched() -> None:
@@ -149,7 +168,7 @@ async def test_a_long_body_passes_where_it_can_do_no_harm() -> None:
         async def send(self, asked: Request) -> Response:
             return response(body=await read_whole(asked.body, 2_000_000) or b"")
 
-    outer = Access(Reading(), hop()[0]._admission, TABLE, Spools())
+    outer = Access(Reading(), hop()[0].admission, TABLE, Spools())
     for method in ("POST", "PUT"):
         answer = await outer.send(request(method, "/", FORM, ChunkedBody(*[b"a" * 100_000] * 11)))
         assert await read_whole(answer.body, 2_000_000) == b"a" * 1_100_000
@@ -157,7 +176,7 @@ async def test_a_long_body_passes_where_it_can_do_no_harm() -> None:
 
 async def test_long_bodies_that_are_searched_wait_on_disk_and_keep_nobody_out(tmp_path: Path) -> None:
     inner = ScriptedHop([response()], repeat=True)
-    admission, spools = hop(allow_methods=("GET", "POST"))[0]._admission, Spools(DiskSpill([tmp_path]))
+    admission, spools = hop(allow_methods=("GET", "POST"))[0].admission, Spools(DiskSpill([tmp_path]))
     outer, gate = Access(inner, admission, TABLE, spools), asyncio.Event()
 
     class Slow(ChunkedBody):

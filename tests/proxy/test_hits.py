@@ -15,13 +15,14 @@ from passoproxy.core.access import Admission, AdmissionPolicy, client_key
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy, RoutePolicy
 from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
-from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.core.http.messages import BODILESS, TRACING, FieldLines, RequestHead, changed, fields_of, head_text
 from passoproxy.core.http.syntax import print_date
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import OriginUnreachable, Refusal
 from passoproxy.ports import BytesBody, Client, Request, Response, Trail
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import EntryTerms
+from passoproxy.proxy.hits import Hits
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.representation import Codings, Links
 from passoproxy.proxy.spool import Spools
@@ -42,9 +43,19 @@ ROUTES = (
         key=KeyPolicy(ignore_query=("utm",), headers=("X-Tenant",)),
         bypass_when=BypassPolicy(("trip",)),
     ),
+    RoutePolicy(name="traced", match="/traced", ttl=10.0, override=True, key=KeyPolicy(headers=("X-Request-Id",))),
     RoutePolicy(name="cookies", match="/cookies/**", ttl=10.0, pass_cookies=True),
 )
-TARGETS = ("/kept/a", "/kept/a", "/renewed/a", "/renewed/a?utm=1", "/renewed/a?trip=1", "/cookies/a", "/open")
+TARGETS = (
+    "/kept/a",
+    "/kept/a",
+    "/renewed/a",
+    "/renewed/a?utm=1",
+    "/renewed/a?trip=1",
+    "/cookies/a",
+    "/open",
+    "/traced",
+)
 BODIES = (
     b"",
     b"plain",
@@ -65,7 +76,8 @@ FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Cookie", ("a=b",)),
     ("Origin", ("https://app.example", "https://evil.example")),
     ("X-Passoproxy-Key", ("right", "wrong")),
-    ("Connection", ("keep-alive", "x-tenant")),
+    ("Connection", ("keep-alive", "x-tenant", "x-request-id")),
+    ("X-Request-Id", ("1", "2")),
 )
 
 
@@ -132,6 +144,7 @@ moves = st.builds(
                 ("ETag", '"v1"'),
                 ("ETag", 'W/"v1"'),
                 ("Vary", "Foo"),
+                ("Vary", "X-Request-Id"),
                 ("Vary", "Accept-Encoding"),
                 ("Cache-Control", "max-age=10"),
                 ("Cache-Control", "no-cache"),
@@ -173,10 +186,12 @@ class World:
         codings, table = Codings(links, memory_bytes=8 << 20), RouteTable(ROUTES, self.mode)
         admission = Admission(AdmissionPolicy(allowed_origins=("https://app.example",)))
         guarded = Admission(replace(admission.policy, client_keys=(client_key("ann", "right"),)))
-        self.access = Access(codings, lambda: guarded if self.guarded else admission, table, Spools())
+        access = Access(codings, lambda: guarded if self.guarded else admission, table, Spools())
+        self.hits = Hits(access, codings, links, cache, 8 << 20)
         cache.terms = EntryTerms(self.mode, self.stand.clock, SoftPurgeMemory())
         self.guarded = False
         self.move: Move | None = None
+        self.lines: dict[object, FieldLines] = {}
 
     def _answer(self, request: Request) -> Response:
         assert self.move is not None
@@ -201,44 +216,45 @@ class World:
         elif move.purge == "soft":
             await self.stand.cache.terms.soften(Selector(target=TARGETS[0]))
 
-    def request(self, ask: Ask) -> Request:
-        """A new request of that kind; who sends a key asks a proxy that wants one."""
+    def request(self, ask: Ask, *, remembered: bool = False) -> Request:
+        """A new request of that kind; who sends a key asks a proxy that wants one. `remembered`: with field lines that were read before."""
         self.guarded = any(name == "X-Passoproxy-Key" for name, _ in ask.fields)
         fields = fields_of([("Content-Type", "application/json"), *ask.fields] if ask.sent else ask.fields)
-        head = RequestHead(ask.method, ask.target, fields, authority=ask.host)
+        head, known = RequestHead(ask.method, ask.target, fields, authority=ask.host), None
+        if remembered:
+            head = head.with_fields(changed(fields, without=TRACING))
+            known = self.lines.setdefault(
+                (ask.fields, bool(ask.sent)), FieldLines(head.fields, head.scheme, head.version)
+            )
         body = BytesBody(ask.sent if ask.method == "POST" else b"")
-        return Request(head, body, Client("10.0.0.1"), self.stand.clock.wall(), trail=Trail())
+        return Request(head, body, Client("10.0.0.1"), self.stand.clock.wall(), trail=Trail(), lines=known)
 
 
-def shown(answer: Response, request: Request) -> tuple[object, ...]:
+def noted(request: Request) -> tuple[object, ...]:
     trail = request.trail
-    return (
-        answer.head.status,
-        list(answer.head.fields.items()),
-        answer.content_id,
-        (trail.route, trail.cache, trail.key, trail.client, trail.target),
-    )
+    return trail.route, trail.cache, trail.key, trail.client, trail.target
 
 
 async def held(world: World, ask: Ask) -> str:
     """Asks by both entrances; the kind of hit, '' if it was none."""
-    first, second = world.request(ask), world.request(ask)
-    hit = world.access.try_hit(first)
+    first, second = world.request(ask, remembered=True), world.request(ask)
+    hit = world.hits.try_hit(first)
     try:
-        whole = await world.access.send(second)
+        whole = await world.hits.send(second)
     except Refusal:
         assert hit is None
         return ""
     if hit is not None:
-        assert shown(hit, first) == shown(whole, second)
-        assert isinstance(hit.body, BytesBody)
+        assert hit.head.decode("utf-8", "surrogateescape") == head_text(whole.head)
+        assert hit.cache_status == whole.head.fields["Cache-Status"]
+        assert noted(first) == noted(second)
         assert isinstance(whole.body, BytesBody)
-        assert hit.body.data == whole.body.data
-        return f"{ask.method} {hit.head.status} {first.trail.cache}"
+        assert hit.body == (b"" if ask.method == "HEAD" or whole.head.status in BODILESS else whole.body.data)
+        return f"{ask.method} {hit.form.status} {first.trail.cache}"
     in_memory = "passoproxy; hit" in whole.head.fields["Cache-Status"] and isinstance(whole.body, BytesBody)
     if in_memory and len(whole.body.data) < 60_000 and "Range" not in first.head.fields:  # type: ignore[union-attr]
         # What had to be made of the stored body is remembered now.
-        assert world.access.try_hit(world.request(ask)) is not None
+        assert world.hits.try_hit(world.request(ask)) is not None
     async for _ in whole.body:
         pass
     await whole.body.aclose()

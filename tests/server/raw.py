@@ -10,7 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.expiry import Terms
+from passoproxy.core.cache.freshness import Lifetime
+from passoproxy.core.cache.reuse import Serve
 from passoproxy.ports import Request, Response
+from passoproxy.proxy.hits import LARGEST_HIT, Form, Hit
 from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.connection import Connections, Limits, ProxyConnection
 from passoproxy.server.handler import Handler
@@ -34,7 +39,7 @@ class EchoHop:
         head = request.head
         return response(200, [("X-Was", f"{head.method} {head.target} {head.authority}")], body)
 
-    def try_hit(self, request: Request) -> Response | None:
+    def try_hit(self, request: Request) -> Hit | None:
         return None
 
 
@@ -45,11 +50,23 @@ class MemoryHop(EchoHop):
         super().__init__()
         self.body, self.hits = body, 0
 
-    def try_hit(self, request: Request) -> Response | None:
-        if request.head.target != "/hit":
+    def try_hit(self, request: Request) -> Hit | None:
+        if request.head.target != "/hit" or len(self.body) > LARGEST_HIT:
             return None
         self.hits += 1
-        return response(200, [("X-Was", "hit")], self.body)
+        entry = Entry("", "", "", "GET", "/hit", 200)
+        lines = b"HTTP/1.1 200 OK\r\nX-Was: hit\r\nAge: ", b"\r\nCache-Status: ", b"\r\n"
+        form = Form(entry, 200, lines, True, "", False, len(self.body), None)
+        terms = Terms(Lifetime(60.0, ""), 0.0, 0.0, 60.0)
+        return Hit(
+            form,
+            b"" if request.head.method == "HEAD" else self.body,
+            request,
+            Serve(entry, terms, ""),
+            0.0,
+            0,
+            "passoproxy; hit",
+        )
 
 
 @dataclass

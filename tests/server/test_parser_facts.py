@@ -11,8 +11,9 @@ from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 
+from passoproxy.core.http.messages import Fields
 from passoproxy.errors import BadRequest
-from passoproxy.server.request import receive
+from passoproxy.server.request import receive, traceparent_of, with_traced
 
 
 def fed(lines: bytes, max_headers: int = 256) -> Sequence[tuple[http_parser.RawRequestMessage, object]]:
@@ -99,3 +100,44 @@ async def test_heads_share_nothing() -> None:
     with pytest.raises(BadRequest):
         receive(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "http")
     assert dict(receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "http").head.fields) == {"Host": "a"}
+
+
+def lowered(fields: Fields) -> list[tuple[str, str]]:
+    return sorted((name.lower(), value) for name, value in fields.items())
+
+
+HEADS = (
+    b"Host: a\r\nX: 1",
+    b"traceparent:  t1\t\r\nHost: a\r\nX-Request-ID: \xe4\r\nX: 1",
+    b"Host: a\r\nX: 1\r\nTraceParent: t1\r\ntraceparent: t2",
+    b"Host: a\r\nTracestate:\r\nX: 1\r\nX-Traceparent: 3",
+)
+
+
+@pytest.mark.parametrize("lines", HEADS)
+async def test_fields_that_tell_traces_apart_are_read_by_themselves_and_none_is_lost(lines: bytes) -> None:
+    read = receive(b"GET / HTTP/1.1\r\n" + lines + b"\r\n\r\n", "http")
+    whole = fed(lines + b"\r\n\r\n")[0][0].headers
+    assert lowered(with_traced(read.head, read.traced).fields) == lowered(whole)
+    assert traceparent_of(read.head, read.traced) == whole.get("traceparent", "")
+    assert read.lines is not None
+    assert not {name.lower() for name in read.lines.fields} & {"traceparent", "tracestate", "x-request-id"}
+    again = receive(b"GET /b HTTP/1.1\r\nX-Request-Id: other\r\n" + lines + b"\r\n\r\n", "http")
+    assert again.lines is read.lines
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"traceparent: t\r\n folded\r\nHost: a",
+        b"Host: a\r\ntraceparent: t\r\n\tfolded",
+        b"Host: a\r\ntraceparent : t",
+        b"Host: a\r\ntraceparent: t\0",
+        b"Host: a\r\ntraceparent: t\nX: 1",
+        b"Host: a\r\ntraceparent: t\rX: 1",
+        b"traceparent: t",
+    ],
+)
+async def test_around_them_the_head_is_held_to_the_same_rules(lines: bytes) -> None:
+    with pytest.raises(BadRequest):
+        receive(b"GET / HTTP/1.1\r\n" + lines + b"\r\n\r\n", "http")

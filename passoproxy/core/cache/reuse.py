@@ -39,6 +39,11 @@ class Serve:
     detail: str = ""
     renew: bool = False
 
+    def told(self, now: float) -> tuple[int, str]:
+        """What the clock changes in the answer: `Age` in whole seconds (RFC 9111 §5.1), and our member of `Cache-Status` for a hit."""
+        terms = self.terms
+        return int(max(0.0, now - terms.born_at)), cache_status.hit(int((terms.fresh_until - now) // 1), self.detail)
+
 
 @value
 class Revalidate:

@@ -37,6 +37,11 @@ def matches(entry: Entry, request: Fields) -> bool:
     return True
 
 
+def varies_by(entry: Entry, names: frozenset[str]) -> bool:
+    """Whether one of `names` (lower case) tells the entry from other variants."""
+    return not names.isdisjoint(name for name, _ in entry.varies)
+
+
 def selected(stored: Sequence[Entry], request: Fields) -> Entry | None:
     """The stored answer that `request` selects: the youngest of those that match, where `stored` has the youngest first."""
     for entry in stored:

@@ -144,20 +144,17 @@ _START = re.compile(rb"[%b]" % _WORD)
 
 
 class RequestLine(NamedTuple):
-    """A request line that passed, with `fields_at`: where in the head the field lines begin. A tuple for speed, as `Target`."""
+    """A request line that passed. A tuple for speed, as `Target`."""
 
     method: str
     target: Target
     version: tuple[int, int]
-    fields_at: int
 
 
-def scan_head(head: bytes) -> RequestLine:
-    """Checks a whole head, its empty last line included. Raises BadRequest."""
-    line = scan_request_line(head)
-    if _FIELDS.fullmatch(head, line.fields_at) is None:
-        raise BadRequest(_field_fault(head, line.fields_at))
-    return line
+def scan_fields(rest: bytes) -> None:
+    """Checks a head's field lines, with the line end before them and the empty line after them. Raises BadRequest."""
+    if _FIELDS.fullmatch(rest, 2) is None:
+        raise BadRequest(_field_fault(rest, 2))
 
 
 def scan_request_line(head: bytes) -> RequestLine:
@@ -172,7 +169,7 @@ def scan_request_line(head: bytes) -> RequestLine:
     if version not in ((1, 1), (1, 0)):
         raise BadRequest("only HTTP/1.1 and HTTP/1.0 are spoken here")
     name = method.decode("ascii")
-    return RequestLine(name, parse_target(name, target.decode("ascii")), version, found.end())
+    return RequestLine(name, parse_target(name, target.decode("ascii")), version)
 
 
 def scan_beginning(buffer: bytes | bytearray, seen: int) -> None:

@@ -1,0 +1,223 @@
+"""Hits from memory: the road of a request that waits for nothing, in one function (docs/decisions/0021-hits.md).
+
+There are no rules here: the functions of `access`, `cache` and `representation` are asked as on the road of `send`. What they said is remembered
+where it does not depend on the moment: what a request's field lines mean, and the answer that one entry has for one kind of client.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import lru_cache
+from typing import NamedTuple
+
+from passoproxy.core.access import GLANCED_BYTES, Admission, readable_by
+from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.policy import for_cookies
+from passoproxy.core.cache.reuse import FRESH, Serve
+from passoproxy.core.http.conditional import CONDITIONS
+from passoproxy.core.http.forwarding import admitted
+from passoproxy.core.http.messages import BODILESS, TRACING, FieldLines, Fields, RequestHead, declared_length, head_text
+from passoproxy.errors import OriginInvalid, Refusal
+from passoproxy.ports import BytesBody, Client, Request
+from passoproxy.proxy.access import Access, let_in, named
+from passoproxy.proxy.cache import Cache, answered
+from passoproxy.proxy.representation import Codings, Links, inner_fields, wanted
+
+LARGEST_HIT = 256 * 1024
+"""Bytes of a body that are written without waiting for the client."""
+
+_OVERHEAD = (
+    900  # bytes that a remembered form costs beside its text and body: key, tuples and bookkeeping, on the high side
+)
+_SPECIAL = (*CONDITIONS, "Range", "Cache-Control", "Expect")
+_MARK = "\0"  # stands for what the clock changes; no field may hold it
+
+
+class Form(NamedTuple):
+    """The answer that an entry has for one kind of client. `head` is in three pieces around the seconds of `Age` and our member of `Cache-Status`,
+    in the order in which `age_first` says; it has no framing, and no `Date` unless `dated`. `told` is what `Cache-Status` says before our
+    member, `length` the value of `Content-Length` (None: none), `body` None for the bytes as they are stored.
+    """
+
+    entry: Entry
+    status: int
+    head: tuple[bytes, bytes, bytes]
+    age_first: bool
+    told: str
+    dated: bool
+    length: int | None
+    body: bytes | None
+
+
+class Hit(NamedTuple):
+    """An answer from memory. Written at another moment than it was made for, it is `at` that moment.
+
+    `asked` is the request as the cache saw it. `until` is the wall time up to which the same request has the same answer but for what the clock
+    changes, as long as nothing that is stored or configured changes: the end of freshness, or the begin of refresh-ahead. 0: not beyond this request.
+    """
+
+    form: Form
+    body: bytes
+    asked: Request
+    plan: Serve
+    until: float
+    age: int
+    member: str
+
+    @property
+    def head(self) -> bytes:
+        """The status line and the fields, each with its line end, without framing."""
+        begin, middle, end = self.form.head
+        age, member = b"%d" % self.age, self.member.encode()
+        return b"".join((begin, age, middle, member, end) if self.form.age_first else (begin, member, middle, age, end))
+
+    @property
+    def cache_status(self) -> str:
+        """The whole value of `Cache-Status`."""
+        return self.form.told + self.member
+
+    def at(self, now: float) -> Hit:
+        """The same answer at another moment before `until`."""
+        age, member = self.plan.told(now)
+        return self._replace(age=age, member=member)
+
+
+class Kind(NamedTuple):
+    """What a request's fields mean, whatever its method and target are. `admitted` is what may leave of them, `inner` the same as the inner hops
+    see it. `plain`: no condition, no range, no wish about caching, no expectation. `look`: what the answer's form depends on, beside the entry.
+    """
+
+    authority: str
+    client: str
+    page: str | None
+    admitted: Fields
+    inner: Fields
+    has_cookie: bool
+    plain: bool
+    look: tuple[str, str, frozenset[str], str | None]
+
+
+class Hits:
+    """The pipeline with both its entrances. `memory_bytes` bounds what is remembered of forms."""
+
+    def __init__(self, access: Access, codings: Codings, links: Links, cache: Cache, memory_bytes: int = 0) -> None:
+        self._access, self._codings, self._links, self._cache = access, codings, links, cache
+        self.send = access.send
+        self._forms: OrderedDict[object, Form] = OrderedDict()
+        self._max_bytes, self.used_bytes = memory_bytes, 0
+        self._remembered_kind = lru_cache(maxsize=512)(self._kind)
+
+    def try_hit(self, request: Request) -> Hit | None:
+        """The answer that `Access.send` would give, if it is a hit and its bytes are in memory; else None, and `send` decides."""
+        head, body, access = request.head, request.body, self._access
+        method, lines, admission = head.method, request.lines, access.admission()
+        if not isinstance(body, BytesBody) or len(body.data) > GLANCED_BYTES or method not in ("GET", "HEAD", "POST"):
+            return None
+        try:
+            target, policy = access.placed(admission, method, head.target)
+            if lines is not None and policy.key.headers and not TRACING.isdisjoint(map(str.lower, policy.key.headers)):
+                return None  # a field that the head is without here
+            passed = policy.pass_cookies, policy.pass_client_authorization
+            if lines is None:
+                kind = self._kind(admission, FieldLines(head.fields, head.scheme, head.version), head.authority, passed)
+            else:
+                kind = self._remembered_kind(admission, lines, head.authority, passed)
+            if method == "POST":
+                admission.post(head.fields, body.data)
+        except Refusal:
+            return None
+        if kind.has_cookie and policy.pass_cookies:
+            policy = for_cookies(policy)
+        trail, client = request.trail, request.client
+        trail.route = policy.name
+        if target is not head.target:
+            trail.target = target
+        if kind.client:
+            trail.client = kind.client
+            client = Client(client.address, kind.client)
+        inner = RequestHead(method, target, kind.inner, kind.authority, head.scheme, head.version)
+        asked = Request(inner, body, client, request.received_at, policy, trail, request.on_interim, lines=lines)
+        if (found := self._cache.find(asked)) is None:
+            return None
+        plan, data, now = found
+        form, key = None, (plan.entry.identifier, method == "HEAD", kind.look)
+        if kind.plain and (form := self._forms.get(key)) is not None:
+            self._forms.move_to_end(key)
+            if form.entry is not plan.entry:
+                form = None
+        if form is None:
+            if (form := self._formed(asked, kind, plan, data, now)) is None:
+                return None
+            if kind.plain:
+                self._keep(key, form)
+        terms = plan.terms
+        until = (
+            min(terms.fresh_until, terms.refresh_from) if kind.plain and plan.why is FRESH and not plan.renew else 0.0
+        )
+        age, member = plan.told(now)
+        return Hit(form, data if form.body is None else form.body, asked, plan, until, age, member)
+
+    def _kind(self, admission: Admission, lines: FieldLines, authority: str, passed: tuple[bool, bool]) -> Kind:
+        """Raises the refusals of `core.access`."""
+        head = RequestHead("GET", "/", lines.fields, authority, lines.scheme, lines.version)
+        under, page = named(admission, head)
+        own, client = let_in(admission, under)
+        leaving = admitted(own, pass_cookies=passed[0], pass_authorization=passed[1]).fields
+        inner = inner_fields(leaving)
+        return Kind(
+            under.authority,
+            client,
+            page,
+            leaving,
+            inner,
+            "Cookie" in own.fields,
+            not any(name in own.fields for name in _SPECIAL),
+            (self._links.base(under), *wanted(leaving), page),
+        )
+
+    def _formed(self, request: Request, kind: Kind, plan: Serve, data: bytes, now: float) -> Form | None:
+        """None if the body has to be made in a thread, or is too long for one write."""
+        response = answered(request.head, plan.entry, BytesBody(data), _MARK, _MARK, now)
+        linked = self._links.in_memory(request, response)
+        coded = (
+            None
+            if linked is None
+            else self._codings.coded(request.with_head(request.head.with_fields(kind.admitted)), linked)
+        )
+        if coded is None or not isinstance(coded.body, BytesBody):
+            return None
+        head, content = coded.head, coded.body.data
+        if kind.page is not None:
+            head = readable_by(head, kind.page)
+        bodiless = request.head.method == "HEAD" or head.status in BODILESS
+        if len(content) > LARGEST_HIT:
+            return None
+        text = head_text(head)
+        pieces = text.encode("utf-8", "surrogateescape").split(_MARK.encode())
+        if len(pieces) != 3:
+            raise OriginInvalid("a field of the answer holds NUL")
+        return Form(
+            plan.entry,
+            head.status,
+            (pieces[0], pieces[1], pieces[2]),
+            pieces[0][-5:].lower() == b"age: ",
+            ", ".join(head.fields.getall("Cache-Status"))[: -len(_MARK)],
+            "Date" in head.fields,
+            declared_length(head) if bodiless else len(content),
+            None if content is data else b"" if bodiless else content,
+        )
+
+    def _keep(self, key: object, form: Form) -> None:
+        """Least recently used out first; one that would take more than an eighth of the room is not kept."""
+        if (before := self._forms.pop(key, None)) is not None:
+            self.used_bytes -= _cost(before)
+        if (cost := _cost(form)) * 8 > self._max_bytes:
+            return
+        self._forms[key] = form
+        self.used_bytes += cost
+        while self.used_bytes > self._max_bytes:
+            self.used_bytes -= _cost(self._forms.popitem(last=False)[1])
+
+
+def _cost(form: Form) -> int:
+    return sum(map(len, form.head)) + len(form.told) + len(form.body or b"") + _OVERHEAD
