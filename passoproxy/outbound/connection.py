@@ -170,8 +170,8 @@ class Limits:
     """Bytes of an answer that may wait for their reader; with more, reading from the origin pauses."""
     interim_heads: int = 32
     settling: float = 0.01
-    """Rest before a connection is used again (meanwhile another is opened or, at the pool's limit, the rest is waited for): an answer sent twice
-    arrives within it, and ends the connection instead of answering the next request."""
+    """Rest before a connection is used again (meanwhile another is opened or, at the pool's limit, a fifth of it is waited for): an answer sent
+    twice arrives within it, and ends the connection instead of answering the next request."""
     distrust: float = 60.0
     """For so long after anything arrived outside an answer, no connection carries a second request: bytes that arrive after the next request was
     sent could not be told from its answer."""
