@@ -147,16 +147,16 @@ class Outward:
         upstream = loaded.settings.upstream
         self.tls = tls_context(upstream.ca_file)
         self._setting, self._secret, self._environ = upstream.proxy, loaded.secrets.upstream_proxy, environ
+        self._timeout = upstream.connect_timeout
 
     def proxy_for(self, endpoint: Endpoint) -> ForwardProxy | None:
         """The proxy on the way to `endpoint`, if any."""
         return forward_proxy(self._secret() if self._secret is not None else self._setting, endpoint, self._environ)
 
-    def dialer(self, endpoint: Endpoint, timeout: float) -> Dialer:
-        """Connections to `endpoint`, each within `timeout` seconds. Raises ConfigurationError for a proxy that is none."""
-        return Dialer(
-            endpoint, timeout=timeout, tls=self.tls if endpoint.secure else None, proxy=self.proxy_for(endpoint)
-        )
+    def dialer(self, endpoint: Endpoint) -> Dialer:
+        """Connections to `endpoint`. Raises ConfigurationError for a proxy that is none."""
+        tls = self.tls if endpoint.secure else None
+        return Dialer(endpoint, timeout=self._timeout, tls=tls, proxy=self.proxy_for(endpoint))
 
 
 def build_pipeline(

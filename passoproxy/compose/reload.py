@@ -80,10 +80,10 @@ class Reloading:
         # All that can raise comes first, so that half a configuration is never in force.
         table = RouteTable(settings.policies(), settings.cache.as_mode())
         outward = Outward(loaded, self._environ)
-        dialer = _dialer(wired, settings, outward)
+        dialer = outward.dialer(wired.pipeline.pool.endpoint)  # of the start: `upstream.url` needs a restart
         wired.admission.follow(loaded)
         wired.outward = outward
-        wired.provider.follow(loaded, outward)
+        wired.provider.follow(outward)
         wired.alerts.policy = alert_policy(loaded, outward, self._environ)
         wired.pipeline.access.table, wired.pipeline.cache.mode = table, settings.cache.as_mode()
         upstream = settings.upstream
@@ -121,7 +121,7 @@ async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
         try:
             now = wired.outward.proxy_for(wired.pipeline.pool.endpoint)
             if now != proxy:
-                _lead(wired, wired.loaded.settings, _dialer(wired, wired.loaded.settings, wired.outward))
+                _lead(wired, wired.loaded.settings, wired.outward.dialer(wired.pipeline.pool.endpoint))
             proxy, fault = now, ""
         except ConfigurationError as error:
             fault = str(error)
@@ -139,11 +139,6 @@ def _tell_refused(wired: Wired, before: Mapping[str, str]) -> dict[str, str]:
     for key in before.keys() - now.keys():
         wired.observer(Warned("secret_refused", f"{key} can be used as it is again", over=True, about=key))
     return now
-
-
-def _dialer(wired: Wired, settings: Settings, outward: Outward) -> Dialer:
-    """To the origin of the start: `upstream.url` needs a restart."""
-    return outward.dialer(wired.pipeline.pool.endpoint, settings.upstream.connect_timeout)
 
 
 def _lead(wired: Wired, settings: Settings, dialer: Dialer) -> None:

@@ -248,18 +248,13 @@ class _Nearest:
 class LiveProvider:
     """The token endpoint by the present configuration: a reload replaces its way out."""
 
-    def __init__(self, loaded: Loaded, clock: Clock, outward: Outward) -> None:
+    def __init__(self, clock: Clock, outward: Outward) -> None:
         self._clock = clock
-        self.follow(loaded, outward)
+        self.follow(outward)
 
-    def follow(self, loaded: Loaded, outward: Outward) -> None:
+    def follow(self, outward: Outward) -> None:
         """From the next request on."""
-        self._endpoint = ProviderEndpoint(
-            clock=self._clock,
-            tls=outward.tls,
-            connect_timeout=loaded.settings.upstream.connect_timeout,
-            proxy_for=outward.proxy_for,
-        )
+        self._endpoint = ProviderEndpoint(self._clock, outward.dialer)
 
     async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
         """See TokenEndpoint. With a misconfigured proxy nothing is sent, so no token is spent."""

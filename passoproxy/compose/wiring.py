@@ -97,9 +97,7 @@ def _hooks(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> list
     if given.command is not None:
         hooks.append(CommandHook(given.command, environ=environ))
     if loaded.secrets.alerts_webhook is not None:
-        timeout = loaded.settings.upstream.connect_timeout
-        url = loaded.secrets.alerts_webhook
-        hooks.append(Webhook(url, tls=outward.tls, connect_timeout=timeout, proxy_for=outward.proxy_for))
+        hooks.append(Webhook(loaded.secrets.alerts_webhook, outward.dialer))
     return hooks
 
 
@@ -371,9 +369,9 @@ class Wired:
         observer = observer or told.observer()
         # All that can raise comes before the store, which has files open.
         self.outward = Outward(loaded, environ)
-        dialer = self.outward.dialer(endpoint_of(settings.upstream.url or ""), settings.upstream.connect_timeout)
+        dialer = self.outward.dialer(endpoint_of(settings.upstream.url or ""))
         self.admission = LiveAdmission(loaded, observer)
-        self.provider = LiveProvider(loaded, self.clock, self.outward)
+        self.provider = LiveProvider(self.clock, self.outward)
         asking = build_asking(loaded, self.provider, self.outward, observer)
         self.state_folder = folder = own_folder(settings.state.folder, "state.directory")
         self.cache_folder = None if settings.store.url else own_folder(settings.cache.folder, "cache.directory")

@@ -77,7 +77,7 @@ async def _server(visit: Visit, name: str, url: str, key: str) -> AsyncIterator[
     endpoint, outward = endpoint_of(url, key), Outward(visit.loaded, visit.environ)
     path = urlsplit(url).path or "/"
     fields = f"Host: {endpoint.authority}\r\nUser-Agent: passoproxy/{__version__}\r\nConnection: close"
-    dialer = outward.dialer(endpoint, visit.loaded.settings.upstream.connect_timeout)
+    dialer = outward.dialer(endpoint)
     began = time.monotonic()
     try:
         asked = await dialer.dial(lambda: _Question(f"HEAD {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode()))
@@ -158,7 +158,7 @@ async def alerts(visit: Visit) -> AsyncIterator[Finding]:
     if webhook is not None:
         try:
             endpoint = endpoint_of(webhook(), "alerts.webhook")
-            dialer = Outward(visit.loaded, visit.environ).dialer(endpoint, settings.upstream.connect_timeout)
+            dialer = Outward(visit.loaded, visit.environ).dialer(endpoint)
             (await dialer.dial(lambda: _Question(b""))).transport.abort()
         except (ConfigurationError, DialFailed) as error:
             yield failure("alerts", error)

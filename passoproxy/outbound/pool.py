@@ -14,7 +14,6 @@ from passoproxy.outbound.connection import Connection, Limits
 from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint
 from passoproxy.outbound.response_parser import require_native_parser
 
-
 _SHORTER_AT_LIMIT = 5
 """So much shorter is the rest of a connection (`Limits.settling`) if no other can be opened: else 32 of them carry 3,200 requests a second at most."""
 

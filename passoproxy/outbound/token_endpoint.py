@@ -6,13 +6,12 @@ How an answer is read is in `post`, what it means in `core.oauth`.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from passoproxy.core.oauth.token_response import words_with
 from passoproxy.errors import BadRequest, TokenAnswerLost, TokenRequestUnsent
-from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint, ForwardProxy, endpoint_of
+from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint, endpoint_of
 from passoproxy.outbound.post import Exchange, request_bytes
 from passoproxy.ports import Clock, TokenReply, TokenRequest
 
@@ -20,20 +19,10 @@ T = TypeVar("T")
 
 
 class ProviderEndpoint:
-    """A TokenEndpoint. `proxy_for` names the proxy on the way to an endpoint, if any; `connect_timeout` is seconds."""
+    """A TokenEndpoint. `dialer` gives the way to an endpoint."""
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        tls: ssl.SSLContext | None = None,
-        connect_timeout: float = 5.0,
-        proxy_for: Callable[[Endpoint], ForwardProxy | None] = lambda endpoint: None,
-    ) -> None:
-        self._clock = clock
-        self._tls = tls
-        self._connect_timeout = connect_timeout
-        self._proxy_for = proxy_for
+    def __init__(self, clock: Clock, dialer: Callable[[Endpoint], Dialer]) -> None:
+        self._clock, self._dialer = clock, dialer
 
     async def post(self, request: TokenRequest, timeout: float) -> TokenReply:
         """The answer, whatever its status. Raises TokenRequestUnsent before the connection stood, TokenAnswerLost after.
@@ -42,7 +31,7 @@ class ProviderEndpoint:
         """
         endpoint = endpoint_of(request.url, "oauth.token_url")
         where = endpoint.authority
-        dialer = Dialer(endpoint, timeout=self._connect_timeout, tls=self._tls, proxy=self._proxy_for(endpoint))
+        dialer = self._dialer(endpoint)
         exchange: Exchange | None = None
         is_sent = False
         sent_at, why = self._clock.wall(), "the connection was closed before its end"

@@ -6,12 +6,11 @@ The URL may hold a token, so no error shows more of it than its host.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from typing import Final
 
 from passoproxy.errors import AlertUndelivered, BadRequest, ConfigurationError
-from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint, ForwardProxy, endpoint_of
+from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint, endpoint_of
 from passoproxy.outbound.post import Exchange, request_bytes
 
 LIMIT: Final = 10.0
@@ -21,32 +20,22 @@ _FIELDS = (("Content-Type", "application/json"),)
 
 
 class Webhook:
-    """An AlertHook. `url` gives the address as it is now, `proxy_for` names the proxy on the way to an endpoint, if any."""
+    """An AlertHook. `url` gives the address as it is now, `dialer` the way to it."""
 
     name = "webhook"
 
-    def __init__(
-        self,
-        url: Callable[[], str],
-        *,
-        tls: ssl.SSLContext | None = None,
-        connect_timeout: float = 5.0,
-        proxy_for: Callable[[Endpoint], ForwardProxy | None] = lambda endpoint: None,
-        limit: float = LIMIT,
-    ) -> None:
-        self._url, self._tls, self._connect_timeout = url, tls, connect_timeout
-        self._proxy_for, self._limit = proxy_for, limit
+    def __init__(self, url: Callable[[], str], dialer: Callable[[Endpoint], Dialer], limit: float = LIMIT) -> None:
+        self._url, self._dialer, self._limit = url, dialer, limit
 
     async def deliver(self, document: bytes) -> str:
         """The status that came back. Raises AlertUndelivered if none came in time, or it is not a success."""
         try:
             url = self._url()
             endpoint = endpoint_of(url, "alerts.webhook")
-            proxy = self._proxy_for(endpoint)
+            dialer = self._dialer(endpoint)
         except ConfigurationError as error:
             raise AlertUndelivered(str(error)) from error
         where = endpoint.authority
-        dialer = Dialer(endpoint, timeout=self._connect_timeout, tls=self._tls, proxy=proxy)
         exchange: Exchange | None = None
         try:
             async with asyncio.timeout(self._limit):

@@ -13,12 +13,12 @@ from passoproxy import __version__
 from passoproxy.core.oauth.settings import Terms
 from passoproxy.core.oauth.token_response import Answer, Dead, classify, read_answer
 from passoproxy.errors import TokenAnswerLost, TokenRequestUnsent
-from passoproxy.outbound.dial import ForwardProxy, tls_context
+from passoproxy.outbound.dial import Dialer, ForwardProxy, tls_context
 from passoproxy.outbound.post import MAX_BODY_BYTES
 from passoproxy.outbound.token_endpoint import ProviderEndpoint
 from passoproxy.ports import TokenReply, TokenRequest
 from tests.fakes import FakeClock, settle
-from tests.outbound.wire import AMPLE, SHORT, Line, answering, closing, origin_that
+from tests.outbound.wire import AMPLE, SHORT, Line, answering, closing, direct, origin_that
 
 JSON = b'{"access_token": "planted-token"}'
 ZIPPED = gzip.compress(JSON, mtime=0)  # without the hour, which would stand in the names of the tests
@@ -38,7 +38,7 @@ def asking(port: int, scheme: str = "http", host: str = "127.0.0.1") -> TokenReq
 
 
 async def posted(port: int, timeout: float = 5.0) -> TokenReply:
-    return await ProviderEndpoint(clock=FakeClock()).post(asking(port), timeout)
+    return await ProviderEndpoint(FakeClock(), direct).post(asking(port), timeout)
 
 
 async def test_an_ordinary_exchange() -> None:
@@ -59,7 +59,7 @@ async def test_an_ordinary_exchange() -> None:
 
 async def test_each_request_has_a_connection_of_its_own() -> None:
     async with origin_that(answering(answer())) as there:
-        endpoint = ProviderEndpoint(clock=FakeClock())
+        endpoint = ProviderEndpoint(FakeClock(), direct)
         for _ in range(3):
             await endpoint.post(asking(there.port), 5)
         assert there.accepted == 3
@@ -74,7 +74,7 @@ async def test_a_redirect_is_an_answer() -> None:
 
 async def test_cookies_are_not_kept() -> None:
     async with origin_that(answering(answer(JSON, b"200 OK", b"Set-Cookie: a=b"))) as there:
-        endpoint = ProviderEndpoint(clock=FakeClock())
+        endpoint = ProviderEndpoint(FakeClock(), direct)
         for _ in range(2):
             await endpoint.post(asking(there.port), 5)
     assert not any(b"cookie" in heard.lower() for heard in there.heard)
@@ -249,7 +249,7 @@ async def test_nobody_listening_is_unsent() -> None:
 
 
 async def test_a_name_that_does_not_exist_is_unsent() -> None:
-    endpoint = ProviderEndpoint(clock=FakeClock())
+    endpoint = ProviderEndpoint(FakeClock(), direct)
     with pytest.raises(TokenRequestUnsent, match=r"nowhere\.invalid"):
         await endpoint.post(asking(80, host="nowhere.invalid"), 5)
 
@@ -260,7 +260,7 @@ async def test_a_handshake_that_never_ends_is_unsent(connect_timeout: float, tim
         await line.end()
 
     async with origin_that(play) as there:
-        endpoint = ProviderEndpoint(clock=FakeClock(), connect_timeout=connect_timeout)
+        endpoint = ProviderEndpoint(FakeClock(), lambda at: Dialer(at, timeout=connect_timeout))
         with pytest.raises(TokenRequestUnsent):
             await endpoint.post(asking(there.port, "https", "localhost"), timeout)
 
@@ -276,9 +276,10 @@ async def test_a_certificate_that_is_not_trusted_is_unsent_and_a_trusted_one_is_
     async with origin_that(answering(answer()), tls=served) as there:
         request = asking(there.port, "https", "localhost")
         with pytest.raises(TokenRequestUnsent, match="certificate"):
-            await ProviderEndpoint(clock=FakeClock()).post(request, 5)
+            await ProviderEndpoint(FakeClock(), direct).post(request, 5)
         assert there.heard == []
-        assert (await ProviderEndpoint(clock=FakeClock(), tls=trusting).post(request, 5)).body == JSON
+        endpoint = ProviderEndpoint(FakeClock(), lambda at: Dialer(at, timeout=5, tls=trusting))
+        assert (await endpoint.post(request, 5)).body == JSON
 
 
 async def test_a_refused_tunnel_is_unsent() -> None:
@@ -287,7 +288,8 @@ async def test_a_refused_tunnel_is_unsent() -> None:
         await line.say(b"HTTP/1.1 407 No\r\n\r\n")
 
     async with origin_that(play) as there:
-        endpoint = ProviderEndpoint(clock=FakeClock(), proxy_for=lambda target: ForwardProxy("127.0.0.1", there.port))
+        proxy = ForwardProxy("127.0.0.1", there.port)
+        endpoint = ProviderEndpoint(FakeClock(), lambda at: Dialer(at, timeout=5, proxy=proxy))
         with pytest.raises(TokenRequestUnsent, match="407"):
             await endpoint.post(asking(443, "https", "provider.example"), 5)
     assert len(there.heard) == 1

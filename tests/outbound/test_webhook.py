@@ -13,8 +13,9 @@ from aiohttp import web
 
 from passoproxy import __version__
 from passoproxy.errors import AlertUndelivered, ConfigurationError, Fault
-from passoproxy.outbound.dial import ForwardProxy
+from passoproxy.outbound.dial import Dialer, ForwardProxy
 from passoproxy.outbound.webhook import Webhook
+from tests.outbound.wire import direct
 
 TOKEN = "T0KEN-planted"
 DOCUMENT = b'{"level": "page"}'
@@ -79,7 +80,7 @@ async def dropped(request: web.Request) -> web.StreamResponse:
 
 async def test_it_posts_the_document() -> None:
     async with receiver(status(204)) as there:
-        assert await Webhook(lambda: there.url).deliver(DOCUMENT) == f"127.0.0.1:{there.port} answered 204"
+        assert await Webhook(lambda: there.url, direct).deliver(DOCUMENT) == f"127.0.0.1:{there.port} answered 204"
     ((request, body),) = there.got
     assert (request.method, request.path_qs) == ("POST", f"/services/{TOKEN}?key={TOKEN}")
     assert request.headers["Content-Type"] == "application/json"
@@ -89,7 +90,7 @@ async def test_it_posts_the_document() -> None:
 
 async def test_an_answer_without_end_is_not_read() -> None:
     async with receiver(endless) as there:
-        assert (await Webhook(lambda: there.url, limit=5).deliver(DOCUMENT)).endswith("answered 200")
+        assert (await Webhook(lambda: there.url, direct, limit=5).deliver(DOCUMENT)).endswith("answered 200")
 
 
 async def failure(hook: Webhook) -> str:
@@ -112,22 +113,22 @@ async def failure(hook: Webhook) -> str:
 )
 async def test_what_is_no_success_is_a_failure(answer: Answer, said: str) -> None:
     async with receiver(answer) as there:
-        assert said in await failure(Webhook(lambda: there.url, limit=0.3 if answer is never else 10))
+        assert said in await failure(Webhook(lambda: there.url, direct, limit=0.3 if answer is never else 10))
     assert len(there.got) == 1
 
 
 async def test_nobody_there() -> None:
-    said = await failure(Webhook(lambda: f"http://127.0.0.1:9/{TOKEN}", connect_timeout=2))
+    said = await failure(Webhook(lambda: f"http://127.0.0.1:9/{TOKEN}", direct))
     assert "127.0.0.1:9 cannot be reached" in said
 
 
 async def test_a_url_that_is_none_any_more() -> None:
-    assert "alerts.webhook" in await failure(Webhook(lambda: f"ftp://x/{TOKEN}"))
+    assert "alerts.webhook" in await failure(Webhook(lambda: f"ftp://x/{TOKEN}", direct))
 
     def unreadable() -> str:
         raise ConfigurationError(Fault("", "alerts.webhook_file", "cannot be read"))
 
-    assert "cannot be read" in await failure(Webhook(unreadable))
+    assert "cannot be read" in await failure(Webhook(unreadable, direct))
 
 
 async def test_it_goes_through_the_proxy() -> None:
@@ -140,7 +141,8 @@ async def test_it_goes_through_the_proxy() -> None:
 
     server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    hook = Webhook(lambda: f"https://hooks.invalid/{TOKEN}", proxy_for=lambda endpoint: ForwardProxy("127.0.0.1", port))
+    proxy = ForwardProxy("127.0.0.1", port)
+    hook = Webhook(lambda: f"https://hooks.invalid/{TOKEN}", lambda endpoint: Dialer(endpoint, timeout=5, proxy=proxy))
     assert "refused CONNECT (403)" in await failure(hook)
     assert heard[0].startswith(b"CONNECT hooks.invalid:443 ")
     server.close()

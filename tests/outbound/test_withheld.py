@@ -11,12 +11,12 @@ from passoproxy.errors import TokenRequestUnsent
 from passoproxy.outbound.token_endpoint import ProviderEndpoint
 from passoproxy.ports import TokenReply, TokenRequest
 from tests.fakes import FakeClock
-from tests.outbound.wire import AMPLE, SHORT, Line, answering, origin_that
+from tests.outbound.wire import AMPLE, SHORT, Line, answering, direct, origin_that
 
 
 async def posted(port: int, about_to_send: Callable[[], Awaitable[bool]], timeout: float = 10.0) -> TokenReply:
     request = TokenRequest(f"http://127.0.0.1:{port}/oauth/token", (), b"secret", about_to_send)
-    return await ProviderEndpoint(clock=FakeClock()).post(request, timeout)
+    return await ProviderEndpoint(FakeClock(), direct).post(request, timeout)
 
 
 async def test_a_request_that_must_not_leave_after_all_is_unsent() -> None:

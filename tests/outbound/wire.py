@@ -146,6 +146,11 @@ async def caller_of(
         await pool.close()
 
 
+def direct(endpoint: Endpoint) -> Dialer:
+    """The way to an endpoint without a proxy."""
+    return Dialer(endpoint, timeout=5.0)
+
+
 def answering(*answers: bytes) -> Play:
     """A play: one answer to each request in turn, the last one for ever."""
 

@@ -21,6 +21,7 @@ from passoproxy.errors import PassoproxyError
 from passoproxy.outbound.token_endpoint import ProviderEndpoint
 from passoproxy.tokens.commands import Refresh
 from tests.fakes import FakeClock
+from tests.outbound.wire import direct
 from tests.tokens.life import PROVIDER, Life
 
 NEW = {"access_token": "access-new", "refresh_token": "def-refresh-new", "token_type": "Bearer", "expires_in": 3600}
@@ -167,7 +168,7 @@ async def scripted() -> AsyncIterator[Scripted]:
 
 def life_with(provider: Scripted) -> Life:
     clock = FakeClock()
-    endpoint = ProviderEndpoint(clock=clock)
+    endpoint = ProviderEndpoint(clock, direct)
     where = replace(PROVIDER, token_url=f"http://127.0.0.1:{provider.port}/oauth/token")
     return Life(clock=clock, endpoint=endpoint, provider=where).having(lost_answer_replay="once")
 
