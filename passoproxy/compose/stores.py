@@ -47,7 +47,9 @@ from passoproxy.tokens.commands import Command, PairOwner
 from passoproxy.tokens.failover import Custody
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.keeper import Keeper, Withdrawn, nothing_to_do
+from passoproxy.tokens.persistence import Saving
 from passoproxy.tokens.provider_client import Asking
+from passoproxy.tokens.state import State
 from passoproxy.tokens.static import StaticToken
 
 if TYPE_CHECKING:
@@ -314,18 +316,10 @@ def build_keeper(
     )
 
     def keep() -> Keeper:
-        return Keeper(
-            asking=asking,
-            store=store,
-            terms=agreed,
-            clock=clock,
-            chance=random.SystemRandom().random,
-            salt=lambda: secrets.token_hex(16),
-            observe=observer,
-            seed=seed_of(loaded),
-            withdrawn=withdrawn,
-            upstream=loaded.settings.upstream.url or "",
-        )
+        chance, upstream = random.SystemRandom().random, loaded.settings.upstream.url or ""
+        saving = Saving(store, observer)
+        state = State(asking, saving, agreed, clock, chance, lambda: secrets.token_hex(16), observer, upstream)
+        return Keeper(state, seed=seed_of(loaded), withdrawn=withdrawn)
 
     partition = partition_of(asking.provider, asking.client.client_id, None)
     return Custody(keep=keep, owner=owner, clock=clock, partition=partition, observe=observer)

@@ -17,7 +17,6 @@ from passoproxy.core.events import TaskFailed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, has_ended
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.schedule import is_worth_filling
-from passoproxy.core.oauth.settings import Terms
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.token_response import Dead, Lost, Misconfigured, Unsent, document_of, read_import
 from passoproxy.core.oauth.transaction import (
@@ -43,7 +42,7 @@ from passoproxy.errors import (
     Refusal,
     TokenUnavailable,
 )
-from passoproxy.ports import Clock, LoggedOut, Observer, PairStore, RawAnswer, nobody
+from passoproxy.ports import LoggedOut, RawAnswer
 from passoproxy.tokens import imports, recovery, refresh
 from passoproxy.tokens.commands import (
     HERE,
@@ -60,8 +59,8 @@ from passoproxy.tokens.commands import (
 )
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.imports import without_candidate, without_intent
-from passoproxy.tokens.persistence import RETRY_INTERVAL, Blocking, Saving
-from passoproxy.tokens.provider_client import LEAST_TIME, Asking
+from passoproxy.tokens.persistence import RETRY_INTERVAL
+from passoproxy.tokens.provider_client import LEAST_TIME
 from passoproxy.tokens.state import LIVING, Granted, State
 from passoproxy.tokens.waits import first_of
 
@@ -97,28 +96,13 @@ class Keeper(Holder):
     """Holds the pair and keeps it alive. `run` raises PairStoreOwned if the store says that the ownership was lost."""
 
     def __init__(
-        self,
-        *,
-        asking: Asking,
-        store: PairStore,
-        terms: Terms,
-        clock: Clock,
-        chance: Callable[[], float],
-        salt: Callable[[], str],
-        observe: Observer = nobody,
-        blocking: Blocking = asyncio.to_thread,
-        seed: Callable[[], bytes] | None = None,
-        withdrawn: Withdrawn = nothing_to_do,
-        upstream: str = "",
+        self, state: State, *, seed: Callable[[], bytes] | None = None, withdrawn: Withdrawn = nothing_to_do
     ) -> None:
-        """`chance` gives numbers from 0 to 1, `salt` random text that tells identities apart, `upstream` is where the access token goes.
-
-        `seed` reads the pair that is taken up if nothing is stored (see `recovery`); `withdrawn` is awaited when a grant was withdrawn,
+        """`seed` reads the pair that is taken up if nothing is stored (see `recovery`); `withdrawn` is awaited when a grant was withdrawn,
         before any request is refused for it.
         """
-        saving = Saving(store, observe, blocking)
-        self.state = State(asking, saving, terms, clock, chance, salt, observe, self._tell, upstream)
-        super().__init__(clock, self.state.partition)
+        super().__init__(state.clock, state.partition)
+        self.state, state.changed = state, self._tell
         self.client = self.state.client
         """Whose pair it keeps, as `Pair.client`."""
         self.spare: Bearer | None = None

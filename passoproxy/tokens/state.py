@@ -7,9 +7,10 @@ and `keeper`. Also here: which logins are open, and what clients are told while 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from passoproxy.core.events import ChainChanged, TokenRefreshed, Warned
+from passoproxy.core.oauth.alert_levels import spoken
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
 from passoproxy.core.oauth.identity import client_of, partition_of, shown_url
 from passoproxy.core.oauth.pair import Bearer, Pair
@@ -19,9 +20,8 @@ from passoproxy.core.oauth.settings import Terms
 from passoproxy.core.oauth.snapshot import TokenSnapshot, snapshot
 from passoproxy.core.oauth.token_response import Dead, Misconfigured, Retryable
 from passoproxy.core.oauth.transaction import Candidate, HandOver, digest, hand_over, may_present, remembered
-from passoproxy.core.units import moment
 from passoproxy.errors import AuthorizationRequired, Refusal, TokenUnavailable
-from passoproxy.ports import ChainRecord, Clock, Observer
+from passoproxy.ports import ChainRecord, Clock, Observer, nobody
 from passoproxy.tokens.persistence import RETRY_INTERVAL, Saving
 from passoproxy.tokens.provider_client import Asking, Failure, Shutdown
 
@@ -70,15 +70,8 @@ def refusal_of(shown: TokenSnapshot, now: float) -> Refusal:
     if not needs_person or (shown.runway_seconds != 0 and shown.chain != "none"):
         wait = 5.0 if shown.next_refresh_at is None else shown.next_refresh_at - now
         return TokenUnavailable(f"no usable access token: {shown.reason}", max(1.0, min(wait, 60.0)))
-    ended = f" (the access token's time: {_spoken(shown.access_until)})" if shown.access_until else ""
+    ended = f" (the access token's time: {spoken(shown.access_until) or 'far away'})" if shown.access_until else ""
     return AuthorizationRequired(f"no usable access token{ended}: {shown.reason}; {shown.remedy}", 30)
-
-
-def _spoken(at: float) -> str:
-    try:
-        return moment(at)
-    except (OverflowError, ValueError, OSError):
-        return "long ago or far away"
 
 
 TOLERATED_DRIFT = 1.0
@@ -116,66 +109,70 @@ LIVING = frozenset({Chain.HEALTHY, Chain.RETRYING, Chain.UNKNOWN})
 """A chain in one of these states is not given up for an import that is not proved."""
 
 
+@dataclass(slots=True, eq=False)
 class State:
     """`now` is epoch seconds of a clock that does not step: wall time at the start, and the steady clock since.
 
-    `changed` is called when there is something new to see. `chance` gives numbers from 0 to 1, `salt` random text that tells identities apart.
+    `chance` gives numbers from 0 to 1, `salt` random text that tells identities apart, `upstream` is where the access token goes.
     """
 
-    def __init__(
-        self,
-        asking: Asking,
-        saving: Saving,
-        terms: Terms,
-        clock: Clock,
-        chance: Callable[[], float],
-        salt: Callable[[], str],
-        observe: Observer,
-        changed: Callable[[], None],
-        upstream: str = "",
-    ) -> None:
-        self.asking, self.saving, self.terms, self.clock = asking, saving, terms, clock
-        self.chance, self.salt, self.observe, self.changed = chance, salt, observe, changed
-        self.client = client_of(asking.provider, asking.client.client_id, terms.grant)
-        """Whose pair is held, as `Pair.client`."""
-        self.upstream = upstream
-        self.refresh_url = shown_url(asking.provider.refresh_url or asking.provider.token_url)
-        self.shutdown = Shutdown(clock)
-        # the pair
-        self.pair: Pair | None = None
-        self.held: Pair | None = None
-        """A newer pair that could not be saved yet: unused while the older one lives."""
-        self.kept: tuple[Pair, ...] = ()
-        """The pairs that are kept for other clients and token endpoints (`PairStore.kept`)."""
-        self.record = ChainRecord(client=self.client)
-        self.standing = Standing()
-        self.generation = 0
-        self.saved = True
-        self.reason = ""
-        self.last_error = ""
+    asking: Asking
+    saving: Saving
+    terms: Terms
+    clock: Clock
+    chance: Callable[[], float]
+    salt: Callable[[], str]
+    observe: Observer = nobody
+    upstream: str = ""
+    changed: Callable[[], None] = field(default=lambda: None)
+    """Called when there is something new to see."""
+    client: str = field(init=False)
+    """Whose pair is held, as `Pair.client`."""
+    refresh_url: str = field(init=False)
+    shutdown: Shutdown = field(init=False)
+    # the pair
+    pair: Pair | None = None
+    held: Pair | None = None
+    """A newer pair that could not be saved yet: unused while the older one lives."""
+    kept: tuple[Pair, ...] = ()
+    """The pairs that are kept for other clients and token endpoints (`PairStore.kept`)."""
+    record: ChainRecord = field(init=False)
+    standing: Standing = field(default_factory=Standing)
+    generation: int = 0
+    saved: bool = True
+    reason: str = ""
+    last_error: str = ""
+    partition: str = field(init=False)
+    _bearer: Bearer | None = None
+    _usable_until: float | None = None
+    _refused_at: float | None = None
+    # attempts
+    next_at: float | None = None
+    """When the next renewal is due."""
+    failures: int = 0
+    attempting: bool = False
+    asked_at: float = float("-inf")
+    """When the provider was asked last, by the steady clock."""
+    rejections: Rejections = field(default_factory=Rejections)
+    withdrawn_generation: int = 0
+    """The generation whose grant was withdrawn, 0 if none was."""
+    # an import that waits for its proof
+    proof_at: float | None = None
+    """When the proof is repeated, by the steady clock."""
+    proof_told: bool = False
+    """Whether a candidate was told of that is not known to be done with."""
+    unread: bool = False
+    """Whether the start could not read the store yet."""
+    logins: OpenLogins = field(default_factory=OpenLogins)
+    _offset: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        provider, client_id = self.asking.provider, self.asking.client.client_id
+        self.client = client_of(provider, client_id, self.terms.grant)
+        self.refresh_url = shown_url(provider.refresh_url or provider.token_url)
+        self.shutdown, self.record = Shutdown(self.clock), ChainRecord(client=self.client)
         self.partition = self._partition(None)
-        self._bearer: Bearer | None = None
-        self._usable_until: float | None = None
-        self._refused_at: float | None = None
-        # attempts
-        self.next_at: float | None = None
-        """When the next renewal is due."""
-        self.failures = 0
-        self.attempting = False
-        self.asked_at = float("-inf")
-        """When the provider was asked last, by the steady clock."""
-        self.rejections = Rejections()
-        self.withdrawn_generation = 0
-        """The generation whose grant was withdrawn, 0 if none was."""
-        # an import that waits for its proof
-        self.proof_at: float | None = None
-        """When the proof is repeated, by the steady clock."""
-        self.proof_told = False
-        """Whether a candidate was told of that is not known to be done with."""
-        # what the start could not read yet
-        self.unread = False
-        self.logins = OpenLogins()
-        self._offset = clock.wall() - clock.monotonic()
+        self._offset = self.clock.wall() - self.clock.monotonic()
 
     # ---- time --------------------------------------------------------------------------------------------------------
 

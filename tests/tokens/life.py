@@ -13,7 +13,9 @@ from passoproxy.core.oauth.token_response import document_of
 from passoproxy.ports import TokenEndpoint
 from passoproxy.tokens.commands import Import
 from passoproxy.tokens.keeper import Keeper
+from passoproxy.tokens.persistence import Saving
 from passoproxy.tokens.provider_client import Asking
+from passoproxy.tokens.state import State
 from tests.fakes import FakeClock, MemoryPairStore, RememberingObserver, RotatingProvider, settle
 
 T = TypeVar("T")
@@ -56,19 +58,11 @@ class Life:
             self.endpoint or self.rotating, self.provider, Client("id"), lambda: "client-secret", self.observer
         )
         self.asking = asking
-        self.keeper = Keeper(
-            asking=asking,
-            store=self.store,
-            terms=self.terms,
-            clock=self.clock,
-            chance=lambda: self.chance,
-            salt=self._salt,
-            observe=self.observer,
-            blocking=inline,
-            seed=self.seed,
-            withdrawn=self._withdrawn,
-            upstream=self.upstream,
+        saving = Saving(self.store, self.observer, inline)
+        state = State(
+            asking, saving, self.terms, self.clock, lambda: self.chance, self._salt, self.observer, self.upstream
         )
+        self.keeper = Keeper(state, seed=self.seed, withdrawn=self._withdrawn)
         return self.keeper
 
     async def _withdrawn(self, partition: str) -> None:
