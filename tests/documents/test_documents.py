@@ -117,3 +117,35 @@ def test_the_threat_model_names_tests_that_exist() -> None:
         assert not name or f"def {name}(" in text, (path, name)
         named += bool(name)
     assert named > 50
+
+
+# ---- troubleshooting -------------------------------------------------------------------------------------------------
+
+TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text()
+SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "passoproxy").rglob("*.py")))
+
+
+def told_of(heading: str) -> set[str]:
+    """The words that the first column of a table explains."""
+    section = TROUBLE[TROUBLE.index(f"## {heading}") :].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
+
+
+def test_every_code_is_explained() -> None:
+    written = {kind.code for kind in _refusals(errors.Refusal) if not kind.__name__.startswith("_")}
+    assert told_of("The answer is an error") == written
+
+
+def test_every_warning_is_explained() -> None:
+    """Those that are written as such; of the others, those that are explained exist."""
+    plain = r'(?:Warned\(|Trouble\(|_refuse\(state, |yield )\s*"([a-z]+(?:_[a-z]+)+|placeholder)"'
+    explained = told_of("The log warns")
+    assert set(re.findall(plain, SOURCE)) <= explained
+    assert all(f'"{code}"' in SOURCE for code in explained)
+
+
+def test_every_check_of_doctor_is_explained() -> None:
+    explained = told_of("What doctor finds")
+    for name in re.findall(r'(?:good|failure|Finding)\(\s*"([a-z. ]+)"', SOURCE):
+        assert name in explained, name
