@@ -1,59 +1,52 @@
-"""The program: its commands, and every failure as one line on standard error with an exit code."""
+"""The command line: its commands, and every failure as one line on standard error with an exit code."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
-from passoproxy import __version__
-from passoproxy.cli import (
-    alert,
-    cache,
-    config,
-    demo,
-    doctor,
-    drill,
-    explain,
-    login,
-    logout,
-    page,
-    quit,
-    sandbox,
-    serve,
-    status,
-    token,
-    wait,
-)
-from passoproxy.cli import (
-    run as run_command,
-)
-from passoproxy.cli.output import say
+from passoproxy.cli import NAME, show_version
 from passoproxy.errors import AccessDenied, PassoproxyError
 
-NAME = "passoproxy"
+COMMANDS = (
+    *("serve", "run", "demo", "status", "page", "doctor", "wait", "quit", "login", "logout"),
+    *("token", "cache", "alert", "config"),
+    *("explain", "sandbox", "drill"),
+)
+"""Each is a module here, with a function of the same name, or with a group of `commands`."""
+
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        say(f"{NAME} {__version__}")
+        show_version()
         raise typer.Exit
 
 
-def build() -> typer.Typer:
-    """The whole command line."""
-    program = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands. The module of a command is imported here, and no other."""
+    # plain help: rich takes longer to import than all the rest
+    program = typer.Typer(
+        name=NAME,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"max_content_width": 120},
+    )
 
     @program.callback(
         help="Holds one OAuth service account for applications without OAuth, adds its token to their requests, and caches the answers."
@@ -66,33 +59,23 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    for command in (
-        serve.serve,
-        demo.demo,
-        status.status,
-        page.page,
-        doctor.doctor,
-        wait.wait,
-        quit.quit,
-        login.login,
-        logout.logout,
-    ):
-        program.command(command.__name__)(command)
-    program.command("run", context_settings={"allow_interspersed_args": False})(run_command.run)
-    for group in (token, cache, alert, config):
-        program.add_typer(group.commands, name=group.__name__.rpartition(".")[2])
-    for last in (explain.explain, sandbox.sandbox, drill.drill):
-        program.command(last.__name__)(last)
+    for name in names:
+        module = import_module(f"passoproxy.cli.{name}")
+        if (group := getattr(module, "commands", None)) is not None:
+            program.add_typer(group, name=name)
+        else:
+            # what follows the command that `run` runs is that command's
+            settings = {"allow_interspersed_args": False} if name == "run" else None
+            program.command(name, context_settings=settings)(getattr(module, name))
     return program
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(given: list[str]) -> int:
     """Runs the command line and returns the exit code; a traceback is shown only with `--debug`."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own
     given = [each for each in own if each != "--debug"] + given[len(own) :]
-    logging.captureWarnings(True)
+    warnings.showwarning = _unheard
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 it is needed to the end of the process
@@ -103,7 +86,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _done(given: list[str], debug: bool) -> int:
     try:
-        result = typer.main.get_command(build()).main(args=given, prog_name=NAME, standalone_mode=False)
+        named = next((each for each in given if not each.startswith("-")), "")
+        program = build([named] if named in COMMANDS else COMMANDS)
+        result = typer.main.get_command(program).main(args=given, prog_name=NAME, standalone_mode=False)
     except TyperException as error:
         return _usage(error, given)
     except PassoproxyError as error:
@@ -123,6 +108,10 @@ def _done(given: list[str], debug: bool) -> int:
             f"a fault inside passoproxy: {type(error).__name__}: {error}; run again with --debug for the details", 1
         )
     return result if isinstance(result, int) else 0
+
+
+def _unheard(*_: object, **__: object) -> None:
+    """In the place of `warnings.showwarning`: a library's warnings are not for the user of a command."""
 
 
 def _to_the_end(code: int) -> int:
@@ -147,12 +136,13 @@ def _usage(error: TyperException, given: Sequence[str] = ()) -> int:
     command = context.command_path if context is not None else _command_of(given)
     option = str(getattr(error, "option_name", ""))
     said = " ".join(text.split())
-    if not said:
-        return 2  # a command group on its own has shown its help already
+    if context is not None and str(error) == context.get_help():  # a group of commands without a command
+        print(error, file=sys.stderr)  # noqa: T201 the terminal is this module's business
+        return 2
     if option in ("--config", "--json") and command == NAME and len(given) > 1:
         said = f"{option} goes after the command, such as '{NAME} status {option}'"
-    elif option == "--fault" and (names := _FAULTS.get(command)):
-        said = f"{said}; known are {', '.join(names())}"
+    elif option == "--fault":
+        said = f"{said}; known are {', '.join(import_module(f'passoproxy.cli.{command.split()[-1]}').names())}"
     return _say(f"{said}{' See' if said.endswith('?') else '; see'} '{command} --help'", 2)
 
 
@@ -167,10 +157,6 @@ def _command_of(given: Sequence[str]) -> str:
         found = inner
         path.append(each)
     return " ".join(path)
-
-
-_FAULTS = {f"{NAME} drill": drill.names, f"{NAME} sandbox": sandbox.names}
-"""What can be given to `--fault`."""
 
 
 def _failed(error: PassoproxyError, debug: bool, given: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ def demo(
     ] = "5m",
     once: Annotated[bool, flag("--once", "End after the sample requests instead of staying until Ctrl-C.")] = False,
 ) -> int:
-    """Start sandbox and proxy on free ports, run sample requests, and stay until Ctrl-C."""
+    """Start sandbox and proxy, run sample requests, stay until Ctrl-C."""
     seconds = seconds_of("--lifetime", lifetime, least=1.0)
     from passoproxy.demo import run
 

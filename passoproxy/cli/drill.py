@@ -32,7 +32,10 @@ def drill(
     fast: Annotated[bool, flag("--fast", "Shorter lifetimes: under a minute in all.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Rehearse failures with your configuration, and see what would survive. Your pair, state and origin are not touched."""
+    """Rehearse failures, and see what your configuration survives.
+
+    Your pair, state and origin are not touched.
+    """
     from passoproxy.drill import TRIALS, rehearse
 
     chosen = _chosen(TRIALS, fault or [])

@@ -13,7 +13,10 @@ def logout(
     as_json: JsonOption = False,
     keep_cache: Annotated[bool, flag("--keep-cache", "Keep what is stored under this identity.")] = False,
 ) -> None:
-    """Revoke the pair at the provider if it has a revocation endpoint, erase the pair, and end its cache partition."""
+    """Revoke and erase the pair, and end its cache partition.
+
+    A provider without a revocation endpoint is not asked.
+    """
     from passoproxy.cli.client import handle, report
 
     held = handle(config, state)

@@ -41,7 +41,7 @@ def sandbox(
     concurrency: Annotated[int, option("--concurrency", "N", "Requests at once before 429; 0: no limit.", min=0)] = 0,
     config: UnreadConfigOption = None,
 ) -> int:
-    """Run a simulated provider and origin, to develop against the API without an account."""
+    """Run a simulated provider and origin, to try without an account."""
     from passoproxy.sandbox.options import SandboxOptions
 
     host, port = _address(listen)
