@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from passoproxy import __version__
@@ -30,7 +31,6 @@ from passoproxy.compose.pipeline import (
 from passoproxy.compose.stores import (
     LiveProvider,
     build_asking,
-    build_fleet,
     build_keeper,
     cover_of,
     entry_store,
@@ -68,13 +68,16 @@ from passoproxy.stores.pair.alert_state import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.telemetry.alerts import NO_HOOK, AlertPolicy, Alerts, CommandHook, alert, tried
 from passoproxy.telemetry.logs import LogObserver, Logs
-from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
+from passoproxy.telemetry.metrics import MetricsObserver
 from passoproxy.telemetry.recent import Recent
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.login import Logins
 from passoproxy.upkeep.change_probe import ChangeProbe, Surroundings, Watched
 from passoproxy.upkeep.prefetch import Conditions, Prefetch, RunwayRevalidation
 from passoproxy.upkeep.revocation import remove_revoked
+
+if TYPE_CHECKING:
+    from passoproxy.compose.fleet import Fleet
 
 
 def alert_policy(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> AlertPolicy:
@@ -378,7 +381,11 @@ class Wired:
         self.cover = cover_of(loaded)
         identity = client_of(asking.provider, asking.client.client_id, settings.oauth.grant)
         local = DirectoryPairStore(folder, self.clock.wall, self.cover, identity)
-        self.fleet = None if self.part.is_worker else build_fleet(loaded, asking, local, self.clock, observer)
+        self.fleet: Fleet | None = None
+        if settings.store.url and settings.oauth.grant != "static" and not self.part.is_worker:
+            from passoproxy.compose.fleet import build_fleet
+
+            self.fleet = build_fleet(loaded, asking, local, self.clock, observer)
         near, pairs = ControlOwner(folder), local if self.fleet is None else self.fleet.store
         owner = None if not follow else near if self.fleet is None else self.fleet.nearest(near)
         self.keeper: Holder = self.part.holder or build_keeper(
@@ -447,18 +454,17 @@ class Wired:
             told.settle_by(self.connections.memo.flush)
         self.descriptors = Descriptors(most_descriptors(), (self.connections,), observer)
         self.pages = PageSessions(self._page_command, self.clock.wall)
-        exposition = Metrics(told.metrics, self._reading, __version__).exposition
         self.admin_app = admin_application(
             self.control,
             _access(loaded),
             self.pages,
-            exposition,
+            self._exposition,
             observer,
             self.clock.wall,
             lambda url: told.recent.redactor.target(url),
         )
-        self.control_app = control_application(self.control, self.pages, exposition, observer)
-        self.probe_app = probe_application(self.control, exposition, observer)
+        self.control_app = control_application(self.control, self.pages, self._exposition, observer)
+        self.probe_app = probe_application(self.control, self._exposition, observer)
         self.admin_runners: list[AdminRunner] = []
         """Those that follow `server.limits`; the daemon puts them here."""
 
@@ -496,10 +502,12 @@ class Wired:
         named = ["--config", str(path.absolute())] if path and not self.leads else []
         return shlex.join(["passoproxy", "page", "--state", str(self.state_folder), *named])
 
-    async def _reading(self) -> Reading:
-        """The values of the gauges."""
+    async def _exposition(self, accept: str) -> tuple[bytes, str]:
+        """The metrics' text, and its Content-Type."""
+        from passoproxy.telemetry.exposition import Reading, exposition
+
         stats, token = await self.control.look_at_store(), self.keeper.snapshot()
-        return Reading(
+        reading = Reading(
             access=token.access,
             chain=token.chain,
             expires_at=token.access_until,
@@ -509,6 +517,7 @@ class Wired:
             in_flight=self.handler.in_flight + sum(each.in_flight for each in self.reports.values()),
             alert=self.control.level,
         )
+        return exposition(self.telemetry.metrics, reading, __version__, accept)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from passoproxy.compose.stores import shared_secret
+from passoproxy.compose.fleet import shared_secret
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.redis.store import RedisStore
@@ -46,7 +46,7 @@ async def test_daemons_share_a_cache(
 ) -> None:
     # a busy machine may take longer than a client is to wait for the store
     patient = functools.partial(RedisStore, connect_seconds=5.0, answer_seconds=5.0)
-    monkeypatch.setattr("passoproxy.compose.stores.RedisStore", patient)
+    monkeypatch.setattr("passoproxy.compose.fleet.RedisStore", patient)
     (tmp_path / "key").write_text(base64.b64encode(b"k" * 32).decode())
     (tmp_path / "key").chmod(0o600)
     (tmp_path / "a").mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.compose import Wired, telemetry
-from passoproxy.compose.stores import STORE_AWAY
+from passoproxy.compose.fleet import STORE_AWAY
 from passoproxy.ports import Followed
 from passoproxy.tokens.commands import Command, Renew401
 from tests.fakes import FakeClock

@@ -38,7 +38,7 @@ def numbered(asked: Asked) -> Says:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine an answer may take longer than a request is to wait for it."""
     waiting = functools.partial(RedisStore, connect_seconds=10.0, answer_seconds=10.0)
-    monkeypatch.setattr("passoproxy.compose.stores.RedisStore", waiting)
+    monkeypatch.setattr("passoproxy.compose.fleet.RedisStore", waiting)
 
 
 async def stored(it: Scene, target: str = "/x") -> Got:

@@ -17,7 +17,8 @@ from passoproxy.core.events import (
     RequestRejected,
     TokenRefreshed,
 )
-from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
+from passoproxy.telemetry.exposition import Reading, exposition
+from passoproxy.telemetry.metrics import MetricsObserver
 
 NAMES = [
     "requests_total",
@@ -44,18 +45,15 @@ def answered(
     return RequestAnswered("c", method, "/p", status, route, cache, "", duration, 10)
 
 
-async def scrape(observer: MetricsObserver, reading: Reading | None = None, accept: str = "") -> tuple[str, str]:
-    async def read() -> Reading:
-        return reading or Reading()
-
-    text, content_type = await Metrics(observer, read, "1.2.3").exposition(accept)
+def scrape(observer: MetricsObserver, reading: Reading | None = None, accept: str = "") -> tuple[str, str]:
+    text, content_type = exposition(observer, reading or Reading(), "1.2.3", accept)
     return text.decode(), content_type
 
 
-async def samples(
+def samples(
     observer: MetricsObserver, reading: Reading | None = None
 ) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    text, _ = await scrape(observer, reading)
+    text, _ = scrape(observer, reading)
     return {
         (sample.name.removeprefix("passoproxy_"), frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -67,33 +65,33 @@ def of(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-async def test_every_name_is_there_before_anything_happened() -> None:
-    text, content_type = await scrape(MetricsObserver())
+def test_every_name_is_there_before_anything_happened() -> None:
+    text, content_type = scrape(MetricsObserver())
     assert [name for name in NAMES if f"passoproxy_{name}" not in text] == []
     assert content_type.startswith("text/plain; version=0.0.4")
 
 
-async def test_openmetrics_where_the_scraper_asks_for_it() -> None:
-    text, content_type = await scrape(MetricsObserver(), accept="application/openmetrics-text; version=1.0.0")
+def test_openmetrics_where_the_scraper_asks_for_it() -> None:
+    text, content_type = scrape(MetricsObserver(), accept="application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith("# EOF\n")
 
 
-async def test_requests_are_counted_by_their_labels() -> None:
+def test_requests_are_counted_by_their_labels() -> None:
     observer = MetricsObserver(["GET", "POST"])
     for event in (answered(), answered(), answered("BREW"), answered("PUT"), answered(cache="odd", status=500)):
         observer(event)
-    found = await samples(observer)
+    found = samples(observer)
     assert found[of("requests_total", route="r", method="GET", status="200", cache="hit")] == 2
     assert found[of("requests_total", route="r", method="other", status="200", cache="hit")] == 2
     assert found[of("requests_total", route="r", method="GET", status="500", cache="error")] == 1
 
 
-async def test_durations_fall_into_cumulative_buckets() -> None:
+def test_durations_fall_into_cumulative_buckets() -> None:
     observer = MetricsObserver()
     for duration in (0.0005, 0.0006, 99.0):
         observer(answered(duration=duration))
-    found = await samples(observer)
+    found = samples(observer)
     assert found[of("request_duration_seconds_bucket", route="r", cache="hit", le="0.0005")] == 1
     assert found[of("request_duration_seconds_bucket", route="r", cache="hit", le="30")] == 2
     assert found[of("request_duration_seconds_bucket", route="r", cache="hit", le="+Inf")] == 3
@@ -101,7 +99,7 @@ async def test_durations_fall_into_cumulative_buckets() -> None:
     assert math.isclose(found[of("request_duration_seconds_sum", route="r", cache="hit")], 99.0011)
 
 
-async def test_other_events_are_counted() -> None:
+def test_other_events_are_counted() -> None:
     observer = MetricsObserver()
     events: list[Event] = [
         OriginAnswered("GET", "/p", 200, 0.2),
@@ -115,7 +113,7 @@ async def test_other_events_are_counted() -> None:
     ]
     for event in events:
         observer(event)
-    found = await samples(observer)
+    found = samples(observer)
     assert found[of("origin_requests_total", status="200")] == 1
     assert found[of("origin_requests_total", status="origin_timeout")] == 1
     assert found[of("origin_duration_seconds_count")] == 1
@@ -127,9 +125,9 @@ async def test_other_events_are_counted() -> None:
     assert found[of("cache_purged_total")] == 5
 
 
-async def test_gauges_are_read_at_the_scrape() -> None:
+def test_gauges_are_read_at_the_scrape() -> None:
     reading = Reading("valid", "retrying", 1_700_003_600.0, 3_600.0, 7, (("memory", 10), ("disk", 100)), 3, 2)
-    found = await samples(MetricsObserver(), reading)
+    found = samples(MetricsObserver(), reading)
     states = {dict(labels)["state"]: value for (name, labels), value in found.items() if name == "token_state"}
     assert states == {
         "none": 0,
@@ -151,14 +149,14 @@ async def test_gauges_are_read_at_the_scrape() -> None:
     assert [dict(labels)["version"] for name, labels in found if name == "build_info"] == ["1.2.3"]
 
 
-async def test_an_unknown_runway_has_no_sample() -> None:
-    found = await samples(MetricsObserver(), Reading())
+def test_an_unknown_runway_has_no_sample() -> None:
+    found = samples(MetricsObserver(), Reading())
     assert of("token_runway_seconds") not in found
     assert of("token_expires_timestamp_seconds") not in found
     assert found[of("token_state", state="no_chain")] == 1
 
 
-async def test_no_secret_of_any_event_is_exposed(every_event: list[Event], secrets: tuple[str, ...]) -> None:
+def test_no_secret_of_any_event_is_exposed(every_event: list[Event], secrets: tuple[str, ...]) -> None:
     # Labels are words of ours and names of routes; texts of events never become labels. Codes, routes and outcomes are our own
     # words as well, so the planted ones are taken out of these before.
     observer = MetricsObserver()
@@ -167,10 +165,10 @@ async def test_no_secret_of_any_event_is_exposed(every_event: list[Event], secre
             if hasattr(event, name):
                 object.__setattr__(event, name, "word")
         observer(event)
-    text, _ = await scrape(observer)
+    text, _ = scrape(observer)
     assert not [secret for secret in secrets if secret in text]
 
 
-async def test_a_tier_told_twice_stands_once() -> None:
-    text, _ = await scrape(MetricsObserver(), Reading(cache_bytes=(("disk", 1), ("disk", 2))))
+def test_a_tier_told_twice_stands_once() -> None:
+    text, _ = scrape(MetricsObserver(), Reading(cache_bytes=(("disk", 1), ("disk", 2))))
     assert text.count('cache_bytes{tier="disk"}') == 1

@@ -20,7 +20,8 @@ from passoproxy.core.events import (
     Warned,
 )
 from passoproxy.core.redaction import Redactor
-from passoproxy.telemetry.metrics import Metrics, MetricsObserver, Reading
+from passoproxy.telemetry.exposition import Reading, exposition
+from passoproxy.telemetry.metrics import MetricsObserver
 from passoproxy.telemetry.recent import Recent, event_of, plain
 
 
@@ -47,7 +48,7 @@ def through(document: Any) -> Any:
     return json.loads(json.dumps(document))
 
 
-async def test_counts_are_those_of_all_together() -> None:
+def test_counts_are_those_of_all_together() -> None:
     alone, parent, workers = MetricsObserver(), MetricsObserver(), [MetricsObserver() for _ in range(2)]
     for number, event in enumerate(EVENTS * 4):
         alone(event)
@@ -59,10 +60,7 @@ async def test_counts_are_those_of_all_together() -> None:
         parent.add(through(worker.taken()))
         assert not worker.taken()
 
-    async def read() -> Reading:
-        return Reading()
-
-    texts = [(await Metrics(each, read, "1").exposition())[0] for each in (alone, parent)]
+    texts = [exposition(each, Reading(), "1")[0] for each in (alone, parent)]
     assert sorted(texts[0].splitlines()) == sorted(texts[1].splitlines())
 
 

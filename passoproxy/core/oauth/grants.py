@@ -11,14 +11,14 @@ import json
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 
-from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
-
 from passoproxy.core.oauth.settings import Client, Provider
 
 
 def authorization_url(provider: Provider, client_id: str, state: str, verifier: str | None) -> str:
     """Where a person is sent to approve (RFC 6749 §4.1.1), with a S256 challenge for `verifier` unless it is None (RFC 7636 §4.3)."""
+    from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # not needed at a start: it takes a while
+    from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
     challenge: dict[str, str] = {}
     if verifier is not None:
         challenge = {"code_challenge": create_s256_code_challenge(verifier), "code_challenge_method": "S256"}
@@ -90,29 +90,32 @@ class Posted:
 def exchange(provider: Provider, client: Client, code: str, verifier: str | None) -> Posted:
     """A code becomes a pair (RFC 6749 §4.1.3)."""
     return _posted(
-        client,
-        prepare_token_request(
-            "authorization_code", redirect_uri=provider.redirect_url, code=code, code_verifier=verifier
-        ),
+        client, _form("authorization_code", redirect_uri=provider.redirect_url, code=code, code_verifier=verifier)
     )
 
 
 def refresh(client: Client, refresh_token: str) -> Posted:
     """A refresh token becomes a pair (RFC 6749 §6). The scope is left out: it stays what was granted."""
-    return _posted(client, prepare_token_request("refresh_token", refresh_token=refresh_token))
+    return _posted(client, _form("refresh_token", refresh_token=refresh_token))
 
 
 def client_credentials(provider: Provider, client: Client) -> Posted:
     """The client's own token (RFC 6749 §4.4.2)."""
-    return _posted(client, prepare_token_request("client_credentials", scope=provider.scope))
+    return _posted(client, _form("client_credentials", scope=provider.scope))
 
 
 def revocation(client: Client, token: str, hint: str) -> Posted:
     """A token is given back (RFC 7009 §2.1); always form-encoded, as that RFC has it."""
-    form = prepare_token_request("", token=token, token_type_hint=hint).removeprefix("grant_type=&")
+    form = _form("", token=token, token_type_hint=hint).removeprefix("grant_type=&")
     return _posted(
         client if client.auth != "body_json" else Client(client.client_id, client.client_secret, "body_form"), form
     )
+
+
+def _form(grant_type: str, **words: str | None) -> str:
+    from authlib.oauth2.rfc6749.parameters import prepare_token_request
+
+    return str(prepare_token_request(grant_type, **words))
 
 
 def _posted(client: Client, form: str) -> Posted:

@@ -1,4 +1,4 @@
-"""Which alert of the runway was told last, kept beside the pair: a file of the state folder, or a key of the store that a fleet shares.
+"""Which alert of the runway was told last, kept beside the pair: a file of the state folder (a fleet's is in `replication`).
 
 So each level is told once, and the recovery too, across restarts and changes of the owner. It is no secret. What cannot be written or read is
 told once more, and nothing else comes of it.
@@ -14,9 +14,6 @@ from pathlib import Path
 from passoproxy.core.oauth.alert_levels import Alarmed, Level
 from passoproxy.errors import PairStoreFailure
 from passoproxy.stores.pair.files import read_secret, remove, write_secret
-from passoproxy.stores.pair.redis import FleetCover
-from passoproxy.stores.pair.replication import closed, opened
-from passoproxy.stores.redis_client import Keys, RedisLink
 
 NAME = "alarm.json"
 
@@ -30,7 +27,7 @@ class AlarmFile:
     def load(self) -> Alarmed | None:
         with contextlib.suppress(PairStoreFailure, ValueError):
             data = read_secret(self._path)
-            return None if data is None else _read(json.loads(data))
+            return None if data is None else alarmed_of(json.loads(data))
         return None
 
     def save(self, alarmed: Alarmed | None) -> None:
@@ -38,32 +35,16 @@ class AlarmFile:
             if alarmed is None:
                 remove(self._path)
             else:
-                write_secret(self._path, json.dumps(_written(alarmed)).encode())
+                write_secret(self._path, json.dumps(written(alarmed)).encode())
 
 
-class FleetAlarm:
-    """An AlarmMemory that a fleet shares: the next owner knows what the one before has told."""
-
-    def __init__(self, link: RedisLink, keys: Keys, cover: FleetCover) -> None:
-        self._link, self._key, self._cover = link, keys.alarm, cover
-
-    def load(self) -> Alarmed | None:
-        with contextlib.suppress(PairStoreFailure):
-            data = self._link.get(self._key)
-            return _read(opened(self._cover, "alarm", data)) if data else None
-        return None
-
-    def save(self, alarmed: Alarmed | None) -> None:
-        with contextlib.suppress(PairStoreFailure):
-            data = None if alarmed is None else closed(self._cover, "alarm", _written(alarmed))
-            self._link.put(self._key, data)
-
-
-def _written(alarmed: Alarmed) -> dict[str, object]:
+def written(alarmed: Alarmed) -> dict[str, object]:
+    """JSON to be."""
     return {"level": alarmed.level.word, "told_at": alarmed.at}
 
 
-def _read(document: object) -> Alarmed | None:
+def alarmed_of(document: object) -> Alarmed | None:
+    """The reverse of `written`; None for what it has not written."""
     levels = {level.word: level for level in Level if level}
     match document:
         case {"level": str(word), "told_at": float() | int() as at} if word in levels and math.isfinite(at):

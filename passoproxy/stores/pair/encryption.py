@@ -23,15 +23,13 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING, Protocol
 
 from passoproxy.errors import ConfigurationError, Fault, PairStoreFailure
 from passoproxy.stores.pair.files import read_secret, set_aside, write_secret
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAGIC = b"passoproxy-sealed "
 KEY_BYTES = 32
@@ -84,6 +82,8 @@ class Key:
 
     def open(self, data: bytes) -> bytes:
         """The content of a file whose label was read and names this key. Raises SealBroken."""
+        from cryptography.exceptions import InvalidTag
+
         header, _, sealed = data.partition(b"\n")
         nonce = bytes.fromhex(header.split(b" ")[-2].decode())
         try:
@@ -100,6 +100,8 @@ def key_of(text: str) -> Key:
         raw = b""
     if len(raw) != KEY_BYTES:
         raise ValueError("does not hold 32 bytes in base64")
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     return Key(_derived(raw, b"passoproxy pair key name", 8).hex(), AESGCM(_derived(raw, b"passoproxy pair files", 32)))
 
 
@@ -123,6 +125,9 @@ def _check(told: bytes) -> bytes:
 
 
 def _derived(raw: bytes, purpose: bytes, length: int) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=purpose).derive(raw)
 
 

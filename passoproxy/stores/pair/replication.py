@@ -17,11 +17,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from passoproxy.core.events import TaskFailed, Warned
+from passoproxy.core.oauth.alert_levels import Alarmed
 from passoproxy.errors import OwnerGone, PairStoreFailure, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, nobody
+from passoproxy.stores.pair.alert_state import alarmed_of, written
 from passoproxy.stores.pair.lease import SCRIPT, Pulse
 from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
-from passoproxy.stores.redis_client import heed_cancellation, let_go
+from passoproxy.stores.redis_client import Keys, RedisLink, heed_cancellation, let_go
 from passoproxy.tokens.commands import Command, Refresh
 from passoproxy.tokens.failover import Custody
 from passoproxy.tokens.messages import (
@@ -299,3 +301,24 @@ class FleetDesk:
 
 _LEFT_UNDONE = fault_document(TokenUnavailable("passoproxy is shutting down", 5))
 """The reply to a command that was under way when its holder ended."""
+
+
+# ---- the alert that was told last ------------------------------------------------------------------------------------
+
+
+class FleetAlarm:
+    """An AlarmMemory that a fleet shares: the next owner knows what the one before has told."""
+
+    def __init__(self, link: RedisLink, keys: Keys, cover: FleetCover) -> None:
+        self._link, self._key, self._cover = link, keys.alarm, cover
+
+    def load(self) -> Alarmed | None:
+        with contextlib.suppress(PairStoreFailure):
+            data = self._link.get(self._key)
+            return alarmed_of(opened(self._cover, "alarm", data)) if data else None
+        return None
+
+    def save(self, alarmed: Alarmed | None) -> None:
+        with contextlib.suppress(PairStoreFailure):
+            data = None if alarmed is None else closed(self._cover, "alarm", written(alarmed))
+            self._link.put(self._key, data)

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
@@ -25,7 +26,6 @@ _LATER: Final = frozenset({"client", "upstream", "refresh_url", "others", "candi
 
 T = TypeVar("T", Pair, ChainRecord, RawAnswer)
 _KINDS = {Pair: "pair", ChainRecord: "record", RawAnswer: "answer"}
-_ADAPTERS: Mapping[type, TypeAdapter[Any]] = {what: TypeAdapter(what) for what in _KINDS}
 
 
 def encode(value: Pair | ChainRecord | RawAnswer) -> bytes:
@@ -56,10 +56,16 @@ def decode(what: type[T], data: bytes) -> T:
             raise ValueError
         body = base64.b64decode(members.pop("body"), validate=True) if what is RawAnswer else b""
         text = json.dumps({**members, "body": ""} if what is RawAnswer else members)
-        found: T = _ADAPTERS[what].validate_json(text, strict=True)
+        found: T = _adapter(kind).validate_json(text, strict=True)
     except (TypeError, ValueError):  # pydantic's error repeats the values
         raise ValueError(f"it is no {kind} that this version can read") from None
     return replace(found, body=body) if isinstance(found, RawAnswer) else found
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    """Made when first needed: it takes milliseconds."""
+    return TypeAdapter(next(what for what, name in _KINDS.items() if name == kind))
 
 
 def _is_finite(value: object) -> bool:
