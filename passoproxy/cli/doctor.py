@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from dataclasses import asdict
@@ -33,6 +32,8 @@ def doctor(
     ] = "",
 ) -> None:
     """Try every step from the configuration to an answer, and say what to do for each that fails. Exit 1 if one fails."""
+    import asyncio
+
     from passoproxy.doctor import Finding, Verdict
 
     found: list[Finding] = []
@@ -66,6 +67,8 @@ async def _told(config: Path | None, state: Path | None, path: str, found: list[
 
 
 async def _found(config: Path | None, state: Path | None, path: str) -> AsyncIterator[Finding]:
+    import asyncio
+
     from passoproxy.cli.client import meant
     from passoproxy.doctor import Finding, Verdict, Visit, examined
 

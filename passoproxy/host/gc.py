@@ -22,6 +22,9 @@ WHOLE_EVERY = 3600.0
 LOOK_EVERY = 10.0
 """Seconds between two looks whether it is time for that."""
 
+_USUAL = (700, 10)
+"""The interpreter's own thresholds of the two younger generations. At a start they are off (see `passoproxy.cli`)."""
+
 _OFF = 1_000_000
 """Times that the middle generation is collected before the interpreter would collect everything by itself."""
 
@@ -35,7 +38,7 @@ async def collected(clock: Clock, is_quiet: Callable[[], bool]) -> AsyncIterator
     before = gc.get_threshold()
     collecting = Collecting(clock, is_quiet)
     _set_aside()
-    gc.set_threshold(before[0], before[1], _OFF)
+    gc.set_threshold(*_USUAL, _OFF)
     gc.callbacks.append(collecting.heed)
     task = asyncio.create_task(collecting.run(), name="garbage")
     try:
