@@ -17,6 +17,7 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -189,7 +190,7 @@ def may_hold_method(content_type: str) -> bool:
     return _MEDIA_TYPE.fullmatch(content_type) is None or _MAY_BE_A_FORM.search(content_type) is not None
 
 
-def methods_in_body(content_type: str, data: bytes) -> list[str]:
+def methods_in_body(content_type: str, data: bytes) -> Sequence[str]:
     """The values of `_method` in a body, read as a form, as JSON, and (with a type that could name a boundary) in parts.
 
     Raises UnclearOverride where one may be there and its value cannot be told for sure.
@@ -200,6 +201,10 @@ def methods_in_body(content_type: str, data: bytes) -> list[str]:
     if "multipart" in content_type.lower():
         found += _in_parts(data)
     return found
+
+
+_LONGEST_BODY_REMEMBERED = 2048
+_remembered_methods = lru_cache(maxsize=512)(methods_in_body)  # clients ask the same few questions again and again
 
 
 def _in_form(form: bytes) -> list[str]:
@@ -389,13 +394,14 @@ class Admission:
                 f"up to {SEARCHED_BYTES} bytes"
             )
         if data:
-            self._overriding("the body", lambda: methods_in_body(fields.get("Content-Type", ""), data))
+            search = _remembered_methods if len(data) <= _LONGEST_BODY_REMEMBERED else methods_in_body
+            self._overriding("the body", lambda: search(fields.get("Content-Type", ""), data))
 
     def _could_ask(self, fields: Fields) -> bool:
         """Whether a `_method` field in the body could do harm: where no usual method is forbidden it could not."""
         return self._restricts and may_hold_method(fields.get("Content-Type", ""))
 
-    def _overriding(self, place: str, search: Callable[[], list[str]]) -> None:
+    def _overriding(self, place: str, search: Callable[[], Sequence[str]]) -> None:
         try:
             methods = search()
         except UnclearOverride as fault:

@@ -219,8 +219,9 @@ class Cache:
         lookup = self._lookup(request)
         if isinstance(lookup, _Pass) or not (stored := self._store.get_nowait(lookup.key)):
             return None
-        if request.lines is not None and any(entry.varies and varies_by(entry, TRACING) for entry in stored):
-            return None  # by a field that the head is without here
+        for entry in stored:
+            if entry.varies and request.lines is not None and varies_by(entry, TRACING):
+                return None  # by a field that the head is without here
         now = self._clock.wall()
         plan = self._plan(lookup, stored, now)
         if not isinstance(plan, Serve):

@@ -345,7 +345,7 @@ def _key_parts(partition: str, head: RequestHead, policy: RoutePolicy, content: 
     if head.query is not None:
         gone = {variable(name) for name in policy.key.ignore_query}
         names = {name_of(piece) for piece in pieces(head.query)}
-        parts["query"] = normalised(head.query, policy.key)
+        parts["query"] = normalised(head.query, policy.key.ignore_query, policy.key.sort_query)
         parts["query_ignored"] = sorted(name for name in names if variable(name) in gone)
         parts["query_sorted"] = policy.key.sort_query
     if policy.key.headers:

@@ -132,6 +132,7 @@ _PLAIN_NAME = re.compile(r"[\w-]*", re.ASCII).fullmatch
 """A name that everybody reads alike."""
 
 _LONGEST_REMEMBERED = 1024
+_LONGEST_BODY_REMEMBERED = 2048
 _MOST_REMEMBERED = 2048
 
 
@@ -146,17 +147,12 @@ def name_of(piece: str) -> str:
     return unquote_plus(name) if "%" in name or "+" in name else name
 
 
-def normalised(query: str, policy: KeyPolicy) -> str:
+def normalised(query: str, ignored: tuple[str, ...] = (), sorts: bool = True) -> str:
     """The query as it stands in a key: without ignored names, sorted by name where the policy says so. Names that PHP reads as equal count
     as equal: they keep their order, since the last of them may be the one that counts.
     """
-    if not policy.ignore_query and (not policy.sort_query or "&" not in query):
+    if not ignored and (not sorts or "&" not in query):
         return query
-    judge = _remembered_normal if len(query) <= _LONGEST_REMEMBERED else _normal
-    return judge(query, policy.ignore_query, policy.sort_query)
-
-
-def _normal(query: str, ignored: tuple[str, ...], sorts: bool) -> str:
     gone = {variable(name) for name in ignored}
     named: list[tuple[str, str]] = []
     for piece in pieces(query):
@@ -193,8 +189,6 @@ def aliases(name: str) -> tuple[str, ...]:
     return base, variable(base)[0], variable(name)[0]
 
 
-# Pure functions of short texts, and hits ask for the same few targets: remembering them spares a hit most of its key.
-_remembered_normal = lru_cache(maxsize=_MOST_REMEMBERED)(_normal)
 _remembered_names = lru_cache(maxsize=_MOST_REMEMBERED)(form_names)
 
 
@@ -222,17 +216,35 @@ class Content:
 
 def primary_key(partition: str, head: RequestHead, policy: KeyPolicy, content: Content | None = None) -> str:
     """The key's digest (SHA-256, hex) of `head` for the identity `partition`; HEAD shares GET's."""
-    path, mark, rest = head.target.partition("?")
-    if mark and ((kept := normalised(rest, policy)) or not rest):  # a query of which nothing counts is none
+    method, target = "GET" if head.method == "HEAD" else head.method, head.target
+    if content is None and not policy.headers:
+        make = _remembered_key if len(target) <= _LONGEST_REMEMBERED else _key
+        return make(partition, method, target, policy.ignore_query, policy.sort_query)
+    named = _named_fields(head.fields, policy.headers) if policy.headers else ()
+    return _key(partition, method, target, policy.ignore_query, policy.sort_query, named, content)
+
+
+def _key(
+    partition: str,
+    method: str,
+    target: str,
+    ignored: tuple[str, ...],
+    sorts: bool,
+    named: Iterable[str] = (),
+    content: Content | None = None,
+) -> str:
+    path, mark, rest = target.partition("?")
+    if mark and ((kept := normalised(rest, ignored, sorts)) or not rest):  # a query of which nothing counts is none
         path = f"{path}?{kept}"
-    parts = [partition, "GET" if head.method == "HEAD" else head.method, path]
-    if policy.headers:
-        parts += _named_fields(head.fields, policy.headers)
+    parts = (partition, method, path, *named)
     if content is None:
         return sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
     # The body stands last and behind its length of parts, so that no text can be taken for another part.
     start = "\0".join((*parts, content.media_type, "")).encode("utf-8", "surrogateescape")
     return sha256(start + content.canonical_form).hexdigest()
+
+
+_remembered_key = lru_cache(maxsize=_MOST_REMEMBERED)(_key)  # hits ask for the same few targets
 
 
 def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
@@ -242,14 +254,22 @@ def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
     kinds = fields.getall("Content-Type", ("",))
     if len(kinds) > 1:
         raise Unreadable("the body has several types")
-    essence, parameters = _media_type(kinds[0])
+    read = _remembered_content if len(body) <= _LONGEST_BODY_REMEMBERED else _content_of
+    return read(kinds[0], body, policy.ignore_body_fields)
+
+
+def _content_of(kind: str, body: bytes, ignored: tuple[str, ...]) -> Content:
+    essence, parameters = _media_type(kind)
     if essence == "application/x-www-form-urlencoded":
         return Content(_full(essence, parameters), body, form_names(body.decode("utf-8", "replace")))
     if essence in ("application/json", "text/json") or essence.endswith("+json"):
-        return _json(essence, parameters, body, policy)
+        return _json(essence, parameters, body, ignored)
     if not body:
         return Content(_full(essence, parameters), b"", frozenset())
     raise Unreadable(f"a body of type {essence or 'unknown'} is not read")
+
+
+_remembered_content = lru_cache(maxsize=512)(_content_of)  # clients ask the same few questions again and again
 
 
 def side_effects(target: str, bypass: BypassPolicy, content: Content | None = None) -> str:
@@ -273,12 +293,12 @@ def _side_effects(query: str, bypass: BypassPolicy, of_body: frozenset[str]) -> 
 _remembered_side_effects = lru_cache(maxsize=_MOST_REMEMBERED)(_side_effects)
 
 
-def _json(essence: str, parameters: tuple[str, ...], body: bytes, policy: KeyPolicy) -> Content:
+def _json(essence: str, parameters: tuple[str, ...], body: bytes, ignored: tuple[str, ...]) -> Content:
     # RFC 8259 §8.1: JSON is UTF-8; a charset that says so says nothing, any other cannot be trusted.
     if any(each not in ("charset=utf-8", 'charset="utf-8"') for each in parameters if each.startswith("charset=")):
         raise Unreadable("JSON in another charset than UTF-8")
     value = read(body)
-    kept = without(value, policy.ignore_body_fields)
+    kept = without(value, ignored)
     rest = tuple(each for each in parameters if not each.startswith("charset="))
     names = frozenset(member_names(value))
     return Content(_full(essence, rest), text(kept).encode("ascii"), names)

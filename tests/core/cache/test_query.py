@@ -36,7 +36,7 @@ from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy, variable
     ],
 )
 def test_normalised(query, policy, expected):
-    assert normalised(query, policy) == expected
+    assert normalised(query, policy.ignore_query, policy.sort_query) == expected
 
 
 @pytest.mark.parametrize(
