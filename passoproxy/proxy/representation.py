@@ -32,7 +32,10 @@ OWN = "gzip, br, zstd"
 
 _OVERHEAD = 512  # bytes that a remembered body costs beside itself: key and bookkeeping, estimated on the high side
 _WORTH_IT = 1024  # bytes under which nothing is encoded (contract §5)
-_ENCODED_AT_ONCE = 256 * 1024  # bytes that are encoded before they are sent; more is encoded while it is sent
+_CODED_AT_ONCE = (
+    256 * 1024
+)  # bytes that are encoded or decoded before they are sent; of more it is done while they are sent
+_LONG = b""  # stands for a decoded body of more bytes
 _REWRITTEN_AT_ONCE = 1024 * 1024  # bytes of content that are rewritten in memory; more is streamed
 _MOST_STREAMS = 64
 """Bodies that are being encoded while they are sent; gzip has to do for more: its encoders take a sixth of the memory of others."""
@@ -96,7 +99,7 @@ def _undone(lines: tuple[str, ...]) -> str | None:
 
 class Codings:
     """Gives each client a coding that it takes: the body as it is stored if the client takes that, decoded if not, and encoded if it is plain
-    and worth it. `memory_bytes` bounds what is remembered of encoded bodies; long work is done in `threads` (None: the loop's own).
+    and worth it. `memory_bytes` bounds what is remembered of bodies so made; long work is done in `threads` (None: the loop's own).
     """
 
     def __init__(self, next: Hop, *, memory_bytes: int = 0, threads: Executor | None = None) -> None:
@@ -134,13 +137,14 @@ class Codings:
             return None
         if request.head.method == "HEAD":
             return response.with_head(in_coding(head, coding, None))
+        if isinstance(body, BytesBody) and len(body.data) <= _CODED_AT_ONCE and (response.content_id or not stored):
+            made = self._made.get((response.content_id, coding)) if response.content_id else None
+            if made is None and not stored and len(body.data) <= STEP:
+                made = self._kept(response, coding, encoded(body.data, coding))
+            if made != _LONG:
+                return None if made is None else Response(in_coding(head, coding, len(made)), BytesBody(made))
         if coding == "identity":
             return Response(in_coding(head, coding, None), DecodedBody(body, stored, self._threads))
-        if isinstance(body, BytesBody) and len(body.data) <= _ENCODED_AT_ONCE:
-            made = self._made.get((response.content_id, coding)) if response.content_id else None
-            if made is None and len(body.data) <= STEP:
-                made = self._kept(response, coding, encoded(body.data, coding))
-            return None if made is None else Response(in_coding(head, coding, len(made)), BytesBody(made))
         if len(self._streams) >= _MOST_STREAMS and coding != "gzip":
             if "gzip" not in taken:
                 return response.with_head(_with_vary(head))
@@ -153,10 +157,18 @@ class Codings:
         if response.head.status == 206:
             return await self._whole_instead(request, response)
         assert isinstance(response.body, BytesBody)
-        coding = wanted(request.head.fields)[0]
-        work = asyncio.get_running_loop().run_in_executor(self._threads, encoded, response.body.data, coding)
-        made = self._kept(response, coding, await work)
-        return Response(in_coding(response.head, coding, len(made)), BytesBody(made))
+        data, stored, loop = response.body.data, _coding_of(response.head.fields), asyncio.get_running_loop()
+        if not stored:
+            coding = wanted(request.head.fields)[0]
+            made = self._kept(response, coding, await loop.run_in_executor(self._threads, encoded, data, coding))
+            return Response(in_coding(response.head, coding, len(made)), BytesBody(made))
+        try:
+            plain = await loop.run_in_executor(self._threads, decoded, data, stored, _CODED_AT_ONCE)
+        except BodyBroken:
+            plain = None  # told while it is streamed, as a broken transfer
+        if self._kept(response, "identity", plain or _LONG) != _LONG:
+            return Response(in_coding(response.head, "identity", len(plain or b"")), BytesBody(plain or b""))
+        return Response(in_coding(response.head, "identity", None), DecodedBody(response.body, stored, self._threads))
 
     def _kept(self, response: Response, coding: str, made: bytes) -> bytes:
         if response.content_id:

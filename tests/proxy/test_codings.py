@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.errors import Offline
+from passoproxy.errors import BodyBroken, Offline
 from passoproxy.ports import BytesBody, Request, Response, Trail
 from passoproxy.proxy.representation import OWN, Codings
 from tests.fakes import ChunkedBody, ScriptedHop, Step, request, response
@@ -257,6 +257,27 @@ async def test_a_stored_body_is_encoded_once() -> None:
     encoding, _ = hop(stored(TEXT), stored(TEXT[::-1]), memory_bytes=1_000_000)
     first, second = await encoding.send(asking("gzip")), await encoding.send(asking("gzip"))
     assert await content(first) == await content(second)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+async def test_a_stored_body_is_decoded_once_unless_it_is_long_or_broken(coding: str) -> None:
+    def stored(content_id: str, data: bytes) -> Response:
+        answer = response(200, [JSON, ("Content-Encoding", coding)], data)
+        return Response(answer.head, answer.body, content_id)
+
+    whole, long, broken = MAKE[coding](TEXT), MAKE[coding](TEXT * 200), MAKE[coding](TEXT)[:-9]
+    answers = [stored("a", whole), stored("b", long), stored("c", broken)]
+    encoding, _ = hop(*answers, memory_bytes=1 << 20)
+    assert [encoding.coded(asking(None), answer) for answer in answers] == [None, None, None]  # it takes a thread
+    asked = [await encoding.send(asking(None)) for _ in answers]
+    assert (asked[0].head.fields["Content-Length"], await content(asked[0])) == (str(len(TEXT)), TEXT)
+    assert await content(asked[1]) == TEXT * 200
+    with pytest.raises(BodyBroken):
+        await content(asked[2])
+    again = [encoding.coded(asking(None), answer) for answer in answers]
+    assert [answer is not None and isinstance(answer.body, BytesBody) for answer in again] == [True, False, False]
+    assert again[0] is not None
+    assert await content(again[0]) == TEXT
 
 
 async def test_for_many_at_once_the_small_encoder_has_to_do() -> None:
