@@ -372,11 +372,11 @@ class EntryFetch:
     async def _ask(self, head: RequestHead) -> None:
         """Sends the question with `head`; Vary may name the fields of the request as it was asked."""
         request = self._question.request
-        body = request.body
-        if isinstance(body, BytesBody):  # may be sent once more, so never the same one
-            body = BytesBody(body.data)
+        sent = request.with_head(head)
+        if isinstance(request.body, BytesBody) and request.body.data:  # may be sent once more, so never the same one
+            sent = replace(sent, body=BytesBody(request.body.data))
         sent_at = self._fetcher.clock.wall()
-        self.response = await self._fetcher.next.send(replace(request, head=head, body=body))
+        self.response = await self._fetcher.next.send(sent)
         self.exchange = Exchange(sent_at, self._fetcher.clock.wall(), request.head.fields)
 
     async def _ask_again(self, head: RequestHead | None = None) -> None:
@@ -500,16 +500,24 @@ class EntryFetch:
             if verdict.permanent:
                 self._fetcher.collapser.remember_unshared(question.crowd, True)
             return None
-        return replace(
-            self._began,
-            status=head.status,
-            fields=verdict.fields,
-            varies=varies(nominated(head.fields) or (), exchange.request),
-            request_time=exchange.request_time,
-            response_time=exchange.response_time,
-            stored_at=exchange.response_time,
-            tags=tagged(question.policy.tags, head.fields),
+        began, came_at = self._began, exchange.response_time
+        return Entry(
+            began.key,
+            began.identifier,
+            began.partition,
+            began.method,
+            began.target,
+            head.status,
+            verdict.fields,
+            varies(nominated(head.fields) or (), exchange.request),
+            exchange.request_time,
+            response_time=came_at,
+            stored_at=came_at,
+            route=began.route,
+            tags=tagged(began.tags, head.fields),
+            private=began.private,
             overridden=said.overridden,
+            extra=began.extra,
         )
 
     # ---- parts (RFC 9111 §3.3, §3.4) -----------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ effect on what is stored already. What follows (serve, ask, refuse) is decided i
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from passoproxy.core.cache.cache_control import NONE_SAID, Directives, Said, date_of, read_age
 from passoproxy.core.cache.policy import RoutePolicy
@@ -86,35 +85,39 @@ def with_policy(said: Said, policy: RoutePolicy) -> Said:
     ttl = min(policy.ttl, LONGEST_BRIEF_TTL) if said.status in BRIEF_ANSWERS else policy.ttl
     if not policy.override:
         fills_in = said.status in ANSWERS_WITH_TTL and _is_silent(said)
-        return _with_windows(said, policy, ttl_of_route=ttl) if fills_in else _with_windows(said, policy)
+        return _with_windows(said, policy, ttl) if fills_in else _with_windows(said, policy)
     if said.status not in ANSWERS_WITH_TTL:
         refused = said.status in NEVER_OVERRIDDEN or said.status >= 500
         return replace(said, directives=_NO_STORE) if refused else _with_windows(said, policy)
     windows = (policy.stale_while_revalidate, policy.stale_if_error, policy.stale_if_unauthorized)
     # `ttl: 0` says "do not keep"; with a stale window it says "ask each time, and fall back".
     is_kept = bool(ttl) or said.has_windows or max(windows) > 0.0
-    return _with_windows(
-        said,
-        policy,
-        directives=NONE_SAID if is_kept else _NO_STORE,
-        expires=None,
-        counts_from_storing=True,
-        overridden=_speaks_against(said, ttl),
-        ttl_of_route=ttl,
-    )
+    return _with_windows(said, policy, ttl, NONE_SAID if is_kept else _NO_STORE)
 
 
-def _with_windows(said: Said, policy: RoutePolicy, **changes: Any) -> Said:
+def _with_windows(said: Said, policy: RoutePolicy, ttl: float | None = None, instead: Directives | None = None) -> Said:
+    """What is said with the windows and a `ttl` of the route; `instead` of the origin's directives and `Expires` if the route overrides them."""
     # The longer of the route's and the origin's applies (contract §7); whether any may is judged by the prohibitions in `said`.
     # A stored failure has none: a stale one would stand in for another failure.
-    if said.is_failure:
-        return replace(said, stale_while_revalidate=0.0, stale_if_error=0.0, stale_if_unauthorized=0.0, **changes)
-    return replace(
-        said,
-        stale_while_revalidate=max(said.stale_while_revalidate, policy.stale_while_revalidate),
-        stale_if_error=max(said.stale_if_error, policy.stale_if_error),
-        stale_if_unauthorized=max(said.stale_if_unauthorized, policy.stale_if_unauthorized),
-        **changes,
+    while_revalidate = if_error = if_unauthorized = 0.0
+    if not said.is_failure:
+        while_revalidate = max(said.stale_while_revalidate, policy.stale_while_revalidate)
+        if_error = max(said.stale_if_error, policy.stale_if_error)
+        if_unauthorized = max(said.stale_if_unauthorized, policy.stale_if_unauthorized)
+    return Said(
+        said.status,
+        said.directives if instead is None else instead,
+        said.date,
+        said.expires if instead is None else None,
+        said.last_modified,
+        said.has_validator,
+        said.shared,
+        while_revalidate,
+        if_error,
+        if_unauthorized,
+        counts_from_storing=instead is not None,
+        overridden=instead is not None and ttl is not None and _speaks_against(said, ttl),
+        ttl_of_route=ttl,
     )
 
 

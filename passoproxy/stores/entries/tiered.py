@@ -109,7 +109,7 @@ class TieredWriter:
             return None  # only the slow store could tell which purge it was
         assert self._parts is not None
         body = b"".join(self._parts)
-        shown = replace(final, digest=sha256(body).hexdigest(), size=len(body))
+        shown = final.completed(sha256(body).hexdigest(), len(body))
         try:
             is_shown = await store.show(shown, body)
         except BaseException:
