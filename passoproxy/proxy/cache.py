@@ -335,7 +335,8 @@ class Cache:
                 return await self._send(request)
             is_last = round == _MOST_ROUNDS - 1
             mark = self.collapser.mark
-            stored = await self._select(key) if not is_last else ()
+            asks_store = not is_last and (alone or not self._is_known_empty(lookup))
+            stored = await self._select(key) if asks_store else ()
             now = self._clock.wall()
             plan = self._plan(lookup, stored, now)
             if isinstance(plan, Serve):
@@ -357,6 +358,11 @@ class Cache:
                 return answer
             alone = True
         raise InternalError("a request that went alone came back without an answer")
+
+    def _is_known_empty(self, lookup: _Lookup) -> bool:
+        """Whether a question is under way which began because the store had nothing: then the store need not be asked again to join it."""
+        fetch = self.collapser.of(_fetch_key(lookup.key, (), lookup.request, lookup.policy))
+        return fetch is not None and fetch.outcome is None and fetch.from_nothing
 
     async def _select(self, key: str) -> Sequence[Entry]:
         try:
@@ -407,7 +413,10 @@ class Cache:
             question = replace(question, keeps=False)
         shares = shares and question.keeps
         fetch = collapser.start(
-            fetch_key if shares else None, lambda own: self._fetcher.fetch_entry(question, own), question.request.trail
+            fetch_key if shares else None,
+            lambda own: self._fetcher.fetch_entry(question, own),
+            question.request.trail,
+            from_nothing=not question.stored,
         )
         return await self._answered_with(question, await collapser.outcome_of(fetch), collapsed=False)
 

@@ -219,9 +219,18 @@ Outcome = Validated | Stored | Forwarded | Exception
 class SharedFetch:
     """One question under way. `outcome` is settled once, and no request joins any more when the entry is stored or given up."""
 
-    def __init__(self, key: object, background: bool, trail: Trail, sent: bool = False) -> None:
+    def __init__(
+        self,
+        key: object,
+        trail: Trail,
+        background: bool = False,
+        sent: bool = False,
+        from_nothing: bool = False,
+    ) -> None:
         self.key = key
         self.background = background
+        self.from_nothing = from_nothing
+        """Whether nothing was stored when it began."""
         self.task: asyncio.Task[None] | None = None
         self.subject: Entry | None = None
         """What the answer would be stored as, as far as that is known before it comes."""
@@ -325,12 +334,19 @@ class Collapser:
             self._unshared.discard(key)
 
     def start(
-        self, key: object | None, fetch_entry: Work, trail: Trail, *, background: bool = False, sent: bool = False
+        self,
+        key: object | None,
+        fetch_entry: Work,
+        trail: Trail,
+        *,
+        background: bool = False,
+        sent: bool = False,
+        from_nothing: bool = False,
     ) -> SharedFetch:
         """Starts a fetch, whose questions are counted in `trail`; `sent`: the origin was asked already. With a key it is found by `of` until it is
         done; without one no request joins it.
         """
-        fetch = SharedFetch(key, background, trail, sent)
+        fetch = SharedFetch(key, trail, background, sent, from_nothing)
         if key is not None:
             self._joinable[key] = fetch
         if background:

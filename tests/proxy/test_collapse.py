@@ -401,8 +401,11 @@ class SlowlySelecting(MemoryStore):
 
 async def test_an_entry_stored_while_the_store_was_asked_is_not_fetched_again():
     store = SlowlySelecting()
-    stand = closed(Stand(store=store))
-    stand.origin.script = [stand.says(FRESH, ETAG)]
+    stand = Stand(store=store)
+    stand.origin.script = [stand.says(FRESH, ETAG), stand.says(FRESH, ETAG)]
+    await stand.ask()
+    await stand.clock.advance(11)
+    closed(stand)
     first = stand.begin()
     await stand.quiet()
     store.opened.clear()
@@ -413,6 +416,19 @@ async def test_an_entry_stored_while_the_store_was_asked_is_not_fetched_again():
     await stand.quiet()
     store.opened.set()
     assert (await second).trail.cache == "hit"
+
+
+async def test_who_joins_a_question_that_began_with_nothing_stored_asks_the_store_no_more():
+    store = SlowlySelecting()
+    stand = closed(Stand(store=store))
+    stand.origin.script = [stand.says(FRESH, ETAG)]
+    first = stand.begin()
+    await stand.quiet()
+    store.opened.clear()
+    others = [stand.begin() for _ in range(3)]
+    stand.door.opened.set()
+    assert [each.body for each in await asyncio.gather(first, *others)] == [b"hello"] * 4
+    assert stand.door.arrived == 1
 
 
 async def test_the_memory_of_ended_flights_is_bounded():
