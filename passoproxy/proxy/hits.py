@@ -18,7 +18,7 @@ from passoproxy.core.http.conditional import CONDITIONS
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.messages import BODILESS, TRACING, FieldLines, Fields, RequestHead, declared_length, head_text
 from passoproxy.errors import OriginInvalid, Refusal
-from passoproxy.ports import BytesBody, Client, Request
+from passoproxy.ports import Body, BytesBody, Client, Request, Trail
 from passoproxy.proxy.access import Access, let_in, named
 from passoproxy.proxy.cache import Cache, answered
 from passoproxy.proxy.representation import Codings, Links, inner_fields, wanted
@@ -107,10 +107,15 @@ class Hits:
         self._max_bytes, self.used_bytes = memory_bytes, 0
         self._remembered_kind = lru_cache(maxsize=512)(self._kind)
 
-    def try_hit(self, request: Request) -> Hit | None:
-        """The answer that `Access.send` would give, if it is a hit and its bytes are in memory; else None, and `send` decides."""
-        head, body, access = request.head, request.body, self._access
-        method, lines, admission = head.method, request.lines, access.admission()
+    def try_hit(
+        self, head: RequestHead, body: Body, client: Client, received_at: float, lines: FieldLines | None = None
+    ) -> Hit | None:
+        """The answer that `send` would give to this request, if it is a hit and its bytes are in memory; else None, and `send` decides.
+
+        `lines` are those that the head was read from, if they are remembered: then the head is without the fields of TRACING.
+        """
+        access = self._access
+        method, admission = head.method, access.admission()
         if not isinstance(body, BytesBody) or len(body.data) > GLANCED_BYTES or method not in ("GET", "HEAD", "POST"):
             return None
         try:
@@ -128,15 +133,14 @@ class Hits:
             return None
         if kind.has_cookie and policy.pass_cookies:
             policy = for_cookies(policy)
-        trail, client = request.trail, request.client
-        trail.route = policy.name
+        trail = Trail(policy.name)
         if target is not head.target:
             trail.target = target
         if kind.client:
             trail.client = kind.client
             client = Client(client.address, kind.client)
         inner = RequestHead(method, target, kind.inner, kind.authority, head.scheme, head.version)
-        asked = Request(inner, body, client, request.received_at, policy, trail, request.on_interim, lines=lines)
+        asked = Request(inner, body, client, received_at, policy, trail, lines=lines)
         if (found := self._cache.find(asked)) is None:
             return None
         plan, data, now = found

@@ -29,19 +29,19 @@ class Handler:
 
     def begin(self, exchange: Exchange) -> Request | None:
         """Answers a hit from memory at once and gives None; else the request that `handle` is to answer."""
-        wall = self._clock.wall()
-        head, lines, traced = exchange.head, exchange.received.lines, exchange.received.traced
-        request = Request(head, exchange.body, exchange.client, wall, on_interim=exchange.on_interim, lines=lines)
+        wall, head, received = self._clock.wall(), exchange.head, exchange.received
         try:
-            if (hit := self._pipeline.try_hit(request)) is not None:
+            hit = self._pipeline.try_hit(head, exchange.body, exchange.client, wall, received.lines)
+            if hit is not None:
                 exchange.send_hit(hit)
-                self._tell(exchange, request)
+                self._tell(exchange, hit.asked)
                 return None
         except Exception:
             if exchange.begun:
                 raise
             # What went wrong goes wrong on the whole road too, and is answered and told there.
-        return request.with_head(with_traced(head, traced))
+        head = with_traced(head, received.traced)
+        return Request(head, exchange.body, exchange.client, wall, on_interim=exchange.on_interim)
 
     async def handle(self, exchange: Exchange, request: Request) -> None:
         """Answers what `begin` did not. Raises nothing but CancelledError, when the client has left."""
@@ -112,7 +112,7 @@ class Handler:
                 code=code,
                 origin_seconds=trail.origin_seconds,
                 queue_seconds=trail.queue_seconds,
-                traceparent=traceparent_of(head, exchange.received.traced),
+                traceparent=traceparent_of(exchange.head, exchange.received.traced),
             )
         )
 

@@ -238,7 +238,7 @@ def noted(request: Request) -> tuple[object, ...]:
 async def held(world: World, ask: Ask) -> str:
     """Asks by both entrances; the kind of hit, '' if it was none."""
     first, second = world.request(ask, remembered=True), world.request(ask)
-    hit = world.hits.try_hit(first)
+    hit = world.hits.try_hit(first.head, first.body, first.client, first.received_at, first.lines)
     try:
         whole = await world.hits.send(second)
     except Refusal:
@@ -247,14 +247,14 @@ async def held(world: World, ask: Ask) -> str:
     if hit is not None:
         assert hit.head.decode("utf-8", "surrogateescape") == head_text(whole.head)
         assert hit.cache_status == whole.head.fields["Cache-Status"]
-        assert noted(first) == noted(second)
+        assert noted(hit.asked) == noted(second)
         assert isinstance(whole.body, BytesBody)
         assert hit.body == (b"" if ask.method == "HEAD" or whole.head.status in BODILESS else whole.body.data)
-        return f"{ask.method} {hit.form.status} {first.trail.cache}"
+        return f"{ask.method} {hit.form.status} {hit.asked.trail.cache}"
     in_memory = "passoproxy; hit" in whole.head.fields["Cache-Status"] and isinstance(whole.body, BytesBody)
     if in_memory and len(whole.body.data) < 60_000 and "Range" not in first.head.fields:  # type: ignore[union-attr]
         # What had to be made of the stored body is remembered now.
-        assert world.hits.try_hit(world.request(ask)) is not None
+        assert world.hits.try_hit(second.head, second.body, second.client, second.received_at) is not None
     async for _ in whole.body:
         pass
     await whole.body.aclose()

@@ -14,7 +14,8 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.expiry import Terms
 from passoproxy.core.cache.freshness import Lifetime
 from passoproxy.core.cache.reuse import Serve
-from passoproxy.ports import Request, Response
+from passoproxy.core.http.messages import RequestHead
+from passoproxy.ports import BytesBody, Request, Response
 from passoproxy.proxy.hits import LARGEST_HIT, Form, Hit
 from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.connection import Connections, Limits, ProxyConnection
@@ -39,7 +40,7 @@ class EchoHop:
         head = request.head
         return response(200, [("X-Was", f"{head.method} {head.target} {head.authority}")], body)
 
-    def try_hit(self, request: Request) -> Hit | None:
+    def try_hit(self, head: RequestHead, *rest: object) -> Hit | None:
         return None
 
 
@@ -50,8 +51,8 @@ class MemoryHop(EchoHop):
         super().__init__()
         self.body, self.hits = body, 0
 
-    def try_hit(self, request: Request) -> Hit | None:
-        if request.head.target != "/hit" or len(self.body) > LARGEST_HIT:
+    def try_hit(self, head: RequestHead, *rest: object) -> Hit | None:
+        if head.target != "/hit" or len(self.body) > LARGEST_HIT:
             return None
         self.hits += 1
         entry = Entry("", "", "", "GET", "/hit", 200)
@@ -60,8 +61,8 @@ class MemoryHop(EchoHop):
         terms = Terms(Lifetime(60.0, ""), 0.0, 0.0, 60.0)
         return Hit(
             form,
-            b"" if request.head.method == "HEAD" else self.body,
-            request,
+            b"" if head.method == "HEAD" else self.body,
+            Request(head, BytesBody()),
             Serve(entry, terms, ""),
             0.0,
             0,
@@ -230,7 +231,7 @@ async def listening(
     """Starts a listener on a free port. A hop without `try_hit` has nothing in memory."""
     observer, clock = RememberingObserver(), FakeClock()
     if not hasattr(hop, "try_hit"):
-        hop.try_hit = lambda request: None
+        hop.try_hit = lambda *asked: None
     connections = Connections(Handler(hop, clock, observe or observer), limits)
     listener = open_tcp("127.0.0.1", 0)
     descriptors = Descriptors(most_descriptors, (connections,), observer)

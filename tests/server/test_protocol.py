@@ -236,7 +236,7 @@ async def test_a_client_that_takes_nothing_is_dropped_in_time(listen: Listen, by
 
 async def test_what_fails_in_memory_is_answered_by_the_whole_road(listen: Listen) -> None:
     hop = MemoryHop()
-    hop.try_hit = lambda request: 1 / 0  # type: ignore[assignment,method-assign]
+    hop.try_hit = lambda *asked: 1 / 0  # type: ignore[assignment,method-assign]
     running = await listen(hop)
     assert [answer["X-Was"] for answer in await running.ask(LAST)] == ["GET /last localhost"]
 
