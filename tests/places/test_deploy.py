@@ -186,8 +186,8 @@ def queries() -> list[str]:
 
 
 async def test_queries_ask_for_metrics_that_there_are() -> None:
-    from passoproxy.telemetry.exposition import Metrics
-    from passoproxy.telemetry.metrics import MetricsObserver, Reading
+    from passoproxy.telemetry.exposition import Metrics, Reading
+    from passoproxy.telemetry.metrics import MetricsObserver
 
     async def read() -> Reading:
         return Reading(access="valid", chain="healthy", cache_bytes={"disk": 1}, expires_at=1.0, runway=1.0)
