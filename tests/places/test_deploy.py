@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from passoproxy.config.load import load
+from passoproxy.telemetry.exposition import Reading, exposition
+from passoproxy.telemetry.metrics import MetricsObserver
 from tests.conftest import program
 
 ROOT = Path(__file__).parents[2]
@@ -185,14 +187,9 @@ def queries() -> list[str]:
     ]
 
 
-async def test_queries_ask_for_metrics_that_there_are() -> None:
-    from passoproxy.telemetry.exposition import Metrics, Reading
-    from passoproxy.telemetry.metrics import MetricsObserver
-
-    async def read() -> Reading:
-        return Reading(access="valid", chain="healthy", cache_bytes={"disk": 1}, expires_at=1.0, runway=1.0)
-
-    text = (await Metrics(MetricsObserver(("GET",)), read, "1").exposition())[0].decode()
+def test_queries_ask_for_metrics_that_there_are() -> None:
+    reading = Reading("valid", "healthy", expires_at=1.0, runway=1.0, cache_bytes=(("disk", 1),))
+    text = exposition(MetricsObserver(("GET",)), reading, "1")[0].decode()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     known = {name: {"histogram": f"{name}_bucket", "counter": name}.get(kind, name) for name, kind in kinds.items()}
     asked = {name for query in queries() for name in re.findall(r"\bpassoproxy_\w+", query)}
