@@ -5,6 +5,7 @@
     python -m bench hits --rows hit-1k,zipf --rounds 3 --seconds 2
     python -m bench bounds
     python -m bench check                     every row and bound, in short: are the answers right? Nothing is timed
+    python -m bench fleet                     many instances on one Redis, on paper (`bench/fleet.py`)
 
 Both stand before the same origin and have one worker on one core; wrk and the origin run on another. Rounds alternate between the two, so that
 what a shared machine does to one it does to the other. What counts is the ratio. Exit code: 1 if a row failed, 2 if a program is missing.
@@ -19,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import bounds, report, rows
+from bench import bounds, fleet, report, rows
 from bench.servers import ROOT, Failed, Stand, missing
 
 ANSWERS = 64
@@ -28,6 +29,9 @@ ANSWERS = 64
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures what is asked for; the exit code."""
     chosen = _options(arguments)
+    if chosen.what == "fleet":
+        print(fleet.report())
+        return 0
     try:
         wanted = (
             rows.chosen(chosen.rows.split(",") if chosen.rows else (), chosen.quick) if chosen.what != "bounds" else []
@@ -72,7 +76,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("all", "hits", "bounds", "check"))
+    parser.add_argument("what", choices=("all", "hits", "bounds", "check", "fleet"))
     parser.add_argument("--rows", default="", help="names, separated by commas")
     parser.add_argument("--rounds", type=int, default=None, help="of each row (7; quick: 3)")
     parser.add_argument("--seconds", type=float, default=None, help="of each round, by tenths (1; quick: 0.5)")

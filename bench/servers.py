@@ -327,7 +327,7 @@ class Stand:
             "log": {"access": False},
         }
         for section, values in form.settings.items():
-            settings[section] |= values
+            settings[section] = {**settings.get(section, {}), **values}
         config = self.folder / f"{name}.yaml"
         config.write_text(json.dumps({"provider": "custom", **settings, "routes": _ROUTES}))  # JSON is YAML
         program = ["-m", "passoproxy"] if form.uvloop else ["-c", _WITHOUT_UVLOOP]
