@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,3 +169,40 @@ class House:
 
     def get(self, target: str, timeout: float = 30.0) -> Answer:
         return ask(self.port, target, timeout=timeout)
+
+
+class Traffic:
+    """Clients that ask on and on what only the origin can answer, one for each house; whoever gets no answer asks the next house.
+
+    `seen` are their statuses (0: no house answered), `longest_gap` is the longest time in which one of them got no 200.
+    """
+
+    def __init__(self, *houses: House, clients: int = 0, pause: float = 0.02) -> None:
+        self._houses, self._pause, self._ended = houses, pause, threading.Event()
+        self.seen: Counter[int] = Counter()
+        self.longest_gap = 0.0
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients or len(houses))]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _ask(self, client: int) -> None:
+        turn, last = 0, time.monotonic()
+        while not self._ended.wait(self._pause):
+            turn += 1
+            for at in range(len(self._houses)):
+                house = self._houses[(client + turn + at) % len(self._houses)]
+                answer = house.get(f"/api/v2/account/subscription?client={client}&turn={turn}", timeout=20)
+                if answer.status:
+                    break
+            self.seen[answer.status] += 1
+            if answer.status == 200:
+                now = time.monotonic()
+                self.longest_gap, last = max(self.longest_gap, now - last), now

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import socket
-import threading
 import time
 import urllib.parse
 from collections import Counter
@@ -17,7 +16,7 @@ import pytest
 
 from tests.journeys.conftest import Stand, ask, environment, until
 from tests.journeys.nursery import Nursery
-from tests.journeys.proving import House, LiveSandbox, kills
+from tests.journeys.proving import House, LiveSandbox, Traffic, kills
 
 TARGET = "/api/v2/content/health/json?lang=en&countries=ZA"
 
@@ -46,41 +45,6 @@ def presented_again(refreshes: Iterable[dict[str, Any]]) -> list[int]:
     """How often each refresh token was presented, where that was more than once."""
     presented = Counter(each["refresh_token"] for each in refreshes)
     return [count for count in presented.values() if count > 1]
-
-
-class Client:
-    """Asks one daemon of two after the other, without pause, and remembers what it was answered."""
-
-    def __init__(self, *houses: House) -> None:
-        self.houses = houses
-        self.statuses: Counter[int] = Counter()
-        self.longest_gap = 0.0
-        self._served_at = time.monotonic()
-        self._ending = False
-        self._number = 0
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Client:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending = True
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ending:
-            self._number += 1
-            # the one that is down refuses the connection: whoever has two daemons asks the other one then
-            for house in sorted(self.houses, key=lambda each: self._number % 2 == self.houses.index(each)):
-                answer = house.get(f"/api/v2/version?turn={self._number}")
-                if answer.status:
-                    break
-            self.statuses[answer.status] += 1
-            if answer.status == 200:
-                now = time.monotonic()
-                self.longest_gap, self._served_at = max(self.longest_gap, now - self._served_at), now
-            time.sleep(0.005)
 
 
 @pytest.mark.slow
@@ -180,7 +144,7 @@ def takeovers(times: int, lifetime: float, folder: Path, forking: Nursery, seed:
         owner.wait_for()
         follower.start()
         follower.wait_for()
-        with Client(owner, follower) as client:
+        with Traffic(owner, follower, clients=1, pause=0.005) as client:
             for _ in range(times):
                 time.sleep(chance.uniform(0.0, 0.5 * lifetime))
                 assert owner.child is not None
@@ -194,9 +158,9 @@ def takeovers(times: int, lifetime: float, folder: Path, forking: Nursery, seed:
         again = presented_again(sandbox.refreshes())
         print(
             f"{times} owners killed: slowest take-over {slowest * 1000:.0f} ms, longest time without an answer {client.longest_gap:.2f} s, "
-            f"answers {dict(client.statuses)}, {len(sandbox.refreshes())} refreshes, presented more than once: {again}"
+            f"answers {dict(client.seen)}, {len(sandbox.refreshes())} refreshes, presented more than once: {again}"
         )
-        assert set(client.statuses) == {200}
+        assert set(client.seen) == {200}
         assert client.longest_gap < 5
         assert slowest < 5
         assert all(count == 2 for count in again)

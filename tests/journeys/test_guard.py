@@ -106,33 +106,10 @@ def get(stand: Stand, target: bytes | str, *fields: str) -> Answer:
 # ---- paths -----------------------------------------------------------------------------------------------------------
 
 
+# each spelling is tested in tests/core/test_admission.py
 @pytest.mark.parametrize(
     "path",
-    [
-        "/secret",
-        "/api/v2/../../secret",
-        "/api/../secret",
-        "/api/v2/%2e%2e/%2e%2e/secret",
-        "/api/%252e%252e/secret",
-        "/api/..;/secret",
-        "/api/..%2fsecret",
-        "/api%2f..%2fsecret",
-        "/api/..%5csecret",
-        "/api/x/..%00/..%00/secret",
-        "/api/.%2e/secret",
-        "/api/%2e%2e%3bx/secret",
-        "/api/%c0%ae%c0%ae/secret",
-        "/api/../",
-        "/api/..",
-        "/api/index.php/secret",
-        "/api/index%2Ephp/secret",
-        "/api/index.phpsecret",
-        "/open/../secret",
-        "/API/x",
-        "/api/v2/closed",
-        "/api/x/../v2/Closed/y",
-        "/api/v2//closed%2fx",
-    ],
+    ["/secret", "/api/..%2fsecret", "/api/%252e%252e/secret", "/open/../secret", "/API/x", "/api/v2//Closed%2fx"],
 )
 def test_no_path_leads_out_of_what_is_allowed_or_into_what_is_denied(guarded: Stand, origin: Origin, path: str) -> None:
     before = len(origin.seen)
@@ -182,17 +159,9 @@ def test_what_browsers_and_php_leave_as_it_is_is_one_target_everywhere(guarded: 
     ("target", "named", "instead"),
     [
         (b"/api/<", "'<'", "%3C"),
-        (b"/api/{id}", "'{'", "%7B"),
-        (b"/api/a\\b", "'\\'", "%5C"),
-        (b"/api/a?b=<c>", "'<'", "%3C"),
-        (b'/api/a?b="c"', "'\"'", "%22"),
         (b"/api/100%", "'%'", "%25"),
-        (b"/api/100%?a", "'%'", "%25"),
-        (b"/api/a#b", "'#'", "%23"),
-        (b"/api/a?b#", "'#'", "%23"),
         ("/api/ä".encode(), "0xC3", "%C3"),
         (b"/api/a b", "space", "%20"),
-        (b"/api/a\x01", "0x01", ""),
         (b"http://localhost/api/<", "'<'", "%3C"),
     ],
 )

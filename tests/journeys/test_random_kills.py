@@ -7,9 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -17,32 +15,7 @@ import pytest
 
 from tests.journeys.conftest import until
 from tests.journeys.nursery import Nursery
-from tests.journeys.proving import House, LiveSandbox, kills
-
-
-@contextmanager
-def traffic(house: House) -> Iterator[Counter[int]]:
-    """Two clients that never stop asking what only the origin can answer; what they saw."""
-    seen: Counter[int] = Counter()
-    ended = threading.Event()
-
-    def ask_on(name: int) -> None:
-        number = 0
-        while not ended.is_set():
-            number += 1
-            status = house.get(f"/api/v2/account/subscription?client={name}&turn={time.time_ns()}", timeout=5).status
-            seen[status] += 1
-            time.sleep(0.005 if status else 0.02)
-
-    clients = [threading.Thread(target=ask_on, args=(name,)) for name in range(2)]
-    for client in clients:
-        client.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        for client in clients:
-            client.join()
+from tests.journeys.proving import House, LiveSandbox, Traffic, kills
 
 
 def how_long(house: House) -> float:
@@ -62,7 +35,7 @@ def killed_again_and_again(house: House, times: int, chance: random.Random) -> C
     house.move_in()
     child = house.start()
     house.wait_for()
-    with traffic(house) as seen:
+    with Traffic(house, clients=2) as traffic:
         span = how_long(house)
         for _ in range(times):
             time.sleep(1.0)
@@ -92,8 +65,8 @@ def killed_again_and_again(house: House, times: int, chance: random.Random) -> C
     child.stop()
     tokens = house.sandbox.chain(house.first)
     found["presented more than twice"] += sum(each["presented"] > 2 for each in tokens)
-    found["answers to clients"] += seen[200]
-    found["refusals to clients"] += sum(count for status, count in seen.items() if status not in (0, 200))
+    found["answers to clients"] += traffic.seen[200]
+    found["refusals to clients"] += sum(count for status, count in traffic.seen.items() if status not in (0, 200))
     return found
 
 
