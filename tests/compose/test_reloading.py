@@ -159,8 +159,8 @@ async def test_another_proxy_leads_origin_and_provider(away: Stand) -> None:
     assert found["applied"] == ["upstream.connect_timeout", "upstream.proxy"]
     assert wired.pipeline.pool._dialer._proxy == ForwardProxy("two", 2)
     assert wired.pipeline.pool._dialer.timeout == 2.0
-    assert wired.provider._endpoint._proxy_for(wired.pipeline.pool.endpoint) == ForwardProxy("two", 2)
-    assert wired.provider._endpoint._connect_timeout == 2.0
+    dialer = wired.provider._endpoint._dialer(wired.pipeline.pool.endpoint)
+    assert (dialer._proxy, dialer.timeout) == (ForwardProxy("two", 2), 2.0)
 
 
 async def test_a_proxys_file_is_followed(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ async def test_a_proxy_leads_to_origin_and_provider(tmp_path: Path) -> None:
     ) as wired:
         assert wired.pipeline.pool._dialer._proxy == ForwardProxy("squid", 3128)
         assert wired.outward.proxy_for(Endpoint("https", "web.example.com", 443)) == ForwardProxy("squid", 3128)
-        assert wired.provider._endpoint._proxy_for(Endpoint("https", "w.example", 1)) == ForwardProxy("squid", 3128)
+        assert wired.provider._endpoint._dialer(Endpoint("https", "w.example", 1))._proxy == ForwardProxy("squid", 3128)
         assert wired.outward.proxy_for(Endpoint("http", "127.0.0.1", 80)) is None
 
 
