@@ -7,6 +7,7 @@ where it does not depend on the moment: what a request's field lines mean, and t
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Coroutine
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from passoproxy.core.http.conditional import CONDITIONS
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.messages import BODILESS, TRACING, FieldLines, Fields, RequestHead, declared_length, head_text
 from passoproxy.errors import OriginInvalid, Refusal
-from passoproxy.ports import Body, BytesBody, Client, Request, Trail
+from passoproxy.ports import Body, BytesBody, Client, Request, Response, Trail
 from passoproxy.proxy.access import Access, let_in, named
 from passoproxy.proxy.cache import Cache, answered
 from passoproxy.proxy.representation import Codings, Links, inner_fields, wanted
@@ -102,15 +103,19 @@ class Hits:
 
     def __init__(self, access: Access, codings: Codings, links: Links, cache: Cache, memory_bytes: int = 0) -> None:
         self._access, self._codings, self._links, self._cache = access, codings, links, cache
-        self.send = access.send
         self._forms: OrderedDict[object, Form] = OrderedDict()
         self._max_bytes, self.used_bytes = memory_bytes, 0
         self._remembered_kind = lru_cache(maxsize=512)(self._kind)
 
+    def send(self, request: Request) -> Coroutine[None, None, Response]:
+        """The answer to a request that was no hit; one that `try_hit` let pass is not judged again."""
+        return self._access.send(request) if request.policy is None else self._codings.send(request)
+
     def try_hit(
         self, head: RequestHead, body: Body, client: Client, received_at: float, lines: FieldLines | None = None
-    ) -> Hit | None:
-        """The answer that `send` would give to this request, if it is a hit and its bytes are in memory; else None, and `send` decides.
+    ) -> Hit | Request | None:
+        """The answer that `send` would give to this request, if it is a hit and its bytes are in memory. Else the request as `Access` lets it pass, or
+        None if `send` has to judge it.
 
         `lines` are those that the head was read from, if they are remembered: then the head is without the fields of TRACING.
         """
@@ -139,10 +144,12 @@ class Hits:
         if kind.client:
             trail.client = kind.client
             client = Client(client.address, kind.client)
+        if not policy.stores:
+            return _passing(head, kind, Request(head, body, client, received_at, policy, trail), target)
         inner = RequestHead(method, target, kind.inner, kind.authority, head.scheme, head.version)
         asked = Request(inner, body, client, received_at, policy, trail, lines=lines)
         if (found := self._cache.find(asked)) is None:
-            return None
+            return _passing(head, kind, asked, target)
         plan, data, now = found
         form, key = None, (plan.entry.identifier, method == "HEAD", kind.look)
         if kind.plain and (form := self._forms.get(key)) is not None:
@@ -151,7 +158,7 @@ class Hits:
                 form = None
         if form is None:
             if (form := self._formed(asked, kind, plan, data, now)) is None:
-                return None
+                return _passing(head, kind, asked, target)
             if kind.plain:
                 self._keep(key, form)
         terms = plan.terms
@@ -221,6 +228,12 @@ class Hits:
         self.used_bytes += cost
         while self.used_bytes > self._max_bytes:
             self.used_bytes -= _cost(self._forms.popitem(last=False)[1])
+
+
+def _passing(head: RequestHead, kind: Kind, asked: Request, target: str) -> Request | None:
+    """The request as `Access` would hand it on; None for preflights, and where a page may read refusals."""
+    leaving = RequestHead(head.method, target, kind.admitted, kind.authority, head.scheme, head.version)
+    return None if kind.page is not None else asked.with_head(leaving)
 
 
 def _cost(form: Form) -> int:

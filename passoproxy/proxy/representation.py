@@ -327,9 +327,10 @@ class Links:
         if request.head.method == "HEAD":
             return response.with_head(rewritten(head, None))
         made = self._made.get((response.content_id, base)) if response.content_id else None
-        if made is None:
-            return None
-        return _with_body(response, made, base) if made else response
+        body = response.body
+        if made is None and isinstance(body, BytesBody) and len(body.data) <= STEP and not _coding_of(fields):
+            made = b"" if self._rewriter.is_free_of_links(body.data) else None
+        return None if made is None else _with_body(response, made, base)
 
     async def _rewritten(self, request: Request, response: Response) -> Response:
         base, body = self.base(request.head), response.body

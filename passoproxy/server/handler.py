@@ -12,7 +12,7 @@ from passoproxy.core.events import RequestAnswered, RequestRejected, TaskFailed
 from passoproxy.core.http.messages import ResponseHead, changed
 from passoproxy.errors import BodyBroken, ClientNotAllowed, InternalError, OriginInvalid, Refusal
 from passoproxy.ports import Clock, Observer, Request, Response, nobody
-from passoproxy.proxy.hits import Hits
+from passoproxy.proxy.hits import Hit, Hits
 from passoproxy.server.request import traceparent_of, with_traced
 from passoproxy.server.response import OWN_NAME, Exchange, problem
 
@@ -31,11 +31,17 @@ class Handler:
         """Answers a hit from memory at once and gives None; else the request that `handle` is to answer."""
         wall, head, received = self._clock.wall(), exchange.head, exchange.received
         try:
-            hit = self._pipeline.try_hit(head, exchange.body, exchange.client, wall, received.lines)
-            if hit is not None:
-                exchange.send_hit(hit)
-                self._tell(exchange, hit.asked)
+            found = self._pipeline.try_hit(head, exchange.body, exchange.client, wall, received.lines)
+            if isinstance(found, Hit):
+                exchange.send_hit(found)
+                self._tell(exchange, found.asked)
                 return None
+            if found is not None and not (
+                received.traced and "Connection" in head.fields
+            ):  # it may name one of the traced
+                leaving = with_traced(found.head, received.traced)
+                policy, trail, told = found.policy, found.trail, exchange.on_interim
+                return Request(leaving, found.body, found.client, wall, policy, trail, told)
         except Exception:
             if exchange.begun:
                 raise

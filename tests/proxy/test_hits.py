@@ -22,12 +22,12 @@ from passoproxy.errors import OriginUnreachable, Refusal
 from passoproxy.ports import BytesBody, Client, Request, Response, Trail
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import EntryTerms
-from passoproxy.proxy.hits import Hits
+from passoproxy.proxy.hits import Hit, Hits
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.representation import Codings, Links
 from passoproxy.proxy.spool import Spools
 from tests.caching_stand import Stand
-from tests.fakes import response
+from tests.fakes import ScriptedHop, response
 
 ORIGIN = "https://api.example"
 ROUTES = (
@@ -187,6 +187,8 @@ class World:
         admission = Admission(AdmissionPolicy(allowed_origins=("https://app.example",)))
         guarded = Admission(replace(admission.policy, client_keys=(client_key("ann", "right"),)))
         access = Access(codings, lambda: guarded if self.guarded else admission, table, Spools())
+        self.behind = ScriptedHop([response(200)], repeat=True)
+        self.access = Access(self.behind, access.admission, table, Spools())
         self.hits = Hits(access, codings, links, cache, 8 << 20)
         cache.terms = EntryTerms(self.mode, self.stand.clock, SoftPurgeMemory())
         self.guarded = False
@@ -202,6 +204,11 @@ class World:
         if self.move.coded:
             fields, body = [*fields, ("Content-Encoding", "gzip")], gzip.compress(body, mtime=0)
         return response(200, fields, body)
+
+    async def judged(self, request: Request) -> Request:
+        """The request as `Access` lets it pass."""
+        await self.access.send(request)
+        return self.behind.seen.pop()
 
     async def make(self, move: Move) -> None:
         """Changes the world."""
@@ -238,7 +245,16 @@ def noted(request: Request) -> tuple[object, ...]:
 async def held(world: World, ask: Ask) -> str:
     """Asks by both entrances; the kind of hit, '' if it was none."""
     first, second = world.request(ask, remembered=True), world.request(ask)
-    hit = world.hits.try_hit(first.head, first.body, first.client, first.received_at, first.lines)
+    found = world.hits.try_hit(first.head, first.body, first.client, first.received_at, first.lines)
+    hit = found if isinstance(found, Hit) else None
+    if isinstance(found, Request):
+        # It is judged already: as it would have been on the whole road.
+        judged = await world.judged(world.request(ask))
+        without = changed(judged.head.fields, without=TRACING)
+        assert list(found.head.fields.items()) == list(without.items())
+        assert replace(found.head, fields=judged.head.fields) == judged.head
+        assert (found.policy, found.client, found.body.length) == (judged.policy, judged.client, judged.body.length)
+        assert found.trail.route == judged.trail.route
     try:
         whole = await world.hits.send(second)
     except Refusal:
@@ -254,7 +270,8 @@ async def held(world: World, ask: Ask) -> str:
     in_memory = "passoproxy; hit" in whole.head.fields["Cache-Status"] and isinstance(whole.body, BytesBody)
     if in_memory and len(whole.body.data) < 60_000 and "Range" not in first.head.fields:  # type: ignore[union-attr]
         # What had to be made of the stored body is remembered now.
-        assert world.hits.try_hit(second.head, second.body, second.client, second.received_at) is not None
+        again = world.hits.try_hit(second.head, second.body, second.client, second.received_at)
+        assert isinstance(again, Hit)
     async for _ in whole.body:
         pass
     await whole.body.aclose()

@@ -57,9 +57,6 @@ class Road:
     seen: list[tuple[Request, bytes]] = field(default_factory=list)
     refuses: Callable[[], Refusal] | None = None
 
-    def try_hit(self, request: Request) -> None:
-        return None
-
     async def send(self, request: Request) -> Response:
         body = b"".join([part async for part in request.body])
         self.seen.append((request, body))

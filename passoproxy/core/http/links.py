@@ -36,6 +36,10 @@ class LinkRewriter:
         self._link = re.compile(r"<([^<>]*)>")
         self.longest = len(f'"https:\\/\\/{host}:{port}[]{path}\\/') + path.count("/") + 1
 
+    def is_free_of_links(self, text: bytes) -> bool:
+        """Whether nothing in a whole JSON text would be rewritten."""
+        return self._in_json.search(text) is None
+
     def streaming(self, base: str) -> StreamRewriting:
         """Rewrites one JSON text: strings that begin with the origin begin with `base` (scheme and authority) instead."""
         return StreamRewriting(self, _Replacement(base + self._base_path))
