@@ -15,7 +15,7 @@ from passoproxy.config.load import Loaded
 from passoproxy.config.secrets import key_lines
 from passoproxy.config.settings import Settings
 from passoproxy.core.access import Admission, AdmissionPolicy, ClientKey, client_key
-from passoproxy.core.events import Hit, Warned
+from passoproxy.core.events import Warned
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import ConfigurationError, Fault
 from passoproxy.host.system import in_memory
@@ -35,7 +35,6 @@ from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.representation import Codings, Links
 from passoproxy.proxy.spool import Spools
 from passoproxy.server.connection import Limits
-from passoproxy.server.memo import Basis
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.spill import MOST_BYTES, DiskSpill
 from passoproxy.tokens.holder import Holder
@@ -223,25 +222,6 @@ def build_pipeline(
     access = Access(codings, admission, RouteTable(settings.policies(), mode), spools)
     hits = Hits(access, codings, links, cache, kept_bytes)
     return Pipeline(hits, access, login_wait, cache, authorizer, limiter, origin, pool, usage, threads)
-
-
-def memo_basis(
-    loaded: Loaded,
-    pipeline: Pipeline,
-    store: TieredStore,
-    admission: LiveAdmission,
-    keeper: Holder,
-    clock: Clock,
-    observe: Callable[[list[Hit]], None],
-    part: Part = ALONE,
-) -> Basis:
-    """What the memo of hits rests on."""
-    access, cache, terms = pipeline.access, pipeline.cache, pipeline.cache.terms
-
-    def grounds() -> object:
-        return admission(), access.table, cache.mode, terms.purges, keeper.partition, store.clearings
-
-    return Basis(store, grounds, pipeline.usage, clock, observe, memo_bytes(loaded.settings, part))
 
 
 def memo_bytes(settings: Settings, part: Part) -> int:

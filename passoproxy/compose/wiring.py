@@ -12,8 +12,9 @@ import secrets
 import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -25,7 +26,7 @@ from passoproxy.compose.pipeline import (
     Pipeline,
     build_pipeline,
     limits_of,
-    memo_basis,
+    memo_bytes,
     named_keys,
 )
 from passoproxy.compose.stores import (
@@ -43,7 +44,7 @@ from passoproxy.control import Control, Facts
 from passoproxy.core import passolution
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.key import Unreadable, content_of, primary_key
-from passoproxy.core.events import Event, Hit, RequestAnswered
+from passoproxy.core.events import Answered, Event, RequestAnswered
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.oauth.alert_levels import Thresholds
 from passoproxy.core.oauth.identity import client_of
@@ -64,9 +65,11 @@ from passoproxy.server.admin.auth import AdminAccess, PageSessions
 from passoproxy.server.admin.runner import AdminRunner
 from passoproxy.server.connection import Connections
 from passoproxy.server.handler import Handler
+from passoproxy.server.memo import Basis
 from passoproxy.stores.pair.alert_state import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.telemetry.alerts import NO_HOOK, AlertPolicy, Alerts, CommandHook, alert, tried
+from passoproxy.telemetry.batch import Batch
 from passoproxy.telemetry.logs import LogObserver, Logs
 from passoproxy.telemetry.metrics import MetricsObserver
 from passoproxy.telemetry.recent import Recent
@@ -177,10 +180,6 @@ async def _plain(body: bytes, coding: str) -> bytes | None:
         return None
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(slots=True)
 class Telemetry:
     """Logs, metrics and the memory of recent events."""
@@ -189,7 +188,12 @@ class Telemetry:
     metrics: MetricsObserver
     recent: Recent
     masked: tuple[str, ...] = ()
-    _settle: Callable[[], None] = _nothing
+    batch: Batch = field(init=False)
+    """Answered requests on their way to all three."""
+
+    def __post_init__(self) -> None:
+        self.batch = Batch(self._answered)
+        self.metrics.before_reading = self.recent.before_reading = self.batch.flush
 
     def mask(self, loaded: Loaded) -> None:
         """Masks the secrets of `loaded` as they are now, from the next line on, and queries as it wants them."""
@@ -201,27 +205,23 @@ class Telemetry:
 
     def observer(self) -> Observer:
         """One observer that tells all."""
-        metrics, recent, log = self.metrics, self.recent, LogObserver(self.logs)
+        metrics, recent, log, add = self.metrics, self.recent, LogObserver(self.logs), self.batch.add_event
 
         def observe(event: Event) -> None:
             if type(event) is RequestAnswered:
-                self._settle()
+                add(event)
+                return
             metrics(event)
             recent(event)
             log(event)
 
         return observe
 
-    def hits(self, hits: list[Hit]) -> None:
-        """Counts and writes down hits that were answered from their bytes."""
-        self.metrics.hits(hits)
-        self.recent.hits(hits)
+    def _answered(self, batch: list[Answered]) -> None:
+        self.metrics.answered(batch)
+        self.recent.answered(batch)
         if self.logs.access:
-            self.logs.access_lines.hits(hits)
-
-    def settle_by(self, settle: Callable[[], None]) -> None:
-        """`settle` tells of the hits that wait to be told: it is called before anything is read, and before a later request is told."""
-        self._settle = self.metrics.before_reading = self.recent.before_reading = settle
+            self.logs.access_lines.answered(batch)
 
 
 def telemetry(loaded: Loaded) -> Telemetry:
@@ -446,12 +446,18 @@ class Wired:
             operations=self.operating,
         )
         self.handler = Handler(self.pipeline.hits, self.clock, plain)  # it stores nothing
-        memo = memo_basis(
-            loaded, self.pipeline, self.store, self.admission, self.keeper, self.clock, told.hits, self.part
+        memo = Basis(
+            self.store,
+            self.pipeline.access,
+            self.pipeline.cache,
+            self.admission,
+            partial(attrgetter("partition"), self.keeper),
+            self.pipeline.usage,
+            self.clock,
+            told.batch.add,
+            memo_bytes(settings, self.part),
         )
-        self.connections = Connections(self.handler, limits_of(settings), memo)
-        if self.connections.memo is not None:
-            told.settle_by(self.connections.memo.flush)
+        self.connections = Connections(self.handler, limits_of(settings), memo, self.clock.wall)
         self.descriptors = Descriptors(most_descriptors(), (self.connections,), observer)
         self.pages = PageSessions(self._page_command, self.clock.wall)
         self.admin_app = admin_application(
@@ -493,7 +499,7 @@ class Wired:
             stack.push_async_callback(self.store.close)
             stack.push_async_callback(self.pipeline.cache.close)
             stack.push_async_callback(self.pipeline.close)
-            self.connections.settle()
+            self.telemetry.batch.flush()
 
     def _page_command(self) -> str:
         """The command that gives a page session at this daemon, and at no other of this machine."""

@@ -32,16 +32,31 @@ class RequestAnswered:
     traceparent: str = ""
 
 
-Hit = tuple[RequestAnswered, float, str, int, float]
-"""A hit of an answer that is kept as bytes, as an observer gets it: what all its hits have in common (`client` is '' unless a key named it, and
-`TTL` stands in `cache_status` for seconds), the moment in epoch seconds, the peer's address, these seconds, and the duration."""
-
 TTL = "\0"
 
 
-def answered_by(hit: Hit) -> RequestAnswered:
-    """The event of a hit."""
-    event, _, address, ttl, duration = hit
+class Repeated:
+    """What all hits of one answer that is kept as bytes have in common: `client` is '' unless a key named it, and `TTL` stands in `cache_status`
+    for seconds. An observer keeps here what it made of it, so that a hit costs it little."""
+
+    __slots__ = ("event", "labels", "line")
+
+    def __init__(self, event: RequestAnswered) -> None:
+        self.event = event
+        self.labels: tuple[str, str, int] | None = None
+        self.line: tuple[object, str, str, str] | None = None
+
+
+Answered = tuple[Repeated | RequestAnswered, float, str, int, float]
+"""A request that was answered: the moment in epoch seconds, the peer's address, the seconds for `TTL`, and the duration."""
+
+
+def event_of(answered: Answered) -> RequestAnswered:
+    """The whole event."""
+    told, _, address, ttl, duration = answered
+    if isinstance(told, RequestAnswered):
+        return told
+    event = told.event
     status = event.cache_status.replace(TTL, str(ttl))
     return replace(event, client=event.client or address, cache_status=status, duration=duration)
 

@@ -68,11 +68,18 @@ class Limits:
 class Connections(Table["ProxyConnection"]):
     """All connections of the proxy's listeners, and what their requests share."""
 
-    def __init__(self, handler: Handler, limits: Limits | None = None, basis: Basis | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        limits: Limits | None = None,
+        basis: Basis | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         """Without a `basis` every request takes the whole road."""
         super().__init__()
+        self._wall = wall
         self.handler = handler
-        self.memo = None if basis is None else Memo(basis, self.date)
+        self.memo = None if basis is None else Memo(basis)
         self.limits = limits or Limits()
         self._refused: set[ProxyConnection] = set()
         self._all_gone: asyncio.Event | None = None
@@ -121,16 +128,10 @@ class Connections(Table["ProxyConnection"]):
                 if task.cancelling():  # it goes on for the origin's sake, though its client has left
                     task.cancel()
             await asyncio.wait(self._tasks)
-        self.settle()
-
-    def settle(self) -> None:
-        """Tells of the hits that wait to be told."""
-        if self.memo is not None:
-            self.memo.flush()
 
     def date(self) -> str:
         """The time as `Date` prints it, made once a second."""
-        now = time.time()
+        now = self._wall()
         if not self._date_until - 1 <= now < self._date_until:
             self._date, self._date_until = print_date(now), now // 1 + 1
         return self._date
@@ -388,7 +389,6 @@ class ProxyConnection(asyncio.Protocol):
                 memo is not None
                 and not self.crowded
                 and self._patience is None
-                and not self._input_ended
                 and (answer := memo.find(data, self._scheme)) is not None
             ):
                 body = answer.body

@@ -3,8 +3,7 @@
 A line has a time, a level, the stable name of its event, a message and values: as JSON for machines, as text for people. What clients sent
 is escaped: no control character, no line break, no character that turns the writing direction. Lines of other libraries take the same way.
 
-An access line costs a request one append: a thread writes the lines, at most `DELAY` late. If standard error blocks, lines beyond
-`MAX_WAITING` are dropped and counted.
+A thread writes access lines, at most `DELAY` late. If standard error blocks, lines beyond `MAX_WAITING` are dropped and counted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal, TextIO
 
-from passoproxy.core.events import Event, Hit, RequestAnswered, answered_by
+from passoproxy.core.events import TTL, Answered, Event, RequestAnswered, event_of
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.messages import fields_of, line_of, message_of, named_in
 
@@ -110,11 +109,11 @@ def _plain(value: object) -> object:
     return escaped(value if isinstance(value, str) else str(value))
 
 
-DELAY = 0.15
-"""Seconds in which lines are gathered before they are written (contract §3: at most 0.2 s late)."""
+DELAY = 0.08
+"""Seconds in which lines are gathered before they are written (contract §3: at most 0.2 s late, with what `batch` waits)."""
 MAX_WAITING = 50_000
 """Lines that wait at most."""
-_REMEMBERED = 512
+_REMEMBERED = 2048
 _LONGEST_REMEMBERED = 1024
 
 
@@ -127,23 +126,23 @@ def _remembering(work: Callable[[str], str]) -> Callable[[str], str]:
 class AccessLines:
     """Takes answered requests and writes a line for each. `write` gets whole lines with their ends and may block.
 
-    `compact` is for people: a message, and few values beside it.
+    A line is made where it is added, since a second thread that computes would stop the loop for milliseconds; the thread only writes.
+    `render` makes lines for people; None stands for JSON, as `as_json` writes it.
     """
 
     def __init__(
         self,
         write: Callable[[str], None],
-        render: Render,
         redactor: Redactor,
+        render: Render | None = None,
         *,
-        compact: bool = False,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.set_redactor(redactor)
         self._write, self._wall, self._render = write, wall, render
-        self._compact = compact
-        self._waiting: deque[tuple[float, RequestAnswered]] = deque()
+        self._waiting: deque[str] = deque()
         self._dropped = 0
+        self._second, self._begun = -1, ""
         self._armed = False
         self._wake = threading.Event()
         self._ending = threading.Event()
@@ -152,26 +151,52 @@ class AccessLines:
 
     def set_redactor(self, redactor: Redactor) -> None:
         """Changes what is masked. The same words and targets come again and again, so the last results are cached."""
-        self._say = _remembering(redactor.text)
-        self._say_target = _remembering(redactor.target)
+        self._say, self._say_target = _remembering(redactor.text), _remembering(redactor.target)
+        self._word = _remembering(lambda text: _in_json(redactor.text(text)))
+        self._target = _remembering(lambda text: _in_json(redactor.target(text)))
 
     def add(self, event: RequestAnswered) -> None:
-        """Remembers one request; never blocks."""
-        if len(self._waiting) >= MAX_WAITING:
-            self._dropped += 1
-            return
-        self._waiting.append((self._wall(), event))
-        if not self._armed:
-            self._armed = True
-            self._wake.set()
+        """Takes one request; never blocks."""
+        self.answered([(event, self._wall(), event.client, 0, event.duration)])
 
-    def hits(self, hits: Sequence[Hit]) -> None:
-        """Remembers hits that were answered from their bytes."""
-        for hit in hits:
-            if len(self._waiting) >= MAX_WAITING:
-                self._dropped += 1
-            else:
-                self._waiting.append((hit[1], answered_by(hit)))
+    def answered(self, batch: Sequence[Answered]) -> None:
+        """Takes a batch."""
+        if self._render is not None:
+            self._put([self._for_people(each[1], event_of(each)) for each in batch])
+            return
+        made = f"{random.getrandbits(128 * len(batch)):0{32 * len(batch)}x}"
+        lines, word, last, client = list[str](), self._word, "", '""'
+        for number, (told, at, address, ttl, duration) in enumerate(batch):
+            if isinstance(told, RequestAnswered):
+                lines.append(self._json(at, told))
+                continue
+            line = told.line
+            if line is None or line[0] is not word:
+                told.line = line = self._constant(told.event)
+            trace = told.event.traceparent
+            name = request_id(trace) if trace else made[32 * number : 32 * number + 32]
+            if (who := told.event.client or address) != last:
+                last, client = who, word(who)
+            second = int(at)
+            if second != self._second:
+                self._turn(second)
+            begun, millisecond = self._begun, _MILLISECONDS[int((at - second) * 1000)]
+            lines.append(
+                f"{begun}{millisecond}{name}{_CLIENT}{client}{line[1]}{ttl}{line[2]}{duration * 1000:.2f}{line[3]}"
+            )
+        self._put(lines)
+
+    def _constant(self, event: RequestAnswered) -> tuple[object, str, str, str]:
+        """What stands in the lines of all hits of one answer: between client, ttl and duration, and behind them."""
+        before, _, after = event.cache_status.partition(TTL)
+        until_took, rest = self._around(event, f"{self._word(before)[:-1]}{TTL}{self._word(after)[1:]}")
+        until_ttl, _, until_took = until_took.partition(TTL)
+        return self._word, until_ttl, until_took, rest
+
+    def _put(self, lines: list[str]) -> None:
+        room = MAX_WAITING - len(self._waiting)
+        self._waiting.extend(lines[: max(0, room)])
+        self._dropped += max(0, len(lines) - room)
         if not self._armed:
             self._armed = True
             self._wake.set()
@@ -195,12 +220,12 @@ class AccessLines:
         with self._one_at_a_time:
             # Disarmed first: a request that comes from here on wakes the thread once too often, never too seldom.
             self._armed = False
-            lines = [self._line(*self._waiting.popleft()) for _ in range(len(self._waiting))]
+            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
                 message = f"{dropped} access lines were dropped: standard error is too slow"
-                values = {"dropped": dropped}
-                lines.append(self._render(self._wall(), "warning", "access_lines_dropped", message, values))
+                render = self._render or as_json
+                lines.append(render(self._wall(), "warning", "access_lines_dropped", message, {"dropped": dropped}))
             if lines:
                 self._write("\n".join(lines) + "\n")
 
@@ -212,34 +237,54 @@ class AccessLines:
             self.flush()
         self.flush()
 
-    def _line(self, at: float, event: RequestAnswered) -> str:
-        say, message = self._say, ""
+    def _json(self, at: float, event: RequestAnswered) -> str:
+        """As `as_json` would write it, in a fraction of the time."""
+        if int(at) != self._second:
+            self._turn(int(at))
+        before, after = self._around(event, self._word(event.cache_status))
+        begun = f"{self._begun}{_MILLISECONDS[int((at - int(at)) * 1000)]}{request_id(event.traceparent)}"
+        return f"{begun}{_CLIENT}{self._word(event.client)}{before}{event.duration * 1000:.2f}{after}"
+
+    def _turn(self, second: int) -> None:
+        self._second, self._begun = second, f'{{"time": "{timestamp(second)[:-4]}'
+
+    def _around(self, event: RequestAnswered, cache_status: str) -> tuple[str, str]:
+        """What stands between client and duration, and behind it. `cache_status` is in JSON already."""
+        word = self._word
+        method = word(event.method) if len(event.method) <= 32 else _in_json(self._say(event.method)[:32])
+        return (
+            f', "method": {method}, "target": {self._target(event.target)}, "status": {event.status}, "route": {word(event.route)}, '
+            f'"cache": {word(event.cache)}, "reason": {word(reason_of(event))}, "cache_status": {cache_status}, "duration_ms": ',
+            f', "origin_ms": {round(event.origin_seconds * 1000, 2)}, "queue_ms": {round(event.queue_seconds * 1000, 2)}, '
+            f'"sent_bytes": {event.sent_bytes}, "outcome": {word(event.outcome)}, "code": {word(event.code)}}}',
+        )
+
+    def _for_people(self, at: float, event: RequestAnswered) -> str:
+        say = self._say
         values: dict[str, object] = {
-            "request_id": request_id(event.traceparent),
             "client": say(event.client),
-            "method": say(event.method)[:32],
-            "target": self._say_target(event.target),
-            "status": event.status,
             "route": say(event.route),
-            "cache": say(event.cache),
             "reason": say(reason_of(event)),
-            "cache_status": say(event.cache_status),
-            "duration_ms": round(event.duration * 1000, 2),
             "origin_ms": round(event.origin_seconds * 1000, 2),
             "queue_ms": round(event.queue_seconds * 1000, 2),
-            "sent_bytes": event.sent_bytes,
             "outcome": say(event.outcome),
             "code": say(event.code),
+            "request_id": request_id(event.traceparent),
         }
-        if self._compact:
-            method, status, cache = values["method"], event.status, values["cache"]
-            message = f"{method} {status} {cache:<5} {event.duration * 1000:7.1f} ms  {values['target']}"
-            values = {name: values[name] for name in _COMPACT if values[name] not in (0.0, "complete")}
-        return self._render(at, "info", "request", message, values)
+        told = {name: value for name, value in values.items() if value not in (0.0, "complete")}
+        took = f"{say(event.method)[:32]} {event.status} {say(event.cache):<5} {event.duration * 1000:7.1f} ms"
+        assert self._render is not None
+        return self._render(at, "info", "request", f"{took}  {self._say_target(event.target)}", told)
 
 
-_COMPACT: Final = ("client", "route", "reason", "origin_ms", "queue_ms", "outcome", "code", "request_id")
-"""What a person's line has beside the message; values that tell nothing are left out."""
+def _in_json(text: str) -> str:
+    return json.dumps(escaped(text), ensure_ascii=False)
+
+
+_MILLISECONDS: Final = tuple(
+    f'{each:03d}Z", "level": "info", "event": "request", "request_id": "' for each in range(1000)
+)
+_CLIENT: Final = '", "client": '
 _TRACEPARENT: Final = re.compile(
     r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
@@ -254,9 +299,12 @@ def request_id(traceparent: str) -> str:
 
 def reason_of(event: RequestAnswered) -> str:
     """Why the cache decided so: the code of a refusal, else `detail` or `fwd` of our Cache-Status member (RFC 9211), else ''."""
-    if event.code:
-        return event.code
-    told = dict(part.strip().partition("=")[::2] for part in event.cache_status.rpartition(",")[2].split(";")[1:])
+    return event.code or _reason_told(event.cache_status)
+
+
+@_remembering
+def _reason_told(cache_status: str) -> str:
+    told = dict(part.strip().partition("=")[::2] for part in cache_status.rpartition(",")[2].split(";")[1:])
     return told.get("detail") or told.get("fwd", "")
 
 
@@ -287,7 +335,8 @@ class Logs:
         self.access = access
         self.level: Level = level
         self._redactor = redactor
-        self.access_lines = AccessLines(_writer(stream), render, redactor, compact=self._for_people, wall=wall)
+        lines_render = render if self._for_people else None
+        self.access_lines = AccessLines(_writer(stream), redactor, lines_render, wall=wall)
         self._render = render
         self._logger = logging.getLogger(_NAME)
         self._handler = _Handler(stream, self._line)

@@ -6,18 +6,19 @@ Counting is additions in one dictionary, without locks: observers are called in 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, cast
 
 from passoproxy.core.events import (
+    Answered,
     EntriesEvicted,
     EntriesPurged,
     Event,
-    Hit,
     OriginAnswered,
     OriginFailed,
     RefreshFailed,
+    Repeated,
     RequestAnswered,
     RequestRejected,
     TokenRefreshed,
@@ -44,6 +45,7 @@ class MetricsObserver:
 
     def __init__(self, methods: Iterable[str] = STANDARD_METHODS) -> None:
         self._methods = frozenset(methods)
+        self._known: dict[tuple[str, str, int], tuple[str, str, int]] = {}
         self.before_reading: Callable[[], None] = lambda: None
         """Has what waits to be counted counted."""
         self.counts: defaultdict[Key, float] = defaultdict(float, dict.fromkeys(_AT_ZERO, 0.0))
@@ -78,16 +80,30 @@ class MetricsObserver:
             case EntriesPurged(count):
                 counts["cache_purged",] += count
 
-    def hits(self, hits: Sequence[Hit]) -> None:
-        """Counts hits that were answered from their bytes."""
+    def answered(self, batch: Sequence[Answered]) -> None:
+        """Counts a batch."""
+        durations: dict[tuple[str, str, int], list[float]] = {}
+        last, add = None, list[float]().append
+        for told, _, _, _, took in batch:
+            if isinstance(told, RequestAnswered):
+                self(told)
+                continue
+            labels = told.labels or self._labels(told)
+            if labels is not last:
+                last, add = labels, durations.setdefault(labels, []).append
+            add(took)
         counts = self.counts
-        for event, _, _, _, took in hits:
-            route, cache = event.route, event.cache
-            counts[
-                "requests", route, event.method if event.method in self._methods else "other", event.status, cache
-            ] += 1
-            counts["request_duration", route, cache, bisect_left(BOUNDS, took)] += 1
-            counts["request_duration", route, cache, "sum"] += took
+        for (route, method, status), all_took in durations.items():
+            counts["requests", route, method, status, "hit"] += len(all_took)
+            counts["request_duration", route, "hit", "sum"] += sum(all_took)
+            for bucket, number in Counter(bisect_left(BOUNDS, took) for took in all_took).items():
+                counts["request_duration", route, "hit", bucket] += number
+
+    def _labels(self, repeated: Repeated) -> tuple[str, str, int]:
+        event = repeated.event
+        labels = event.route, event.method if event.method in self._methods else "other", event.status
+        repeated.labels = self._known.setdefault(labels, labels)  # so that one object stands for all that are equal
+        return repeated.labels
 
     def taken(self) -> Counts:
         """What was counted since the last time, for another process's `add`; it counts no more here."""

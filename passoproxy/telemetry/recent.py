@@ -12,15 +12,15 @@ from dataclasses import asdict
 from typing import Any, Final, get_args
 
 from passoproxy.core.events import (
+    Answered,
     Event,
-    Hit,
     OriginAnswered,
     OriginFailed,
     RequestAnswered,
     RequestRejected,
     Warned,
-    answered_by,
 )
+from passoproxy.core.events import event_of as answered_event
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.messages import fields_of, line_of, message_of
 
@@ -50,10 +50,6 @@ def event_of(name: str, members: dict[str, Any]) -> Event:
     return _KINDS[name](**members)
 
 
-def _event(held: RequestAnswered | Hit) -> RequestAnswered:
-    return held if isinstance(held, RequestAnswered) else answered_by(held)
-
-
 class Recent:
     """An observer that remembers the last `keep` requests and errors."""
 
@@ -63,7 +59,7 @@ class Recent:
         self.before_reading: Callable[[], None] = lambda: None
         """Has what waits to be remembered remembered."""
         self._keep = keep
-        self._requests: deque[tuple[float, RequestAnswered | Hit]] = deque(maxlen=keep)
+        self._requests: deque[tuple[float, Answered]] = deque(maxlen=keep)
         self._errors: deque[tuple[float, Event]] = deque(maxlen=keep)
         self._warnings: dict[tuple[str, str], tuple[float, Warned]] = {}
         self._counts: Counter[str] = Counter()
@@ -77,13 +73,7 @@ class Recent:
     def __call__(self, event: Event) -> None:
         now = self._wall()
         if type(event) is RequestAnswered:
-            self._requests.append((now, event))
-            self._counts[event.cache] += 1
-            self._seconds[int(now)] += 1
-            if event.outcome == "broken":
-                self._counts["broken"] += 1
-            if len(self._seconds) > 2 * _SECONDS:
-                self._forget(now)
+            self.answered([(event, now, event.client, 0, event.duration)])
             return
         if type(event) is OriginAnswered or type(event) is OriginFailed:
             self._on_origin(now, event)
@@ -94,14 +84,18 @@ class Recent:
         if line_of(event).level in _LOUD and type(event) is not Warned:
             self._errors.append((now, event))
 
-    def hits(self, hits: Sequence[Hit]) -> None:
-        """Remembers hits that were answered from their bytes."""
-        self._requests.extend((hit[1], hit) for hit in hits[-self._keep :])
-        for event, at, _, _, _ in hits:
-            self._counts[event.cache] += 1
-            self._seconds[int(at)] += 1
+    def answered(self, batch: Sequence[Answered]) -> None:
+        """Remembers a batch."""
+        self._requests.extend((each[1], each) for each in batch[-self._keep :])
+        self._seconds.update(int(each[1]) for each in batch)
+        self._counts["hit"] += len(batch)
+        for told, _, _, _, _ in batch:
+            if isinstance(told, RequestAnswered):
+                self._counts["hit"] -= 1
+                self._counts[told.cache] += 1
+                self._counts["broken"] += told.outcome == "broken"
         if len(self._seconds) > 2 * _SECONDS:
-            self._forget(hits[-1][1])
+            self._forget(self._wall())
 
     def _on_origin(self, now: float, event: OriginAnswered | OriginFailed) -> None:
         origin, slice = self._origin, int(now // _SLICE)
@@ -142,7 +136,7 @@ class Recent:
         self.before_reading()
         is_heard = self._counts["answers"] or self._counts["failures"]
         taken: Lately = {
-            "requests": [[at, asdict(_event(held))] for at, held in self._requests],
+            "requests": [[at, asdict(answered_event(held))] for at, held in self._requests],
             "errors": [[at, *plain(event)] for at, event in self._errors],
             "warnings": [[at, asdict(told)] for at, told in self._warnings.values()],
             "counts": dict(self._counts),
@@ -160,7 +154,7 @@ class Recent:
 
     def add(self, taken: Lately) -> None:
         """Remembers what another process remembered, as if it had happened here."""
-        self._requests.extend((at, RequestAnswered(**event)) for at, event in taken["requests"])
+        self._requests.extend((at, (RequestAnswered(**event), at, "", 0, 0.0)) for at, event in taken["requests"])
         self._errors.extend((at, event_of(name, members)) for at, name, members in taken["errors"])
         for at, told in taken["warnings"]:
             warned = Warned(**told)
@@ -237,7 +231,7 @@ class Recent:
             "per_second_lately": lately,
             "broken": self._counts["broken"],
             "refused": self._counts["refused"],
-            "recent": [self._request(at, _event(held)) for at, held in reversed(self._requests)],
+            "recent": [self._request(at, answered_event(held)) for at, held in reversed(self._requests)],
         }
 
     def _request(self, at: float, event: RequestAnswered) -> dict[str, object]:

@@ -53,7 +53,7 @@ def heads() -> Callable[[str], object]:
 
 
 def lines() -> Callable[[str], object]:
-    written = AccessLines(lambda text: None, lambda *told: "", Redactor(), wall=lambda: 0.0)
+    written = AccessLines(lambda text: None, Redactor(), wall=lambda: 0.0)
 
     def logged(text: str) -> None:
         written.add(RequestAnswered("", text, f"/{text}", 200, "", "", "", 0.0, 0, "complete"))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import threading
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from passoproxy.core.events import RequestAnswered
+from passoproxy.core.events import TTL, Repeated, RequestAnswered, event_of
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry import logs
-from passoproxy.telemetry.logs import AccessLines, as_json, as_text
+from passoproxy.telemetry.logs import AccessLines, as_json, as_text, escaped, timestamp
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 EVENT = RequestAnswered(
@@ -25,7 +28,7 @@ BROKEN = RequestAnswered(
 
 def test_lines_wait_until_they_are_flushed() -> None:
     written: list[str] = []
-    lines = AccessLines(written.append, as_json, Redactor(), wall=lambda: 1_700_000_000.0)
+    lines = AccessLines(written.append, Redactor(), wall=lambda: 1_700_000_000.0)
     lines.add(EVENT)
     lines.add(EVENT)
     assert written == []
@@ -56,9 +59,76 @@ def test_lines_wait_until_they_are_flushed() -> None:
     }
 
 
+HIT = Repeated(
+    replace(
+        EVENT, client="", cache_status=f"other; hit; ttl=9, passoproxy; hit; ttl={TTL}; detail=OVERRIDE", traceparent=""
+    )
+)
+
+
+@pytest.mark.parametrize("named", ["", "ann"])
+def test_a_hit_that_was_answered_from_its_bytes_has_the_line_of_any_other(named: str) -> None:
+    written: list[str] = []
+    lines = AccessLines(written.append, Redactor(), wall=lambda: 1_700_000_000.25)
+    repeated = Repeated(replace(HIT.event, client=named, traceparent=EVENT.traceparent))
+    for ttl in (7, -3):
+        hit = (repeated, 1_700_000_000.25, "127.0.0.1", ttl, 0.000_123_4)
+        lines.answered([hit])
+        lines.add(event_of(hit))
+        assert f"ttl={ttl}; detail=OVERRIDE" in lines._waiting[-1]
+    lines.flush()
+    one, same, other, same_as_other, _ = written[0].split("\n")
+    assert (one, other) == (same, same_as_other)
+    assert json.loads(one)["client"] == (named or "127.0.0.1")
+
+
+def test_hits_without_a_traceparent_have_an_id_each() -> None:
+    written: list[str] = []
+    lines = AccessLines(written.append, Redactor())
+    lines.answered([(HIT, 0.0, "c", 1, 0.0)] * 3)
+    lines.flush()
+    found = [json.loads(line)["request_id"] for line in written[0].splitlines()]
+    assert len(set(found)) == 3
+    assert all(re.fullmatch("[0-9a-f]{32}", each) for each in found)
+
+
+def test_what_is_masked_changes_for_hits_too() -> None:
+    written: list[str] = []
+    lines = AccessLines(written.append, Redactor())
+    secret = Repeated(replace(HIT.event, target="/swordfish"))
+    lines.answered([(secret, 0.0, "c", 1, 0.0)])
+    lines.set_redactor(Redactor(["swordfish"]))
+    lines.answered([(secret, 0.0, "c", 1, 0.0)])
+    lines.flush()
+    first, second = written[0].splitlines()
+    assert "swordfish" in first
+    assert "swordfish" not in second
+
+
+@given(
+    st.builds(
+        RequestAnswered, *(st.text(), st.text(max_size=40), st.text(), st.integers(100, 999), st.text(), st.text(), st.text()), st.floats(0, 1e6),
+        st.integers(0), st.text(), st.text(), st.floats(0, 1e6), st.floats(0, 1e6), st.just(EVENT.traceparent),
+    ),
+    st.floats(0, 4e9),
+)  # fmt: skip
+def test_a_json_line_is_what_the_json_module_would_write(event: RequestAnswered, at: float) -> None:
+    written: list[str] = []
+    lines = AccessLines(written.append, Redactor(), wall=lambda: at)
+    lines.add(event)
+    lines.flush()
+    line, end = written[0].split("\n")
+    assert end == ""
+    found, names = json.loads(line), list(json.loads(line))
+    assert names[:4] == ["time", "level", "event", "request_id"]
+    values = {name: found[name] for name in names[3:]}
+    assert json.loads(as_json(at, "info", "request", "", values)) == {**found, "time": timestamp(at)}
+    assert found["target"] == escaped(Redactor().target(event.target))
+
+
 def test_people_get_a_short_line() -> None:
     written: list[str] = []
-    lines = AccessLines(written.append, as_text, Redactor(), compact=True, wall=lambda: 1_700_000_000.0)
+    lines = AccessLines(written.append, Redactor(), as_text, wall=lambda: 1_700_000_000.0)
     lines.add(EVENT)
     lines.add(BROKEN)
     lines.flush()
@@ -112,7 +182,7 @@ def test_the_thread_writes_what_was_added_and_close_writes_the_rest() -> None:
         written.append(text)
         arrived.set()
 
-    lines = AccessLines(write, as_json, Redactor())
+    lines = AccessLines(write, Redactor())
     lines.start()
     lines.add(EVENT)
     assert arrived.wait(5)
@@ -124,7 +194,7 @@ def test_the_thread_writes_what_was_added_and_close_writes_the_rest() -> None:
 
 def test_close_without_start_writes_too() -> None:
     written: list[str] = []
-    lines = AccessLines(written.append, as_json, Redactor())
+    lines = AccessLines(written.append, Redactor())
     lines.add(EVENT)
     lines.close()
     assert len(written) == 1
@@ -133,7 +203,7 @@ def test_close_without_start_writes_too() -> None:
 def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MAX_WAITING", 3)
     written: list[str] = []
-    lines = AccessLines(written.append, as_json, Redactor())
+    lines = AccessLines(written.append, Redactor())
     for _ in range(10):
         lines.add(EVENT)
     lines.flush()
@@ -142,9 +212,9 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.Mon
 
 
 def test_secrets_in_any_field_are_masked(secrets: tuple[str, ...]) -> None:
-    for render, compact in ((as_json, False), (as_text, True)):
+    for render in (None, as_text):
         written: list[str] = []
-        lines = AccessLines(written.append, render, Redactor([secrets[2]]), compact=compact)
+        lines = AccessLines(written.append, Redactor([secrets[2]]), render)
         for secret in secrets:
             target = f"/p/{secret}?code={secret}&{secret}"
             lines.add(

@@ -127,7 +127,8 @@ class Shelf:
     ) -> None:
         self._max_bytes, self._most_of_key = max_bytes, max_bytes // 8
         self._eviction = S3Fifo()
-        self._used = self._eviction.used
+        self.used = self._eviction.used
+        """Marks a key as asked for."""
         self._on_drop = on_drop
         self._keys: dict[str, _Held] = {}
         self._leaving: list[_Held] = []
@@ -149,7 +150,7 @@ class Shelf:
             if self._leaving:
                 self._let_go()
             return None
-        self._used(key)
+        self.used(key)
         return held.variants
 
     def body(self, entry: Entry) -> bytes | None:
@@ -165,10 +166,6 @@ class Shelf:
         if held.watchers is None:
             held.watchers = set()
         return held.watchers
-
-    def used(self, key: str) -> None:
-        """Marks a key as asked for."""
-        self._used(key)
 
     def held(self, entry: Entry) -> Entry | None:
         """The variant of the same identifier, without marking its key as used."""
@@ -195,7 +192,7 @@ class Shelf:
             self._eviction.added(key)
         else:
             self.bytes_used -= old.weight
-            self._used(key)
+            self.used(key)
             old.gone()
         self._keys[key] = held
         self.bytes_used += held.weight

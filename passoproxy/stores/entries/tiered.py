@@ -157,6 +157,7 @@ class TieredStore:
 
     def __init__(self, memory_bytes: int, slow: SlowStore) -> None:
         self._shelf = Shelf(memory_bytes, self._on_drop)
+        self._used = self._shelf.used
         self._slow = slow
         self.small_bytes = min(_SMALL_BYTES, memory_bytes // 16)
         self.feed, self._touch = slow.feed, slow.touch
@@ -272,10 +273,12 @@ class TieredStore:
 
     # ---- answers that were made of what memory holds ---------------------------------------------------------------
 
-    def keep_up(self) -> None:
-        """Drops from memory what other processes have changed; cheap if there is nothing new."""
-        if self.feed.events != self._seen:
-            self._catch_up()
+    def keep_up(self) -> bool:
+        """Drops from memory what other processes have changed; whether there was anything new, and cheap if not."""
+        if self.feed.events == self._seen:
+            return False
+        self._catch_up()
+        return True
 
     def watchers(self, entry: Entry) -> Watchers | None:
         """See `Shelf.watchers`; `clearings` counts what they are not told of."""
@@ -288,7 +291,7 @@ class TieredStore:
 
     def used(self, key: str) -> None:
         """A key was served from an answer that was made of what memory holds."""
-        self._shelf.used(key)
+        self._used(key)
         self._touch(key)
 
     # ---- storing ---------------------------------------------------------------------------------------------------
