@@ -14,18 +14,18 @@ from urllib.parse import urlsplit
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged
-from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.request_line import parse_target
 from passoproxy.core.http.syntax import print_date
 from passoproxy.core.oauth.alert_levels import Level, deadline, outlook
 from passoproxy.errors import BadRequest, CommandFailure, PassoproxyError, UsageFailure
 from passoproxy.ports import Clock, EntryStore, Observer, StoreStats
-from passoproxy.proxy.explain import Explanation
+from passoproxy.proxy.explain import Explainer
 from passoproxy.tokens import messages
 from passoproxy.tokens.commands import Export, Import, Logout, Refresh
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.login import Logins, LoginTicket
-from passoproxy.upkeep.prefetch import Filled, Order, order_of
+from passoproxy.upkeep.change_probe import ChangeProbe
+from passoproxy.upkeep.prefetch import Filled, Order, Prefetch, order_of
 
 Data = dict[str, object]
 KINDS = ("url", "prefix", "route", "tag")
@@ -37,18 +37,6 @@ SLICE = 10
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-class EntryReading(Protocol):
-    """What the cache's rules say of one entry and of one request."""
-
-    def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
-        """Age, and seconds of freshness that are left (negative: stale for so long)."""
-        ...
-
-    def key(self, method: str, target: str, body: bytes | None) -> str | None:
-        """The primary key of a request as the cache would make it; None if it would be a pass."""
-        ...
-
-
 class Alarm(Protocol):
     """The watch over the runway, as far as it is asked from here."""
 
@@ -56,15 +44,6 @@ class Alarm(Protocol):
     def level(self) -> Level: ...
 
     async def test(self) -> list[Data]: ...
-
-
-class Operations(Protocol):
-    """What makes the cache operable, as far as it is asked from here."""
-
-    async def explain(self, head: RequestHead, body: bytes) -> Explanation: ...
-    def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]: ...
-    async def soften(self, selector: Selector) -> None: ...
-    def probe(self) -> Data | None: ...
 
 
 @dataclass(slots=True)
@@ -115,7 +94,10 @@ class Control:
         keeper: Holder,
         logins: Logins,
         store: EntryStore,
-        reading: EntryReading,
+        explainer: Explainer,
+        prefetch: Prefetch,
+        soften: Callable[[Selector], Awaitable[None]],
+        probing: ChangeProbe | None = None,
         clock: Clock,
         observer: Observer,
         recent: Callable[[], Mapping[str, object]],
@@ -125,14 +107,14 @@ class Control:
         purged: Callable[[Selector], None] = _nobody_waits,
         reload: Callable[[], Awaitable[Data]],
         alarm: Alarm | None = None,
-        operations: Operations | None = None,
     ) -> None:
         self.facts = facts
-        self._keeper, self._logins, self._store, self._reading = keeper, logins, store, reading
+        self._keeper, self._logins, self._store, self._explainer = keeper, logins, store, explainer
         self._clock, self._observer, self._recent = clock, observer, recent
         self._origin, self._trouble = origin, trouble
         self._tiers, self._tell_purged = tiers, purged
-        self.reloading, self._alarm, self._operations = reload, alarm, operations
+        self.reloading, self._alarm = reload, alarm
+        self._prefetch, self._soften, self._probing = prefetch, soften, probing
         self._followers = 0
 
     # ---- standing ----------------------------------------------------------------------------------------------------
@@ -155,7 +137,7 @@ class Control:
             "now": now,
             "token": asdict(token := self._keeper.snapshot()),
             "alert": {"level": self.level.word, "deadline": deadline(token)},
-            "cache": self._cache() | self._probe(),
+            "cache": self._cache() | ({"change_probe": self._probing.shown()} if self._probing else {}),
             "origin": {"url": facts.origin, **self._origin()},
             **lately,
             "listeners": list(facts.listeners),
@@ -218,10 +200,6 @@ class Control:
             "directory": facts.cache_folder or None,
             "store": facts.store or None,
         }
-
-    def _probe(self) -> Data:
-        shown = None if self._operations is None else self._operations.probe()
-        return {} if shown is None else {"change_probe": shown}
 
     async def look_at_store(self) -> StoreStats:
         """Counts anew what is stored; the numbers of `status` are those of the last look."""
@@ -423,12 +401,12 @@ class Control:
         """What answers a URL, under whatever spelling of its query it was stored; None if no URL alone is named, or it is a pass."""
         if named.target is None or named.key is not None:
             return None
-        key = self._reading.key(method, named.target, None)
+        key = self._explainer.key(method, named.target, None)
         return None if key is None else Selector(key=key)
 
     async def _softened(self, *meant: Selector) -> int:
         for each in meant:
-            await self._operating.soften(each)
+            await self._soften(each)
             self._tell_purged(each)
         count = (await self.look_at_store()).entries if meant == (Selector(),) else await self._count(meant)
         self._observer(EntriesPurged(count, "soft purge"))
@@ -445,7 +423,7 @@ class Control:
     async def explain(self, described: object) -> Data:
         """Why the request that is described would be a hit, a miss or a pass; asks and changes nothing. Raises UsageFailure."""
         order = self._order(described)
-        return asdict(await self._operating.explain(order.head, order.body))
+        return asdict(await self._explainer.explain(order.head, order.body))
 
     async def warm(self, described: Sequence[object]) -> AsyncGenerator[Data, None]:
         """Fetches what is described, where it is not fresh already; what came of each, as it comes. Its `number` counts from 0, or is the
@@ -460,18 +438,13 @@ class Control:
             except UsageFailure as fault:
                 url = each.get("url") if isinstance(each, Mapping) else each
                 yield asdict(Filled(number, str(url), "failed", detail=str(fault)))
-        async with aclosing(self._operating.fill(orders)) as filling:
+        async with aclosing(self._prefetch.fill(orders)) as filling:
             async for filled in filling:
                 yield asdict(filled)
 
     def _order(self, described: object, number: int = 0) -> Order:
         named = next(iter(self.facts.authorities), "localhost")
         return order_of(described, self.target_of, named, number)
-
-    @property
-    def _operating(self) -> Operations:
-        assert self._operations is not None  # every daemon has them
-        return self._operations
 
     async def _purged(self, *meant: Selector) -> int:
         count = 0
@@ -486,7 +459,7 @@ class Control:
         return count
 
     def _key(self, method: str, target: str, data: bytes | None) -> str:
-        key = self._reading.key(method, target, data)
+        key = self._explainer.key(method, target, data)
         if key is None:
             raise CommandFailure(
                 f"{method} {target} with this body is never stored: no route lists it, or the body cannot be a key"
@@ -494,7 +467,7 @@ class Control:
         return key
 
     def _shown(self, entry: Entry) -> Data:
-        age, left = self._reading.of_entry(entry, self._clock.wall())
+        age, left = self._explainer.of_entry(entry)
         return {
             "url": entry.target,
             "method": entry.method,

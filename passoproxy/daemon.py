@@ -217,8 +217,8 @@ class Daemon:
             ("service manager", self._tell_manager(wired)),
             ("control socket", control.keep_named()),
         ]
-        if wired.operating.probing is not None:
-            work.append(("change probe", wired.operating.probing.run()))
+        if wired.probing is not None:
+            work.append(("change probe", wired.probing.run()))
         if wired.fleet is not None and isinstance(wired.keeper, Custody):
             work.append(("fleet", wired.fleet.desk.run(wired.keeper)))
         if self._served is not None and (certificate := self._served.certificate) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +11,15 @@ import pytest
 from passoproxy.control import Control, Facts, keep_looking
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged
-from passoproxy.core.http.messages import fields_of
+from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.oauth.alert_levels import Level
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import CommandFailure, EntryStoreFailure, UsageFailure
 from passoproxy.ports import LoggedOut, StoreStats
+from passoproxy.proxy.explain import Explanation
 from passoproxy.tokens.commands import Command, Export, Import, Logout, Refresh
 from passoproxy.tokens.login import LoginTicket
+from passoproxy.upkeep.prefetch import Filled, Order
 from tests.fakes import FakeClock, RememberingObserver, settle
 
 ORIGIN = "https://api.example.com"
@@ -107,12 +109,35 @@ class Store:
         return len(gone)
 
 
-class FixedReading:
-    def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
-        return now - entry.response_time, 12.3456
+class Operations:
+    """Explainer, prefetch and change probe: what was asked of them; `away` fails."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.asked: list[Any] = []
+        self.away = False
+
+    def of_entry(self, entry: Entry) -> tuple[float, float]:
+        return self.clock.wall() - entry.response_time, 12.3456
 
     def key(self, method: str, target: str, body: bytes | None) -> str | None:
         return None if body == b"no key" else f"{method} {target} {body!r}"
+
+    async def explain(self, head: RequestHead, body: bytes) -> Explanation:
+        self.asked.append((head.method, head.target, list(head.fields.items()), body))
+        return Explanation("miss", head.method, head.target, "r", "k", ("because",))
+
+    async def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]:
+        for order in orders:
+            yield Filled(order.number, order.url, "fetched", 200)
+
+    async def soften(self, selector: Selector) -> None:
+        if self.away:
+            raise EntryStoreFailure("/state: cannot be written")
+        self.asked.append(selector)
+
+    def shown(self) -> dict[str, object]:
+        return {"state": "on"}
 
 
 class Stand:
@@ -120,6 +145,7 @@ class Stand:
 
     def __init__(self) -> None:
         self.clock, self.observer = FakeClock(), RememberingObserver()
+        self.operations = Operations(self.clock)
         self.keeper, self.logins, self.store = Keeper(), FakeLogins(), Store()
         self.lately: dict[str, Any] = {"recent_errors": []}
         self.told_purged: list[Selector] = []
@@ -132,7 +158,10 @@ class Stand:
             keeper=self.keeper,
             logins=self.logins,  # type: ignore[arg-type]
             store=self.store,  # type: ignore[arg-type]
-            reading=FixedReading(),
+            explainer=self.operations,  # type: ignore[arg-type]
+            prefetch=self.operations,  # type: ignore[arg-type]
+            soften=self.operations.soften,
+            probing=self.operations,  # type: ignore[arg-type]
             clock=self.clock,
             observer=self.observer,
             recent=lambda: self.lately,

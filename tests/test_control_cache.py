@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from passoproxy.control import Control
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import EntriesPurged
-from passoproxy.core.http.messages import RequestHead
 from passoproxy.errors import EntryStoreFailure, UsageFailure
-from passoproxy.proxy.explain import Explanation
-from passoproxy.upkeep.prefetch import Filled, Order
 from tests.test_control import Stand
 
 
-class Operations:
-    """What was asked of it; `away` fails."""
-
-    def __init__(self) -> None:
-        self.asked: list[Any] = []
-        self.away = False
-        self.shown: dict[str, object] | None = {"state": "on"}
-
-    async def explain(self, head: RequestHead, body: bytes) -> Explanation:
-        self.asked.append((head.method, head.target, list(head.fields.items()), body))
-        return Explanation("miss", head.method, head.target, "r", "k", ("because",))
-
-    async def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]:
-        for order in orders:
-            yield Filled(order.number, order.url, "fetched", 200)
-
-    async def soften(self, selector: Selector) -> None:
-        if self.away:
-            raise EntryStoreFailure("/state: cannot be written")
-        self.asked.append(selector)
-
-    def probe(self) -> dict[str, object] | None:
-        return self.shown
-
-
 class Held:
-    """A handle with operations, over the fakes of the handle's own tests."""
+    """A handle over the fakes of the handle's own tests."""
 
     def __init__(self) -> None:
-        self.stand, self.operations = Stand(), Operations()
-        self.told: list[Selector] = []
-        self.control: Control = self.stand.control
-        self.control._operations = self.operations
-        self.control._tell_purged = self.told.append
+        self.stand = Stand()
+        self.operations, self.told, self.control = self.stand.operations, self.stand.told_purged, self.stand.control
 
 
 @pytest.fixture
@@ -119,5 +86,5 @@ async def test_a_soft_purge_that_cannot_be_kept_raises(held: Held) -> None:
 
 def test_the_probe_is_shown_where_there_is_one(held: Held) -> None:
     assert held.control.status()["cache"]["change_probe"] == {"state": "on"}  # type: ignore[index]
-    held.operations.shown = None
+    held.control._probing = None
     assert "change_probe" not in held.control.status()["cache"]  # type: ignore[operator]

@@ -217,7 +217,7 @@ async def test_a_parent_serves_by_its_workers(tmp_path: Path) -> None:
         assert len(it.wired.control.status()["workers"]) == 2  # type: ignore[arg-type]
         assert [await get(it, f"{CONTENT}&n={number}") for number in range(6)] == [200] * 6
         await until(lambda: it.wired.telemetry.recent.summary()["requests"]["total"] == 6)  # type: ignore[index]
-        assert it.wired.operating.probing is not None
+        assert it.wired.probing is not None
         place.write(
             server={"listen": "127.0.0.1:0", "workers": 2}, upstream={"url": place.origin, "deny_paths": ["/x"]}
         )

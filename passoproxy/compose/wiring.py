@@ -11,7 +11,7 @@ import os
 import secrets
 import shlex
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -42,10 +42,9 @@ from passoproxy.config.settings import Settings
 from passoproxy.config.types import TcpAddress
 from passoproxy.control import Control, Facts
 from passoproxy.core import passolution
-from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.core.cache.key import Unreadable, content_of, primary_key
+from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import Answered, Event, RequestAnswered
-from passoproxy.core.http.messages import RequestHead, fields_of
+from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.oauth.alert_levels import Thresholds
 from passoproxy.core.oauth.identity import client_of
 from passoproxy.core.redaction import Redactor
@@ -58,7 +57,7 @@ from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.webhook import Webhook
 from passoproxy.ports import AlertHook, Clock, Observer, each_of, nobody
 from passoproxy.proxy import codecs
-from passoproxy.proxy.explain import Explainer, Rules
+from passoproxy.proxy.explain import Explainer
 from passoproxy.server.acceptor import Descriptors
 from passoproxy.server.admin.app import admin_application, control_application, probe_application
 from passoproxy.server.admin.auth import AdminAccess, PageSessions
@@ -110,47 +109,15 @@ def _hooks(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> list
 _LARGEST_PLAIN = 2 * 1024 * 1024
 
 
-class Operating:
-    """The cache operated (see `control.Operations`). `probing` is None without the preset, whose service can be asked for changes."""
-
-    def __init__(self, wired: Wired) -> None:
-        pipeline, store, clock = wired.pipeline, wired.store, wired.clock
-        terms = pipeline.cache.terms
-
-        def purged() -> None:
-            terms.look()
-            pipeline.cache.purged(Selector())  # the purge may have meant any entry: no request joins an earlier fetch
-
-        store.on_purged = purged
-        rules = Rules(
-            table=lambda: pipeline.access.table,
-            mode=lambda: pipeline.cache.mode,
-            partition=wired.partition,
-            admits=wired.admits,
-            spared=pipeline.limiter.spared,
-            terms=terms.made,
-            ended=terms.ended,
-        )
-        explainer = Explainer(store, rules, clock)
-        conditions = Conditions(
-            at_once=lambda: max(1, pipeline.limiter.max_concurrency - 1),
-            rests_until=lambda: pipeline.limiter.snapshot().background_rests_until,
-        )
-        self.explain, self.soften = explainer.explain, terms.soften
-        self.fill = Prefetch(pipeline.cache, explainer.outlook, conditions, clock).fill
-        self.probing: ChangeProbe | None = None
-        if wired.watched is not None:
-            surroundings = Surroundings(
-                forbidden=lambda: _forbidden(wired),
-                partition=wired.partition,
-                plain=_plain,
-                dropped=pipeline.cache.purged,
-            )
-            self.probing = ChangeProbe(pipeline.authorizer, store, wired.watched, surroundings, clock, wired.observer)
-
-    def probe(self) -> dict[str, object] | None:
-        """The change probe for `status`."""
-        return None if self.probing is None else self.probing.shown()
+def change_probe(wired: Wired) -> ChangeProbe | None:
+    """The change probe; None without the preset, whose service can be asked for changes."""
+    if wired.watched is None:
+        return None
+    pipeline = wired.pipeline
+    surroundings = Surroundings(
+        forbidden=lambda: _forbidden(wired), partition=wired.partition, plain=_plain, dropped=pipeline.cache.purged
+    )
+    return ChangeProbe(pipeline.authorizer, wired.store, wired.watched, surroundings, wired.clock, wired.observer)
 
 
 def _forbidden(wired: Wired) -> str:
@@ -230,33 +197,6 @@ def telemetry(loaded: Loaded) -> Telemetry:
     redactor = Redactor(masked, log.query)
     logs = Logs(redactor, level=log.level, format=log.format, access=log.access)
     return Telemetry(logs, MetricsObserver(loaded.settings.upstream.allow_methods), Recent(redactor), masked)
-
-
-class EntryRules:
-    """What the cache's rules say of stored entries and of requests, for listings and purges."""
-
-    def __init__(self, pipeline: Pipeline, partition: Callable[[], str]) -> None:
-        self._pipeline, self._partition = pipeline, partition
-
-    def of_entry(self, entry: Entry, now: float) -> tuple[float, float]:
-        """Age, and seconds of freshness left."""
-        cache, policy = self._pipeline.cache, self._pipeline.access.table.find(entry.target.partition("?")[0])
-        agreed = cache.terms.made(entry, policy, cache.mode)
-        return agreed.age(now), agreed.fresh_until - now
-
-    def key(self, method: str, target: str, body: bytes | None) -> str | None:
-        """The primary key; None for a request that would be a pass."""
-        policy = self._pipeline.access.table.find(target.partition("?")[0])
-        if not policy.stores or method not in policy.methods:
-            return None
-        head = RequestHead(
-            method, target, fields_of([("Content-Type", "application/json")] if body is not None else [])
-        )
-        try:
-            content = content_of(head.fields, body, policy.key) if body is not None and method == "POST" else None
-        except Unreadable:
-            return None
-        return primary_key(self._partition(), head, policy.key, content)
 
 
 def facts_of(loaded: Loaded, clock: Clock, state_folder: Path, cache_folder: Path | None) -> Facts:
@@ -409,7 +349,16 @@ class Wired:
             self.cache_folder or settings.cache.folder,
             self.part,
         )
-        self.operating = Operating(self)
+        self.store.on_purged = self._on_purged
+        explainer = Explainer(
+            self.store, self.pipeline.cache, lambda: self.pipeline.access.table, self.admits, self.clock
+        )
+        limiter = self.pipeline.limiter
+        conditions = Conditions(
+            at_once=lambda: max(1, limiter.max_concurrency - 1),
+            rests_until=lambda: limiter.snapshot().background_rests_until,
+        )
+        self.probing = change_probe(self)
         self.alerts = Alerts(
             self.keeper,
             alert_policy(loaded, self.outward, environ),
@@ -433,7 +382,10 @@ class Wired:
             keeper=self.keeper,
             logins=Logins(asking, self.keeper, self.clock, secrets.token_urlsafe),
             store=self.store,
-            reading=EntryRules(self.pipeline, self.partition),
+            explainer=explainer,
+            prefetch=Prefetch(self.pipeline.cache, explainer.outlook, conditions, self.clock),
+            soften=self.pipeline.cache.terms.soften,
+            probing=self.probing,
             clock=self.clock,
             observer=observer,
             recent=told.recent.summary,
@@ -443,7 +395,6 @@ class Wired:
             purged=self.pipeline.cache.purged,
             reload=_no_reload,
             alarm=self.alerts,
-            operations=self.operating,
         )
         self.handler = Handler(self.pipeline.hits, self.clock, plain)  # it stores nothing
         memo = Basis(
@@ -477,6 +428,11 @@ class Wired:
     def partition(self) -> str:
         """The cache partition of the present pair."""
         return self.keeper.partition
+
+    def _on_purged(self) -> None:
+        """Another process purged, which may have meant any entry: no request joins an earlier fetch."""
+        self.pipeline.cache.terms.look()
+        self.pipeline.cache.purged(Selector())
 
     @property
     def leads(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from typing import Protocol, assert_never
 
@@ -22,7 +23,7 @@ from passoproxy.core.cache.etag import is_made
 from passoproxy.core.cache.expiry import Terms, cut, terms
 from passoproxy.core.cache.freshness import initial_age
 from passoproxy.core.cache.invalidation import SAFE_METHODS, invalidated
-from passoproxy.core.cache.key import METHOD_FIELD, Unreadable
+from passoproxy.core.cache.key import METHOD_FIELD, Content, Unreadable
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Circumstances, Failure, Fetch, Plan, Refuse, Serve
 from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
@@ -101,15 +102,15 @@ class EntryTerms:
         known = self._remembered.get(entry.identifier)
         if known is not None and known[0] is entry and known[1] is policy:
             return known[2]
-        found = self.made(entry, policy, self._mode)
+        found = self.made(entry, policy)
         if len(self._remembered) >= self.most:
             self._remembered.clear()
         self._remembered[entry.identifier] = (entry, policy, found)
         return found
 
-    def made(self, entry: Entry, policy: RoutePolicy, mode: CacheMode) -> Terms:
-        """Those under `mode`."""
-        return cut(terms(entry, policy, mode), self.ended(entry))
+    def made(self, entry: Entry, policy: RoutePolicy) -> Terms:
+        """The same, not remembered: for many entries that no request asks for."""
+        return cut(terms(entry, policy, self._mode), self.ended(entry))
 
     def ended(self, entry: Entry) -> float | None:
         """When a soft purge ended the freshness of `entry`; None if none did. Looks itself: it is asked once for each entry."""
@@ -137,25 +138,86 @@ class EntryTerms:
             self.look()
 
 
+class Bypass(Enum):
+    """Why the cache has no part in a request: the word of RFC 9211 §2.2, and the reason as a person is told it."""
+
+    METHOD = "method", "{method} is never answered from the cache (RFC 9111 §4)"
+    NOT_OF_ROUTE = "method", "the route answers {methods} from the cache, and not {method}"
+    UNLISTED = "bypass", "no route lists it"
+    NO_TTL = "bypass", "the route has no ttl, so nothing of it is stored (cache.mode: routes)"
+    AUTHORIZED = (
+        "bypass",
+        "the client's own Authorization goes through on this route, and its answers are nobody else's (contract §7)",
+    )
+    NO_STORE = "request", "the request says no-store (RFC 9111 §5.2.1.5)"
+    CONDITION = "request", "{detail} is for the origin to judge here (RFC 9110 §13, §14)"
+    BODY = "bypass", "a {method} with a body is sent on"
+    LONG_BODY = "bypass", f"its body is longer than the {LARGEST_KEYED_BODY} bytes that can be part of a key"
+    UNREADABLE = "bypass", "its body cannot be part of a key: {detail}"
+    CREDENTIAL = "bypass", "it has {detail!r}, a credential, which is never made part of what is stored"
+    SIDE_EFFECT = "bypass", "it has {detail!r}, which the route's bypass_when (or every route) names for side effects"
+    FOREIGN_RANGE = "bypass", "its Range is in a unit that only the origin knows"
+
+    def __init__(self, word: str, text: str) -> None:
+        self.word, self.text = word, text
+
+
 @value
-class _Lookup:
-    """A request that the store may answer, and its primary key."""
+class Lookup:
+    """A request that the store may answer, its primary key, and what of its body is part of that."""
 
     request: Request
     policy: RoutePolicy
     asked: Asked
     partition: str
     key: str
+    content: Content | None
 
 
 @value
-class _Pass:
-    """A request that the cache has no part in. `why` is a word of RFC 9211 §2.2; `is_write` overrides what the method says."""
+class Pass:
+    """A request that the cache has no part in."""
 
     policy: RoutePolicy
     asked: Asked
-    why: str
-    is_write: bool | None = None
+    why: Bypass
+    detail: str = ""
+
+
+def look_up(request: Request, partition: Callable[[], str]) -> Lookup | Pass:
+    """The key under which the store may have the answer for the identity `partition`, or why it is not asked."""
+    head, policy, fields = request.head, request.policy or UNLISTED, request.head.fields
+    asked = cache_control.asked(fields) if "Cache-Control" in fields else NOTHING_ASKED
+    method = "GET" if head.method == "HEAD" else head.method
+    if method not in ("GET", "POST"):
+        return Pass(policy, asked, Bypass.METHOD)
+    if method not in policy.methods:
+        return Pass(policy, asked, Bypass.NOT_OF_ROUTE)
+    if not policy.stores:
+        return Pass(policy, asked, Bypass.UNLISTED if policy is UNLISTED else Bypass.NO_TTL)
+    if policy.pass_client_authorization and "Authorization" in fields:
+        return Pass(policy, asked, Bypass.AUTHORIZED)
+    if method != "POST" and request.body.length != 0:
+        return Pass(policy, asked, Bypass.BODY)
+    if asked.no_store:
+        return Pass(policy, asked, Bypass.NO_STORE)
+    for name in ("If-Match", "If-Unmodified-Since"):
+        if name in fields:
+            return Pass(policy, asked, Bypass.CONDITION, name)
+    content = None
+    if method == "POST":
+        body = request.body
+        if not isinstance(body, BytesBody) or len(body.data) > LARGEST_KEYED_BODY:
+            return Pass(policy, asked, Bypass.LONG_BODY)
+        try:
+            content = keys.content_of(fields, body.data, policy.key)
+        except Unreadable as fault:
+            return Pass(policy, asked, Bypass.UNREADABLE, str(fault))
+    if (content or "?" in head.target) and (found := keys.side_effects(head.target, policy.bypass_when, content)):
+        is_credential = found in keys.CREDENTIAL_FIELDS
+        return Pass(policy, asked, Bypass.CREDENTIAL if is_credential else Bypass.SIDE_EFFECT, found)
+    identity = partition()
+    return Lookup(request, policy, asked, identity, keys.primary_key(identity, head, policy.key, content), content)
 
 
 class Cache:
@@ -187,9 +249,9 @@ class Cache:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._partition = partition
+        self.partition = partition
         self._origin = origin
-        self._spared, self._is_to_be_asked = spared, is_to_be_asked
+        self.spared, self._is_to_be_asked = spared, is_to_be_asked
         self._observer = observer
         self.collapser = Collapser(clock, observer) if collapser is None else collapser
         self._usage = usage
@@ -217,13 +279,13 @@ class Cache:
     def find(self, request: Request) -> tuple[Serve, bytes, float] | None:
         """What serves if a stored answer does, its body, and the time of the decision; None if they are not in memory, or `send` decides otherwise."""
         lookup = self._lookup(request)
-        if isinstance(lookup, _Pass) or not (stored := self._store.get_nowait(lookup.key)):
+        if isinstance(lookup, Pass) or not (stored := self._store.get_nowait(lookup.key)):
             return None
         for entry in stored:
             if entry.varies and request.lines is not None and varies_by(entry, TRACING):
                 return None  # by a field that the head is without here
         now = self._clock.wall()
-        plan = self._plan(lookup, stored, now)
+        plan = self.plan(lookup, stored, now)
         if not isinstance(plan, Serve):
             return None
         data = b"" if request.head.method == "HEAD" else self._store.read_nowait(plan.entry)
@@ -244,47 +306,34 @@ class Cache:
 
     async def _send(self, request: Request) -> Response:
         lookup = self._lookup(request)
-        return await (self._pass(request, lookup) if isinstance(lookup, _Pass) else self._answer(lookup))
+        return await (self._pass(request, lookup) if isinstance(lookup, Pass) else self._answer(lookup))
 
-    def _lookup(self, request: Request) -> _Lookup | _Pass:
-        """The key under which the store may have the answer; counts the request's use of it, once."""
-        head, policy, trail = request.head, request.policy or UNLISTED, request.trail
-        asked = cache_control.asked(head.fields) if "Cache-Control" in head.fields else NOTHING_ASKED
-        if why := sent_on(request, policy, asked):
-            return _Pass(policy, asked, why)
-        content = None
-        if head.method == "POST":
-            body = request.body
-            if not isinstance(body, BytesBody) or len(body.data) > LARGEST_KEYED_BODY:
-                return _Pass(policy, asked, "bypass")
-            try:
-                content = keys.content_of(head.fields, body.data, policy.key)
-            except Unreadable:
-                return _Pass(policy, asked, "bypass")
-        if (content or "?" in head.target) and (found := keys.side_effects(head.target, policy.bypass_when, content)):
-            return _Pass(policy, asked, "bypass", is_write=found == METHOD_FIELD)
-        partition = self._partition()
-        key = keys.primary_key(partition, head, policy.key, content)
-        usage = self._usage
-        if usage is not None and trail.key != key and not request.background and not policy.origin_decides:
+    def _lookup(self, request: Request) -> Lookup | Pass:
+        """See `look_up`; counts the request's use of the key, once."""
+        lookup, trail, usage = look_up(request, self.partition), request.trail, self._usage
+        if isinstance(lookup, Pass):
+            return lookup
+        key = lookup.key
+        if usage is not None and trail.key != key and not request.background and not lookup.policy.origin_decides:
             if key in usage.counts:
                 usage.counts[key] += 1
             else:
                 usage.begin(key, request)
         trail.key = key
-        return _Lookup(request, policy, asked, partition, key)
+        return lookup
 
-    def _plan(self, lookup: _Lookup, stored: Sequence[Entry], now: float) -> Plan:
+    def plan(self, lookup: Lookup, stored: Sequence[Entry], now: float) -> Plan:
+        """What to do with the request, given all variants of its key."""
         head = lookup.request.head
         around = Circumstances(now, self._fetcher.mode.offline, ranged=head.method == "GET")
         plan = reuse.plan(lookup.asked, head.fields, stored, partial(self.terms.of, policy=lookup.policy), around)
-        if isinstance(plan, Serve | Refuse) or not (why := self._spared(head.path)):
+        if isinstance(plan, Serve | Refuse) or not (why := self.spared(head.path)):
             return plan
         return reuse.unasked(plan, why, now, lookup.asked, renew=self._is_to_be_asked(head.path))
 
     # ---- requests that the cache has no part in ------------------------------------------------------------------------
 
-    async def _pass(self, request: Request, passing: _Pass) -> Response:
+    async def _pass(self, request: Request, passing: Pass) -> Response:
         policy, asked = passing.policy, passing.asked
         if asked.only_if_cached or self.mode.offline:
             raise Offline(_not_stored(request, "only-if-cached" if asked.only_if_cached else "cache.offline"))
@@ -292,19 +341,19 @@ class Cache:
         if "If-Match" in head.fields:
             head = await self._matching(head, policy)
         writes = _is_unsafe(request, policy)
-        if passing.is_write is not None:
-            writes = passing.is_write and request.head.method not in SAFE_METHODS
+        if passing.why in (Bypass.SIDE_EFFECT, Bypass.CREDENTIAL):  # then it is a write by what it names
+            writes = passing.detail == METHOD_FIELD and request.head.method not in SAFE_METHODS
 
         outcome = await self._fetcher.forward(
             request if head is request.head else request.with_head(head),
             partial(self._invalidate, request, policy) if writes else None,
         )
-        member = cache_status.forwarded(passing.why, status=outcome.response.head.status)
+        member = cache_status.forwarded(passing.why.word, status=outcome.response.head.status)
         request.trail.cache = "pass"
         return passed(outcome.response, member, outcome.request_time, outcome.response_time)
 
     async def _matching(self, head: RequestHead, policy: RoutePolicy) -> RequestHead:
-        found = matching(head, await self._select(_key_of_get(self._partition(), head, policy)))
+        found = matching(head, await self._select(_key_of_get(self.partition(), head, policy)))
         if found is None:
             raise PreconditionFailed(
                 "If-Match names only tags that passoproxy made, since the origin gives none: they tell stored answers apart and guard no "
@@ -314,7 +363,7 @@ class Cache:
 
     async def _invalidate(self, request: Request, policy: RoutePolicy, response: Response) -> None:
         head = request.head
-        partition, gone = request.trail.authorized_as or self._partition(), 0
+        partition, gone = request.trail.authorized_as or self.partition(), 0
 
         def key_of(target: str) -> str:
             return _key_of_get(partition, replace(head, target=target), policy)
@@ -327,18 +376,18 @@ class Cache:
 
     # ---- requests that it may answer -----------------------------------------------------------------------------------
 
-    async def _answer(self, lookup: _Lookup) -> Response:
+    async def _answer(self, lookup: Lookup) -> Response:
         request, policy, key = lookup.request, lookup.policy, lookup.key
         alone = False
         for round in range(_MOST_ROUNDS):
-            if round and self._partition() != lookup.partition:  # another account has logged in meanwhile
+            if round and self.partition() != lookup.partition:  # another account has logged in meanwhile
                 return await self._send(request)
             is_last = round == _MOST_ROUNDS - 1
             mark = self.collapser.mark
             asks_store = not is_last and (alone or not self._is_known_empty(lookup))
             stored = await self._select(key) if asks_store else ()
             now = self._clock.wall()
-            plan = self._plan(lookup, stored, now)
+            plan = self.plan(lookup, stored, now)
             if isinstance(plan, Serve):
                 if (response := await self._served(request, plan, now)) is None:
                     continue  # its body is lost, and the entry with it
@@ -348,7 +397,7 @@ class Cache:
             if isinstance(plan, Refuse):
                 raise Offline(_not_stored(request, plan.why))
             if for_origin_alone(request.head):
-                return await self._pass(request, _Pass(policy, lookup.asked, "bypass"))
+                return await self._pass(request, Pass(policy, lookup.asked, Bypass.FOREIGN_RANGE))
             if not is_last and self.collapser.ended_since(mark, key):
                 continue  # a fetch came to its end while the store was asked: its entry is there now
             keeps = request.head.method != "HEAD"
@@ -359,7 +408,7 @@ class Cache:
             alone = True
         raise InternalError("a request that went alone came back without an answer")
 
-    def _is_known_empty(self, lookup: _Lookup) -> bool:
+    def _is_known_empty(self, lookup: Lookup) -> bool:
         """Whether a question is under way which began because the store had nothing: then the store need not be asked again to join it."""
         fetch = self.collapser.of(_fetch_key(lookup.key, (), lookup.request, lookup.policy))
         return fetch is not None and fetch.outcome is None and fetch.from_nothing
@@ -420,7 +469,7 @@ class Cache:
         )
         return await self._answered_with(question, await collapser.outcome_of(fetch), collapsed=False)
 
-    def _renew(self, lookup: _Lookup, stored: Sequence[Entry], plan: Serve) -> None:
+    def _renew(self, lookup: Lookup, stored: Sequence[Entry], plan: Serve) -> None:
         """Renews what was just served, in the background."""
         request, policy = lookup.request, lookup.policy
         fetch_key = _fetch_key(lookup.key, stored, request, policy)
@@ -528,7 +577,7 @@ class Cache:
         self, question: Question, failure: Failure, status_seen: int | None, collapsed: bool
     ) -> Response | None:
         """The stale answer that serves in place of a failure, if one may."""
-        if self._partition() != question.partition:  # another account has logged in meanwhile, and sees nothing of it
+        if self.partition() != question.partition:  # another account has logged in meanwhile, and sees nothing of it
             return None
         now = self._clock.wall()
         plan = reuse.on_failure(question.plan.entry, question.plan.terms, failure, now, question.asked)
@@ -641,23 +690,6 @@ def _holds_already(request: RequestHead, code: int, fields: CIMultiDict[str], no
 
 
 # ---- what a request asks for -------------------------------------------------------------------------------------------
-
-
-def sent_on(request: Request, policy: RoutePolicy, asked: Asked) -> str:
-    """Why a request is not looked up at all, as a word of RFC 9211 §2.2; '' if it is looked up."""
-    head = request.head
-    method, fields = head.method, head.fields
-    if method not in ("GET", "HEAD", "POST"):
-        return "method"
-    if ("GET" if method == "HEAD" else method) not in policy.methods:
-        return "method"
-    if not policy.stores or (policy.pass_client_authorization and "Authorization" in fields):
-        return "bypass"
-    if method != "POST" and request.body.length != 0:
-        return "bypass"
-    if asked.no_store or "If-Match" in fields or "If-Unmodified-Since" in fields:
-        return "request"
-    return ""
 
 
 def for_origin_alone(head: RequestHead) -> bool:

@@ -9,23 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
-from passoproxy.core.cache import cache_control, cache_status, reuse
-from passoproxy.core.cache import key as keys
-from passoproxy.core.cache.cache_control import Asked, Said, said_by
+from passoproxy.core.cache import cache_status
+from passoproxy.core.cache.cache_control import Said, said_by
 from passoproxy.core.cache.entry import Entry, Selector
-from passoproxy.core.cache.expiry import WITH_COOKIE, Terms, outdated_at
+from passoproxy.core.cache.expiry import WITH_COOKIE, outdated_at
 from passoproxy.core.cache.freshness import with_policy
-from passoproxy.core.cache.key import Content, Unreadable, name_of, normalised, pieces
+from passoproxy.core.cache.key import Content, name_of, normalised, pieces
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies, variable
-from passoproxy.core.cache.reuse import Circumstances, Fetch, Plan, Refuse, Revalidate, Serve
+from passoproxy.core.cache.reuse import Fetch, Plan, Refuse, Revalidate, Serve
 from passoproxy.core.http.forwarding import admitted
-from passoproxy.core.http.messages import Fields, RequestHead, changed
+from passoproxy.core.http.messages import NO_FIELDS, Fields, RequestHead, changed, fields_of
 from passoproxy.core.http.paths import decoded_once
 from passoproxy.core.routes import UNLISTED, RouteTable
 from passoproxy.errors import Refusal
 from passoproxy.ports import BytesBody, Clock, EntryStore, Request
-from passoproxy.proxy.cache import LARGEST_KEYED_BODY, for_origin_alone, sent_on
-from passoproxy.proxy.ranges import is_ranged
+from passoproxy.proxy.cache import Bypass, Cache, Lookup, Pass, for_origin_alone, look_up
 from passoproxy.proxy.representation import OWN
 
 _HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "cookie2", "x-passoproxy-key"})
@@ -106,28 +104,36 @@ class Outlook:
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the pipeline decides by at this moment: a reload replaces any of it.
+class Explainer:
+    """Says by the rules of `cache` what becomes of requests, and what holds for stored entries.
 
-    `admits` raises a Refusal for a method or path that is not let in; `spared` says why the origin is not to be asked for a path now, '' if it
-    may be; `terms` are those with soft purges, `ended` when one ended freshness.
+    `table` gives the routes of the moment; `admits` raises a Refusal for a method or path that is not let in.
     """
 
-    table: Callable[[], RouteTable]
-    mode: Callable[[], CacheMode]
-    partition: Callable[[], str]
-    admits: Callable[[RequestHead], None]
-    spared: Callable[[str], str]
-    terms: Callable[[Entry, RoutePolicy, CacheMode], Terms]
-    ended: Callable[[Entry], float | None]
+    def __init__(
+        self,
+        store: EntryStore,
+        cache: Cache,
+        table: Callable[[], RouteTable],
+        admits: Callable[[RequestHead], None],
+        clock: Clock,
+    ) -> None:
+        self._store, self._cache, self._table, self._admits, self._clock = store, cache, table, admits, clock
 
+    def of_entry(self, entry: Entry) -> tuple[float, float]:
+        """Age, and seconds of freshness that are left (negative: stale for so long)."""
+        now = self._clock.wall()
+        agreed = self._cache.terms.made(entry, self._table().find(entry.target.partition("?")[0]))
+        return agreed.age(now), agreed.fresh_until - now
 
-class Explainer:
-    """Explains requests by what is stored in `store`."""
-
-    def __init__(self, store: EntryStore, rules: Rules, clock: Clock) -> None:
-        self._store, self._rules, self._clock = store, rules, clock
+    def key(self, method: str, target: str, body: bytes | None) -> str | None:
+        """The primary key of a request with a JSON body; None if it would be a pass."""
+        head = RequestHead(
+            method, target, NO_FIELDS if body is None else fields_of([("Content-Type", "application/json")])
+        )
+        request = Request(head, BytesBody(body or b""), policy=self._table().find(head.path))
+        lookup = look_up(request, self._cache.partition)
+        return lookup.key if isinstance(lookup, Lookup) else None
 
     async def outlook(self, head: RequestHead, body: bytes) -> Outlook:
         """See `Outlook`. Raises EntryStoreFailure."""
@@ -137,16 +143,15 @@ class Explainer:
 
     def _inward(self, head: RequestHead, body: bytes) -> Request:
         """The request as the hops before the cache make it."""
-        policy = self._rules.table().policy_of(head)
+        policy = self._table().policy_of(head)
         leaving = admitted(head, pass_cookies=policy.pass_cookies, pass_authorization=policy.pass_client_authorization)
         own = changed(leaving.fields, having=[("Accept-Encoding", OWN)])
         return Request(leaving.with_fields(own), BytesBody(body), policy=policy)
 
     async def explain(self, head: RequestHead, body: bytes) -> Explanation:
         """What would become of the request. Raises EntryStoreFailure if the store cannot be asked."""
-        mode, request = self._rules.mode(), self._inward(head, body)
-        policy, inward = request.policy or UNLISTED, request.head
-        asked = cache_control.asked(inward.fields)
+        cache, request, now = self._cache, self._inward(head, body), self._clock.wall()
+        policy, inward, mode = request.policy or UNLISTED, request.head, cache.mode
         reasons = [_of_route(head, policy, mode)]
         found = Explanation(
             PASS,
@@ -157,15 +162,17 @@ class Explainer:
             (),
             pattern="" if policy is UNLISTED or not policy.name else policy.match,
             policy=_of_policy(policy),
-            now=self._clock.wall(),
+            now=now,
         )
 
-        def passed(why: str, word: str = "bypass") -> Explanation:
-            reasons.append(why)
-            if asked.only_if_cached or mode.offline:
+        def passed(passing: Pass, before: str = "") -> Explanation:
+            why = passing.why
+            methods = ", ".join(policy.methods)
+            reasons.append(before + why.text.format(method=head.method, methods=methods, detail=passing.detail))
+            if passing.asked.only_if_cached or mode.offline:
                 reasons.append("the origin must not be asked: 504 offline (contract §6)")
                 return replace(found, reasons=tuple(reasons))
-            return replace(found, reasons=tuple(reasons), cache_status=cache_status.forwarded(word))
+            return replace(found, reasons=tuple(reasons), cache_status=cache_status.forwarded(why.word))
 
         if policy.origin_decides:
             reasons.append(
@@ -174,66 +181,38 @@ class Explainer:
         if gone := sorted({name for name in head.fields if name not in inward.fields}, key=str.lower):
             reasons.append(f"taken away before anything is judged (contract §5): {', '.join(gone)}")
         try:
-            self._rules.admits(head)
+            self._admits(head)
         except Refusal as refused:
             return replace(found, reasons=(*reasons, f"refused with {refused.status} {refused.code}: {refused.detail}"))
-        if word := sent_on(request, policy, asked):
-            return passed(_why_passed(inward, policy, asked), word)
-        content = None
-        if head.method == "POST":
-            if len(body) > LARGEST_KEYED_BODY:
-                return passed(f"its body is longer than the {LARGEST_KEYED_BODY} bytes that can be part of a key")
-            try:
-                content = keys.content_of(inward.fields, body, policy.key)
-            except Unreadable as fault:
-                return passed(f"its body cannot be part of a key: {fault}")
-        if name := keys.side_effects(inward.target, policy.bypass_when, content):
-            if name in keys.CREDENTIAL_FIELDS:
-                return passed(f"it has {name!r}, a credential, which is never made part of what is stored")
-            return passed(f"it has {name!r}, which the route's bypass_when (or every route) names for side effects")
+        lookup = look_up(request, cache.partition)
+        if isinstance(lookup, Pass):
+            return passed(lookup)
 
-        stored, plan, key = await self._planned(inward, policy, asked, content, found.now, reasons)
-        reasons.append(_of_key(inward, policy, content))
+        # Listed and not selected: a selection would count as a use.
+        stored = [entry async for entry in self._store.entries(Selector(key=lookup.key))]
+        stored.sort(key=lambda entry: entry.response_time, reverse=True)
+        plan = cache.plan(lookup, stored, now)
+        if why := cache.spared(head.path):
+            reasons.append(f"{why}, so stored answers serve as after a failure (contract §5)")
+        reasons.append(_of_key(inward, policy, lookup.content))
         chosen = getattr(plan, "entry", None)
         found = replace(
             found,
-            key=key,
-            key_parts=_key_parts(self._rules.partition(), inward, policy, content),
-            variants=tuple(self._variant(entry, inward, policy, mode, found.now, chosen) for entry in stored),
+            key=lookup.key,
+            key_parts=_key_parts(lookup.partition, inward, policy, lookup.content),
+            variants=tuple(self._variant(entry, inward, policy, now, chosen) for entry in stored),
         )
         if chosen is not None:
-            found = self._with_arithmetic(found, chosen, policy, mode, reasons)
+            found = self._with_arithmetic(found, chosen, policy, reasons)
         if not isinstance(plan, Serve | Refuse) and for_origin_alone(inward):
-            return passed(f"{plan.why}, and its Range is in a unit that only the origin knows")
-        outcome, member, why = _outcome(plan, found.now)
-        return replace(found, outcome=outcome, cache_status=member, reasons=(*reasons, *why))
-
-    async def _planned(
-        self,
-        head: RequestHead,
-        policy: RoutePolicy,
-        asked: Asked,
-        content: Content | None,
-        now: float,
-        reasons: list[str],
-    ) -> tuple[list[Entry], Plan, str]:
-        """What is stored for the request, the plan for it, and its key."""
-        rules, mode = self._rules, self._rules.mode()
-        key = keys.primary_key(rules.partition(), head, policy.key, content)
-        # Listed and not selected: a selection would count as a use.
-        stored = [entry async for entry in self._store.entries(Selector(key=key))]
-        stored.sort(key=lambda entry: entry.response_time, reverse=True)
-        around = Circumstances(now, mode.offline, ranged="Range" in head.fields and is_ranged(head))
-        plan = reuse.plan(asked, head.fields, stored, lambda entry: rules.terms(entry, policy, mode), around)
-        if not isinstance(plan, Serve | Refuse) and (why := rules.spared(head.path)):
-            plan = reuse.unasked(plan, why, now, asked)
-            reasons.append(f"{why}, so stored answers serve as after a failure (contract §5)")
-        return stored, plan, key
+            return passed(Pass(policy, lookup.asked, Bypass.FOREIGN_RANGE), f"{plan.why}, and ")
+        outcome, member, last = _outcome(plan, now)
+        return replace(found, outcome=outcome, cache_status=member, reasons=(*reasons, *last))
 
     def _variant(
-        self, entry: Entry, head: RequestHead, policy: RoutePolicy, mode: CacheMode, now: float, chosen: Entry | None
+        self, entry: Entry, head: RequestHead, policy: RoutePolicy, now: float, chosen: Entry | None
     ) -> Variant:
-        agreed = self._rules.terms(entry, policy, mode)
+        agreed = self._cache.terms.made(entry, policy)
         return Variant(
             entry.status,
             tuple((name, _shown(name, value), _field(name, head.fields)) for name, value in entry.varies),
@@ -246,10 +225,11 @@ class Explainer:
         )
 
     def _with_arithmetic(
-        self, found: Explanation, entry: Entry, policy: RoutePolicy, mode: CacheMode, reasons: list[str]
+        self, found: Explanation, entry: Entry, policy: RoutePolicy, reasons: list[str]
     ) -> Explanation:
         """The explanation with what was said of the selected answer, and until when it is fresh."""
-        agreed, now, ended = self._rules.terms(entry, policy, mode), found.now, self._rules.ended(entry)
+        terms, now, mode = self._cache.terms, found.now, self._cache.mode
+        agreed, ended = terms.made(entry, policy), terms.ended(entry)
         if entry.note(WITH_COOKIE) is not None:
             policy = for_cookies(policy)
             reasons.append("it came with a Cookie that the route passes on, so the origin's own word counts for it")
@@ -302,31 +282,6 @@ def _of_policy(policy: RoutePolicy) -> dict[str, object]:
         "methods", "ttl", "override", "stale_while_revalidate", "stale_if_error", "stale_if_unauthorized", "refresh_ahead", "private", "tags",
     )  # fmt: skip
     return {name: getattr(policy, name) for name in shown if getattr(policy, name) != getattr(plain, name)}
-
-
-def _why_passed(head: RequestHead, policy: RoutePolicy, asked: Asked) -> str:
-    """The first thing that stands in the way; that something does was found by the cache's own rule."""
-    fields = head.fields
-    method = "GET" if head.method == "HEAD" else head.method
-    if method not in ("GET", "POST"):
-        return f"{head.method} is never answered from the cache (RFC 9111 §4)"
-    if method not in policy.methods:
-        return f"the route answers {', '.join(policy.methods)} from the cache, and not {method}"
-    if not policy.stores:
-        unlisted = policy is UNLISTED
-        return (
-            "no route lists it" if unlisted else "the route has no ttl, so nothing of it is stored (cache.mode: routes)"
-        )
-    if policy.pass_client_authorization and "Authorization" in fields:
-        return (
-            "the client's own Authorization goes through on this route, and its answers are nobody else's (contract §7)"
-        )
-    if asked.no_store:
-        return "the request says no-store (RFC 9111 §5.2.1.5)"
-    for name in ("If-Match", "If-Unmodified-Since"):
-        if name in fields:
-            return f"{name} is for the origin to judge here (RFC 9110 §13, §14)"
-    return f"a {head.method} with a body is sent on"
 
 
 def _of_key(head: RequestHead, policy: RoutePolicy, content: Content | None) -> str:

@@ -38,7 +38,7 @@ async def journal(place: Place, path: str) -> list[Any]:
 
 
 def probing(it: Running) -> ChangeProbe:
-    found = it.wired.operating.probing
+    found = it.wired.probing
     assert found is not None
     return found
 
@@ -143,7 +143,7 @@ async def test_offline_asks_nothing(tmp_path: Path) -> None:
 
 async def test_without_the_preset_there_is_no_probe(tmp_path: Path) -> None:
     async with sandboxed(tmp_path) as place, running(place, authorised=True, provider="custom") as it:
-        assert it.wired.operating.probing is None
+        assert it.wired.probing is None
         assert "change_probe" not in it.wired.control.status()["cache"]  # type: ignore[operator]
 
 

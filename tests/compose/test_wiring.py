@@ -87,7 +87,7 @@ async def test_a_request_travels_the_whole_road_and_is_told(tmp_path: Path) -> N
 
 async def test_keys_of_requests_that_were_named(tmp_path: Path) -> None:
     async with wired_in(tmp_path, oauth=STATIC) as wired:
-        key = wired.control._reading.key
+        key = wired.control._explainer.key
         target = CONTENT.partition("?")[0]
         assert key("GET", CONTENT, None)
         assert key("POST", target, b'{"a": 1, "b": 2}') == key("POST", target, b'{"b":2,"a":1}')

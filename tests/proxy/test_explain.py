@@ -18,7 +18,7 @@ from passoproxy.core.routes import RouteTable
 from passoproxy.errors import Offline, OriginUnreachable, PathNotAllowed
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import EntryTerms
-from passoproxy.proxy.explain import Explainer, Explanation, Rules
+from passoproxy.proxy.explain import Explainer, Explanation
 from passoproxy.proxy.spool import Spools
 from tests.caching_stand import ROUTE, Answer, KeptSoftPurges, Stand, read
 from tests.fakes import request, settle
@@ -48,16 +48,10 @@ class House:
         self.road = Access(self.stand.cache, lambda: admission, table, Spools())
         self.softening = self.stand.cache.terms = EntryTerms(mode, self.stand.clock, KeptSoftPurges())
         self.denied = ""
-        rules = Rules(
-            table=lambda: table,
-            mode=lambda: self.stand.cache.mode,
-            partition=lambda: self.stand.partition,
-            admits=self._admits,
-            spared=lambda path: self.stand.spared,
-            terms=self.softening.made,
-            ended=self.softening.ended,
+        self.table = table
+        self.explainer = Explainer(
+            self.stand.store, self.stand.cache, lambda: self.table, self._admits, self.stand.clock
         )
-        self.explainer = Explainer(self.stand.store, rules, self.stand.clock)
 
     def _admits(self, head: RequestHead) -> None:
         if self.denied and head.target.startswith(self.denied):
@@ -296,9 +290,8 @@ async def test_what_may_not_be_used_any_more_is_told(house: House) -> None:
     house.stand.origin.script = [house.stand.says(("Cache-Control", "max-age=9, no-store"))]
     await house.ask("/content/a")
     stored = [entry async for entry in house.stand.store.entries(Selector())]
-    strict = RouteTable([replace(POLICY, override=False)], ROUTES)
-    rules = replace(house.explainer._rules, table=lambda: strict)
-    found = await Explainer(house.stand.store, rules, house.stand.clock).explain(RequestHead("GET", "/content/a"), b"")
+    house.table = RouteTable([replace(POLICY, override=False)], ROUTES)
+    found = await house.explain("/content/a")
     assert len(stored) == 1
     assert said(found, "what is stored may not be used: the answer says no-store")
 
