@@ -23,8 +23,9 @@ from passoproxy.core.oauth.snapshot import snapshot
 from passoproxy.ports import Clock, Followed, Observer
 from passoproxy.stores.entries.redis.store import RedisStore
 from passoproxy.stores.pair.directory import DirectoryPairStore
+from passoproxy.stores.pair.encryption import FleetCover
 from passoproxy.stores.pair.lease import Pulse
-from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
+from passoproxy.stores.pair.redis import RedisPairStore
 from passoproxy.stores.pair.replication import FleetAlarm, FleetDesk, FleetOwner
 from passoproxy.stores.redis_client import Keys, RedisLink
 from passoproxy.stores.spill import DiskSpill

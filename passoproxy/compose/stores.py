@@ -27,7 +27,7 @@ from passoproxy.proxy.cache import SoftPurgeStore
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.serialization import secret_in
 from passoproxy.stores.entries.tiered import TieredStore
-from passoproxy.stores.pair.encryption import Cover, Key, Plain, Sealed, key_of
+from passoproxy.stores.pair.encryption import FolderCover, Key, key_of
 from passoproxy.tokens.commands import PairOwner
 from passoproxy.tokens.failover import Custody
 from passoproxy.tokens.holder import Holder
@@ -41,10 +41,9 @@ LEAST_GRACE = 15.0
 """Seconds that must be left for `oauth.refresh_on_exit: auto` to begin a refresh (contract §3)."""
 
 
-def cover_of(loaded: Loaded) -> Cover:
+def cover_of(loaded: Loaded) -> FolderCover:
     """The encryption of the pair's files. Raises ConfigurationError for a key that cannot be read or is invalid."""
-    key, before = keys_of(loaded)
-    return Plain() if key is None else Sealed(key, before)
+    return FolderCover(*keys_of(loaded))
 
 
 def keys_of(loaded: Loaded) -> tuple[Key | None, Key | None]:

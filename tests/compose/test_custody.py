@@ -10,7 +10,6 @@ import pytest
 from passoproxy.compose import stores
 from passoproxy.compose.stores import cover_of, leaves_full, rests_full, seed_of
 from passoproxy.errors import ConfigurationError
-from passoproxy.stores.pair.encryption import Plain, Sealed
 from tests.whole import Place
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -43,14 +42,14 @@ def test_when_to_leave_with_a_full_tank(
 
 
 def test_the_cover_follows_the_key(tmp_path: Path) -> None:
-    assert isinstance(cover_of(Place(tmp_path).load()), Plain)
+    assert not cover_of(Place(tmp_path).load()).seals
     file = tmp_path / "key"
     file.write_text(f"\n{KEY}\n")
     file.chmod(0o600)
     loaded = Place(tmp_path).load(
         state={"directory": str(tmp_path / "s"), "key_file": str(file), "previous_key_file": str(file)}
     )
-    assert isinstance(cover_of(loaded), Sealed)
+    assert cover_of(loaded).seals
     with pytest.raises(
         ConfigurationError, match=r"state.key_file: does not hold 32 bytes in base64; make one with"
     ) as told:

@@ -32,7 +32,7 @@ from passoproxy.errors import CannotCreate, PairDamaged, PairStoreFailure, PairS
 from passoproxy.folders import own_folder
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import serialization
-from passoproxy.stores.pair.encryption import Cover, Plain, SealBroken
+from passoproxy.stores.pair.encryption import FolderCover, SealBroken
 from passoproxy.stores.pair.files import (
     TEMPORARY,
     is_refused,
@@ -131,12 +131,12 @@ class DirectoryPairStore:
     """
 
     def __init__(
-        self, directory: Path, wall: Callable[[], float] = time.time, cover: Cover | None = None, client: str = ""
+        self, directory: Path, wall: Callable[[], float] = time.time, cover: FolderCover | None = None, client: str = ""
     ) -> None:
         self.folder = directory
         self.client = client
         self._wall = wall
-        self._cover = cover or Plain()
+        self._cover = cover or FolderCover()
         self._ownership: Ownership | None = None
         self._known: set[int] = set()
         """Generations that were read or written here since the folder is ours: no other one is written over."""

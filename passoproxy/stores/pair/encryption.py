@@ -1,4 +1,4 @@
-"""What the pair's files pass on their way to disk and back: nothing (`Plain`), or a seal that encrypts, authenticates and tells files apart (`Sealed`).
+"""What the pair's files pass on their way to disk and back: nothing, or with a key a seal that encrypts, authenticates and tells files apart.
 
 A sealed file is a header line, then what AES-256-GCM made of the content:
 
@@ -23,7 +23,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from passoproxy.errors import ConfigurationError, Fault, PairStoreFailure
 from passoproxy.stores.pair.files import read_secret, set_aside, write_secret
@@ -135,59 +135,57 @@ IDENTITY = "seal"
 """The file in a sealed folder that says which one it is, and whether plain files may still be in it."""
 
 
-class Cover(Protocol):
-    """What a store's bytes pass on their way to the disk and back. `kind` is pair, record or answer; `number` tells those of a kind apart."""
+class Cover:
+    """The keys of a place: `key` seals, `previous` is still read. Without a key nothing is sealed."""
 
-    previous_key: str
-    """What a person is to know of `state.previous_key_file` since the last `begin`: whether it may go; '' without one."""
-
-    def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
-        """Takes a folder over whose files are `files`, the ones that count most first. Raises ConfigurationError where the key does not fit,
-        and nothing has been touched then. `stamp` names what is kept aside (epoch seconds)."""
-        ...
-
-    def close(self, kind: str, number: int, content: bytes) -> bytes:
-        """What goes to the disk."""
-        ...
-
-    def open(self, kind: str, number: int | None, data: bytes) -> bytes:
-        """The reverse; `number` None takes any. Raises SealBroken for what does not belong there."""
-        ...
-
-    def recorded(self) -> None:
-        """The record that was closed last is on the disk."""
-        ...
-
-
-class Plain:
-    """No cover. Refuses a folder that is sealed, so that nothing in it is taken for damage or written over."""
-
-    previous_key = ""
-
-    def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
-        for path in (folder / IDENTITY, *files):
-            if (data := _readable(path)) is not None and is_sealed(data):
-                raise ConfigurationError(
-                    Fault("", "state.key_file", f"is not set, and {path} is sealed{_by(data)}", _REMEDY)
-                )
-
-    def close(self, kind: str, number: int, content: bytes) -> bytes:
-        return content
-
-    def open(self, kind: str, number: int | None, data: bytes) -> bytes:
-        return data
-
-    def recorded(self) -> None:
-        pass
-
-
-class Sealed:
-    """A seal by `key`; `previous` is still read."""
-
-    def __init__(self, key: Key, previous: Key | None = None) -> None:
-        self.previous_key = ""
+    def __init__(self, key: Key | None = None, previous: Key | None = None) -> None:
         self._key, self._previous = key, previous
         self._keys = {each.name: each for each in (previous, key) if each is not None}
+
+    @property
+    def seals(self) -> bool:
+        """Whether there is a key."""
+        return self._key is not None
+
+    def _opened(self, data: bytes) -> tuple[Label, bytes]:
+        """Raises KeyUnknown, SealBroken."""
+        name, label = label_of(data)
+        if name not in self._keys:
+            raise KeyUnknown(name)
+        return label, self._keys[name].open(data)
+
+
+class FleetCover(Cover):
+    """The seal of what lies in the store of a fleet. It binds kind and generation, and no folder: the store belongs to all instances."""
+
+    _store = hashlib.sha256(b"passoproxy fleet").hexdigest()[:32]  # in the place of a folder's name
+
+    def close(self, kind: str, number: int, content: bytes) -> bytes:
+        """What goes to the store."""
+        return content if self._key is None else self._key.close(Label(self._store, kind, number, 0), content)
+
+    def open(self, kind: str, number: int | None, data: bytes, *, plain: bool = True) -> bytes:
+        """The reverse; `number` None takes any, `plain` also what is not sealed. Raises KeyUnknown, SealBroken."""
+        if not is_sealed(data):
+            if self._key is not None and not plain:
+                raise SealBroken("it is not sealed, and everything in this store was", "unsealed")
+            return data
+        label, content = self._opened(data)
+        if (label.store, label.kind) != (self._store, kind) or number not in (None, label.number):
+            raise SealBroken(f"it is a sealed {label.kind} {label.number} in the place of a {kind} {number}", "foreign")
+        return content
+
+
+class FolderCover(Cover):
+    """What a folder's bytes pass on their way to the disk and back. `kind` is pair, record, imports or answer; `number` tells those of a kind apart.
+
+    Without a key it refuses a folder that is sealed, so that nothing in it is taken for damage or written over.
+    """
+
+    def __init__(self, key: Key | None = None, previous: Key | None = None) -> None:
+        super().__init__(key, previous)
+        self.previous_key = ""
+        """What a person is to know of `state.previous_key_file` since the last `begin`: whether it may go; '' without one."""
         self._store = secrets.token_hex(16)
         self._takes_plain = False
         self._mark = 0
@@ -196,33 +194,47 @@ class Sealed:
         """What the identity on the disk says: the name of its key, and whether plain files are taken."""
 
     def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
+        """Takes a folder over whose files are `files`, the ones that count most first. Raises ConfigurationError where the key does not fit,
+        and nothing has been touched then. `stamp` names what is kept aside (epoch seconds)."""
         there = [path for path in files if path.exists()]
         found = [(path, data) for path in there if (data := _readable(path)) is not None]
         identity = folder / IDENTITY
         given = _readable(identity)
         self._refuse_unknown_keys([*([(identity, given)] if given is not None else []), *found])
+        if self._key is None:
+            return
         if given is None or not self._recognise(given):
             if given is not None:
                 set_aside(identity, stamp)
             self._takes_plain = not (labels := self._labels(found))
             self._store = labels[0].store if labels else self._store  # a lost identity stands in every file
-            self._identify(identity)
+            self._identify(identity, self._key)
         self._mark = max((label.mark for label in self._labels(found) if label.store == self._store), default=0)
         for path, data in found:
-            self._take_up(path, data)
+            # damage is left for the load to find; what cannot be written stays readable as it is, and the next start tries again
+            with contextlib.suppress(SealBroken, PairStoreFailure):
+                if (sealed := self._sealed_anew(path, data, self._key)) is not None:
+                    write_secret(path, sealed)
         if self._takes_plain and all((data := _readable(path)) is not None and is_sealed(data) for path in there):
             self._takes_plain = False
-        self._identify(identity)
+        self._identify(identity, self._key)
         self.previous_key = self._said_of_previous(folder, [identity, *there])
 
     def close(self, kind: str, number: int, content: bytes) -> bytes:
+        """What goes to the disk."""
+        if self._key is None:
+            return content
         number = self._mark + 1 if kind == "record" else number
         return self._key.close(Label(self._store, kind, number, self._mark), content)
 
     def recorded(self) -> None:
+        """The record that was closed last is on the disk."""
         self._mark += 1
 
     def open(self, kind: str, number: int | None, data: bytes) -> bytes:
+        """The reverse; `number` None takes any. Raises SealBroken for what does not belong there."""
+        if self._key is None:
+            return data
         if not is_sealed(data):
             if self._takes_plain:
                 return data
@@ -241,12 +253,14 @@ class Sealed:
     def _refuse_unknown_keys(self, found: Iterable[tuple[Path, bytes]]) -> None:
         """Before anything is written: every file that counts must be of a key that is here."""
         for path, data in found:
+            if not is_sealed(data):
+                continue
+            problem = f"is not set, and {path} is sealed{_by(data)}" if self._key is None else ""
             with contextlib.suppress(SealBroken):
-                if is_sealed(data) and label_of(data)[0] not in self._keys:
-                    key = "state.key_file"
-                    raise ConfigurationError(
-                        Fault("", key, f"is not the key of {path}, which is sealed{_by(data)}", _REMEDY)
-                    )
+                if self._key is not None and label_of(data)[0] not in self._keys:
+                    problem = f"is not the key of {path}, which is sealed{_by(data)}"
+            if problem:
+                raise ConfigurationError(Fault("", "state.key_file", problem, _REMEDY))
 
     def _recognise(self, given: bytes) -> bool:
         """Takes up what the identity says; whether it could be read."""
@@ -267,21 +281,13 @@ class Sealed:
                 labels.append(self._opened(data)[0])
         return labels
 
-    def _take_up(self, path: Path, data: bytes) -> None:
-        """What is plain, or sealed with the previous key, is written anew; damage is left for the load to find."""
-        try:
-            sealed = self._sealed_anew(path, data)
-            if sealed is not None:
-                write_secret(path, sealed)
-        except (SealBroken, PairStoreFailure):
-            pass  # it stays readable as it is, and the next start tries again
-
-    def _sealed_anew(self, path: Path, data: bytes) -> bytes | None:
+    def _sealed_anew(self, path: Path, data: bytes, key: Key) -> bytes | None:
+        """A file that is plain, or sealed with the previous key, as it is to be written; None if it stays as it is."""
         if not is_sealed(data):
             kind, number = _place(path)
-            return self._key.close(Label(self._store, kind, number, self._mark), data) if self._takes_plain else None
+            return key.close(Label(self._store, kind, number, self._mark), data) if self._takes_plain else None
         name, label = label_of(data)
-        return None if name == self._key.name else self._key.close(label, self._opened(data)[1])
+        return None if name == key.name else key.close(label, self._opened(data)[1])
 
     def _said_of_previous(self, folder: Path, paths: Iterable[Path]) -> str:
         if self._previous is None:
@@ -293,22 +299,15 @@ class Sealed:
                     return f"is still needed: {path} could not be written anew under state.key_file; the next start tries again"
         return f"is not needed for {folder} any more: everything in it is sealed with state.key_file now"
 
-    def _identify(self, identity: Path) -> None:
+    def _identify(self, identity: Path, key: Key) -> None:
         """Writes the identity where it is not so yet; one that cannot be written now is found again in the files, at the next start."""
-        wanted = (self._key.name, self._takes_plain)
+        wanted = (key.name, self._takes_plain)
         if wanted == self._identified:
             return
         content = _TAKES_PLAIN if self._takes_plain else b""
         with contextlib.suppress(PairStoreFailure):
-            write_secret(identity, self._key.close(Label(self._store, "identity", 0, 0), content))
+            write_secret(identity, key.close(Label(self._store, "identity", 0, 0), content))
             self._identified = wanted
-
-    def _opened(self, data: bytes) -> tuple[Label, bytes]:
-        """Raises SealBroken."""
-        name, label = label_of(data)
-        if name not in self._keys:
-            raise KeyUnknown(name)
-        return label, self._keys[name].open(data)
 
 
 _TAKES_PLAIN = b"plain files are still taken"

@@ -22,7 +22,6 @@ Reading is from memory: `acquire` settles what counts, from the store and the fo
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -44,7 +43,7 @@ from passoproxy.errors import (
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.stores.pair.encryption import Key, KeyUnknown, Label, SealBroken, is_sealed, label_of
+from passoproxy.stores.pair.encryption import FleetCover, KeyUnknown
 from passoproxy.stores.pair.files import set_aside
 from passoproxy.stores.pair.lease import LEASE_SECONDS, Lease, Pulse
 from passoproxy.stores.pair.settlement import (
@@ -61,41 +60,6 @@ from passoproxy.stores.pair.settlement import (
 from passoproxy.stores.redis_client import Keys, RedisLink
 
 T = TypeVar("T", Pair, ChainRecord, RawAnswer)
-
-
-class FleetCover:
-    """The seal of what lies in the shared store; none without a key. `previous` is still read.
-
-    A seal binds kind and generation, and no folder: the store belongs to all instances.
-    """
-
-    def __init__(self, key: Key | None = None, previous: Key | None = None) -> None:
-        self._key = key
-        self._keys = {each.name: each for each in (previous, key) if each is not None}
-        self._store = hashlib.sha256(b"passoproxy fleet").hexdigest()[:32]  # in the place of a folder's name
-
-    @property
-    def seals(self) -> bool:
-        """Whether there is a key."""
-        return self._key is not None
-
-    def close(self, kind: str, number: int, content: bytes) -> bytes:
-        """What goes to the store."""
-        return content if self._key is None else self._key.close(Label(self._store, kind, number, 0), content)
-
-    def open(self, kind: str, number: int | None, data: bytes, *, plain: bool = True) -> bytes:
-        """The reverse; `number` None takes any, `plain` also what is not sealed. Raises KeyUnknown, SealBroken."""
-        if not is_sealed(data):
-            if self._key is not None and not plain:
-                raise SealBroken("it is not sealed, and everything in this store was", "unsealed")
-            return data
-        name, label = label_of(data)
-        if name not in self._keys:
-            raise KeyUnknown(name)
-        content = self._keys[name].open(data)
-        if (label.store, label.kind) != (self._store, kind) or number not in (None, label.number):
-            raise SealBroken(f"it is a sealed {label.kind} {label.number} in the place of a {kind} {number}", "foreign")
-        return content
 
 
 class RedisPairStore:

@@ -21,8 +21,9 @@ from passoproxy.core.oauth.alert_levels import Alarmed
 from passoproxy.errors import OwnerGone, PairStoreFailure, PassoproxyError, TokenUnavailable
 from passoproxy.ports import Clock, Followed, Observer, nobody
 from passoproxy.stores.pair.alert_state import alarmed_of, written
+from passoproxy.stores.pair.encryption import FleetCover
 from passoproxy.stores.pair.lease import SCRIPT, Pulse
-from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
+from passoproxy.stores.pair.redis import RedisPairStore
 from passoproxy.stores.redis_client import Keys, RedisLink, heed_cancellation, let_go
 from passoproxy.tokens.commands import Command, Refresh
 from passoproxy.tokens.failover import Custody

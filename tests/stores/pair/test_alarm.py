@@ -11,8 +11,7 @@ import pytest
 
 from passoproxy.core.oauth.alert_levels import Alarmed, Level
 from passoproxy.stores.pair.alert_state import AlarmFile
-from passoproxy.stores.pair.encryption import key_of
-from passoproxy.stores.pair.redis import FleetCover
+from passoproxy.stores.pair.encryption import FleetCover, key_of
 from passoproxy.stores.pair.replication import FleetAlarm
 from passoproxy.stores.redis_client import Keys, RedisLink
 from tests.redis_server import RedisServer, free_port

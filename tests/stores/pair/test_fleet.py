@@ -28,9 +28,9 @@ from passoproxy.ports import Followed, LoggedOut
 from passoproxy.stores.pair import replication
 from passoproxy.stores.pair import replication as fleets
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.stores.pair.encryption import key_of
+from passoproxy.stores.pair.encryption import FleetCover, key_of
 from passoproxy.stores.pair.lease import Pulse
-from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
+from passoproxy.stores.pair.redis import RedisPairStore
 from passoproxy.stores.pair.replication import FleetDesk, FleetOwner
 from passoproxy.stores.redis_client import Keys, RedisLink, heed_cancellation
 from passoproxy.tokens.commands import Command, Export, Import, LoginPending, Logout, Refresh, Renew401

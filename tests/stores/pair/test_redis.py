@@ -25,9 +25,9 @@ from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import lease as leasing
 from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.stores.pair.encryption import key_of
+from passoproxy.stores.pair.encryption import FleetCover, key_of
 from passoproxy.stores.pair.lease import Pulse
-from passoproxy.stores.pair.redis import FleetCover, RedisPairStore
+from passoproxy.stores.pair.redis import RedisPairStore
 from passoproxy.stores.redis_client import Keys, RedisLink
 from tests.redis_server import RedisServer
 

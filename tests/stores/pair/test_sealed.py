@@ -17,7 +17,7 @@ from passoproxy.errors import ConfigurationError, PairDamaged, PairStoreFailure
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import encryption as module
 from passoproxy.stores.pair.directory import ROOM, DirectoryPairStore
-from passoproxy.stores.pair.encryption import Plain, Sealed, key_of
+from passoproxy.stores.pair.encryption import FolderCover, key_of
 
 PAIR = Pair("planted-access", "planted-def", 1.5, 3601.5, 3601.5, 3600.0, "*", "sub", 1, "login", "salt", "issuer")
 RECORD = ChainRecord("healthy", "", ("planted-digest",), begun(None, "planted-def", 1, 2.5), 2.5)
@@ -28,8 +28,8 @@ def key(number: int):
     return key_of(base64.b64encode(bytes([number]) * 32).decode())
 
 
-def sealed(number: int = 1, previous: int | None = None) -> Sealed:
-    return Sealed(key(number), None if previous is None else key(previous))
+def sealed(number: int = 1, previous: int | None = None) -> FolderCover:
+    return FolderCover(key(number), None if previous is None else key(previous))
 
 
 def opened(folder: Path, cover=None) -> DirectoryPairStore:
@@ -136,7 +136,7 @@ def test_a_seal_with_a_torn_header_is_a_seal_still(folder):
 
 
 @pytest.mark.parametrize("gone", [(), ("seal",), ("seal", "record.json", "answer.json")])
-@pytest.mark.parametrize("cover", [Plain, lambda: sealed(2), lambda: sealed(2, 3)])
+@pytest.mark.parametrize("cover", [FolderCover, lambda: sealed(2), lambda: sealed(2, 3)])
 def test_with_another_key_nothing_is_touched(folder, gone, cover):
     filled(folder, sealed())
     for name in gone:
