@@ -497,8 +497,8 @@ def _authority(url: str) -> str:
     return parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
 
 
-async def keep_looking(control: Control, clock: Clock, every: float = 1.0) -> None:
-    """Looks at the store now and again, so that status and readiness need not wait for it."""
+async def keep_looking(control: Control, clock: Clock, every: float = 5.0) -> None:
+    """Looks at the store now and again, so that readiness need not wait for it."""
     while True:
         await control.look_at_store()
         await clock.sleep(every)

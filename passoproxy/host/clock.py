@@ -21,8 +21,11 @@ class SystemClock:
         return time.clock_gettime(_STEADY)
 
     async def sleep(self, seconds: float) -> None:
-        """Ends within a second of waking if the machine was suspended beyond its end."""
-        end = self.monotonic() + seconds
-        while (left := end - self.monotonic()) > 0:  # noqa: ASYNC110 - no event tells of time that passed in suspend
-            await asyncio.sleep(min(left, LONGEST_NAP))
+        """Ends about a second after waking if the machine was suspended beyond its end."""
+        end, loop = self.monotonic() + seconds, asyncio.get_running_loop()
+        while (left := end - self.monotonic()) > 0:
+            nap = (
+                LONGEST_NAP - loop.time() % LONGEST_NAP
+            )  # all long sleeps look at once, so that an idle process wakes seldom
+            await asyncio.sleep(min(left, nap if nap > 0.01 else nap + LONGEST_NAP))
         await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from aiohttp import web
 from passoproxy.errors import PairStoreOwned, PassoproxyError
 from passoproxy.host import control_socket
 
-TRY_EVERY = 1.0
+TRY_EVERY = 5.0
 """Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
 
 LAST_ANSWERS = 0.5

@@ -276,7 +276,8 @@ def _field(name: object, value: object) -> tuple[str, str]:
 MOST_WARMED = 64
 LONGEST_PAUSE = 0.25
 """Seconds between two requests, fewer if little is left."""
-LOOK_EVERY = 1.0
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the runway."""
 LEAST_BETWEEN = 5.0
 """Seconds between two passes at least; else half of what is left."""
 

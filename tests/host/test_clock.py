@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from passoproxy.host.clock import SystemClock
@@ -29,4 +30,23 @@ async def test_a_sleep_ends_within_a_second_of_a_suspend(monkeypatch):
     monkeypatch.setattr(clock, "monotonic", lambda: now[0], raising=False)
     monkeypatch.setattr(asyncio, "sleep", nap)
     await clock.sleep(500)
-    assert naps == [1.0, 1.0, 0]
+    first, second, last = naps
+    assert 0 < first <= 1.01
+    assert 0 < second <= 1.01
+    assert last == 0
+
+
+async def test_long_sleeps_look_at_the_clock_together(monkeypatch):
+    """So that an idle daemon wakes seldom, however many tasks sleep in it."""
+    loop, sleep, looks = asyncio.get_running_loop(), asyncio.sleep, []
+
+    async def nap(seconds: float) -> None:
+        looks.append(round(loop.time() + seconds, 2) % 1.0)
+        await sleep(0)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", nap)
+    for seconds in (5, 9, 300):
+        with contextlib.suppress(asyncio.CancelledError):
+            await SystemClock().sleep(seconds)
+    assert looks == [0.0, 0.0, 0.0]

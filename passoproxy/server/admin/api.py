@@ -70,6 +70,11 @@ class Call:
     answer: Callable[[Control, web.Request], object]
 
 
+async def _status(daemon: Control, request: web.Request) -> object:
+    await daemon.look_at_store()
+    return daemon.status()
+
+
 # ---- tokens and logins -----------------------------------------------------------------------------------------------
 
 
@@ -278,7 +283,7 @@ class FollowStream:
 
 API = (
     # method, path, guard on the admin listener, answer
-    Call("GET", "/api/status", Guarded.READ, lambda daemon, _: daemon.status()),
+    Call("GET", "/api/status", Guarded.READ, _status),
     Call("GET", "/api/cache/entries", Guarded.READ, _entries),
     Call("POST", "/api/token/refresh", Guarded.CHANGE, _refresh),
     Call("POST", "/api/token/import", Guarded.CHANGE, _import_pair),

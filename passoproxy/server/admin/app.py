@@ -229,6 +229,7 @@ class Site:
         notice = _NOTICES.get(request.query.get("done", ""), "")
         token = self._guard.page_token(request)
         way_in = "" if token else self._guard.sessions.command()
+        await self._daemon.look_at_store()
         return html(page.status_page(self._daemon.status(), token, self._wall(), notice, way_in))
 
     async def begin_session(self, request: web.Request) -> web.Response:
