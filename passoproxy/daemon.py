@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from importlib import import_module
 
 from passoproxy.compose import Wired, telemetry
 from passoproxy.compose.listeners import (
@@ -21,7 +22,6 @@ from passoproxy.compose.listeners import (
     serve_proxy,
     takes_redirect,
 )
-from passoproxy.compose.pipeline import limits_of
 from passoproxy.compose.reload import Reloading, keep_following
 from passoproxy.compose.stores import leaves_full, rests_full
 from passoproxy.compose.topology import Part
@@ -39,8 +39,6 @@ from passoproxy.host.gc import collected
 from passoproxy.host.logind import BeforeSleep
 from passoproxy.host.system import raise_descriptor_limit, run_loop, volatile
 from passoproxy.ports import Clock
-from passoproxy.server.acceptor import Acceptor
-from passoproxy.server.admin.runner import AdminRunner
 from passoproxy.tokens.commands import Leave, Refill
 from passoproxy.tokens.failover import Custody
 from passoproxy.tokens.waits import first_of
@@ -180,21 +178,7 @@ class Daemon:
 
     async def _listen(self, wired: Wired, control: ControlSite, stack: contextlib.AsyncExitStack) -> None:
         settings = self.loaded.settings
-        if wired.part.serves:
-            self._served = serve_proxy(wired, self.bound.proxy)
-            stack.callback(self._served.close)
         is_secure = certificate_of(settings) is not None
-        for app, sockets in ((wired.admin_app, self.bound.admin), (wired.probe_app, self.bound.probes)):
-            if sockets:
-                runner = AdminRunner(app, limits_of(settings), wired.observer)
-                wired.admin_runners.append(runner)
-                wired.descriptors.tables.append(runner.table)
-                await runner.setup()
-                stack.push_async_callback(runner.cleanup)
-                for sock in sockets:
-                    stack.callback(Acceptor(sock, runner.take, wired.descriptors).close)
-                stack.callback(self.bound.forget, sockets)
-        await control.start(wired.control_app)
         facts = wired.control.facts
         facts.listeners = (
             *(f"proxy {name_of(sock, 'https' if is_secure else 'http')}" for sock in self.bound.proxy),
@@ -205,6 +189,14 @@ class Daemon:
         facts.takes_redirect = takes_redirect(settings, self.bound.admin)
         wired.pages.address = page_address(settings, self.bound.admin)
         facts.authorities = authorities(settings, facts.ports)
+        if wired.part.serves:
+            self._served = serve_proxy(wired, self.bound.proxy)
+            stack.callback(self._served.close)
+        # In a thread, so that the first requests are answered meanwhile.
+        await asyncio.to_thread(import_module, "passoproxy.compose.admin")
+        from passoproxy.compose import admin
+
+        await admin.serve(wired, self.bound, control, stack)
 
     def _go(self, wired: Wired, control: ControlSite, stack: contextlib.AsyncExitStack) -> None:
         """Begins the tasks that live as long as the daemon."""

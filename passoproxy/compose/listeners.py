@@ -20,9 +20,9 @@ from passoproxy.config.settings import Settings
 from passoproxy.config.types import Address, FdAddress, TcpAddress, UnixAddress
 from passoproxy.config.validate import GUARD_REMEDY
 from passoproxy.core.access import NetworkRule, is_loopback
+from passoproxy.core.oauth.settings import CALLBACK_PATH
 from passoproxy.errors import CannotCreate, ConfigurationError, Fault, PassoproxyError, ServiceUnreachable
 from passoproxy.server.acceptor import Acceptor
-from passoproxy.server.admin.login import CALLBACK_PATH
 from passoproxy.server.connection import Connections, ProxyConnection
 from passoproxy.server.listeners import (
     Certificate,

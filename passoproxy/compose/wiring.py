@@ -59,9 +59,7 @@ from passoproxy.ports import AlertHook, Clock, Observer, each_of, nobody
 from passoproxy.proxy import codecs
 from passoproxy.proxy.explain import Explainer
 from passoproxy.server.acceptor import Descriptors
-from passoproxy.server.admin.app import admin_application, control_application, probe_application
-from passoproxy.server.admin.auth import AdminAccess, PageSessions
-from passoproxy.server.admin.runner import AdminRunner
+from passoproxy.server.admin.sessions import PageSessions
 from passoproxy.server.connection import Connections
 from passoproxy.server.handler import Handler
 from passoproxy.server.memo import Basis
@@ -80,6 +78,7 @@ from passoproxy.upkeep.revocation import remove_revoked
 
 if TYPE_CHECKING:
     from passoproxy.compose.fleet import Fleet
+    from passoproxy.server.admin.runner import AdminRunner
 
 
 def alert_policy(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> AlertPolicy:
@@ -411,19 +410,8 @@ class Wired:
         self.connections = Connections(self.handler, limits_of(settings), memo, self.clock.wall)
         self.descriptors = Descriptors(most_descriptors(), (self.connections,), observer)
         self.pages = PageSessions(self._page_command, self.clock.wall)
-        self.admin_app = admin_application(
-            self.control,
-            _access(loaded),
-            self.pages,
-            self._exposition,
-            observer,
-            self.clock.wall,
-            lambda url: told.recent.redactor.target(url),
-        )
-        self.control_app = control_application(self.control, self.pages, self._exposition, observer)
-        self.probe_app = probe_application(self.control, self._exposition, observer)
         self.admin_runners: list[AdminRunner] = []
-        """Those that follow `server.limits`; the daemon puts them here."""
+        """Those that follow `server.limits`; `admin.serve` puts them here."""
 
     def partition(self) -> str:
         """The cache partition of the present pair."""
@@ -464,7 +452,7 @@ class Wired:
         named = ["--config", str(path.absolute())] if path and not self.leads else []
         return shlex.join(["passoproxy", "page", "--state", str(self.state_folder), *named])
 
-    async def _exposition(self, accept: str) -> tuple[bytes, str]:
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics' text, and its Content-Type."""
         from passoproxy.telemetry.exposition import Reading, exposition
 
@@ -498,17 +486,6 @@ async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observ
         wired.control.facts.starting = False
         await wired.control.look_at_store()
         yield wired.control
-
-
-def _access(loaded: Loaded) -> AdminAccess:
-    admin, token = loaded.settings.admin, loaded.secrets.admin_token
-    return AdminAccess(
-        page_secret=secrets.token_bytes(32),
-        allowed_hosts=admin.allowed_hosts,
-        token=token if token is not None else lambda: None,
-        public_url=admin.public_url or "",
-        redirect_url=loaded.settings.oauth.redirect_url,
-    )
 
 
 async def _no_reload() -> dict[str, object]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
-from typing import Protocol, cast
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Protocol, cast
 
 from passoproxy.errors import PairStoreOwned, PassoproxyError
 from passoproxy.host import control_socket
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 TRY_EVERY = 5.0
 """Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
@@ -58,6 +59,8 @@ class ControlSite:
 
     async def start(self, app: web.Application) -> None:
         """Serves `app`."""
+        from aiohttp import web  # takes a while: the socket is there before
+
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
         await self._runner.setup()
         self._server = await self._served(self._socket)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-
-from passoproxy.errors import AccessDenied, CommandFailure, OwnerGone, PairStoreFailure
+from passoproxy.errors import CommandFailure, OwnerGone, PairStoreFailure
 from passoproxy.host import control_socket
 from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Followed
 from passoproxy.tokens.commands import Command
 from passoproxy.tokens.messages import answer_of, followed_of, packed
+
+if TYPE_CHECKING:
+    import aiohttp
 
 T = TypeVar("T")
 
@@ -39,6 +38,8 @@ class ControlOwner:
 
     async def changes(self) -> AsyncIterator[Followed]:
         """See PairOwner."""
+        import aiohttp  # takes a while, and only followers call
+
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
         try:
             async with self._session(timeout) as session, session.get(f"{_BASE}/api/token/follow") as stream:
@@ -51,6 +52,8 @@ class ControlOwner:
 
     async def execute(self, command: Command[T]) -> T:
         """See PairOwner."""
+        import aiohttp  # takes a while, and only followers call
+
         timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=SILENCE)
         url = f"{_BASE}/api/token/commands"
         try:
@@ -63,34 +66,15 @@ class ControlOwner:
         return answer_of(command, told)
 
     def _session(self, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(connector=_Connector(self._folder), timeout=timeout, trust_env=False)
+        import aiohttp
+
+        from passoproxy.host.control_connector import Connector
+
+        return aiohttp.ClientSession(connector=Connector(self._folder), timeout=timeout, trust_env=False)
 
     def _gone(self, fault: Exception) -> PairStoreFailure:
         reason = getattr(fault, "strerror", None) or type(fault).__name__
         return PairStoreFailure(f"{self._folder / control_socket.NAME}: {reason}")
-
-
-class _Connector(aiohttp.UnixConnector):
-    """Reaches the socket also where its path is too long for an address, and says nothing to a peer that is not to be believed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._reach = folder, control_socket.Reach(folder)
-        super().__init__(self._reach.path, force_close=True)
-
-    async def _create_connection(self, *arguments: Any) -> ResponseHandler:
-        # Private to aiohttp, and the one place between connecting and sending.
-        made = await super()._create_connection(*arguments)
-        assert made.transport is not None  # it was connected just now
-        try:
-            control_socket.check_peer(made.transport.get_extra_info("socket"), self._folder)
-        except AccessDenied as fault:
-            made.close()
-            raise PermissionError(errno.EACCES, str(fault)) from fault
-        return made
-
-    def close(self, *, abort_ssl: bool = False) -> Awaitable[None]:
-        self._reach.close()  # connections that are made need it no more
-        return super().close(abort_ssl=abort_ssl)
 
 
 class ParentOwner:

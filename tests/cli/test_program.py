@@ -176,7 +176,7 @@ NEVER = {
     "--help": "aiohttp pydantic rich asyncio yaml diskcache logging",
     "status": "aiohttp rich asyncio diskcache cryptography",
     "config check": "aiohttp rich asyncio diskcache cryptography",
-    "serve": "typer.rich_utils rich redis cryptography prometheus_client authlib "
+    "serve": "rich redis cryptography prometheus_client authlib passoproxy.host.control_connector "
     "passoproxy.compose.fleet passoproxy.stores.pair.redis passoproxy.telemetry.exposition passoproxy.drill passoproxy.demo passoproxy.sandbox",
 }
 """What a command must not import before it has something to do with it."""

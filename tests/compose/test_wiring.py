@@ -269,7 +269,7 @@ def test_where_the_status_page_is(tmp_path: Path) -> None:
 
 
 async def test_the_admin_token_is_read_where_there_is_one(tmp_path: Path) -> None:
-    from passoproxy.compose.wiring import _access
+    from passoproxy.compose.admin import _access
 
     assert _access(Place(tmp_path).load()).token() is None
     assert _access(Place(tmp_path).load(admin={"token": "abcdefgh"})).token() == "abcdefgh"

@@ -21,7 +21,7 @@ from passoproxy.host.control_server import ControlSite
 from passoproxy.host.remote_owner import ControlOwner
 from passoproxy.ports import Followed
 from passoproxy.server.admin.app import control_application
-from passoproxy.server.admin.auth import PageSessions
+from passoproxy.server.admin.sessions import PageSessions
 from passoproxy.tokens.commands import Command, Import, Logout, Refresh, Renew401
 from passoproxy.tokens.messages import answered, document_of, packed
 from tests.fakes import settle

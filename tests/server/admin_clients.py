@@ -10,7 +10,8 @@ from aiohttp.test_utils import TestClient
 
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin.app import admin_application
-from passoproxy.server.admin.auth import AdminAccess, Guard, PageSessions
+from passoproxy.server.admin.auth import AdminAccess, Guard
+from passoproxy.server.admin.sessions import PageSessions
 from tests.server.fake_daemon import NOW, FakeDaemon
 
 SECRET = b"s" * 32

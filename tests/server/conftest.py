@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from passoproxy.server.admin.app import control_application
-from passoproxy.server.admin.auth import PageSessions
+from passoproxy.server.admin.sessions import PageSessions
 from tests.server.admin_clients import Admin, AdminListener, Ask, metrics
 from tests.server.fake_daemon import FakeDaemon
 from tests.server.raw import EchoHop, Listening, listening

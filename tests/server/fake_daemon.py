@@ -131,6 +131,9 @@ class FakeDaemon:
     def identity(self) -> dict[str, Any]:
         return {"pid": 4711, "config": None, "state_directory": "/state"}
 
+    async def look_at_store(self) -> None:
+        pass
+
     def status(self) -> dict[str, Any]:
         return self.document
 

@@ -23,7 +23,7 @@ from passoproxy.errors import (
     UsageFailure,
 )
 from passoproxy.server.admin.app import control_application, probe_application
-from passoproxy.server.admin.auth import PageSessions
+from passoproxy.server.admin.sessions import PageSessions
 from tests.fakes import RememberingObserver
 from tests.server.admin_clients import TOKEN, Admin, metrics
 from tests.server.fake_daemon import FakeDaemon, OddFault, healthy, without_pair

@@ -16,7 +16,7 @@ from passoproxy.errors import BadRequest, UsageFailure
 from passoproxy.server.admin import api
 from passoproxy.server.admin.api import LINES, MOST_ORDERS, query_of
 from passoproxy.server.admin.app import control_application
-from passoproxy.server.admin.auth import PageSessions
+from passoproxy.server.admin.sessions import PageSessions
 from tests.fakes import settle
 from tests.server.admin_clients import Ask, metrics
 from tests.server.fake_daemon import NOW, PROVIDER, FakeDaemon

@@ -15,8 +15,9 @@ from aiohttp import web
 from passoproxy.core.events import RequestRejected, TaskFailed
 from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.admin.app import admin_application
-from passoproxy.server.admin.auth import AdminAccess, PageSessions
+from passoproxy.server.admin.auth import AdminAccess
 from passoproxy.server.admin.runner import AdminRunner
+from passoproxy.server.admin.sessions import PageSessions
 from passoproxy.server.connection import Limits
 from passoproxy.server.listeners import open_tcp
 from tests.fakes import RememberingObserver

@@ -10,6 +10,9 @@ from typing import Literal
 
 from passoproxy.core.oauth.transaction import Replay
 
+CALLBACK_PATH = "/oauth/callback"
+"""Where the admin listener takes the provider's redirect."""
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:

@@ -15,14 +15,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from passoproxy.control import Control
+from passoproxy.core.oauth.settings import CALLBACK_PATH
 from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin import page
 from passoproxy.server.admin.api import API, MASK, Call, FollowStream, Guarded, answer, form_of
-from passoproxy.server.admin.auth import PAGE_FIELD, SESSION_PATH, AdminAccess, Guard, PageSessions, html
+from passoproxy.server.admin.auth import PAGE_FIELD, AdminAccess, Guard, html
 from passoproxy.server.admin.errors import CrossSite, NotFound, SessionRequired, TokenRequired, problems
 from passoproxy.server.admin.html import ASSETS, asset
-from passoproxy.server.admin.login import CALLBACK_PATH, Callback
+from passoproxy.server.admin.login import Callback
+from passoproxy.server.admin.sessions import SESSION_PATH, PageSessions
 
 Exposition = Callable[[str], Awaitable[tuple[bytes, str]]]
 """From an Accept field to the metrics' text and its Content-Type."""

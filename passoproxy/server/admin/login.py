@@ -17,6 +17,7 @@ from aiohttp import web
 from passoproxy.control import Control
 from passoproxy.core.access import is_loopback
 from passoproxy.core.http.request_line import parse_authority
+from passoproxy.core.oauth.settings import CALLBACK_PATH
 from passoproxy.errors import CommandFailure, PassoproxyError
 from passoproxy.server.admin import page
 from passoproxy.server.admin.api import form_of, query_of
@@ -24,7 +25,6 @@ from passoproxy.server.admin.auth import Guard, html
 from passoproxy.server.listeners import open_tcp
 from passoproxy.tokens.login import LoginTicket
 
-CALLBACK_PATH = "/oauth/callback"
 _COOKIE_SECONDS = 600
 _PORTS = {"http": 80, "https": 443}
 
