@@ -29,7 +29,7 @@ from passoproxy.errors import (
     Refusal,
 )
 from passoproxy.outbound.response_parser import AnswerHead, HeadReader
-from passoproxy.ports import Body, BytesBody, Response
+from passoproxy.ports import Body, BytesBody, Response, Trail
 
 if TYPE_CHECKING:
     from passoproxy.outbound.pool import Pool
@@ -305,13 +305,12 @@ class Connection(asyncio.Protocol):
         head: bytes,
         body: Body,
         on_interim: Callable[[ResponseHead], None] | None = None,
-        *,
-        stays: bool = False,
+        trail: Trail | None = None,
     ) -> Response:
         """Sends a request and gives the answer as soon as its head is there. Raises a Refusal, or what the request's body raised.
 
         The connection goes back to the pool by itself once the answer was read to its end and the request was sent whole. Cancelled, it breaks the
-        connection; but if it `stays`, the first time it is cancelled it goes on, and the answer has `read_timeout` seconds more to its end.
+        connection; but if its trail says that it `stays`, it goes on the first time, and the answer has `read_timeout` seconds more to its end.
         """
         assert self._transport is not None
         self._state = _AWAITING
@@ -328,26 +327,23 @@ class Connection(asyncio.Protocol):
             try:
                 await call.waiter
             except asyncio.CancelledError:
-                if stays:
-                    stays = False
+                if trail is not None and trail.stays and not trail.left:
+                    trail.left = True
                     self._loop.call_later(self._limits.read_timeout, self._give_up, self.served)
                     continue
                 if self._call is call:
                     self.abort()
                 raise
-        if isinstance(call.outcome, Exception):
-            raise call.outcome
-        return self._settled(call.outcome)
-
-    def _settled(self, answer: Response) -> Response:
-        """The answer, in memory if all of it is there; a fault known by now is raised while a refusal can still be sent."""
-        body = answer.body
-        if not isinstance(body, AnswerBody):
-            return answer
-        if isinstance(body.fault, BodyInvalid):
-            raise OriginInvalid(str(body.fault)) from body.fault
-        whole = body.whole()
-        return answer if whole is None else Response(answer.head, whole)
+        answer = call.outcome
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer.body, AnswerBody):
+            fault = answer.body.fault
+            if isinstance(fault, BodyInvalid):  # known while a refusal can still be sent
+                raise OriginInvalid(str(fault)) from fault
+            whole = answer.body.whole()
+            return answer if whole is None else Response(answer.head, whole)
+        return answer
 
     def _give_up(self, served: int) -> None:
         """The time for an answer that no client waits for is over; until then so many answers had been read."""

@@ -49,8 +49,7 @@ class Origin:
         """
         head, trail = request.head, request.trail
         token = "" if self._bearers is None else token_to_send(trail, self._bearers)
-        authority = self._pool.endpoint.authority
-        lines = toward_origin(head, authority=authority, own=self.headers(), path=self._path, token=token)
+        lines = toward_origin(head, authority=self._pool.authority, own=self.headers(), path=self._path, token=token)
         message = encoded(lines, head.method, request.body)
         began = self._clock.monotonic()
         try:
@@ -75,7 +74,7 @@ class Origin:
         trail, told = request.trail, request.on_interim
         trail.origin_requests += 1
         passed_on = None if told is None else lambda head: told(from_origin(head, pass_cookies=False))
-        return await connection.exchange(request.head.method, message, request.body, passed_on, stays=trail.stays)
+        return await connection.exchange(request.head.method, message, request.body, passed_on, trail)
 
 
 def _harmless_twice(request: Request) -> bool:

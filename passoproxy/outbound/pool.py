@@ -27,6 +27,8 @@ class Pool:
     def __init__(self, dialer: Dialer, *, max_connections: int = 32, limits: Limits | None = None) -> None:
         require_native_parser()
         self._dialer = dialer
+        self.authority = dialer.endpoint.authority
+        """What stands in `Host`."""
         self._max = max_connections
         self._limits = limits or Limits()
         self._idle: deque[Connection] = deque()
@@ -51,7 +53,7 @@ class Pool:
         return len(self._open)
 
     def reconfigure(self, dialer: Dialer, *, max_connections: int, limits: Limits) -> None:
-        """New connections follow the new settings; the old ones end with their message or their age."""
+        """New connections to the same endpoint follow the new settings; the old ones end with their message or their age."""
         self._dialer, self._max, self._limits = dialer, max_connections, limits
         self._hand_out()
 
@@ -72,11 +74,14 @@ class Pool:
 
     def kept(self) -> Connection | None:
         """The connection that was idle for longest, if it need not rest any longer: as `acquire`, without waiting."""
-        while self._idle and self._idle[0].rested >= self._rest:
-            connection = self._idle.popleft()
-            if connection.usable:
-                return connection
-            connection.close()
+        idle = self._idle
+        if idle:
+            rest = self._rest
+            while idle and idle[0].rested >= rest:
+                connection = idle.popleft()
+                if connection.usable:
+                    return connection
+                connection.close()
         return None
 
     @property
@@ -167,7 +172,8 @@ class Pool:
         self._idle.append(connection)
         if self._closed:
             connection.close()
-        self._hand_out()
+        if self._waiting:
+            self._hand_out()
 
     def gone(self, connection: Connection) -> None:
         """It ended; called once, as the last call."""

@@ -39,7 +39,10 @@ class Authorizer:
         policy = request.policy
         if policy is not None and policy.pass_client_authorization and "Authorization" in request.head.fields:
             return await self._next.send(request)
-        _give(request.trail, self._bearers.current() or await self._bearers.bearer(), self._bearers)
+        if (bearer := self._bearers.current()) is not None:
+            request.trail.bearer, request.trail.authorized_as = bearer, self._bearers.partition
+        else:
+            _give(request.trail, await self._bearers.bearer(), self._bearers)
         sent = request.body if isinstance(request.body, BytesBody) else KeptBody(request.body, self._replay_bytes)
         answer = await self._next.send(request if sent is request.body else replace(request, body=sent))
         return answer if answer.head.status != 401 else await self._again(request, sent, answer)

@@ -299,14 +299,11 @@ class Cache:
     async def send(self, request: Request) -> Response:
         """The answer, with `Cache-Status`, and `Age` where due. Raises the refusals of the hops behind, and Offline."""
         try:
-            return await self._send(request)
+            lookup = self._lookup(request)
+            return await (self._pass(request, lookup) if isinstance(lookup, Pass) else self._answer(lookup))
         except Refusal:
             request.trail.cache = "error"
             raise
-
-    async def _send(self, request: Request) -> Response:
-        lookup = self._lookup(request)
-        return await (self._pass(request, lookup) if isinstance(lookup, Pass) else self._answer(lookup))
 
     def _lookup(self, request: Request) -> Lookup | Pass:
         """See `look_up`; counts the request's use of the key, once."""
@@ -381,7 +378,7 @@ class Cache:
         alone = False
         for round in range(_MOST_ROUNDS):
             if round and self.partition() != lookup.partition:  # another account has logged in meanwhile
-                return await self._send(request)
+                return await self.send(request)
             is_last = round == _MOST_ROUNDS - 1
             mark = self.collapser.mark
             asks_store = not is_last and (alone or not self._is_known_empty(lookup))

@@ -43,7 +43,7 @@ from passoproxy.core.events import EntryStored, StoreFailed
 from passoproxy.core.http.messages import RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import Span, read_content_range
 from passoproxy.core.value import value
-from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginInvalid, OriginUnreachable, Overloaded
+from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginInvalid, OriginUnreachable, Overloaded, Refusal
 from passoproxy.ports import (
     Body,
     BytesBody,
@@ -194,12 +194,6 @@ def identifiers() -> Iterator[str]:
     return (f"{start}{number:08x}" for number in count())
 
 
-def _has_left() -> bool:
-    """Whether this request's client left while the origin worked on it (see `Trail.stays`)."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 class Fetcher:
     """Asks the origin, inside a fetch of the collapser. `mode` may be replaced at any time."""
 
@@ -246,6 +240,10 @@ class Fetcher:
                     response = await self.next.send(request)
             else:
                 response = await self.next.send(request)
+        except Refusal:
+            if trail.left:
+                raise asyncio.CancelledError from None
+            raise
         finally:
             trail.stays = False
         came_at = self.clock.wall()
@@ -266,7 +264,7 @@ class Fetcher:
         if isinstance(outcome, Exception):
             raise outcome.with_traceback(None)
         assert isinstance(outcome, Forwarded)
-        if _has_left():
+        if trail.left:
             await outcome.response.body.aclose()
             raise asyncio.CancelledError
         return outcome

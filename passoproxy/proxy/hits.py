@@ -7,9 +7,9 @@ where it does not depend on the moment: what a request's field lines mean, and t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from passoproxy.core.access import GLANCED_BYTES, Admission, readable_by
 from passoproxy.core.cache.entry import Entry
@@ -17,7 +17,16 @@ from passoproxy.core.cache.policy import for_cookies
 from passoproxy.core.cache.reuse import FRESH, Serve
 from passoproxy.core.http.conditional import CONDITIONS
 from passoproxy.core.http.forwarding import admitted
-from passoproxy.core.http.messages import BODILESS, TRACING, FieldLines, Fields, RequestHead, declared_length, head_text
+from passoproxy.core.http.messages import (
+    BODILESS,
+    TRACING,
+    FieldLines,
+    Fields,
+    RequestHead,
+    ResponseHead,
+    declared_length,
+    head_text,
+)
 from passoproxy.errors import OriginInvalid, Refusal
 from passoproxy.ports import Body, BytesBody, Client, Request, Response, Trail
 from passoproxy.proxy.access import Access, let_in, named
@@ -112,7 +121,13 @@ class Hits:
         return self._access.send(request) if request.policy is None else self._codings.send(request)
 
     def try_hit(
-        self, head: RequestHead, body: Body, client: Client, received_at: float, lines: FieldLines | None = None
+        self,
+        head: RequestHead,
+        body: Body,
+        client: Client,
+        received_at: float,
+        lines: FieldLines | None = None,
+        on_interim: Callable[[ResponseHead], None] | None = None,
     ) -> Hit | Request | None:
         """The answer that `send` would give to this request, if it is a hit and its bytes are in memory. Else the request as `Access` lets it pass, or
         None if `send` has to judge it.
@@ -145,11 +160,11 @@ class Hits:
             trail.client = kind.client
             client = Client(client.address, kind.client)
         if not policy.stores:
-            return _passing(head, kind, Request(head, body, client, received_at, policy, trail), target)
+            return _passing(head, kind, target, body, client, received_at, policy, trail, on_interim)
         inner = RequestHead(method, target, kind.inner, kind.authority, head.scheme, head.version)
         asked = Request(inner, body, client, received_at, policy, trail, lines=lines)
         if (found := self._cache.find(asked)) is None:
-            return _passing(head, kind, asked, target)
+            return _passing(head, kind, target, body, client, received_at, policy, trail, on_interim)
         plan, data, now = found
         form, key = None, (plan.entry.identifier, method == "HEAD", kind.look)
         if kind.plain and (form := self._forms.get(key)) is not None:
@@ -158,7 +173,7 @@ class Hits:
                 form = None
         if form is None:
             if (form := self._formed(asked, kind, plan, data, now)) is None:
-                return _passing(head, kind, asked, target)
+                return _passing(head, kind, target, body, client, received_at, policy, trail, on_interim)
             if kind.plain:
                 self._keep(key, form)
         terms = plan.terms
@@ -230,10 +245,10 @@ class Hits:
             self.used_bytes -= _cost(self._forms.popitem(last=False)[1])
 
 
-def _passing(head: RequestHead, kind: Kind, asked: Request, target: str) -> Request | None:
+def _passing(head: RequestHead, kind: Kind, target: str, body: Body, *rest: Any) -> Request | None:
     """The request as `Access` would hand it on; None for preflights, and where a page may read refusals."""
     leaving = RequestHead(head.method, target, kind.admitted, kind.authority, head.scheme, head.version)
-    return None if kind.page is not None else asked.with_head(leaving)
+    return None if kind.page is not None else Request(leaving, body, *rest)
 
 
 def _cost(form: Form) -> int:

@@ -327,10 +327,18 @@ class Links:
         if request.head.method == "HEAD":
             return response.with_head(rewritten(head, None))
         made = self._made.get((response.content_id, base)) if response.content_id else None
-        body = response.body
-        if made is None and isinstance(body, BytesBody) and len(body.data) <= STEP and not _coding_of(fields):
-            made = b"" if self._rewriter.is_free_of_links(body.data) else None
+        if made is None and self._names_no_origin(response):
+            made = b""
+            if response.content_id:
+                self._made.keep((response.content_id, base), made)
         return None if made is None else _with_body(response, made, base)
+
+    def _names_no_origin(self, response: Response) -> bool:
+        """Whether the whole body is short, plain, and has nothing to rewrite."""
+        body = response.body
+        if not isinstance(body, BytesBody) or len(body.data) > STEP or "Content-Encoding" in response.head.fields:
+            return False
+        return self._rewriter.is_free_of_links(body.data)
 
     async def _rewritten(self, request: Request, response: Response) -> Response:
         base, body = self.base(request.head), response.body

@@ -500,7 +500,7 @@ class ProxyConnection(asyncio.Protocol):
         try:
             if request is not None:
                 await self._shared.handler.handle(exchange, request)
-            if self._phase is not _Phase.CLOSED:
+            if self.crowded and self._phase is not _Phase.CLOSED:
                 await self.room()  # no further request of a client that does not take its answers
         finally:
             self._task = None

@@ -31,7 +31,8 @@ class Handler:
         """Answers a hit from memory at once and gives None; else the request that `handle` is to answer."""
         wall, head, received = self._clock.wall(), exchange.head, exchange.received
         try:
-            found = self._pipeline.try_hit(head, exchange.body, exchange.client, wall, received.lines)
+            told = exchange.on_interim
+            found = self._pipeline.try_hit(head, exchange.body, exchange.client, wall, received.lines, told)
             if isinstance(found, Hit):
                 exchange.send_hit(found)
                 self._tell(exchange, found.asked)
@@ -39,9 +40,7 @@ class Handler:
             if found is not None and not (
                 received.traced and "Connection" in head.fields
             ):  # it may name one of the traced
-                leaving = with_traced(found.head, received.traced)
-                policy, trail, told = found.policy, found.trail, exchange.on_interim
-                return Request(leaving, found.body, found.client, wall, policy, trail, told)
+                return found.with_head(with_traced(found.head, received.traced)) if received.traced else found
         except Exception:
             if exchange.begun:
                 raise

@@ -124,7 +124,8 @@ class Exchange:
             self._begin(head, unsent or declared_length(head))
         elif isinstance(body, BytesBody):
             self._begin(head, len(body.data), body.data)
-            await self._pour(body.data, begun_with=PIECE_BYTES)
+            if len(body.data) > PIECE_BYTES:
+                await self._pour(body.data, begun_with=PIECE_BYTES)
         elif body.length is not None:
             await self._send_sized(head, body, body.length)
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, assert_never
 
@@ -36,6 +35,7 @@ from passoproxy.core.events import (
     Warned,
 )
 from passoproxy.core.units import duration, moment
+from passoproxy.core.value import value
 
 _LIFECYCLE: Final = {
     "starting": "starting",
@@ -64,7 +64,7 @@ _LOUD_REFUSALS: Final = frozenset(
 """Refusals that point at an attack, or at a configuration to be mended."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Line:
     """`event` is the stable name, `level` one of stdlib logging in lower case, `text` a sentence with `{field}` for values.
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from passoproxy.errors import BodyBroken, ConnectionDropped, OriginInvalid, OriginUnreachable
 from passoproxy.outbound.connection import Connection, Limits
-from passoproxy.ports import Body, BytesBody, Response, read_whole
+from passoproxy.ports import Body, BytesBody, Response, Trail, read_whole
 from tests.fakes import ChunkedBody, settle
 from tests.outbound.wire import AMPLE, SHORT, until
 
@@ -149,7 +149,7 @@ async def test_an_answer_to_someone_who_has_just_left(
 async def test_one_that_stays_is_answered_though_its_client_has_left(sockets: socket.socket) -> None:
     connection, transport, owner = made(sockets)
     for arriving in ("before", "in the same turn", "after"):
-        task = asyncio.ensure_future(connection.exchange(*GET, stays=True))
+        task = asyncio.ensure_future(connection.exchange(*GET, trail=Trail(stays=True)))
         await settle(3)
         if arriving == "before":
             connection.data_received(OK)
@@ -167,7 +167,7 @@ async def test_one_that_stays_is_answered_though_its_client_has_left(sockets: so
 
 async def test_one_that_stays_ends_when_it_is_cancelled_again(sockets: socket.socket) -> None:
     connection, transport, owner = made(sockets)
-    task = asyncio.ensure_future(connection.exchange(*GET, stays=True))
+    task = asyncio.ensure_future(connection.exchange(*GET, trail=Trail(stays=True)))
     for _ in range(2):
         await settle(3)
         task.cancel()
@@ -177,7 +177,7 @@ async def test_one_that_stays_ends_when_it_is_cancelled_again(sockets: socket.so
 
 async def test_the_body_that_no_client_waits_for_ends_in_time(sockets: socket.socket) -> None:
     connection, _, owner = made(sockets, Limits(read_timeout=AMPLE))
-    task = asyncio.ensure_future(connection.exchange(*GET, stays=True))
+    task = asyncio.ensure_future(connection.exchange(*GET, trail=Trail(stays=True)))
     await settle(3)
     task.cancel()
     await settle(3)

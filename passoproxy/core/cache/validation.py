@@ -97,7 +97,9 @@ def has_conditions(fields: Fields) -> bool:
 
 def forwarded_conditions(head: RequestHead) -> RequestHead:
     """The client's request as it may go to the origin where nothing is stored: tags that were made here are taken out of it."""
-    if is_made(head.fields.get("If-Range", "")):  # weak, so that it never holds: the whole is meant (RFC 9110 §13.1.5)
+    if "If-Range" in head.fields and is_made(
+        head.fields["If-Range"]
+    ):  # weak, so that it never holds: the whole is meant (RFC 9110 §13.1.5)
         head = whole(head)
     if "If-None-Match" not in head.fields:
         return head
