@@ -54,7 +54,7 @@ PIECE_BYTES = 256 * 1024
 FEW = 400
 """So many entries are removed before a purge is answered, and each is told to other processes; with more, they drop all that is in memory."""
 
-QUICK_SECONDS, SLOW_SECONDS = 0.002, 0.05
+QUICK_SECONDS, SLOW_SECONDS = 0.002, 1.0
 _READERS = 2
 _LISTED_TOGETHER = 50
 
