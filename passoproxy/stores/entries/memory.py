@@ -140,6 +140,11 @@ class Shelf:
     def __len__(self) -> int:
         return sum(len(held.variants) for held in self._keys.values())
 
+    @property
+    def key_count(self) -> int:
+        """How many keys are here."""
+        return len(self._keys)
+
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._keys))
 

@@ -25,6 +25,7 @@ BEHIND_BYTES = 32 * 1024 * 1024
 
 _SMALL_BYTES = 256 * 1024
 _MOST_ALONE = 4096
+_LEAST_ASKED_ONCE = 64
 _SLICE = 32
 
 
@@ -166,6 +167,8 @@ class TieredStore:
         self._loading: dict[str, object] = {}
         self._behind: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
         self._behind_bytes = 0
+        self._at_hand: Sequence[tuple[Entry, bytes | None]] = ()
+        self._asked_once: set[int] = set()
         self._alone: dict[str, Entry] = {}  # by identifier: what the slow store does not hold
         self._most_alone = _MOST_ALONE
         self._own_changes = 0
@@ -185,20 +188,34 @@ class TieredStore:
         return variants
 
     def _find_nowait(self, key: str) -> tuple[Entry, ...] | None:
-        """What the slow store gives at once, kept in memory; that there is nothing is kept too."""
+        """What the slow store gives at once. It is kept in memory when it is asked for again, so that a walk over many keys costs no more than
+        its reads; that there is nothing is kept too.
+        """
         found = self._slow.find_nowait(key)
         if found is None:
             return None
         variants = youngest_first([entry for entry, _ in found])
-        self._remember(key, variants)
-        for entry, body in found:
-            if body is not None:
-                self._shelf.put_body(entry, body)
+        self._at_hand = found
+        if not found or (mark := hash(key)) in self._asked_once:
+            self._remember(key, variants)
+            for entry, body in found:
+                if body is not None:
+                    self._shelf.put_body(entry, body)
+        else:
+            self._asked_once.add(mark)
+            if len(self._asked_once) > 2 * self._shelf.key_count + _LEAST_ASKED_ONCE:
+                self._asked_once.clear()
         return variants
 
     def read_nowait(self, entry: Entry) -> bytes | None:
         body = self._shelf.body(entry)
-        if body is None and (body := self._slow.read_nowait(entry)) is not None:
+        if body is not None:
+            return body
+        for known, at_hand in self._at_hand:
+            if known is entry and at_hand is not None:
+                return at_hand
+        body = self._slow.read_nowait(entry)
+        if body is not None:
             self._shelf.put_body(entry, body)
         return body
 

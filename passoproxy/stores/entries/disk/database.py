@@ -43,6 +43,9 @@ _AWAY = frozenset(
 )
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _LOCK = "lock"
+_LOOKED_AGAIN = 0.05
+"""Seconds within which the loop does not look again whether the files are still there."""
+
 _EXAMINED_AGAIN = 60.0
 """Seconds within which databases that were found sound are not examined again."""
 
@@ -143,6 +146,7 @@ class Database:
         self._mine = threading.local()
         self._is_new = False
         self._examined_at = -_EXAMINED_AGAIN
+        self._looked_at = 0.0
 
     def run(self, work: Callable[[Index], T]) -> T:
         """What `work` returns; where the databases turn out to be damaged or replaced by another process, it runs once more in the new ones."""
@@ -165,7 +169,12 @@ class Database:
         """The same in a thread that must not wait for others: None if anything is not as it should be. `run` says what."""
         try:
             index: Index | None = getattr(self._mine, "index", None)
-            if index is None or not self._is_current(index):
+            now = time.monotonic()
+            if (
+                index is None
+                or index.values is not self._values
+                or (now > self._looked_at and not self._is_current(index))
+            ):
                 if not self._changing.acquire(blocking=False):
                     return None
                 try:
@@ -175,6 +184,8 @@ class Database:
                     index = self._mine.index = self._index(self._values)
                 finally:
                     self._changing.release()
+            if now > self._looked_at:
+                self._looked_at = now + _LOOKED_AGAIN
             index.be_impatient()
             return work(index)
         except (sqlite3.Error, diskcache.Timeout):

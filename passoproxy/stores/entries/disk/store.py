@@ -225,10 +225,17 @@ class DiskStore:
         return answer[0]
 
     def read_nowait(self, entry: Entry) -> bytes | None:
-        """The body of `entry` if it is in a file that was checked before and the system has it in memory."""
+        """The body of `entry` if it is small and lies in the value, or in a file that was checked before and that the system has in memory.
+
+        For the thread of the loop.
+        """
         if self._closed or (began := time.perf_counter()) < self._asks_again_at:
             return None
-        body = self._bodies.read_nowait(body_name(row_name(entry), entry.digest), entry.size)
+        if entry.size > INLINE_BYTES:
+            body = self._bodies.read_nowait(body_name(row_name(entry), entry.digest), entry.size)
+        else:
+            value = self._database.run_nowait(partial(self._read_value, entry))
+            body = None if value is None else value.data
         self._note_time(began)
         return body
 
@@ -266,7 +273,7 @@ class DiskStore:
                 await self._write(Job(partial(self._discard, entry, entry.digest)))
         return body
 
-    def _read_value(self, entry: Entry, index: Index) -> Body | None:
+    def _read_value(self, entry: Entry, index: Index) -> BytesBody | None:
         name = row_name(entry)
         opened = self._opened(name, index.values.get(name))
         if opened is None or opened[1] is None or opened[0].digest != entry.digest:
