@@ -11,6 +11,8 @@ from bench.load import Load, Outcome, fill, looked, measured
 from bench.servers import Failed, Stand
 
 HIT = Load("/hit/1k")
+_ASKED_AGAIN = 20_000
+"""With up to so many URLs a row begins when each was a hit before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,17 +233,19 @@ def _measured(stand: Stand, row: Row, effort: Effort) -> Result:
         fill_store(stand, load.count)
     ours, peer = stand.server(row.ours), stand.server(row.peer)
     for server in (ours, peer):
-        if row.name == "full" and server is ours:
-            continue
-        if load.count > 1:
+        if load.count > 1 and not (row.name == "full" and server is ours):
             fill(server, load)
-        elif load.hit:
+        if load.count > 1 and load.count <= _ASKED_AGAIN:
+            fill(server, load)  # what a first hit leaves behind for the next one is there as well
+        if load.count == 1 and load.hit:
             looked(server, replace(load, connections=1, hit=None), 1, 2)
             time.sleep(0.1)  # what was not stored yet is now
     if effort.look:
         for server in (ours, peer):
             looked(server, load, 17, effort.look)
         return Result(row)
+    for server in (ours, peer):
+        measured(server, load, effort.seconds / 4, 3)
     for number in range(effort.rounds):
         order = (ours, peer) if number % 2 else (peer, ours)
         for server in order:
