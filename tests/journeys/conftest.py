@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html.parser
 import http.client
 import json
@@ -15,7 +16,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -24,6 +25,9 @@ from passoproxy.cli import main
 from tests.journeys.nursery import Child, Nursery, environment, shared
 from tests.ports import free_port
 from tests.whole import least
+
+if TYPE_CHECKING:
+    from tests.journeys.proving import LiveSandbox
 
 PROGRAM = [sys.executable, "-m", "passoproxy"]
 """For the few tests that need a shell or `exec` before it."""
@@ -117,9 +121,9 @@ class Stand:
     port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     settings: dict[str, Any] = field(default_factory=dict)
-    sandbox: Child | None = None
-    daemon: Child | None = None
     started: list[Child] = field(default_factory=list)
+    sandbox: Child = field(init=False)
+    daemon: Child = field(init=False)
 
     @property
     def proxy(self) -> str:
@@ -159,6 +163,12 @@ class Stand:
         self.started.append(child)
         return child
 
+    def begin(self, *options: str) -> None:
+        """Sandbox, daemon and login."""
+        self.start_sandbox(*options)
+        self.start_daemon()
+        self.login()
+
     def start_sandbox(self, *options: str) -> None:
         self.sandbox = self.start("sandbox", "--listen", f"127.0.0.1:{self.sandbox_port}", *options)
         assert until(lambda: ask(self.sandbox_port, "/__sandbox/faults").status == 200), self.sandbox.said
@@ -172,11 +182,10 @@ class Stand:
         assert daemon.poll() is None, daemon.said
 
     def stop_daemon(self, how: signal.Signals = signal.SIGTERM) -> int:
-        assert self.daemon is not None
         return self.daemon.stop(how)
 
     def run(self, *arguments: str, text: str = "", timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """A command of ours to its end, with this stand's configuration."""
+        """A command of ours to its end, in the folder of this stand's configuration, where it finds it."""
         return shared().run(arguments, self.environment, self.folder, text, timeout)
 
     def get(self, target: str, **headers: str) -> Answer:
@@ -188,6 +197,36 @@ class Stand:
 
     def status(self) -> Any:
         return ask(self.admin_port, "/api/status").json
+
+    @property
+    def token(self) -> Any:
+        """What the daemon says of the pair."""
+        return self.status()["token"]
+
+    @property
+    def role(self) -> str:
+        """owner or following; nothing while the daemon does not answer."""
+        try:
+            return str(self.token["role"])
+        except ValueError:
+            return ""
+
+    def refreshes(self) -> list[dict[str, Any]]:
+        """The refreshes that the provider was asked for, each with the token that was presented."""
+        return [each for each in self.journal()["requests"] if each.get("grant_type") == "refresh_token"]
+
+    def beside(self, **sections: Any) -> Stand:
+        """Another daemon of the same provider on this machine: ports and folders of its own, unless `sections` say otherwise."""
+        folder = self.folder / "second"
+        folder.mkdir(exist_ok=True)
+        # what it starts ends with the test's own stand
+        other = Stand(folder, environment(folder), sandbox_port=self.sandbox_port, started=self.started)
+        other.configure(**sections)
+        return other
+
+    def follower(self) -> Stand:
+        """Another daemon of the same configuration but for its ports, on the same folders."""
+        return self.beside(**{name: each for name, each in self.settings.items() if name not in ("server", "admin")})
 
     def fault(self, *names: str) -> None:
         """Arms faults of the sandbox, and disarms all others."""
@@ -221,7 +260,7 @@ class Stand:
 
     def page_session(self) -> dict[str, str]:
         """The cookie of a browser that opened the link of `passoproxy page`."""
-        said = self.run("page", "--print", "--config", str(self.config))
+        said = self.run("page", "--print")
         assert said.returncode == 0, said.stderr
         link = urllib.parse.urlsplit(said.stdout.strip())
         assert link.port == self.admin_port
@@ -272,6 +311,19 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
     made.end()
 
 
+@contextlib.contextmanager
+def everywhere(stand: Stand, workers: int) -> Iterator[list[http.client.HTTPConnection]]:
+    """Kept connections to each worker: the kernel chooses by the client's port."""
+    made = [http.client.HTTPConnection("127.0.0.1", stand.port, timeout=30) for _ in range(workers * 8)]
+    try:
+        for each in made:
+            each.connect()
+        yield made
+    finally:
+        for each in made:
+            each.close()
+
+
 @pytest.fixture
 def inside(
     stand: Stand, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -305,6 +357,16 @@ def shared_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         yield made
     finally:
         made.end()
+
+
+@pytest.fixture
+def sandbox(request: pytest.FixtureRequest) -> Iterator[LiveSandbox]:
+    """A sandbox in a thread of the test, with the options that the module names in SANDBOX."""
+    from tests.journeys.proving import LiveSandbox
+
+    made = LiveSandbox(**getattr(request.module, "SANDBOX", {}))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -133,6 +133,13 @@ class House:
         store.commit(read_import(json.dumps(document).encode(), time.time(), Terms(), "salt"))
         store.release()
 
+    def live(self) -> Child:
+        """Moves in, and starts the daemon until it has the pair."""
+        self.move_in()
+        child = self.start()
+        self.wait_for()
+        return child
+
     def start(self, **how: Any) -> Child:
         self.child = self.nursery.serve(self.config, **how)
         return self.child

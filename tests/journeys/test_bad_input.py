@@ -34,22 +34,20 @@ def test_a_fault_is_one_line_and_an_exit_code(stand: Stand, command: list[str], 
 
 def test_what_keeps_a_daemon_from_starting(stand: Stand) -> None:
     with socket.create_server(("127.0.0.1", stand.port)):
-        taken = stand.run("serve", "--config", str(stand.config))
+        taken = stand.run("serve")
     assert (taken.returncode, len(taken.stderr.strip().splitlines())) == (69, 1)
     assert f"127.0.0.1:{stand.port}" in taken.stderr
     assert "server.listen" in taken.stderr
     # /proc takes no folders, whoever asks: so this holds for root as well
     stand.configure(state={"directory": "/proc/passoproxy-state"})
-    closed = stand.run("serve", "--config", str(stand.config))
+    closed = stand.run("serve")
     assert (closed.returncode, len(closed.stderr.strip().splitlines())) == (73, 1)
     assert "/proc/passoproxy-state" in closed.stderr
     assert "state.directory" in closed.stderr
 
 
 def test_unreadable_state_is_kept_aside_and_the_daemon_starts(stand: Stand) -> None:
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
+    stand.begin()
     stand.stop_daemon()
     files = [
         path for path in (stand.folder / "state").rglob("*") if path.is_file() and b"access_token" in path.read_bytes()
@@ -71,11 +69,10 @@ def test_a_second_daemon_on_the_same_state_folder(shared_stand: Stand, stand: St
     stand.sandbox_port = shared_stand.sandbox_port  # another configuration would not be told the pair
     stand.configure(state={"directory": str(shared_stand.folder / "state")})
     stand.start_daemon(ready=True)  # it follows, and says so
-    assert stand.status()["token"]["role"] == "following"
-    assert stand.daemon is not None
+    assert stand.token["role"] == "following"
     assert "this process does not own the pair" in stand.daemon.said
     assert str(shared_stand.folder / "state") in stand.daemon.said
-    assert shared_stand.status()["token"]["role"] == "owner"
+    assert shared_stand.token["role"] == "owner"
     assert stand.stop_daemon() == 0
     assert shared_stand.get("/api/v2/languages").status == 200
 

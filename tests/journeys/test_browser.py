@@ -29,10 +29,8 @@ def opened(url: str, folder: Path) -> tuple[str, list[str]]:
 @pytest.mark.slow
 @pytest.mark.needs_ci
 def test_the_page_in_a_browser(stand: Stand) -> None:
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
-    link = stand.run("page", "--print", "--config", str(stand.config)).stdout.strip()
+    stand.begin()
+    link = stand.run("page", "--print").stdout.strip()
 
     for url, has_session in ((stand.admin, False), (link, True)):
         page, console = opened(url, stand.folder / f"browser-{has_session}")

@@ -90,7 +90,6 @@ def judged(house: House, number: int, points: list[str]) -> Life:
         after = house.token()
         if after.get("chain") != "healthy" or after.get("generation", 0) <= generation:
             lost = f"the next refresh failed: {after}"
-    assert house.child is not None
     house.child.stop(signal.SIGKILL)
     presented = max(each["presented"] for each in sandbox.chain(house.first))
     return Life(number, points[-1], presented, len(before) > 1, durable, took, lost)
@@ -148,7 +147,6 @@ def imported(number: int, folder: Path, sandbox: LiveSandbox, forking: Nursery) 
     took = time.monotonic() - began
     house.refresh()
     after, old, new = house.token(), sandbox.chain(house.first), sandbox.chain(house.second)
-    assert house.child is not None
     house.child.stop(signal.SIGKILL)
     lost = "" if after.get("chain") == "healthy" else f"the next refresh failed: {after}"
     used, left = (new, old) if len(new) > 1 else (old, new)

@@ -55,9 +55,7 @@ def test_a_thousand_at_once(stand: Stand, capsys: pytest.CaptureFixture[str]) ->
         server={"listen": f"127.0.0.1:{stand.port}", "limits": {"connections": 1200}},
         routes=[{"name": "never", "match": NEVER, "ttl": 0}],
     )
-    stand.start_sandbox("--latency", f"{LATENCY * 1000:.0f}ms")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--latency", f"{LATENCY * 1000:.0f}ms")
 
     took, answers = crowd(stand.port, PATH)
     assert {status for status, _ in answers} == {200}

@@ -8,13 +8,10 @@ import os
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import PROGRAM, Stand, environment, until
+from tests.journeys.conftest import PROGRAM, Stand, until
 
 slow = pytest.mark.slow  # real processes that live and die: minutes, not seconds
 
@@ -33,47 +30,35 @@ def sealed_files(stand: Stand) -> dict[str, bool]:
     return {path.name: path.read_bytes().startswith(b"passoproxy-sealed 1 ") for path in folder.glob("*.json")}
 
 
-def refreshes(stand: Stand) -> Counter[str]:
+def presentations(stand: Stand) -> Counter[str]:
     """How often each refresh token was presented."""
-    entries = stand.journal()["requests"]
-    return Counter(entry["refresh_token"] for entry in entries if entry.get("grant_type") == "refresh_token")
-
-
-def token(stand: Stand) -> Any:
-    return stand.status()["token"]
+    return Counter(each["refresh_token"] for each in stand.refreshes())
 
 
 @pytest.fixture
-def other(stand: Stand, tmp_path: Path) -> Iterator[Stand]:
+def other(stand: Stand) -> Stand:
     """Another machine: folders and ports of its own, the same provider."""
-    folder = tmp_path / "other"
-    folder.mkdir()
-    made = Stand(folder, environment(folder), sandbox_port=stand.sandbox_port)
-    made.configure()
-    yield made
-    made.end()
+    return stand.beside()
 
 
 @slow
 def test_sealing_changing_the_key_and_losing_it(stand: Stand) -> None:
     first, second, third = (key_file(stand, name) for name in ("key1", "key2", "key3"))
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
-    generation = token(stand)["generation"]
+    stand.begin()
+    generation = stand.token["generation"]
     assert stand.stop_daemon() == 0
     assert not any(sealed_files(stand).values())
 
     # a plain folder is sealed
     stand.configure(state={"key_file": first})
-    assert stand.run("config", "check", "--config", str(stand.config)).returncode == 0
+    assert stand.run("config", "check").returncode == 0
     stand.start_daemon(ready=True)
-    assert token(stand)["generation"] == generation
+    assert stand.token["generation"] == generation
     files = sealed_files(stand)
     assert all(files.values()), files
     assert len(files) >= 2
     assert (stand.folder / "state" / "seal").stat().st_mode & 0o777 == 0o600
-    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
+    assert stand.run("token", "refresh").returncode == 0
     assert stand.get(PATH).status == 200
     assert stand.stop_daemon() == 0
 
@@ -84,22 +69,22 @@ def test_sealing_changing_the_key_and_losing_it(stand: Stand) -> None:
         ({"key_file": third}, "state.key_file: is not the key of "),
     ):
         stand.configure(state=state)
-        refused = stand.run("serve", "--config", str(stand.config))
+        refused = stand.run("serve")
         assert refused.returncode == 78, refused.stderr
         assert said in refused.stderr
         assert "nothing was changed" in refused.stderr
-        assert stand.run("token", "status", "--config", str(stand.config)).returncode == 78
+        assert stand.run("token", "status").returncode == 78
         assert {path.name: path.read_bytes() for path in (stand.folder / "state").glob("*.json")} == before
 
     # the key is changed, and the first one is not needed any more
     stand.configure(state={"key_file": second, "previous_key_file": first})
     stand.start_daemon(ready=True)
-    assert token(stand)["generation"] == generation + 1
+    assert stand.token["generation"] == generation + 1
     assert stand.stop_daemon() == 0
     stand.configure(state={"key_file": second})
     stand.start_daemon(ready=True)
-    assert (token(stand)["generation"], token(stand)["chain"]) == (generation + 1, "healthy")
-    assert max(refreshes(stand).values()) == 1
+    assert (stand.token["generation"], stand.token["chain"]) == (generation + 1, "healthy")
+    assert max(presentations(stand).values()) == 1
 
 
 def hand_over(stand: Stand, other: Stand, lifetime: str) -> None:
@@ -108,74 +93,70 @@ def hand_over(stand: Stand, other: Stand, lifetime: str) -> None:
     other.start_daemon()
     stand.start_daemon()
     stand.login()
-    given = stand.run("token", "export", "--reveal", "--config", str(stand.config))
+    given = stand.run("token", "export", "--reveal")
     assert given.returncode == 0, given.stderr
     assert "handed over" in given.stderr
-    shown = token(stand)
+    shown = stand.token
     assert (shown["access"], shown["chain"], shown["next_refresh_at"]) == ("valid", "unknown", None)
     assert "handed over" in shown["reason"]
-    assert "handed over" in stand.run("status", "--config", str(stand.config)).stdout
+    assert "handed over" in stand.run("status").stdout
 
     # a crash does not forget it
     stand.stop_daemon(signal.SIGKILL)
     stand.start_daemon(ready=True)
-    assert "handed over" in token(stand)["reason"]
-    assert other.run("token", "import", "--config", str(other.config), text=given.stdout).returncode == 0
+    assert "handed over" in stand.token["reason"]
+    assert other.run("token", "import", text=given.stdout).returncode == 0
 
 
 def is_too_late_to_take_back(stand: Stand) -> None:
-    late = stand.run("token", "refresh", "--force", "--config", str(stand.config))
+    late = stand.run("token", "refresh", "--force")
     assert (late.returncode, "renewed elsewhere" in late.stderr) == (77, True), late.stderr
-    assert token(stand)["chain"] == "dead"
-    assert "renewed elsewhere" in token(stand)["reason"]
+    assert stand.token["chain"] == "dead"
+    assert "renewed elsewhere" in stand.token["reason"]
 
 
 @slow
 def test_handing_over_leaves_exactly_one_that_renews(stand: Stand, other: Stand) -> None:
     hand_over(stand, other, "600s")
-    assert other.run("token", "refresh", "--config", str(other.config)).returncode == 0
-    assert (token(other)["chain"], token(other)["generation"]) == ("healthy", 2)
+    assert other.run("token", "refresh").returncode == 0
+    assert (other.token["chain"], other.token["generation"]) == ("healthy", 2)
     assert stand.get(PATH).status == other.get(PATH).status == 200
-    assert max(refreshes(stand).values()) == 1
+    assert max(presentations(stand).values()) == 1
     is_too_late_to_take_back(stand)
 
 
 @slow
 def test_what_was_handed_over_lives_there_and_ends_here_by_time_alone(stand: Stand, other: Stand) -> None:
     hand_over(stand, other, "20s")
-    assert until(lambda: token(other)["generation"] >= 2), token(other)
-    assert until(lambda: token(stand)["chain"] == "dead"), token(stand)
-    assert token(other)["chain"] == "healthy"
-    assert max(refreshes(stand).values()) == 1
+    assert until(lambda: other.token["generation"] >= 2), other.token
+    assert until(lambda: stand.token["chain"] == "dead"), stand.token
+    assert other.token["chain"] == "healthy"
+    assert max(presentations(stand).values()) == 1
     assert other.get(PATH).status == 200
     is_too_late_to_take_back(stand)
 
 
 @slow
 def test_taking_it_back_makes_the_copy_worthless(stand: Stand, other: Stand) -> None:
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
-    given = stand.run("token", "export", "--reveal", "--config", str(stand.config))
-    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 77
-    assert stand.run("token", "refresh", "--force", "--config", str(stand.config)).returncode == 0
-    assert (token(stand)["chain"], token(stand)["handed_over_at"]) == ("healthy", None)
-    assert other.run("token", "import", "--config", str(other.config), text=given.stdout).returncode == 0
-    assert other.run("token", "refresh", "--config", str(other.config)).returncode == 77
+    stand.begin()
+    given = stand.run("token", "export", "--reveal")
+    assert stand.run("token", "refresh").returncode == 77
+    assert stand.run("token", "refresh", "--force").returncode == 0
+    assert (stand.token["chain"], stand.token["handed_over_at"]) == ("healthy", None)
+    assert other.run("token", "import", text=given.stdout).returncode == 0
+    assert other.run("token", "refresh").returncode == 77
 
-    again = stand.run("token", "export", "--reveal", "--config", str(stand.config))
-    back = stand.run("token", "import", "--json", "--config", str(stand.config), text=again.stdout)
+    again = stand.run("token", "export", "--reveal")
+    back = stand.run("token", "import", "--json", text=again.stdout)
     assert back.returncode == 0
     generation = json.loads(back.stdout)["generation"]
-    assert until(lambda: token(stand)["generation"] > generation or token(stand)["chain"] != "healthy")
-    assert token(stand)["chain"] == "healthy"
+    assert until(lambda: stand.token["generation"] > generation or stand.token["chain"] != "healthy")
+    assert stand.token["chain"] == "healthy"
 
 
 @slow
 def test_a_pair_that_cannot_be_printed_is_not_given_away(stand: Stand) -> None:
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
+    stand.begin()
     with open("/dev/full", "w") as full:
         failed = subprocess.run(
             [*PROGRAM, "token", "export", "--reveal", "--config", str(stand.config)],
@@ -190,7 +171,7 @@ def test_a_pair_that_cannot_be_printed_is_not_given_away(stand: Stand) -> None:
     assert "could not be printed" in failed.stderr
     assert "taken back and renewed" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert (token(stand)["chain"], token(stand)["handed_over_at"], token(stand)["generation"]) == ("healthy", None, 2)
+    assert (stand.token["chain"], stand.token["handed_over_at"], stand.token["generation"]) == ("healthy", None, 2)
 
 
 @slow
@@ -198,40 +179,37 @@ def test_a_seed_is_taken_up_once(stand: Stand, other: Stand) -> None:
     stand.start_sandbox()
     other.start_daemon()
     other.login()
-    given = other.run("token", "export", "--reveal", "--config", str(other.config))
+    given = other.run("token", "export", "--reveal")
     seed = stand.folder / "seed.json"
     seed.write_text(given.stdout)
     seed.chmod(0o600)
     stand.configure(oauth={**stand.settings["oauth"], "seed_file": str(seed)})
     stand.start_daemon(ready=True)
-    assert (token(stand)["chain"], token(stand)["generation"]) == ("healthy", 1)
-    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
-    assert stand.run("logout", "--config", str(stand.config)).returncode == 0
+    assert (stand.token["chain"], stand.token["generation"]) == ("healthy", 1)
+    assert stand.run("token", "refresh").returncode == 0
+    assert stand.run("logout").returncode == 0
     assert stand.stop_daemon() == 0
-    presented = refreshes(stand)
+    presented = presentations(stand)
     stand.start_daemon()
-    assert token(stand)["access"] == "none"
-    assert "used before" in token(stand)["reason"]
-    assert stand.daemon is not None
+    assert stand.token["access"] == "none"
+    assert "used before" in stand.token["reason"]
     assert "seed_spent" in stand.daemon.said or "used before" in stand.daemon.said
     secrets = json.loads(given.stdout)
     assert secrets["refresh_token"] not in stand.daemon.said
-    assert refreshes(stand) == presented
+    assert presentations(stand) == presented
 
 
 @slow
 @pytest.mark.parametrize(("when", "renews"), [("always", 1), ("never", 0)])
 def test_leaving_with_a_full_tank(stand: Stand, when: str, renews: int) -> None:
     stand.configure(oauth={**stand.settings["oauth"], "refresh_on_exit": when})
-    stand.start_sandbox("--lifetime", "40s")
-    stand.start_daemon()
-    stand.login()
-    assert until(lambda: token(stand)["runway_seconds"] < 35.5)
-    before = token(stand)["access_until"]
+    stand.begin("--lifetime", "40s")
+    assert until(lambda: stand.token["runway_seconds"] < 35.5)
+    before = stand.token["access_until"]
     assert stand.stop_daemon() == 0
-    assert sum(refreshes(stand).values()) == renews
+    assert sum(presentations(stand).values()) == renews
     stand.start_daemon(ready=True)
-    shown = token(stand)
+    shown = stand.token
     assert shown["generation"] == 1 + renews
     assert (shown["access_until"] > before + 4) == bool(renews)
 
@@ -247,17 +225,14 @@ def test_a_withdrawn_grant(stand: Stand, policy: str, left: int) -> None:
             {"name": "all", "match": "/api/v2/languages", **route},
         ],
     )
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
+    stand.begin()
     for path in ("/api/v2/account/subscription", "/api/v2/languages"):
         assert stand.get(path).status == 200
         assert "hit" in stand.get(path).cache_status
     stand.fault("revoked")
     answer = stand.get(PATH)
     assert (answer.status, answer.json["code"]) == (503, "authorization_required")
-    assert token(stand)["chain"] == "dead"
-    entries = stand.run("cache", "list", "--json", "--config", str(stand.config))
+    assert stand.token["chain"] == "dead"
+    entries = stand.run("cache", "list", "--json")
     assert len(json.loads(entries.stdout)) == left, entries.stdout
-    assert stand.daemon is not None
     assert "grant was withdrawn" in stand.daemon.said

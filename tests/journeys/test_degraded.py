@@ -72,9 +72,7 @@ def test_levels_in_order_once_each_and_once_on_recovery(stand: Stand) -> None:
     # the first one is further below the moment of renewal than by default: a busy machine is late by more than half a second
     runway = {"log": "50%", "notify": "42%", "page": "35%"}
     stand.configure(alerts={"command": f"cat >> {stand.folder}/told", "webhook": webhook.url, "runway": runway})
-    stand.start_sandbox("--lifetime", f"{LIFETIME:.0f}s")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", f"{LIFETIME:.0f}s")
     time.sleep(LIFETIME)  # health is silent, over two renewals and more
     assert told(stand.folder) == webhook.got == []
     assert ask(stand.admin_port, "/readyz").body.decode().splitlines()[0] == "ready"
@@ -88,7 +86,7 @@ def test_levels_in_order_once_each_and_once_on_recovery(stand: Stand) -> None:
     assert "passoproxy_alert_level 3.0" in metrics
     assert 'id="alert"' in page
     assert "A person is needed by" in page
-    assert "\nalert          page, a person is needed by" in stand.run("status", "--config", str(stand.config)).stdout
+    assert "\nalert          page, a person is needed by" in stand.run("status").stdout
     stand.fault()
     assert until(lambda: levels(webhook.got)[3:] == ["recovered"], LIFETIME)
     time.sleep(LIFETIME / 2)
@@ -98,7 +96,6 @@ def test_levels_in_order_once_each_and_once_on_recovery(stand: Stand) -> None:
         assert alert["state"] == "retrying"
         assert alert["link"] == f"{stand.admin}/"
         assert alert["deadline"].endswith("Z")
-    assert stand.daemon is not None
     assert "T0KEN-planted" not in stand.daemon.said
     assert stand.status()["alert"]["level"] == "none"
     webhook.shutdown()
@@ -109,9 +106,7 @@ def test_levels_in_order_once_each_and_once_on_recovery(stand: Stand) -> None:
 def test_a_hook_that_hangs_delays_nothing(stand: Stand) -> None:
     webhook = Webhook()
     stand.configure(alerts={"command": ["/bin/sh", "-c", "trap '' TERM; sleep 600"], "webhook": webhook.url})
-    stand.start_sandbox("--lifetime", f"{LIFETIME:.0f}s")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", f"{LIFETIME:.0f}s")
     stand.fault("refresh_5xx")
     assert until(lambda: levels(webhook.got) == ["log", "notify", "page"], 2 * LIFETIME)
     assert stand.get(OTHER).status in (200, 503)
@@ -134,14 +129,14 @@ def begin(pool: ThreadPoolExecutor, stand: Stand, *arguments: Any, **words: Any)
 
 
 def dead(stand: Stand) -> bool:
-    token = stand.status()["token"]
+    token = stand.token
     return bool(token["chain"] == "dead" and token["access"] == "expired")
 
 
 def kill_chain(stand: Stand) -> None:
     """The owner withdraws the grant: the provider refuses the refresh token, and the origin the access token."""
     stand.fault("revoked")
-    assert until(lambda: stand.status()["token"]["chain"] == "dead", 2 * LIFETIME)
+    assert until(lambda: stand.token["chain"] == "dead", 2 * LIFETIME)
 
 
 @slow
@@ -156,9 +151,7 @@ def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
         },
         cache={"directory": str(stand.folder / "c")},
     )
-    stand.start_sandbox("--lifetime", "6s")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", "6s")
     assert stand.get(CONTENT).status == 200
     kill_chain(stand)
     stand.fault()
@@ -212,16 +205,14 @@ def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
     assert released < 1.0
     assert login.wait(20) == 0
     assert stand.get(OTHER).status == 200
-    assert stand.status()["token"]["chain"] == "healthy"
+    assert stand.token["chain"] == "healthy"
     assert until(lambda: levels(told(stand.folder)) == ["page", "recovered"])
 
 
 @slow
 def test_a_login_that_is_denied_ends_the_wait(stand: Stand) -> None:
     stand.configure(routes=[ROUTE])
-    stand.start_sandbox("--lifetime", "4s")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", "4s")
     kill_chain(stand)
     stand.fault()
     assert until(lambda: dead(stand))
@@ -253,9 +244,7 @@ def test_a_login_that_does_not_come_is_not_waited_for_longer_than_a_client_waits
 @slow
 def test_an_import_resumes_everything_within_a_second(stand: Stand) -> None:
     stand.configure(routes=[ROUTE])
-    stand.start_sandbox("--lifetime", "6s")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", "6s")
     kill_chain(stand)
     stand.fault()
     assert stand.get(OTHER).status == 503
@@ -267,7 +256,7 @@ def test_an_import_resumes_everything_within_a_second(stand: Stand) -> None:
         json.dumps({"grant_type": "client_credentials", "client_id": "demo", "client_secret": "demo", "scope": "*"}),
     )
     assert issued.status == 200, issued
-    imported = stand.run("token", "import", "-", "--config", str(stand.config), text=issued.body.decode())
+    imported = stand.run("token", "import", "-", text=issued.body.decode())
     assert imported.returncode == 0, imported.stderr
     assert until(lambda: stand.get(OTHER).status == 200, 5)
 
@@ -275,9 +264,7 @@ def test_an_import_resumes_everything_within_a_second(stand: Stand) -> None:
 @slow
 def test_the_most_used_entries_are_young_when_the_runway_ends(stand: Stand) -> None:
     stand.configure(routes=[{**ROUTE, "ttl": "1h"}])
-    stand.start_sandbox("--lifetime", f"{LIFETIME:.0f}s")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", f"{LIFETIME:.0f}s")
     for count, target in ((5, CONTENT), (3, OTHER), (1, CONTENT.replace("ZA", "JP"))):
         for _ in range(count):
             assert stand.get(target).status == 200

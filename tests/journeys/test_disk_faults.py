@@ -23,16 +23,10 @@ slow = pytest.mark.slow  # real processes that live and die: minutes, not second
 
 TARGET = "/api/v2/account/subscription"
 LIFETIME = 20.0
+SANDBOX = {"lifetime": LIFETIME}
 LAST_STAND = 5.0
 """Seconds before the end from which on a refresh that cannot be recorded is better than none."""
 NOBODY = 65534
-
-
-@pytest.fixture
-def sandbox() -> Iterator[LiveSandbox]:
-    made = LiveSandbox(lifetime=LIFETIME)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -67,9 +61,7 @@ def lives_through(
     """A life on a disk that takes nothing: no refresh while there is runway to wait for, one at its end, in memory and loudly;
     then the disk heals, and the pair is saved without a command. No client sees an error. `logs`: whether the log can be written meanwhile."""
     lifetime = sandbox.lifetime
-    house.move_in()
-    child = house.start()
-    house.wait_for()
+    child = house.live()
     issued = next(each["issued_at"] for each in sandbox.chain(house.first))
     breaks()
     waited = issued + lifetime - LAST_STAND - 0.5
@@ -146,7 +138,6 @@ def test_a_process_that_may_write_nothing(tmp_path: Path, sandbox: LiveSandbox, 
     house = House(tmp_path / "house", sandbox, forking)
 
     def limit(most: int) -> None:
-        assert house.child is not None
         resource.prlimit(house.child.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
     unlimited = resource.RLIM_INFINITY
@@ -163,9 +154,7 @@ def newest(house: House) -> Path:
 def two_generations(folder: Path, sandbox: LiveSandbox, forking: Nursery) -> House:
     """A folder that holds two generations of one pair, and no daemon."""
     house = House(folder, sandbox, forking)
-    house.move_in()
-    child = house.start()
-    house.wait_for()
+    child = house.live()
     house.refresh()
     assert house.token()["generation"] == 2
     assert child.stop() == 0

@@ -130,16 +130,14 @@ def certificate(stand: Stand, days: float, trusted: bool = True) -> ssl.SSLConte
 
 
 def test_a_running_daemon_with_a_pair(stand: Stand, examined: Examined, inside: Run) -> None:
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
-    before = stand.status()["token"]
+    stand.begin()
+    before = stand.token
     found = examined()
     verdicts = {each["verdict"] for findings in found.values() for each in findings if each["check"] != "alerts"}
     assert verdicts == {"ok"}, found
     assert found["alerts"][0]["verdict"] == "warning"  # no hook
     assert "200" in found["request"][0]["seen"]
-    assert stand.status()["token"]["access_until"] == before["access_until"]
+    assert stand.token["access_until"] == before["access_until"]
     plain = inside("doctor", "--config", str(stand.config))
     assert plain.returncode == 0
     assert "\nok\trequest\tGET /" in plain.stdout

@@ -12,9 +12,7 @@ SECONDS = 2.0
 
 
 def test_an_entry_outlives_a_kill_two_seconds_later(stand: Stand) -> None:
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
+    stand.begin()
     answered = stand.get(HEALTH)
     time.sleep(SECONDS)
     stand.stop_daemon(signal.SIGKILL)

@@ -155,7 +155,6 @@ def _killed_at_random(fleet: Fleet, times: int, seed: int) -> None:
                 order.join(60)
             else:
                 time.sleep(chance.uniform(0.0, 1.3))
-            assert owner.child is not None
             owner.child.stop(signal.SIGKILL)
             killed = time.monotonic()
             fleet.sandbox.fault()
@@ -208,7 +207,6 @@ def test_a_store_that_is_away_costs_no_client_an_error_and_no_second_refresh(fle
 def test_an_owner_that_was_frozen_follows_when_it_wakes(fleet: Fleet) -> None:
     fleet.start()
     owner = fleet.owner()
-    assert owner.child is not None
     owner.child.send(signal.SIGSTOP)
     new = fleet.other_owner(owner)
     new.refresh()
@@ -227,7 +225,6 @@ def test_a_login_survives_all_three_being_stopped_and_a_store_that_forgot(fleet:
     fleet.owner().refresh()
     generation = fleet.generation()
     for house in fleet.houses:
-        assert house.child is not None
         assert house.child.stop() == 0
     fleet.redis.restart()  # it kept nothing
     for house in reversed(fleet.houses):
@@ -250,7 +247,6 @@ def test_an_import_whose_proof_was_lost_is_finished_by_whoever_takes_over(tmp_pa
         follower.import_another()
         assert [each["presented"] for each in fleet.sandbox.chain(follower.second)] == [1, 0]
         assert {each.token()["generation"] for each in fleet.houses} == {1}
-        assert owner.child is not None
         owner.child.stop(signal.SIGKILL)
         fleet.other_owner(owner)
         assert until(lambda: fleet.generation() > 1), [each.token() for each in fleet.houses]

@@ -14,31 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import Stand, ask, environment, until
+from tests.journeys.conftest import Stand, ask, until
 from tests.journeys.nursery import Nursery
 from tests.journeys.proving import House, LiveSandbox, Traffic, kills
 
 TARGET = "/api/v2/content/health/json?lang=en&countries=ZA"
-
-
-def second(stand: Stand) -> Stand:
-    """Another daemon of the same configuration but for its ports, on the same folders."""
-    folder = stand.folder / "second"
-    folder.mkdir(exist_ok=True)
-    # what it starts ends with the test's own stand
-    other = Stand(folder, environment(folder), sandbox_port=stand.sandbox_port, started=stand.started)
-    same = {name: stand.settings[name] for name in ("state", "cache", "oauth")}
-    other.configure(
-        **{**{name: each for name, each in stand.settings.items() if name not in ("server", "admin")}, **same}
-    )
-    return other
-
-
-def role(stand: Stand) -> str:
-    try:
-        return str(stand.status()["token"]["role"])
-    except ValueError:
-        return ""
 
 
 def presented_again(refreshes: Iterable[dict[str, Any]]) -> list[int]:
@@ -51,29 +31,28 @@ def presented_again(refreshes: Iterable[dict[str, Any]]) -> list[int]:
 def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
     stand.start_sandbox("--lifetime", "60s")
     stand.start_daemon()
-    other = second(stand)
+    other = stand.follower()
     other.start_daemon()
     stand.login()
     assert until(lambda: ask(other.admin_port, "/readyz").status == 200), other.daemon and other.daemon.said
-    assert (role(stand), role(other)) == ("owner", "following")
+    assert (stand.role, other.role) == ("owner", "following")
     assert other.get(TARGET).status == 200
 
     began = time.monotonic()
     refreshed = stand.run("token", "refresh", "--config", str(other.config))
     assert refreshed.returncode == 0, refreshed.stderr
-    generation = stand.status()["token"]["generation"]
-    assert until(lambda: other.status()["token"]["generation"] == generation)
+    generation = stand.token["generation"]
+    assert until(lambda: other.token["generation"] == generation)
     print(f"a refresh by command is in use in both {time.monotonic() - began:.2f} s after the command began")
 
-    assert other.run("status", "--config", str(other.config)).returncode == 0
+    assert other.run("status").returncode == 0
     names = {path.name for path in Path(stand.settings["state"]["directory"]).glob("control*.sock")}
-    assert other.daemon is not None
     assert names == {"control.sock", f"control-{other.daemon.pid}.sock"}
 
     stand.stop_daemon(signal.SIGKILL)
     began = time.monotonic()
     assert other.get(TARGET).status == 200
-    assert until(lambda: role(other) == "owner")
+    assert until(lambda: other.role == "owner")
     took = time.monotonic() - began
     print(f"taken over {took * 1000:.0f} ms after the owner was killed")
     assert took < 2
@@ -83,13 +62,13 @@ def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
         ),
         10,
     )
-    assert other.run("token", "refresh", "--config", str(other.config)).returncode == 0
-    assert other.status()["token"]["generation"] == generation + 1
+    assert other.run("token", "refresh").returncode == 0
+    assert other.token["generation"] == generation + 1
 
     stand.start_daemon(ready=True)  # and now it is the other way round
-    assert (role(stand), role(other)) == ("following", "owner")
+    assert (stand.role, other.role) == ("following", "owner")
     assert other.stop_daemon() == 0
-    assert until(lambda: role(stand) == "owner")
+    assert until(lambda: stand.role == "owner")
     assert stand.get(TARGET).status == 200
     assert stand.stop_daemon() == 0
     assert not list(Path(stand.settings["state"]["directory"]).glob("control*.sock"))
@@ -99,21 +78,21 @@ def test_the_second_daemon_follows_and_takes_over(stand: Stand) -> None:
 def test_a_401_at_the_follower_is_one_refresh_at_the_owner(stand: Stand) -> None:
     stand.start_sandbox("--lifetime", "60s")
     stand.start_daemon()
-    other = second(stand)
+    other = stand.follower()
     stand.login()
     other.start_daemon(ready=True)
-    before = stand.status()["token"]["generation"]
+    before = stand.token["generation"]
     stand.fault("origin_401:1")
     assert other.get(TARGET).status == 200
-    assert stand.status()["token"]["generation"] == before + 1
-    assert other.status()["token"]["generation"] == before + 1
+    assert stand.token["generation"] == before + 1
+    assert other.token["generation"] == before + 1
 
 
 @pytest.mark.slow
 def test_a_login_at_the_follower_reaches_the_owner(stand: Stand) -> None:
     stand.start_sandbox("--lifetime", "60s")
     stand.start_daemon()
-    other = second(stand)
+    other = stand.follower()
     other.configure(
         **{**other.settings, "oauth": {**other.settings["oauth"], "redirect_url": f"{other.admin}/oauth/callback"}}
     )
@@ -126,8 +105,8 @@ def test_a_login_at_the_follower_reaches_the_owner(stand: Stand) -> None:
     assert ask(other.admin_port, f"{back.path}?{back.query}", headers=cookie).status in (200, 302, 303)
     assert stand.get(TARGET).status == 200
     assert other.get(TARGET).status == 200
-    assert (role(stand), role(other)) == ("owner", "following")
-    assert stand.status()["token"]["generation"] == 1
+    assert (stand.role, other.role) == ("owner", "following")
+    assert stand.token["generation"] == 1
 
 
 def takeovers(times: int, lifetime: float, folder: Path, forking: Nursery, seed: int) -> None:
@@ -147,7 +126,6 @@ def takeovers(times: int, lifetime: float, folder: Path, forking: Nursery, seed:
         with Traffic(owner, follower, clients=1, pause=0.005) as client:
             for _ in range(times):
                 time.sleep(chance.uniform(0.0, 0.5 * lifetime))
-                assert owner.child is not None
                 owner.child.stop(signal.SIGKILL)
                 began = time.monotonic()
                 assert until(lambda: follower.token().get("role") == "owner"), follower.child  # noqa: B023
@@ -184,11 +162,10 @@ def test_a_stopped_owner_keeps_nobody_waiting(stand: Stand) -> None:
     the pair whose export is carried out only then, when nobody waits for it any more."""
     stand.start_sandbox("--lifetime", "1h")
     stand.start_daemon()
-    other = second(stand)
+    other = stand.follower()
     stand.login()
     other.start_daemon(ready=True)
-    assert until(lambda: other.status()["token"]["generation"] == 1)
-    assert stand.daemon is not None
+    assert until(lambda: other.token["generation"] == 1)
     stand.daemon.send(signal.SIGSTOP)
     try:
         stand.fault("origin_401")
@@ -197,7 +174,7 @@ def test_a_stopped_owner_keeps_nobody_waiting(stand: Stand) -> None:
         took = {"a 401": time.monotonic() - began}
         for command in ("status", "token status", "token refresh", "cache stats"):
             began = time.monotonic()
-            done = stand.run(*command.split(), "--config", str(stand.config), timeout=90)
+            done = stand.run(*command.split(), timeout=90)
             took[command] = time.monotonic() - began
             assert done.returncode == 69, (command, done)
             assert "did not answer within 10 s" in done.stderr, (command, done)
@@ -209,10 +186,8 @@ def test_a_stopped_owner_keeps_nobody_waiting(stand: Stand) -> None:
     finally:
         stand.daemon.send(signal.SIGCONT)
     stand.fault()
-    assert until(
-        lambda: stand.status()["token"]["generation"] > 1 and stand.status()["token"]["chain"] == "healthy", 20
-    )
-    assert stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0
-    assert stand.status()["token"]["chain"] == "healthy"
-    assert until(lambda: other.status()["token"]["generation"] == stand.status()["token"]["generation"])
+    assert until(lambda: stand.token["generation"] > 1 and stand.token["chain"] == "healthy", 20)
+    assert stand.run("token", "refresh").returncode == 0
+    assert stand.token["chain"] == "healthy"
+    assert until(lambda: other.token["generation"] == stand.token["generation"])
     assert other.get("/api/v2/version").status == 200

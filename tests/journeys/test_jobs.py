@@ -109,7 +109,7 @@ def test_signals_reach_the_command(with_token: Stand, number: signal.Signals) ->
 
 def test_quit_inside_a_command_ends_it(with_token: Stand) -> None:
     script = f"trap 'exit 6' TERM; {PROGRAM[0]} {' '.join(PROGRAM[1:])} quit & while :; do sleep 0.05; done"
-    ran = with_token.run("run", "--config", str(with_token.config), "--", "sh", "-c", script)
+    ran = with_token.run("run", "--", "sh", "-c", script)
     assert ran.returncode == 6, ran.stderr
 
 
@@ -143,7 +143,6 @@ def test_wait_with_a_typing_mistake(stand: Stand) -> None:
 
 def test_quit_returns_when_the_daemon_has_ended(stand: Stand, inside: Run) -> None:
     stand.start_daemon()
-    assert stand.daemon is not None
     ran = inside("quit", "--config", str(stand.config))
     assert (ran.returncode, ran.stdout) == (0, "the daemon has ended\n")
     assert f"state {stand.folder / 'state'}" in ran.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,20 +18,13 @@ from tests.journeys.nursery import Nursery
 from tests.journeys.proving import House, LiveSandbox
 
 TARGET = "/api/v2/account/subscription"
+SANDBOX = {"lifetime": 60.0, "slow_seconds": 2.5}
 
 
-@pytest.fixture
-def sandbox() -> Iterator[LiveSandbox]:
-    made = LiveSandbox(lifetime=60.0, slow_seconds=2.5)
-    yield made
-    made.close()
-
-
-def moved_in(folder: Path, sandbox: LiveSandbox, forking: Nursery, **upstream: object) -> House:
-    house = House(folder / "house", sandbox, forking, sections={"upstream": {"queue_timeout": "30s", **upstream}})
-    house.move_in()
-    house.start()
-    house.wait_for()
+def moved_in(folder: Path, sandbox: LiveSandbox, forking: Nursery, workers: int = 1, **upstream: object) -> House:
+    sections = {"upstream": {"queue_timeout": "30s", **upstream}, "server": {"workers": workers}}
+    house = House(folder / "house", sandbox, forking, sections=sections)
+    house.live()
     return house
 
 
@@ -97,11 +89,12 @@ def _end_access(house: House) -> None:
     store.release()
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_hundred_401s_make_one_refresh_and_one_replay_each(
-    tmp_path: Path, sandbox: LiveSandbox, forking: Nursery
+    workers: int, tmp_path: Path, sandbox: LiveSandbox, forking: Nursery
 ) -> None:
     """The access token has ended at the provider, and nobody here knows; the refresh takes long enough for all hundred to find out."""
-    house = moved_in(tmp_path, sandbox, forking, max_concurrency=100, max_connections=100)
+    house = moved_in(tmp_path, sandbox, forking, workers, max_concurrency=100, max_connections=300)
     sandbox.fault("refresh_slow:1")
     sandbox.end(house.access)
     before = len(sandbox.requests("/api/"))

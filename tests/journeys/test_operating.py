@@ -27,9 +27,7 @@ def content_requests(stand: Stand) -> list[Any]:
 
 
 def begun(stand: Stand, *options: str) -> None:
-    stand.start_sandbox(*options)
-    stand.start_daemon()
-    stand.login()
+    stand.begin(*options)
 
 
 def test_a_file_is_fetched_with_less_than_max_concurrency_and_through_a_429(stand: Stand) -> None:
@@ -37,11 +35,11 @@ def test_a_file_is_fetched_with_less_than_max_concurrency_and_through_a_429(stan
     targets = [target(country) for country in COUNTRIES]
     file = wanted(stand.folder, targets)
     stand.fault("origin_429:1")
-    said = stand.run("cache", "warm", file, "--config", str(stand.config))
+    said = stand.run("cache", "warm", file)
     assert (said.returncode, said.stdout) == (0, f"{len(targets)} fetched, 0 fresh already, 0 failed\n"), said.stderr
     assert len(content_requests(stand)) <= len(targets) + 1
     assert all("hit" in stand.get(each).cache_status for each in targets)
-    again = stand.run("cache", "warm", file, "--config", str(stand.config))
+    again = stand.run("cache", "warm", file)
     assert again.stdout == f"0 fetched, {len(targets)} fresh already, 0 failed\n"
     assert len(content_requests(stand)) <= len(targets) + 1
 
@@ -55,7 +53,7 @@ def test_ctrl_c_stops_it_and_a_second_run_goes_on(stand: Stand) -> None:
     first.send(signal.SIGINT)
     assert first.wait(60) == 130
     assert "Run it again to go on" in first.said
-    second = stand.run("cache", "warm", file, "--config", str(stand.config))
+    second = stand.run("cache", "warm", file)
     assert second.returncode == 0, second.stderr
     fetched, fresh = int(second.stdout.split()[0]), int(second.stdout.split()[2])
     assert fetched + fresh == len(targets)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.conftest import PROGRAM, Form, Stand, ask, until
-from tests.journeys.test_following import second
 from tests.other_users import OTHER, needs_root
 
 PAIR = json.dumps({"access_token": "A" * 20, "refresh_token": "R" * 20, "expires_in": 3600})
@@ -50,7 +49,7 @@ def test_another_user_of_the_machine_installs_no_pair(stand: Stand) -> None:
             assert asked(*browser, *cookie, *form).startswith("HTTP/1.1 403 ")
     for path in ("/oauth/start", "/oauth/start?elsewhere=1", "/page/session?link=x"):
         assert asked(*browser, f"{stand.admin}{path}").startswith("HTTP/1.1 403 ")
-    assert (stand.status()["token"]["access"], stand.status()["token"]["login_until"]) == ("none", None)
+    assert (stand.token["access"], stand.token["login_until"]) == ("none", None)
     assert import_pair(stand, stand.from_page()) == 200
 
 
@@ -77,7 +76,7 @@ def test_a_session_that_another_user_stole_changes_nothing(stand: Stand) -> None
         done = subprocess.run([sys.executable, "-c", thief, request, how], capture_output=True, text=True, env=environ)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "HTTP/1.1 403" or how != "stays"
-    assert stand.status()["token"]["access"] == "none"
+    assert stand.token["access"] == "none"
     assert import_pair(stand, stolen) == 200
 
 
@@ -85,21 +84,20 @@ def test_a_session_that_another_user_stole_changes_nothing(stand: Stand) -> None
 def test_a_link_lets_one_browser_change_things(stand: Stand, workers: int) -> None:
     stand.configure(server={"listen": f"127.0.0.1:{stand.port}", "workers": workers})
     stand.start_daemon()
-    link = stand.run("page", "--print", "--config", str(stand.config)).stdout.strip()
+    link = stand.run("page", "--print").stdout.strip()
     assert re.fullmatch(rf"{stand.admin}/page/session\?link=[\w-]{{32}}", link)
     assert import_pair(stand, stand.from_page()) == 200
     parts = urllib.parse.urlsplit(link)
     assert ask(stand.admin_port, f"{parts.path}?{parts.query}").status == 200
     assert ask(stand.admin_port, f"{parts.path}?{parts.query}").status == 403
     stand.stop_daemon()
-    assert stand.daemon is not None
     assert parts.query.partition("=")[2] not in stand.daemon.said
-    assert stand.run("page", "--print", "--config", str(stand.config)).returncode == 3
+    assert stand.run("page", "--print").returncode == 3
 
 
 def test_a_follower_has_sessions_of_its_own(stand: Stand) -> None:
     stand.start_daemon()
-    other = second(stand)
+    other = stand.follower()
     other.start_daemon()
     said = ask(other.admin_port, "/").body.decode()
     command = re.findall(r"<code>(.*?)</code>", said)[0]
@@ -116,7 +114,7 @@ def test_a_page_on_a_unix_socket(stand: Stand, tmp_path: Path) -> None:
     stand.daemon = stand.start("serve", "--config", str(stand.config))
     assert until(lambda: "not ready to serve" in stand.daemon.said), stand.daemon.said  # type: ignore[union-attr]
     curl = ["curl", "-sS", "-i", "--unix-socket", str(path), "-H", "Origin: http://localhost"]
-    said = stand.run("page", "--print", "--config", str(stand.config))
+    said = stand.run("page", "--print")
     assert str(path) in said.stderr
     opened = subprocess.run([*curl, said.stdout.strip()], capture_output=True, text=True).stdout
     cookie = ["-b", re.findall(r"(?i)^set-cookie: ([^;]+)", opened, re.MULTILINE)[0]]
@@ -130,7 +128,6 @@ def test_a_page_on_a_unix_socket(stand: Stand, tmp_path: Path) -> None:
 
 def test_the_first_start_says_what_it_waits_for_and_a_terminal_gets_the_link(stand: Stand) -> None:
     stand.start_daemon()
-    assert stand.daemon is not None
     assert until(lambda: "started, and not ready to serve: nobody has authorised" in stand.daemon.said)  # type: ignore[union-attr]
     assert "passoproxy login" in stand.daemon.said
     assert "ready to serve:" not in stand.daemon.said.replace("not ready to serve:", "")

@@ -9,31 +9,24 @@ import threading
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from passoproxy.host.system import volatile
 from tests.journeys.conftest import Stand, ask, until
-from tests.journeys.test_following import TARGET, presented_again, role, second
+from tests.journeys.test_following import TARGET, presented_again
 
 pytestmark = pytest.mark.slow
-
-
-def token(stand: Stand) -> Any:
-    return stand.status()["token"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_auto_leaves_with_a_full_tank_however_many_workers_there_are(stand: Stand, workers: int) -> None:
     """Workers follow the process that owns the pair, and end with it: they are nobody who would go on with it."""
     stand.configure(server={"listen": f"127.0.0.1:{stand.port}", "workers": workers})
-    stand.start_sandbox("--lifetime", "60s")
-    stand.start_daemon()
-    stand.login()
-    shown = token(stand)
+    stand.begin("--lifetime", "60s")
+    shown = stand.token
     time.sleep(max(0.0, shown["obtained_at"] + 6.5 - time.time()))  # a tenth of its life
-    assert token(stand)["generation"] == shown["generation"] == 1
+    assert stand.token["generation"] == shown["generation"] == 1
     assert stand.stop_daemon() == 0
     state = Path(stand.settings["state"]["directory"])
     newest = max(int(path.name.split(".")[1]) for path in state.glob("pair.*.json"))
@@ -43,8 +36,7 @@ def test_auto_leaves_with_a_full_tank_however_many_workers_there_are(stand: Stan
 
 def again(stand: Stand) -> list[int]:
     """How often refresh tokens were presented that were so more than once."""
-    requests = stand.journal()["requests"]
-    return presented_again(each for each in requests if each["grant_type"] == "refresh_token")
+    return presented_again(stand.refreshes())
 
 
 def begin(stand: Stand) -> tuple[str, dict[str, str]]:
@@ -57,18 +49,18 @@ def begin(stand: Stand) -> tuple[str, dict[str, str]]:
 def test_a_login_denied_at_the_follower_ends_the_waiting_at_the_owner(stand: Stand) -> None:
     stand.start_sandbox("--lifetime", "60s")
     stand.start_daemon()
-    other = second(stand)
+    other = stand.follower()
     other.configure(
         **{**other.settings, "oauth": {**other.settings["oauth"], "redirect_url": f"{other.admin}/oauth/callback"}}
     )
     other.start_daemon()
-    assert (role(stand), role(other)) == ("owner", "following")
+    assert (stand.role, other.role) == ("owner", "following")
     where, cookie = begin(other)
-    assert until(lambda: token(stand)["login_until"])
+    assert until(lambda: stand.token["login_until"])
     assert stand.post("/api/v2/unlisted", {}).json["code"] == "token_unavailable"
     back = urllib.parse.urlsplit(other.approve(where, "deny"))
     ask(other.admin_port, f"{back.path}?{back.query}", headers=cookie)
-    assert until(lambda: token(stand)["login_until"] is None)
+    assert until(lambda: stand.token["login_until"] is None)
     for each in (stand, other):
         assert until(lambda: each.get(TARGET).json["code"] == "authorization_required", 20)  # noqa: B023
 
@@ -85,9 +77,9 @@ def test_a_browsers_login_is_completed_by_its_own_cookie_alone(stand: Stand, val
     for forged in ({"Cookie": f"{name}={value}"}, {}):
         assert ask(stand.admin_port, redirect, headers=forged).status == 422
     assert [each["path"] for each in stand.journal()["requests"]].count("/oauth/token") == 0
-    assert token(stand)["access"] == "none"
+    assert stand.token["access"] == "none"
     assert ask(stand.admin_port, redirect, headers=issued).status == 200
-    assert token(stand)["chain"] == "healthy"
+    assert stand.token["chain"] == "healthy"
 
 
 def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> None:
@@ -99,11 +91,9 @@ def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> Non
         return [json.loads(line)["level"] for line in told.read_text().splitlines()] if told.exists() else []
 
     stand.configure(alerts={"command": f"{sys.executable} {hook}"})
-    stand.start_sandbox("--lifetime", "1h")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", "1h")
     stand.fault("revoked")
-    stand.run("token", "refresh", "--config", str(stand.config))
+    stand.run("token", "refresh")
     assert until(lambda: levels() == ["page"]), levels()
     memory = Path(stand.settings["state"]["directory"]) / "alarm.json"
     assert until(memory.exists)
@@ -111,7 +101,7 @@ def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> Non
     for how in (signal.SIGTERM, signal.SIGKILL):
         stand.stop_daemon(how)
         stand.start_daemon()
-        assert token(stand)["chain"] == "dead"
+        assert stand.token["chain"] == "dead"
     stand.fault()
     assert levels() == ["page"]
     stand.login()
@@ -124,22 +114,20 @@ def test_a_restart_tells_no_level_twice_and_a_recovery_once(stand: Stand) -> Non
 
 def test_two_daemons_of_which_somebody_removed_the_lock_are_one_again_before_a_token_is_presented(stand: Stand) -> None:
     """Whoever takes a lock for stale and removes it makes a second owner; the first one notices before it presents anything."""
-    stand.start_sandbox("--lifetime", "60s")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", "60s")
     (Path(stand.settings["state"]["directory"]) / "lock").unlink()
-    other = second(stand)
+    other = stand.follower()
     other.start_daemon()
-    assert until(lambda: role(other) == "owner")
-    before = token(stand)["generation"]
-    stand.run("token", "refresh", "--config", str(stand.config))  # reaches the first one, or the second one by then
-    assert until(lambda: (role(stand), role(other)) == ("following", "owner")), (role(stand), role(other))
-    assert until(lambda: stand.run("token", "refresh", "--config", str(stand.config)).returncode == 0)
-    assert until(lambda: token(stand)["generation"] == token(other)["generation"] > before)
+    assert until(lambda: other.role == "owner")
+    before = stand.token["generation"]
+    stand.run("token", "refresh")  # reaches the first one, or the second one by then
+    assert until(lambda: (stand.role, other.role) == ("following", "owner")), (stand.role, other.role)
+    assert until(lambda: stand.run("token", "refresh").returncode == 0)
+    assert until(lambda: stand.token["generation"] == other.token["generation"] > before)
     assert stand.get(TARGET).status == other.get(TARGET).status == 200
     assert again(stand) == []
     assert other.stop_daemon() == 0
-    assert until(lambda: role(stand) == "owner")
+    assert until(lambda: stand.role == "owner")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -148,15 +136,12 @@ def test_the_whole_end_stays_within_the_grace(stand: Stand, workers: int) -> Non
     grace = 6.0
     server = {"listen": f"127.0.0.1:{stand.port}", "workers": workers, "shutdown_grace": f"{grace}s"}
     stand.configure(server=server, oauth={**stand.settings["oauth"], "lost_answer_replay": "never"})
-    stand.start_sandbox("--lifetime", "1h")
-    stand.start_daemon()
-    stand.login()
+    stand.begin("--lifetime", "1h")
     stand.fault("refresh_slow", "origin_slow")
     command = stand.start("token", "refresh", "--config", str(stand.config))
     client = threading.Thread(target=stand.get, args=(TARGET,))
     client.start()
     assert until(lambda: len([each for each in stand.journal()["requests"] if each["fault"]]) == 2)
-    assert stand.daemon is not None
     began = time.monotonic()
     assert stand.stop_daemon() == 0
     took = time.monotonic() - began
@@ -167,4 +152,4 @@ def test_the_whole_end_stays_within_the_grace(stand: Stand, workers: int) -> Non
     client.join(20)
     stand.fault()
     stand.start_daemon()
-    assert (token(stand)["access"], token(stand)["chain"]) == ("valid", "unknown")
+    assert (stand.token["access"], stand.token["chain"]) == ("valid", "unknown")

@@ -32,9 +32,7 @@ def how_long(house: House) -> float:
 def killed_again_and_again(house: House, times: int, chance: random.Random) -> Counter[str]:
     """What each of `times` kills came to, in words; 'lost' where the pair did not live on."""
     found: Counter[str] = Counter()
-    house.move_in()
-    child = house.start()
-    house.wait_for()
+    child = house.live()
     with Traffic(house, clients=2) as traffic:
         span = how_long(house)
         for _ in range(times):

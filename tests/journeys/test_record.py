@@ -21,13 +21,6 @@ from tests.journeys.nursery import Nursery
 from tests.journeys.proving import House, LiveSandbox
 
 
-@pytest.fixture
-def sandbox() -> Iterator[LiveSandbox]:
-    made = LiveSandbox()
-    yield made
-    made.close()
-
-
 def test_a_login_by_command_that_knows_no_cache_folder_is_no_roll_back(
     tmp_path: Path, sandbox: LiveSandbox, forking: Nursery
 ) -> None:
@@ -35,9 +28,7 @@ def test_a_login_by_command_that_knows_no_cache_folder_is_no_roll_back(
     key.write_text(base64.b64encode(bytes(32)).decode())
     key.chmod(0o600)
     house = House(tmp_path / "house", sandbox, forking, sections={"state": {"key_file": str(key)}})
-    house.move_in()
-    child = house.start()
-    house.wait_for()
+    child = house.live()
     for _ in range(3):
         house.refresh()
     assert child.stop() == 0
@@ -93,9 +84,7 @@ def test_a_damaged_record_counts_as_one_lost_answer(
     """Nobody can tell which tokens were spent: what is sent is what `lost_answer_replay` allows, over restarts, and it is said."""
     sandbox = LiveSandbox(punish_reuse=True)
     house = House(tmp_path / "house", sandbox, forking, oauth={"lost_answer_replay": policy})
-    house.move_in()
-    child = house.start()
-    house.wait_for()
+    child = house.live()
     for _ in range(2):
         house.refresh()
     if len(files) == 1:
@@ -155,9 +144,7 @@ def test_a_pair_is_sent_to_no_other_token_endpoint_or_client_and_is_in_use_again
     oauth: dict[str, str], tmp_path: Path, sandbox: LiveSandbox, forking: Nursery
 ) -> None:
     house = House(tmp_path / "house", sandbox, forking)
-    house.move_in()
-    child = house.start()
-    house.wait_for()
+    child = house.live()
     house.refresh()
     assert child.stop() == 0
     content = (house.state / "pair.2.json").read_bytes()
@@ -190,9 +177,7 @@ def test_a_vendor_that_moves_is_followed_by_force_and_a_login_there_destroys_not
 ) -> None:
     """The same provider under two addresses: localhost and 127.0.0.1."""
     house = House(tmp_path / "house", sandbox, forking)
-    house.move_in()
-    child = house.start()
-    house.wait_for()
+    child = house.live()
     moved_to = sandbox.origin.replace("127.0.0.1", "localhost") + "/oauth/token"
     house.oauth = {"token_url": moved_to}
     house.configure()
@@ -232,9 +217,7 @@ def test_a_daemon_for_another_client_does_not_follow_and_waits_for_the_folder(
     tmp_path: Path, sandbox: LiveSandbox, forking: Nursery
 ) -> None:
     house = House(tmp_path / "house", sandbox, forking)
-    house.move_in()
-    child = house.start()
-    house.wait_for()
+    child = house.live()
     other = House(tmp_path / "other", sandbox, forking, oauth={"client_id": "another"})
     other.state = house.state
     other.sections = {"state": {"directory": str(house.state)}}

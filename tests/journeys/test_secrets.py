@@ -167,13 +167,12 @@ def test_no_secret_is_anywhere_but_where_it_belongs(stand: Stand, listening: Lis
     configure(stand, listening)
     stand.start_sandbox("--lifetime", "60s", "--client-secret", PLANTED["client secret"], "--allow-replays", "1")
     stand.start_daemon()
-    assert stand.daemon is not None
     heard = Heard()
     _log_in(stand, heard)
     _serve_and_be_asked_badly(stand, heard)
     for fault in ("refresh_5xx:1", "refresh_lost:1", "refresh_garbage:1", "refresh_429:1"):
         stand.fault(fault)
-        done = stand.run("token", "refresh", "--config", str(stand.config), "--json")
+        done = stand.run("token", "refresh", "--json")
         heard.note(f"token refresh under {fault}", done.stdout + done.stderr)
         # by itself, before the next one: an answer that is lost twice cannot be had again
         assert until(lambda: _token(stand)["chain"] == "healthy"), fault
@@ -183,7 +182,7 @@ def test_no_secret_is_anywhere_but_where_it_belongs(stand: Stand, listening: Lis
         heard.asked(stand.admin_port, path, headers={"Authorization": f"Bearer {PLANTED['client key']}"})
     files = _files(stand)
     stand.fault("revoked:1")
-    heard.note("logout", (lambda done: done.stdout + done.stderr)(stand.run("logout", "--config", str(stand.config))))
+    heard.note("logout", (lambda done: done.stdout + done.stderr)(stand.run("logout")))
     assert stand.stop_daemon() == 0
     heard.note("the log of the daemon", stand.daemon.said)
     for place, data in (*files, *_files(stand)):
@@ -270,16 +269,14 @@ def _commands(stand: Stand, heard: Heard) -> None:
         ["config", "check"], ["cache", "list"], ["cache", "stats"], ["cache", "purge", "--prefix", "/api/v2/content"],
     )  # fmt: skip
     with ThreadPoolExecutor(4) as pool:  # half of a command's time is the start of its process
-        for words, done in zip(
-            several, pool.map(lambda each: stand.run(*each, "--config", str(stand.config)), several), strict=True
-        ):
+        for words, done in zip(several, pool.map(lambda each: stand.run(*each), several), strict=True):
             heard.note(" ".join(words), done.stdout + done.stderr)
     environment = {
         **stand.environment,
         "PASSOPROXY__UPSTREAM__PROXY": f"http://me:{PLANTED['proxy password']}@127.0.0.1:1x",
     }
     before, stand.environment = stand.environment, environment
-    done = stand.run("config", "check", "--config", str(stand.config))
+    done = stand.run("config", "check")
     heard.note("config check of a wrong proxy", done.stdout + done.stderr)
     stand.environment = before
 

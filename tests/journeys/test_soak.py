@@ -46,10 +46,7 @@ def resident(pid: int) -> int:
 def test_connections_leave_nothing_behind(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
     connections = 600
     stand.configure(log={"access": False, "level": "error"})
-    stand.start_sandbox()
-    stand.start_daemon()
-    stand.login()
-    assert stand.daemon is not None
+    stand.begin()
     pid = stand.daemon.pid
     seen = []
     for _ in range(4):

@@ -108,9 +108,7 @@ def test_a_process_frozen_for_one_and_a_half_lifetimes(tmp_path: Path, forking: 
     sandbox = LiveSandbox(lifetime=lifetime)
     try:
         house = House(tmp_path / "house", sandbox, forking)
-        house.move_in()
-        child = house.start()
-        house.wait_for()
+        child = house.live()
         child.send(signal.SIGSTOP)
         time.sleep(1.5 * lifetime)
         before = len(sandbox.refreshes())
@@ -134,9 +132,7 @@ def test_a_process_frozen_for_half_a_lifetime_goes_on(tmp_path: Path, forking: N
     sandbox = LiveSandbox(lifetime=lifetime)
     try:
         house = House(tmp_path / "house", sandbox, forking)
-        house.move_in()
-        child = house.start()
-        house.wait_for()
+        child = house.live()
         child.send(signal.SIGSTOP)
         time.sleep(0.55 * lifetime)
         child.send(signal.SIGCONT)

@@ -105,7 +105,7 @@ async def test_a_week_in_a_minute(stand: Stand) -> None:
         each for each in refresh_tokens if each["presented"] > 1
     ]
 
-    refreshes = [each for each in journal["requests"] if each.get("grant_type") == "refresh_token"]
+    refreshes = stand.refreshes()
     in_span = [each for each in refreshes if began <= each["time"] <= began + lasted]
     expected = lasted / (0.4 * LIFETIME)
     print(f"refreshes: {len(in_span)}, by the schedule {expected:.1f}")

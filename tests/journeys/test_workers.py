@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.journeys.conftest import Stand, ask, environment, until
+from tests.journeys.conftest import Stand, ask, environment, everywhere, until
 
 slow = pytest.mark.slow  # real processes that live and die: minutes, not seconds
 
@@ -36,21 +35,6 @@ def begin(stand: Stand, *options: str, count: int = WORKERS, **sections: dict[st
     stand.start_daemon()
     stand.login()
     assert until(lambda: len(workers(stand)) == count)
-
-
-@contextlib.contextmanager
-def everywhere(stand: Stand) -> Iterator[list[Any]]:
-    """A kept connection to each worker at least: the kernel chooses by the client's port."""
-    import http.client
-
-    made = [http.client.HTTPConnection("127.0.0.1", stand.port, timeout=10) for _ in range(WORKERS * 8)]
-    try:
-        for each in made:
-            each.connect()
-        yield made
-    finally:
-        for each in made:
-            each.close()
 
 
 def get(connection: Any, target: str) -> tuple[int, str]:
@@ -80,7 +64,7 @@ def served_by(stand: Stand) -> dict[int, int]:
 @slow
 def test_all_serve_with_one_pair_and_one_cache(stand: Stand) -> None:
     begin(stand, "--lifetime", "60s", log={"access": False})
-    with everywhere(stand) as connections:
+    with everywhere(stand, WORKERS) as connections:
         until(lambda: sum(served_by(stand).values()) >= len(connections))
         spread = served_by(stand)
         print(f"{len(connections)} connections on {WORKERS} workers: {sorted(spread.values())}")
@@ -92,48 +76,6 @@ def test_all_serve_with_one_pair_and_one_cache(stand: Stand) -> None:
         assert all(each.startswith("passoproxy; hit") for each in said), said
     asked = sum(each["path"].startswith("/api/v2/content/health") for each in stand.journal()["requests"])
     assert asked == 1
-
-
-@slow
-def test_a_purge_is_seen_by_all_at_once(stand: Stand) -> None:
-    """Again and again, so that a worker that lags behind is found: each answer of the origin has a `requestid` of its own."""
-    begin(stand, "--lifetime", "60s", log={"access": False})
-    stale = asked = 0
-    with everywhere(stand) as connections, ThreadPoolExecutor(len(connections)) as pool:
-        for turn in range(20):
-            target = f"{HEALTH}&turn={turn}"
-            bodies: set[bytes] = set()
-
-            def agree(target: str = target, bodies: set[bytes] = bodies) -> bool:
-                """Whether all serve the same one; one that was not to be seen yet may have been fetched again."""
-                now = {body_of(each, target) for each in connections}
-                bodies |= now
-                return len(now) == 1
-
-            assert until(agree, 5)
-            purged = unix_post(stand.folder / "state" / "control.sock", "/api/cache/purge", json.dumps({"url": target}))
-            assert purged["purged"] >= 1, purged
-            after = list(pool.map(lambda each: body_of(each, target), connections))  # noqa: B023
-            stale += sum(each in bodies for each in after)
-            asked += len(after)
-    print(f"20 purges: {stale} of {asked} answers from {WORKERS} workers right after them were purged ones")
-    assert stale == 0
-
-
-def body_of(connection: Any, target: str) -> bytes:
-    connection.request("GET", target)
-    body: bytes = connection.getresponse().read()
-    assert b"requestid" in body
-    return body
-
-
-def unix_post(path: Path, target: str, body: str) -> Any:
-    async def post() -> Any:
-        made = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path)))
-        async with made as session, session.post(f"http://localhost{target}", data=body) as answer:
-            return await answer.json(content_type=None)
-
-    return asyncio.run(post())
 
 
 @slow
@@ -176,24 +118,6 @@ def test_a_new_token_is_in_use_in_all_within_100_ms(stand: Stand) -> None:
     )
     late = Counter(each["query"].partition("turn=")[2].partition("&")[0] for each in refused)
     assert len(late) < refreshes, late  # a machine that others use may be late with a worker, but not each time
-
-
-@slow
-def test_many_401s_in_many_workers_are_one_refresh(stand: Stand) -> None:
-    begin(stand, "--lifetime", "60s", log={"access": False}, upstream={"max_concurrency": 64})
-    before = stand.status()["token"]["generation"]
-    stand.fault("origin_401:20")
-
-    def one(number: int) -> int:
-        return stand.get(f"{HEALTH}&n={number}").status
-
-    with ThreadPoolExecutor(30) as pool:
-        statuses = Counter(pool.map(one, range(30)))
-    refreshes = [each for each in stand.journal()["requests"] if each.get("grant_type") == "refresh_token"]
-    print(f"20 of 30 requests met a 401 in {WORKERS} workers: {len(refreshes)} refresh, answers {dict(statuses)}")
-    assert statuses == {200: 30}
-    assert len(refreshes) == 1
-    assert stand.status()["token"]["generation"] == before + 1
 
 
 @slow
