@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from passoproxy.outbound import token_endpoint
-from passoproxy.outbound.dial import Dialer
+from passoproxy.outbound.dial import Dialer, Endpoint
+from passoproxy.outbound.token_endpoint import ProviderEndpoint
+from passoproxy.ports import Clock
 
 NEVER = 1_000_000
 """A number that no refresh has as many points as: it runs to its end, and the trace names every point."""
@@ -53,7 +54,12 @@ class Crashing:
         """Watches from now on, in this process."""
         for name in _REAL:
             setattr(os, name, getattr(self, f"_{name}"))
-        token_endpoint.Dialer = _watching(self.point)  # type: ignore[misc]
+        begun = ProviderEndpoint.__init__
+
+        def begin(endpoint: ProviderEndpoint, clock: Clock, dialer: Callable[[Endpoint], Dialer]) -> None:
+            begun(endpoint, clock, lambda to: _watching(self.point, dialer(to)))
+
+        ProviderEndpoint.__init__ = begin  # type: ignore[method-assign]
 
     # ---- files ---------------------------------------------------------------------------------------------------------
 
@@ -121,13 +127,13 @@ _REAL: dict[str, Callable[..., Any]] = {
 # ---- the wire --------------------------------------------------------------------------------------------------------
 
 
-def _watching(point: Callable[[str], None]) -> type[Dialer]:
-    class WatchingDialer(Dialer):
+def _watching(point: Callable[[str], None], dialer: Dialer) -> Any:
+    class WatchingDialer:
         """Tells when a connection is asked for, and what passes on it."""
 
         async def dial(self, factory: Any) -> Any:
             point("connect to the provider")
-            return await super().dial(lambda: watched(factory()))
+            return await dialer.dial(lambda: watched(factory()))
 
     def watched(protocol: Any) -> Any:
         stands, takes, answered = protocol.connection_made, protocol.data_received, False
@@ -159,7 +165,7 @@ def _watching(point: Callable[[str], None]) -> type[Dialer]:
     for name in ("get_extra_info", "is_closing", "close", "abort", "pause_reading", "resume_reading", "is_reading",
                  "set_protocol", "get_protocol", "set_write_buffer_limits", "get_write_buffer_size", "can_write_eof"):  # fmt: skip
         setattr(_Transport, name, _passing(name))
-    return WatchingDialer
+    return WatchingDialer()
 
 
 def _passing(name: str) -> Callable[..., Any]:
