@@ -332,22 +332,20 @@ def classify(
         )
     if status in {408, 429} or 500 <= status < 600:
         throttled = " (throttled)" if status == 429 else ""
-        return Retryable(f"the provider answered {status}{throttled}", retry_after(headers, received_at))
+        return Retryable(
+            f"the provider answered {status}{throttled}",
+            limits.retry_after(_field(headers, "retry-after"), received_at),
+        )
     if not 400 <= status < 500:
         return Lost(f"the provider answered with status {status}, which means nothing here")
     error, said = _error(body, secrets)
     if not error:
         return Retryable(
-            f"something before the provider answered {status} without an OAuth error", retry_after(headers, received_at)
+            f"something before the provider answered {status} without an OAuth error",
+            limits.retry_after(_field(headers, "retry-after"), received_at),
         )
     reason = f"the provider answered {status} {error}" + (f" ({said})" if said else "")
     return Dead(reason, error) if error in _DEAD else Misconfigured(reason, error)
-
-
-def retry_after(headers: Sequence[tuple[str, str]], now: float) -> float | None:
-    """Seconds that `Retry-After` asks to wait (RFC 9110 §10.2.3), from seconds or a date; None if it says nothing readable."""
-    told = next((value for name, value in headers if name.lower() == "retry-after"), None)
-    return limits.retry_after(told, now)
 
 
 def _error(body: bytes, secrets: tuple[str, ...]) -> tuple[str, str]:
@@ -374,7 +372,8 @@ def deviation(
     `Date` counts before the token, which may have been issued earlier. None if nothing tells. Moments are epoch seconds of our clock,
     from before the request was sent and after its answer came.
     """
-    told = _date(headers, received_at)
+    date = _field(headers, "date")
+    told = None if date is None else parse_date(date.strip(), received_at)
     source = "its Date"
     if told is None:
         told, source = _issued(body, content_type), "the token's own claims"
@@ -385,11 +384,8 @@ def deviation(
     return (ahead if abs(ahead) > TOLERATED else 0.0), source
 
 
-def _date(headers: Sequence[tuple[str, str]], now: float) -> float | None:
-    for name, value in headers:
-        if name.lower() == "date":
-            return parse_date(value.strip(), now)
-    return None
+def _field(headers: Sequence[tuple[str, str]], name: str) -> str | None:
+    return next((value for given, value in headers if given.lower() == name), None)
 
 
 def _issued(body: bytes, content_type: str) -> float | None:
@@ -399,12 +395,6 @@ def _issued(body: bytes, content_type: str) -> float | None:
     except AnswerUnusable:
         return None
     claims = claims_of(words.get("access_token"))
-    ends, lasts = _number_of(claims, "exp"), _number_of(words, "expires_in")
-    return ends - lasts if ends is not None and lasts is not None else _number_of(claims, "iat")
-
-
-def _number_of(words: Mapping[str, object], name: str) -> float | None:
-    value = words.get(name)
-    return (
-        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12 else None
-    )
+    ends, lasts, issued = _number(claims.get("exp")), _number(words.get("expires_in")), _number(claims.get("iat"))
+    told = ends - lasts if ends is not None and lasts is not None else issued
+    return told if told is not None and abs(told) < 1e12 else None
