@@ -395,7 +395,7 @@ class Wired:
             reload=_no_reload,
             alarm=self.alerts,
         )
-        self.handler = Handler(self.pipeline.hits, self.clock, plain)  # it stores nothing
+        self.handler = Handler(self.pipeline.hits, self.clock, plain, told.batch.add)  # it stores nothing
         memo = Basis(
             self.store,
             self.pipeline.access,

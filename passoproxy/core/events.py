@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from passoproxy.core.value import value
@@ -47,18 +48,28 @@ class Repeated:
         self.line: tuple[object, str, str, str] | None = None
 
 
-Answered = tuple[Repeated | RequestAnswered, float, str, int, float]
-"""A request that was answered: the moment in epoch seconds, the peer's address, the seconds for `TTL`, and the duration."""
+Answered = tuple[Repeated | RequestAnswered, float, str, int, float, bytes]
+"""A request that was answered: the moment in epoch seconds, the peer's address, the seconds for `TTL`, the duration, and the field lines that may
+have its `traceparent`."""
+
+_TRACEPARENT = re.compile(rb"\r\ntraceparent:([^\r\n]*)", re.IGNORECASE)
+
+
+def traceparent_in(lines: bytes) -> str:
+    """The value of the first `traceparent` in field lines, each with a line end before it; '' if there is none."""
+    found = _TRACEPARENT.search(lines) if lines else None
+    return "" if found is None else found[1].decode("utf-8", "surrogateescape").strip(" \t")
 
 
 def event_of(answered: Answered) -> RequestAnswered:
     """The whole event."""
-    told, _, address, ttl, duration = answered
+    told, _, address, ttl, duration, lines = answered
     if isinstance(told, RequestAnswered):
         return told
     event = told.event
     status = event.cache_status.replace(TTL, str(ttl))
-    return replace(event, client=event.client or address, cache_status=status, duration=duration)
+    client, trace = event.client or address, traceparent_in(lines)
+    return replace(event, client=client, cache_status=status, duration=duration, traceparent=trace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -600,8 +600,9 @@ def from_store(request: Request, plan: Serve, body: Body, now: float, member: st
     Like `streamed` and `in_parts`, it closes no body: see `_closing`.
     """
     request.trail.cache = "stale" if plan.is_stale else "miss" if member else "hit"
-    age, hit = plan.told(now)
-    return answered(request.head, plan.entry, body, str(age), member or hit, now)
+    age, ttl = plan.clock(now)
+    member = member or cache_status.hit(ttl, plan.detail)
+    return answered(request.head, plan.entry, body, str(age), member, now)
 
 
 def answered(head: RequestHead, entry: Entry, body: Body, age: str, member: str, now: float) -> Response:

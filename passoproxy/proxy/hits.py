@@ -6,15 +6,15 @@ where it does not depend on the moment: what a request's field lines mean, and t
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from passoproxy.core.access import GLANCED_BYTES, Admission, readable_by
-from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache import cache_status
 from passoproxy.core.cache.policy import for_cookies
 from passoproxy.core.cache.reuse import FRESH, Serve
+from passoproxy.core.events import TTL, Repeated, RequestAnswered
 from passoproxy.core.http.conditional import CONDITIONS
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.messages import (
@@ -31,36 +31,44 @@ from passoproxy.errors import OriginInvalid, Refusal
 from passoproxy.ports import Body, BytesBody, Client, Request, Response, Trail
 from passoproxy.proxy.access import Access, let_in, named
 from passoproxy.proxy.cache import Cache, answered
-from passoproxy.proxy.representation import Codings, Links, inner_fields, wanted
+from passoproxy.proxy.representation import Codings, Links, Made, inner_fields, wanted
 
 LARGEST_HIT = 256 * 1024
 """Bytes of a body that are written without waiting for the client."""
 
-_OVERHEAD = (
-    900  # bytes that a remembered form costs beside its text and body: key, tuples and bookkeeping, on the high side
-)
+_TUPLES = 2560  # bytes that a form takes beside its text and body, with an entry that nothing else holds any more
 _SPECIAL = (*CONDITIONS, "Range", "Cache-Control", "Expect")
-_MARK = "\0"  # stands for what the clock changes; no field may hold it
 
 
 class Form(NamedTuple):
-    """The answer that an entry has for one kind of client. `head` is in three pieces around the seconds of `Age` and our member of `Cache-Status`,
-    in the order in which `age_first` says; it has no framing, and no `Date` unless `dated`. `told` is what `Cache-Status` says before our
-    member, `length` the value of `Content-Length` (None: none), `body` None for the bytes as they are stored.
+    """The answer that an entry has for one kind of client. `head` is in three pieces around the seconds of `Age` and of `ttl` in `Cache-Status`, in
+    the order that `age_first` says; it has no framing, and no `Date` unless `dated`. `length` is the value of `Content-Length` (None: none),
+    `body` None for the bytes as they are stored. `repeated` is for observers.
     """
 
-    entry: Entry
     status: int
     head: tuple[bytes, bytes, bytes]
     age_first: bool
-    told: str
     dated: bool
     length: int | None
     body: bytes | None
+    repeated: Repeated
+    plan: Serve
+
+    def fits(self, plan: Serve, target: str, route: str) -> bool:
+        """Whether it is the answer of this plan too, for another request for `target`."""
+        own, event = self.plan, self.repeated.event
+        return (
+            own.entry is plan.entry
+            and own.is_stale is plan.is_stale
+            and own.detail == plan.detail
+            and event.target == target
+            and event.route == route
+        )
 
 
 class Hit(NamedTuple):
-    """An answer from memory. Written at another moment than it was made for, it is `at` that moment.
+    """An answer from memory, as it is at the moment.
 
     `asked` is the request as the cache saw it. `until` is the wall time up to which the same request has the same answer but for what the clock
     changes, as long as nothing that is stored or configured changes: the end of freshness, or the begin of refresh-ahead. 0: not beyond this request.
@@ -72,24 +80,19 @@ class Hit(NamedTuple):
     plan: Serve
     until: float
     age: int
-    member: str
+    ttl: int
 
     @property
     def head(self) -> bytes:
         """The status line and the fields, each with its line end, without framing."""
         begin, middle, end = self.form.head
-        age, member = b"%d" % self.age, self.member.encode()
-        return b"".join((begin, age, middle, member, end) if self.form.age_first else (begin, member, middle, age, end))
+        first, second = (self.age, self.ttl) if self.form.age_first else (self.ttl, self.age)
+        return b"%b%d%b%d%b" % (begin, first, middle, second, end)
 
     @property
     def cache_status(self) -> str:
         """The whole value of `Cache-Status`."""
-        return self.form.told + self.member
-
-    def at(self, now: float) -> Hit:
-        """The same answer at another moment before `until`."""
-        age, member = self.plan.told(now)
-        return self._replace(age=age, member=member)
+        return self.form.repeated.event.cache_status.replace(TTL, str(self.ttl))
 
 
 class Kind(NamedTuple):
@@ -104,7 +107,7 @@ class Kind(NamedTuple):
     inner: Fields
     has_cookie: bool
     plain: bool
-    look: tuple[str, str, frozenset[str], str | None]
+    look: tuple[str, str, frozenset[str], str | None, str]
 
 
 class Hits:
@@ -112,8 +115,7 @@ class Hits:
 
     def __init__(self, access: Access, codings: Codings, links: Links, cache: Cache, memory_bytes: int = 0) -> None:
         self._access, self._codings, self._links, self._cache = access, codings, links, cache
-        self._forms: OrderedDict[object, Form] = OrderedDict()
-        self._max_bytes, self.used_bytes = memory_bytes, 0
+        self._forms = Made[Form](memory_bytes)
         self._remembered_kind = lru_cache(maxsize=512)(self._kind)
 
     def send(self, request: Request) -> Coroutine[None, None, Response]:
@@ -166,22 +168,19 @@ class Hits:
         if (found := self._cache.find(asked)) is None:
             return _passing(head, kind, target, body, client, received_at, policy, trail, on_interim)
         plan, data, now = found
-        form, key = None, (plan.entry.identifier, method == "HEAD", kind.look)
-        if kind.plain and (form := self._forms.get(key)) is not None:
-            self._forms.move_to_end(key)
-            if form.entry is not plan.entry:
-                form = None
-        if form is None:
+        key = plan.entry.identifier, method == "HEAD", kind.look
+        form = self._forms.get(key) if kind.plain else None
+        if form is None or not form.fits(plan, target, policy.name):
             if (form := self._formed(asked, kind, plan, data, now)) is None:
                 return _passing(head, kind, target, body, client, received_at, policy, trail, on_interim)
             if kind.plain:
-                self._keep(key, form)
+                self._forms.keep(key, form, _size(form))
         terms = plan.terms
         until = (
             min(terms.fresh_until, terms.refresh_from) if kind.plain and plan.why is FRESH and not plan.renew else 0.0
         )
-        age, member = plan.told(now)
-        return Hit(form, data if form.body is None else form.body, asked, plan, until, age, member)
+        age, ttl = plan.clock(now)
+        return Hit(form, data if form.body is None else form.body, asked, plan, until, age, ttl)
 
     def _kind(self, admission: Admission, lines: FieldLines, authority: str, passed: tuple[bool, bool]) -> Kind:
         """Raises the refusals of `core.access`."""
@@ -198,12 +197,12 @@ class Hits:
             inner,
             "Cookie" in own.fields,
             not any(name in own.fields for name in _SPECIAL),
-            (self._links.base(under), *wanted(leaving), page),
+            (self._links.base(under), *wanted(leaving), page, client),
         )
 
     def _formed(self, request: Request, kind: Kind, plan: Serve, data: bytes, now: float) -> Form | None:
         """None if the body has to be made in a thread, or is too long for one write."""
-        response = answered(request.head, plan.entry, BytesBody(data), _MARK, _MARK, now)
+        response = answered(request.head, plan.entry, BytesBody(data), TTL, cache_status.hit(TTL, plan.detail), now)
         linked = self._links.in_memory(request, response)
         coded = (
             None
@@ -219,30 +218,31 @@ class Hits:
         if len(content) > LARGEST_HIT:
             return None
         text = head_text(head)
-        pieces = text.encode("utf-8", "surrogateescape").split(_MARK.encode())
+        pieces = text.encode("utf-8", "surrogateescape").split(TTL.encode())
         if len(pieces) != 3:
             raise OriginInvalid("a field of the answer holds NUL")
+        trail, body = request.trail, b"" if bodiless else content
+        event = RequestAnswered(
+            client=trail.client,
+            method=request.head.method,
+            target=request.head.target,
+            status=head.status,
+            route=trail.route,
+            cache=trail.cache,
+            cache_status=", ".join(head.fields.getall("Cache-Status")),
+            duration=0.0,
+            sent_bytes=len(body),
+        )
         return Form(
-            plan.entry,
             head.status,
             (pieces[0], pieces[1], pieces[2]),
             pieces[0][-5:].lower() == b"age: ",
-            ", ".join(head.fields.getall("Cache-Status"))[: -len(_MARK)],
             "Date" in head.fields,
             declared_length(head) if bodiless else len(content),
-            None if content is data else b"" if bodiless else content,
+            None if content is data else body,
+            Repeated(event),
+            plan,
         )
-
-    def _keep(self, key: object, form: Form) -> None:
-        """Least recently used out first; one that would take more than an eighth of the room is not kept."""
-        if (before := self._forms.pop(key, None)) is not None:
-            self.used_bytes -= _cost(before)
-        if (cost := _cost(form)) * 8 > self._max_bytes:
-            return
-        self._forms[key] = form
-        self.used_bytes += cost
-        while self.used_bytes > self._max_bytes:
-            self.used_bytes -= _cost(self._forms.popitem(last=False)[1])
 
 
 def _passing(head: RequestHead, kind: Kind, target: str, body: Body, *rest: Any) -> Request | None:
@@ -251,5 +251,5 @@ def _passing(head: RequestHead, kind: Kind, target: str, body: Body, *rest: Any)
     return None if kind.page is not None else Request(leaving, body, *rest)
 
 
-def _cost(form: Form) -> int:
-    return sum(map(len, form.head)) + len(form.told) + len(form.body or b"") + _OVERHEAD
+def _size(form: Form) -> int:
+    return sum(map(len, form.head)) + len(form.body or b"") + _TUPLES

@@ -13,6 +13,7 @@ from collections.abc import Hashable
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache
+from typing import Generic, TypeVar
 from weakref import WeakSet
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -30,6 +31,7 @@ from passoproxy.proxy.codecs import KNOWN, STEP, DecodedBody, SteppedBody, decod
 OWN = "gzip, br, zstd"
 """What the origin is told that we take."""
 
+T = TypeVar("T")
 _OVERHEAD = 512  # bytes that a remembered body costs beside itself: key and bookkeeping, estimated on the high side
 _WORTH_IT = 1024  # bytes under which nothing is encoded (contract §5)
 _CODED_AT_ONCE = (
@@ -44,32 +46,31 @@ _BODILESS = frozenset((204, 205))
 _LONGEST_REMEMBERED = 256
 
 
-class MadeBodies:
-    """Bodies by key, least recently used out first, at most `max_bytes` in sum; 0 remembers nothing."""
+class Made(Generic[T]):
+    """What was made of stored bodies, by key, least recently used out first: at most `max_bytes` in sum; 0 remembers nothing."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.used_bytes = 0
-        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
 
-    def get(self, key: Hashable) -> bytes | None:
+    def get(self, key: Hashable) -> T | None:
         """What was kept under `key`, now the youngest."""
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-        return found
+        if (found := self._kept.get(key)) is None:
+            return None
+        self._kept.move_to_end(key)
+        return found[0]
 
-    def keep(self, key: Hashable, body: bytes) -> None:
-        """Keeps `body`; one that would take more than an eighth of the room is not kept."""
-        cost = len(body) + _OVERHEAD
+    def keep(self, key: Hashable, made: T, size: int) -> None:
+        """Keeps it, which takes `size` bytes; not if that is more than an eighth of the room."""
+        cost = size + _OVERHEAD
+        self.used_bytes -= self._kept.pop(key, (None, 0))[1]
         if cost * 8 > self._max_bytes:
             return
-        if (before := self._kept.pop(key, None)) is not None:
-            self.used_bytes -= len(before) + _OVERHEAD
-        self._kept[key] = body
+        self._kept[key] = made, cost
         self.used_bytes += cost
         while self.used_bytes > self._max_bytes:
-            self.used_bytes -= len(self._kept.popitem(last=False)[1]) + _OVERHEAD
+            self.used_bytes -= self._kept.popitem(last=False)[1][1]
 
 
 # ---- codings -----------------------------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ class Codings:
     def __init__(self, next: Hop, *, memory_bytes: int = 0, threads: Executor | None = None) -> None:
         self._next = next
         self._threads = threads
-        self._made = MadeBodies(memory_bytes)
+        self._made = Made[bytes](memory_bytes)
         self._streams: WeakSet[SteppedBody] = WeakSet()
 
     async def send(self, request: Request) -> Response:
@@ -172,7 +173,7 @@ class Codings:
 
     def _kept(self, response: Response, coding: str, made: bytes) -> bytes:
         if response.content_id:
-            self._made.keep((response.content_id, coding), made)
+            self._made.keep((response.content_id, coding), made, len(made))
         return made
 
     async def _whole_instead(self, request: Request, partial: Response) -> Response:
@@ -276,7 +277,7 @@ class Links:
         self._next, self._rewriter = next, LinkRewriter(origin, base_path)
         self._public_url = public_url.rstrip("/") if public_url else None
         self._in_bodies = in_bodies
-        self._made = MadeBodies(memory_bytes)  # empty: nothing in that body names the origin
+        self._made = Made[bytes](memory_bytes)  # empty: nothing in that body names the origin
         self._threads = threads
 
     def base(self, head: RequestHead) -> str:
@@ -348,7 +349,7 @@ class Links:
             made = b"".join([part async for part in self._streamed(BytesBody(content), base)])
             made = b"" if made == content else made
             if response.content_id:
-                self._made.keep((response.content_id, base), made)
+                self._made.keep((response.content_id, base), made, len(made))
             return _with_body(response, made, base)
         body = DecodedBody(body, coding, self._threads) if coding else body
         return Response(rewritten(response.head, None), self._streamed(body, base))

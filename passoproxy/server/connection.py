@@ -397,7 +397,7 @@ class ProxyConnection(asyncio.Protocol):
                 else:
                     self.write(answer.head + body)
                 self._hit_at = began
-                memo.tell(answer, self._client.address, began)
+                memo.tell(answer, data, self._client.address, began)
             else:
                 self._read_head(data)
         elif self._phase is _Phase.HEAD:

@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
-from passoproxy.core.events import RequestAnswered, RequestRejected, TaskFailed
+from passoproxy.core.events import Answered, RequestAnswered, RequestRejected, TaskFailed, event_of, traceparent_in
 from passoproxy.core.http.messages import ResponseHead, changed
 from passoproxy.errors import BodyBroken, ClientNotAllowed, InternalError, OriginInvalid, Refusal
 from passoproxy.ports import Clock, Observer, Request, Response, nobody
 from passoproxy.proxy.hits import Hit, Hits
-from passoproxy.server.request import traceparent_of, with_traced
+from passoproxy.server.request import with_traced
 from passoproxy.server.response import OWN_NAME, Exchange, problem
 
 
 class Handler:
     """Answers exchanges by what the pipeline says."""
 
-    def __init__(self, pipeline: Hits, clock: Clock, observe: Observer = nobody) -> None:
+    def __init__(
+        self,
+        pipeline: Hits,
+        clock: Clock,
+        observe: Observer = nobody,
+        tell: Callable[[Answered], None] | None = None,
+    ) -> None:
+        """`tell` is told of hits, if not `observe`."""
         self._pipeline = pipeline
+        self._tell = tell or (lambda answered: observe(event_of(answered)))
         self._clock = clock
         self._observe = observe
         self.in_flight = 0
@@ -35,7 +44,7 @@ class Handler:
             found = self._pipeline.try_hit(head, exchange.body, exchange.client, wall, received.lines, told)
             if isinstance(found, Hit):
                 exchange.send_hit(found)
-                self._tell(exchange, found.asked)
+                self._tell_hit(exchange, found)
                 return None
             if found is not None and not (
                 received.traced and "Connection" in head.fields
@@ -60,7 +69,7 @@ class Handler:
         finally:
             self.in_flight -= 1
             await exchange.body.aclose()
-            self._tell(exchange, request, outcome, code)
+            self._told(exchange, request, outcome, code)
 
     def refuse(self, refusal: Refusal, client: str) -> Response:
         """The answer to what could not become a request; tells the event."""
@@ -100,24 +109,31 @@ class Handler:
             return "broken", refusal.code
         return "complete", refusal.code
 
-    def _tell(self, exchange: Exchange, request: Request, outcome: str = "complete", code: str = "") -> None:
-        head, trail, answer, hit = request.head, request.trail, exchange.answer, exchange.hit
+    def _tell_hit(self, exchange: Exchange, hit: Hit) -> None:
+        lines = b"".join(exchange.received.traced)
+        if exchange.received.lines is None and (own := exchange.head.fields.get("traceparent")):
+            lines = b"\r\ntraceparent:%b" % own.encode("utf-8", "surrogateescape")
+        duration, address = time.perf_counter() - exchange.started, exchange.client.address
+        self._tell((hit.form.repeated, self._clock.wall(), address, hit.ttl, duration, lines))
+
+    def _told(self, exchange: Exchange, request: Request, outcome: str, code: str) -> None:
+        head, trail, answer = request.head, request.trail, exchange.answer
         self._observe(
             RequestAnswered(
                 client=trail.client or request.client.address,
                 method=head.method,
                 target=trail.target or head.target,
-                status=answer.status if hit is None else hit.form.status,
+                status=answer.status,
                 route=trail.route,
                 cache=trail.cache,
-                cache_status=", ".join(answer.fields.getall("Cache-Status", ())) if hit is None else hit.cache_status,
+                cache_status=", ".join(answer.fields.getall("Cache-Status", ())),
                 duration=time.perf_counter() - exchange.started,
                 sent_bytes=exchange.sent_bytes,
                 outcome=outcome,
                 code=code,
                 origin_seconds=trail.origin_seconds,
                 queue_seconds=trail.queue_seconds,
-                traceparent=traceparent_of(exchange.head, exchange.received.traced),
+                traceparent=traceparent_in(b"".join(exchange.received.traced)) or head.fields.get("traceparent", ""),
             )
         )
 

@@ -2,7 +2,8 @@
 
 Two rules carry its safety:
 
-1. Only a whole read that equals a known head counts: the client sent these bytes and none besides, so they mean what they meant before.
+1. Only a whole read that equals a known head counts: the client sent these bytes and none besides, so they mean what they meant before. Whole lines
+   of fields that no rule reads (`messages.TRACING`) may be others, where neither the entry's key nor a `Vary` has one of them.
 2. The connection stands between two messages: nothing is held, nothing is answered, all that was written has room, and the next answer is not
    the last one. `connection` sees to that.
 
@@ -25,13 +26,14 @@ from typing import Protocol
 from passoproxy.core.access import Admission
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.expiry import Terms
-from passoproxy.core.events import TTL, Answered, Repeated, RequestAnswered
+from passoproxy.core.events import Answered, Repeated
 from passoproxy.core.http.messages import RequestHead
+from passoproxy.core.http.request_line import HEAD_END
 from passoproxy.ports import NO_BODY, Clock, Request
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import Cache
 from passoproxy.proxy.popularity import Usage
-from passoproxy.server.request import traceparent_of
+from passoproxy.server.request import LONGEST_TRACED, untraced
 from passoproxy.server.response import Exchange
 
 LONGEST_HEAD = 4096
@@ -126,8 +128,10 @@ class Memo:
     # ---- a hit ---------------------------------------------------------------------------------------------------------
 
     def find(self, data: bytes, scheme: str) -> Answer | None:
-        """The answer to a request of exactly these bytes, as it is now; None if the whole road has to find it."""
+        """The answer to a request of exactly these bytes, but for fields that tell traces apart, as it is now; None if the whole road has to find it."""
         answer = self._answers.get(data)
+        if answer is None and len(data) <= LONGEST_TRACED and data.find(HEAD_END) == len(data) - len(HEAD_END):
+            answer = self._answers.get(untraced(data)[0])
         if answer is None or answer.scheme is not scheme:
             return None
         stood_on = self._stood_on
@@ -137,8 +141,8 @@ class Memo:
         now = self._wall()
         return answer if answer.since <= now < answer.turns_at or self._turned(answer, now) else None
 
-    def tell(self, answer: Answer, address: str, began: float) -> None:
-        """Counts a hit that was answered. `began` is `perf_counter()` at its first byte."""
+    def tell(self, answer: Answer, data: bytes, address: str, began: float) -> None:
+        """Counts a hit that was answered. `data` is the request, `began` is `perf_counter()` at its first byte."""
         answer.used = True
         key = answer.key
         if answer.counted:
@@ -148,7 +152,8 @@ class Memo:
             else:
                 self._usage.begin(key, Request(answer.asked, NO_BODY))
         self._used(key)
-        self._tell((answer.told, self._wall(), address, answer.ttl, perf_counter() - began))
+        traced = data if len(data) > LONGEST_TRACED or len(data) != len(answer.request) else b""
+        self._tell((answer.told, self._wall(), address, answer.ttl, perf_counter() - began, traced))
 
     def _turned(self, answer: Answer, now: float) -> bool:
         """Writes the head as it is now; whether the answer holds."""
@@ -177,6 +182,8 @@ class Memo:
         hit, head = exchange.hit, exchange.head
         if hit is None or not hit.until or len(data) > LONGEST_HEAD:
             return
+        if len(data) <= LONGEST_TRACED:
+            data = untraced(data)[0]
         if (seen := hash(data)) not in self._seen:  # most heads that differ each time never come again
             if len(self._seen) >= _SEEN:
                 self._seen.clear()
@@ -198,20 +205,7 @@ class Memo:
         answer.counted = policy is not None and not policy.origin_decides
         answer.key, answer.asked, answer.used = trail.key, hit.asked.head, False
         answer.watchers = watchers
-        answer.told = Repeated(
-            RequestAnswered(
-                client=trail.client,
-                method=head.method,
-                target=trail.target or head.target,
-                status=hit.form.status,
-                route=trail.route,
-                cache="hit",
-                cache_status=_HIT.sub(f"\\g<1>{TTL}\\g<2>", hit.cache_status),
-                duration=0.0,
-                sent_bytes=exchange.sent_bytes,
-                traceparent=traceparent_of(head, exchange.received.traced),
-            )
-        )
+        answer.told = hit.form.repeated
         is_shared = body is self._memory.read_nowait(entry)
         answer.weight = _ANSWER_BYTES + 2 * len(data) + len(answer.head) + (0 if is_shared else len(answer.body))
         if answer.weight > self._max_bytes // 8 or not self._turned(answer, self._wall()):
@@ -246,7 +240,6 @@ class Memo:
         self.bytes_used = 0
 
 
-_HIT = re.compile(r"(.*passoproxy; hit; ttl=)[0-9]+(|; detail=[A-Z_]+)\Z")
 _AGE_LINE = re.compile(rb"\r\nAge: ([0-9]+)(?=\r\n)")
 _STATUS_LINE = re.compile(rb"\r\nCache-Status: [^\r]*passoproxy; hit; ttl=([0-9]+)(?:; detail=[A-Z_]+)?(?=\r\n)")
 

@@ -273,7 +273,9 @@ class HeadGatherer:
 MOST_FIELDS = 256
 """Field lines in a head; each costs many times its bytes once it is an object."""
 
-_LONGEST_REMEMBERED = 1024
+LONGEST_TRACED = 1024
+"""Bytes of field lines that are remembered, and from which those of TRACING are taken out: so few that no limit on a head is passed unseen."""
+
 _LONGEST_LINE_REMEMBERED = 512
 _OWN_REQUEST_LINE = b"GET / HTTP/1.0\r\n"
 
@@ -307,17 +309,21 @@ def receive(head: bytes, scheme: str) -> Received:
     begin, rest = head[: end + 2], head[end:]
     line = (_line if end <= _LONGEST_LINE_REMEMBERED else scan_request_line)(begin)
     method, (target, named), version = line.method, line.target, line.version
-    if len(rest) <= _LONGEST_REMEMBERED:
-        rest, *traced = _TRACING_LINE.split(rest)
-        if traced:
-            rest += b"".join(traced[1::2])
+    if len(rest) <= LONGEST_TRACED:
+        rest, traced = untraced(rest)
         fields = _field_lines(rest, scheme, version)
-        lines, kept = fields.lines, tuple(traced[::2])
+        lines: FieldLines | None = fields.lines
     else:
         fields = _field_lines.__wrapped__(rest, scheme, version)
-        lines, kept = None, ()
+        lines, traced = None, ()
     request = RequestHead(method, target, fields.lines.fields, fields.host if named is None else named, scheme, version)
-    return Received(request, fields.framing, fields.keep_alive, fields.expects_continue, lines, kept)
+    return Received(request, fields.framing, fields.keep_alive, fields.expects_continue, lines, traced)
+
+
+def untraced(lines: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """Field lines, or a whole head, without those of TRACING; and these, each with the line end before it."""
+    rest, *traced = _TRACING_LINE.split(lines)
+    return (rest + b"".join(traced[1::2]), tuple(traced[::2])) if traced else (lines, ())
 
 
 def with_traced(head: RequestHead, traced: tuple[bytes, ...]) -> RequestHead:
@@ -326,14 +332,6 @@ def with_traced(head: RequestHead, traced: tuple[bytes, ...]) -> RequestHead:
         return head
     pairs = [line[2:].decode("utf-8", "surrogateescape").partition(":") for line in traced]
     return head.with_fields(changed(head.fields, adding=[(name, value.strip(" \t")) for name, _, value in pairs]))
-
-
-def traceparent_of(head: RequestHead, traced: tuple[bytes, ...]) -> str:
-    """The field of that name as the client sent it, or ''."""
-    for line in traced:
-        if line[2:14].lower() == b"traceparent:":
-            return line[14:].decode("utf-8", "surrogateescape").strip(" \t")
-    return head.fields.get("traceparent", "")
 
 
 class _Lines(NamedTuple):

@@ -34,7 +34,7 @@ class Batch:
 
     def add_event(self, event: RequestAnswered) -> None:
         """One that was answered on the whole road."""
-        self.add((event, self._wall(), event.client, 0, event.duration))
+        self.add((event, self._wall(), event.client, 0, event.duration, b""))
 
     def flush(self) -> None:
         """Tells of all until now."""

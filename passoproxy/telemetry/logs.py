@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal, TextIO
 
-from passoproxy.core.events import TTL, Answered, Event, RequestAnswered, event_of
+from passoproxy.core.events import TTL, Answered, Event, RequestAnswered, event_of, traceparent_in
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.messages import fields_of, line_of, message_of, named_in
 
@@ -157,7 +157,7 @@ class AccessLines:
 
     def add(self, event: RequestAnswered) -> None:
         """Takes one request; never blocks."""
-        self.answered([(event, self._wall(), event.client, 0, event.duration)])
+        self.answered([(event, self._wall(), event.client, 0, event.duration, b"")])
 
     def answered(self, batch: Sequence[Answered]) -> None:
         """Takes a batch."""
@@ -166,15 +166,14 @@ class AccessLines:
             return
         made = f"{random.getrandbits(128 * len(batch)):0{32 * len(batch)}x}"
         lines, word, last, client = list[str](), self._word, "", '""'
-        for number, (told, at, address, ttl, duration) in enumerate(batch):
+        for number, (told, at, address, ttl, duration, traced) in enumerate(batch):
             if isinstance(told, RequestAnswered):
                 lines.append(self._json(at, told))
                 continue
             line = told.line
             if line is None or line[0] is not word:
                 told.line = line = self._constant(told.event)
-            trace = told.event.traceparent
-            name = request_id(trace) if trace else made[32 * number : 32 * number + 32]
+            name = request_id(traceparent_in(traced)) if traced else made[32 * number : 32 * number + 32]
             if (who := told.event.client or address) != last:
                 last, client = who, word(who)
             second = int(at)

@@ -84,7 +84,7 @@ class MetricsObserver:
         """Counts a batch."""
         durations: dict[tuple[str, str, int], list[float]] = {}
         last, add = None, list[float]().append
-        for told, _, _, _, took in batch:
+        for told, _, _, _, took, _ in batch:
             if isinstance(told, RequestAnswered):
                 self(told)
                 continue

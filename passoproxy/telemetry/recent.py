@@ -73,7 +73,7 @@ class Recent:
     def __call__(self, event: Event) -> None:
         now = self._wall()
         if type(event) is RequestAnswered:
-            self.answered([(event, now, event.client, 0, event.duration)])
+            self.answered([(event, now, event.client, 0, event.duration, b"")])
             return
         if type(event) is OriginAnswered or type(event) is OriginFailed:
             self._on_origin(now, event)
@@ -89,7 +89,7 @@ class Recent:
         self._requests.extend((each[1], each) for each in batch[-self._keep :])
         self._seconds.update(int(each[1]) for each in batch)
         self._counts["hit"] += len(batch)
-        for told, _, _, _, _ in batch:
+        for told, *_ in batch:
             if isinstance(told, RequestAnswered):
                 self._counts["hit"] -= 1
                 self._counts[told.cache] += 1
@@ -154,7 +154,7 @@ class Recent:
 
     def add(self, taken: Lately) -> None:
         """Remembers what another process remembered, as if it had happened here."""
-        self._requests.extend((at, (RequestAnswered(**event), at, "", 0, 0.0)) for at, event in taken["requests"])
+        self._requests.extend((at, (RequestAnswered(**event), at, "", 0, 0.0, b"")) for at, event in taken["requests"])
         self._errors.extend((at, event_of(name, members)) for at, name, members in taken["errors"])
         for at, told in taken["warnings"]:
             warned = Warned(**told)

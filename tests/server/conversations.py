@@ -52,6 +52,7 @@ ROUTES = [
 ]
 OTHER_ROUTES = [RoutePolicy("anew", "/plain", ttl=5.0, override=True), *ROUTES]
 TARGETS = (
+    "/traced",
     "/plain",
     "/plain?b=2",
     "/ahead",
@@ -81,6 +82,11 @@ FIELDS = (
     f"Origin: {PAGE}", "Origin: https://evil.example", "Cache-Control: no-cache", "Cache-Control: max-age=2", "Cache-Control: only-if-cached",
     "Cache-Control: min-fresh=25", 'If-None-Match: "v1"', "If-Modified-Since: Tue, 14 Nov 2023 22:13:30 GMT", "Range: bytes=0-3",
     "Connection: close", "Connection: keep-alive", "Expect: 100-continue", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+)  # fmt: skip
+
+TRACING = (
+    b"traceparent: 00-0af7651916cd43dd8448eb211c80319%d-b7ad6b7169203331-01\r\n", b"X-Request-Id: %d\r\n", b"TraceState:\t%d \r\n", b"B3:%d\r\n",
+    b" %d\r\n", b"traceparent: %d\n\r\n",
 )  # fmt: skip
 
 Op = tuple[Any, ...]
@@ -127,7 +133,18 @@ def _event(random: Random, link: int, heads: Sequence[bytes]) -> Op:
         return "send", link, tuple(whole[a:b] for a, b in zip((0, *at), (*at, len(whole)), strict=True))
 
     target = some().split(b" ", 2)[1].decode()
+
+    def traced() -> Op:
+        """One of the heads with lines that tell its trace from others; at times they are no good lines."""
+        lines = random.choices(TRACING, (4, 4, 4, 2, 1, 1), k=random.choice((1, 1, 2)))
+        head = some()
+        for line in lines:
+            at = random.choice([found.end() for found in re.finditer(b"\r\n", head)])
+            head = head[:at] + line % random.randrange(4) + head[at:]
+        return "send", link, (head,)
+
     kinds: dict[str, tuple[int, Callable[[], Op]]] = {
+        "traced": (12, traced),
         "split": (6, split),
         "pipelined": (4, lambda: ("send", link, (some() + some(),))),
         "part": (2, lambda: ("send", link, (some()[: random.randrange(1, 30)], some()))),
@@ -214,6 +231,9 @@ class Origin:
         elif path == "/vary":
             fields += [("Vary", "Accept-Language"), ("Age", "3")]
             body += ", ".join(request.head.fields.getall("Accept-Language", ())).encode()
+        elif path == "/traced":
+            fields.append(("Vary", "X-Request-Id"))
+            body += ", ".join(request.head.fields.getall("X-Request-Id", ())).encode()
         elif path == "/told":
             fields += [
                 ("ETag", f'"v{version}"'),

@@ -14,6 +14,7 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.expiry import Terms
 from passoproxy.core.cache.freshness import Lifetime
 from passoproxy.core.cache.reuse import Serve
+from passoproxy.core.events import TTL, Repeated, RequestAnswered
 from passoproxy.core.http.messages import RequestHead
 from passoproxy.ports import BytesBody, Request, Response
 from passoproxy.proxy.hits import LARGEST_HIT, Form, Hit
@@ -55,19 +56,14 @@ class MemoryHop(EchoHop):
         if head.target != "/hit" or len(self.body) > LARGEST_HIT:
             return None
         self.hits += 1
-        entry = Entry("", "", "", "GET", "/hit", 200)
-        lines = b"HTTP/1.1 200 OK\r\nX-Was: hit\r\nAge: ", b"\r\nCache-Status: ", b"\r\n"
-        form = Form(entry, 200, lines, True, "", False, len(self.body), None)
-        terms = Terms(Lifetime(60.0, ""), 0.0, 0.0, 60.0)
-        return Hit(
-            form,
-            b"" if head.method == "HEAD" else self.body,
-            Request(head, BytesBody()),
-            Serve(entry, terms, ""),
-            0.0,
-            0,
-            "passoproxy; hit",
+        lines = b"HTTP/1.1 200 OK\r\nX-Was: hit\r\nAge: ", b"\r\nCache-Status: passoproxy; hit; ttl=", b"\r\n"
+        body = b"" if head.method == "HEAD" else self.body
+        told = RequestAnswered(
+            "", head.method, head.target, 200, "", "hit", f"passoproxy; hit; ttl={TTL}", 0.0, len(body)
         )
+        entry, terms = Entry("", "", "", "GET", "/hit", 200), Terms(Lifetime(60.0, ""), 0.0, 0.0, 60.0)
+        form = Form(200, lines, True, False, len(self.body), None, Repeated(told), Serve(entry, terms, ""))
+        return Hit(form, body, Request(head, BytesBody()), form.plan, 0.0, 0, 60)
 
 
 @dataclass

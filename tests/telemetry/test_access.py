@@ -70,9 +70,16 @@ HIT = Repeated(
 def test_a_hit_that_was_answered_from_its_bytes_has_the_line_of_any_other(named: str) -> None:
     written: list[str] = []
     lines = AccessLines(written.append, Redactor(), wall=lambda: 1_700_000_000.25)
-    repeated = Repeated(replace(HIT.event, client=named, traceparent=EVENT.traceparent))
+    repeated = Repeated(replace(HIT.event, client=named))
     for ttl in (7, -3):
-        hit = (repeated, 1_700_000_000.25, "127.0.0.1", ttl, 0.000_123_4)
+        hit = (
+            repeated,
+            1_700_000_000.25,
+            "127.0.0.1",
+            ttl,
+            0.000_123_4,
+            b"\r\nTraceparent: " + EVENT.traceparent.encode(),
+        )
         lines.answered([hit])
         lines.add(event_of(hit))
         assert f"ttl={ttl}; detail=OVERRIDE" in lines._waiting[-1]
@@ -85,7 +92,7 @@ def test_a_hit_that_was_answered_from_its_bytes_has_the_line_of_any_other(named:
 def test_hits_without_a_traceparent_have_an_id_each() -> None:
     written: list[str] = []
     lines = AccessLines(written.append, Redactor())
-    lines.answered([(HIT, 0.0, "c", 1, 0.0)] * 3)
+    lines.answered([(HIT, 0.0, "c", 1, 0.0, b"")] * 3)
     lines.flush()
     found = [json.loads(line)["request_id"] for line in written[0].splitlines()]
     assert len(set(found)) == 3
@@ -96,9 +103,9 @@ def test_what_is_masked_changes_for_hits_too() -> None:
     written: list[str] = []
     lines = AccessLines(written.append, Redactor())
     secret = Repeated(replace(HIT.event, target="/swordfish"))
-    lines.answered([(secret, 0.0, "c", 1, 0.0)])
+    lines.answered([(secret, 0.0, "c", 1, 0.0, b"")])
     lines.set_redactor(Redactor(["swordfish"]))
-    lines.answered([(secret, 0.0, "c", 1, 0.0)])
+    lines.answered([(secret, 0.0, "c", 1, 0.0, b"")])
     lines.flush()
     first, second = written[0].splitlines()
     assert "swordfish" in first

@@ -15,7 +15,7 @@ OVERRIDE = "OVERRIDE"
 
 
 @lru_cache(maxsize=1024)
-def hit(ttl: int, detail: str = "") -> str:
+def hit(ttl: int | str, detail: str = "") -> str:
     """Served without asking (RFC 9211 §2.1); `ttl` in seconds, negative where stale (§2.5)."""
     return f"{NAME}; hit; ttl={ttl}; detail={detail}" if detail else f"{NAME}; hit; ttl={ttl}"
 

@@ -39,10 +39,10 @@ class Serve:
     detail: str = ""
     renew: bool = False
 
-    def told(self, now: float) -> tuple[int, str]:
-        """What the clock changes in the answer: `Age` in whole seconds (RFC 9111 §5.1), and our member of `Cache-Status` for a hit."""
+    def clock(self, now: float) -> tuple[int, int]:
+        """What the time changes in the answer: the whole seconds of `Age` (RFC 9111 §5.1), and of `ttl` in `Cache-Status`."""
         terms = self.terms
-        return int(max(0.0, now - terms.born_at)), cache_status.hit(int((terms.fresh_until - now) // 1), self.detail)
+        return int(max(0.0, now - terms.born_at)), int((terms.fresh_until - now) // 1)
 
 
 @value
