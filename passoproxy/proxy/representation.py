@@ -331,7 +331,7 @@ class Links:
         if made is None and self._names_no_origin(response):
             made = b""
             if response.content_id:
-                self._made.keep((response.content_id, base), made)
+                self._made.keep((response.content_id, base), made, 0)
         return None if made is None else _with_body(response, made, base)
 
     def _names_no_origin(self, response: Response) -> bool:
