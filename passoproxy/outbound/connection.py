@@ -190,14 +190,14 @@ def encoded(lines: list[str], method: str, body: Body) -> bytes:
         lines.append("Transfer-Encoding: chunked")
     elif body.length or method in _WITH_CONTENT:
         lines.append(f"Content-Length: {body.length}")
-    data = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+    text = "\r\n".join(lines) + "\r\n\r\n"
     # Every line ends in CR LF and nothing else does: a CR, LF or NUL within a part shows in the count.
     ends = len(lines) + 1
-    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data or lines[0].count(" ") != 2:
+    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text or lines[0].count(" ") != 2:
         raise BadRequest(
             "a part of the request would break the message toward the origin; send it without control characters"
         )
-    return data
+    return text.encode("utf-8", "surrogateescape")
 
 
 async def framed(body: Body) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from operator import attrgetter
 from typing import Final, assert_never
 
@@ -77,6 +78,12 @@ class Line:
     throttle: str = ""
 
 
+@lru_cache(maxsize=64)
+def _origin_answered(status: int) -> Line:
+    level = "debug" if status < 500 else "warning"
+    return Line("origin_answered", level, "the origin answered {method} with {status}", f"origin {status}")
+
+
 def line_of(event: Event) -> Line:
     """The row of the table for `event`; the access line of a `RequestAnswered` has its own form in `logs`."""
     match event:
@@ -86,8 +93,7 @@ def line_of(event: Event) -> Line:
             level = "warning" if code in _LOUD_REFUSALS else "info"
             return Line("request_refused", level, "refused a request: {detail}", f"refused {code}")
         case OriginAnswered(status=status):
-            level = "debug" if status < 500 else "warning"
-            return Line("origin_answered", level, "the origin answered {method} with {status}", f"origin {status}")
+            return _origin_answered(status)
         case OriginFailed(code=code):  # origin_unreachable, origin_timeout, origin_invalid
             name = code if code.startswith("origin_") else "origin_not_asked"
             return Line(name, "warning", "no answer from the origin to {method}: {detail}", f"origin {code}")

@@ -62,11 +62,13 @@ class MetricsObserver:
             counts["request_duration", route, cache, bisect_left(BOUNDS, took)] += 1
             counts["request_duration", route, cache, "sum"] += took
             return
+        if type(event) is OriginAnswered:
+            took = event.duration
+            counts["origin_requests", str(event.status)] += 1
+            counts["origin_duration", bisect_left(BOUNDS, took)] += 1
+            counts["origin_duration", "sum"] += took
+            return
         match event:
-            case OriginAnswered(status=status, duration=took):
-                counts["origin_requests", str(status)] += 1
-                counts["origin_duration", bisect_left(BOUNDS, took)] += 1
-                counts["origin_duration", "sum"] += took
             case RequestRejected(code):
                 counts["rejected", code] += 1
             case OriginFailed(code=code):

@@ -68,7 +68,7 @@ def toward_origin(
     if own:
         taken = {_cgi_name(name.lower()) for name in own}
         ours = ours.union(name.lower() for name in head.fields if _cgi_name(name.lower()) in taken)
-    lines += [f"{name}: {value}" for name, value in head.fields.items() if name.lower() not in ours]
+    lines += [name + ": " + value for name, value in head.fields.items() if name.lower() not in ours]
     lines += [f"{name}: {value}" for name, value in own.items()]
     if token:
         lines.append(f"Authorization: Bearer {token}")
