@@ -119,6 +119,7 @@ class Life:
         self._reloading = Reloading(wired, self._read)
         self._share = PlaceShare(wired.pipeline.limiter, loaded.settings.upstream.max_concurrency, self._tell_count)
         wired.pipeline.limiter.tell = lambda told: self._channel.tell("origin", told=document_of(told))
+        told.live.put = self._pass_on
         self._channel.tell("hello")
         served = serve_proxy(wired, [socket.socket(fileno=each) for each in self._begin["sockets"]])
         stack.callback(served.close)
@@ -199,6 +200,8 @@ class Life:
                     wired.pipeline.limiter.hear(told_of(document["told"]))
                 case "reload":
                     await self._reload(wired, str(document["text"]))
+                case "watch":
+                    wired.telemetry.watch(bool(document["wanted"]))
                 case "drain":
                     self._stop_within(float(document["grace"]))
 
@@ -212,6 +215,10 @@ class Life:
         self._channel.tell("reloaded", fault=fault)
 
     # ---- what it tells -----------------------------------------------------------------------------------------------
+
+    def _pass_on(self, line: str) -> None:
+        if not self._channel.is_clogged:
+            self._channel.tell("line", line=line)
 
     def _tell_count(self, word: str, count: int) -> None:
         self._channel.tell(word, count=count)

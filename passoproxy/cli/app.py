@@ -21,7 +21,7 @@ from passoproxy.cli import NAME, show_version
 from passoproxy.errors import AccessDenied, PassoproxyError
 
 COMMANDS = (
-    *("serve", "run", "demo", "status", "page", "doctor", "wait", "quit", "login", "logout"),
+    *("serve", "run", "demo", "status", "tail", "page", "doctor", "wait", "quit", "login", "logout"),
     *("token", "cache", "alert", "config"),
     *("explain", "sandbox", "drill"),
 )

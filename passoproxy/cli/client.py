@@ -122,6 +122,14 @@ class Remote:
                     except (ValueError, TypeError) as error:
                         raise _ended(error) from error
 
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of a stream as they come, until the daemon ends it; empty ones are signs of life. Raises as `ask` does."""
+        with self._asked("GET", path, None) as answer:
+            if answer.status != 200:
+                _understood(answer.status, answer.read())
+            while line := answer.readline():
+                yield line.decode("utf-8", "replace").strip()
+
     @contextlib.contextmanager
     def _asked(
         self, method: str, path: str, content: bytes | None, fields: Mapping[str, str] | None = None

@@ -41,7 +41,8 @@ async def serve(wired: Wired, bound: Bound, control: ControlSite, stack: context
             for sock in sockets:
                 stack.callback(Acceptor(sock, runner.take, wired.descriptors).close)
             stack.callback(bound.forget, sockets)
-    await control.start(control_application(wired.control, wired.pages, wired.exposition, wired.observer))
+    watch = wired.telemetry.live.watch
+    await control.start(control_application(wired.control, wired.pages, wired.exposition, watch, wired.observer))
 
 
 def _access(loaded: Loaded) -> AdminAccess:

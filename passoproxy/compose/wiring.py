@@ -67,7 +67,8 @@ from passoproxy.stores.pair.alert_state import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.telemetry.alerts import NO_HOOK, AlertPolicy, Alerts, CommandHook, alert, tried
 from passoproxy.telemetry.batch import Batch
-from passoproxy.telemetry.logs import LogObserver, Logs
+from passoproxy.telemetry.live import Live
+from passoproxy.telemetry.logs import AccessLines, LogObserver, Logs, request_ids
 from passoproxy.telemetry.metrics import MetricsObserver
 from passoproxy.telemetry.recent import Recent
 from passoproxy.tokens.holder import Holder
@@ -156,9 +157,13 @@ class Telemetry:
     masked: tuple[str, ...] = ()
     batch: Batch = field(init=False)
     """Answered requests on their way to all three."""
+    live: Live = field(default_factory=Live)
+    _live_lines: AccessLines = field(init=False)
 
     def __post_init__(self) -> None:
         self.batch = Batch(self._answered)
+        self._live_lines = AccessLines(lambda lines: None, self.recent.redactor)
+        self.live.on_change = self.watch
         self.metrics.before_reading = self.recent.before_reading = self.batch.flush
 
     def mask(self, loaded: Loaded) -> None:
@@ -167,6 +172,7 @@ class Telemetry:
         if (masked, query) != (self.masked, self.recent.redactor.query):
             redactor = Redactor(masked, query)
             self.logs.set_redactor(redactor)
+            self._live_lines.set_redactor(redactor)
             self.masked, self.recent.redactor = masked, redactor
 
     def observer(self) -> Observer:
@@ -186,8 +192,16 @@ class Telemetry:
     def _answered(self, batch: list[Answered]) -> None:
         self.metrics.answered(batch)
         self.recent.answered(batch)
+        made = request_ids(len(batch))
         if self.logs.access:
-            self.logs.access_lines.answered(batch)
+            self.logs.access_lines.answered(batch, made)
+        if self.live.wanted:
+            for line in self._live_lines.lines(batch, made):
+                self.live.put(line)
+
+    def watch(self, wanted: bool) -> None:
+        """Whether lines are made for `live`."""
+        self.live.wanted, self.logs.tap = wanted, self.live.put if wanted else None
 
 
 def telemetry(loaded: Loaded) -> Telemetry:

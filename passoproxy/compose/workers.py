@@ -52,6 +52,7 @@ class Parent:
             clock=wired.clock,
             observer=wired.observer,
         )
+        wired.telemetry.live.on_change = self._watch
         self._grant(self._pool.join(_OWN, seldom=True))
 
     async def start(self) -> None:
@@ -132,6 +133,7 @@ class Parent:
                 for told in self._wired.pipeline.limiter.story():
                     worker.channel.tell("origin", told=origin.document_of(told))
                 self._grant(self._pool.join(worker.place))
+                worker.channel.tell("watch", wanted=self._wired.telemetry.live.wanted)
             case "wants":
                 self._grant(self._pool.wants(worker.place, int(document["count"])))
             case "holds":
@@ -142,10 +144,17 @@ class Parent:
                 task = asyncio.ensure_future(self._execute(worker, int(document["id"]), document["command"]))
                 self._work.add(task)
                 task.add_done_callback(self._work.discard)
+            case "line":
+                self._wired.telemetry.live.put(str(document["line"]))
             case "counted":
                 self._gather(worker, document)
             case "reloaded" if (waited := self._reloads.get(worker)) is not None and not waited.done():
                 waited.set_result(str(document.get("fault") or ""))
+
+    def _watch(self, wanted: bool) -> None:
+        self._wired.telemetry.watch(wanted)
+        for worker in self._by_place.values():
+            worker.channel.tell("watch", wanted=wanted)
 
     def _lost(self, worker: Worker) -> None:
         if self._by_place.get(worker.place) is worker:

@@ -157,23 +157,28 @@ class AccessLines:
 
     def add(self, event: RequestAnswered) -> None:
         """Takes one request; never blocks."""
-        self.answered([(event, self._wall(), event.client, 0, event.duration, b"")])
+        self.answered([(event, self._wall(), event.client, 0, event.duration, b"")], request_ids(1))
 
-    def answered(self, batch: Sequence[Answered]) -> None:
-        """Takes a batch."""
+    def answered(self, batch: Sequence[Answered], made: str) -> None:
+        """Takes a batch, with `request_ids` for it."""
+        self._put(self.lines(batch, made))
+
+    def lines(self, batch: Sequence[Answered], made: str) -> list[str]:
+        """The lines of a batch, without their ends."""
         if self._render is not None:
-            self._put([self._for_people(each[1], event_of(each)) for each in batch])
-            return
-        made = f"{random.getrandbits(128 * len(batch)):0{32 * len(batch)}x}"
+            names = (made[at : at + 32] for at in range(0, len(made), 32))
+            return [self._for_people(each[1], event_of(each), name) for each, name in zip(batch, names, strict=True)]
         lines, word, last, client = list[str](), self._word, "", '""'
         for number, (told, at, address, ttl, duration, traced) in enumerate(batch):
+            name = made[32 * number : 32 * number + 32]
             if isinstance(told, RequestAnswered):
-                lines.append(self._json(at, told))
+                lines.append(self._json(at, told, name))
                 continue
             line = told.line
             if line is None or line[0] is not word:
                 told.line = line = self._constant(told.event)
-            name = request_id(traceparent_in(traced)) if traced else made[32 * number : 32 * number + 32]
+            if traced:
+                name = request_id(traceparent_in(traced), name)
             if (who := told.event.client or address) != last:
                 last, client = who, word(who)
             second = int(at)
@@ -183,7 +188,7 @@ class AccessLines:
             lines.append(
                 f"{begun}{millisecond}{name}{_CLIENT}{client}{line[1]}{ttl}{line[2]}{duration * 1000:.2f}{line[3]}"
             )
-        self._put(lines)
+        return lines
 
     def _constant(self, event: RequestAnswered) -> tuple[object, str, str, str]:
         """What stands in the lines of all hits of one answer: between client, ttl and duration, and behind them."""
@@ -236,12 +241,12 @@ class AccessLines:
             self.flush()
         self.flush()
 
-    def _json(self, at: float, event: RequestAnswered) -> str:
+    def _json(self, at: float, event: RequestAnswered, made: str) -> str:
         """As `as_json` would write it, in a fraction of the time."""
         if int(at) != self._second:
             self._turn(int(at))
         before, after = self._around(event, self._word(event.cache_status))
-        begun = f"{self._begun}{_MILLISECONDS[int((at - int(at)) * 1000)]}{request_id(event.traceparent)}"
+        begun = f"{self._begun}{_MILLISECONDS[int((at - int(at)) * 1000)]}{request_id(event.traceparent, made)}"
         return f"{begun}{_CLIENT}{self._word(event.client)}{before}{event.duration * 1000:.2f}{after}"
 
     def _turn(self, second: int) -> None:
@@ -258,7 +263,7 @@ class AccessLines:
             f'"sent_bytes": {event.sent_bytes}, "outcome": {word(event.outcome)}, "code": {word(event.code)}}}',
         )
 
-    def _for_people(self, at: float, event: RequestAnswered) -> str:
+    def _for_people(self, at: float, event: RequestAnswered, made: str) -> str:
         say = self._say
         values: dict[str, object] = {
             "client": say(event.client),
@@ -268,7 +273,7 @@ class AccessLines:
             "queue_ms": round(event.queue_seconds * 1000, 2),
             "outcome": say(event.outcome),
             "code": say(event.code),
-            "request_id": request_id(event.traceparent),
+            "request_id": request_id(event.traceparent, made),
         }
         told = {name: value for name, value in values.items() if value not in (0.0, "complete")}
         took = f"{say(event.method)[:32]} {event.status} {say(event.cache):<5} {event.duration * 1000:7.1f} ms"
@@ -290,10 +295,15 @@ _TRACEPARENT: Final = re.compile(
 """W3C Trace Context: only later versions may have more, and ff is none."""
 
 
-def request_id(traceparent: str) -> str:
-    """The trace id of a W3C `traceparent` field; if there is none, a new one of the same form (32 hexadecimal digits)."""
+def request_ids(count: int) -> str:
+    """New names for so many requests, 32 hexadecimal digits each."""
+    return f"{random.getrandbits(128 * count):0{32 * count}x}"
+
+
+def request_id(traceparent: str, made: str) -> str:
+    """The trace id of a W3C `traceparent` field; `made` if there is none."""
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    return found[1] if found else f"{random.getrandbits(128):032x}"
+    return found[1] if found else made
 
 
 def reason_of(event: RequestAnswered) -> str:
@@ -336,6 +346,8 @@ class Logs:
         self._redactor = redactor
         lines_render = render if self._for_people else None
         self.access_lines = AccessLines(_writer(stream), redactor, lines_render, wall=wall)
+        self.tap: Callable[[str], None] | None = None
+        """Gets the line of each event as JSON too."""
         self._render = render
         self._logger = logging.getLogger(_NAME)
         self._handler = _Handler(stream, self._line)
@@ -365,24 +377,29 @@ class Logs:
         self.access_lines.set_redactor(redactor)
 
     def write(self, event: Event, more: int = 0) -> None:
-        """Writes the line of an event. `more` lines like it were held back. For people, values that the message tells are not repeated."""
+        """Writes the line of an event. `more` lines like it were held back."""
         line, values = line_of(event), fields_of(event)
         message = message_of(line, values)
-        if self._for_people:
-            values = {name: value for name, value in values.items() if name not in named_in(line)}
         if more:
             values["more"] = more
-        self._logger.log(_LEVELS[line.level], message, extra={"event_name": line.event, "values": values})
+        named = named_in(line) if self._for_people else ()
+        extra = {"event_name": line.event, "values": values, "named": named}
+        self._logger.log(_LEVELS[line.level], message, extra=extra)
 
     def is_written(self, level: str) -> bool:
         """Whether lines of `level` are written now."""
         return self._logger.isEnabledFor(_LEVELS[level])
 
     def _line(self, record: logging.LogRecord) -> str:
-        """A record as a line, with secrets masked. One of another library has no event of ours."""
+        """A record as a line, with secrets masked. One of another library has no event of ours. For people, values that the message tells are
+        not repeated."""
         say, level, message = self._redactor.text, record.levelname.lower(), record.getMessage()
         if event := getattr(record, "event_name", ""):
             values = {name: self._masked(name, value) for name, value in record.__dict__["values"].items()}
+            if self.tap is not None:
+                self.tap(as_json(record.created, level, say(event), say(message), values))
+            for name in record.__dict__["named"]:
+                values.pop(name, None)
         else:
             event, values = "library", {"logger": say(record.name)}
         if record.exc_info:

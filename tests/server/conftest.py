@@ -10,6 +10,7 @@ import pytest
 
 from passoproxy.server.admin.app import control_application
 from passoproxy.server.admin.sessions import PageSessions
+from passoproxy.telemetry.live import Live
 from tests.server.admin_clients import Admin, AdminListener, Ask, metrics
 from tests.server.fake_daemon import FakeDaemon
 from tests.server.raw import EchoHop, Listening, listening
@@ -54,7 +55,7 @@ def ask(aiohttp_client: Any) -> Ask:
     """Asks the application of `control.sock`."""
 
     async def asked(daemon: FakeDaemon, method: str, path: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
-        client = await aiohttp_client(control_application(daemon, PageSessions(), metrics))
+        client = await aiohttp_client(control_application(daemon, PageSessions(), metrics, Live().watch))
         answer = await client.request(method, path, **more)
         text = await answer.text()
         is_json = answer.headers["Content-Type"].endswith("json")

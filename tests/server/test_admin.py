@@ -24,6 +24,7 @@ from passoproxy.errors import (
 )
 from passoproxy.server.admin.app import control_application, probe_application
 from passoproxy.server.admin.sessions import PageSessions
+from passoproxy.telemetry.live import Live
 from tests.fakes import RememberingObserver
 from tests.server.admin_clients import TOKEN, Admin, metrics
 from tests.server.fake_daemon import FakeDaemon, OddFault, healthy, without_pair
@@ -622,7 +623,7 @@ async def test_the_page_of_a_daemon_without_a_pair(admin: Admin) -> None:
 
 
 async def test_control_sock_checks_nothing_because_the_kernel_did(aiohttp_client: Any) -> None:
-    client = await aiohttp_client(control_application(FakeDaemon(), PageSessions(), metrics))
+    client = await aiohttp_client(control_application(FakeDaemon(), PageSessions(), metrics, Live().watch))
     answer = await client.post("/api/cache/purge", json={"all": True}, headers={"Host": "control"})
     assert (answer.status, await answer.json()) == (200, {"purged": 3})
     assert (await client.get("/healthz")).status == 200

@@ -17,6 +17,7 @@ from passoproxy.server.admin import api
 from passoproxy.server.admin.api import LINES, MOST_ORDERS, query_of
 from passoproxy.server.admin.app import control_application
 from passoproxy.server.admin.sessions import PageSessions
+from passoproxy.telemetry.live import Live
 from tests.fakes import settle
 from tests.server.admin_clients import Ask, metrics
 from tests.server.fake_daemon import NOW, PROVIDER, FakeDaemon
@@ -214,7 +215,7 @@ async def test_a_pair_that_nobody_waits_for_any_more_is_taken_back(method: str, 
             return {"answer": {"access_token": "A"}}
 
     daemon = Slow()
-    app = control_application(daemon, PageSessions(), metrics)
+    app = control_application(daemon, PageSessions(), metrics, Live().watch)
     runner = web.AppRunner(app)  # a TestServer would cancel the handler
     await runner.setup()
     async with asyncio.timeout(20):
@@ -345,7 +346,7 @@ async def test_a_long_wait_is_bridged_and_a_reader_who_leaves_stops_it(
     monkeypatch.setattr(api, "BEAT_SECONDS", 0.01)
     daemon = FakeDaemon()
     daemon.filling.clear()
-    client = await aiohttp_client(control_application(daemon, PageSessions(), metrics))
+    client = await aiohttp_client(control_application(daemon, PageSessions(), metrics, Live().watch))
     answer = await client.post("/api/cache/warm", json={"urls": ["/fetched"] * 3}, headers={"Accept": LINES})
     assert await answer.content.readline() == b"\n"
     answer.close()

@@ -80,7 +80,7 @@ def test_a_hit_that_was_answered_from_its_bytes_has_the_line_of_any_other(named:
             0.000_123_4,
             b"\r\nTraceparent: " + EVENT.traceparent.encode(),
         )
-        lines.answered([hit])
+        lines.answered([hit], logs.request_ids(1))
         lines.add(event_of(hit))
         assert f"ttl={ttl}; detail=OVERRIDE" in lines._waiting[-1]
     lines.flush()
@@ -92,7 +92,7 @@ def test_a_hit_that_was_answered_from_its_bytes_has_the_line_of_any_other(named:
 def test_hits_without_a_traceparent_have_an_id_each() -> None:
     written: list[str] = []
     lines = AccessLines(written.append, Redactor())
-    lines.answered([(HIT, 0.0, "c", 1, 0.0, b"")] * 3)
+    lines.answered([(HIT, 0.0, "c", 1, 0.0, b"")] * 3, logs.request_ids(3))
     lines.flush()
     found = [json.loads(line)["request_id"] for line in written[0].splitlines()]
     assert len(set(found)) == 3
@@ -103,9 +103,9 @@ def test_what_is_masked_changes_for_hits_too() -> None:
     written: list[str] = []
     lines = AccessLines(written.append, Redactor())
     secret = Repeated(replace(HIT.event, target="/swordfish"))
-    lines.answered([(secret, 0.0, "c", 1, 0.0, b"")])
+    lines.answered([(secret, 0.0, "c", 1, 0.0, b"")], logs.request_ids(1))
     lines.set_redactor(Redactor(["swordfish"]))
-    lines.answered([(secret, 0.0, "c", 1, 0.0, b"")])
+    lines.answered([(secret, 0.0, "c", 1, 0.0, b"")], logs.request_ids(1))
     lines.flush()
     first, second = written[0].splitlines()
     assert "swordfish" in first
@@ -175,7 +175,7 @@ def test_the_reason_is_the_refusal_or_what_the_cache_says(status: str, code: str
     ],
 )
 def test_a_request_without_a_valid_traceparent_gets_an_id_of_its_own(field: str) -> None:
-    first, second = (logs.request_id(field) for _ in range(2))
+    first, second = (logs.request_id(field, logs.request_ids(1)) for _ in range(2))
     assert first != second
     assert re.fullmatch("[0-9a-f]{32}", first)
     assert first not in field.lower()

@@ -246,21 +246,17 @@ async def _told(request: web.Request, filling: AsyncGenerator[Document, None]) -
     return reply
 
 
-class FollowStream:
-    """`GET /api/token/follow`, by which other processes follow the pair's owner: a JSON line for the present state, and one at every change.
+class Streams:
+    """Answers of JSON lines that come as things happen, on `control.sock` only. `end` ends all, so that none holds up the end of the listener."""
 
-    On `control.sock` only, because the lines hold the access token. `end` ends all streams, so that none holds up the end of the listener.
-    """
-
-    def __init__(self, daemon: Control) -> None:
-        self._daemon = daemon
+    def __init__(self) -> None:
         self._open: set[asyncio.Task[None]] = set()
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Writes until the follower leaves, or `end`."""
-        reply = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
+    async def send(self, request: web.Request, lines: AsyncGenerator[str, None]) -> web.StreamResponse:
+        """Writes until the client leaves, or `end`."""
+        reply = web.StreamResponse(headers={"Content-Type": LINES})
         await reply.prepare(request)
-        telling = asyncio.ensure_future(self._tell(reply))
+        telling = asyncio.ensure_future(_tell(reply, lines))
         self._open.add(telling)
         try:
             await asyncio.wait([telling])
@@ -276,9 +272,17 @@ class FollowStream:
         for telling in self._open:
             telling.cancel()
 
-    async def _tell(self, reply: web.StreamResponse) -> None:
-        async for document in self._daemon.changes():
-            await reply.write(json.dumps(document).encode() + b"\n")
+
+async def _tell(reply: web.StreamResponse, lines: AsyncGenerator[str, None]) -> None:
+    async with aclosing(lines):
+        async for line in lines:
+            await reply.write(line.encode("utf-8", "replace") + b"\n")
+
+
+async def followed(daemon: Control) -> AsyncGenerator[str, None]:
+    """A line for the pair's present state, and one at every change, by which other processes follow its owner. They hold the access token."""
+    async for document in daemon.changes():
+        yield json.dumps(document)
 
 
 API = (

@@ -6,7 +6,7 @@ They are handed back ready to be served; limits on the wire are in `runner`.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from inspect import isawaitable
 from typing import Final
@@ -19,7 +19,7 @@ from passoproxy.core.oauth.settings import CALLBACK_PATH
 from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin import page
-from passoproxy.server.admin.api import API, MASK, Call, FollowStream, Guarded, answer, form_of
+from passoproxy.server.admin.api import API, MASK, Call, Guarded, Streams, answer, followed, form_of
 from passoproxy.server.admin.auth import PAGE_FIELD, AdminAccess, Guard, html
 from passoproxy.server.admin.errors import CrossSite, NotFound, SessionRequired, TokenRequired, problems
 from passoproxy.server.admin.html import ASSETS, asset
@@ -28,6 +28,9 @@ from passoproxy.server.admin.sessions import SESSION_PATH, PageSessions
 
 Exposition = Callable[[str], Awaitable[tuple[bytes, str]]]
 """From an Accept field to the metrics' text and its Content-Type."""
+
+Watch = Callable[[Mapping[str, str]], AsyncGenerator[str, None]]
+"""From what a watcher wishes to see to the lines that fit, as they come. Raises BadRequest."""
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _POLICY: Final = (
@@ -92,10 +95,16 @@ def admin_application(
 
 
 def control_application(
-    daemon: Control, sessions: PageSessions, metrics: Exposition, observer: Observer = nobody
+    daemon: Control, sessions: PageSessions, metrics: Exposition, watch: Watch, observer: Observer = nobody
 ) -> web.Application:
     """What commands ask over `control.sock`: nothing is checked here, because the kernel has said who connects."""
-    stream = FollowStream(daemon)
+    streams = Streams()
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        return await streams.send(request, followed(daemon))
+
+    async def tail(request: web.Request) -> web.StreamResponse:
+        return await streams.send(request, watch(request.query))
 
     async def link(request: web.Request) -> web.Response:
         return answer(asdict(sessions.link()))
@@ -106,11 +115,12 @@ def control_application(
             *_probes(daemon),
             web.get("/metrics", _metrics(metrics)),
             *(_route(call, daemon) for call in API),
-            web.get("/api/token/follow", stream.handle, allow_head=False),
+            web.get("/api/token/follow", follow, allow_head=False),
+            web.get("/api/tail", tail, allow_head=False),
             web.post("/api/page", link),
         ],
     )
-    app.on_shutdown.append(stream.end)
+    app.on_shutdown.append(streams.end)
     return app
 
 

@@ -1,0 +1,71 @@
+"""`passoproxy tail`: what happens now, one line each."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, option
+from passoproxy.cli.output import note, say
+from passoproxy.errors import UsageFailure
+
+CACHE_WORDS = ("hit", "stale", "miss", "pass", "error")
+_COLOURS = {"2": "32", "3": "36", "4": "33", "5": "31", "warning": "33", "error": "31"}
+
+
+def tail(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+    route: Annotated[str, option("--route", "NAME", "Only requests of this route.")] = "",
+    status: Annotated[str, option("--status", "CODE", "Only answers with this status, such as 404 or 5xx.")] = "",
+    cache: Annotated[str, option("--cache", "WORD", "Only these: hit, stale, miss, pass or error.")] = "",
+    client: Annotated[str, option("--client", "NAME", "Only this client: its key's name, else its address.")] = "",
+) -> None:
+    """Show the requests and events of the running daemon as they happen, until Ctrl-C."""
+    from passoproxy.cli.client import meant
+    from passoproxy.telemetry.live import fitting
+
+    wishes = {
+        name: wish
+        for name, wish in (("route", route), ("status", status), ("cache", cache), ("client", client))
+        if wish
+    }
+    try:
+        fitting(wishes)
+    except ValueError as fault:
+        raise UsageFailure(f"--status: {fault}") from fault
+    if cache not in ("", *CACHE_WORDS):
+        raise UsageFailure(f"--cache: {cache!r} is none of {', '.join(CACHE_WORDS)}")
+    remote = meant(config, state)
+    is_told = False
+    for line in remote.lines(f"/api/tail?{urlencode(wishes)}"):
+        if not is_told:
+            note(f"passoproxy: watching the daemon with {remote.in_words}; Ctrl-C ends it")
+            is_told = True
+        if line:
+            say(line) if as_json else _show(json.loads(line))
+            sys.stdout.flush()
+    note("passoproxy: the daemon has ended")
+
+
+def _show(told: dict[str, Any]) -> None:
+    at = told.get("time")
+    clock = f"{datetime.fromisoformat(at).astimezone():%H:%M:%S}" if at else " " * 8
+    if told["event"] == "request":
+        mark, word = str(told["status"])[:1], f"{told['status']}"
+        why = told["reason"] or told["cache"]
+        said = f"{told['cache']:<5} {told['duration_ms']:8.1f} ms  {told['method']} {told['target']}  {why}, {told['client']}"
+    else:
+        mark, word = told["level"], f"{told['level'][:3]}"
+        said = f"{told.get('message', '')}  ({told['event']})"
+    colour = _COLOURS.get(mark, "")
+    if colour and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        print(f"{clock}  \x1b[{colour}m{word}\x1b[0m", end=" ")  # noqa: T201 with escapes of our own
+        say(said)
+    else:
+        say(f"{clock}  {word} {said}")
