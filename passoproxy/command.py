@@ -63,6 +63,8 @@ async def _run(daemon: Daemon, command: Sequence[str], given: Limits) -> int:
             _say(f"{command[0]}: cannot be started ({error.strerror})")
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
         began.append(process)
+        for number in early:  # while it was being started
+            pass_on(number)
         doom = asyncio.create_task(_tell_doom(daemon))
         code = await process.wait()
         doom.cancel()
