@@ -63,7 +63,7 @@ from passoproxy.ports import (
 )
 from passoproxy.proxy import ranges
 from passoproxy.proxy.collapse import Collapser, Forwarded, Outcome, SharedBody, Stored, Validated
-from passoproxy.proxy.fetch import Fetcher, Question, gets_tag
+from passoproxy.proxy.fetch import EntryFetch, Fetcher, Question, gets_tag
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.ranges import is_ranged, needs_store
 from passoproxy.proxy.spool import Spools
@@ -298,8 +298,8 @@ class Cache:
 
     async def send(self, request: Request) -> Response:
         """The answer, with `Cache-Status`, and `Age` where due. Raises the refusals of the hops behind, and Offline."""
+        lookup = self._lookup(request)
         try:
-            lookup = self._lookup(request)
             return await (self._pass(request, lookup) if isinstance(lookup, Pass) else self._answer(lookup))
         except Refusal:
             request.trail.cache = "error"
@@ -400,7 +400,9 @@ class Cache:
             keeps = request.head.method != "HEAD"
             question = Question(request, policy, lookup.asked, key, lookup.partition, stored, plan, keeps=keeps)
             alone = alone or is_last
-            if answer := await self._fetched(self._ranged(question, alone), alone=alone):
+            if RANGE in request.head.fields:
+                question = self._ranged(question, alone)
+            if answer := await self._fetched(question, alone=alone):
                 return answer
             alone = True
         raise InternalError("a request that went alone came back without an answer")
@@ -428,7 +430,7 @@ class Cache:
         not to be, the question goes on as it was asked, and what comes may be stored as a part.
         """
         head = question.request.head
-        if "Range" not in head.fields or not isinstance(question.plan, Fetch) or not is_ranged(head):
+        if not isinstance(question.plan, Fetch) or not is_ranged(head):
             return question
         whole = (
             question.policy.name
@@ -444,23 +446,24 @@ class Cache:
         """The answer after asking; None if there is none for this request, which then goes alone."""
         collapser = self.collapser
         fetch_key = _fetch_key(question.key, question.stored, question.request, question.policy)
-        shares = not alone and not question.as_asked and collapser.may_share(question.crowd)
+        may_share = collapser.may_share(question.crowd)
+        shares = may_share and not alone and not question.as_asked
         while shares and (fetch := collapser.of(fetch_key)) is not None:
             outcome = await collapser.joined(fetch)
             if outcome is None:
                 return None
             if not (fetch.background and isinstance(outcome, Exception)):  # that is refused earlier than a client's
                 return await self._answered_with(question, outcome, collapsed=True)
-        if isinstance(question.plan, Fetch) and has_conditions(forwarded_conditions(question.request.head).fields):
+        head = question.request.head
+        is_conditional = isinstance(question.plan, Fetch) and has_conditions(head.fields)
+        if is_conditional and has_conditions(forwarded_conditions(head).fields):
             question, shares = replace(question, with_conditions=True), False
-        if question.as_asked:
-            shares = False
-        elif not collapser.may_share(question.crowd):
+        if not question.as_asked and not may_share:
             question = replace(question, keeps=False)
         shares = shares and question.keeps
         fetch = collapser.start(
             fetch_key if shares else None,
-            lambda own: self._fetcher.fetch_entry(question, own),
+            EntryFetch(self._fetcher, question).run,
             question.request.trail,
             from_nothing=not question.stored,
         )
@@ -479,9 +482,7 @@ class Cache:
         own = replace(request, head=head, trail=trail, on_interim=None, background=True)
         renewal = reuse.renewal(plan, stored)
         question = Question(own, policy, NOTHING_ASKED, lookup.key, lookup.partition, stored, renewal)
-        self.collapser.start(
-            fetch_key, lambda fetch: self._fetcher.fetch_entry(question, fetch), own.trail, background=True
-        )
+        self.collapser.start(fetch_key, EntryFetch(self._fetcher, question).run, own.trail, background=True)
 
     # ---- what becomes of a question ------------------------------------------------------------------------------------
 

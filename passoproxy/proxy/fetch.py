@@ -41,7 +41,7 @@ from passoproxy.core.cache.validation import Exchange, Freshened, Outdated
 from passoproxy.core.cache.vary import nominated, varies
 from passoproxy.core.events import EntryStored, StoreFailed
 from passoproxy.core.http.messages import RequestHead, ResponseHead, changed
-from passoproxy.core.http.ranges import Span, read_content_range
+from passoproxy.core.http.ranges import RANGE, Span, read_content_range
 from passoproxy.core.value import value
 from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginInvalid, OriginUnreachable, Overloaded, Refusal
 from passoproxy.ports import (
@@ -169,7 +169,7 @@ async def finished(entry: Entry, policy: RoutePolicy, body: bytes | None) -> Ent
     if body is None or len(body) > LARGEST_TAGGED or not gets_tag(entry):
         return entry
     digest = await _in_steps(content_digest(body, entry.fields, policy.volatile_fields))
-    return replace(entry, content_digest=digest, made_etag=made_etag(digest))
+    return entry.with_content(entry.digest, entry.size, digest, made_etag(digest))
 
 
 async def _in_steps(work: Generator[None, None, T]) -> T:
@@ -302,12 +302,22 @@ class Fetcher:
         watch = partial(self.collapser.read_by, fetch)
         return SharedBody(source, self.clock, self.spools, self.read, watch)
 
-    async def fetch_entry(self, question: Question, fetch: SharedFetch) -> None:
-        """Settles the fetch, and goes on until the answer is stored or given up. Raises what the hops behind raise."""
-        head, policy, now = question.request.head, question.policy, self.clock.wall()
-        began = fetch.subject = Entry(
+
+class EntryFetch:
+    """One question that may be answered from the store later, inside a fetch of the collapser: from its sending until its answer is stored or given up."""
+
+    response: Response
+    exchange: Exchange
+    _fetch: SharedFetch
+    _writer: EntryWriter | None = None
+
+    def __init__(self, fetcher: Fetcher, question: Question) -> None:
+        self._fetcher, self._store, self._guarded = fetcher, fetcher.store, fetcher.guarded
+        self._question = question
+        head, policy, now = question.request.head, question.policy, fetcher.clock.wall()
+        self._began = Entry(
             key=question.key,
-            identifier=self.identify(),
+            identifier=fetcher.identify(),
             partition=question.partition,
             method="GET" if head.method == "HEAD" else head.method,
             target=head.target,
@@ -320,52 +330,46 @@ class Fetcher:
             private=policy.private,
             extra=((WITH_COOKIE, ""),) if policy.origin_decides else (),
         )
-        # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
-        writer = await self.guarded(self.store.create(began), None) if question.keeps else None
+
+    async def run(self, fetch: SharedFetch) -> None:
+        """Settles the fetch, and goes on until the answer is stored or given up. Raises what the hops behind raise."""
+        self._fetch, fetch.subject = fetch, self._began
         try:
-            await EntryFetch(self, question, fetch, began, writer).run()
+            if self._question.keeps:
+                # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
+                self._writer = await self._guarded(self._store.create(self._began), None)
+            await self._asked()
         finally:
-            if writer is not None:
-                await self.guarded(writer.abandon(), None)
+            if self._writer is not None:
+                await self._guarded(self._writer.abandon(), None)
 
-
-class EntryFetch:
-    """One question that may be answered from the store later: from the moment it is sent until its answer is stored or given up."""
-
-    response: Response
-    exchange: Exchange
-
-    def __init__(
-        self, fetcher: Fetcher, question: Question, fetch: SharedFetch, began: Entry, writer: EntryWriter | None
-    ) -> None:
-        self._fetcher, self._store, self._guarded = fetcher, fetcher.store, fetcher.guarded
-        self._question, self._fetch, self._began, self._writer = question, fetch, began, writer
-
-    async def run(self) -> None:
-        """See `Fetcher.fetch_entry`."""
+    async def _asked(self) -> None:
         question, plan = self._question, self._question.plan
         await self._ask(head_of(question))
-        status = self.response.head.status
+        status, rest = self.response.head.status, question.rest
         if is_anothers(question):
-            if isinstance(plan, Revalidate) or question.rest is not None:  # asked about answers of the former account
+            if isinstance(plan, Revalidate) or rest is not None:  # asked about answers of the former account
                 await self._ask_again()
         elif isinstance(plan, Revalidate) and status == 304:
             outcome = validation.settled(self.response.head, plan.entry, plan.named, self.exchange)
             if isinstance(outcome, Freshened):
                 await self.response.body.aclose()
-                self._fetcher.collapser.end(self._fetch, Validated(await self._freshened(outcome.entry), 304))
+                self._end(Validated(await self._freshened(outcome.entry), 304))
                 return
             await self._ask_again()
-        elif question.rest is not None and status in (206, 416):
+        elif rest is not None and status in (206, 416):
             if entry := await self._completed():
-                self._fetcher.collapser.end(self._fetch, Validated(entry, 206))
+                self._end(Validated(entry, 206))
                 return
             await self._ask_again()
-        elif self._is_too_much():
+        elif RANGE in question.request.head.fields and self._is_too_much():
             self._fetcher.collapser.remember_unshared(question.crowd, True)
             self._question = question = replace(question, as_asked=True)
             await self._ask_again(head_of(question))
         await self._received()
+
+    def _end(self, outcome: Outcome) -> None:
+        self._fetcher.collapser.end(self._fetch, outcome)
 
     async def _ask(self, head: RequestHead) -> None:
         """Sends the question with `head`; Vary may name the fields of the request as it was asked."""
@@ -401,7 +405,7 @@ class EntryFetch:
         if is_head:
             if entry := await self._headed():
                 await self.response.body.aclose()
-                self._fetcher.collapser.end(self._fetch, Validated(entry, status))
+                self._end(Validated(entry, status))
                 return
         elif status == 206:
             if self._writer is not None and (entry := self._judged_part()):
@@ -595,24 +599,29 @@ class EntryFetch:
                 kept = await self._committed(writer, entry, data)
         finally:
             held.cancel()
-            self._fetcher.collapser.end(fetch, Stored(head, kept or entry, data))
+            self._end(Stored(head, kept or entry, data))
 
     async def _written(self, writer: EntryWriter, body: SharedBody, data: bytes) -> bool:
         """Whether `data`, the last of `body` so far, was stored; False beyond the limit, and if the store fails."""
         if body.size > self._fetcher.mode.max_entry_bytes:
             return False
-        return await self._guarded(_taken(writer, data), False)
+        try:
+            await writer.write(data)
+        except EntryStoreFailure as fault:
+            self._fetcher.observer(StoreFailed(str(fault)))
+            return False
+        return True
 
     async def _committed(self, writer: EntryWriter, entry: Entry, data: bytes = b"") -> Entry | None:
         """The entry as it is stored now, after `data`; None if a purge meanwhile counts against it, or the store fails."""
-        if data and not await self._guarded(_taken(writer, data), False):
+        observer = self._fetcher.observer
+        try:
+            if data:
+                await writer.write(data)
+            kept = await writer.commit(entry)
+        except EntryStoreFailure as fault:
+            observer(StoreFailed(str(fault)))
             return None
-        kept = await self._guarded(writer.commit(entry), None)
         if kept is not None:
-            self._fetcher.observer(EntryStored(kept.key, kept.route, kept.size))
+            observer(EntryStored(kept.key, kept.route, kept.size))
         return kept
-
-
-async def _taken(writer: EntryWriter, data: bytes) -> bool:
-    await writer.write(data)
-    return True

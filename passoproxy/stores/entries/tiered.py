@@ -110,7 +110,7 @@ class TieredWriter:
             return None  # only the slow store could tell which purge it was
         assert self._parts is not None
         body = b"".join(self._parts)
-        shown = final.completed(sha256(body).hexdigest(), len(body))
+        shown = final.with_content(sha256(body).hexdigest(), len(body), final.content_digest, final.made_etag)
         try:
             is_shown = await store.show(shown, body)
         except BaseException:
