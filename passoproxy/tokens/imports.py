@@ -1,26 +1,98 @@
-"""An import over a pair that lives: it is proved by a refresh, and only with its success takes the place of the old pair (contract §4).
+"""Pairs that come from outside, by an import or a login. An import over a pair that lives is proved by a refresh, and only with its success takes
+the place of the old pair (contract §4).
 
 From just before the proof is sent until its end is known, the imported pair stands in the record as its candidate, with an intent of its own.
-Only the keeper's task calls what is here. Whether an import needs a proof at all is decided in `keeper`.
+Only the keeper's task calls what is here.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from passoproxy.core.events import Warned
 from passoproxy.core.oauth.chain import Happening
 from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.token_response import Dead, Lost, Misconfigured, Retryable, Unsent
-from passoproxy.core.oauth.transaction import digest, moved_to, not_handed_over, remembered
-from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, Fault, ImportRefused, ServiceUnreachable
-from passoproxy.ports import ChainRecord
-from passoproxy.tokens.refresh import REMEDY, adopt, present, save
+from passoproxy.core.oauth.transaction import digest, hand_over, moved_to, not_handed_over, pair_taken_back, remembered
+from passoproxy.errors import (
+    AnswerUnusable,
+    CannotCreate,
+    CommandFailure,
+    ConfigurationError,
+    Fault,
+    ImportRefused,
+    ServiceUnreachable,
+)
+from passoproxy.ports import ChainRecord, RawAnswer
+from passoproxy.tokens.refresh import REMEDY, adopt, failure_of, present, read, save, settle
 from passoproxy.tokens.state import LIVING, Granted, Outcome, State, Unrecorded
 
 AGAIN = "this pair was here before: a refresh with it was sent, and its answer was lost"
 
 _KEPT = "both pairs are kept"
+
+
+async def take(state: State, pair: Pair, force: bool) -> TokenSnapshot:
+    """An imported pair is used, but never at the cost of one that lives: then it is proved first, unless by `force`.
+
+    Raises ImportRefused if the pair in use goes on, and as `prove` does.
+    """
+    token, lives = pair.refresh_token, state.standing.chain in LIVING
+    comes_back = state.away is not None and _returns(state, pair)
+    if force or comes_back or not state.terms.needs_person or not lives:
+        return await install(state, pair)
+    if token is not None and state.newest is not None and token == state.newest.refresh_token:
+        return state.snapshot()
+    if token is None or state.is_spent(pair):
+        unfit = "has no refresh token" if token is None else "was spent or refused before"
+        raise ImportRefused(
+            f"the imported pair {unfit}, and the pair in use lives and is kept; 'passoproxy token import --force' takes it all the same"
+        )
+    await prove(state, pair)
+    state.granted_again()
+    return state.snapshot()
+
+
+async def take_answer(state: State, answer: RawAnswer) -> TokenSnapshot:
+    """A login's answer is kept, read, and its pair used. Raises CommandFailure if it holds none."""
+    with contextlib.suppress(AnswerUnusable):  # `settle` says so, when it is kept
+        if state.is_spent(read(state, answer, state.newest)):
+            # told again by a process that did not hear that it was taken, and renewed since: kept, it would be taken up at the next start
+            return state.snapshot()
+    outcome = await settle(state, answer)
+    if not isinstance(outcome, Granted):
+        raise failure_of(outcome)
+    await install(state, outcome.pair)
+    state.saved = state.saved or outcome.durable
+    return state.snapshot()
+
+
+async def install(state: State, pair: Pair) -> TokenSnapshot:
+    """A pair from outside is saved and used, used also if it cannot be saved: a person has just given it."""
+    returns, record = _returns(state, pair), without_candidate(state.record)
+    pair = state.numbered(pair)
+    notes = pair_taken_back(record.extra) if returns else not_handed_over(record.extra)
+    intent = None if returns else moved_to(record.intent, pair)
+    if not returns and intent is None:
+        record = without_intent(record)
+    state.record = replace(record, intent=intent, extra=notes)
+    state.held, state.last_error, state.failures = None, "", 0
+    state.logins.clear()
+    saved = await save(state, pair)
+    state.use(pair, then=() if intent is None else (Happening.LOST,), reason="" if intent is None else AGAIN)
+    state.saved = saved
+    state.granted_again()
+    if returns and state.next_at is not None:
+        state.next_at = state.now()  # renewed at once, so that the copy that was given away is worth nothing
+    return state.snapshot()
+
+
+def _returns(state: State, pair: Pair) -> bool:
+    """Whether it is the pair that was handed over, which comes back."""
+    given = hand_over(state.record.extra)
+    return given is not None and pair.refresh_token is not None and digest(pair.refresh_token) == given.token
 
 
 async def prove(state: State, pair: Pair) -> None:

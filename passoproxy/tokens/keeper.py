@@ -21,11 +21,8 @@ from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.token_response import Dead, Lost, Misconfigured, Unsent, document_of, read_import
 from passoproxy.core.oauth.transaction import (
     digest,
-    hand_over,
     handed_over,
     lasting,
-    moved_to,
-    not_handed_over,
     pair_taken_back,
     remembered,
     was_refused,
@@ -34,7 +31,6 @@ from passoproxy.errors import (
     AnswerUnusable,
     CannotCreate,
     CommandFailure,
-    ImportRefused,
     PairStoreFailure,
     PairStoreOwned,
     PassoproxyError,
@@ -42,7 +38,7 @@ from passoproxy.errors import (
     Refusal,
     TokenUnavailable,
 )
-from passoproxy.ports import LoggedOut, RawAnswer
+from passoproxy.ports import LoggedOut
 from passoproxy.tokens import imports, recovery, refresh
 from passoproxy.tokens.commands import (
     HERE,
@@ -61,7 +57,7 @@ from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.imports import without_candidate, without_intent
 from passoproxy.tokens.persistence import RETRY_INTERVAL
 from passoproxy.tokens.provider_client import LEAST_TIME
-from passoproxy.tokens.state import LIVING, Granted, State
+from passoproxy.tokens.state import Granted, State
 from passoproxy.tokens.waits import first_of
 
 T = TypeVar("T")
@@ -272,6 +268,7 @@ class Keeper(Holder):
                 order.done.set_result(answer)
 
     async def _done(self, order: _Order) -> object:
+        state = self.state
         match order.command:
             case Renew401(generation, path):
                 await self._renew_refused(generation, path)
@@ -279,12 +276,12 @@ class Keeper(Holder):
                 return await self._refresh(force, order.known)
             case Import(document, force):
                 try:
-                    pair = read_import(document, self.state.now(), self.state.terms, self.state.salt())
+                    pair = read_import(document, state.now(), state.terms, state.salt())
                 except AnswerUnusable as fault:
                     raise CommandFailure(str(fault)) from fault
-                return await self._import(pair, force)
+                return await imports.take(state, pair, force)
             case Login(answer):
-                return await self._install_answer(answer)
+                return await imports.take_answer(state, answer)
             case Export():
                 return document_of(await self._hand_over())
             case Logout():
@@ -397,12 +394,6 @@ class Keeper(Holder):
             await self._withdrawn(state.partition)
         raise state.refusal()
 
-    def _granted_again(self) -> None:
-        if self.state.withdrawn_generation:
-            self.state.withdrawn_generation = 0
-            text = "another pair is in use: the grant was given again"
-            self.state.observe(Warned("grant_withdrawn", text, over=True))
-
     async def _refill(self, deadline: float) -> bool:
         """Renews if much of the pair's life is used and there is time until `deadline` (of the steady clock); whether it did."""
         state, pair = self.state, self.state.newest
@@ -414,72 +405,6 @@ class Keeper(Holder):
             return False  # the provider could not be reached just now
         left = min(deadline - self._clock.monotonic(), state.shutdown.left)
         return left >= LEAST_TIME and isinstance(await refresh.attempt(state, left), Granted)
-
-    async def _import(self, pair: Pair, force: bool) -> TokenSnapshot:
-        """An imported pair is used, but never at the cost of one that lives: then it is proved first, unless by `force`.
-
-        Raises ImportRefused if the pair in use goes on, and as `imports.prove` does.
-        """
-        state, token = self.state, pair.refresh_token
-        comes_back = state.away is not None and self._returns(pair)
-        if force or comes_back or not state.terms.needs_person or state.standing.chain not in LIVING:
-            return await self._install(pair)
-        present = state.newest.refresh_token if state.newest else None
-        if token is not None and token == present:
-            return state.snapshot()
-        unfit = (
-            "has no refresh token" if token is None else "was spent or refused before" if state.is_spent(pair) else ""
-        )
-        if unfit:
-            raise ImportRefused(
-                f"the imported pair {unfit}, and the pair in use lives and is kept; 'passoproxy token import --force' takes it all the same"
-            )
-        await imports.prove(state, pair)
-        self._granted_again()
-        return state.snapshot()
-
-    def _returns(self, pair: Pair) -> bool:
-        """Whether it is the pair that was handed over, which comes back."""
-        given = hand_over(self.state.record.extra)
-        return given is not None and pair.refresh_token is not None and digest(pair.refresh_token) == given.token
-
-    async def _install(self, pair: Pair) -> TokenSnapshot:
-        """A pair from outside is saved and used, used also if it cannot be saved: a person has just given it."""
-        state = self.state
-        returns = self._returns(pair)
-        record = without_candidate(state.record)
-        pair = state.numbered(pair)
-        notes = pair_taken_back(record.extra) if returns else not_handed_over(record.extra)
-        intent = None if returns else moved_to(record.intent, pair)
-        if not returns and intent is None:
-            record = without_intent(record)
-        state.record = replace(record, intent=intent, extra=notes)
-        state.held, state.last_error, state.failures = None, "", 0
-        state.logins.clear()
-        saved = await refresh.save(state, pair)
-        if intent is None:
-            state.use(pair)
-        else:
-            state.use(pair, then=(Happening.LOST,), reason=imports.AGAIN)
-        state.saved = saved
-        self._granted_again()
-        if returns and state.next_at is not None:
-            state.next_at = state.now()  # renewed at once, so that the copy that was given away is worth nothing
-        return state.snapshot()
-
-    async def _install_answer(self, answer: RawAnswer) -> TokenSnapshot:
-        """A login's answer is kept, read, and its pair installed. Raises CommandFailure if it holds none."""
-        state = self.state
-        with contextlib.suppress(AnswerUnusable):  # `settle` says so, when it is kept
-            if state.is_spent(refresh.read(state, answer, state.newest)):
-                # told again by a process that did not hear that it was taken, and renewed since: kept, it would be taken up at the next start
-                return state.snapshot()
-        outcome = await refresh.settle(state, answer)
-        if not isinstance(outcome, Granted):
-            raise refresh.failure_of(outcome)
-        await self._install(outcome.pair)
-        state.saved = state.saved or outcome.durable
-        return state.snapshot()
 
     async def _hand_over(self) -> Pair:
         """See Export; the mark is durable before the pair is given."""

@@ -290,6 +290,12 @@ class State:
             self._refused_at = self.now()
             self.happened(Happening.ENDED)
 
+    def granted_again(self) -> None:
+        """A pair came from outside: a grant that was withdrawn was given again."""
+        if self.withdrawn_generation:
+            self.withdrawn_generation = 0
+            self.observe(Warned("grant_withdrawn", "another pair is in use: the grant was given again", over=True))
+
     def happened(self, *happenings: Happening, reason: str | None = None) -> None:
         """Moves both machines, and tells where they moved. `reason` None keeps the one that was given last."""
         before, before_reason = self.standing, self.reason
