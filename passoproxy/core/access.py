@@ -57,10 +57,10 @@ def listed_origin(policy: CrossOriginPolicy, head: RequestHead) -> str | None:
 
     Raises OriginNotAllowed for any other page, the proxy's own origin included where it is not listed.
     """
-    origins = head.fields.getall("Origin", ())
-    sites = head.fields.getall("Sec-Fetch-Site", ())
-    if not origins and not sites:
+    fields = head.fields
+    if "Origin" not in fields and "Sec-Fetch-Site" not in fields:
         return None
+    origins, sites = fields.getall("Origin", ()), fields.getall("Sec-Fetch-Site", ())
     if len(origins) == 1 and origins[0].lower() in policy.allowed_origins:
         return origins[0]
     if not origins and _HARMLESS_SITES.issuperset(sites):

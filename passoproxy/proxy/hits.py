@@ -37,7 +37,7 @@ LARGEST_HIT = 256 * 1024
 """Bytes of a body that are written without waiting for the client."""
 
 _TUPLES = 2560  # bytes that a form takes beside its text and body, with an entry that nothing else holds any more
-_SPECIAL = (*CONDITIONS, "Range", "Cache-Control", "Expect")
+_SPECIAL = frozenset(map(str.lower, (*CONDITIONS, "Range", "Cache-Control", "Expect")))
 
 
 class Form(NamedTuple):
@@ -196,7 +196,7 @@ class Hits:
             leaving,
             inner,
             "Cookie" in own.fields,
-            not any(name in own.fields for name in _SPECIAL),
+            _SPECIAL.isdisjoint(map(str.lower, own.fields)),
             (self._links.base(under), *wanted(leaving), page, client),
         )
 

@@ -182,7 +182,7 @@ class Memo:
         hit, head = exchange.hit, exchange.head
         if hit is None or not hit.until or len(data) > LONGEST_HEAD:
             return
-        if len(data) <= LONGEST_TRACED:
+        if exchange.received.traced and len(data) <= LONGEST_TRACED:
             data = untraced(data)[0]
         if (seen := hash(data)) not in self._seen:  # most heads that differ each time never come again
             if len(self._seen) >= _SEEN:

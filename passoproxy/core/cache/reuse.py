@@ -152,7 +152,7 @@ def _error_until(terms: Terms, asked: Asked) -> float:
 
 def _with_entry(asked: Asked, entry: Entry, terms: Terms, stored: Sequence[Entry], around: Circumstances) -> Plan:
     now = around.now
-    fresh = terms.is_fresh(now)
+    fresh = terms.fresh_from <= now < terms.fresh_until  # is_fresh, in place: each hit passes here
     unwanted = "" if asked is NOTHING_ASKED else _too_old_for(asked, terms, now)
     if fresh and not terms.must_validate and not unwanted:
         detail = cache_status.OVERRIDE if terms.overridden else ""

@@ -217,7 +217,9 @@ def request_framing(version: tuple[int, int], fields: Fields) -> RequestFraming:
 
 def expects_continue(version: tuple[int, int], fields: Fields) -> bool:
     """Whether the client waits for a 100 (RFC 9110 §10.1.1). Raises BadRequest for any other expectation."""
-    expectations = members_of(fields, "Expect") if "Expect" in fields else []
+    if "Expect" not in fields:
+        return False
+    expectations = members_of(fields, "Expect")
     if any(expectation.lower() != "100-continue" for expectation in expectations):
         raise BadRequest("Expect knows nothing but 100-continue")
     return bool(expectations) and version >= (1, 1)
