@@ -308,19 +308,7 @@ class KeyHolder(NamedTuple):
 
 
 class Admission:
-    """A policy made ready for asking; immutable, apart from verdicts on paths that it remembers. `pages` is what `cross_origin` asks for."""
-
-    __slots__ = (
-        "_allowed",
-        "_allowed_hosts",
-        "_allowed_once",
-        "_allows_all",
-        "_denied",
-        "_methods",
-        "_restricts",
-        "pages",
-        "policy",
-    )
+    """A policy made ready for asking; immutable. `pages` is what `cross_origin` asks for."""
 
     def __init__(self, policy: AdmissionPolicy) -> None:
         """Raises ValueError where a path pattern does not begin with a slash or a host is none."""

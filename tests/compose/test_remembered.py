@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
 from passoproxy.core.access import Admission, AdmissionPolicy
-from passoproxy.core.cache.policy import CacheMode
+from passoproxy.core.cache.key import content_of, primary_key
+from passoproxy.core.cache.policy import CacheMode, KeyPolicy
 from passoproxy.core.events import RequestAnswered
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.messages import RequestHead, fields_of
@@ -52,6 +54,21 @@ def heads() -> Callable[[str], object]:
     return lambda text: asyncio.run(_heads(text))
 
 
+def bodies() -> Callable[[str], object]:
+    admission, json_fields = Admission(AdmissionPolicy()), fields_of([("Content-Type", "application/json")])
+
+    def judged(text: str) -> object:
+        body = json.dumps({"a": text}).encode()
+        admission.post(json_fields, body)
+        return content_of(json_fields, body, KeyPolicy())
+
+    return judged
+
+
+def keys() -> Callable[[str], object]:
+    return lambda target: primary_key("", RequestHead("GET", target), KeyPolicy())
+
+
 def lines() -> Callable[[str], object]:
     written = AccessLines(lambda text: None, Redactor(), wall=lambda: 0.0)
 
@@ -62,7 +79,7 @@ def lines() -> Callable[[str], object]:
     return logged
 
 
-@pytest.mark.parametrize("room", [access, fields, codings, heads, lines])
+@pytest.mark.parametrize("room", [access, fields, codings, heads, bodies, keys, lines])
 def test_long_texts_are_not_remembered(room: Callable[[], Callable[[str], object]]) -> None:
     judge = room()
     judge("/first")
