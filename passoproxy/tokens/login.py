@@ -40,25 +40,21 @@ class LoginTicket:
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A ticket on our side. `cookie` None: a command began it, and only that command knows its `state`."""
+    """A ticket on our side. `cookie` None: a command began it, and only that command knows its `state`. `work` is under way once it was used."""
 
     state: str = field(repr=False)
     cookie: str | None = field(repr=False)
     verifier: str | None = field(repr=False)
     expires_at: float
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: TokenSnapshot | PassoproxyError | None = None
-    work: asyncio.Future[TokenSnapshot | PassoproxyError] | None = None
+    outcome: asyncio.Future[TokenSnapshot]
+    work: asyncio.Future[None] | None = None
 
 
 class Logins:
     """Logins under way. `random_text` gives URL-safe text from so many random bytes."""
 
     def __init__(self, asking: Asking, keeper: Holder, clock: Clock, random_text: Callable[[int], str]) -> None:
-        self._asking = asking
-        self._keeper = keeper
-        self._clock = clock
-        self._random_text = random_text
+        self._asking, self._keeper, self._clock, self._random_text = asking, keeper, clock, random_text
         self._open: list[_Open] = []
         self._ended: list[_Open] = []
         self._announced = 0.0
@@ -71,10 +67,12 @@ class Logins:
             raise CommandFailure("nobody can log in with this oauth.grant: oauth.authorization_url is not set")
         state = self._random_text(32)
         verifier = self._random_text(48) if provider.pkce else None
-        expires_at, ends = self._clock.wall() + LIFETIME, self._clock.monotonic() + LIFETIME
-        self._forget_old()
-        self._open.append(_Open(state, cookie, verifier, ends))
-        await self._announce(ends)
+        expires_at, now = self._clock.wall() + LIFETIME, self._clock.monotonic()
+        self._open = [ticket for ticket in self._open if now < ticket.expires_at][-(MOST_TICKETS - 1) :]
+        self._ended = [ticket for ticket in self._ended if now < ticket.expires_at]
+        outcome: asyncio.Future[TokenSnapshot] = asyncio.get_running_loop().create_future()
+        self._open.append(_Open(state, cookie, verifier, now + LIFETIME, outcome))
+        await self._announce(now + LIFETIME)
         return LoginTicket(
             state, authorization_url(provider, self._asking.client.client_id, state, verifier), expires_at
         )
@@ -89,25 +87,26 @@ class Logins:
         ticket = self._taken(callback, cookie)
         # a browser that hangs up must not cancel this: the code is spent as soon as the provider reads it
         ticket.work = asyncio.ensure_future(self._finish(callback, ticket))
-        outcome = await asyncio.shield(ticket.work)
-        if isinstance(outcome, PassoproxyError):
-            raise outcome
-        return outcome
+        await asyncio.shield(ticket.work)
+        return ticket.outcome.result()
 
-    async def _finish(self, callback: Callback, ticket: _Open) -> TokenSnapshot | PassoproxyError:
+    async def _finish(self, callback: Callback, ticket: _Open) -> None:
         """Never raises: the outcome is in the ticket, also if no caller is left to raise to."""
+        fault: PassoproxyError | None = None
         try:
-            ticket.outcome = await self._exchanged(callback, ticket)
-        except PassoproxyError as fault:
-            ticket.outcome = fault
-        except Exception as fault:
-            ticket.outcome = CommandFailure(f"the login failed by a fault inside passoproxy ({type(fault).__name__})")
-        if isinstance(ticket.outcome, PassoproxyError):  # clients wait for those only that are still open
-            await self._announce(min(self._announced, max((other.expires_at for other in self._open), default=0.0)))
-        else:
+            shown = await self._exchanged(callback, ticket)
             self._announced = 0.0  # the pair is here, so that none is waited for
-        ticket.ended.set()
-        return ticket.outcome
+        except PassoproxyError as known:
+            fault = known
+        except Exception as unknown:
+            fault = CommandFailure(f"the login failed by a fault inside passoproxy ({type(unknown).__name__})")
+        if fault is None:
+            ticket.outcome.set_result(shown)
+            return
+        # clients wait for those only that are still open
+        await self._announce(min(self._announced, max((other.expires_at for other in self._open), default=0.0)))
+        ticket.outcome.set_exception(fault)
+        ticket.outcome.exception()  # looked at, so that the loop does not complain if nobody asks
 
     async def _announce(self, until: float) -> None:
         """Has clients wait for the logins that are open, until `until` (steady clock) at the latest."""
@@ -118,16 +117,16 @@ class Logins:
     async def wait(self, state: str, timeout: float) -> TokenSnapshot | None:
         """The outcome of the login of `state`, None if it has none within `timeout` seconds. Raises as `complete` does."""
         ticket = _found(state, [*self._open, *self._ended])
-        if ticket is None or (not ticket.ended.is_set() and self._clock.monotonic() >= ticket.expires_at):
+        if ticket is None or (not ticket.outcome.done() and self._clock.monotonic() >= ticket.expires_at):
             raise CommandFailure(
                 "this login is not known, or ten minutes have passed since it was begun; begin it again"
             )
-        await first_of(ticket.ended.wait(), self._leaving.wait(), self._clock.sleep(timeout))
-        if ticket.outcome is None and self._leaving.is_set():
+        await first_of(asyncio.wait([ticket.outcome]), self._leaving.wait(), self._clock.sleep(timeout))
+        if ticket.outcome.done():
+            return ticket.outcome.result()
+        if self._leaving.is_set():
             raise ServiceUnreachable("passoproxy is being stopped; begin the login again when it is back")
-        if isinstance(ticket.outcome, PassoproxyError):
-            raise ticket.outcome
-        return ticket.outcome
+        return None
 
     async def leave(self, within: float) -> None:
         """Ends the waits for logins; answers when logins whose code is at the provider have ended, within so many seconds."""
@@ -165,11 +164,6 @@ class Logins:
         self._open.remove(ticket)
         self._ended = [*self._ended, ticket][-MOST_TICKETS:]
         return ticket
-
-    def _forget_old(self) -> None:
-        now = self._clock.monotonic()
-        self._open = [ticket for ticket in self._open if now < ticket.expires_at][-(MOST_TICKETS - 1) :]
-        self._ended = [ticket for ticket in self._ended if now < ticket.expires_at]
 
 
 def _found(state: str, tickets: Sequence[_Open]) -> _Open | None:
