@@ -136,7 +136,7 @@ class Daemon:
                 listening = ", ".join(wired.control.facts.listeners)
                 said = "; ".join(filter(None, (listening, reason) if is_ready else (reason, f"listening: {listening}")))
                 wired.observer(Lifecycle("ready" if is_ready else "waiting", said))
-                systemd.ready(self._status_line(wired))
+                systemd.notify("READY=1", self._status_line(wired))
                 self._may_reload = True
                 if self._reload_again:
                     self.reload_soon()
@@ -273,15 +273,15 @@ class Daemon:
                 pass  # told as an event already
             except Exception as fault:  # the daemon lives on, and its manager waits for the end of the reload
                 wired.observer(TaskFailed("reload", f"{type(fault).__name__}; see 'passoproxy config check'"))
-            systemd.ready(self._status_line(wired))
+            systemd.notify("READY=1", self._status_line(wired))
 
     async def _tell_manager(self, wired: Wired) -> None:
         interval = systemd.watchdog_interval()
         pause = min(STATUS_EVERY, interval / 2) if interval else STATUS_EVERY
         while True:
             if interval:
-                systemd.alive()
-            systemd.status(self._status_line(wired))
+                systemd.notify("WATCHDOG=1")
+            systemd.notify("", self._status_line(wired))
             await wired.clock.sleep(pause)
 
     def _status_line(self, wired: Wired) -> str:
@@ -297,7 +297,7 @@ class Daemon:
         self._may_reload, wired.control.facts.draining = False, True
         wired.observer(Lifecycle("draining"))
         wired.pipeline.login_wait.release()
-        systemd.stopping("draining")
+        systemd.notify("STOPPING=1", "draining")
         self.bound.forget(self.bound.proxy)
         if self._served is not None:
             self._served.close()

@@ -10,8 +10,14 @@ from collections.abc import Mapping, MutableMapping
 _FIRST_FD = 3
 
 
-def notify(state: str, environ: Mapping[str, str] | None = None) -> bool:
-    """Sends one state to $NOTIFY_SOCKET. False if that fails, which must never stop a daemon."""
+def notify(state: str = "", status: str = "", environ: Mapping[str, str] | None = None) -> bool:
+    """Sends one state (READY=1, STOPPING=1, WATCHDOG=1, or none), and the line that `systemctl status` shows, to $NOTIFY_SOCKET.
+
+    False if that fails, which must never stop a daemon.
+    """
+    lines = [state] if state else []
+    if status:
+        lines.append(f"STATUS={' '.join(status.split())}")
     address = (os.environ if environ is None else environ).get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
@@ -21,39 +27,15 @@ def notify(state: str, environ: Mapping[str, str] | None = None) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
             channel.setblocking(False)
             channel.connect(target)
-            channel.sendall(state.encode("utf-8", "replace"))
+            channel.sendall("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     except (OSError, ValueError):
         return False
     return True
 
 
-def ready(text: str = "", environ: Mapping[str, str] | None = None) -> bool:
-    """The service is up, or up again after a reload."""
-    return notify(f"READY=1\n{_status(text)}", environ)
-
-
 def reloading(environ: Mapping[str, str] | None = None) -> bool:
-    """A reload has begun; must be followed by `ready` (Type=notify-reload compares the time)."""
-    return notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}\n", environ)
-
-
-def stopping(text: str = "", environ: Mapping[str, str] | None = None) -> bool:
-    """The service is on its way down."""
-    return notify(f"STOPPING=1\n{_status(text)}", environ)
-
-
-def status(text: str, environ: Mapping[str, str] | None = None) -> bool:
-    """The line that `systemctl status` shows."""
-    return notify(_status(text), environ)
-
-
-def alive(environ: Mapping[str, str] | None = None) -> bool:
-    """Feeds the watchdog."""
-    return notify("WATCHDOG=1\n", environ)
-
-
-def _status(text: str) -> str:
-    return f"STATUS={' '.join(text.split())}\n" if text else ""
+    """A reload has begun; READY=1 must follow (Type=notify-reload compares the time)."""
+    return notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}", environ=environ)
 
 
 def watchdog_interval(environ: Mapping[str, str] | None = None) -> float | None:

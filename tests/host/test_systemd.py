@@ -40,18 +40,18 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
 
 
 def test_states_arrive(manager: Manager) -> None:
-    assert systemd.ready("serving", manager.environ)
+    assert systemd.notify("READY=1", "serving", manager.environ)
     assert manager.heard() == ["READY=1", "STATUS=serving"]
-    assert systemd.ready(environ=manager.environ)
+    assert systemd.notify("READY=1", environ=manager.environ)
     assert manager.heard() == ["READY=1"]
-    assert systemd.stopping("draining", manager.environ)
+    assert systemd.notify("STOPPING=1", "draining", manager.environ)
     assert manager.heard() == ["STOPPING=1", "STATUS=draining"]
-    assert systemd.alive(manager.environ)
+    assert systemd.notify("WATCHDOG=1", environ=manager.environ)
     assert manager.heard() == ["WATCHDOG=1"]
 
 
 def test_a_status_is_one_line_whatever_it_holds(manager: Manager) -> None:
-    assert systemd.status("runway 3 h\nREADY=1\x00 \ud800", manager.environ)
+    assert systemd.notify("", "runway 3 h\nREADY=1\x00 \ud800", manager.environ)
     (line,) = manager.heard()
     assert line.startswith("STATUS=runway 3 h READY=1")
 
@@ -66,13 +66,13 @@ def test_a_reload_tells_the_time_of_the_clock_that_the_manager_reads(manager: Ma
 
 @pytest.mark.parametrize("name", ["", "relative", "/nowhere/at/all", "@passoproxy-nobody-listens", "/" + "x" * 200])
 def test_nobody_to_tell_is_no_failure(name: str) -> None:
-    assert not systemd.ready("x", {"NOTIFY_SOCKET": name})
-    assert not systemd.ready("x", {})
+    assert not systemd.notify("x", environ={"NOTIFY_SOCKET": name})
+    assert not systemd.notify("x", environ={})
 
 
 def test_a_manager_that_does_not_read_holds_nothing_up(manager: Manager) -> None:
     begun = time.monotonic()
-    told = [systemd.alive(manager.environ) for _ in range(5000)]
+    told = [systemd.notify("WATCHDOG=1", environ=manager.environ) for _ in range(5000)]
     assert not all(told)
     assert time.monotonic() - begun < 60
 
@@ -118,7 +118,7 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.Monke
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LISTEN_PID", "1")
-    assert not systemd.ready()
+    assert not systemd.notify("READY=1")
     assert systemd.watchdog_interval() is None
     assert systemd.listen_fds() == {}
     assert "LISTEN_PID" not in os.environ
