@@ -245,6 +245,7 @@ def noted(request: Request) -> tuple[object, ...]:
 async def held(world: World, ask: Ask) -> str:
     """Asks by both entrances; the kind of hit, '' if it was none."""
     first, second = world.request(ask, remembered=True), world.request(ask)
+    arrived = world.stand.door.arrived
     found = world.hits.try_hit(first.head, first.body, first.client, first.received_at, first.lines)
     hit = found if isinstance(found, Hit) else None
     if isinstance(found, Request):
@@ -268,7 +269,8 @@ async def held(world: World, ask: Ask) -> str:
         assert hit.body == (b"" if ask.method == "HEAD" or whole.head.status in BODILESS else whole.body.data)
         return f"{ask.method} {hit.form.status} {hit.asked.trail.cache}"
     in_memory = "passoproxy; hit" in whole.head.fields["Cache-Status"] and isinstance(whole.body, BytesBody)
-    if in_memory and len(whole.body.data) < 60_000 and "Range" not in first.head.fields:  # type: ignore[union-attr]
+    is_renewed = world.stand.door.arrived > arrived  # refresh ahead: another entry may be there already
+    if in_memory and not is_renewed and len(whole.body.data) < 60_000 and "Range" not in first.head.fields:  # type: ignore[union-attr]
         # What had to be made of the stored body is remembered now.
         again = world.hits.try_hit(second.head, second.body, second.client, second.received_at)
         assert isinstance(again, Hit)
