@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import RoutePolicy
@@ -206,6 +206,18 @@ class Hop(Protocol):
 
 
 # ---- the cache -------------------------------------------------------------------------------------------------------
+
+
+class Outlook(NamedTuple):
+    """In short, what would become of a request: `outcome` is hit, miss or pass, `why` the last of the reasons. `is_fresh`: a stored answer is.
+
+    `request` is the request as it reaches the cache.
+    """
+
+    outcome: str
+    why: str
+    is_fresh: bool
+    request: Request
 
 
 class EntryWriter(Protocol):

@@ -73,8 +73,8 @@ from passoproxy.telemetry.metrics import MetricsObserver
 from passoproxy.telemetry.recent import Recent
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.login import Logins
-from passoproxy.upkeep.change_probe import ChangeProbe, Surroundings, Watched
-from passoproxy.upkeep.prefetch import Conditions, Prefetch, RunwayRevalidation
+from passoproxy.upkeep.change_probe import ChangeProbe, Watched
+from passoproxy.upkeep.prefetch import Prefetch, RunwayRevalidation
 from passoproxy.upkeep.revocation import remove_revoked
 
 if TYPE_CHECKING:
@@ -114,10 +114,17 @@ def change_probe(wired: Wired) -> ChangeProbe | None:
     if wired.watched is None:
         return None
     pipeline = wired.pipeline
-    surroundings = Surroundings(
-        forbidden=lambda: _forbidden(wired), partition=wired.partition, plain=_plain, dropped=pipeline.cache.purged
+    return ChangeProbe(
+        pipeline.authorizer,
+        wired.store,
+        wired.watched,
+        wired.clock,
+        wired.observer,
+        forbidden=lambda: _forbidden(wired),
+        partition=wired.partition,
+        plain=_plain,
+        dropped=pipeline.cache.purged,
     )
-    return ChangeProbe(pipeline.authorizer, wired.store, wired.watched, surroundings, wired.clock, wired.observer)
 
 
 def _forbidden(wired: Wired) -> str:
@@ -367,10 +374,6 @@ class Wired:
             self.store, self.pipeline.cache, lambda: self.pipeline.access.table, self.admits, self.clock
         )
         limiter = self.pipeline.limiter
-        conditions = Conditions(
-            at_once=lambda: max(1, limiter.max_concurrency - 1),
-            rests_until=lambda: limiter.snapshot().background_rests_until,
-        )
         self.probing = change_probe(self)
         self.alerts = Alerts(
             self.keeper,
@@ -396,7 +399,13 @@ class Wired:
             logins=Logins(asking, self.keeper, self.clock, secrets.token_urlsafe),
             store=self.store,
             explainer=explainer,
-            prefetch=Prefetch(self.pipeline.cache, explainer.outlook, conditions, self.clock),
+            prefetch=Prefetch(
+                self.pipeline.cache,
+                explainer.outlook,
+                lambda: max(1, limiter.max_concurrency - 1),
+                lambda: limiter.snapshot().background_rests_until,
+                self.clock,
+            ),
             soften=self.pipeline.cache.terms.soften,
             probing=self.probing,
             clock=self.clock,

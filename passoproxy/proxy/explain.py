@@ -22,7 +22,7 @@ from passoproxy.core.http.messages import NO_FIELDS, Fields, RequestHead, change
 from passoproxy.core.http.paths import decoded_once
 from passoproxy.core.routes import UNLISTED, RouteTable
 from passoproxy.errors import Refusal
-from passoproxy.ports import BytesBody, Clock, EntryStore, Request
+from passoproxy.ports import BytesBody, Clock, EntryStore, Outlook, Request
 from passoproxy.proxy.cache import Bypass, Cache, Lookup, Pass, for_origin_alone, look_up
 from passoproxy.proxy.representation import OWN
 
@@ -89,19 +89,6 @@ class Explanation:
     counts: dict[str, object] = field(default_factory=dict)
     freshness: Freshness | None = None
     now: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """In short, what would become of a request: `outcome`, and the last of the reasons for it. `is_fresh`: a stored answer is.
-
-    `request` is the request as it reaches the cache.
-    """
-
-    outcome: str
-    why: str
-    is_fresh: bool
-    request: Request
 
 
 class Explainer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import cast
 
 from passoproxy.core import passolution
@@ -42,18 +41,6 @@ PATIENCE = 3
 _LARGEST_NEWS = 1024 * 1024
 _NO_RIGHT = (403, 404)
 _FIELDS = fields_of([("Content-Type", "application/json"), ("Accept", "application/json")])
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the probe takes from the rest. `forbidden` says why nothing may be asked now, '' if it may; `plain` undoes a content coding
-    (None if it cannot); `dropped` is called with what is gone, so that no request waits for it.
-    """
-
-    forbidden: Callable[[], str]
-    partition: Callable[[], str]
-    plain: Callable[[bytes, str], Awaitable[bytes | None]]
-    dropped: Callable[[Selector], None]
 
 
 class Watched:
@@ -94,19 +81,27 @@ class Watched:
 
 
 class ChangeProbe:
-    """`run` asks a round of questions again and again. `next` is the hop behind the cache."""
+    """`run` asks a round of questions again and again. `next` is the hop behind the cache.
+
+    `forbidden` says why nothing may be asked now, '' if it may; `plain` undoes a content coding (None if it cannot); `dropped` is called with what is
+    gone, so that no request waits for it.
+    """
 
     def __init__(
         self,
         next: Hop,
         store: EntryStore,
         watched: Watched,
-        surroundings: Surroundings,
         clock: Clock,
         observer: Observer,
+        *,
+        forbidden: Callable[[], str],
+        partition: Callable[[], str],
+        plain: Callable[[bytes, str], Awaitable[bytes | None]],
+        dropped: Callable[[Selector], None],
     ) -> None:
-        self._next, self._store, self._around, self._clock, self._observer = next, store, surroundings, clock, observer
-        self._watched = watched
+        self._next, self._store, self._watched, self._clock, self._observer = next, store, watched, clock, observer
+        self._forbidden, self._partition, self._plain, self._dropped = forbidden, partition, plain, dropped
         self._ids: OrderedDict[str, str] = OrderedDict()
         self._sent: deque[float] = deque()
         self._paused_until = float("-inf")
@@ -118,7 +113,7 @@ class ChangeProbe:
 
     def shown(self) -> dict[str, object]:
         """Its state for `/api/status`. `state` is on, off (not allowed, or switched off) or paused (no right to ask)."""
-        why = self._around.forbidden()
+        why = self._forbidden()
         paused = self._clock.monotonic() < self._paused_until
         return {
             "state": "off" if why else "paused" if paused else "on",
@@ -149,7 +144,7 @@ class ChangeProbe:
 
     async def round(self) -> None:
         """Asks about the longest unasked. Raises EntryStoreFailure."""
-        if self._around.forbidden() or self._clock.monotonic() < self._paused_until:
+        if self._forbidden() or self._clock.monotonic() < self._paused_until:
             return
         await self._look()
         asked = await self._due(REQUESTS_A_ROUND * passolution.MOST_IDS)
@@ -173,7 +168,7 @@ class ChangeProbe:
     async def _due(self, most: int) -> dict[str, Entry]:
         """Entries by their ids, at most so many."""
         due: dict[str, Entry] = {}
-        partition = self._around.partition()
+        partition = self._partition()
         for key in self._watched.in_turn():
             if len(due) >= most:
                 break
@@ -199,7 +194,7 @@ class ChangeProbe:
                 data = await read_whole(body, LARGEST_READ)
             except BodyBroken:
                 data = None
-            plain = await self._around.plain(data, content_coding(entry.fields)) if data is not None else None
+            plain = await self._plain(data, content_coding(entry.fields)) if data is not None else None
             found = passolution.request_id(plain) if plain is not None else ""
         self._ids[entry.identifier] = found
         if len(self._ids) > 2 * MOST_WATCHED:
@@ -252,7 +247,7 @@ class ChangeProbe:
                 self._note_strange(entry.route)
             await self._store.discard(entry)
             self._ids.pop(entry.identifier, None)
-            self._around.dropped(Selector(key=entry.key))
+            self._dropped(Selector(key=entry.key))
             gone += 1
         if gone:
             self.dropped += gone

@@ -13,7 +13,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesWarmed, TaskFailed
@@ -31,7 +30,7 @@ from passoproxy.errors import (
     TokenUnavailable,
     UsageFailure,
 )
-from passoproxy.ports import Client, Clock, Hop, Observer, Request, Trail
+from passoproxy.ports import Client, Clock, Hop, Observer, Outlook, Request, Trail
 
 MOST_ATTEMPTS = 5
 """Tries of one order while the origin wants a pause or no place is free."""
@@ -42,19 +41,6 @@ LONGEST_REST = 900.0
 _BREATH = 1.0
 _NOT_STALE = "min-fresh=0"
 """Asked of the cache, so that a stale answer does not serve in place of a new one (RFC 9111 §5.2.1.3)."""
-
-
-class Outlook(Protocol):
-    """What would become of a request: hit, miss or pass; why; and the request that the cache would get."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def why(self) -> str: ...
-    @property
-    def is_fresh(self) -> bool: ...
-    @property
-    def request(self) -> Request: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +64,20 @@ class Filled:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What holds at this moment: `at_once` requests may be under way; background work rests until `rests_until` (epoch seconds; None: it does
-    not rest)."""
-
-    at_once: Callable[[], int]
-    rests_until: Callable[[], float | None]
-
-
 class Prefetch:
-    """Carries out orders through the hop of the cache."""
+    """Carries out orders through the hop of the cache. `outlook` says what would become of a request, `at_once` how many may be under way, and
+    `rests_until` until when background work rests (epoch seconds; None: it does not)."""
 
     def __init__(
         self,
         cache: Hop,
         outlook: Callable[[RequestHead, bytes], Awaitable[Outlook]],
-        conditions: Conditions,
+        at_once: Callable[[], int],
+        rests_until: Callable[[], float | None],
         clock: Clock,
     ) -> None:
-        self._cache, self._outlook, self._conditions, self._clock = cache, outlook, conditions, clock
+        self._cache, self._outlook, self._clock = cache, outlook, clock
+        self._at_once, self._rests_until = at_once, rests_until
         self._busy = 0
         self._freed = asyncio.Condition()
 
@@ -106,7 +86,7 @@ class Prefetch:
         waiting, running = iter(orders), set[asyncio.Task[Filled]]()
         try:
             while True:
-                while len(running) < self._conditions.at_once() and (order := next(waiting, None)) is not None:
+                while len(running) < self._at_once() and (order := next(waiting, None)) is not None:
                     running.add(asyncio.create_task(self._carried_out(order), name="prefetch"))
                 if not running:
                     return
@@ -122,7 +102,7 @@ class Prefetch:
     async def _place(self) -> AsyncIterator[None]:
         """One of the places that all runs share."""
         async with self._freed:
-            await self._freed.wait_for(lambda: self._busy < self._conditions.at_once())
+            await self._freed.wait_for(lambda: self._busy < self._at_once())
             self._busy += 1
         try:
             yield
@@ -154,18 +134,15 @@ class Prefetch:
                 found = _failed(order, f"{refusal.code}: {refusal.detail}")
                 is_busy = True
             else:
-                is_busy = self._rests()
+                is_busy = self._rests_until() is not None
             if found.outcome != "failed" or not is_busy:
                 return found
             await self._clock.sleep(_BREATH)
         return found
 
-    def _rests(self) -> bool:
-        return self._conditions.rests_until() is not None
-
     async def _rest(self) -> None:
         """Waits while the origin wants a pause. Raises CoolingDown if that is too long."""
-        while (until := self._conditions.rests_until()) is not None:
+        while (until := self._rests_until()) is not None:
             left = until - self._clock.wall()
             if left > LONGEST_REST:
                 raise CoolingDown(f"the origin wants no background work for {left:.0f} s; run it again then", left)

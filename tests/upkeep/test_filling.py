@@ -10,16 +10,11 @@ import pytest
 
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.errors import EntryStoreFailure, OriginUnreachable, Overloaded
-from passoproxy.ports import BytesBody, Request, Response
-from passoproxy.upkeep.prefetch import LONGEST_REST, MOST_ATTEMPTS, Conditions, Filled, Order, Prefetch
+from passoproxy.ports import BytesBody, Outlook, Request, Response
+from passoproxy.upkeep.prefetch import LONGEST_REST, MOST_ATTEMPTS, Filled, Order, Prefetch
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, ScriptedHop, Step, response, settle
 
 STORED = [("Cache-Status", "passoproxy; fwd=uri-miss; fwd-status=200; stored; ttl=60")]
-
-
-class Foreseen:
-    def __init__(self, request: Request, outcome: str = "miss", is_fresh: bool = False) -> None:
-        self.request, self.outcome, self.is_fresh, self.why = request, outcome, is_fresh, "the reason"
 
 
 class Stand:
@@ -30,19 +25,18 @@ class Stand:
         self.cache = ScriptedHop(list(script), repeat)
         self.outcomes: dict[str, Any] = {}
         self.cool_down_until: float | None = None
-        conditions = Conditions(lambda: at_once, self._cool_down)
-        self.filling = Prefetch(self.cache, self._outlook, conditions, self.clock)
+        self.filling = Prefetch(self.cache, self._outlook, lambda: at_once, self._cool_down, self.clock)
 
     def _cool_down(self) -> float | None:
         if self.cool_down_until is not None and self.cool_down_until <= self.clock.wall():
             self.cool_down_until = None
         return self.cool_down_until
 
-    async def _outlook(self, head: RequestHead, body: bytes) -> Foreseen:
+    async def _outlook(self, head: RequestHead, body: bytes) -> Outlook:
         found = self.outcomes.get(head.target, {})
         if isinstance(found, Exception):
             raise found
-        return Foreseen(Request(head, BytesBody(body)), **found)
+        return Outlook("miss", "the reason", False, Request(head, BytesBody(body)))._replace(**found)
 
     def order(self, number: int, target: str, fields: Any = ()) -> Order:
         return Order(number, target, RequestHead("GET", target, fields_of(fields)))

@@ -23,7 +23,6 @@ from passoproxy.upkeep.change_probe import (
     REQUESTS_A_ROUND,
     ROUND_SECONDS,
     ChangeProbe,
-    Surroundings,
     Watched,
 )
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver, ScriptedHop, response, settle
@@ -60,8 +59,17 @@ class Stand:
         self.forbidden = ""
         self.told: list[Selector] = []
         self.watched = Watched(most)
-        around = Surroundings(lambda: self.forbidden, lambda: "me", plain, self.told.append)
-        self.probing = ChangeProbe(self.service, self.store, self.watched, around, self.clock, self.observer)
+        self.probing = ChangeProbe(
+            self.service,
+            self.store,
+            self.watched,
+            self.clock,
+            self.observer,
+            forbidden=lambda: self.forbidden,
+            partition=lambda: "me",
+            plain=plain,
+            dropped=self.told.append,
+        )
 
     def answer(self, request: Request) -> Response:
         request.trail.origin_requests += 1
