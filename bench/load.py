@@ -88,8 +88,8 @@ def running(
     command += [load.mode, str(load.count), str(seed), expected, str(load.size), str(answers), str(pause)]
     wrk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
     try:
-        assert wrk.stdout is not None
-        wrk.stdout.readline()  # it says that it begins; unbuffered, so that the rest is left to `communicate`
+        if not answers and wrk.stdout is not None:
+            wrk.stdout.readline()  # it says that it begins; unbuffered, so that the rest is left to `communicate`
         yield wrk
     finally:
         wrk.kill()

@@ -282,11 +282,11 @@ class Stand:
         if name in self._running:
             self._running.pop(name).stop()
 
-    def start(self, name: str, first: str = "/hit/1k") -> Server:
+    def start(self, name: str) -> Server:
         """A server of this form, ready to answer; whoever asks for it ends it. Raises Failed."""
         server = self.begin(name)
         try:
-            _answers(server.port, first, 30.0, server.written)
+            _answers(server.port, "/hit/1k", 30.0, server.written)
         except Failed:
             server.stop()
             raise

@@ -21,6 +21,7 @@ QUIET_ROW = next(row for row in ROWS if row.name == "hit-1k")
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.needs_ci
 def test_every_row_and_bound_starts_and_its_answers_are_right() -> None:
     for name in PACKAGES:
