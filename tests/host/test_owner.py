@@ -22,6 +22,7 @@ from passoproxy.host.remote_owner import ControlOwner
 from passoproxy.ports import Followed
 from passoproxy.server.admin.app import control_application
 from passoproxy.server.admin.sessions import PageSessions
+from passoproxy.telemetry.live import Live
 from passoproxy.tokens.commands import Command, Import, Logout, Refresh, Renew401
 from passoproxy.tokens.messages import answered, document_of, packed
 from tests.fakes import settle
@@ -71,7 +72,7 @@ async def serving(folder: Path, daemon: Following, role: Role | None = None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     site = ControlSite(folder, role or Role("owner"))
     site.open()
-    await site.start(control_application(daemon, PageSessions(), no_metrics))
+    await site.start(control_application(daemon, PageSessions(), no_metrics, Live().watch))
     try:
         yield site
     finally:
