@@ -31,7 +31,7 @@ from passoproxy.host.remote_owner import ParentOwner
 from passoproxy.host.system import forbid_dumps, run_loop
 from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Observer
-from passoproxy.proxy.limiter import PlaceShare
+from passoproxy.proxy.places import PlaceShare
 from passoproxy.tokens.follower import Follower
 from passoproxy.tokens.messages import followed_of
 

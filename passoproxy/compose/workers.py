@@ -17,7 +17,7 @@ from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import CommandFailure
 from passoproxy.host.workers import Document, Supervisor, Worker
 from passoproxy.ports import StoreStats
-from passoproxy.proxy.limiter import Grants, PlacePool, PlaceShare
+from passoproxy.proxy.places import Grants, PlacePool, PlaceShare
 from passoproxy.tokens.messages import answered, document_of
 
 MODULE = "passoproxy.worker"

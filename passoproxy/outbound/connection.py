@@ -11,12 +11,11 @@ import enum
 import math
 import select
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from passoproxy.core.http.framing import Chunked, ChunkReader, NoBody, ResponseFraming, Sized, response_framing
+from passoproxy.core.http.framing import NoBody, Sized, response_framing
 from passoproxy.core.http.messages import ResponseHead
 from passoproxy.errors import (
     BadRequest,
@@ -28,134 +27,11 @@ from passoproxy.errors import (
     PassoproxyError,
     Refusal,
 )
-from passoproxy.outbound.response_parser import AnswerHead, HeadReader
+from passoproxy.outbound.response_parser import AnswerBody, AnswerHead, BodyInvalid, HeadReader
 from passoproxy.ports import Body, BytesBody, Response, Trail
 
 if TYPE_CHECKING:
     from passoproxy.outbound.pool import Pool
-
-
-class BodyInvalid(BodyBroken):
-    """A body broke because its bytes are not HTTP."""
-
-
-_MANY_PIECES = 64
-"""So many pieces are joined into one, because a body of tiny pieces would cost more than its bytes."""
-
-
-class AnswerBody:
-    """The body of an answer, cut out of the stream by its framing and held in bounded memory. Closing it before its end breaks its connection.
-
-    The connection feeds and ends it; `wanted` and `abandoned` of the connection are called back.
-    """
-
-    __slots__ = (
-        "_chunks",
-        "_connection",
-        "_left",
-        "_parts",
-        "_reader",
-        "complete",
-        "ended",
-        "excess",
-        "fault",
-        "held",
-        "length",
-    )
-
-    def __init__(self, connection: Connection, framing: ResponseFraming, trailer_bytes: int) -> None:
-        """`trailer_bytes` bounds the trailer section of a chunked body."""
-        self.length = framing.length if isinstance(framing, Sized) else None
-        self.held = 0
-        """Bytes that were fed and not yet read."""
-        self.complete = False
-        """Whether all of it came."""
-        self.excess = False
-        """Whether more came than belongs to the answer."""
-        self.ended = False
-        """Whether it is complete, broken by `fault`, or closed."""
-        self.fault: PassoproxyError | None = None
-        self._connection = connection
-        self._left = math.inf if self.length is None else self.length
-        self._chunks = ChunkReader(trailer_bytes) if isinstance(framing, Chunked) else None
-        self._parts: deque[bytes] = deque()
-        self._reader: asyncio.Future[None] | None = None
-
-    # ---- the reader's side
-
-    def __aiter__(self) -> AnswerBody:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._parts:
-            if self.fault is not None:
-                raise self.fault
-            if self.ended:
-                raise StopAsyncIteration
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        data = self._taken()
-        if not self.ended:
-            self._connection.wanted(self)
-        return data
-
-    async def aclose(self) -> None:
-        self._parts.clear()
-        self.held = 0
-        if not self.ended:
-            self.end()
-            self._connection.abandoned(self)
-
-    def whole(self) -> BytesBody | None:
-        """All of it as a body in memory, if it has arrived and nothing of it was read; else None."""
-        return BytesBody(self._taken() if self._parts else b"") if self.complete else None
-
-    def _taken(self) -> bytes:
-        self.held = 0
-        if len(self._parts) == 1:
-            return self._parts.popleft()
-        data = b"".join(self._parts)
-        self._parts.clear()
-        return data
-
-    # ---- the connection's side
-
-    @property
-    def until_close(self) -> bool:
-        """Whether only the end of the connection is the end of the body."""
-        return self.length is None and self._chunks is None
-
-    def feed(self, data: bytes) -> None:
-        """Takes bytes off the wire. Raises BadRequest or HeadersTooLarge for chunks that are none; not to be called when complete."""
-        if self._chunks is not None:
-            data = self._chunks.feed(data)
-            self.complete, self.excess = self._chunks.done, bool(self._chunks.rest)
-        else:
-            self.complete, self.excess = len(data) >= self._left, len(data) > self._left
-            if self.excess:
-                data = data[: int(self._left)]
-            self._left -= len(data)
-        if data and not self.ended:
-            self.held += len(data)
-            self._parts.append(data)
-            if len(self._parts) > _MANY_PIECES:
-                joined = b"".join(self._parts)
-                self._parts.clear()
-                self._parts.append(joined)
-            self._wake()
-
-    def end(self, fault: PassoproxyError | None = None) -> None:
-        """Ends it, with `fault` if it broke."""
-        if not self.ended:
-            self.ended, self.fault = True, fault
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)

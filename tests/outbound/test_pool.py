@@ -165,6 +165,7 @@ async def test_an_answer_may_outlive_the_age_of_its_connection() -> None:
 
 async def test_at_most_so_many_and_the_others_in_turn() -> None:
     under_way, most, order = 0, 0, []
+    three = asyncio.Barrier(3)  # each answer waits until three requests are there
 
     async def play(line: Line) -> None:
         nonlocal under_way, most
@@ -173,14 +174,15 @@ async def test_at_most_so_many_and_the_others_in_turn() -> None:
             order.append(head.split()[1])
             under_way += 1
             most = max(most, under_way)
-            await asyncio.sleep(0.001)
+            await three.wait()
             under_way -= 1
             await line.say(OK)
 
     async with origin_that(play) as there, caller_of(there.port, max_connections=3) as caller:
+        await asyncio.gather(*(asked(caller, "/first") for _ in range(3)))
         await asyncio.gather(*(asked(caller, f"/{n:02}") for n in range(30)))
         assert (most, there.accepted) == (3, 3)
-        assert all(abs(at - int(target[1:])) <= 3 for at, target in enumerate(order)), order
+        assert all(abs(at - int(target[1:])) <= 3 for at, target in enumerate(order[3:])), order
 
 
 def hanging() -> tuple[asyncio.Event, object]:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passoproxy.proxy.limiter import Grants, Limiter, PlacePool, PlaceShare
+from passoproxy.proxy.limiter import Limiter
+from passoproxy.proxy.places import Grants, PlacePool, PlaceShare
 from tests.fakes import ChunkedBody, FakeClock, ScriptedHop, request, response, settle
 
 
