@@ -232,7 +232,7 @@ class Fetcher:
         the answer before the client gets it. Raises what the hops behind raise.
         """
         trail = request.trail
-        trail.stays = True
+        trail.stays = not request.background  # which ends with the daemon
         sent_at = self.clock.wall()
         try:
             if isinstance(request.body, BegunBody):

@@ -222,7 +222,7 @@ def _worth_it(response: Response) -> bool:
     fields = response.head.fields
     if not _compressible(fields.get("Content-Type")):
         return False
-    if "Cache-Control" in fields and any("no-transform" in line.lower() for line in fields.getall("Cache-Control")):
+    if "Cache-Control" in fields and "no-transform" in ",".join(fields.getall("Cache-Control")).lower():
         return False
     length = _length(fields, response.body)
     return length is None or length >= _WORTH_IT

@@ -87,21 +87,44 @@ def test_interim_head_with_close_is_followed_by_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "keep_alive"),
+    "line",
     [
-        (b"HTTP/1.1 200 OK\r\n\r\n", True),
-        (b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n", True),
-        (b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", False),
-        (b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", False),
-        (b"HTTP/1.0 200 OK\r\n\r\n", False),
-        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", True),
-        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive, close\r\n\r\n", False),
+        "HTTP/2.0 200 OK",
+        "HTTP/1.2 200 OK",
+        "http/1.1 200 OK",
+        "HTTP/1.1 OK",
+        "HTTP/1.1 20 OK",
+        "HTTP/1.1 2000 OK",
+        "HTTP/1.1 600 OK",
+        "HTTP/1.1 099 OK",
+        "\r\nHTTP/1.1 200 OK",
+        "HTTP/1.1 200 O\0K",
     ],
 )
-def test_keep_alive(head: bytes, keep_alive: bool) -> None:
-    found = reader().feed(head)
-    assert found is not None
-    assert found[0].keep_alive is keep_alive
+def test_status_lines_that_are_none(line: str) -> None:
+    with pytest.raises(OriginInvalid):
+        reader().feed(line.encode() + b"\r\nA: b\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"A: b\nC: d",
+        b"A: b\rc",
+        b"A: b\0c",
+        b"A: b\x01c",
+        b"A: b\r\n c",
+        b" A: b",
+        b": b",
+        b"A : b",
+        b"Nonsense",
+        b"A b: c",
+        b"Content-Length: 2\r\nContent-Length: 2",
+    ],
+)
+def test_field_lines_that_are_none(line: bytes) -> None:
+    with pytest.raises(OriginInvalid):
+        reader().feed(b"HTTP/1.1 200 OK\r\n" + line + b"\r\nZ: z\r\n\r\n")
 
 
 @given(data=st.data())

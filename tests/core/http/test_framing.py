@@ -12,6 +12,7 @@ from passoproxy.core.http.framing import (
     ResponseFraming,
     Sized,
     expects_continue,
+    keeps_alive,
     request_framing,
     response_framing,
 )
@@ -106,3 +107,19 @@ def test_expectations_9110_10_1_1() -> None:
     assert not expects_continue((1, 1), fields_of([("Expect", "")]))
     with pytest.raises(BadRequest):
         expects_continue((1, 1), fields_of([("Expect", "100-continue"), ("Expect", "rain")]))
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "keeps"),
+    [
+        ((1, 1), [], True),
+        ((1, 1), ["keep-alive"], True),
+        ((1, 1), ["x, Close"], False),
+        ((1, 1), ["keep-alive", "close"], False),
+        ((1, 0), [], False),
+        ((1, 0), ["Keep-Alive"], True),
+        ((1, 0), ["keep-alive, close"], False),
+    ],
+)
+def test_whether_a_connection_is_kept_9112_9_3(version: tuple[int, int], options: list[str], keeps: bool) -> None:
+    assert keeps_alive(version, fields_of([("Connection", option) for option in options])) is keeps
