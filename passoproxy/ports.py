@@ -319,7 +319,7 @@ class BearerSource(Protocol):
         ...
 
     async def renewed(self, refused: Bearer, path: str = "", again: bool = False) -> Bearer | None:
-        """After a 401 for `refused`: a newer bearer, from one refresh shared by all who ask; None where none can be had (no second refresh).
+        """After a 401 for `refused`: a newer bearer, from one refresh shared by all who ask; None if there is none to be had (no second refresh).
 
         `path` is a text that tells the path from others; `again`: it had refused an older bearer before, so that no refresh is started.
         Raises AuthorizationRequired while the chain is dead: the grant was withdrawn, a person is needed.
@@ -436,7 +436,7 @@ class PairStore(Protocol):
     """
 
     def acquire(self) -> None:
-        """Takes the ownership for life, or raises PairStoreOwned naming the owner. CannotCreate where the folder cannot be made."""
+        """Takes the ownership for life, or raises PairStoreOwned naming the owner. CannotCreate if the folder cannot be made."""
         ...
 
     def release(self) -> None: ...
@@ -447,7 +447,7 @@ class PairStore(Protocol):
         ...
 
     def load(self) -> Pair | None:
-        """The newest good generation; None where none was ever stored. Raises PairDamaged with the file named and kept aside."""
+        """The newest good generation; None if none was ever stored. Raises PairDamaged with the file named and kept aside."""
         ...
 
     def load_record(self) -> ChainRecord: ...
@@ -461,7 +461,7 @@ class PairStore(Protocol):
         ...
 
     def reserve(self) -> None:
-        """Proves that an answer of full size can be kept: its space is taken and synced. PairStoreFailure where it cannot."""
+        """Proves that an answer of full size can be kept: its space is taken and synced. PairStoreFailure if it cannot."""
         ...
 
     def keep_answer(self, answer: RawAnswer) -> None:
@@ -518,7 +518,7 @@ class AlarmMemory(Protocol):
     """Remembers what was told of the runway, for the process that watches the pair next. Both calls block, and never raise."""
 
     def load(self) -> Alarmed | None:
-        """What was remembered last; None where nothing was, or where it cannot be read."""
+        """What was remembered last; None if nothing was, or if it cannot be read."""
         ...
 
     def save(self, alarmed: Alarmed | None) -> None:
@@ -537,7 +537,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never step back and count suspended time where the system can tell."""
+        """Seconds that never step back and count suspended time if the system can tell."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...

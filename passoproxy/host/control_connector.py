@@ -15,7 +15,7 @@ from passoproxy.host import control_socket
 
 
 class Connector(aiohttp.UnixConnector):
-    """Reaches the socket also where its path is too long for an address, and says nothing to a peer that is not to be believed."""
+    """Reaches the socket also if its path is too long for an address, and says nothing to a peer that is not to be believed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._reach = folder, control_socket.Reach(folder)

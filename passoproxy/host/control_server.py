@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 TRY_EVERY = 5.0
-"""Seconds between two tries to take the owner's name, where a change of roles did not give the cue."""
+"""Seconds between two tries to take the owner's name, if a change of roles did not give the cue."""
 
 LAST_ANSWERS = 0.5
 """Seconds at the end for answers under way; a daemon's stop has given them their time before."""

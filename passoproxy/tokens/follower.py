@@ -62,8 +62,8 @@ class Follower(Holder):
     ) -> None:
         super().__init__(clock, partition)
         self._owner, self._client, self._observe = owner, client, observe
-        self._nobodys = Followed(None, partition)
-        self._followed = self._nobodys
+        self._unknown = Followed(None, partition)
+        self._followed = self._unknown
         self._usable_until: float | None = None
         self._shown = UNTOLD
         self._told_at = clock.monotonic()
@@ -205,7 +205,7 @@ class Follower(Holder):
     def _take(self, followed: Followed) -> None:
         before, self._shown, self._told_at = self._shown, told(followed.snapshot), self._clock.monotonic()
         if self._is_anothers:
-            followed, self._shown = self._nobodys, of_another(self._shown.client)
+            followed, self._shown = self._unknown, of_another(self._shown.client)
         news, self._followed, self.partition = followed.bearer, followed, followed.partition
         self._usable_until = None
         if news is not None and news.until is not None:

@@ -106,7 +106,7 @@ class Logins:
         # clients wait for those only that are still open
         await self._announce(min(self._announced, max((other.expires_at for other in self._open), default=0.0)))
         ticket.outcome.set_exception(fault)
-        ticket.outcome.exception()  # looked at, so that the loop does not complain if nobody asks
+        ticket.outcome.exception()  # looked at, so that the loop does not complain if it is not asked for
 
     async def _announce(self, until: float) -> None:
         """Has clients wait for the logins that are open, until `until` (steady clock) at the latest."""

@@ -32,7 +32,7 @@ MOST_LEFT = {Level.LOG: 72 * 3600.0, Level.NOTIFY: 48 * 3600.0, Level.PAGE: 24 *
 
 LONGEST_GRACE = 5.0
 GRACE_SHARE = 0.05
-"""A renewal that is due, after a start or a suspend, has so many seconds, or this share of the lifetime, before anybody is told."""
+"""A renewal that is due, after a start or a suspend, has so many seconds, or this share of the lifetime, before a person is told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def partition_of(provider: Provider, client_id: str, pair: Pair | None) -> str:
 
 
 def static_partition(provider_url: str, token: str) -> str:
-    """The partition of a static token: its `sub` where it is a JWT with one, else the token itself."""
+    """The partition of a static token: its `sub` if it is a JWT with one, else the token itself."""
     subject = claims_of(token).get("sub")
     return _digest("static", provider_url, str(subject) if subject else f"token {digest(token)}")
 

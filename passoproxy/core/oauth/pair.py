@@ -10,7 +10,7 @@ class Pair:
     """One generation of access and refresh token. Times are epoch seconds.
 
     `obtained_at` is taken before the request was sent, so that lifetimes err on the short side. `access_until` is None if the
-    answer told no lifetime at all; `refresh_until` is None if there is no refresh token, or where its life is unknown.
+    answer told no lifetime at all; `refresh_until` is None if there is no refresh token, or if its life is unknown.
     `lifetime` is the seconds between `obtained_at` and `access_until`, kept as the last known one for answers without any.
     """
 

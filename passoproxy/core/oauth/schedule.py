@@ -23,7 +23,7 @@ LONGEST_RETRY_AFTER = 3600.0
 LONGEST_PAUSE_WITHOUT_TOKEN = 10.0
 """While clients wait and the chain can still be saved, or client credentials be asked for."""
 LONGEST_PAUSE_OVERDUE = 60.0
-"""When the time is up as far as anybody knows: the refresh token may live longer than was thought."""
+"""When the time is up as far as is known: the refresh token may live longer than was thought."""
 SLOW_PAUSE = 30.0
 """The first pause after a fault of the configuration."""
 

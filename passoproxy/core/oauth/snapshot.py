@@ -116,7 +116,7 @@ def told(document: Mapping[str, object]) -> TokenSnapshot:
 
 
 def of_another(client: str) -> TokenSnapshot:
-    """What one who follows shows where the owner's pair is another client's."""
+    """What a follower shows if the owner's pair is another client's."""
     return replace(UNTOLD, reason=f"state.directory is served by a daemon for {client}", remedy=_ANOTHER, client=client)
 
 
@@ -148,7 +148,7 @@ _BRING_BACK = "bring back what the last error names"
 
 
 def _of_kind(value: object, default: Any) -> Any:
-    """`value` where it is what may stand in the place of `default`: a moment where that is None, else something of its type."""
+    """`value` if it may stand in the place of `default`: a moment if that is None, else something of its type."""
     if default is None or type(default) is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if fits else default  # type: ignore[arg-type]

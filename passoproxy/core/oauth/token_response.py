@@ -58,7 +58,7 @@ def read_answer(
     """The pair that a token answer holds, counted from `sent_at` (epoch seconds).
 
     `grant` is refresh_token, authorization_code, client_credentials, or IMPORT with the imported pair as `previous`. A renewal goes on with what
-    `previous` has where the answer is silent, and never changes the identity; a login begins a new one, told apart by `salt` where its subject
+    `previous` has if the answer is silent, and never changes the identity; a login begins a new one, told apart by `salt` if its subject
     is not known.
     Raises AnswerUnusable if no access token can be found.
     """
@@ -349,7 +349,7 @@ def classify(
 
 
 def _error(body: bytes, secrets: tuple[str, ...]) -> tuple[str, str]:
-    """The error code of an OAuth error object (RFC 6749 §5.2) and what it says to people; ('', '') where it is none."""
+    """The error code of an OAuth error object (RFC 6749 §5.2) and what it says to people; ('', '') if it is none."""
     if len(body) > LARGEST_ANSWER:
         return "", ""
     found = words_with("error", body) or {}

@@ -203,9 +203,9 @@ def unrecorded(pair: Pair | None, now: float) -> Intent | None:
 
 
 def may_present(intent: Intent | None, policy: Replay, now: float, access_until: float | None) -> bool:
-    """Whether a token may be presented, again where its answer was lost (`oauth.lost_answer_replay`).
+    """Whether a token may be presented, also again after its answer was lost (`oauth.lost_answer_replay`).
 
-    `always` lasts until the access token ends, but is at least once: where it had ended before, there is nothing to lose by it.
+    `always` lasts until the access token ends, but is at least once: if it had ended before, there is nothing to lose by it.
     """
     if intent is None:
         return True

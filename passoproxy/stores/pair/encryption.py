@@ -194,7 +194,7 @@ class FolderCover(Cover):
         """What the identity on the disk says: the name of its key, and whether plain files are taken."""
 
     def begin(self, folder: Path, files: Iterable[Path], stamp: int) -> None:
-        """Takes a folder over whose files are `files`, the ones that count most first. Raises ConfigurationError where the key does not fit,
+        """Takes a folder over whose files are `files`, the ones that count most first. Raises ConfigurationError if the key does not fit,
         and nothing has been touched then. `stamp` names what is kept aside (epoch seconds)."""
         there = [path for path in files if path.exists()]
         found = [(path, data) for path in there if (data := _readable(path)) is not None]
@@ -300,7 +300,7 @@ class FolderCover(Cover):
         return f"is not needed for {folder} any more: everything in it is sealed with state.key_file now"
 
     def _identify(self, identity: Path, key: Key) -> None:
-        """Writes the identity where it is not so yet; one that cannot be written now is found again in the files, at the next start."""
+        """Writes the identity unless it is so already; one that cannot be written now is found again in the files, at the next start."""
         wanted = (key.name, self._takes_plain)
         if wanted == self._identified:
             return

@@ -90,7 +90,7 @@ def take_room(path: Path, size: int) -> None:
             return
         descriptor = _created(path)
         try:
-            # written and not only allocated: posix_fallocate is not everywhere, and zeros may be holes only where a file system compresses
+            # written and not only allocated: posix_fallocate is not everywhere, and a file system that compresses makes holes of zeros
             _write(descriptor, os.urandom(size))
             os.fsync(descriptor)
         finally:
@@ -129,7 +129,7 @@ def move(path: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file where it is there. Raises PairStoreFailure."""
+    """Removes a file if it is there. Raises PairStoreFailure."""
     try:
         path.unlink(missing_ok=True)
     except OSError as fault:
