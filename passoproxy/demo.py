@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -29,6 +28,7 @@ from passoproxy.errors import CommandFailure, UsageFailure
 from passoproxy.host.system import free_ports
 from passoproxy.sandbox.app import Sandbox
 from passoproxy.sandbox.options import SandboxOptions
+from passoproxy.values import dataclass
 
 SAMPLES = (
     ("Conditions", "/api/v2/content/all/html?lang=en&countries=TR&nat=DE"),

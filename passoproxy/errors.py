@@ -7,9 +7,10 @@ A `Refusal` is an answer to a client of the proxy listener (contract §6), a `Co
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+from passoproxy.values import dataclass
 
 
 class PassoproxyError(Exception):

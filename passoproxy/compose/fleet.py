@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -32,6 +32,7 @@ from passoproxy.stores.spill import DiskSpill
 from passoproxy.tokens.commands import Command, PairOwner
 from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.provider_client import Asking
+from passoproxy.values import dataclass
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

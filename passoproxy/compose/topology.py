@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from passoproxy.core.oauth.alert_levels import Level
 from passoproxy.ports import StoreStats
 from passoproxy.tokens.holder import Holder
+from passoproxy.values import dataclass
 
 PARENTS_MEMORY = 1024 * 1024
 """Bytes of `cache.memory_size` for a process that serves no clients."""

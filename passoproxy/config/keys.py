@@ -7,12 +7,12 @@ import functools
 import re
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
 from passoproxy.config.settings import Settings
+from passoproxy.values import dataclass
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: names of keys, and numbers within lists."""

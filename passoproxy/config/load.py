@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -26,6 +26,7 @@ from passoproxy.config.settings import Settings
 from passoproxy.config.sources import Layer, lay_over
 from passoproxy.config.validate import CHECKS, FILE_CHECKS, FILE_WARNINGS, WARNINGS, Facts, value_at
 from passoproxy.errors import ConfigurationError, Fault
+from passoproxy.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

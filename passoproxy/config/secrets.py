@@ -9,12 +9,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from passoproxy.errors import ConfigurationError, Fault
+from passoproxy.values import dataclass
 
 MAX_BYTES = 1024 * 1024
 RECHECK_AFTER = 10.0

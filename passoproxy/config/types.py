@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import urllib.parse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Se
 from passoproxy.core.access import is_loopback
 from passoproxy.core.http.paths import readings
 from passoproxy.core.units import quoted, read_duration, read_share, read_size, show_duration, show_share, show_size
+from passoproxy.values import dataclass
 
 MASK = "********"
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)

@@ -17,7 +17,7 @@ import re
 import shutil
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from passoproxy.config.types import Address, TcpAddress, is_field_value, is_meta
 from passoproxy.core.access import is_loopback
 from passoproxy.core.units import quoted, show_share, show_size
 from passoproxy.errors import ConfigurationError, Fault, missing_library
+from passoproxy.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

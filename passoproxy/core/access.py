@@ -16,7 +16,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
@@ -37,6 +37,7 @@ from passoproxy.errors import (
     OriginNotAllowed,
     PathNotAllowed,
 )
+from passoproxy.values import dataclass
 
 # What a browser says of the relation between page and target; `none` is an address that a person typed.
 _HARMLESS_SITES = frozenset({"same-origin", "none"})

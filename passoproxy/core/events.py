@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from passoproxy.core.value import value
+from passoproxy.values import dataclass
 
 
 @value

@@ -11,8 +11,10 @@ origin can tell one another. Who waits meanwhile, and for how long, is the busin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, assert_never
+
+from passoproxy.values import dataclass
 
 MOST_FAILED_CONNECTIONS = 3
 MOST_SILENT_PATHS = 2

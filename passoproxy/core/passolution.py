@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from passoproxy.values import dataclass
 
 UPDATES = "/api/v2/information/updates"
 """Where the service says which of its earlier answers have changed."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from passoproxy.config.load import Loaded
 from passoproxy.errors import PassoproxyError
+from passoproxy.values import dataclass
 
 Data = Mapping[str, object]
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from passoproxy.config.load import Loaded
@@ -16,6 +16,7 @@ from passoproxy.drill.scenarios import Trial
 from passoproxy.drill.time_compression import Pace
 from passoproxy.errors import PassoproxyError
 from passoproxy.sandbox.options import SandboxOptions
+from passoproxy.values import dataclass
 
 SPEED = 60.0
 """An hour in a minute. Not more: the minute that a token request may take must stay a real second, or a busy machine would fail trials."""

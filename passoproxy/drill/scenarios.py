@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from passoproxy.drill.environment import Stage
+from passoproxy.values import dataclass
 
 Act = Callable[[Stage], Awaitable[None] | None]
 Acts = Mapping[float, Act]

@@ -7,8 +7,9 @@ import mmap
 import selectors
 import struct
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from passoproxy.values import dataclass
 
 _SECONDS = struct.Struct("d")
 

@@ -12,7 +12,6 @@ import math
 import select
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from passoproxy.core.http.framing import NoBody, Sized, response_framing
@@ -29,6 +28,7 @@ from passoproxy.errors import (
 )
 from passoproxy.outbound.response_parser import AnswerBody, AnswerHead, BodyInvalid, HeadReader
 from passoproxy.ports import Body, BytesBody, Response, Trail
+from passoproxy.values import dataclass
 
 if TYPE_CHECKING:
     from passoproxy.outbound.pool import Pool

@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -22,6 +22,7 @@ from yarl import URL
 
 from passoproxy.core.access import is_loopback
 from passoproxy.errors import ConfigurationError, Fault, PassoproxyError
+from passoproxy.values import dataclass
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

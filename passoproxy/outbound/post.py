@@ -10,7 +10,6 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import cast
 
 from yarl import URL
@@ -19,6 +18,7 @@ from passoproxy import __version__
 from passoproxy.outbound.connection import encoded
 from passoproxy.outbound.dial import Endpoint
 from passoproxy.ports import BytesBody
+from passoproxy.values import dataclass
 
 MAX_BODY_BYTES = 64 * 1024 + 1
 """What is read of a body: one byte more than an answer may have, so that an oversize one is noticed."""

@@ -6,7 +6,7 @@ The origin is asked nothing, and nothing changes: entries are listed, not select
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from hashlib import sha256
 
 from passoproxy.core.cache import cache_status
@@ -25,6 +25,7 @@ from passoproxy.errors import Refusal
 from passoproxy.ports import BytesBody, Clock, EntryStore, Outlook, Request
 from passoproxy.proxy.cache import Bypass, Cache, Lookup, Pass, for_origin_alone, look_up
 from passoproxy.proxy.representation import OWN
+from passoproxy.values import dataclass
 
 _HIDDEN = frozenset({"authorization", "proxy-authorization", "cookie", "cookie2", "x-passoproxy-key"})
 """Request fields whose values are credentials, and are not shown."""

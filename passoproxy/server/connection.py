@@ -20,7 +20,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from time import perf_counter
 from typing import cast
@@ -41,6 +40,7 @@ from passoproxy.server.request import (
     receive,
 )
 from passoproxy.server.response import Exchange, head_bytes
+from passoproxy.values import dataclass
 
 _MOST_REFUSED = 64
 

@@ -15,7 +15,6 @@ import ssl
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from passoproxy.core.access import NetworkRule, UserRule
@@ -25,6 +24,7 @@ from passoproxy.peer_credentials import peer_credentials, peer_groups
 from passoproxy.ports import Clock, Observer
 from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.connection import Connections, ProxyConnection
+from passoproxy.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

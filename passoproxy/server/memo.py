@@ -19,7 +19,6 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
@@ -35,6 +34,7 @@ from passoproxy.proxy.cache import Cache
 from passoproxy.proxy.popularity import Usage
 from passoproxy.server.request import LONGEST_TRACED, untraced
 from passoproxy.server.response import Exchange
+from passoproxy.values import dataclass
 
 LONGEST_HEAD = 4096
 _ANSWER_BYTES = 1600  # what the objects of one answer take beside its bytes, measured by `tests/server/test_memo.py`

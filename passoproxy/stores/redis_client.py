@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +21,7 @@ from passoproxy.errors import (
     PassoproxyError,
     missing_library,
 )
+from passoproxy.values import dataclass
 
 if TYPE_CHECKING:
     import redis

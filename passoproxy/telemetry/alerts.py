@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
@@ -33,6 +33,7 @@ from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import AlertUndelivered, ConfigurationError, Fault
 from passoproxy.ports import AlarmMemory, AlertHook, BearerSource, Clock, Observer
 from passoproxy.tokens.persistence import Blocking
+from passoproxy.values import dataclass
 
 LIMIT: Final = 10.0
 """Seconds that a command may take."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +20,7 @@ from prometheus_client.metrics_core import (
 )
 
 from passoproxy.telemetry.metrics import BOUNDS, Key, MetricsObserver
+from passoproxy.values import dataclass
 
 ACCESS_STATES: Final = ("none", "valid", "expired")
 CHAIN_STATES: Final = ("none", "healthy", "retrying", "unknown", "dead")

@@ -6,11 +6,12 @@ Requests, the admin API, workers, followers and the fleet all send these; `messa
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Generic, Protocol, TypeVar
 
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.ports import Followed, LoggedOut, RawAnswer
+from passoproxy.values import dataclass
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from passoproxy.core.oauth.grants import Callback, authorization_url, equal, read_callback, spoken
 from passoproxy.core.oauth.snapshot import TokenSnapshot
@@ -19,6 +19,7 @@ from passoproxy.tokens.holder import Holder
 from passoproxy.tokens.provider_client import Asking
 from passoproxy.tokens.refresh import failure_of
 from passoproxy.tokens.waits import first_of
+from passoproxy.values import dataclass
 
 LIFETIME = 600.0
 """Seconds that a ticket is good for."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from passoproxy.core.events import RefreshFailed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
@@ -42,6 +42,7 @@ from passoproxy.errors import (
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.tokens.provider_client import LEAST_TIME, STOPPING, Failure
 from passoproxy.tokens.state import Granted, Outcome, State, Unrecorded
+from passoproxy.values import dataclass
 
 # ---- the transaction -------------------------------------------------------------------------------------------------
 

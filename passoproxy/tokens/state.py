@@ -7,7 +7,7 @@ and `keeper`. Also here: which logins are open, and what clients are told while 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from passoproxy.core.events import ChainChanged, TokenRefreshed, Warned
 from passoproxy.core.oauth.alert_levels import spoken
@@ -24,6 +24,7 @@ from passoproxy.errors import AuthorizationRequired, Refusal, TokenUnavailable
 from passoproxy.ports import ChainRecord, Clock, Observer, nobody
 from passoproxy.tokens.persistence import RETRY_INTERVAL, Saving
 from passoproxy.tokens.provider_client import Asking, Failure, Shutdown
+from passoproxy.values import dataclass
 
 MOST = 1000
 """Processes whose open logins are known at once; of more, the ones that end first are forgotten."""

@@ -7,13 +7,14 @@ part lives by the rules of the whole: it is judged as the 200 that it is a part 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.etag import is_json
 from passoproxy.core.http.messages import Fields, RequestHead, changed
 from passoproxy.core.http.ranges import Span, content_range, if_range_holds, resolved, strong_validator, wanted
 from passoproxy.core.http.representation import OF_CONTENT
+from passoproxy.values import dataclass
 
 LARGEST_COMBINED = 4 * 1024 * 1024
 """Parts of more bytes in all are not combined: that is done in memory."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
+
+from passoproxy.values import dataclass
 
 _UNDERSCORED = str.maketrans(" .[", "___")
 

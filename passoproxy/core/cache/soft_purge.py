@@ -7,9 +7,9 @@ million entries go stale at the cost of one. Stores keep them; `control` asks fo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.values import dataclass
 
 MOST_KEPT = 1000
 """Beyond it the older half becomes one that means everything: what was purged stays so, and some more has to be validated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.etag import is_made
@@ -15,6 +15,7 @@ from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, cha
 from passoproxy.core.http.representation import OF_STORED_BYTES
 from passoproxy.core.http.syntax import members_of, parse_date, print_date
 from passoproxy.core.value import value
+from passoproxy.values import dataclass
 
 _GONE = frozenset({404, 410})
 _TELLING = ("Content-Length", "ETag", "Last-Modified")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from multidict import istr
 
@@ -15,6 +14,7 @@ from passoproxy.core.http.conditional import is_weak, readable_tag
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
 from passoproxy.core.http.representation import OF_ANY_BYTES, OF_CONTENT
 from passoproxy.core.http.syntax import parse_date
+from passoproxy.values import dataclass
 
 RANGE = istr("Range")
 """The field's name in the form that is found fastest: every hit looks for it."""

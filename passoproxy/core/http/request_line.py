@@ -8,13 +8,13 @@ request line. Whether an authority or a path is allowed is decided in `core.acce
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
 from passoproxy.core.http.syntax import WORD_CHARACTERS
 from passoproxy.errors import BadRequest
+from passoproxy.values import dataclass
 
 _UNRESERVED_AND_SUB = r"A-Za-z0-9\-._~!$&'()*+,;="
 _ESCAPED = "%[0-9A-Fa-f]{2}"

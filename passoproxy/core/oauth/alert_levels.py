@@ -6,11 +6,12 @@ the business of `telemetry.alerts`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, IntEnum
 
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.units import duration, moment
+from passoproxy.values import dataclass
 
 
 class Level(IntEnum):

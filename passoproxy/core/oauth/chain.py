@@ -17,11 +17,11 @@ happen is decided in `schedule`, what is shown in `snapshot`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.settings import Terms
+from passoproxy.values import dataclass
 
 
 class Access(StrEnum):

@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 
 from passoproxy.core.oauth.settings import Client, Provider
+from passoproxy.values import dataclass
 
 
 def authorization_url(provider: Provider, client_id: str, state: str, verifier: str | None) -> str:

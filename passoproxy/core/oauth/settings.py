@@ -5,10 +5,11 @@ Plain values; nothing here holds a secret but `Client`, which hides it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from passoproxy.core.oauth.transaction import Replay
+from passoproxy.values import dataclass
 
 CALLBACK_PATH = "/oauth/callback"
 """Where the admin listener takes the provider's redirect."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from passoproxy.core.http.syntax import print_date
@@ -11,6 +11,7 @@ from passoproxy.core.oauth.chain import Access, Chain, Standing
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.schedule import runway
 from passoproxy.core.oauth.settings import Terms
+from passoproxy.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

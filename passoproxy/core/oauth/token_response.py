@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import ClassVar
@@ -29,6 +29,7 @@ from passoproxy.core.oauth.grants import spoken
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.settings import Terms
 from passoproxy.errors import AnswerUnusable
+from passoproxy.values import dataclass
 
 LONGEST_LIFETIME = 100 * 365.25 * 86400
 """A lifetime beyond a century is taken for a fault, not for a promise."""

@@ -22,9 +22,10 @@ are kept, for later versions.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from passoproxy.core.oauth.pair import Pair
+from passoproxy.values import dataclass
 
 Notes = tuple[tuple[str, str], ...]
 

@@ -13,7 +13,6 @@ import re
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,6 +23,7 @@ from passoproxy.errors import BadRequest, BodyTooLarge
 from passoproxy.server.admin.errors import NotFound
 from passoproxy.server.request import Pace
 from passoproxy.tokens.messages import gives_pair
+from passoproxy.values import dataclass
 
 Document = dict[str, Any]
 """JSON to be."""

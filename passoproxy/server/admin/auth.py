@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -22,6 +21,7 @@ from passoproxy.server.admin import page
 from passoproxy.server.admin.errors import CrossSite, SessionRequired, TokenRequired
 from passoproxy.server.admin.html import Html
 from passoproxy.server.admin.sessions import SESSION_SECONDS, PageSessions
+from passoproxy.values import dataclass
 
 PAGE_FIELD = "X-Passoproxy-Page"
 """The request field in which the status page's scripts bring the page token; forms bring it as `page_token`."""

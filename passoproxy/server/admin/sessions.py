@@ -9,11 +9,11 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
 
 from passoproxy.errors import CommandFailure
+from passoproxy.values import dataclass
 
 SESSION_PATH = "/page/session"
 LINK_SECONDS = 600.0

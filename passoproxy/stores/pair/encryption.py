@@ -21,12 +21,13 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from passoproxy.errors import ConfigurationError, Fault, PairStoreFailure
 from passoproxy.stores.pair.files import read_secret, set_aside, write_secret
+from passoproxy.values import dataclass
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

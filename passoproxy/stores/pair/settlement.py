@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from passoproxy.core.oauth.chain import Chain
@@ -17,6 +17,7 @@ from passoproxy.core.oauth.transaction import REMEMBERED, Intent, unrecorded
 from passoproxy.errors import PairStoreFailure
 from passoproxy.ports import ChainRecord, RawAnswer
 from passoproxy.stores.pair.files import read_secret, write_secret
+from passoproxy.values import dataclass
 
 NAME = "fleet.json"
 _STAMP = "stamp"

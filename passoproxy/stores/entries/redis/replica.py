@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from passoproxy.core.cache.entry import Entry, Selector
@@ -20,6 +19,7 @@ from passoproxy.stores.entries.redis.connection import Connection
 from passoproxy.stores.entries.redis.scripts import BEGIN, HEARD
 from passoproxy.stores.entries.serialization import decode_purge, encode_purge, mark_of
 from passoproxy.stores.redis_client import ended
+from passoproxy.values import dataclass
 
 SLOTS = 512
 BLOCK_SECONDS = 1.0

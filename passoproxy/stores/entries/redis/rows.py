@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.stores.entries.serialization import VERSION, Seal, key_name, row_name
+from passoproxy.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
