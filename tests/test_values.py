@@ -80,12 +80,16 @@ ROWS: dict[str, Callable[[Any, Any, Any], object]] = {
 }
 
 
+PAIRS: dict[str, tuple[Any, Any]] = {
+    "dataclass": (values.dataclass, dataclasses.dataclass),
+    "value": (lambda **_: values.value, lambda **_: dataclasses.dataclass(slots=True, unsafe_hash=True)),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("row", ROWS)
-def test_as_the_standard_library(row: str) -> None:
-    work = ROWS[row]
-    ours, theirs = (
-        outcome(lambda kind=kind: work(*made_by(kind))) for kind in (values.dataclass, dataclasses.dataclass)
-    )
+def test_as_the_standard_library(row: str, pair: str) -> None:
+    ours, theirs = (outcome(lambda kind=kind: ROWS[row](*made_by(kind))) for kind in PAIRS[pair])
     assert ours == theirs
 
 

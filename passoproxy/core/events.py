@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from passoproxy.core.value import value
-from passoproxy.values import dataclass
+from passoproxy.values import dataclass, value
 
 
 @value

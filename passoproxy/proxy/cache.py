@@ -34,7 +34,6 @@ from passoproxy.core.http.conditional import not_modified
 from passoproxy.core.http.messages import NO_FIELDS, TRACING, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
 from passoproxy.core.routes import UNLISTED
-from passoproxy.core.value import value
 from passoproxy.errors import (
     AuthorizationRequired,
     CoolingDown,
@@ -67,6 +66,7 @@ from passoproxy.proxy.fetch import EntryFetch, Fetcher, Question, gets_tag
 from passoproxy.proxy.popularity import Usage
 from passoproxy.proxy.ranges import is_ranged, needs_store
 from passoproxy.proxy.spool import Spools
+from passoproxy.values import value
 
 LARGEST_KEYED_BODY = 64 * 1024
 """A POST body of more bytes is not made part of a key: its request is a pass, streamed."""

@@ -16,10 +16,10 @@ from typing import Any
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import TaskFailed
 from passoproxy.core.http.messages import ResponseHead
-from passoproxy.core.value import value
 from passoproxy.errors import BodyBroken, Overloaded, PassoproxyError
 from passoproxy.ports import Body, BytesBody, Clock, Observer, Response, Trail, nobody
 from passoproxy.proxy.spool import BegunBody, Reader, Spool, Spools
+from passoproxy.values import value
 
 LONGEST_STALL = 5.0
 """Seconds that a client may hold up a body that others or the store are waiting for."""

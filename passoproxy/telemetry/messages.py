@@ -36,7 +36,7 @@ from passoproxy.core.events import (
     Warned,
 )
 from passoproxy.core.units import duration, moment
-from passoproxy.core.value import value
+from passoproxy.values import value
 
 _LIFECYCLE: Final = {
     "starting": "starting",

@@ -14,7 +14,7 @@ import http_sf
 
 from passoproxy.core.http.messages import Fields
 from passoproxy.core.http.syntax import is_token, parse_date, split_list, unquoted
-from passoproxy.core.value import value
+from passoproxy.values import value
 
 LONGEST_SECONDS = 2**31
 """What a delta-seconds beyond it counts as (RFC 9111 §1.2.2)."""

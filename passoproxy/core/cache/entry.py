@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 
 from passoproxy.core.http.messages import NO_FIELDS, Fields, ResponseHead
-from passoproxy.core.value import value
-from passoproxy.values import dataclass
+from passoproxy.values import dataclass, value
 
 
 @value

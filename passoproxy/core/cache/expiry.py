@@ -14,7 +14,7 @@ from passoproxy.core.cache.freshness import Lifetime, initial_age, lifetime, wit
 from passoproxy.core.cache.partial import whole_status
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy, for_cookies
 from passoproxy.core.cache.storing import objection
-from passoproxy.core.value import value
+from passoproxy.values import value
 
 CLOCK_TOLERANCE = 60.0
 """An answer that came from further ahead than this many seconds was stored under another clock: its age is unknown."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from passoproxy.core.cache.cache_control import NONE_SAID, Directives, Said, date_of, read_age
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.http.messages import Fields
-from passoproxy.core.value import value
+from passoproxy.values import value
 
 HEURISTIC_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
 """Status codes that are heuristically cacheable (RFC 9110 §15.1), without 206, which needs ranges."""

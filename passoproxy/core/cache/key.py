@@ -22,7 +22,7 @@ from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy, variable
 from passoproxy.core.http.content_coding import content_coding
 from passoproxy.core.http.messages import Fields, RequestHead
 from passoproxy.core.http.syntax import split_list
-from passoproxy.core.value import value
+from passoproxy.values import value
 
 DEEPEST_NESTING = 64
 

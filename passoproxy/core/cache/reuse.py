@@ -18,7 +18,7 @@ from passoproxy.core.cache.partial import covers
 from passoproxy.core.cache.validation import nominees
 from passoproxy.core.cache.vary import selected
 from passoproxy.core.http.messages import Fields
-from passoproxy.core.value import value
+from passoproxy.values import value
 
 
 class Failure(Enum):

@@ -13,7 +13,7 @@ from passoproxy.core.cache.freshness import HEURISTIC_STATUSES, lifetime
 from passoproxy.core.cache.vary import nominated
 from passoproxy.core.http.messages import Fields, ResponseHead, changed
 from passoproxy.core.http.syntax import print_date
-from passoproxy.core.value import value
+from passoproxy.values import value
 
 _PARTS = frozenset({206, 304, 412, 416})
 """Answers that only a request with a range or a condition gets."""

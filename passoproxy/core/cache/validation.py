@@ -14,8 +14,7 @@ from passoproxy.core.http.conditional import CONDITIONS, bare, forms_behind, is_
 from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed
 from passoproxy.core.http.representation import OF_STORED_BYTES
 from passoproxy.core.http.syntax import members_of, parse_date, print_date
-from passoproxy.core.value import value
-from passoproxy.values import dataclass
+from passoproxy.values import dataclass, value
 
 _GONE = frozenset({404, 410})
 _TELLING = ("Content-Length", "ETag", "Last-Modified")

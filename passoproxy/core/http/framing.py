@@ -12,8 +12,8 @@ from functools import lru_cache
 from passoproxy.core.http.messages import Fields
 from passoproxy.core.http.request_line import scan_trailer
 from passoproxy.core.http.syntax import WORD_CHARACTERS, members_of, split_list
-from passoproxy.core.value import value
 from passoproxy.errors import BadRequest, HeadersTooLarge, OriginInvalid
+from passoproxy.values import value
 
 _WORD = b"[%b]+" % WORD_CHARACTERS.encode()
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'

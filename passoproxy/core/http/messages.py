@@ -12,8 +12,8 @@ from http import HTTPStatus
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from passoproxy.core.value import value
 from passoproxy.errors import OriginInvalid
+from passoproxy.values import value
 
 Fields = CIMultiDictProxy[str]
 """Header fields in their order, read without regard to case, immutable."""
