@@ -7,7 +7,7 @@ A hop offers `send` and holds the next. Whoever does not pass a Response on clos
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from passoproxy.core.cache.entry import Entry, Selector
@@ -18,7 +18,7 @@ from passoproxy.core.oauth.alert_levels import Alarmed
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.core.oauth.transaction import Candidate, Intent, lasting
-from passoproxy.core.value import value
+from passoproxy.values import dataclass, value
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
 

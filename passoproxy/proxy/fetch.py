@@ -42,7 +42,6 @@ from passoproxy.core.cache.vary import nominated, varies
 from passoproxy.core.events import EntryStored, StoreFailed
 from passoproxy.core.http.messages import RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE, Span, read_content_range
-from passoproxy.core.value import value
 from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginInvalid, OriginUnreachable, Overloaded, Refusal
 from passoproxy.ports import (
     Body,
@@ -69,6 +68,7 @@ from passoproxy.proxy.collapse import (
 )
 from passoproxy.proxy.ranges import is_ranged
 from passoproxy.proxy.spool import BegunBody, Reader, Spools, gathered
+from passoproxy.values import value
 
 LARGEST_TAGGED = 256 * 1024
 """An answer of more bytes gets no made tag."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 
 from passoproxy.core.cache.invalidation import SAFE_METHODS
 from passoproxy.core.cache.key import side_effects
@@ -28,6 +27,7 @@ from passoproxy.errors import (
     Refusal,
 )
 from passoproxy.ports import Body, BytesBody, Clock, Hop, Observer, Request, Response, nobody
+from passoproxy.values import dataclass
 
 _NO_CONNECTION = (ConnectFailed, ConnectTimeout)
 _NO_HEAD = (OriginUnreachable, OriginTimeout, OriginInvalid)

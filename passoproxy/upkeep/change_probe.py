@@ -19,7 +19,6 @@ from passoproxy.core.http.content_coding import content_coding
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.errors import BodyBroken, EntryStoreFailure, Refusal
 from passoproxy.ports import BytesBody, Client, Clock, EntryStore, Hop, Observer, Request, read_whole
-from passoproxy.values import dataclass
 
 ROUND_SECONDS = 300.0
 """Between two rounds of questions; the first one comes so long after the start."""

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesWarmed, TaskFailed
@@ -31,6 +31,7 @@ from passoproxy.errors import (
     UsageFailure,
 )
 from passoproxy.ports import Client, Clock, Hop, Observer, Outlook, Request, Trail
+from passoproxy.values import dataclass
 
 MOST_ATTEMPTS = 5
 """Tries of one order while the origin wants a pause or no place is free."""
