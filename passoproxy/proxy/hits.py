@@ -66,6 +66,12 @@ class Form(NamedTuple):
             and event.route == route
         )
 
+    def text(self, age: int, ttl: int) -> bytes:
+        """The status line and the fields, each with its line end, without framing."""
+        begin, middle, end = self.head
+        first, second = (age, ttl) if self.age_first else (ttl, age)
+        return b"%b%d%b%d%b" % (begin, first, middle, second, end)
+
 
 class Hit(NamedTuple):
     """An answer from memory, as it is at the moment.
@@ -84,10 +90,8 @@ class Hit(NamedTuple):
 
     @property
     def head(self) -> bytes:
-        """The status line and the fields, each with its line end, without framing."""
-        begin, middle, end = self.form.head
-        first, second = (self.age, self.ttl) if self.form.age_first else (self.ttl, self.age)
-        return b"%b%d%b%d%b" % (begin, first, middle, second, end)
+        """See `Form.text`."""
+        return self.form.text(self.age, self.ttl)
 
     @property
     def cache_status(self) -> str:

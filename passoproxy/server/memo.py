@@ -16,7 +16,6 @@ turns.
 from __future__ import annotations
 
 import math
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from time import perf_counter
@@ -31,13 +30,14 @@ from passoproxy.core.http.request_line import HEAD_END
 from passoproxy.ports import NO_BODY, Clock, Request
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import Cache
+from passoproxy.proxy.hits import Form
 from passoproxy.proxy.popularity import Usage
 from passoproxy.server.request import LONGEST_TRACED, untraced
 from passoproxy.server.response import Exchange
 from passoproxy.values import dataclass
 
 LONGEST_HEAD = 4096
-_ANSWER_BYTES = 1600  # what the objects of one answer take beside its bytes, measured by `tests/server/test_memo.py`
+_ANSWER_BYTES = 1300  # what the objects of one answer take beside its bytes, measured by `tests/server/test_memo.py`
 _SEEN = 32_768  # hashes of heads that came once
 
 
@@ -74,15 +74,14 @@ class Basis:
 
 
 class Answer:
-    """One answer. It holds from `fresh_from` until `until`, and `head` as it is from `since` until `turns_at` (epoch seconds).
+    """One answer. It holds until `until`, and `head` as it is from `since` until `turns_at` (epoch seconds).
 
     Called when what it was made of leaves the memory, or changes there.
     """
 
     __slots__ = (
-        "asked", "body", "counted", "fresh_from", "head", "key", "memo", "request",
-        "scheme", "since", "spans", "terms", "told", "ttl", "turns_at", "until", "used",
-        "watchers", "weight",
+        "asked", "body", "counted", "form", "framing", "head", "key", "memo", "request", "scheme", "since", "terms", "told", "ttl", "turns_at",
+        "until", "used", "watchers", "weight",
     )  # fmt: skip
 
     memo: Memo
@@ -90,11 +89,11 @@ class Answer:
     scheme: str
     head: bytes
     body: bytes
-    spans: list[tuple[int, int, bool]]
+    form: Form
+    framing: bytes
     terms: Terms
     since: float
     turns_at: float
-    fresh_from: float
     until: float
     ttl: int
     told: Repeated
@@ -157,21 +156,11 @@ class Memo:
 
     def _turned(self, answer: Answer, now: float) -> bool:
         """Writes the head as it is now; whether the answer holds."""
-        if not answer.fresh_from <= now < answer.until:
+        terms = answer.terms
+        if not terms.fresh_from <= now < answer.until:
             return False
-        terms, head = answer.terms, answer.head
         age, ttl = int(terms.age(now)), int((terms.fresh_until - now) // 1)
-        parts: list[bytes] = []
-        spans: list[tuple[int, int, bool]] = []
-        at = size = 0
-        for start, end, is_age in answer.spans:
-            text = b"%d" % (age if is_age else ttl)
-            parts += (head[at:start], text)
-            size += start - at
-            spans.append((size, size + len(text), is_age))
-            size, at = size + len(text), end
-        parts.append(head[at:])
-        answer.head, answer.spans, answer.ttl, answer.since = b"".join(parts), spans, ttl, now
+        answer.head, answer.ttl, answer.since = answer.form.text(age, ttl) + answer.framing, ttl, now
         answer.turns_at = min(answer.until, terms.born_at + age + 1, math.nextafter(terms.fresh_until - ttl, math.inf))
         return True
 
@@ -184,7 +173,8 @@ class Memo:
             return
         if exchange.received.traced and len(data) <= LONGEST_TRACED:
             data = untraced(data)[0]
-        if (seen := hash(data)) not in self._seen:  # most heads that differ each time never come again
+        if 2 * self.bytes_used > self._max_bytes and (seen := hash(data)) not in self._seen:
+            # With half of the room taken, only a head that came before: those that differ each time push out no others.
             if len(self._seen) >= _SEEN:
                 self._seen.clear()
             self._seen.add(seen)
@@ -193,21 +183,17 @@ class Memo:
         if (grounds := self._grounds()) != self._stood_on:
             self.clear()
             self._stood_on = grounds
-        entry, terms, trail = hit.plan.entry, hit.plan.terms, hit.asked.trail
-        watchers, spans = self._memory.watchers(entry), _spans(exchange.raw_head)
-        if watchers is None or spans is None or not hit.form.dated:
+        raw, made, asked, form = exchange.raw_head, hit.head, hit.asked, hit.form
+        watchers = self._memory.watchers(hit.plan.entry)
+        if watchers is None or asked.policy is None or not form.dated or not raw.startswith(made):
             return
-        answer, body = Answer(), hit.body
-        answer.memo, answer.request, answer.scheme = self, data, head.scheme
-        answer.head, answer.spans, answer.body = exchange.raw_head, spans, body
-        answer.terms, answer.fresh_from, answer.until = terms, terms.fresh_from, hit.until
-        policy = hit.asked.policy
-        answer.counted = policy is not None and not policy.origin_decides
-        answer.key, answer.asked, answer.used = trail.key, hit.asked.head, False
-        answer.watchers = watchers
-        answer.told = hit.form.repeated
-        is_shared = body is self._memory.read_nowait(entry)
-        answer.weight = _ANSWER_BYTES + 2 * len(data) + len(answer.head) + (0 if is_shared else len(answer.body))
+        answer = Answer()
+        answer.memo, answer.request, answer.scheme, answer.asked = self, data, head.scheme, asked.head
+        answer.form, answer.framing, answer.body, answer.told = form, raw[len(made) :], hit.body, form.repeated
+        answer.terms, answer.until, answer.used, answer.watchers = hit.plan.terms, hit.until, False, watchers
+        answer.key, answer.counted = asked.trail.key, not asked.policy.origin_decides
+        own = 0 if hit.body is self._memory.read_nowait(hit.plan.entry) else len(hit.body)
+        answer.weight = _ANSWER_BYTES + len(data) + len(raw) + own
         if answer.weight > self._max_bytes // 8 or not self._turned(answer, self._wall()):
             return
         if (old := self._answers.get(data)) is not None:
@@ -228,6 +214,8 @@ class Memo:
         if self._answers.get(answer.request) is answer:
             del self._answers[answer.request]
             self.bytes_used -= answer.weight
+        if not answer.until:
+            return
         answer.watchers.discard(answer)
         answer.turns_at = answer.until = 0.0
         answer.body = b""
@@ -238,14 +226,3 @@ class Memo:
             answer.watchers.discard(answer)
         self._answers.clear()
         self.bytes_used = 0
-
-
-_AGE_LINE = re.compile(rb"\r\nAge: ([0-9]+)(?=\r\n)")
-_STATUS_LINE = re.compile(rb"\r\nCache-Status: [^\r]*passoproxy; hit; ttl=([0-9]+)(?:; detail=[A-Z_]+)?(?=\r\n)")
-
-
-def _spans(head: bytes) -> list[tuple[int, int, bool]] | None:
-    """Where the seconds are that the clock writes: start, end, and whether they are the age. None if it cannot be told."""
-    ages = [(*found.span(1), True) for found in _AGE_LINE.finditer(head)]
-    ttls = [(*found.span(1), False) for found in _STATUS_LINE.finditer(head)]
-    return sorted(ages + ttls) if len(ages) == len(ttls) == 1 else None

@@ -87,13 +87,15 @@ class Recent:
     def answered(self, batch: Sequence[Answered]) -> None:
         """Remembers a batch."""
         self._requests.extend((each[1], each) for each in batch[-self._keep :])
-        self._seconds.update(int(each[1]) for each in batch)
+        if (second := int(batch[0][1])) == int(batch[-1][1]):
+            self._seconds[second] += len(batch)
+        else:
+            self._seconds.update(int(each[1]) for each in batch)
         self._counts["hit"] += len(batch)
-        for told, *_ in batch:
-            if isinstance(told, RequestAnswered):
-                self._counts["hit"] -= 1
-                self._counts[told.cache] += 1
-                self._counts["broken"] += told.outcome == "broken"
+        for told in [each[0] for each in batch if isinstance(each[0], RequestAnswered)]:
+            self._counts["hit"] -= 1
+            self._counts[told.cache] += 1
+            self._counts["broken"] += told.outcome == "broken"
         if len(self._seconds) > 2 * _SECONDS:
             self._forget(self._wall())
 

@@ -37,7 +37,7 @@ from passoproxy.stores.entries.change_feed import ANYTHING, PURGED, SOFTENED
 from passoproxy.stores.entries.serialization import key_name, mark_of
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.telemetry.batch import Batch
-from passoproxy.telemetry.logs import AccessLines
+from passoproxy.telemetry.logs import AccessLines, request_ids
 from passoproxy.telemetry.metrics import MetricsObserver
 from passoproxy.telemetry.recent import Recent
 from tests.caching_stand import KeptSoftPurges
@@ -78,10 +78,11 @@ ADMISSIONS = (
 )
 MODES = (CacheMode(http=True), CacheMode(http=True, offline=True), CacheMode(), CacheMode(http=True, shared=False))
 FIELDS = (
-    "Accept-Encoding: gzip", "Accept-Language: de", "Accept-Language: en", "Cookie: a=1", "Cookie: b=2", "X-Passoproxy-Key: first", "X-Passoproxy-Key: second",
-    f"Origin: {PAGE}", "Origin: https://evil.example", "Cache-Control: no-cache", "Cache-Control: max-age=2", "Cache-Control: only-if-cached",
-    "Cache-Control: min-fresh=25", 'If-None-Match: "v1"', "If-Modified-Since: Tue, 14 Nov 2023 22:13:30 GMT", "Range: bytes=0-3",
-    "Connection: close", "Connection: keep-alive", "Expect: 100-continue", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "Accept-Encoding: gzip", "Accept-Language: de", "Accept-Language: en", "Cookie: a=1", "Cookie: b=2",
+    *["X-Passoproxy-Key: first"] * 3, "X-Passoproxy-Key: second", f"Origin: {PAGE}", "Origin: https://evil.example",
+    "Cache-Control: no-cache", *["Cache-Control: max-age=2"] * 3, "Cache-Control: only-if-cached", "Cache-Control: min-fresh=25",
+    'If-None-Match: "v1"', "If-Modified-Since: Tue, 14 Nov 2023 22:13:30 GMT", "Range: bytes=0-3", "Connection: close", "Connection: keep-alive",
+    "Expect: 100-continue", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )  # fmt: skip
 
 TRACING = (
@@ -97,7 +98,10 @@ def make_script(random: Random) -> list[Op]:
     targets = random.sample(TARGETS, random.choice((1, 1, 2)))
     heads = [_head(random, targets) for _ in range(random.choice((1, 2, 3, 4)))]
     links = random.choice((1, 1, 2, 3))
-    script: list[Op] = [("connect", link, random.random() < 0.15) for link in range(links)]
+    script: list[Op] = [
+        ("admit", random.choice((0, 0, 0, 2))),
+        *(("connect", link, random.random() < 0.15) for link in range(links)),
+    ]
     for head in heads:  # until they are known
         script += [("send", random.randrange(links), (head,))] * random.choice((2, 3, 4))
     for _ in range(random.randrange(3, 9)):
@@ -156,7 +160,10 @@ def _event(random: Random, link: int, heads: Sequence[bytes]) -> Op:
         "end": (1, lambda: ("end", link)),
         "lost": (1, lambda: ("lost", link)),
         "connect": (3, lambda: ("connect", link, False)),
-        "wait": (16, lambda: ("wait", random.choice((0.0, 0.3, 0.5, 0.999, 1.0, 1.5, 4.0, 8.0, 13.0, 31.0)))),
+        "wait": (
+            24,
+            lambda: ("wait", random.choice((0.0, 0.3, 0.5, 0.7, 2.0, 0.5, 0.999, 1.0, 1.5, 4.0, 8.0, 13.0, 31.0))),
+        ),
         "step": (6, lambda: ("step", random.choice((-0.4, -1.0, -5.0, -59.0, -70.0, -4000.0, 0.7, 12.0, 100.0)))),
         "purge": (4, lambda: ("purge", random.choice((Selector(target=target), Selector(tag="p"), Selector())))),
         "soften": (3, lambda: ("soften", random.choice((Selector(target=target), Selector())))),
@@ -216,7 +223,7 @@ class Origin:
             )
         )
         body = b"%d of %s, that is all there is" % (version, request.head.target.encode())
-        if path in ("/json", "/ahead"):
+        if path == "/json":
             fields.append(("Content-Type", "application/json"))
             body = b'{"v": %d, "next": "%s/plain"}' % (version, ORIGIN.encode()) + b" " * 1100
         elif path == "/long":
@@ -336,7 +343,7 @@ class Heard:
     counts: dict[Any, float]
     lines: list[str]
     usage: dict[str, int]
-    used: tuple[list[str], list[str], set[str]]
+    used: tuple[list[str], list[str], set[str], list[str]]
     recent: list[Any]
 
 
@@ -370,9 +377,9 @@ class Side:
         masks = cast(Redactor, Masks())
         self.metrics, self.recent = MetricsObserver(), Recent(masks, wall=clock.wall)
         self.lines: list[str] = []
-        self.batch = Batch(self._answered, clock.wall)
         self.log = AccessLines(self.lines.append, masks, wall=clock.wall)
-        handler = Handler(Hits(self.access, codings, links, cache, 200_000), clock, self._observe)
+        self.batch = Batch(self._answered, clock.wall)
+        handler = Handler(Hits(self.access, codings, links, cache, 200_000), clock, self._observe, self.batch.add)
         parts = store, self.access, cache, lambda: self.admission, lambda: self.partition, self.usage, clock
         basis = Basis(*parts, self._add, memo_bytes) if memo else None
         self.shared = Connections(handler, Limits(header_bytes=2048), basis, clock.wall)
@@ -393,7 +400,7 @@ class Side:
     def _answered(self, batch: list[Answered]) -> None:
         self.metrics.answered(batch)
         self.recent.answered(batch)
-        self.log.answered(batch)
+        self.log.answered(batch, request_ids(len(batch)))
 
     hits = 0
     """How many answers the memo gave."""
@@ -431,7 +438,7 @@ class Side:
         ]
         recent = [{**each, "duration_seconds": 0} for each in cast(Any, self.recent.summary()["requests"])["recent"]]
         eviction = self.store._shelf._eviction
-        used = list(eviction._trial), list(eviction._staying), eviction._asked | set(self.slow.touched)
+        used = list(eviction._trial), list(eviction._staying), set(eviction._asked), list(self.slow.touched)
         got = [(bytes(transport.written), transport.state) for transport in self.all]
         return Heard(got, counts, lines, dict(self.usage.counts), used, recent)
 
@@ -516,7 +523,6 @@ class Side:
 
     def _op_mode(self, number: int) -> None:
         self.cache.mode = MODES[number]
-        self.access.table = RouteTable(ROUTES, MODES[number])
 
     def _op_origin(self, word: str) -> None:
         self.origin.version += word == "next"

@@ -1,0 +1,182 @@
+"""The memo of hits: what it learns, what it holds at most, and what ends an answer. That it changes no answer is held by `test_memo_conversations`."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from passoproxy.core.cache.entry import Selector
+from passoproxy.server import connection as connections
+from passoproxy.server.memo import Memo
+from tests.server.conversations import Side, Transport
+
+
+def get(target: str, *fields: str, method: str = "GET") -> bytes:
+    return "".join(f"{line}\r\n" for line in (f"{method} {target} HTTP/1.1", "Host: localhost", *fields, "")).encode()
+
+
+PLAIN = get("/plain")
+
+
+async def a_side(*known: bytes, **sizes: int) -> tuple[Side, Transport, Memo]:
+    """A side with one client, whose memo knows these requests."""
+    side = Side(memo=True, **{"memo_bytes": 10_000_000, "memory_bytes": 10_000_000, **sizes})
+    await side.play(("connect", 0, False))
+    for head in known:
+        await ask(side, head, 2)
+    memo = side.shared.memo
+    assert memo is not None
+    return side, side.links[0], memo
+
+
+async def ask(side: Side, head: bytes, times: int = 1) -> int:
+    """Asks; how many of the answers the memo gave."""
+    before = side.hits
+    await side.play(("send", 0, (head,) * times))
+    return side.hits - before
+
+
+def last(client: Transport, name: str) -> str:
+    """A field of the last answer."""
+    head = client.written[client.written.rindex(b"HTTP/1.1 ") :].decode()
+    return next(line.partition(": ")[2] for line in head.split("\r\n") if line.startswith(f"{name}:"))
+
+
+async def test_the_second_hit_is_answered_from_its_bytes() -> None:
+    side, _, memo = await a_side()
+    assert await ask(side, PLAIN, 2) == 0
+    assert await ask(side, PLAIN, 3) == 3
+    assert len(memo) == 1
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Cache-Control: max-age=60",
+        'If-None-Match: "v1"',
+        "Range: bytes=0-3",
+        "Expect: 100-continue",
+        "Connection: close",
+    ],
+)
+async def test_what_depends_on_more_than_its_bytes_is_not_learnt(field: str) -> None:
+    head = get("/told", field)
+    side, _, memo = await a_side(head)
+    assert await ask(side, head) == 0
+    assert len(memo) == 0
+
+
+async def test_long_heads_and_those_with_a_trace_are_not_learnt() -> None:
+    for field in ("X-Long: " + "x" * 4096, "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+        side, _, memo = await a_side(get("/plain", field))
+        assert len(memo) == 0
+        assert side.hits == 0
+
+
+async def test_age_and_ttl_turn_at_their_own_moments() -> None:
+    side, client, _ = await a_side(PLAIN)  # fresh for 30.4 seconds
+    seen = []
+    for _ in range(7):
+        await side.play(("wait", 0.3))
+        assert await ask(side, PLAIN) == 1
+        seen.append((last(client, "Age"), last(client, "Cache-Status").partition("ttl=")[2].partition(";")[0]))
+    assert seen == [("0", "30"), ("0", "29"), ("0", "29"), ("1", "29"), ("1", "28"), ("1", "28"), ("2", "28")]
+
+
+@pytest.mark.parametrize(("target", "seconds"), [("/plain", 30.4), ("/ahead", 2.0)])
+async def test_it_ends_with_the_freshness_or_when_it_is_renewed_ahead(target: str, seconds: float) -> None:
+    side, _, _ = await a_side(get(target))
+    await side.play(("wait", seconds - 0.01))
+    assert await ask(side, get(target)) == 1
+    await side.play(("wait", 0.01))
+    assert await ask(side, get(target)) == 0
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ("purge", Selector(target="/plain")), ("soften", Selector()), ("foreign_purge", "/plain"), ("foreign_soften", Selector()),
+        ("foreign_change", "/plain"), ("foreign_news", 600), ("forget",), ("login", "you"), ("admit", 2), ("routes", True), ("mode", 3), ("finish",),
+        ("step", -100.0), ("step", 100.0),
+    ],
+)  # fmt: skip
+async def test_what_an_answer_rests_on_ends_it(event: tuple[Any, ...]) -> None:
+    side, _, _ = await a_side(PLAIN)
+    assert await ask(side, PLAIN) == 1
+    await side.play(event)
+    assert await ask(side, PLAIN) == 0
+
+
+async def test_a_store_of_another_key_costs_it_nothing() -> None:
+    side, _, _ = await a_side(PLAIN)
+    await side.play(("fill", 6))
+    await side.play(("foreign_news", 3))
+    assert await ask(side, PLAIN) == 1
+
+
+async def test_what_leaves_the_memory_tier_is_let_go() -> None:
+    side, _, memo = await a_side(get("/large"), memory_bytes=900_000)
+    assert memo.bytes_used > 0
+    for number in range(60):
+        await side.play(("send", 0, (get(f"/large?n={number}"),)))
+    assert await ask(side, get("/large")) == 0
+    assert memo.bytes_used <= 60 * 2000
+
+
+async def test_its_bytes_are_bounded_and_what_is_asked_for_stays() -> None:
+    side, _, memo = await a_side(PLAIN, memo_bytes=24_000)
+    for number in range(40):
+        await ask(side, get("/plain?b=2", f"X-Number: {number}"), 3)
+        assert await ask(side, PLAIN) == 1
+        assert memo.bytes_used <= 24_000
+    assert 8 < len(memo) < 24
+
+
+async def test_heads_that_differ_each_time_take_half_of_the_room_at_most() -> None:
+    side, _, memo = await a_side(PLAIN, memo_bytes=40_000)
+    for number in range(100):
+        await ask(side, get("/plain", f"X-Number: {number}"))
+    assert memo.bytes_used <= 22_000
+
+
+async def test_it_counts_what_an_answer_takes() -> None:
+    side, _, memo = await a_side(PLAIN)
+    heads = [get("/plain", f"X-Number: {number}") for number in range(300)]
+    for head in heads[:20]:
+        await ask(side, head)
+    side.batch.flush()
+    counted = memo.bytes_used
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for head in heads[20:]:
+            await ask(side, head)
+        side.batch.flush()
+        side.lines.clear()
+        side.log._waiting.clear()
+        client = side.links[0]
+        client.written = bytearray()
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    counted = memo.bytes_used - counted
+    # Field lines that no other request has, and the parts of access lines, come on top.
+    assert 0.5 * counted < taken < 2.5 * counted, (taken, counted)
+
+
+async def test_a_known_head_keeps_an_idle_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    side, client, _ = await a_side(PLAIN)
+    connection, now = client.protocol, [1000.0]
+    monkeypatch.setattr(connections, "perf_counter", lambda: now[0])
+    assert await ask(side, PLAIN) == 1
+    assert connection.silent_since is not None
+    now[0] += connection._limits.idle_timeout - 1.0
+    connection._expired()  # the timer of the request before
+    assert client.state == "open"
+    now[0] += 1.0
+    connection._expired()
+    assert client.state == "closed"
