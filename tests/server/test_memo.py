@@ -70,9 +70,9 @@ async def test_what_depends_on_more_than_its_bytes_is_not_learnt(field: str) -> 
 
 
 async def test_long_heads_are_not_learnt() -> None:
-    side, _, memo = await a_side(get("/plain", "X-Long: " + "x" * 1500))
+    _, _, memo = await a_side(get("/plain", "X-Long: " + "x" * 1500))
     assert len(memo) == 1
-    _side, _, memo = await a_side(get("/plain", "X-Long: " + "x" * 1900 + "x" * 4096))
+    _, _, memo = await a_side(get("/plain", "X-Long: " + "x" * 1900 + "x" * 4096))
     assert len(memo) == 0
 
 
