@@ -29,7 +29,7 @@ from passoproxy.core.cache.reuse import Circumstances, Failure, Fetch, Plan, Ref
 from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
 from passoproxy.core.cache.validation import forwarded_conditions, has_conditions, matching, unconditional
 from passoproxy.core.cache.vary import matches, signature, varies_by
-from passoproxy.core.events import EntriesPurged, StoreFailed
+from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.conditional import not_modified
 from passoproxy.core.http.messages import NO_FIELDS, TRACING, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE, in_bytes
@@ -37,7 +37,6 @@ from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import (
     AuthorizationRequired,
     CoolingDown,
-    EntryStoreFailure,
     InternalError,
     Offline,
     OriginInvalid,
@@ -350,7 +349,7 @@ class Cache:
         return passed(outcome.response, member, outcome.request_time, outcome.response_time)
 
     async def _matching(self, head: RequestHead, policy: RoutePolicy) -> RequestHead:
-        found = matching(head, await self._select(_key_of_get(self.partition(), head, policy)))
+        found = matching(head, await self._fetcher.select(_key_of_get(self.partition(), head, policy)))
         if found is None:
             raise PreconditionFailed(
                 "If-Match names only tags that passoproxy made, since the origin gives none: they tell stored answers apart and guard no "
@@ -382,7 +381,7 @@ class Cache:
             is_last = round == _MOST_ROUNDS - 1
             mark = self.collapser.mark
             asks_store = not is_last and (alone or not self._is_known_empty(lookup))
-            stored = await self._select(key) if asks_store else ()
+            stored = await self._fetcher.select(key) if asks_store else ()
             now = self._clock.wall()
             plan = self.plan(lookup, stored, now)
             if isinstance(plan, Serve):
@@ -411,13 +410,6 @@ class Cache:
         """Whether a question is under way which began because the store had nothing: then the store need not be asked again to join it."""
         fetch = self.collapser.of(_fetch_key(lookup.key, (), lookup.request, lookup.policy))
         return fetch is not None and fetch.outcome is None and fetch.from_nothing
-
-    async def _select(self, key: str) -> Sequence[Entry]:
-        try:
-            return await self._store.select(key)
-        except EntryStoreFailure as fault:
-            self._observer(StoreFailed(str(fault)))
-            return ()
 
     async def _served(self, request: Request, plan: Serve, now: float, member: str = "") -> Response | None:
         """The stored answer; None if its body is lost."""

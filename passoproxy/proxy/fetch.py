@@ -37,7 +37,7 @@ from passoproxy.core.cache.partial import (
 )
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Fetch, Revalidate
-from passoproxy.core.cache.validation import Exchange, Freshened, Outdated
+from passoproxy.core.cache.validation import Exchange, Outdated
 from passoproxy.core.cache.vary import nominated, varies
 from passoproxy.core.events import EntryStored, StoreFailed
 from passoproxy.core.http.messages import RequestHead, ResponseHead, changed
@@ -221,6 +221,10 @@ class Fetcher:
             self.observer(StoreFailed(str(fault)))
             return instead
 
+    async def select(self, key: str) -> Sequence[Entry]:
+        """All variants of a key, the youngest first; none if the store fails."""
+        return await self.guarded(self.store.select(key), ())
+
     async def read(self, entry: Entry) -> Body | None:
         """The body of a stored entry; None if it is lost, or the store fails."""
         return await self.guarded(self.store.read(entry), None)
@@ -351,10 +355,9 @@ class EntryFetch:
             if isinstance(plan, Revalidate) or rest is not None:  # asked about answers of the former account
                 await self._ask_again()
         elif isinstance(plan, Revalidate) and status == 304:
-            outcome = validation.settled(self.response.head, plan.entry, plan.named, self.exchange)
-            if isinstance(outcome, Freshened):
+            if entry := validation.settled(self.response.head, plan.entry, plan.named, self.exchange):
                 await self.response.body.aclose()
-                self._end(Validated(await self._freshened(outcome.entry), 304))
+                self._end(Validated(await self._freshened(entry), 304))
                 return
             await self._ask_again()
         elif rest is not None and status in (206, 416):
@@ -476,8 +479,8 @@ class EntryFetch:
         """The stored answer to GET as a HEAD has freshened it; None where it says nothing of one, or that it is outdated."""
         entry = self._question.plan.entry or self._question.plan.part
         outcome = validation.settled_by_head(entry, self.response.head, self.exchange) if entry is not None else None
-        if isinstance(outcome, Freshened):
-            return await self._freshened(outcome.entry)
+        if isinstance(outcome, Entry):
+            return await self._freshened(outcome)
         if isinstance(outcome, Outdated):
             await self._outdated()
         return None
@@ -510,7 +513,7 @@ class EntryFetch:
             began.method,
             began.target,
             head.status,
-            verdict.fields,
+            verdict,
             varies(nominated(head.fields) or (), exchange.request),
             exchange.request_time,
             response_time=came_at,

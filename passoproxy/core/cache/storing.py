@@ -25,13 +25,6 @@ _COOKIES = frozenset({"set-cookie", "set-cookie2"})
 
 
 @value
-class Keep:
-    """The answer may be stored with `fields`."""
-
-    fields: Fields
-
-
-@value
 class Leave:
     """The answer must not or need not be stored. `permanent` tells that the next one of this resource will fare the same."""
 
@@ -39,13 +32,11 @@ class Leave:
     permanent: bool = True
 
 
-Verdict = Keep | Leave
-
-
 def judge(
     asked: Asked, head: ResponseHead, said: Said, *, response_time: float, http_mode: bool, max_bytes: int
-) -> Verdict:
-    """The verdict on an answer to a GET or a POST that counts as a read. `said` is what counts after the route had its word."""
+) -> Fields | Leave:
+    """The fields with which the answer to a GET, or to a POST that counts as a read, may be stored, or why it is not. `said` is what counts after the
+    route had its word."""
     if asked.no_store:
         return Leave("the request says no-store (RFC 9111 §5.2.1.5)", permanent=False)
     if why := objection(said):
@@ -56,7 +47,7 @@ def judge(
         return Leave("larger than cache.max_entry_size")
     if why := _nothing_gained(said, http_mode):
         return Leave(why, permanent=said.status < 400)
-    return Keep(storable_fields(head.fields, said, response_time))
+    return storable_fields(head.fields, said, response_time)
 
 
 def objection(said: Said) -> str:

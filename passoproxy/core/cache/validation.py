@@ -23,18 +23,6 @@ MOST_NAMED = 16
 """How many other variants a validation names: the head of a request has to stay within what origins take."""
 
 
-@value
-class Freshened:
-    """The stored answer holds on; `entry` is it with what the 304 brought."""
-
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Unmatched:
-    """The 304 speaks of nothing that is stored (RFC 9111 §4.3.4): it must be asked again without conditions."""
-
-
 @dataclass(frozen=True, slots=True)
 class Outdated:
     """A HEAD shows that the stored answer is not what a GET would give now: it is stale (RFC 9111 §4.3.5)."""
@@ -138,10 +126,9 @@ class Exchange:
     request: Fields
 
 
-def settled(
-    head: ResponseHead, selected: Entry | None, named: Sequence[Entry], exchange: Exchange
-) -> Freshened | Unmatched:
-    """What a 304 means (RFC 9111 §4.3.3, §4.3.4). `named` are those whose validators were sent, the selected one first."""
+def settled(head: ResponseHead, selected: Entry | None, named: Sequence[Entry], exchange: Exchange) -> Entry | None:
+    """The stored answer that a 304 speaks of, with what it brought (RFC 9111 §4.3.3, §4.3.4); None if it speaks of nothing that is stored: it must be
+    asked again without conditions. `named` are those whose validators were sent, the selected one first."""
     tag = readable_tag(head.fields.get("ETag", ""))
     if tag:
         chosen = next((entry for entry in named if _same(validator_of(entry), tag)), None)
@@ -151,10 +138,10 @@ def settled(
     else:
         chosen = selected if selected is not None and selected in named else (named[0] if len(named) == 1 else None)
     if chosen is None:
-        return Unmatched()
+        return None
     entry = freshened(chosen, head.fields, exchange)
     # Another variant stays one for the requests that select it.
-    return Freshened(entry if chosen is selected else replace(entry, varies=chosen.varies))
+    return entry if chosen is selected else replace(entry, varies=chosen.varies)
 
 
 def outdates(status: int) -> bool:
@@ -162,8 +149,8 @@ def outdates(status: int) -> bool:
     return status in _GONE or (200 <= status < 400 and status not in (206, 304))
 
 
-def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Freshened | Outdated | None:
-    """What an answer to HEAD means for the stored answer to GET (RFC 9111 §4.3.5); None where it says nothing of it."""
+def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Entry | Outdated | None:
+    """The stored answer to GET with what an answer to HEAD brought, or that it is outdated (RFC 9111 §4.3.5); None if the HEAD says nothing of it."""
     if head.status in _GONE and head.status != entry.status:
         return Outdated()
     if head.status != 200 or is_partial(entry):
@@ -172,7 +159,7 @@ def settled_by_head(entry: Entry, head: ResponseHead, exchange: Exchange) -> Fre
         name in head.fields and head.fields[name] != entry.fields.get(name) for name in _TELLING
     ):
         return Outdated()
-    return Freshened(freshened(entry, head.fields, exchange))
+    return freshened(entry, head.fields, exchange)
 
 
 def freshened(entry: Entry, fields: Fields, exchange: Exchange) -> Entry:

@@ -5,7 +5,7 @@ import pytest
 from passoproxy.core.cache.cache_control import NOTHING_ASKED, Asked, said_by
 from passoproxy.core.cache.freshness import with_policy
 from passoproxy.core.cache.policy import RoutePolicy
-from passoproxy.core.cache.storing import Keep, Leave, judge
+from passoproxy.core.cache.storing import Leave, judge
 from passoproxy.core.http.messages import ResponseHead, fields_of
 from passoproxy.core.http.syntax import print_date
 
@@ -61,7 +61,7 @@ def verdict(line="", status=200, *fields, shared=True, asked=NOTHING_ASKED, poli
     ],
 )
 def test_storing_3(line, status, fields, shared, kept):
-    assert isinstance(verdict(line, status, *fields, shared=shared), Keep if kept else Leave)
+    assert isinstance(verdict(line, status, *fields, shared=shared), Leave) is not kept
 
 
 def test_no_store_of_the_request_5_2_1_5():
@@ -81,8 +81,8 @@ def test_a_stored_answer_has_a_date_9110_6_6_1():
     head = ResponseHead(200, fields_of([("Cache-Control", "max-age=9")]))
     said = said_by(200, head.fields, response_time=NOW, shared=True)
     found = judge(NOTHING_ASKED, head, said, response_time=NOW, http_mode=True, max_bytes=9)
-    assert isinstance(found, Keep)
-    assert found.fields["Date"] == print_date(NOW)
+    assert not isinstance(found, Leave)
+    assert found["Date"] == print_date(NOW)
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_a_stored_answer_has_a_date_9110_6_6_1():
 )
 def test_ranges_are_offered_of_what_is_served_as_it_is_stored(fields, kept):
     found = verdict("max-age=9", 200, *fields)
-    assert isinstance(found, Keep)
-    assert found.fields.get("Accept-Ranges") == kept
+    assert not isinstance(found, Leave)
+    assert found.get("Accept-Ranges") == kept
 
 
 @pytest.mark.parametrize(("policy", "kept"), [(RoutePolicy(), True), (RoutePolicy(ttl=5.0, override=True), False)])
 def test_a_cookie_is_kept_by_the_origins_word_alone(policy, kept):
     found = verdict("max-age=9", 200, ("Set-Cookie", "a=b"), policy=policy)
-    assert isinstance(found, Keep)
-    assert ("Set-Cookie" in found.fields) is kept
+    assert not isinstance(found, Leave)
+    assert ("Set-Cookie" in found) is kept
 
 
 @pytest.mark.parametrize(
@@ -117,5 +117,5 @@ def test_a_cookie_is_kept_by_the_origins_word_alone(policy, kept):
 )
 def test_named_fields_are_not_stored(line, shared, left):
     found = verdict(line, 200, ("a", "1"), ("b", "2"), ("c", "3"), shared=shared)
-    assert isinstance(found, Keep)
-    assert {name for name in found.fields if len(name) == 1} == left
+    assert not isinstance(found, Leave)
+    assert {name for name in found if len(name) == 1} == left
