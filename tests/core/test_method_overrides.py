@@ -6,15 +6,14 @@ import time
 
 import pytest
 
-from passoproxy.core.access import (
-    Admission,
-    AdmissionPolicy,
+from passoproxy.core.access import Admission, AdmissionPolicy
+from passoproxy.core.http.messages import Fields, fields_of
+from passoproxy.core.method_overrides import (
     UnclearOverride,
     may_hold_method,
     methods_in_body,
     methods_in_query,
 )
-from passoproxy.core.http.messages import Fields, fields_of
 from passoproxy.errors import BodyTooLarge, MethodNotAllowed
 from tests.php.bodies import BODIES, DELETE, FORM, JSON, MEANT, PARTS, named, part
 
