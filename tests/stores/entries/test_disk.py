@@ -308,6 +308,16 @@ async def test_a_large_body_is_served_to_its_end_though_its_entry_goes(opened: O
     assert first + b"".join([piece async for piece in body]) == data
 
 
+async def test_a_large_body_is_served_to_its_end_though_the_store_is_closed(opened: Opened) -> None:
+    store = opened()
+    data = os.urandom(1_000_000)
+    body = await store.read(await put(store, entry(), data))
+    assert body is not None
+    first = await body.__anext__()
+    await store.close()
+    assert first + b"".join([piece async for piece in body]) == data
+
+
 async def test_a_body_nobody_received_closes_its_file(opened: Opened, tmp_path: Path) -> None:
     store = opened()
     stored = await put(store, entry(), os.urandom(1_000_000))

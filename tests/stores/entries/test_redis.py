@@ -672,6 +672,14 @@ async def test_too_many_owed_purges_become_one_of_everything(tmp_path: Path, mon
     assert (tmp_path / owed.NAME).read_bytes() == b""  # or everything would be purged at every start
 
 
+async def test_equal_owed_purges_are_owed_once(tmp_path: Path) -> None:
+    """But for the first, which may be on its way: a thousand invalidations of one target are not one of everything."""
+    log = owed.OwedPurges(tmp_path)
+    for _ in range(5):
+        await log.add(TAG)
+    assert log.selectors == owed.OwedPurges(tmp_path).selectors == [TAG, TAG]
+
+
 async def test_a_purge_that_cannot_be_kept_is_told_and_owed_in_memory(
     away: tuple[RedisStore, RememberingObserver], tmp_path: Path
 ) -> None:

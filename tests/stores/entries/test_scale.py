@@ -16,6 +16,7 @@ from passoproxy.host.clock import SystemClock
 from passoproxy.host.gc import collected
 from passoproxy.stores.entries.disk.index import DATABASES
 from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.tiered import TieredStore
 from tests.stores.entries.making import entry, found, put, put_many, whole
 from tests.turns import Turns
 
@@ -59,6 +60,24 @@ async def test_a_purge_of_a_hundred_thousand_does_not_block_the_loop(opened: Ope
 def resident() -> int:
     """Bytes of memory that this process has now; not its peak, which the inserting sets."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+async def test_a_hundred_thousand_entries_on_disk_take_little_memory(opened: Opened, tmp_path: Path) -> None:
+    """Stored and each found once, with a memory tier of 1 MiB."""
+    store = TieredStore(1 << 20, opened(4 << 30))
+    for first in range(0, 101_000, 500):
+        keys = [each.key for each in await put_many(store, map(entry, range(first, first + 500)), 1024)]
+        await store.settled()
+        for key in keys:
+            assert await store.select(key)
+        if first == 500:
+            memory = resident()
+    grown = (resident() - memory) / 2**20
+    print(f"100000 entries of 1 KiB on disk: {grown:.1f} MiB of memory more")
+    assert grown < 25
+    await store.close()
 
 
 async def start_with(opened: Opened, folder: Path, count: int) -> float:

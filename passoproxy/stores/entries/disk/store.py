@@ -539,6 +539,7 @@ class DiskStore:
         if self._closed:
             return
         self._closed = True
+        self._lane.refuse()
         self._database.leave()  # this thread's, for soft purges
         await asyncio.to_thread(self._stop)
 

@@ -94,12 +94,13 @@ class Lane:
     def __init__(self, name: str, threads: int, on_leave: Callable[[], None]) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._on_leave = on_leave
+        self._is_stopped = False
         self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
             thread.start()
 
     def call(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """The result of `work`, which a thread carries out even if the caller is cancelled."""
+        """The result of `work`, which a thread carries out even if the caller is cancelled. After `refuse` it is carried out at once."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -112,7 +113,10 @@ class Lane:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(resolve, future, result, error)
 
-        self._work.put(step)
+        if self._is_stopped:
+            step()
+        else:
+            self._work.put(step)
         return future
 
     def _run(self) -> None:
@@ -120,6 +124,10 @@ class Lane:
             step()
             del step  # what it holds must not live until the next one comes
         self._on_leave()
+
+    def refuse(self) -> None:
+        """Takes no more work. In the loop: what is still asked for, the rest of a body, must not wait for threads that end."""
+        self._is_stopped = True
 
     def stop(self) -> None:
         """Ends the threads after the work that was given so far. Blocks."""

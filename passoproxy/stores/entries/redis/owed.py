@@ -31,10 +31,10 @@ class OwedPurges:
                 self.selectors = [decode_purge(line) for line in _owed(self._path.read_bytes())]
 
     async def add(self, selector: Selector) -> None:
-        """One more; durable when it returns. The first of all may be on its way to the store, so nothing is added to it."""
+        """One more; durable when it returns. The first of all may be on its way to the store, so it stands for no other."""
         first, later = self.selectors[:1], self.selectors[1:]
-        if Selector() in later:
-            return  # it means this one too
+        if selector in later or Selector() in later:
+            return  # it is owed already, or one that means it too
         if len(self.selectors) < MOST:
             self.selectors.append(selector)
             await self._append((b"+", selector))
