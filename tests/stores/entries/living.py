@@ -17,7 +17,7 @@ from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import FakeClock
 from tests.stores.entries.making import SECRET, body_of, entry, found, put
 
-SIZES = [30, 2000, 20_000, 300_000]
+SIZES = [30, 2000, 40_000, 300_000]
 
 
 def body_for(key: str, identifier: str) -> bytes:

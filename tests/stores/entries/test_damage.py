@@ -15,7 +15,7 @@ from passoproxy.stores.entries.disk.store import DiskStore
 from tests.stores.entries.making import body_of, entry, put
 
 Opened = Callable[..., DiskStore]
-SIZES = [0, 10, 3000, 20_000, 400_000]
+SIZES = [0, 10, 3000, 40_000, 400_000]
 
 
 def damage(folder: Path, chance: random.Random) -> str:

@@ -223,7 +223,7 @@ async def test_a_purge_that_cannot_be_read_counts_for_everything(opened: Opened)
 # ---- bodies that are not what they were ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [20_000, 600_000])
+@pytest.mark.parametrize("size", [40_000, 600_000])
 @pytest.mark.parametrize("damage", ["flip", "cut", "longer", "gone", "link", "folder", "fifo", "swap"])
 async def test_a_body_that_is_not_what_was_stored_is_a_miss(
     opened: Opened, tmp_path: Path, damage: str, size: int
@@ -410,7 +410,7 @@ async def test_the_journal_is_bounded(opened: Opened, tmp_path: Path) -> None:
 async def test_evicted_and_replaced_bodies_leave_the_disk(opened: Opened, tmp_path: Path) -> None:
     store = opened()
     for n in range(30):
-        await put(store, entry(0, identifier=f"i{n}"), os.urandom(20_000))
+        await put(store, entry(0, identifier=f"i{n}"), os.urandom(40_000))
     assert len(files(tmp_path / "cache" / BODIES)) == 1
     await store.purge(Selector())
     assert files(tmp_path / "cache" / BODIES) == []
@@ -549,7 +549,7 @@ async def test_planted_rows_run_nothing_and_open_nothing(opened: Opened, tmp_pat
 
 async def test_a_link_in_place_of_a_shard_is_not_followed(opened: Opened, tmp_path: Path) -> None:
     store = opened()
-    stored = await put(store, entry(), b"b" * 20_000)
+    stored = await put(store, entry(), b"b" * 40_000)
     shard = body_path(tmp_path / "cache", stored).parent
     outside = tmp_path / "outside"
     shard.rename(outside)
@@ -569,7 +569,7 @@ async def swept(store: DiskStore) -> None:
 
 async def test_what_a_crash_left_is_swept_up_and_nothing_else(opened: Opened, tmp_path: Path) -> None:
     store, other = opened(), opened()
-    kept = [await put(store, entry(n), os.urandom(20_000)) for n in range(20)]
+    kept = [await put(store, entry(n), os.urandom(40_000)) for n in range(20)]
     under_way = await other.create(entry("under way"))
     await under_way.write(b"x" * 400_000)
     await under_way.write(b"y" * 400_000)
@@ -615,14 +615,14 @@ async def test_new_entries_are_synced(opened: Opened, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "fsync", noted)
     store = opened()
-    stored = await put(store, entry(), b"b" * 20_000)
+    stored = await put(store, entry(), b"b" * 40_000)
     store._syncing.sync()
     await store.close()
     path = str(body_path(store._folder, stored))
     assert path in synced
     assert str(Path(path).parent) in synced
     again = opened()
-    await put_many(again, map(entry, range(100)), 20_000)
+    await put_many(again, map(entry, range(100)), 40_000)
     again._syncing.sync()
 
 
@@ -646,7 +646,7 @@ async def test_storing_pauses_after_a_failure_and_recovers_by_itself(
 
     monkeypatch.setattr(os, "write", written)
     writer = await store.create(entry(1))
-    await writer.write(b"x" * 20_000)
+    await writer.write(b"x" * 40_000)
     with pytest.raises(EntryStoreFailure, match="No space left"):
         await writer.commit()
     await writer.abandon()

@@ -120,25 +120,25 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", mounted], check=True)
 
 
-async def test_a_full_disk_costs_nothing_but_storing(opened: Opened, small_disk: Path) -> None:
-    """The disk is smaller than `max_size`: it fills, what was stored is served, and a purge frees it without a restart."""
+@pytest.mark.parametrize("size", [30_000, 40_000])
+async def test_a_full_disk_costs_nothing_but_storing(opened: Opened, small_disk: Path, size: int) -> None:
+    """The disk is smaller than `max_size`: new answers take the place of old ones, what is found is whole, and a purge works."""
     moment = 0.0
     store = opened(64 << 20, small_disk / "cache", monotonic=lambda: moment)
     stored, failures = [], 0
     for n in range(400):
         try:
-            stored.append(await put(store, entry(n), os.urandom(30_000)))
+            stored.append(await put(store, entry(n), os.urandom(size)))
         except EntryStoreFailure:
             failures += 1
         moment += 60
-    assert failures > 100
-    assert len(stored) > 50
-    for each in stored:
-        assert await body_of(store, each) is not None
-    assert await store.purge(Selector(prefix="/api/")) == len(stored)
-    for each in stored:
+    assert failures < 100
+    kept = [each for each in stored if await found(store, each) is not None]
+    assert len(kept) > 20
+    assert await store.purge(Selector(prefix="/api/")) == len(kept)
+    for each in kept:
         assert await found(store, each) is None
     moment += 60
-    await put(store, entry("after"), os.urandom(30_000))
+    await put(store, entry("after"), os.urandom(size))
     assert await found(store, entry("after")) is not None
     await store.close()

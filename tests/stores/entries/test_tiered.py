@@ -214,7 +214,7 @@ async def test_large_bodies_pass_the_memory_by(opened: Opened) -> None:
 
 async def test_a_body_lost_on_disk_is_gone_from_memory_too(opened: Opened) -> None:
     disk = opened()
-    stored = await put(disk, entry(), b"b" * 20_000)
+    stored = await put(disk, entry(), b"b" * 40_000)
     store = TieredStore(MEMORY, disk)
     assert list(await store.select(stored.key)) == [stored]
     for path in (disk._folder / "bodies").rglob("*.*"):

@@ -161,20 +161,25 @@ class Bodies:
         os.close(file)
         return None
 
-    def read_nowait(self, name: str, size: int) -> bytes | None:
-        """The body if it is small, was checked before, and the system has it in memory. For one thread."""
-        seen = self._seen.get(name)
-        if seen is None or size > SMALL_BYTES:
+    def read_nowait(self, name: str, digest: str, size: int) -> bytes | None:
+        """The body if it is small, whole, and the system has it in memory. For one thread."""
+        if size > SMALL_BYTES:
             return None
         try:
             file = os.open(f"{self._root}{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return None
         try:
-            if _seen(os.fstat(file)) != seen or seen[1] != size:
-                return None
+            found = os.fstat(file)
             piece = self._buffer[:size]
-            return bytes(piece) if os.preadv(file, [piece], 0, _NOWAIT) == size else None
+            if found.st_size != size or os.preadv(file, [piece], 0, _NOWAIT) != size:
+                return None
+            seen = _seen(found)
+            if self._seen.get(name) != seen:
+                if sha256(piece).hexdigest() != digest or _seen(os.fstat(file)) != seen:
+                    return None
+                self._note(name, seen, found)
+            return bytes(piece)
         except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: a file system that cannot tell
             return None
         finally:
@@ -201,12 +206,15 @@ class Bodies:
             return True
         if _digest(file) != digest or _seen(os.fstat(file)) != seen:
             return False
+        self._note(name, seen, found)
+        return True
+
+    def _note(self, name: str, seen: _Seen, found: os.stat_result) -> None:
         if time.time_ns() - found.st_ctime_ns > _TICK:
             with self._lock:
                 self._seen[name] = seen
                 if len(self._seen) > _REMEMBERED:
                     self._seen.popitem(last=False)
-        return True
 
     def remove(self, name: str) -> bool:
         """Removes the body; whether it was there."""

@@ -331,8 +331,12 @@ class Database:
     def _remove(self) -> None:
         for name in DATABASES:
             for end in ("", "-wal", "-shm"):
+                path = self._folder / f"{name}{end}"
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._folder / f"{name}{end}")
+                    if end != "-shm" and os.path.isfile(path) and not os.path.islink(path):
+                        # Threads and processes that have it open must not keep its room. They find it damaged, or replaced; a -shm is mapped.
+                        os.truncate(path, 0)
+                    os.unlink(path)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

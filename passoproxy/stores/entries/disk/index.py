@@ -39,7 +39,7 @@ INDEX, VALUES = "index.db", DBNAME
 DATABASES = (INDEX, VALUES)
 VERSION = 2
 PAGE_BYTES = 4096
-INLINE_BYTES = 16 * 1024
+INLINE_BYTES = 32 * 1024
 """A body of at most so many bytes lies in the value, behind the head; a longer one in a file."""
 
 _KEPT_PURGES = 1000
@@ -412,6 +412,11 @@ class Index:
     def free_bytes(self) -> int:
         """Bytes in pages that deleted rows left, for rows to come."""
         return PAGE_BYTES * sum(free for _, free, _ in self._pages())
+
+    def disk_free(self) -> int:
+        """Bytes that the file system of the folder can still take."""
+        found = os.statvfs(self._folder)
+        return found.f_bavail * found.f_frsize
 
     def _pages(self) -> Iterator[tuple[sqlite3.Connection, int, int]]:
         """Free pages and all pages of each database."""

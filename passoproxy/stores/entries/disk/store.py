@@ -225,14 +225,14 @@ class DiskStore:
         return answer[0]
 
     def read_nowait(self, entry: Entry) -> bytes | None:
-        """The body of `entry` if it is small and lies in the value, or in a file that was checked before and that the system has in memory.
+        """The body of `entry` if it is small and lies in the value, or in a file that the system has in memory.
 
         For the thread of the loop.
         """
         if self._closed or (began := time.perf_counter()) < self._asks_again_at:
             return None
         if entry.size > INLINE_BYTES:
-            body = self._bodies.read_nowait(body_name(row_name(entry), entry.digest), entry.size)
+            body = self._bodies.read_nowait(body_name(row_name(entry), entry.digest), entry.digest, entry.size)
         else:
             value = self._database.run_nowait(partial(self._read_value, entry))
             body = None if value is None else value.data

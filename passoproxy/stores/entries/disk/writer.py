@@ -43,6 +43,9 @@ _JOURNAL_BYTES = 1 << 20
 _VICTIMS = 64
 _MOST_SPARE = 4 << 20
 _WORTH_SHORTENING = 256 << 10
+_LEFT_FREE = 2 << 20
+"""Bytes of the disk for the journals, without which nothing can be deleted either."""
+
 ROW_BYTES = 3072
 """Bytes that an entry takes in both databases beside its body: an estimate to make room by, corrected by what the files really take."""
 
@@ -318,8 +321,10 @@ class Writer:
 
     def _make_room(self, index: Index, need: int, row_bytes: int) -> bool:
         """Evicts the entries that were not used for longest until so many bytes of files and of rows fit; whether they fit."""
-        if self.has_room(index, need + row_bytes):
+        if self._lacking(index, need + 2 * row_bytes) <= 0:  # a row is written twice, to the journal first
             return True
+        if index.disk_free() < _LEFT_FREE + need + 2 * row_bytes:
+            index.shorten_journals(0)
         if self._over(index, need, row_bytes) > 0:
             self._write_touches()  # or what was used since would go before what was stored since
         spare = min(self._max_bytes // 64, _MOST_SPARE)  # a little more goes, so that not every entry evicts one
@@ -331,11 +336,15 @@ class Writer:
     def _over(self, index: Index, need: int, row_bytes: int) -> int:
         """How many bytes too many there would be, once the files are as short as they can be."""
         free = index.free_bytes() - row_bytes
-        over = self.volume(index) + need + max(0, -free) - self._max_bytes
+        over = self._lacking(index, need + max(0, -free))
         if over > 0 and free > _WORTH_SHORTENING:
             index.give_back(min(over, free) // PAGE_BYTES + 1)
-            over = self.volume(index) + need - self._max_bytes
+            over = self._lacking(index, need)
         return over
+
+    def _lacking(self, index: Index, need: int) -> int:
+        """How many bytes are lacking, of `max_bytes` or of a disk that is smaller; zero or less if so many fit."""
+        return max(self.volume(index) - self._max_bytes, _LEFT_FREE - index.disk_free()) + need
 
     def _evict(self, index: Index, goal: int) -> list[Row]:
         """Removes up to `_VICTIMS` entries, no more than are needed for `goal` bytes."""
