@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import told
@@ -128,22 +128,23 @@ def gives_pair(reply: Mapping[str, object]) -> bool:
 
 def answer_of(command: Command[T], reply: object) -> T:
     """The answer in a reply to `command`. Raises what the owner raised, OwnerGone for what is no reply."""
-    answer: Any
     match reply:
         case {"fault": {"code": str(code), "exit_code": int(exit_code), "detail": str(detail), **rest}}:
             after = rest.get("retry_after")
             raise fault_of(code, exit_code, detail, float(after) if _is_short(after) else 5.0)
         case {"answer": found}:
-            match command, found:
-                case (Refresh() | Import() | Login(), dict(shown)):
-                    answer = told(shown)
-                    return answer  # type: ignore[no-any-return]
-                case (Logout(), {"revocation": str(revocation), "partition": str(partition)}):
-                    answer = LoggedOut(revocation, partition)
-                    return answer  # type: ignore[no-any-return]
-                case (Export(), dict()) | (Renew401(), int()) | (LoginPending(), None):
-                    answer = found
-                    return answer  # type: ignore[no-any-return]
+            return cast(T, _answer(command, found))
+    raise OwnerGone(NOT_UNDERSTOOD)
+
+
+def _answer(command: Command[Any], found: object) -> object:
+    match command, found:
+        case (Refresh() | Import() | Login(), dict(shown)):
+            return told(shown)
+        case (Logout(), {"revocation": str(revocation), "partition": str(partition)}):
+            return LoggedOut(revocation, partition)
+        case (Export(), dict()) | (Renew401(), int()) | (LoginPending(), None):
+            return found
     raise OwnerGone(NOT_UNDERSTOOD)
 
 

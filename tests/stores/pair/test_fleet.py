@@ -260,8 +260,24 @@ async def order_under_way(a: Side, b: Side, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_an_order_ends_with_the_holder_that_took_it(sides, server, monkeypatch):
     """It was stopped in the midst of it, and another instance holds the lease by now: no reply will ever come."""
     a, b = sides
+    looks, connect = asyncio.Queue[None](), b.link.asynchronous
+
+    def watched():
+        client = connect()
+        get = client.get
+
+        async def looked(name):
+            found = await get(name)
+            looks.put_nowait(None)
+            return found
+
+        client.get = looked
+        return client
+
+    monkeypatch.setattr(b.link, "asynchronous", watched)
     async with a.at_work(), order_under_way(a, b, monkeypatch) as order:
-        await asyncio.sleep(1.2)  # it is seen to be taken
+        for _ in range(looks.qsize() + 2):  # the first may have begun before
+            await asyncio.wait_for(looks.get(), 20)  # it is seen to be taken
         with server.client() as client:
             client.set(KEYS.lease, b"99|another|one")
         with pytest.raises(OwnerGone, match="does not answer"):
