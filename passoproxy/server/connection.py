@@ -415,7 +415,7 @@ class ProxyConnection(asyncio.Protocol):
             gathered = self._heads.take(data)
             if gathered is not None:
                 head, rest = gathered
-                lone = data if self._phase is _WAITING and len(data) == len(head) else b""
+                lone = data if self._phase is _WAITING and len(data) == len(head) + len(rest) else b""
                 self._begin(receive(head, self._scheme), rest, lone)
             elif self._phase is _Phase.WAITING and self._heads.begun:
                 self._phase = _Phase.HEAD
@@ -424,7 +424,7 @@ class ProxyConnection(asyncio.Protocol):
             self._refuse(refusal, head)
 
     def _begin(self, received: Received, rest: bytes, lone: bytes) -> None:
-        """`lone` is the head if it came alone, in one read."""
+        """`lone` is what came if the head was whole in one read."""
         if isinstance(received.framing, NoBody):
             self._ahead, body = rest, cast(Body, NO_BODY)
         else:
@@ -437,7 +437,7 @@ class ProxyConnection(asyncio.Protocol):
             self._body = None
             self._phase = _Phase.WAITING
             self._hit_at = perf_counter()
-            if lone and self._memo is not None and isinstance(received.framing, NoBody):
+            if lone and self._memo is not None:
                 self._memo.learn(lone, exchange)
             return
         self._deadline.lift()

@@ -7,7 +7,7 @@ Two rules carry its safety:
 2. The connection stands between two messages: nothing is held, nothing is answered, all that was written has room, and the next answer is not
    the last one. `connection` sees to that.
 
-An answer is learnt from the whole road, which served a fresh entry from memory for a request without a body, conditions and wishes. What it
+An answer is learnt from the whole road, which served a fresh entry from memory for a request without conditions and wishes. What it
 rests on is looked at for each hit: the rules of the moment (`grounds`), what other processes changed (`keep_up`), the moments between which it
 holds, and the entry itself, which says by `watchers` when it leaves the memory. `Age` and `ttl` are written anew when one of their seconds
 turns.
@@ -25,9 +25,8 @@ from passoproxy.core.access import Admission
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.expiry import Terms
 from passoproxy.core.events import Answered, Repeated
-from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.http.request_line import HEAD_END
-from passoproxy.ports import NO_BODY, Clock, Request
+from passoproxy.ports import Clock, Request
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import Cache
 from passoproxy.proxy.hits import Form
@@ -36,7 +35,7 @@ from passoproxy.server.request import LONGEST_TRACED, untraced
 from passoproxy.server.response import Exchange
 from passoproxy.values import dataclass
 
-LONGEST_HEAD = 4096
+LONGEST_REQUEST = 4096
 _ANSWER_BYTES = 1300  # what the objects of one answer take beside its bytes, measured by `tests/server/test_memo.py`
 _SEEN = 32_768  # hashes of heads that came once
 
@@ -98,7 +97,7 @@ class Answer:
     ttl: int
     told: Repeated
     key: str
-    asked: RequestHead
+    asked: Request
     counted: bool
     used: bool
     weight: int
@@ -127,10 +126,8 @@ class Memo:
     # ---- a hit ---------------------------------------------------------------------------------------------------------
 
     def find(self, data: bytes, scheme: str) -> Answer | None:
-        """The answer to a request of exactly these bytes, but for fields that tell traces apart, as it is now; None if the whole road has to find it."""
-        answer = self._answers.get(data)
-        if answer is None and len(data) <= LONGEST_TRACED and data.find(HEAD_END) == len(data) - len(HEAD_END):
-            answer = self._answers.get(untraced(data)[0])
+        """The answer to a request of exactly these bytes, body included, but for fields that tell traces apart; None if the whole road has to find it."""
+        answer = self._answers.get(data) or self._answers.get(_known_by(data))
         if answer is None or answer.scheme is not scheme:
             return None
         stood_on = self._stood_on
@@ -149,9 +146,10 @@ class Memo:
             if key in counts:
                 counts[key] += 1
             else:
-                self._usage.begin(key, Request(answer.asked, NO_BODY))
+                self._usage.begin(key, answer.asked)
         self._used(key)
-        traced = data if len(data) > LONGEST_TRACED or len(data) != len(answer.request) else b""
+        end = data.find(HEAD_END)
+        traced = data[:end] if end > LONGEST_TRACED or len(data) != len(answer.request) else b""
         self._tell((answer.told, self._wall(), address, answer.ttl, perf_counter() - began, traced))
 
     def _turned(self, answer: Answer, now: float) -> bool:
@@ -167,12 +165,11 @@ class Memo:
     # ---- learning and forgetting -----------------------------------------------------------------------------------------
 
     def learn(self, data: bytes, exchange: Exchange) -> None:
-        """A request that came as exactly `data`, alone, was answered from memory, and its connection takes the next one."""
+        """A request that came as exactly `data`, head and body, alone, was answered from memory, and its connection takes the next one."""
         hit, head = exchange.hit, exchange.head
-        if hit is None or not hit.until or len(data) > LONGEST_HEAD:
+        if hit is None or not hit.until or len(data) > LONGEST_REQUEST:
             return
-        if exchange.received.traced and len(data) <= LONGEST_TRACED:
-            data = untraced(data)[0]
+        data = _known_by(data)
         if 2 * self.bytes_used > self._max_bytes and (seen := hash(data)) not in self._seen:
             # With half of the room taken, only a head that came before: those that differ each time push out no others.
             if len(self._seen) >= _SEEN:
@@ -188,7 +185,7 @@ class Memo:
         if watchers is None or asked.policy is None or not form.dated or not raw.startswith(made):
             return
         answer = Answer()
-        answer.memo, answer.request, answer.scheme, answer.asked = self, data, head.scheme, asked.head
+        answer.memo, answer.request, answer.scheme, answer.asked = self, data, head.scheme, asked
         answer.form, answer.framing, answer.body, answer.told = form, raw[len(made) :], hit.body, form.repeated
         answer.terms, answer.until, answer.used, answer.watchers = hit.plan.terms, hit.until, False, watchers
         answer.key, answer.counted = asked.trail.key, not asked.policy.origin_decides
@@ -226,3 +223,12 @@ class Memo:
             answer.watchers.discard(answer)
         self._answers.clear()
         self.bytes_used = 0
+
+
+def _known_by(data: bytes) -> bytes:
+    """A request without the field lines that no rule reads. The first empty line ends its head: what looks like such a line behind it stays."""
+    end = data.find(HEAD_END) + len(HEAD_END)
+    if end > LONGEST_TRACED:
+        return data
+    head, traced = untraced(data[:end])
+    return head + data[end:] if traced else data

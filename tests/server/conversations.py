@@ -47,11 +47,13 @@ from tests.memory_store import MemoryStore
 ORIGIN = "https://api.example"
 ROUTES = [
     RoutePolicy("ahead", "/ahead", ttl=20.0, override=True, refresh_ahead=0.9, tags=("a",)),
+    RoutePolicy("asked", "/asked", methods=("GET", "POST"), ttl=20.0, override=True, volatile_fields=()),
     RoutePolicy("plain", "/plain", ttl=30.4, override=True, stale_while_revalidate=10.0, tags=("p",)),
     RoutePolicy("cookies", "/cookies", ttl=30.0, override=True, pass_cookies=True),
 ]
 OTHER_ROUTES = [RoutePolicy("anew", "/plain", ttl=5.0, override=True), *ROUTES]
 TARGETS = (
+    "/asked",
     "/traced",
     "/plain",
     "/plain?b=2",
@@ -85,6 +87,14 @@ FIELDS = (
     "Expect: 100-continue", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )  # fmt: skip
 
+BODIES = (
+    b'{"a": 1}',
+    b'{"a": 2}',
+    b'["\r\ntraceparent: 1\r\n"]',
+    b'["x",\r\nB3: 4,\r\n5]',
+    b"body",
+    b'{"_method": "trace"}',
+)
 TRACING = (
     b"traceparent: 00-0af7651916cd43dd8448eb211c80319%d-b7ad6b7169203331-01\r\n", b"X-Request-Id: %d\r\n", b"TraceState:\t%d \r\n", b"B3:%d\r\n",
     b" %d\r\n", b"traceparent: %d\n\r\n",
@@ -118,11 +128,15 @@ def make_script(random: Random) -> list[Op]:
 
 def _head(random: Random, targets: Sequence[str]) -> bytes:
     target = random.choice(targets)
-    method = random.choices(("GET", "HEAD", "POST", "DELETE"), (24, 3, 1, 1))[0]
+    method = random.choices(("GET", "HEAD", "POST", "DELETE"), (24, 3, 6 if target == "/asked" else 1, 1))[0]
     fields = random.sample(FIELDS, random.choices((0, 1, 2, 3), (8, 6, 3, 1))[0])
     version = random.choices(("1.1", "1.0"), (24, 1))[0]
     host = random.choices(("localhost", "127.0.0.1:8610", "elsewhere"), (16, 3, 1))[0]
-    body = b"Content-Length: 4\r\n\r\nbody" if method == "POST" else b"\r\n"
+    sent = random.choice(BODIES) if method == "POST" else b""
+    kind = b"json" if sent.startswith(b"{") else b"x-www-form-urlencoded"
+    body = (
+        b"Content-Type: application/%b\r\nContent-Length: %d\r\n\r\n%b" % (kind, len(sent), sent) if sent else b"\r\n"
+    )
     lines = [f"{method} {target} HTTP/{version}", f"Host: {host}", *fields]
     return "".join(f"{line}\r\n" for line in lines).encode() + body
 

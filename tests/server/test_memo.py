@@ -83,6 +83,25 @@ async def test_heads_that_differ_in_a_trace_are_one() -> None:
     assert await ask(side, PLAIN) == 1
 
 
+def post(body: bytes, *fields: str, kind: str = "json") -> bytes:
+    own = f"Content-Type: application/{kind}", f"Content-Length: {len(body)}"
+    return get("/asked", *own, *fields, method="POST") + body
+
+
+async def test_a_question_is_known_by_its_body_too() -> None:
+    side, _, memo = await a_side(post(b'{"a": 1}'))
+    assert await ask(side, post(b'{"a": 1}')) == 1
+    assert await ask(side, post(b'{"a": 1}', "traceparent: 2")) == 1
+    assert await ask(side, post(b'{"a": 2}')) == 0
+    # in a body, what looks like such a field is none
+    one, other = (post(b"a=1\r\nb3:%d\r\n" % number, kind="x-www-form-urlencoded") for number in (1, 2))
+    assert [await ask(side, each) for each in (one, one, one, other, one, other)] == [0, 0, 1, 0, 1, 0]
+    # the end of a body that came by itself is no request
+    whole = post(b'{"a": 1}')
+    await side.play(("send", 0, (whole[:-3], whole[-3:])))
+    assert (side.shared.count, len(memo)) == (1, 3)
+
+
 async def test_age_and_ttl_turn_at_their_own_moments() -> None:
     side, client, _ = await a_side(PLAIN)  # fresh for 30.4 seconds
     seen = []
