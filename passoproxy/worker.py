@@ -87,7 +87,7 @@ class Life:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nobody waits for an answer."""
+        """Whether no client waits for an answer."""
         return self._wired is None or not self._wired.handler.in_flight
 
     async def whole(self) -> None:

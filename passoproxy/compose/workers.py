@@ -89,7 +89,7 @@ class Parent:
 
     async def drain(self, grace: float) -> None:
         """Has all end within `grace` seconds."""
-        self._bound.close_copies()  # what nobody will take any more must not wait here
+        self._bound.close_copies()  # what no worker takes any more must not wait here
         await self.supervisor.drain(grace)
         for task in tuple(self._work):
             task.cancel()

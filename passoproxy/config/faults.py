@@ -66,7 +66,9 @@ def _said(error: ErrorDetails, path: KeyPath) -> str:
             return f"{seen} is not a list; write {f'[{value}]' if is_item else '[a, b]'}"
         case "model_type" | "dict_type" | "model_attributes_type":
             valid = ", ".join(children(names(path)))
-            return f"{seen} is not a mapping; indent its keys below it; valid here: {valid}"
+            # the value may be a secret that slipped a line up
+            given = "a list" if isinstance(value, list) else "a single value"
+            return f"{given} is not a mapping; indent its keys below it; valid here: {valid}"
         case "greater_than" | "greater_than_equal":
             return f"{seen} is too small; write {context.get('ge', context.get('gt'))} or more"
         case "less_than" | "less_than_equal":

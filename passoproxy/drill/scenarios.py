@@ -112,7 +112,7 @@ TRIALS = (
         "refresh_lost_for_good",
         "the same, at a provider that takes no token twice",
         _once("refresh_lost"),
-        hopeless="the provider has spent the token and told nobody the new one",
+        hopeless="the provider has spent the token, and its answer with the new one is lost",
     ),
     Trial("refresh_garbage", "a refresh is answered with garbage", _once("refresh_garbage"), REPLAYS, lost_answer=True),
     Trial("refresh_slow", "a refresh is answered after 8 s", _once("refresh_slow"), {"slow_seconds": 8.0}),

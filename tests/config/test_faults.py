@@ -89,6 +89,7 @@ alerts: {webhook_file: two}  =>  alerts.webhook_file: http or https URL
 server: {client_keys: 'planted'}  =>  server.client_keys: line 1 is not 'name:key'
 server: {client_keys_file: keys_twice}  =>  server.client_keys_file: names 'a' again
 server: {client_keys_file: keys_none}  =>  server.client_keys_file: holds no 'name:key' line
+oauth: planted  =>  oauth: a single value is not a mapping
 upstream: {headers: planted}  =>  upstream.headers: is not a mapping of header fields
 upstream: {headers: {Host: a}}  =>  upstream.headers: 'Host' is a field that the proxy sets itself
 upstream: {headers: {authorization: planted}}  =>  upstream.headers: 'authorization' is a field that the proxy sets itself
@@ -115,7 +116,7 @@ server: {workers: 0}  =>  server.workers: 0 is too small; write 1 or more
 server: {workers: 999}  =>  server.workers: 999 is too large; write 256 or less
 upstream: {allow_methods: GET}  =>  upstream.allow_methods: 'GET' is not a list; write [GET]
 routes: {a: 1}  =>  routes: a mapping is not a list; write [a, b]
-log: verbose  =>  log: 'verbose' is not a mapping; indent its keys below it; valid here: level, format, access, query
+log: verbose  =>  log: a single value is not a mapping; indent its keys below it; valid here: level, format, access, query
 server: {allowed_peers: [10.0.0.5/8]}  =>  server.allowed_peers[0]: '10.0.0.5/8' is no network: it has bits beyond the prefix; write 10.0.0.0/8
 admin: {token: [planted]}  =>  admin.token: is not text; put the secret in quotes, or better in a file that the _file key names
 alerts: {command: 5}  =>  alerts.command: 5 is not a command; write a path, or a list of program and arguments
@@ -175,7 +176,7 @@ PASSOPROXY__PROVIDR=x  =>  names no key; did you mean PASSOPROXY__PROVIDER?
 PASSOPROXY__OAUTH__TOKEN-URL=x  =>  names no key; did you mean PASSOPROXY__OAUTH__TOKEN_URL?
 PASSOPROXY__ROUTES__0__TTL=3  =>  names no key; set the whole list, as YAML, in PASSOPROXY__ROUTES
 PASSOPROXY__LOG__ZZZ=3  =>  names no key; valid here: level, format, access, query
-PASSOPROXY__SERVER=x  =>  server: 'x' is not a mapping
+PASSOPROXY__SERVER=x  =>  server: a single value is not a mapping
 PASSOPROXY__SERVER__LIMITS={hedder: 3}  =>  server.limits.hedder: is not a known key
 PASSOPROXY__SERVER__LISTEN=[::1]:8610  =>  as in '"[::1]:8610"'
 PASSOPROXY__OAUTH__CLIENT_ID=[x  =>  put the value into quotes of its own

@@ -109,7 +109,7 @@ def test_a_name_may_be_written_as_anything(folder: Folder, name: str) -> None:
 def test_a_route_of_the_file_that_is_none_lies_below_those_of_the_environment(folder: Folder) -> None:
     environ = {"PASSOPROXY__ROUTES": "[{name: first, match: /z}]"}
     (fault,) = folder.faults(LEAST + "routes: [5]\n", environ)
-    assert str(fault).startswith("c.yaml:2: routes[1]: 5 is not a mapping")
+    assert str(fault).startswith("c.yaml:2: routes[1]: a single value is not a mapping")
 
 
 def test_routes_of_the_environment_come_before_those_of_the_file(folder: Folder) -> None:

@@ -80,7 +80,7 @@ def test_every_trial(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert tuple(found) == tuple(trial.name for trial in TRIALS)
     assert [name for name, each in found.items() if each["pair"] != "kept"] == ["refresh_lost_for_good", "revoked"]
     assert found["refresh_lost_for_good"]["must_keep"] is False
-    assert "told nobody" in found["refresh_lost_for_good"]["why"]
+    assert "with the new one is lost" in found["refresh_lost_for_good"]["why"]
     assert found["full_disk"]["lowest_runway"] < 0.3 * 600, "the disk was full until the pair's end was near"
 
 

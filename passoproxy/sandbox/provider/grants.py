@@ -288,7 +288,7 @@ class Grants:
         return issued
 
     def _replay(self, token: Token, issuer: str) -> Issued:
-        """A spent token is shown again: someone lost an answer, or has stolen it."""
+        """A spent token is shown again: an answer was lost, or the token was stolen."""
         lost = token.successor
         if lost is None or token.replays >= self._options.allow_replays or not lost.untouched():
             self._punish(token)
