@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from importlib import import_module
 
 from passoproxy.compose import Wired, telemetry
+from passoproxy.compose.instance import authorities
 from passoproxy.compose.listeners import (
     Bound,
     Served,
@@ -25,7 +26,6 @@ from passoproxy.compose.listeners import (
 from passoproxy.compose.reload import Reloading, keep_following
 from passoproxy.compose.stores import leaves_full, rests_full
 from passoproxy.compose.topology import Part
-from passoproxy.compose.wiring import authorities
 from passoproxy.compose.workers import Parent
 from passoproxy.config.load import Loaded, load
 from passoproxy.config.secrets import inside_container

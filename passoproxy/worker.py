@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from passoproxy.compose import Wired, telemetry
+from passoproxy.compose.instance import Telemetry, traffic_of
 from passoproxy.compose.listeners import Served, serve_proxy
 from passoproxy.compose.reload import Reloading, keep_following
 from passoproxy.compose.topology import Part
-from passoproxy.compose.wiring import Telemetry, traffic_of
 from passoproxy.config.load import Loaded, load
 from passoproxy.core.events import EntryStored, Event, Lifecycle, TaskFailed
 from passoproxy.core.oauth.alert_levels import Level

@@ -27,7 +27,7 @@ def send_test(config: ConfigOption = None, state: StateOption = None, as_json: J
     if isinstance(held, Local):
         import asyncio
 
-        from passoproxy.compose.wiring import tried_alone
+        from passoproxy.compose.instance import tried_alone
 
         results = asyncio.run(tried_alone(held.loaded, os.environ))
     else:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import secrets
 
+from passoproxy.compose.instance import Wired
 from passoproxy.compose.listeners import Bound
 from passoproxy.compose.pipeline import limits_of
-from passoproxy.compose.wiring import Wired
 from passoproxy.config.load import Loaded
 from passoproxy.host.control_server import ControlSite
 from passoproxy.server.acceptor import Acceptor

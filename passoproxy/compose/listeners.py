@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from passoproxy.compose.wiring import Wired
+from passoproxy.compose.instance import Wired
 from passoproxy.config.load import Loaded
 from passoproxy.config.secrets import refuse_exposed
 from passoproxy.config.settings import Settings

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import BaseModel
 
+from passoproxy.compose.instance import Wired, alert_policy, authorities
 from passoproxy.compose.pipeline import Outward, connection_limits, limits_of, upstream_headers
-from passoproxy.compose.wiring import Wired, alert_policy, authorities
 from passoproxy.config.load import Loaded
 from passoproxy.config.settings import Settings
 from passoproxy.core.events import Lifecycle, Warned

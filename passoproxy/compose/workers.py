@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from passoproxy.compose.instance import Wired
 from passoproxy.compose.listeners import Bound
 from passoproxy.compose.topology import WorkerReport
-from passoproxy.compose.wiring import Wired
 from passoproxy.core import origin
 from passoproxy.core.events import EntryStored, TaskFailed
 from passoproxy.errors import CommandFailure

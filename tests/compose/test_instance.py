@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from passoproxy.compose import Wired, standing_still, telemetry
+from passoproxy.compose.instance import authorities, known_secrets
 from passoproxy.compose.stores import page_url
-from passoproxy.compose.wiring import authorities, known_secrets
 from passoproxy.core.events import PairFileDamaged
 from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError, PairStoreOwned, TokenRequestUnsent
 from passoproxy.outbound.dial import Endpoint, ForwardProxy
