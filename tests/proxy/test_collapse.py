@@ -608,3 +608,47 @@ class Arriving(ChunkedBody):
         if part is None:
             raise StopAsyncIteration
         return part
+
+
+# ---- bodies of unknown length --------------------------------------------------------------------------------------------
+
+
+async def test_who_comes_too_late_for_the_start_of_a_body_gets_it_from_the_store():
+    stand, body = Stand(), Arriving()
+    stand.origin.script = [stand.says(FRESH, ETAG, body=body)]
+    first = stand.begin()
+    await stand.quiet()
+    for _ in range(8):  # more than is kept in memory of one body
+        body.give(bytes(300_000))
+        await stand.quiet()
+    late = stand.begin()
+    await stand.quiet()
+    body.end()
+    assert len((await first).body) == len((await late).body) == 2_400_000
+    assert (stand.door.arrived, late.result().trail.cache) == (1, "hit")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "cache"), [([b"hel", b"lo"], "miss"), ([b"hel", BodyBroken("the body broke off")], "stale")]
+)
+async def test_a_condition_waits_for_the_made_tag_of_a_body_of_unknown_length(chunks, cache):
+    stand = Stand(policy=RoutePolicy(stale_if_error=600.0))
+    stand.origin.script = [stand.says(FRESH), stand.says(FRESH, body=ChunkedBody(*chunks))]
+    tag = (await stand.ask()).headers["etag"]
+    await stand.clock.advance(11)
+    answer = await stand.ask(fields=[("If-None-Match", tag)])
+    assert (answer.status, answer.headers["etag"], answer.trail.cache) == (304, tag, cache)
+
+
+async def test_who_leaves_while_it_waits_for_a_made_tag_holds_nothing_up():
+    stand, body = Stand(), Arriving()
+    stand.origin.script = [stand.says(FRESH, body=body), stand.says()]
+    asking = stand.begin(fields=[("If-None-Match", 'W/"pp-1"')])
+    await stand.quiet()
+    body.give(b"hello")
+    await stand.quiet()
+    asking.cancel()
+    body.end()
+    await stand.quiet()
+    assert (asking.cancelled(), len(stand.collapser)) == (True, 0)
+    assert (await stand.ask()).trail.cache == "hit"
