@@ -272,7 +272,7 @@ class Cache:
         self.collapser.release_where(selector)
 
     async def close(self) -> None:
-        """Ends all collapser."""
+        """Ends every fetch that is under way."""
         await self.collapser.close()
 
     def find(self, request: Request) -> tuple[Serve, bytes, float] | None:

@@ -342,12 +342,13 @@ class EntryFetch:
             if self._question.keeps:
                 # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
                 self._writer = await self._guarded(self._store.create(self._began), None)
-            await self._asked()
+            await self._answered()
         finally:
             if self._writer is not None:
                 await self._guarded(self._writer.abandon(), None)
 
-    async def _asked(self) -> None:
+    async def _answered(self) -> None:
+        """Asks, again where the answer says nothing of what was asked, and does with the answer what is to be done."""
         question, plan = self._question, self._question.plan
         await self._ask(head_of(question))
         status, rest = self.response.head.status, question.rest
@@ -375,7 +376,7 @@ class EntryFetch:
         self._fetcher.collapser.end(self._fetch, outcome)
 
     async def _ask(self, head: RequestHead) -> None:
-        """Sends the question with `head`; Vary may name the fields of the request as it was asked."""
+        """Sends the question with `head`. `Vary` may name fields of the request as it came."""
         request = self._question.request
         sent = request.with_head(head)
         if isinstance(request.body, BytesBody) and request.body.data:  # may be sent once more, so never the same one
