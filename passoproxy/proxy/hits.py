@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from passoproxy.core.access import GLANCED_BYTES, Admission, readable_by
 from passoproxy.core.cache import cache_status
@@ -165,18 +165,16 @@ class Hits:
         if kind.client:
             trail.client = kind.client
             client = Client(client.address, kind.client)
-        if not policy.stores:
-            return _passing(head, kind, target, body, client, received_at, policy, trail, on_interim)
         inner = RequestHead(method, target, kind.inner, kind.authority, head.scheme, head.version)
         asked = Request(inner, body, client, received_at, policy, trail, lines=lines)
-        if (found := self._cache.find(asked)) is None:
-            return _passing(head, kind, target, body, client, received_at, policy, trail, on_interim)
+        if not policy.stores or (found := self._cache.find(asked)) is None:
+            return _passing(asked, kind, on_interim)
         plan, data, now = found
         key = plan.entry.identifier, method == "HEAD", kind.look
         form = self._forms.get(key) if kind.plain else None
         if form is None or not form.fits(plan, target, policy.name):
             if (form := self._formed(asked, kind, plan, data, now)) is None:
-                return _passing(head, kind, target, body, client, received_at, policy, trail, on_interim)
+                return _passing(asked, kind, on_interim)
             if kind.plain:
                 self._forms.keep(key, form, _size(form))
         terms = plan.terms
@@ -249,10 +247,12 @@ class Hits:
         )
 
 
-def _passing(head: RequestHead, kind: Kind, target: str, body: Body, *rest: Any) -> Request | None:
+def _passing(asked: Request, kind: Kind, told: Callable[[ResponseHead], None] | None) -> Request | None:
     """The request as `Access` would hand it on; None for preflights, and where a page may read refusals."""
-    leaving = RequestHead(head.method, target, kind.admitted, kind.authority, head.scheme, head.version)
-    return None if kind.page is not None else Request(leaving, body, *rest)
+    if kind.page is not None:
+        return None
+    leaving = asked.head.with_fields(kind.admitted)
+    return Request(leaving, asked.body, asked.client, asked.received_at, asked.policy, asked.trail, told)
 
 
 def _size(form: Form) -> int:
