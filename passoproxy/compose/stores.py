@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from passoproxy.compose.pipeline import Outward, made_bytes, memo_bytes
+from passoproxy.compose.pipeline import Outward, made_bytes
 from passoproxy.compose.topology import ALONE, Part
 from passoproxy.config.load import Loaded
 from passoproxy.config.secrets import Secret, read_secret
@@ -92,7 +92,7 @@ def entry_store(
     Raises CannotCreate naming the folder, and ConfigurationError if the redis library is missing.
     """
     settings = loaded.settings
-    memory_bytes = part.memory(settings.cache.memory_size) - 3 * made_bytes(settings, part) - memo_bytes(settings, part)
+    memory_bytes = part.memory(settings.cache.memory_size) - 3 * made_bytes(settings, part)
     if cache_folder is None:
         from passoproxy.compose.fleet import shared_store
 
