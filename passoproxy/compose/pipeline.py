@@ -114,8 +114,8 @@ def named_keys(text: str) -> list[tuple[str, str]]:
 
 
 _MADE_FORMS_SHARE = 4
-"""A quarter of `cache.memory_size` goes to what encoding and rewriting make of stored bodies and to heads of answers, the rest to the store. The memo of hits may
-take as much as that quarter once more."""
+"""A quarter of `cache.memory_size` goes to what encoding and rewriting make of stored bodies and to heads of answers, the rest to the store. The memo of
+hits may take as much as that quarter once more."""
 
 
 @dataclass(slots=True)
