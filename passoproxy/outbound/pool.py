@@ -73,9 +73,9 @@ class Pool:
         return await self._wait(fresh)
 
     def kept(self) -> Connection | None:
-        """The connection that was idle for longest, if it need not rest any longer: as `acquire`, without waiting."""
+        """The connection that was idle for longest, if it need not rest any longer, and no request waits for it: as `acquire`, without waiting."""
         idle = self._idle
-        if idle:
+        if idle and not self._waiting:
             rest = self._rest
             while idle and idle[0].rested >= rest:
                 connection = idle.popleft()
@@ -102,9 +102,7 @@ class Pool:
         except BaseException as error:
             self._leave(turn)
             if isinstance(error, TimeoutError):
-                text = (
-                    f"all {self._max} connections to {self.endpoint.authority} are in use; see upstream.max_connections"
-                )
+                text = f"all {self._max} connections to {self.authority} are in use; see upstream.max_connections"
                 raise Overloaded(text) from error
             raise
         if connection is None:  # a place, but no connection in it
@@ -132,7 +130,7 @@ class Pool:
     async def _dial(self) -> Connection:
         """A new connection in a place that is taken already."""
         loop = asyncio.get_running_loop()
-        limits, peer = self._limits, self.endpoint.authority
+        limits, peer = self._limits, self.authority
         try:
             connection = await self._dialer.dial(lambda: Connection(loop, peer, limits, self))
         except DialFailed as failure:
