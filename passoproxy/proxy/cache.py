@@ -543,7 +543,7 @@ class Cache:
         request.trail.cache = "miss"
         head = entry.head if collapsed else outcome.head
         response = streamed(request.head, head, entry, body, agreed.age(now), member, now)
-        return await _closing(body, in_parts(request.head, response, entry, size) if cuts else response)
+        return await _closing(body, in_parts(request.head, response, entry, size)) if cuts else response
 
     def _may_be_shared(self, question: Question, entry: Entry) -> bool:
         """Whether a request that waited may have the answer to another's question (RFC 9111 §4)."""
@@ -691,7 +691,8 @@ def for_origin_alone(head: RequestHead) -> bool:
 def _fetch_key(key: str, stored: Sequence[Entry], request: Request, policy: RoutePolicy) -> object:
     """What requests that may wait for one another have in common: before an answer came, it may turn out to be for one cookie alone."""
     fields = request.head.fields
-    return key, signature(stored, fields), tuple(fields.getall("Cookie", ())) if policy.origin_decides else ()
+    cookies = tuple(fields.getall("Cookie", ())) if policy.origin_decides else ()
+    return key, signature(stored, fields) if stored else (), cookies
 
 
 def _key_of_get(partition: str, head: RequestHead, policy: RoutePolicy) -> str:

@@ -235,6 +235,7 @@ class SharedFetch:
         self.subject: Entry | None = None
         """What the answer would be stored as, as far as that is known before it comes."""
         self.outcome: Outcome | None = None
+        self.has_ended = False
         self.waiting = 0 if background else 1
         """How many wait for the outcome."""
         self.reading = 0
@@ -467,7 +468,8 @@ class Collapser:
         fetch.task = None
         if fetch.ending is not None:
             fetch.ending.cancel()
-        self.end(fetch, fetch.outcome or Overloaded("the answer was given up; ask again in a moment"))
+        if not fetch.has_ended:
+            self.end(fetch, fetch.outcome or Overloaded("the answer was given up; ask again in a moment"))
         if fetch.background:
             self._background -= 1
             if not isinstance(fetch.outcome, Validated | Stored):
@@ -475,6 +477,7 @@ class Collapser:
 
     def end(self, fetch: SharedFetch, outcome: Outcome) -> None:
         """Settles a fetch whose entry is stored or given up; no request joins it any more."""
+        fetch.has_ended = True
         self.release(fetch)
         self._ended += 1
         if fetch.subject is not None:

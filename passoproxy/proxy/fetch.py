@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from itertools import count
 from typing import TypeVar, cast
 
@@ -40,7 +41,7 @@ from passoproxy.core.cache.reuse import Fetch, Revalidate
 from passoproxy.core.cache.validation import Exchange, Outdated
 from passoproxy.core.cache.vary import nominated, varies
 from passoproxy.core.events import EntryStored, StoreFailed
-from passoproxy.core.http.messages import RequestHead, ResponseHead, changed
+from passoproxy.core.http.messages import NO_FIELDS, RequestHead, ResponseHead, changed
 from passoproxy.core.http.ranges import RANGE, Span, read_content_range
 from passoproxy.errors import BodyBroken, EntryStoreFailure, OriginInvalid, OriginUnreachable, Overloaded, Refusal
 from passoproxy.ports import (
@@ -168,7 +169,8 @@ async def finished(entry: Entry, policy: RoutePolicy, body: bytes | None) -> Ent
     """The entry with a tag of ours (contract §7) where the origin gave none and all of a whole answer is at hand."""
     if body is None or len(body) > LARGEST_TAGGED or not gets_tag(entry):
         return entry
-    digest = await _in_steps(content_digest(body, entry.fields, policy.volatile_fields))
+    volatile = policy.volatile_fields
+    digest = await _in_steps(content_digest(body, entry.fields, volatile)) if volatile else sha256(body).hexdigest()
     return entry.with_content(entry.digest, entry.size, digest, made_etag(digest))
 
 
@@ -326,6 +328,7 @@ class EntryFetch:
             method="GET" if head.method == "HEAD" else head.method,
             target=head.target,
             status=0,
+            fields=NO_FIELDS,
             request_time=now,
             response_time=now,
             stored_at=now,
@@ -515,7 +518,7 @@ class EntryFetch:
             began.target,
             head.status,
             verdict,
-            varies(nominated(head.fields) or (), exchange.request),
+            varies(names, exchange.request) if (names := nominated(head.fields)) else (),
             exchange.request_time,
             response_time=came_at,
             stored_at=came_at,

@@ -43,4 +43,5 @@ class Usage:
 
 
 def _size(head: RequestHead) -> int:
-    return len(head.target) + sum(len(name) + len(value) + _FIELD_OVERHEAD for name, value in head.fields.items())
+    fields = head.fields
+    return len(head.target) + sum(map(len, fields)) + sum(map(len, fields.values())) + _FIELD_OVERHEAD * len(fields)

@@ -74,6 +74,8 @@ class Entry:
 
     def note(self, name: str) -> str | None:
         """What a rule noted under `name`."""
+        if not self.extra:
+            return None
         return next((value for noted, value in self.extra if noted == name), None)
 
     def noting(self, name: str, value: str | None) -> Entry:

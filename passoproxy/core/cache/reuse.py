@@ -112,8 +112,7 @@ def plan(asked: Asked, request: Fields, stored: Sequence[Entry], terms_of: Terms
         return Fetch("miss", f"what is stored may not be used: {terms.objection}")
     if part is not None:
         return Fetch("partial", "only a part is stored (RFC 9111 §3.3)", part=part)
-    named = nominees(None, stored)
-    if named:
+    if stored and (named := nominees(None, stored)):
         return Revalidate(None, None, named, "vary-miss", "other variants are stored, and may be named by their tags")
     return Fetch("vary-miss", "no stored variant matches") if stored else Fetch("uri-miss", "nothing stored")
 

@@ -73,11 +73,11 @@ def storable_fields(fields: Fields, said: Said, response_time: float) -> Fields:
     A cookie is kept where the origin itself lets the answer be reused (RFC 9111 §7.3), not where a route does. Hop-by-hop fields are gone
     already, since the hop at the origin removed them.
     """
-    gone = said.directives.fields_named("no-cache")
-    if said.ttl_of_route is not None:
-        gone |= _COOKIES
-    if said.shared:
-        gone |= said.directives.fields_named("private")
+    gone = _COOKIES if said.ttl_of_route is not None else frozenset()
+    if directives := said.directives:
+        gone |= directives.fields_named("no-cache")
+        if said.shared:
+            gone |= directives.fields_named("private")
     having = [] if "Date" in fields else [("Date", print_date(response_time))]
     if is_json(fields):
         gone |= {"accept-ranges"}
