@@ -12,13 +12,11 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiohttp import http_exceptions, http_parser
-from aiohttp.base_protocol import BaseProtocol
-
 from passoproxy.core.http.framing import Chunked, ChunkReader, ResponseFraming, Sized, keeps_alive
 from passoproxy.core.http.messages import Fields
 from passoproxy.core.http.syntax import WORD_CHARACTERS
 from passoproxy.errors import BodyBroken, OriginInvalid, PassoproxyError
+from passoproxy.http_parser import BaseProtocol, http_exceptions, http_parser
 from passoproxy.ports import BytesBody
 
 if TYPE_CHECKING:

@@ -15,9 +15,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from aiohttp import http_parser
-from aiohttp.http_exceptions import HttpProcessingError
-
 from passoproxy.core.http.framing import (
     Chunked,
     ChunkReader,
@@ -36,6 +33,7 @@ from passoproxy.core.http.request_line import (
     scan_request_line,
 )
 from passoproxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Refusal
+from passoproxy.http_parser import http_exceptions, http_parser
 
 _MAX_CHUNKS = 256  # read at once: a millisecond's work, where single bytes come in chunks
 
@@ -374,7 +372,7 @@ def _read_fields(rest: bytes) -> Fields:
     )
     try:
         messages, _, _ = parser.feed_data(lines)
-    except HttpProcessingError as fault:
+    except http_exceptions.HttpProcessingError as fault:
         # Its text repeats the line, credentials included: never passed on.
         raise BadRequest(
             "the header fields are not as RFC 9112 has them, or one that must be alone is there twice"

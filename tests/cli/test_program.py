@@ -204,6 +204,20 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path, command: str) -> N
     assert loaded & set(NEVER[command].split()) == set()
 
 
+def test_the_proxys_road_needs_no_more_of_aiohttp_than_its_parser() -> None:
+    """What a start imports before the first answer; and aiohttp is whole afterwards for the rest."""
+    code = (
+        "import sys, passoproxy.daemon; print(*sys.modules); "
+        "import aiohttp; from aiohttp import http_parser, web; from passoproxy.http_parser import http_parser as ours; "
+        "assert http_parser is ours and aiohttp.ClientSession and web.Application"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = set(done.stdout.split())
+    assert "aiohttp.http_parser" in loaded
+    assert not loaded & {"aiohttp.client", "aiohttp.web", "passoproxy.server.admin.app", "passoproxy.compose.admin"}
+
+
 # ---- how things are said ---------------------------------------------------------------------------------------------
 
 
