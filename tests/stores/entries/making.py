@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -113,5 +114,8 @@ async def write_much(writer: EntryWriter, pieces: int, piece: int) -> None:
 
 def open_below(folder: Path) -> list[str]:
     """The files in the folder that this process has open; others are of tests that ended before and are not collected yet."""
-    links = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
-    return [there for link in links if os.path.lexists(link) and (there := os.readlink(link)).startswith(str(folder))]
+    there = []
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            there.append(os.readlink(f"/proc/self/fd/{each}"))
+    return [path for path in there if path.startswith(str(folder))]

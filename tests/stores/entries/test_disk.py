@@ -21,6 +21,7 @@ from passoproxy.errors import BodyBroken, CannotCreate, EntryStoreFailure
 from passoproxy.stores.entries import serialization
 from passoproxy.stores.entries.disk.bodies import BODIES, INCOMING
 from passoproxy.stores.entries.disk.index import DATABASES
+from passoproxy.stores.entries.disk.recovery import Recovery
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.disk.threads import PAUSE_SECONDS
 from passoproxy.stores.entries.serialization import body_name, row_name
@@ -591,6 +592,24 @@ async def test_what_a_crash_left_is_swept_up_and_nothing_else(opened: Opened, tm
     await under_way.write(b"end")
     assert await under_way.commit() is not None
     assert await found(store, entry("under way")) == b"x" * 400_000 + b"y" * 400_000 + b"end"
+
+
+async def test_a_start_looks_for_leftovers_only_if_the_store_was_not_closed(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    await put(store, entry())
+    looks = threading.Event()
+    monkeypatch.setattr(Recovery, "recover", lambda self: looks.set())
+    killed = opened()  # the first one is open, and has written: it may as well have been killed
+    assert await asyncio.to_thread(looks.wait, 20)
+    looks.clear()
+    await killed.close()
+    await store.close()
+    again = opened()
+    assert await found(again, entry()) is not None
+    await again.close()  # its thread has ended
+    assert not looks.is_set()
 
 
 @pytest.mark.parametrize("value", [0, 1 << 40])

@@ -188,7 +188,7 @@ class Database:
                 self._looked_at = now + _LOOKED_AGAIN
             index.be_impatient()
             return work(index)
-        except (sqlite3.Error, diskcache.Timeout):
+        except Exception:  # a thread meets it again, and tells of it
             return None
 
     def drop(self, index: Index) -> None:
@@ -331,12 +331,8 @@ class Database:
     def _remove(self) -> None:
         for name in DATABASES:
             for end in ("", "-wal", "-shm"):
-                path = self._folder / f"{name}{end}"
                 with contextlib.suppress(FileNotFoundError):
-                    if end != "-shm" and os.path.isfile(path) and not os.path.islink(path):
-                        # Threads and processes that have it open must not keep its room. They find it damaged, or replaced; a -shm is mapped.
-                        os.truncate(path, 0)
-                    os.unlink(path)
+                    os.unlink(self._folder / f"{name}{end}")
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

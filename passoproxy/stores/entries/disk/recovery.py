@@ -49,7 +49,7 @@ class Recovery(Background):
         self._folder, self._bodies, self._page, self._database = folder, bodies, page, database
         self._give, self._reports = give, reports
         self._is_lost = threading.Event()
-        if not page.is_clean:
+        if not page.is_clean or page.pending:
             self._is_lost.set()
         self._counted: set[int] = set()
         super().__init__("cache-recovery")

@@ -504,6 +504,9 @@ class DiskStore:
         await self._call(self._page.owe)
         with contextlib.suppress(EntryStoreFailure):
             await self._ask(self._database.drop)
+        self._database.leave()  # a removed file takes room for as long as a thread has it open
+        for _ in range(_READERS):
+            self._lane.call(self._database.leave)
 
     async def add(self, purge: SoftPurge) -> None:
         """One more soft purge: durable, and in force in every process, when it returns. Raises EntryStoreFailure: then it may be lost with the power."""

@@ -39,6 +39,7 @@ TOUCH_SECONDS = 5.0
 _PAGES_TOGETHER = 1000
 _TOUCHES_TOGETHER = 64
 _MOST_TOUCHES = 32_768
+_LEAST_TOUCHES = 1024
 _JOURNAL_BYTES = 1 << 20
 _VICTIMS = 64
 _MOST_SPARE = 4 << 20
@@ -379,20 +380,20 @@ class Writer:
             self._write_touches(all_=False)
 
     def _write_touches(self, *, all_: bool = True) -> None:
-        """Writes down what was used; if not `all_`, only until a job waits."""
-        self._touched_at = time.monotonic()
+        """Writes down what was used; if not `all_`, only some of it if jobs wait."""
         keys = list(self._touched)
         if len(keys) > _MOST_TOUCHES:
             self._touched.clear()
 
         def write(index: Index) -> None:
             for at in range(0, len(keys), _TOUCHES_TOGETHER):
-                if not all_ and not self._waiting.empty():
+                if not all_ and at >= _LEAST_TOUCHES and not self._waiting.empty():
                     return
                 some = keys[at : at + _TOUCHES_TOGETHER]
                 self._touched.difference_update(some)
                 with index.transaction():
                     index.use(some)
+            self._touched_at = time.monotonic()
             index.shorten_journals(_JOURNAL_BYTES)
 
         with contextlib.suppress(EntryStoreFailure):  # when an entry was used is no loss
