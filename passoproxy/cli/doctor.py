@@ -31,7 +31,10 @@ def doctor(
         option("--path", "PATH", "What the one request asks for. Else: a list of languages, or / of another service."),
     ] = "",
 ) -> None:
-    """Try every step from the configuration to an answer, and say what to do for each that fails. Exit 1 if one fails."""
+    """Try every step up to an answer, and say what to do.
+
+    The steps begin with the configuration; each that fails has its remedy. Exit 1 if one fails.
+    """
     import asyncio
 
     from passoproxy.doctor import Finding, Verdict

@@ -24,7 +24,9 @@ def run(
     ] = None,
     config: ConfigOption = None,
 ) -> int:
-    """Start a daemon and a command, which finds the proxy in $PASSOPROXY_URL; end with the command's exit code.
+    """Start a daemon for as long as a command runs.
+
+    The command finds the proxy in $PASSOPROXY_URL, and its exit code is the end of both.
 
     For example: passoproxy run -- sh -c 'curl "$PASSOPROXY_URL/api/v2/languages"'
     """

@@ -19,7 +19,6 @@ from passoproxy.cli.output import (
     seconds,
     size,
 )
-from passoproxy.core.origin import in_words
 from passoproxy.errors import NotRunning
 
 Data = dict[str, object]
@@ -112,6 +111,8 @@ def _probe(probe: Data) -> list[tuple[str, str]]:
 
 
 def _origin(origin: Data) -> str:
+    from passoproxy.core.origin import in_words
+
     said = f"{origin.get('url')}, {in_words(str(origin.get('state')), asked=bool(origin.get('answers')))}"
     waiting = f"{origin.get('in_flight', 0)} under way, {origin.get('waiting', 0)} waiting"
     paused, rests = number_of(origin, "cool_down_until"), number_of(origin, "background_rests_until")

@@ -26,7 +26,7 @@ def tail(
     cache: Annotated[str, option("--cache", "WORD", "Only these: hit, stale, miss, pass or error.")] = "",
     client: Annotated[str, option("--client", "NAME", "Only this client: its key's name, else its address.")] = "",
 ) -> None:
-    """Show the requests and events of the running daemon as they happen, until Ctrl-C."""
+    """Show requests and events of the running daemon, until Ctrl-C."""
     from passoproxy.cli.client import meant
     from passoproxy.telemetry.live import fitting
 

@@ -19,7 +19,10 @@ def wait(
     as_json: JsonOption = False,
     timeout: Annotated[str, option("--timeout", "DURATION", "How long to wait at most.")] = "60s",
 ) -> None:
-    """Wait until the daemon is ready to answer requests (/readyz is 200). Exit 1 if it is not within --timeout."""
+    """Wait until the daemon is ready to answer requests.
+
+    Ready means that /readyz is 200. Exit 1 if it is not within --timeout.
+    """
     from passoproxy.cli.client import meant
 
     end, daemon = time.monotonic() + seconds_of("--timeout", timeout), None
