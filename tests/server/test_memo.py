@@ -143,6 +143,30 @@ async def test_a_store_of_another_key_costs_it_nothing() -> None:
     assert await ask(side, PLAIN) == 1
 
 
+async def test_a_use_begins_to_count_anew_where_it_was_forgotten() -> None:
+    side, _, _ = await a_side(PLAIN)
+    (key,) = side.usage.counts
+    side.usage.counts.clear()
+    side.usage._asked.clear()
+    assert await ask(side, PLAIN, 2) == 2
+    assert side.usage.counts == {key: 2}
+    assert [each.head.target for each in side.usage.most_used(1)] == ["/plain"]
+
+
+async def test_what_the_origin_decides_for_a_cookie_is_not_counted() -> None:
+    head = get("/cookies", "Cookie: a=1")
+    side, _, memo = await a_side(head)
+    assert (await ask(side, head), len(memo)) == (1, 1)
+    assert side.usage.counts == {}
+
+
+async def test_memory_and_store_are_told_of_each_use() -> None:
+    side, _, _ = await a_side(PLAIN)
+    before = len(side.slow.touched)
+    assert await ask(side, PLAIN, 3) == 3
+    assert len(side.slow.touched) == before + 3
+
+
 async def test_what_leaves_the_memory_tier_is_let_go() -> None:
     side, _, memo = await a_side(get("/large"), memory_bytes=900_000)
     assert memo.bytes_used > 0
