@@ -297,8 +297,8 @@ class Cache:
 
     async def send(self, request: Request) -> Response:
         """The answer, with `Cache-Status`, and `Age` where due. Raises the refusals of the hops behind, and Offline."""
-        lookup = self._lookup(request)
         try:
+            lookup = self._lookup(request)
             return await (self._pass(request, lookup) if isinstance(lookup, Pass) else self._answer(lookup))
         except Refusal:
             request.trail.cache = "error"
