@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from passoproxy.compose.listeners import url_of
 from passoproxy.config.load import Loaded
 from passoproxy.daemon import Daemon
+from passoproxy.host.gc import collected
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)
@@ -48,7 +49,7 @@ async def _run(daemon: Daemon, command: Sequence[str], given: Limits) -> int:
 
     for each in _PASSED_ON:
         asyncio.get_running_loop().add_signal_handler(each, pass_on, each)
-    async with daemon.running() as wired:
+    async with daemon.running() as wired, collected(wired.clock, lambda: not wired.handler.in_flight):
         is_ready, _, reason = wired.control.readiness(strict=False)
         if not is_ready:
             _say(f"the command starts, and its requests are not answered yet: {reason}")
