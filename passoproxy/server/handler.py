@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from passoproxy.core.events import Answered, RequestAnswered, RequestRejected, TaskFailed, event_of, traceparent_in
-from passoproxy.core.http.messages import ResponseHead, changed
+from passoproxy.core.http.messages import changed
 from passoproxy.errors import BodyBroken, ClientNotAllowed, InternalError, OriginInvalid, Refusal
 from passoproxy.ports import Clock, Observer, Request, Response, nobody
 from passoproxy.proxy.hits import Hit, Hits
@@ -89,7 +89,8 @@ class Handler:
                 await response.body.aclose()
                 raise exchange.fault
             if "Cache-Status" not in response.head.fields:
-                response = response.with_head(_bypassed(response.head))
+                own = changed(response.head.fields, having=(("Cache-Status", f"{OWN_NAME}; fwd=bypass"),))
+                response = response.with_head(response.head.with_fields(own))
             await exchange.send(response)
             return "complete", ""
         except BodyBroken as broken:
@@ -136,10 +137,6 @@ class Handler:
                 traceparent=traceparent_in(b"".join(exchange.received.traced)) or head.fields.get("traceparent", ""),
             )
         )
-
-
-def _bypassed(head: ResponseHead) -> ResponseHead:
-    return head.with_fields(changed(head.fields, having=(("Cache-Status", f"{OWN_NAME}; fwd=bypass"),)))
 
 
 def _place_of(fault: BaseException) -> str:

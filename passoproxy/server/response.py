@@ -55,7 +55,6 @@ class Exchange:
         "client",
         "head",
         "hit",
-        "keep_alive",
         "raw_head",
         "received",
         "sent_bytes",
@@ -75,7 +74,6 @@ class Exchange:
         self.received, self.head = received, received.head
         self.body = body
         self.client = client
-        self.keep_alive = received.keep_alive
         self.started = started
         self.begun = False
         self.will_close = not received.keep_alive
@@ -92,7 +90,7 @@ class Exchange:
     def send_hit(self, hit: Hit) -> None:
         """Writes the whole answer."""
         connection, form, body = self._connection, hit.form, hit.body
-        keep = connection.keeps_on(self.keep_alive)
+        keep = connection.keeps_on(self.received.keep_alive)
         date = b"" if form.dated else b"Date: %b\r\n" % connection.date().encode()
         length = b"" if form.length is None else b"Content-Length: %d\r\n" % form.length
         option = b"\r\n" if keep and self.head.version >= (1, 1) else _KEEP_ALIVE if keep else _CLOSE
@@ -170,7 +168,7 @@ class Exchange:
         elif chunked:
             framing.append("Transfer-Encoding: chunked")
         framed = length is not None or chunked or self.head.method == "HEAD" or head.status in BODILESS
-        keep = self._connection.keeps_on(self.keep_alive and framed)
+        keep = self._connection.keeps_on(self.received.keep_alive and framed)
         if not keep:
             framing.append("Connection: close")
         elif self.head.version < (1, 1):

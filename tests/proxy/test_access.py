@@ -195,3 +195,50 @@ async def test_long_bodies_that_are_searched_wait_on_disk_and_keep_nobody_out(tm
         gate.set()
         assert [answer.head.status for answer in await asyncio.gather(*slow)] == [200] * 100
     assert spools.spill.used_bytes == 0
+
+
+# ---- which route a request lives under, and what does not leave
+
+CREDENTIALS = [
+    ("Cookie", "a=b"),
+    ("Authorization", "Bearer own"),
+    ("Accept", "x"),
+    ("X-Forwarded-For", "1.2.3.4"),
+    ("Connection", "x-hop"),
+    ("X-Hop", "1"),
+]
+
+
+def table(**more: bool) -> RouteTable:
+    return RouteTable([RoutePolicy(name="r", match="/api/**", ttl=1.0, **more)], CacheMode())
+
+
+def through(inner: ScriptedHop, table: RouteTable) -> Access:
+    admission = Admission(AdmissionPolicy())
+    return Access(inner, lambda: admission, table, Spools())
+
+
+async def routed(routing: Access, target: str = "/api/x?y") -> tuple[Request, Request]:
+    asked = request("GET", target, CREDENTIALS)
+    await routing.send(asked)
+    return asked, routing._next.seen[-1]  # type: ignore[attr-defined]
+
+
+async def test_the_policy_is_found_and_credentials_stay_behind() -> None:
+    asked, sent = await routed(through(ScriptedHop([response()]), table()))
+    assert (sent.policy.name, asked.trail.route) == ("r", "r")
+    assert dict(sent.head.fields) == {"Accept": "x"}
+
+
+async def test_what_a_route_passes_goes_on() -> None:
+    _, sent = await routed(through(ScriptedHop([response()]), table(pass_cookies=True, pass_client_authorization=True)))
+    assert set(sent.head.fields) == {"Accept", "Cookie", "Authorization"}
+
+
+async def test_an_unlisted_request_and_a_new_table() -> None:
+    routing = through(ScriptedHop([response(), response()]), table())
+    asked, sent = await routed(routing, "/other")
+    assert (sent.policy.stores, asked.trail.route) == (False, "")
+    routing.table = RouteTable([RoutePolicy(name="new", match="/other", ttl=1.0)], CacheMode())
+    _, sent = await routed(routing, "/other")
+    assert sent.policy.name == "new"
