@@ -133,7 +133,8 @@ class Parent:
                 for told in self._wired.pipeline.limiter.story():
                     worker.channel.tell("origin", told=origin.document_of(told))
                 self._grant(self._pool.join(worker.place))
-                worker.channel.tell("watch", wanted=self._wired.telemetry.live.wanted)
+                if self._wired.telemetry.live.wanted:
+                    worker.channel.tell("watch", wanted=True)
             case "wants":
                 self._grant(self._pool.wants(worker.place, int(document["count"])))
             case "holds":
