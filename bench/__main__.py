@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Stand(Path(folder), seen=chosen.what == "check") as stand,
     ):
         results, held = _measured(stand, wanted, effort, chosen.what != "hits")
+    if not effort.look:
+        print(report.summary(results, held))
     if chosen.output:
         command = f"python -m bench {' '.join(sys.argv[1:] if arguments is None else arguments)}"
         chosen.output.write_text(report.results(results, held, effort, command))

@@ -72,6 +72,18 @@ def kept(held: Held) -> str:
     return "failed" if held.failure else "kept" if held.value <= held.bound.most else "BEYOND"
 
 
+def summary(rows: Sequence[Result], bounds: Sequence[Held]) -> str:
+    """How many figures are reached, for the end of both."""
+    verdicts = [verdict for each in rows if (verdict := reached(each)) and verdict != "failed"]
+    failed = sum(bool(each.failure) for each in rows) + sum(bool(each.failure) for each in bounds)
+    parts = [
+        f"{sum(each != 'below' for each in verdicts)} of {len(verdicts)} rows reach their figure, {verdicts.count('aim')} their aim"
+    ]
+    if bounds:
+        parts.append(f"{sum(kept(each) == 'kept' for each in bounds)} of {len(bounds)} bounds are kept")
+    return "; ".join([*parts, *([f"{failed} failed"] if failed else [])]) + "."
+
+
 def results(rows: Sequence[Result], bounds: Sequence[Held], effort: Effort, command: str) -> str:
     """The text of bench/results.md."""
     parts = [
@@ -116,7 +128,7 @@ def results(rows: Sequence[Result], bounds: Sequence[Held], effort: Effort, comm
         parts.append(
             f"| {_bound_text(held, effort)} | {value.strip()} | {held.bound.most:g} | {kept(held)} | {nginx.strip()} |"
         )
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, "", summary(rows, bounds)]) + "\n"
 
 
 def machine() -> str:

@@ -83,6 +83,7 @@ def test_the_written_results_hold_ratios_ranges_failures_and_bounds() -> None:
     assert "| 4.0 | 5 | kept | 1.0 |" in text
     assert "| failed: no start | 300 | failed |" in text
     assert "7 rounds of 1 s" in text
+    assert text.endswith("1 of 1 rows reach their figure, 1 their aim; 2 of 4 bounds are kept; 2 failed.\n")
 
 
 def test_a_row_or_bound_that_fails_does_not_take_the_others_with_it(
