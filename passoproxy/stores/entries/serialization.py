@@ -201,6 +201,11 @@ def with_body(value: bytes, body: bytes) -> bytes:
     return b"%s\n%s" % (value, body)
 
 
+def head_in(value: bytes) -> bytes:
+    """The sealed head of a value, with the end of its line if a body follows."""
+    return value[: _end_of_head(value) + 1]
+
+
 def body_in(value: object) -> bytes | None:
     """The body behind the head; None if there is none."""
     if not isinstance(value, bytes) or (end := _end_of_head(value)) == len(value):

@@ -39,6 +39,7 @@ from passoproxy.stores.entries.serialization import (
     Seal,
     body_in,
     body_name,
+    head_in,
     mark_of,
     row_name,
     with_body,
@@ -55,6 +56,7 @@ FEW = 400
 """So many entries are removed before a purge is answered, and each is told to other processes; with more, they drop all that is in memory."""
 
 QUICK_SECONDS, SLOW_SECONDS = 0.002, 1.0
+_MOST_HEADS = 1024
 _READERS = 2
 _LISTED_TOGETHER = 50
 
@@ -152,6 +154,7 @@ class DiskStore:
         self._closed = False
         self._none_in_force_at = -1
         self._asks_again_at, self._blocks = 0.0, 0
+        self._heads: dict[str, tuple[bytes, Entry]] = {}
         self._soft_purges, self._softened = SoftPurges(), -1
         self._touched: set[str] = set()
         self.touch: Callable[[str], None] = self._touched.add
@@ -189,12 +192,12 @@ class DiskStore:
         found, lost = self._find(key, index)
         return youngest_first([entry for entry, _ in found]), lost
 
-    def _find(self, key: str, index: Index) -> tuple[list[_Found], list[int]]:
+    def _find(self, key: str, index: Index, *, in_loop: bool = False) -> tuple[list[_Found], list[int]]:
         """The entries of a primary key with their bodies, as far as those lie in the value; and the rows whose value is not there or not ours."""
         purges = self._in_force(index)  # before the rows: one that ends meanwhile is not missed
         found, lost = [], []
         for id_, name, asked_seq, value in index.values_of(key):
-            opened = self._opened(name, value)
+            opened = self._opened_again(name, value) if in_loop else self._opened(name, value)
             if opened is None:
                 lost.append(id_)
             elif opened[0].key == key and not is_hidden(purges, asked_seq, opened[0]):
@@ -203,7 +206,21 @@ class DiskStore:
 
     def _opened(self, name: str, value: object) -> _Found | None:
         """The entry in a value, with the body if that lies there; None if the value was not closed by us for this row, or is damaged."""
+        return self._with_body(self._seal.open(name, value), value)
+
+    def _opened_again(self, name: str, value: object) -> _Found | None:
+        """The same in the loop's thread: a head that was opened before, with the same proof, is the same object, and so is what was made of it."""
+        known = self._heads.get(name)
+        if known is not None and isinstance(value, bytes) and value.startswith(known[0]):
+            return self._with_body(known[1], value)
         entry = self._seal.open(name, value)
+        if entry is not None and isinstance(value, bytes):
+            if len(self._heads) >= _MOST_HEADS:
+                del self._heads[next(iter(self._heads))]
+            self._heads[name] = head_in(value), entry
+        return self._with_body(entry, value)
+
+    def _with_body(self, entry: Entry | None, value: object) -> _Found | None:
         if entry is None or entry.size > INLINE_BYTES:
             return None if entry is None else (entry, None)
         body = body_in(value)
@@ -216,7 +233,7 @@ class DiskStore:
         """
         if self._closed or (began := time.perf_counter()) < self._asks_again_at:
             return None
-        answer = self._database.run_nowait(partial(self._find, key))
+        answer = self._database.run_nowait(partial(self._find, key, in_loop=True))
         self._note_time(began)
         if answer is None or answer[1]:
             return None
