@@ -5,8 +5,9 @@ Counting is additions in one dictionary, without locks: observers are called in 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter, defaultdict
+import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, cast
 
@@ -98,8 +99,15 @@ class MetricsObserver:
         for (route, method, status), all_took in durations.items():
             counts["requests", route, method, status, "hit"] += len(all_took)
             counts["request_duration", route, "hit", "sum"] += sum(all_took)
-            for bucket, number in Counter(bisect_left(BOUNDS, took) for took in all_took).items():
-                counts["request_duration", route, "hit", bucket] += number
+            all_took.sort()
+            reached = 0
+            for bucket, bound in enumerate((*BOUNDS, math.inf)):
+                within = bisect_right(all_took, bound)
+                if within > reached:
+                    counts["request_duration", route, "hit", bucket] += within - reached
+                    reached = within
+                if reached == len(all_took):
+                    break
 
     def _labels(self, repeated: Repeated) -> tuple[str, str, int]:
         event = repeated.event

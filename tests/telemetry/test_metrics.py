@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from passoproxy.core.events import (
@@ -13,12 +15,13 @@ from passoproxy.core.events import (
     OriginAnswered,
     OriginFailed,
     RefreshFailed,
+    Repeated,
     RequestAnswered,
     RequestRejected,
     TokenRefreshed,
 )
 from passoproxy.telemetry.exposition import Reading, exposition
-from passoproxy.telemetry.metrics import MetricsObserver
+from passoproxy.telemetry.metrics import BOUNDS, MetricsObserver
 
 NAMES = [
     "requests_total",
@@ -172,3 +175,13 @@ def test_no_secret_of_any_event_is_exposed(every_event: list[Event], secrets: tu
 def test_a_tier_told_twice_stands_once() -> None:
     text, _ = scrape(MetricsObserver(), Reading(cache_bytes=(("disk", 1), ("disk", 2))))
     assert text.count('cache_bytes{tier="disk"}') == 1
+
+
+def test_a_batch_of_hits_is_counted_as_the_same_requests_one_by_one() -> None:
+    event = RequestAnswered("", "GET", "/", 200, "r", "hit", "", 0.0, 1)
+    durations = [0.0, *BOUNDS, 40.0, 0.0001, 0.0001, 0.02]
+    together, alone = MetricsObserver(), MetricsObserver()
+    together.answered([(Repeated(event), 0.0, "c", 1, took, b"") for took in durations])
+    for took in durations:
+        alone(replace(event, duration=took))
+    assert together.counts == pytest.approx(alone.counts)
