@@ -13,8 +13,11 @@ from passoproxy.host import control_socket
 if TYPE_CHECKING:
     from aiohttp import web
 
-TRY_EVERY = 5.0
-"""Seconds between two tries to take the owner's name, if a change of roles did not give the cue."""
+TRY_EVERY = 1.0
+"""Seconds between two tries to take the name, and between two calls to late callers, until both are done."""
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the role if all is done: a change of roles gives the cue."""
 
 LAST_ANSWERS = 0.5
 """Seconds at the end for answers under way; a daemon's stop has given them their time before."""
@@ -74,14 +77,18 @@ class ControlSite:
     async def keep_named(self) -> None:
         """Takes the owner's name as soon as it is ours, and leaves it to the new owner when it is not any more, until it is cancelled."""
         while True:
-            await self._holder.news(TRY_EVERY)
+            is_settled = self._called_until is None and self.name in ("", self._right_name)
+            await self._holder.news(LOOK_EVERY if is_settled else TRY_EVERY)
             if self._called_until is not None:
                 if asyncio.get_running_loop().time() >= self._called_until:
                     self._called_until = None  # and once more, for those who came since the last time
                 await self._send_away()
-            name = control_socket.NAME if self._holder.role == "owner" else control_socket.follower_name()
-            if self.name and self.name != name:
-                await self._be_named(name)
+            if self.name not in ("", self._right_name):
+                await self._be_named(self._right_name)
+
+    @property
+    def _right_name(self) -> str:
+        return control_socket.NAME if self._holder.role == "owner" else control_socket.follower_name()
 
     async def _be_named(self, name: str) -> None:
         assert self._server is not None
