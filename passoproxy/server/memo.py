@@ -170,8 +170,8 @@ class Memo:
         if hit is None or not hit.until or len(data) > LONGEST_REQUEST:
             return
         data = _known_by(data)
-        if 2 * self.bytes_used > self._max_bytes and (seen := hash(data)) not in self._seen:
-            # With half of the room taken, only a head that came before: those that differ each time push out no others.
+        if 16 * self.bytes_used > 15 * self._max_bytes and (seen := hash(data)) not in self._seen:
+            # With hardly any room left, only what came before: requests that differ each time push out no others.
             if len(self._seen) >= _SEEN:
                 self._seen.clear()
             self._seen.add(seen)
