@@ -345,15 +345,19 @@ class EntryFetch:
             if self._question.keeps:
                 # The writer is there before the question is sent, so that a purge meanwhile counts for the answer too (contract §7).
                 self._writer = await self._guarded(self._store.create(self._began), None)
-            await self._answered()
+            await self._ask(head_of(self._question))
+            try:
+                await self._answered()
+            except BaseException:
+                await self.response.body.aclose()  # it holds a place at the origin, and may have no reader yet
+                raise
         finally:
             if self._writer is not None:
                 await self._guarded(self._writer.abandon(), None)
 
     async def _answered(self) -> None:
-        """Asks, again where the answer says nothing of what was asked, and does with the answer what is to be done."""
+        """Asks again where the answer says nothing of what was asked, and does with the answer what is to be done."""
         question, plan = self._question, self._question.plan
-        await self._ask(head_of(question))
         status, rest = self.response.head.status, question.rest
         if is_anothers(question):
             if isinstance(plan, Revalidate) or rest is not None:  # asked about answers of the former account
@@ -606,7 +610,7 @@ class EntryFetch:
                 kept = await self._committed(writer, entry, data)
         finally:
             held.cancel()
-            self._end(Stored(head, kept or entry, data))
+            self._end(Stored(head, kept or entry, data, is_kept=kept is not None))
 
     async def _written(self, writer: EntryWriter, body: SharedBody, data: bytes) -> bool:
         """Whether `data`, the last of `body` so far, was stored; False beyond the limit, and if the store fails."""

@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from passoproxy.core.cache.policy import CacheMode
+from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.proxy.cache import Cache
+from passoproxy.proxy.collapse import Collapser
 from passoproxy.proxy.limiter import Limiter
 from tests.fakes import FakeClock, request
 from tests.memory_store import MemoryStore
-from tests.outbound.wire import answering, caller_of, origin_that, until
+from tests.outbound.wire import Line, answering, caller_of, origin_that, until
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LONG = (
@@ -51,3 +52,26 @@ async def test_nothing_is_left_of_a_request_that_is_cancelled_at_any_moment(meth
             )
             assert await asked() == size, "the place and a connection are there for the next one"
     assert abandoned
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60", b"HTTP/1.1 503 Busy"])
+async def test_an_answer_that_is_given_up_while_it_is_gathered_leaves_its_place(head: bytes) -> None:
+    clock, begun = FakeClock(), asyncio.Event()
+
+    async def drips(line: Line) -> None:
+        await line.request()
+        await line.say(head + b"\r\nContent-Length: 1000\r\n\r\nok")
+        begun.set()
+        await line.end()
+
+    async with origin_that(drips) as there, caller_of(there.port) as caller:
+        limiter = Limiter(caller.origin, max_concurrency=1, queue_timeout=5, clock=clock)
+        mode, collapser = CacheMode(http=True), Collapser(clock, linger=0.0)
+        cache = Cache(limiter, MemoryStore(1 << 20), clock, mode, partition=lambda: "p", collapser=collapser)
+        asking = asyncio.ensure_future(cache.send(request(policy=RoutePolicy())))
+        await begun.wait()
+        await until(lambda: bool(caller.observer.events))  # the head has come
+        asking.cancel()
+        await until(lambda: not len(collapser))
+        assert not limiter.snapshot().in_flight
+        await until(lambda: not caller.pool.open)
