@@ -514,7 +514,7 @@ class Cache:
             if collapsed and not self._may_be_shared(question, entry):
                 return None
             body: Body = BytesBody(shared)
-            size = len(shared)
+            size, is_kept = len(shared), outcome.is_kept
         else:
             reader = shared.reader() if collapsed else outcome.first
             if reader is None:  # too late for its start: it will be in the store
@@ -538,8 +538,9 @@ class Cache:
                 await reader.aclose()
                 return stale
             entry, body, size = kept or entry, reader, shared.length or 0
+            is_kept = not shared.stored.done() or shared.stored.result() is not None
         now, agreed = self._clock.wall(), self.terms.of(entry, question.policy)
-        member = _forwarded(question, outcome.head.status, agreed, now, collapsed, stored=True)
+        member = _forwarded(question, outcome.head.status, agreed, now, collapsed, stored=is_kept)
         request.trail.cache = "miss"
         head = entry.head if collapsed else outcome.head
         response = streamed(request.head, head, entry, body, agreed.age(now), member, now)

@@ -194,12 +194,13 @@ class Validated:
 @value
 class Stored:
     """The answer, for all that wait, is stored as `entry`, or on its way there. `body` is all of it, or what is shared of it while it arrives; then
-    `first` is the first requester's view."""
+    `first` is the first requester's view. `is_kept` is False once it is known that it could not be stored."""
 
     head: ResponseHead
     entry: Entry
     body: bytes | SharedBody
     first: Reader | None = None
+    is_kept: bool = True
 
 
 @value

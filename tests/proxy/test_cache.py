@@ -436,7 +436,16 @@ async def test_a_broken_store_costs_misses_only(broken):
     answers = [await stand.ask(), await stand.ask()]
     assert [answer.body for answer in answers] == [b"hello", b"hello"]
     assert [answer.trail.cache for answer in answers] == ["miss", "miss"]
+    assert [("; stored" in answer.cache) for answer in answers] == [broken in ("select", "read")] * 2
     assert stand.observer.of(StoreFailed)
+
+
+async def test_an_answer_that_turns_out_too_long_is_not_told_to_be_stored():
+    stand = Stand(mode=CacheMode(http=True, max_entry_bytes=4))
+    stand.origin.script = [stand.says(FRESH), stand.says(FRESH, body=ChunkedBody(b"he", b"llo"))]
+    assert (await stand.ask()).cache == "passoproxy; fwd=uri-miss; fwd-status=200; ttl=100"
+    waiting = await stand.ask(fields=[("If-None-Match", '"x"')])  # its head waits for the tag that we would make
+    assert (waiting.body, waiting.cache) == (b"hello", "passoproxy; fwd=uri-miss; fwd-status=200; ttl=100")
 
 
 async def test_a_lost_body_is_a_miss():
