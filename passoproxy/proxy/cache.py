@@ -527,14 +527,15 @@ class Cache:
                 await reader.aclose()
                 await self.collapser.in_time(shared.stored)
                 return None
+            stale, status = None, outcome.head.status
             try:
                 kept = await self._awaited(request, outcome, shared)
+                if shared.is_broken:
+                    stale = await self._instead(question, Failure.ERROR, status, collapsed)
             except asyncio.CancelledError:
                 await reader.aclose()
                 raise
-            if shared.is_broken and (
-                stale := await self._instead(question, Failure.ERROR, outcome.head.status, collapsed)
-            ):
+            if stale is not None:
                 await reader.aclose()
                 return stale
             entry, body, size = kept or entry, reader, shared.length or 0
@@ -544,7 +545,9 @@ class Cache:
         request.trail.cache = "miss"
         head = entry.head if collapsed else outcome.head
         response = streamed(request.head, head, entry, body, agreed.age(now), member, now)
-        return await _closing(body, in_parts(request.head, response, entry, size)) if cuts else response
+        if cuts:
+            response = in_parts(request.head, response, entry, size)
+        return await _closing(body, response)
 
     def _may_be_shared(self, question: Question, entry: Entry) -> bool:
         """Whether a request that waited may have the answer to another's question (RFC 9111 §4)."""

@@ -652,3 +652,17 @@ async def test_who_leaves_while_it_waits_for_a_made_tag_holds_nothing_up():
     await stand.quiet()
     assert (asking.cancelled(), len(stand.collapser)) == (True, 0)
     assert (await stand.ask()).trail.cache == "hit"
+
+
+@pytest.mark.parametrize(("method", "fields", "status"), [("HEAD", [], 200), ("GET", [("If-None-Match", '"v1"')], 304)])
+async def test_who_wants_no_bytes_of_a_body_on_its_way_reads_none(method, fields, status):
+    stand, body = Stand(), Arriving()
+    stand.origin.script = [stand.says(FRESH, ETAG, body=body)]
+    asking = stand.begin()
+    await stand.quiet()
+    body.give(b"hello")
+    answer = await stand.ask(method=method, fields=fields)
+    assert (answer.status, answer.body, stand.cache._fetcher.spools.readers) == (status, b"", 1)
+    body.end()
+    assert (await asking).body == b"hello"
+    assert not stand.cache._fetcher.spools.readers
