@@ -303,6 +303,10 @@ class MemoryEntryStore(EntryStore, Protocol):
         """The whole body of an entry; None where that needs I/O, or it is lost."""
         ...
 
+    def keep_up(self) -> bool:
+        """Takes in what other processes have changed and purged, as asking for a key does; whether there was anything. Cheap."""
+        ...
+
 
 # ---- the pair --------------------------------------------------------------------------------------------------------
 

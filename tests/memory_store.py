@@ -31,6 +31,9 @@ class MemoryStore:
     def get_nowait(self, key: str) -> Sequence[Entry]:
         return self._shelf.variants(key) or ()
 
+    def keep_up(self) -> bool:
+        return False
+
     async def select(self, key: str) -> Sequence[Entry]:
         return self.get_nowait(key)
 

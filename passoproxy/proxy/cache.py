@@ -408,8 +408,12 @@ class Cache:
 
     def _is_known_empty(self, lookup: Lookup) -> bool:
         """Whether a question is under way which began because the store had nothing: then the store need not be asked again to join it."""
-        fetch = self.collapser.of(_fetch_key(lookup.key, (), lookup.request, lookup.policy))
-        return fetch is not None and fetch.outcome is None and fetch.from_nothing
+        key = _fetch_key(lookup.key, (), lookup.request, lookup.policy)
+        fetch = self.collapser.of(key)
+        if fetch is None or fetch.outcome is not None or not fetch.from_nothing:
+            return False
+        self._store.keep_up()  # what was asked before a purge by another process is not joined after it
+        return self.collapser.of(key) is fetch
 
     async def _served(self, request: Request, plan: Serve, now: float, member: str = "") -> Response | None:
         """The stored answer; None if its body is lost."""

@@ -431,6 +431,36 @@ async def test_who_joins_a_question_that_began_with_nothing_stored_asks_the_stor
     assert stand.door.arrived == 1
 
 
+class PurgedElsewhere(MemoryStore):
+    """Hears of another process's purges when it is asked for anything."""
+
+    def __init__(self):
+        super().__init__(1 << 20)
+        self.purges = []
+
+    def keep_up(self):
+        for tell in self.purges:
+            tell(Selector())
+        return bool(self.purges)
+
+    async def select(self, key):
+        self.keep_up()
+        return await super().select(key)
+
+
+async def test_a_question_asked_before_another_process_purged_is_not_joined_after_it():
+    store = PurgedElsewhere()
+    stand = closed(Stand(store=store))
+    stand.origin.script = [stand.says(FRESH), stand.says(FRESH, body=b"new")]
+    first = stand.begin()
+    await stand.quiet()
+    store.purges.append(stand.cache.purged)
+    second = stand.begin()
+    await stand.quiet()
+    stand.door.opened.set()
+    assert [(await each).body for each in (first, second)] == [b"hello", b"new"]
+
+
 async def test_the_memory_of_ended_flights_is_bounded():
     collapser = Collapser(FakeClock())
 
