@@ -246,7 +246,9 @@ def _fields_of(given: object) -> list[tuple[str, str]]:
 def _field(name: object, value: object) -> tuple[str, str]:
     if not isinstance(name, str) or not is_token(name):
         raise UsageFailure("headers: the name of a header field is expected, as in 'Accept: text/html'")
-    if not isinstance(value, str) or any(ord(each) < 32 and each != "\t" for each in value):
+    if not isinstance(value, str) or any(
+        (each < " " and each != "\t") or "\ud800" <= each <= "\udfff" for each in value
+    ):
         raise UsageFailure(f"headers: a text without line breaks is expected for {name}")
     return name, value
 

@@ -65,6 +65,7 @@ def test_what_is_described(described: Any, method: str, fields: Any, body: bytes
         ({"url": "/a", "headers": {"A b": "x"}}, "the name of a header field"),
         ({"url": "/a", "headers": {"A": 1}}, "a text without line breaks is expected for A"),
         ({"url": "/a", "headers": {"A": "x\r\nB: y"}}, "a text without line breaks is expected for A"),
+        ({"url": "/a", "headers": {"A": "\ud800"}}, "a text without line breaks is expected for A"),
     ],
 )
 def test_what_means_nothing_is_told(described: Any, text: str) -> None:
