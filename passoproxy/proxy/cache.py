@@ -24,6 +24,7 @@ from passoproxy.core.cache.expiry import Terms, cut, terms
 from passoproxy.core.cache.freshness import initial_age
 from passoproxy.core.cache.invalidation import SAFE_METHODS, invalidated
 from passoproxy.core.cache.key import METHOD_FIELD, Content, Unreadable
+from passoproxy.core.cache.partial import is_partial
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.cache.reuse import Circumstances, Failure, Fetch, Plan, Refuse, Serve
 from passoproxy.core.cache.soft_purge import SoftPurge, SoftPurges
@@ -554,8 +555,10 @@ class Cache:
         return await _closing(body, response)
 
     def _may_be_shared(self, question: Question, entry: Entry) -> bool:
-        """Whether a request that waited may have the answer to another's question (RFC 9111 §4)."""
-        return matches(entry, question.request.head.fields) and not self.terms.of(entry, question.policy).must_validate
+        """Whether a request that waited may have the answer to another's question (RFC 9111 §4): never the part that the other asked for."""
+        if is_partial(entry) or not matches(entry, question.request.head.fields):
+            return False
+        return not self.terms.of(entry, question.policy).must_validate
 
     async def _awaited(self, request: Request, outcome: Stored, body: SharedBody) -> Entry | None:
         """The stored entry, if the answer is worth waiting for: it has no tag, and is asked for under a condition."""

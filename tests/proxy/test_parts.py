@@ -209,6 +209,21 @@ async def test_where_it_cannot_be_kept_the_part_is_asked_for():
     assert stand.sent()["range"] == "bytes=3-4"
 
 
+@pytest.mark.parametrize(("fields", "status", "body"), [([], 200, WHOLE), (ranged("6-7"), 206, b"67")])
+async def test_who_waited_for_the_whole_does_not_get_the_part_that_another_asked_for_instead(fields, status, body):
+    stand = Stand(policy=ROUTE, mode=CacheMode(http=True, max_entry_bytes=8))
+    long = [stand.says(FRESH, TEXT, ETAG, ("Content-Length", "10"), body=ChunkedBody(WHOLE, length=10)) for _ in "12"]
+    stand.origin.script = [long[0], part(stand, 3, 4, ETAG), part(stand, 6, 7, ETAG) if fields else long[1]]
+    stand.door.opened.clear()
+    first = stand.begin(fields=ranged("3-4"))
+    await stand.quiet()
+    second = stand.begin(fields=fields)
+    await stand.quiet()
+    stand.door.opened.set()
+    assert ((await first).status, (await first).body) == (206, b"34")
+    assert ((await second).status, (await second).body) == (status, body)
+
+
 async def test_an_answer_too_long_to_be_stored_is_asked_for_in_parts_from_then_on():
     stand = Stand(policy=ROUTE, mode=CacheMode(http=True, max_entry_bytes=8))
     long = ChunkedBody(WHOLE, length=10)
