@@ -503,7 +503,10 @@ class Cache:
                         return stale
                     assert isinstance(response.body, BytesBody)  # each client gets its own
                     is_head = question.request.head.method == "HEAD"
-                    response = Response(response.head, BytesBody(b"" if is_head else response.body.data))
+                    head = response.head
+                    if collapsed and "Set-Cookie" in head.fields:  # that is for who asked
+                        head = head.with_fields(changed(head.fields, without=("Set-Cookie",)))
+                    response = Response(head, BytesBody(b"" if is_head else response.body.data))
                 question.request.trail.cache = "miss"
                 member = cache_status.forwarded(question.plan.forward, status=status, collapsed=collapsed)
                 return passed(response, member, request_time, response_time)

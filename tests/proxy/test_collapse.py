@@ -174,13 +174,14 @@ async def test_a_fetch_that_fails_is_failed_for_all_that_waited():
 
 async def test_a_failing_answer_is_told_to_all_that_waited():
     stand = closed(Stand())
-    stand.origin.script = [stand.says(status=503, body=b"no")]
+    stand.origin.script = [stand.says(("Set-Cookie", "session=1"), status=503, body=b"no")]
     asking = [stand.begin() for _ in range(10)]
     await stand.quiet()
     stand.door.opened.set()
     answers = await asyncio.gather(*asking)
     assert {(answer.status, answer.body) for answer in answers} == {(503, b"no")}
     assert answers[9].cache == "passoproxy; fwd=uri-miss; fwd-status=503; collapsed"
+    assert ["set-cookie" in answer.headers for answer in answers] == [True] + [False] * 9
 
 
 async def test_whoever_comes_after_an_answer_broke_off_does_not_join_it():
