@@ -205,7 +205,8 @@ class Connection(asyncio.Protocol):
             except asyncio.CancelledError:
                 if trail is not None and trail.stays and not trail.left:
                     trail.left = True
-                    self._loop.call_later(self._limits.read_timeout, self._give_up, self.served)
+                    if self._call is call:  # else its answer is complete, and the time would be that of another request
+                        self._loop.call_later(self._limits.read_timeout, self._give_up, self.served)
                     continue
                 if self._call is call:
                     self.abort()

@@ -193,6 +193,22 @@ async def test_the_body_that_no_client_waits_for_ends_in_time(sockets: socket.so
     assert owner.calls == ["gone"]
 
 
+async def test_who_left_just_when_its_answer_was_complete_ends_no_later_one(sockets: socket.socket) -> None:
+    connection, _, owner = made(sockets, Limits(read_timeout=SHORT))
+    task = asyncio.ensure_future(connection.exchange(*GET, trail=Trail(stays=True)))
+    await settle(3)
+    connection.data_received(OK)
+    task.cancel()
+    await task
+    connection._limits = Limits()  # those of the later request
+    later = await asked(connection)
+    connection.data_received(OK[:-1])
+    await asyncio.sleep(2 * SHORT)
+    connection.data_received(OK[-1:])
+    assert await read_whole((await later).body, 9) == b"ok"
+    assert owner.calls == ["released"] * 2
+
+
 async def test_a_request_that_is_not_sent_whole_ends_the_connection_with_its_answer(sockets: socket.socket) -> None:
     connection, transport, owner = made(sockets)
     transport.unsent = 1
