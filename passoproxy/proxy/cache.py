@@ -449,7 +449,7 @@ class Cache:
             outcome = await collapser.joined(fetch)
             if outcome is None:
                 return None
-            if not (fetch.background and isinstance(outcome, Exception)):  # that is refused earlier than a client's
+            if not (fetch.stands_back and isinstance(outcome, Exception)):
                 return await self._answered_with(question, outcome, collapsed=True)
         head = question.request.head
         is_conditional = isinstance(question.plan, Fetch) and has_conditions(head.fields)
@@ -463,6 +463,7 @@ class Cache:
             EntryFetch(self._fetcher, question).run,
             question.request.trail,
             from_nothing=not question.stored,
+            stands_back=question.request.background,
         )
         return await self._answered_with(question, await collapser.outcome_of(fetch), collapsed=False)
 

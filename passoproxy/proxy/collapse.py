@@ -227,9 +227,12 @@ class SharedFetch:
         background: bool = False,
         sent: bool = False,
         from_nothing: bool = False,
+        stands_back: bool = False,
     ) -> None:
         self.key = key
         self.background = background
+        self.stands_back = stands_back or background
+        """Whether its question is refused earlier than a client's would be."""
         self.from_nothing = from_nothing
         """Whether nothing was stored when it began."""
         self.task: asyncio.Task[None] | None = None
@@ -344,11 +347,12 @@ class Collapser:
         background: bool = False,
         sent: bool = False,
         from_nothing: bool = False,
+        stands_back: bool = False,
     ) -> SharedFetch:
         """Starts a fetch, whose questions are counted in `trail`; `sent`: the origin was asked already. With a key it is found by `of` until it is
         done; without one no request joins it.
         """
-        fetch = SharedFetch(key, trail, background, sent, from_nothing)
+        fetch = SharedFetch(key, trail, background, sent, from_nothing, stands_back)
         if key is not None:
             self._joinable[key] = fetch
         if background:

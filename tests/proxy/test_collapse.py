@@ -7,11 +7,11 @@ import pytest
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import CacheMode, RoutePolicy
 from passoproxy.core.events import EntryStored, TaskFailed
-from passoproxy.errors import BodyBroken, OriginUnreachable, Overloaded
+from passoproxy.errors import BodyBroken, CoolingDown, OriginUnreachable, Overloaded
 from passoproxy.ports import Trail
 from passoproxy.proxy.collapse import MOST_REMEMBERED, Collapser
 from tests.caching_stand import JSON, ROUTE, Stand
-from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver
+from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver, request
 from tests.memory_store import MemoryStore
 
 FRESH = ("Cache-Control", "max-age=10")
@@ -697,3 +697,18 @@ async def test_who_wants_no_bytes_of_a_body_on_its_way_reads_none(method, fields
     body.end()
     assert (await asking).body == b"hello"
     assert not stand.cache._fetcher.spools.readers
+
+
+async def test_who_joins_the_question_of_background_work_is_not_refused_with_it():
+    stand = closed(Stand())
+    stand.origin.script = [CoolingDown("background work rests", 9.0), stand.says(FRESH)]
+    asked = request("GET", "/x", policy=stand.policy, trail=Trail(), background=True)
+    warming = asyncio.ensure_future(stand.cache.send(asked))
+    await stand.quiet()
+    client = stand.begin()
+    await stand.quiet()
+    assert stand.door.arrived == 1
+    stand.door.opened.set()
+    with pytest.raises(CoolingDown):
+        await warming
+    assert (await client).body == b"hello"
