@@ -155,7 +155,8 @@ class Shelf:
             if self._leaving:
                 self._let_go()
             return None
-        self.used(key)
+        if held.variants:  # to be stored is no second use of a key that had nothing
+            self.used(key)
         return held.variants
 
     def body(self, entry: Entry) -> bytes | None:
@@ -197,7 +198,8 @@ class Shelf:
             self._eviction.added(key)
         else:
             self.bytes_used -= old.weight
-            self.used(key)
+            if old.variants:
+                self.used(key)
             old.gone()
         self._keys[key] = held
         self.bytes_used += held.weight

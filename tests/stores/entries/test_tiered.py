@@ -320,3 +320,16 @@ async def test_a_failed_discard_is_gone_from_memory_all_the_same(half: TieredSto
     await half.discard(stored)
     assert half.generation() > before
     assert await found(half, entry()) is None
+
+
+async def test_a_walk_over_keys_that_are_stored_pushes_nothing_out_of_memory(opened: Opened) -> None:
+    store = TieredStore(256 << 10, opened())
+    asked = [await put(store, entry(f"asked {n}")) for n in range(5)]
+    for made in asked:
+        assert store.get_nowait(made.key)
+    for n in range(200):
+        assert not await store.select(entry(n).key)
+        await put(store, entry(n))
+    assert store.memory_stats().evictions > 0
+    assert all(store._shelf.held(made) for made in asked)
+    await store.close()
