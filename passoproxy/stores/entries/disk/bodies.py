@@ -170,9 +170,11 @@ class Bodies:
         except OSError:
             return None
         try:
-            found = os.fstat(file)
             piece = self._buffer[:size]
-            if found.st_size != size or os.preadv(file, [piece], 0, _NOWAIT) != size:
+            if os.preadv(file, [piece], 0, _NOWAIT) != size:
+                return None
+            found = os.fstat(file)  # after it was read: what was written to meanwhile has another time
+            if found.st_size != size:
                 return None
             seen = _seen(found)
             if self._seen.get(name) != seen:

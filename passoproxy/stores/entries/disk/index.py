@@ -42,6 +42,9 @@ PAGE_BYTES = 4096
 INLINE_BYTES = 32 * 1024
 """A body of at most so many bytes lies in the value, behind the head; a longer one in a file."""
 
+_UNKNOWN = 1 << 62
+"""Free bytes of a file system that tells nothing of itself, as some in user space."""
+
 _KEPT_PURGES = 1000
 COUNTED_SECONDS = 60.0
 """The time in which a process counts the rows that its purge hides."""
@@ -416,7 +419,7 @@ class Index:
     def disk_free(self) -> int:
         """Bytes that the file system of the folder can still take."""
         found = os.statvfs(self._folder)
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize if found.f_blocks else _UNKNOWN
 
     def _pages(self) -> Iterator[tuple[sqlite3.Connection, int, int]]:
         """Free pages and all pages of each database."""
