@@ -17,10 +17,12 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import EntriesEvicted, StoreFailed
+from passoproxy.core.http.messages import fields_of
 from passoproxy.errors import BodyBroken, CannotCreate, EntryStoreFailure
 from passoproxy.stores.entries import serialization
+from passoproxy.stores.entries.disk import bodies
 from passoproxy.stores.entries.disk.bodies import BODIES, INCOMING
-from passoproxy.stores.entries.disk.index import DATABASES
+from passoproxy.stores.entries.disk.index import DATABASES, Index
 from passoproxy.stores.entries.disk.recovery import Recovery
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.disk.threads import PAUSE_SECONDS
@@ -281,6 +283,37 @@ async def test_an_entry_of_another_digest_does_not_take_the_stored_one_away(open
     stored = await put(store, entry(), b"new")
     assert await store.read(whole(entry(), b"old")) is None
     assert await body_of(store, stored) == b"new"
+
+
+async def test_a_body_that_is_written_to_while_it_is_read_is_not_served(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    stored = await put(store, entry(), b"x" * 40_000)
+    path, read = body_path(tmp_path / "cache", stored), os.preadv
+    os.utime(path)
+    monkeypatch.setattr(bodies, "_TICK", 0)
+    if store.read_nowait(stored) is None:
+        pytest.skip("a file system that cannot tell what it has in memory")
+
+    def changed(*given: object) -> int:
+        path.write_bytes(b"y" * 40_000)
+        os.utime(path)
+        return read(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "preadv", changed)
+    store._asks_again_at = 0.0
+    assert store.read_nowait(stored) is None
+
+
+async def test_a_head_is_remembered_if_it_is_short(opened: Opened) -> None:
+    store = opened()
+    await put(store, entry("short"))
+    await put(store, entry("long", fields=fields_of([("X-Long", "x" * 20_000)])))
+    for n in ("short", "long"):
+        store._asks_again_at = 0.0
+        assert store.find_nowait(entry(n).key)
+    assert len(store._heads) == 1
 
 
 async def test_a_large_body_that_is_changed_while_it_is_served_breaks_off(opened: Opened, tmp_path: Path) -> None:
@@ -612,6 +645,27 @@ async def test_a_start_looks_for_leftovers_only_if_the_store_was_not_closed(
     assert not looks.is_set()
 
 
+async def test_a_start_looks_again_for_leftovers_that_could_not_be_looked_for(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    await put(store, entry())
+    await store.close()
+    looks = threading.Event()
+
+    def refuse(self: Recovery) -> None:
+        looks.set()
+        raise EntryStoreFailure("not now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recovery, "recover", refuse)
+        again = opened()
+        again._recovery.on_loss()
+        assert await asyncio.to_thread(looks.wait, 20)
+        await again.close()
+    assert not opened()._page.is_clean
+
+
 @pytest.mark.parametrize("value", [0, 1 << 40])
 async def test_a_falsified_sum_of_sizes_is_corrected(opened: Opened, tmp_path: Path, value: int) -> None:
     store = opened()
@@ -684,6 +738,36 @@ async def test_storing_pauses_after_a_failure_and_recovers_by_itself(
     await put(store, entry(2), b"stored after")
     assert await found(store, entry(2)) == b"stored after"
     assert list((tmp_path / "cache" / INCOMING).iterdir()) == []
+
+
+async def test_values_of_rows_that_were_not_committed_are_looked_for(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, begin, losses = opened(), Index.transaction, list[int]()
+    await put(store, entry(0))
+    monkeypatch.setattr(store._writer, "_on_loss", lambda: losses.append(1))
+
+    @contextlib.contextmanager
+    def full(self: Index) -> Iterator[None]:
+        with begin(self):
+            yield
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Index, "transaction", full)
+        with pytest.raises(EntryStoreFailure, match="No space"):
+            await put(store, entry(1))
+    assert losses == [1]
+
+
+async def test_a_file_system_that_does_not_tell_what_is_free_takes_entries(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((512, 512, 0, 0, 0, 0, 0, 0, 0, 255)))
+    store = opened()
+    for n, size in enumerate((1000, 100_000)):
+        await put(store, entry(n), b"x" * size)
+    assert (await store.stats()).entries == 2
 
 
 @pytest.mark.parametrize("database", DATABASES)

@@ -17,7 +17,7 @@ from diskcache.core import MODE_BINARY, MODE_NONE, MODE_PICKLE, MODE_RAW, MODE_T
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import StoreFailed
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.disk.database import Damaged, RawDisk, Suspicious, translated
+from passoproxy.stores.entries.disk.database import Busy, Damaged, RawDisk, Suspicious, translated
 from passoproxy.stores.entries.disk.index import Index
 from passoproxy.stores.entries.disk.store import DiskStore
 from tests.fakes import RememberingObserver
@@ -45,7 +45,7 @@ def of_code(code: int) -> sqlite3.Error:
         (AttributeError("startswith"), Suspicious),
         (of_code(sqlite3.SQLITE_FULL), EntryStoreFailure),
         (of_code(sqlite3.SQLITE_IOERR_WRITE), EntryStoreFailure),
-        (of_code(sqlite3.SQLITE_BUSY_SNAPSHOT), EntryStoreFailure),
+        (of_code(sqlite3.SQLITE_BUSY_SNAPSHOT), Busy),
         (of_code(sqlite3.SQLITE_READONLY_DBMOVED), EntryStoreFailure),
         (of_code(sqlite3.SQLITE_CANTOPEN), EntryStoreFailure),
         (diskcache.Timeout(), EntryStoreFailure),

@@ -16,9 +16,10 @@ from passoproxy.core.cache.entry import Selector
 from passoproxy.core.cache.soft_purge import SoftPurge
 from passoproxy.core.events import TaskFailed
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.stores.entries.disk import index, recovery
+from passoproxy.stores.entries.disk import database, index, recovery
 from passoproxy.stores.entries.disk.recovery import Recovery
 from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.disk.writer import Transaction
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.fakes import RememberingObserver
 from tests.stores.entries.making import body_of, entry, found, put, put_many
@@ -212,6 +213,41 @@ async def test_what_could_not_be_carried_out_is_tried_again(
     assert bool(told.of(TaskFailed)) is isinstance(fault, ZeroDivisionError)
 
 
+async def test_a_purge_waits_for_a_process_that_holds_the_database_locked_for_long(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(patience=0.05)
+    kept, gone = await put(store, entry(0, tags=())), await put(store, entry(1))
+    db = sqlite3.connect(tmp_path / "cache" / "index.db", isolation_level=None, check_same_thread=False)
+    db.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(store._reports, "failed", lambda *_, **__: db.in_transaction and db.execute("ROLLBACK"))
+    assert await store.purge(TAG) == 1
+    db.close()
+    assert await found(store, gone) is None
+    assert await found(store, kept) == b"body"
+
+
+async def test_a_purge_in_a_database_that_was_dropped_meanwhile_is_in_force_in_the_next(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = opened(), opened()
+    await put(other, entry(0))
+    purge, loop = store._purge, asyncio.get_running_loop()
+
+    async def drop() -> None:
+        await other._purge_without_database()
+        await put(other, entry(1))
+
+    def stopped(selector: Selector, txn: Transaction) -> object:
+        monkeypatch.undo()
+        asyncio.run_coroutine_threadsafe(drop(), loop).result(20)
+        return purge(selector, txn)
+
+    monkeypatch.setattr(store, "_purge", stopped)
+    await store.purge(TAG)
+    assert await found(other, entry(1)) is None
+
+
 # ---- soft purges ---------------------------------------------------------------------------------------------------------
 
 ONE = SoftPurge(Selector(tag="t"), 100.5)
@@ -264,6 +300,22 @@ async def test_soft_purges_that_cannot_be_read_mean_everything_so_far(
     store = opened()
     monkeypatch.setattr(store._database, "run", lambda work: (_ for _ in ()).throw(EntryStoreFailure("not now")))
     assert store.current(300.0).kept == (SoftPurge(Selector(), 300.0),)
+
+
+async def test_the_loop_waits_for_no_database_that_is_begun_anew(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_LOOKED_AGAIN", 60.0)
+    mine, theirs = opened(), opened()
+    assert mine.current(0.0).kept == ()
+    mine.find_nowait("key")
+    await theirs._ask(theirs._database.drop)
+    with monkeypatch.context() as patched:
+        patched.setattr(mine._database, "_open", None)
+        assert mine.current(300.0).kept == (SoftPurge(Selector(), 300.0),)
+    await theirs.add(ONE)
+    await mine.select("key")
+    assert mine.current(300.0).kept == (ONE,)
 
 
 async def _untold(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:

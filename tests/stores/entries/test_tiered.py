@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,11 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.ports import BytesBody
 from passoproxy.stores.entries import tiered
+from passoproxy.stores.entries.disk import database
 from passoproxy.stores.entries.disk import store as disk_store
+from passoproxy.stores.entries.disk.bodies import BODIES
 from passoproxy.stores.entries.disk.store import DiskStore
+from passoproxy.stores.entries.serialization import body_name, row_name
 from passoproxy.stores.entries.tiered import TieredStore
 from tests.stores.entries.making import body_of, entry, found, put, put_many, whole, write_much
 
@@ -320,6 +324,32 @@ async def test_a_failed_discard_is_gone_from_memory_all_the_same(half: TieredSto
     await half.discard(stored)
     assert half.generation() > before
     assert await found(half, entry()) is None
+
+
+async def test_what_lies_in_databases_that_others_dropped_is_not_found(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_LOOKED_AGAIN", 60.0)
+    store, other = TieredStore(MEMORY, opened()), opened()
+    made = await put(other, entry())
+    await store.select(made.key)
+    assert store.get_nowait(made.key)
+    await other._ask(other._database.drop)
+    assert not store.get_nowait(made.key)
+    await store.close()
+
+
+async def test_a_purge_reaches_memory_though_the_row_was_lost(opened: Opened, tmp_path: Path) -> None:
+    disk, other = opened(), opened()
+    store = TieredStore(MEMORY, disk)
+    made = await put(store, entry(), b"x" * 40_000)
+    await store.settled()
+    (tmp_path / "cache" / BODIES / body_name(row_name(made), made.digest)).unlink()
+    while not await asyncio.to_thread(disk._recovery.recover):
+        await asyncio.sleep(0.001)
+    await other.purge(Selector(tag="country/de"))
+    assert not store.get_nowait(made.key)
+    await store.close()
 
 
 async def test_a_walk_over_keys_that_are_stored_pushes_nothing_out_of_memory(opened: Opened) -> None:

@@ -41,6 +41,7 @@ _AWAY = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _LOCK = "lock"
 _LOOKED_AGAIN = 0.05
@@ -52,6 +53,10 @@ _EXAMINED_AGAIN = 60.0
 
 class Suspicious(EntryStoreFailure):
     """An error that a damaged database may have caused, or a mistake in this program: the databases have to be examined."""
+
+
+class Busy(EntryStoreFailure):
+    """Another process held a database locked for longer than it was waited for."""
 
 
 class Damaged(EntryStoreFailure):
@@ -66,7 +71,8 @@ def translated(folder: Path) -> Iterator[None]:
     except EntryStoreFailure:
         raise
     except diskcache.Timeout as error:
-        raise EntryStoreFailure(
+        is_busy = getattr(error.__context__, "sqlite_errorcode", 0) & 0xFF in _LOCKED
+        raise (Busy if is_busy else EntryStoreFailure)(
             f"{folder}: the cache's database is busy or cannot be written; storing is put off"
         ) from error
     except sqlite3.Error as error:
@@ -74,7 +80,7 @@ def translated(folder: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _BROKEN:
             raise Damaged(f"{folder}: the cache's database is damaged ({error}); it is begun anew") from error
         if code & 0xFF in _AWAY:
-            raise EntryStoreFailure(
+            raise (Busy if code & 0xFF in _LOCKED else EntryStoreFailure)(
                 f"{folder}: the cache's database cannot be used now ({error}); see space and rights"
             ) from error
         raise Suspicious(
@@ -160,7 +166,7 @@ class Database:
         except Suspicious:
             self._examine(index)
         except EntryStoreFailure:
-            if self._is_current(index):
+            if self.is_current(index):
                 raise
         with translated(self._folder):
             return work(self._current())
@@ -173,7 +179,7 @@ class Database:
             if (
                 index is None
                 or index.values is not self._values
-                or (now > self._looked_at and not self._is_current(index))
+                or (now > self._looked_at and not self.is_current(index))
             ):
                 if not self._changing.acquire(blocking=False):
                     return None
@@ -191,10 +197,14 @@ class Database:
         except Exception:  # a thread meets it again, and tells of it
             return None
 
+    def look_again(self) -> None:
+        """Something was removed: the next `run_nowait` looks whether the databases were."""
+        self._looked_at = 0.0
+
     def drop(self, index: Index) -> None:
         """Removes both databases, unless that has been done already, and begins others."""
         with self._changing:
-            if self._is_current(index):
+            if self.is_current(index):
                 with self._alone(), translated(self._folder):
                     self._remove()
             self.leave()
@@ -212,12 +222,13 @@ class Database:
 
     def _current(self) -> Index:
         mine: Index | None = getattr(self._mine, "index", None)
-        if mine is None or not self._is_current(mine):
+        if mine is None or not self.is_current(mine):
             self.leave()
             mine = self._mine.index = self._open()
         return mine
 
-    def _is_current(self, index: Index) -> bool:
+    def is_current(self, index: Index) -> bool:
+        """Whether `index` is of the databases that lie in the folder now."""
         return index.values is self._values and self._files_there() == self._files
 
     def _files_there(self) -> tuple[tuple[int, int], ...]:
@@ -294,7 +305,7 @@ class Database:
         """Makes this thread, and all others, open the databases anew; drops them first if SQLite finds them broken."""
         with self._changing:
             now = time.monotonic()
-            if not self._is_current(index):
+            if not self.is_current(index):
                 return
             if now - self._examined_at >= _EXAMINED_AGAIN:
                 self._examined_at = now

@@ -24,7 +24,7 @@ from passoproxy.stores.entries.disk.database import Database
 from passoproxy.stores.entries.disk.index import Index, Purge, Row
 from passoproxy.stores.entries.disk.threads import Background, Reports
 from passoproxy.stores.entries.disk.writer import Job, Transaction
-from passoproxy.stores.entries.serialization import row_of_body
+from passoproxy.stores.entries.serialization import mark_of, row_of_body
 
 PURGES_SECONDS = 30.0
 _SLICE = 64
@@ -69,9 +69,8 @@ class Recovery(Background):
             self._attempt(self.sweep_purges)
             if self._is_lost.is_set():
                 self._is_lost.clear()
-                self._attempt(self.recover)
-                if self._stopping.is_set():
-                    self._is_lost.set()  # it may not have come to its end
+                if not self._attempt(self.recover) or self._stopping.is_set():
+                    self._is_lost.set()  # it did not, or may not, have come to its end
             asked = self._wake.wait(PURGES_SECONDS)
             self._wake.clear()
             if asked and self._is_lost.is_set():
@@ -83,13 +82,16 @@ class Recovery(Background):
         super().stop()
         return not self._is_lost.is_set()
 
-    def _attempt(self, step: Callable[[], object]) -> None:
+    def _attempt(self, step: Callable[[], object]) -> bool:
+        """Whether `step` came to its end."""
         try:
             step()
         except (OSError, EntryStoreFailure):
-            pass  # tried again later; what is purged is hidden in any case
+            return False  # tried again later; what is purged is hidden in any case
         except Exception as fault:
             self._reports.at_fault(fault)
+            return False
+        return True
 
     def _written(self, apply: Callable[[Transaction], object]) -> bool:
         """Waits until the writer has carried `apply` out; False where it could not, or this thread is stopped."""
@@ -100,6 +102,11 @@ class Recovery(Background):
             if self._stopping.is_set():
                 return False
         return job.error is None
+
+    def _write(self, apply: Callable[[Transaction], object]) -> None:
+        """The same for what has to be tried again later if it cannot be written."""
+        if not self._written(apply):
+            raise EntryStoreFailure(f"{self._folder}: what is left over could not be removed")
 
     # ---- purges -------------------------------------------------------------------------------------------------------------
 
@@ -145,7 +152,7 @@ class Recovery(Background):
             self._recover_rows()
             self._recover_values()
             if not self._database.run(lambda index: index.totals_are_right()):
-                self._written(lambda txn: txn.index.add_up())
+                self._write(lambda txn: txn.index.add_up())
             return True
         finally:
             os.close(folder)
@@ -186,12 +193,13 @@ class Recovery(Background):
 
         while not self._stopping.is_set() and (lost := self._database.run(next_lost)) is not None:
             if lost:
-                self._written(partial(self._remove_lost, lost))
+                self._write(partial(self._remove_lost, lost))
             time.sleep(_PAUSE)
 
     def _remove_lost(self, ids: Sequence[int], txn: Transaction) -> None:
         """Removes those of the rows that have no value or no body."""
-        txn.remove_visible(row.id for row in txn.index.rows(ids) if not self._is_whole(row, txn.value(row.name)))
+        rows = txn.remove([row.id for row in txn.index.rows(ids) if not self._is_whole(row, txn.value(row.name))])
+        txn.lost += [mark_of(row.name) for row in rows]
 
     def _is_whole(self, row: Row, value: object) -> bool:
         with contextlib.suppress(OSError):
@@ -208,7 +216,7 @@ class Recovery(Background):
 
         names = self._database.run(orphans)
         for at in range(0, len(names), _ROWS_TOGETHER):
-            self._written(partial(self._remove_values, names[at : at + _ROWS_TOGETHER]))
+            self._write(partial(self._remove_values, names[at : at + _ROWS_TOGETHER]))
 
     def _remove_values(self, names: Sequence[str], txn: Transaction) -> None:
         txn.values.update((name, None) for name in names if txn.index.find(name) is None)

@@ -30,7 +30,7 @@ from passoproxy.folders import own_folder
 from passoproxy.ports import Body, BytesBody, Observer, StoreStats, nobody
 from passoproxy.stores.entries.change_feed import ANYTHING, SharedPage
 from passoproxy.stores.entries.disk.bodies import Bodies, Incoming, Syncing, open_body, sync
-from passoproxy.stores.entries.disk.database import Database, translated
+from passoproxy.stores.entries.disk.database import Busy, Database, translated
 from passoproxy.stores.entries.disk.index import INDEX, INLINE_BYTES, Index, Purge, Row, is_hidden
 from passoproxy.stores.entries.disk.recovery import Recovery
 from passoproxy.stores.entries.disk.threads import Lane, Reports
@@ -56,7 +56,13 @@ FEW = 400
 """So many entries are removed before a purge is answered, and each is told to other processes; with more, they drop all that is in memory."""
 
 QUICK_SECONDS, SLOW_SECONDS = 0.002, 1.0
+_TURNS = 5
+"""How often a purge waits for a database that another process holds locked, `patience` each time."""
+
 _MOST_HEADS = 1024
+_LONGEST_HEAD = 8192
+"""Bytes of a head that is remembered: they are not counted as the cache's memory."""
+
 _READERS = 2
 _LISTED_TOGETHER = 50
 
@@ -152,7 +158,7 @@ class DiskStore:
                 "give passoproxy a folder of its own with cache.directory"
             ) from error
         self._closed = False
-        self._none_in_force_at = -1
+        self._none_in_force_at = self._removed = -1
         self._asks_again_at, self._blocks = 0.0, 0
         self._heads: dict[str, tuple[bytes, Entry]] = {}
         self._soft_purges, self._softened = SoftPurges(), -1
@@ -214,10 +220,10 @@ class DiskStore:
         if known is not None and isinstance(value, bytes) and value.startswith(known[0]):
             return self._with_body(known[1], value)
         entry = self._seal.open(name, value)
-        if entry is not None and isinstance(value, bytes):
+        if entry is not None and isinstance(value, bytes) and len(head := head_in(value)) <= _LONGEST_HEAD:
             if len(self._heads) >= _MOST_HEADS:
                 del self._heads[next(iter(self._heads))]
-            self._heads[name] = head_in(value), entry
+            self._heads[name] = head, entry
         return self._with_body(entry, value)
 
     def _with_body(self, entry: Entry | None, value: object) -> _Found | None:
@@ -233,6 +239,9 @@ class DiskStore:
         """
         if self._closed or (began := time.perf_counter()) < self._asks_again_at:
             return None
+        if (removed := self._page.generation) != self._removed:
+            self._removed = removed
+            self._database.look_again()  # what others dropped must not be kept in memory, where they do not know of it
         answer = self._database.run_nowait(partial(self._find, key, in_loop=True))
         self._note_time(began)
         if answer is None or answer[1]:
@@ -466,7 +475,7 @@ class DiskStore:
 
     async def discard(self, entry: Entry) -> None:
         try:
-            await self._write(Job(partial(self._discard, entry, None)))
+            await self._write_patiently(partial(self._discard, entry, None))
         except EntryStoreFailure:
             await self._purge_without_database()
 
@@ -480,7 +489,7 @@ class DiskStore:
     async def purge(self, selector: Selector, *, brief: bool = False) -> int:
         """In force in every process once its row is committed. What it hides is removed with that if it is little, else behind the answer."""
         try:
-            purge, count = await self._write(Job(partial(self._purge, selector)))
+            purge, count = await self._write_patiently(partial(self._purge, selector))
         except EntryStoreFailure:
             self._ready()
             count = 0
@@ -516,6 +525,13 @@ class DiskStore:
         txn.purged = txn.last_purge = txn.index.log_purge(selector, max(self._page.purges, txn.last_purge), soft)
         return txn.purged
 
+    async def _write_patiently(self, apply: Callable[[Transaction], object]) -> Any:
+        """What must be written, or everything goes: a process that shortens files on a slow disk is waited for longer than else."""
+        for _ in range(_TURNS - 1):
+            with contextlib.suppress(Busy):
+                return await self._write(Job(apply))
+        return await self._write(Job(apply))
+
     async def _purge_without_database(self) -> None:
         """A purge, of everything, on a disk that takes no more: in force by the shared page, and databases of which nothing can be seen go."""
         await self._call(self._page.owe)
@@ -543,11 +559,15 @@ class DiskStore:
         """The soft purges in force; everything asked for until `now` where they cannot be read. Reads the index only when there are new ones."""
         softened = self._page.softened
         if softened != self._softened:
-            try:
-                self._soft_purges = self._database.run(lambda index: index.soft_purges())
+            self._database.look_again()
+            try:  # only the first time may it take long
+                ask = self._database.run if self._softened < 0 else self._database.run_nowait
+                found = ask(lambda index: index.soft_purges())
             except EntryStoreFailure:
+                found = None
+            if found is None:
                 return SoftPurges([SoftPurge(Selector(), now)])
-            self._softened = softened
+            self._soft_purges, self._softened = found, softened
         return self._soft_purges
 
     # ---- what other processes did -------------------------------------------------------------------------------------------
@@ -568,8 +588,7 @@ class DiskStore:
         self._lane.stop()
         self._writer.stop()
         self._syncing.stop()
-        if is_recovered:
-            self._page.is_clean = True
+        self._page.is_clean = is_recovered
         self._page.close()
 
     # ---- between the threads ----------------------------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ class Transaction:
     """Body files that have one now."""
     changed: list[int] = field(default_factory=list)
     """Marks of primary keys of which something visible was removed or changed."""
+    lost: list[int] = field(default_factory=list)
+    """The same for what this process's memory may hold too, where a purge finds it by its row no more."""
     added: list[int] = field(default_factory=list)
     purged: int = 0
     """The sequence of the last purge, if there was one."""
@@ -252,6 +254,8 @@ class Writer:
         txn = None
         while txn is None:  # once more without a job that is at fault
             txn = self._applied(index, [job for job in jobs if job.error is None])
+        if not self._database.is_current(index):  # of what was committed to it nobody knows, and a purge must be known
+            raise EntryStoreFailure(f"{self._folder}: the cache's database was replaced while it was written to")
         try:
             deleted = [name for name, value in txn.values.items() if value is None]
             if deleted:
@@ -264,24 +268,31 @@ class Writer:
 
     def _applied(self, index: Index, jobs: Sequence[Job]) -> Transaction | None:
         """What the jobs changed, committed; None if one of them failed, which has its `error` then, and nothing was changed."""
-        with index.transaction():
-            txn = Transaction(index, index.last_purge())
-            if self._page.owed > txn.last_purge:  # it could not be written when it was asked for
-                txn.purged = txn.last_purge = index.log_purge(Selector(), self._page.owed - 1)
-            for job in jobs:
-                try:
-                    job.result = job.apply(txn)
-                except (sqlite3.Error, EntryStoreFailure):
-                    raise
-                except Exception as fault:
-                    job.error = self._own_failure(fault)
-                    index.roll_back()
-                    return None
-            put = {name: value for name, value in txn.values.items() if value is not None}
-            if put:
-                with self._values_transaction(index):
-                    for name, value in put.items():
-                        index.values.set(name, value)
+        is_put = False
+        try:
+            with index.transaction():
+                txn = Transaction(index, index.last_purge())
+                if self._page.owed > txn.last_purge:  # it could not be written when it was asked for
+                    txn.purged = txn.last_purge = index.log_purge(Selector(), self._page.owed - 1)
+                for job in jobs:
+                    try:
+                        job.result = job.apply(txn)
+                    except (sqlite3.Error, EntryStoreFailure):
+                        raise
+                    except Exception as fault:
+                        job.error = self._own_failure(fault)
+                        index.roll_back()
+                        return None
+                put = {name: value for name, value in txn.values.items() if value is not None}
+                if put:
+                    with self._values_transaction(index):
+                        for name, value in put.items():
+                            index.values.set(name, value)
+                    is_put = True
+        except BaseException:
+            if is_put:
+                self._on_loss()  # values that have no row, or not the one that they had
+            raise
         return txn
 
     @contextlib.contextmanager
@@ -311,6 +322,8 @@ class Writer:
                 self._page.tell([SOFTENED], changed=False)
             if txn.changed:
                 self._page.tell(txn.changed, changed=True)
+            if txn.lost:
+                self._page.tell(txn.lost, changed=True, heeded_by_all=True)
             if txn.added:
                 self._page.tell(txn.added, changed=False)
         for body in txn.removed:
