@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +118,19 @@ def test_a_damaged_row_is_no_entry_and_can_be_removed(index: Index, tmp_path: Pa
     with index.transaction():
         assert len(index.remove([row.id])) == 1
     assert index.totals()[0] == 0
+
+
+def test_a_journal_that_somebody_reads_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    index = Index(tmp_path, diskcache.Cache(str(tmp_path), disk=RawDisk), patience=20.0, journal_pages=64)
+    assert index.make_tables()
+    other = sqlite3.connect(tmp_path / INDEX, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM entry").fetchall()
+    stored(index, entry())
+    began = time.monotonic()
+    index.shorten_journals(0)
+    assert time.monotonic() - began < 10
+    other.close()
+    index.shorten_journals(0)
+    assert (tmp_path / f"{INDEX}-wal").stat().st_size == 0
+    index.close()

@@ -42,6 +42,7 @@ PAGE_BYTES = 4096
 INLINE_BYTES = 32 * 1024
 """A body of at most so many bytes lies in the value, behind the head; a longer one in a file."""
 
+_CUT_SECONDS = 0.1
 _UNKNOWN = 1 << 62
 """Free bytes of a file system that tells nothing of itself, as some in user space."""
 
@@ -441,14 +442,23 @@ class Index:
                 db.executescript(
                     f"PRAGMA incremental_vacuum({spare})"
                 )  # a script steps through all pages, `execute` stops after the first
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # only with this does the file become shorter
+                self._empty_journal(db)  # only with this does the file become shorter
 
     def shorten_journals(self, limit: int) -> None:
         """Empties journals of more than `limit` bytes into their databases; another process that reads may put it off."""
         for db, name in zip(self._databases(), DATABASES, strict=True):
             with contextlib.suppress(OSError):
                 if os.stat(self._folder / f"{name}-wal").st_size > limit:
-                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                    self._empty_journal(db)
+
+    def _empty_journal(self, db: sqlite3.Connection) -> None:
+        """While the journal is cut nobody can write: what takes long is done before, and those who read are not waited for long."""
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        db.execute(f"PRAGMA busy_timeout = {round(1000 * min(self._patience, _CUT_SECONDS))}")
+        try:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            db.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
 
 
 def _described(entry: Entry) -> tuple[object, ...]:

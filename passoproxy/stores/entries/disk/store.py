@@ -56,7 +56,7 @@ FEW = 400
 """So many entries are removed before a purge is answered, and each is told to other processes; with more, they drop all that is in memory."""
 
 QUICK_SECONDS, SLOW_SECONDS = 0.002, 1.0
-_TURNS = 5
+_TURNS, _BRIEF_TURNS = 5, 2
 """How often a purge waits for a database that another process holds locked, `patience` each time."""
 
 _MOST_HEADS = 1024
@@ -475,7 +475,7 @@ class DiskStore:
 
     async def discard(self, entry: Entry) -> None:
         try:
-            await self._write_patiently(partial(self._discard, entry, None))
+            await self._write_patiently(partial(self._discard, entry, None), _BRIEF_TURNS)
         except EntryStoreFailure:
             await self._purge_without_database()
 
@@ -489,7 +489,9 @@ class DiskStore:
     async def purge(self, selector: Selector, *, brief: bool = False) -> int:
         """In force in every process once its row is committed. What it hides is removed with that if it is little, else behind the answer."""
         try:
-            purge, count = await self._write_patiently(partial(self._purge, selector))
+            purge, count = await self._write_patiently(
+                partial(self._purge, selector), _BRIEF_TURNS if brief else _TURNS
+            )
         except EntryStoreFailure:
             self._ready()
             count = 0
@@ -525,9 +527,9 @@ class DiskStore:
         txn.purged = txn.last_purge = txn.index.log_purge(selector, max(self._page.purges, txn.last_purge), soft)
         return txn.purged
 
-    async def _write_patiently(self, apply: Callable[[Transaction], object]) -> Any:
-        """What must be written, or everything goes: a process that shortens files on a slow disk is waited for longer than else."""
-        for _ in range(_TURNS - 1):
+    async def _write_patiently(self, apply: Callable[[Transaction], object], turns: int) -> Any:
+        """What must be written, or everything goes: a process that holds a database locked is waited for longer than else."""
+        for _ in range(turns - 1):
             with contextlib.suppress(Busy):
                 return await self._write(Job(apply))
         return await self._write(Job(apply))
