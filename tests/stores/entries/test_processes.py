@@ -142,3 +142,12 @@ async def test_a_full_disk_costs_nothing_but_storing(opened: Opened, small_disk:
     await put(store, entry("after"), os.urandom(size))
     assert await found(store, entry("after")) is not None
     await store.close()
+
+
+async def test_a_large_body_takes_the_place_of_old_entries_on_a_small_disk(opened: Opened, small_disk: Path) -> None:
+    store = opened(64 << 20, small_disk / "cache")
+    for n in range(100):
+        await put(store, entry(n), os.urandom(40_000))
+    large = await put(store, entry("large"), os.urandom(3_000_000))
+    assert await found(store, large) is not None
+    await store.close()

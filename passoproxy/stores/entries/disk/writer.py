@@ -167,7 +167,7 @@ class Writer:
 
     def has_room(self, index: Index, need: int) -> bool:
         """Whether so many bytes more fit."""
-        return self.volume(index) + need <= self._max_bytes
+        return self._lacking(index, need) <= 0
 
     def stop(self) -> None:
         """Ends the thread after the jobs that were given so far. Blocks."""
