@@ -170,7 +170,7 @@ async def test_a_mistake_in_reading_throws_nothing_away(
     is_sound = Index.is_sound
     monkeypatch.setattr(Index, "is_sound", lambda self: looks.append(self) or is_sound(self))
     monkeypatch.setattr(
-        Index, "values_of", lambda self, key: self._sql(statement).fetchall() if statement else None + 1
+        Index, "values_of", lambda self, key, most: self._sql(statement).fetchall() if statement else None + 1
     )  # type: ignore[operator]
     for _ in range(3):
         with pytest.raises(Suspicious, match="the cache is kept, please report it"):

@@ -242,12 +242,16 @@ class Index:
         """The rows of a primary key."""
         return list(self._rows("name >= ? AND name < ?", _span(key)))
 
-    def values_of(self, key: str) -> list[tuple[int, str, int, object]]:
-        """Id, name, `asked_seq` and value of each row of a primary key. Nothing is proven of them, if not by the value."""
+    def values_of(self, key: str, most: int = -1) -> list[tuple[int, str, int, object]] | None:
+        """Id, name, `asked_seq` and value of each row of a primary key; None if there are more than `most`. Nothing is proven of them, if not by
+        the value.
+        """
         found = self._sql(
-            "SELECT id, CAST(name AS TEXT), CAST(asked_seq AS INTEGER) FROM entry WHERE name >= ? AND name < ?",
-            _span(key),
+            "SELECT id, CAST(name AS TEXT), CAST(asked_seq AS INTEGER) FROM entry WHERE name >= ? AND name < ? LIMIT ?",
+            (*_span(key), most + 1 if most >= 0 else -1),
         ).fetchall()
+        if 0 <= most < len(found):
+            return None
         return [(id_, name, asked_seq, self.values.get(name)) for id_, name, asked_seq in found]
 
     def find(self, name: str) -> Row | None:

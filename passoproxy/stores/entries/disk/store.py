@@ -63,6 +63,9 @@ _MOST_HEADS = 1024
 _LONGEST_HEAD = 8192
 """Bytes of a head that is remembered: they are not counted as the cache's memory."""
 
+_MOST_IN_LOOP = 16
+"""Variants of a key that the loop reads itself: each may be as long as `INLINE_BYTES`."""
+
 _READERS = 2
 _LISTED_TOGETHER = 50
 
@@ -202,7 +205,10 @@ class DiskStore:
         """The entries of a primary key with their bodies, as far as those lie in the value; and the rows whose value is not there or not ours."""
         purges = self._in_force(index)  # before the rows: one that ends meanwhile is not missed
         found, lost = [], []
-        for id_, name, asked_seq, value in index.values_of(key):
+        rows = index.values_of(key, _MOST_IN_LOOP if in_loop else -1)
+        if rows is None:
+            raise EntryStoreFailure(f"{self._folder}: so many variants are looked for in a thread")
+        for id_, name, asked_seq, value in rows:
             opened = self._opened_again(name, value) if in_loop else self._opened(name, value)
             if opened is None:
                 lost.append(id_)
