@@ -598,6 +598,15 @@ async def test_planted_rows_run_nothing_and_open_nothing(opened: Opened, tmp_pat
     assert victim.read_bytes() == b"not ours"
 
 
+async def test_tags_without_an_entry_keep_nothing_from_being_stored(opened: Opened, tmp_path: Path) -> None:
+    store = opened()
+    await put(store, entry(0))
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache" / "index.db", isolation_level=None)) as db:
+        db.execute("DELETE FROM entry")  # without PRAGMA foreign_keys, tags stay
+    await put(store, entry(1))
+    assert await found(store, entry(1)) is not None
+
+
 async def test_a_link_in_place_of_a_shard_is_not_followed(opened: Opened, tmp_path: Path) -> None:
     store = opened()
     stored = await put(store, entry(), b"b" * 40_000)

@@ -327,7 +327,7 @@ class Index:
     def _insert_tags(self, id_: int | None, entry: Entry) -> None:
         if entry.tags:
             tags = [(text_bytes(tag), id_) for tag in dict.fromkeys(entry.tags)]
-            self._db.executemany("INSERT INTO tag VALUES (?, ?)", tags)
+            self._db.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?)", tags)
 
     def remove(self, ids: Iterable[int], before: int | None = None) -> list[Row]:
         """Deletes those of the rows that exist, and have an `asked_seq` below `before`; returns them."""
