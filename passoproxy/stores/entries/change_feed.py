@@ -32,6 +32,9 @@ ANYTHING = 0
 PURGED = 1
 """The mark of a purge as such: it concerns what a process holds that is not on disk."""
 
+_UNTOLD = 1000
+"""More purges than processes that were killed can have committed without a word: one that is owed has a number above theirs."""
+
 SOFTENED = 2
 """The mark of a soft purge."""
 
@@ -190,7 +193,7 @@ class SharedPage:
     def owe(self) -> None:
         """Purges everything without the database, which cannot be written: what was stored before is hidden from now on."""
         with self._alone():
-            self._words[_OWED] = self._words[_PURGES] = self._words[_PURGES] + 1
+            self._words[_OWED] = self._words[_PURGES] = self._words[_PURGES] + _UNTOLD
         self.tell([PURGED, ANYTHING], changed=True, heeded_by_all=True)
 
     def make_up(self, purge: int) -> None:

@@ -342,6 +342,18 @@ async def test_after_a_purge_that_nobody_was_told_of_things_are_stored(
     assert await found(again, entry(1)) == b"body"
 
 
+async def test_an_owed_purge_is_in_force_after_one_that_nobody_was_told_of(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, other = opened(), opened()
+    await put(killed, entry(0))
+    kept = await put(killed, entry(1, tags=()))
+    await _untold(killed, monkeypatch)
+    monkeypatch.setattr(other._database, "drop", lambda index: None)
+    await other._purge_without_database()
+    assert await found(other, kept) is None
+
+
 async def test_a_repeated_purge_is_heeded_where_the_first_was_not_told(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
