@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 
@@ -36,7 +37,7 @@ class Live:
             watcher.put(line)
 
     def watch(self, wishes: Mapping[str, str]) -> AsyncGenerator[Line, None]:
-        """Every line from now on that fits (`fitting`), until the generator is closed; '' at first, and where none came for `BEAT_SECONDS`.
+        """Every line from now on that fits (`fitting`), until the generator is closed; '' at first, and where none that fits came for `BEAT_SECONDS`.
         Raises BadRequest."""
         try:
             return self._lines(fitting(wishes))
@@ -49,10 +50,15 @@ class Live:
         self._look()
         try:
             yield ""  # from now on nothing is missed
+            spoke_at = time.monotonic()
             while True:
                 line = await watcher.next()
-                if not line or fits(line):
-                    yield line
+                if line and not fits(line):
+                    if time.monotonic() - spoke_at < BEAT_SECONDS:
+                        continue
+                    line = ""
+                yield line
+                spoke_at = time.monotonic()
         finally:
             self._watchers.discard(watcher)
             self._look()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing
 
@@ -56,6 +57,23 @@ async def test_nothing_for_a_while_is_a_sign_of_life(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.0)
     async with aclosing(Live().watch({})) as lines:
         assert [await anext(lines) for _ in range(3)] == ["", "", ""]
+
+
+async def test_lines_that_do_not_fit_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
+    live = Live()
+
+    async def much_else() -> None:
+        for _ in range(60):
+            live.put(EVENT)
+            await asyncio.sleep(0.01)
+
+    async with aclosing(live.watch({"status": "5xx"})) as lines:
+        await anext(lines)
+        traffic = asyncio.create_task(much_else())
+        assert await anext(lines) == ""
+        assert not traffic.done()
+        traffic.cancel()
 
 
 async def test_who_does_not_keep_up_is_told_how_much_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
