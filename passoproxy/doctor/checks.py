@@ -83,3 +83,6 @@ async def examined(visit: Visit) -> AsyncIterator[Finding]:
                 yield finding
         except PassoproxyError as error:
             yield failure(check.__name__, error)
+        except Exception as error:  # the steps after it are tried all the same
+            seen = f"this step broke off ({error if isinstance(error, OSError) else type(error).__name__})"
+            yield Finding(check.__name__, Verdict.FAILED, seen, "mend what it names; else it is a fault of passoproxy")

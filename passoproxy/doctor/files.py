@@ -110,7 +110,7 @@ def _judged(visit: Visit, name: str, key: str, folder: Path, found: os.stat_resu
 async def disks(visit: Visit) -> AsyncIterator[Finding]:
     """Each folder's disk takes a synced write, soon, and has room."""
     for key, folder in _folders(visit):
-        if folder.is_dir():
+        if os.path.isdir(folder):  # False also where it may not be told; the folder's own finding says so
             yield await asyncio.to_thread(_written, f"disk of {key}", folder)
 
 

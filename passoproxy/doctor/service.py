@@ -83,11 +83,16 @@ async def answers(visit: Visit) -> AsyncIterator[Finding]:
         return
     folder = visit.loaded.settings.state.folder
     if visit.loaded.settings.oauth.grant == "authorization_code":
-        if not folder.exists():
+        try:
+            owner = folder.stat().st_uid
+        except FileNotFoundError:
             yield Finding("token", Verdict.FAILED, "nobody has authorised passoproxy yet", "run 'passoproxy login'")
             return
-        if folder.stat().st_uid != os.geteuid():
-            seen = f"no daemon runs, and {folder} belongs to user id {folder.stat().st_uid}"
+        except OSError as error:
+            yield Finding("token", Verdict.SKIPPED, f"{folder}: {error.strerror}", "see the finding of the state folder")
+            return
+        if owner != os.geteuid():
+            seen = f"no daemon runs, and {folder} belongs to user id {owner}"
             yield Finding("token", Verdict.SKIPPED, seen, "start the daemon, or run this as that user")
             return
     if visit.loaded.settings.store.url is not None:
@@ -113,8 +118,8 @@ def _beside(visit: Visit, scratch: Path) -> Loaded:
         "log.level": "error",
         "log.access": False,
     }
-    if visit.loaded.settings.oauth.grant != "authorization_code":
-        values["state.directory"] = str(scratch / "state")
+    has_pair = visit.loaded.settings.oauth.grant == "authorization_code"
+    values["state.directory"] = str(visit.loaded.settings.state.folder if has_pair else scratch / "state")
     return load(visit.loaded.path, with_values(visit.environ, values))
 
 

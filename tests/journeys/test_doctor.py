@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 import trustme
 
+from passoproxy.doctor import network
 from tests.journeys.conftest import Stand, free_port
+from tests.other_users import OTHER, acting_as, needs_root, opened_to_all
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Findings = dict[str, list[Any]]
@@ -226,6 +228,39 @@ def test_a_state_folder_of_another_user(stand: Stand, examined: Examined) -> Non
     assert "chown" in found["state folder"][0]["remedy"]
     assert found["token"][0]["verdict"] == "skipped"
     assert list(folder.iterdir()) == []
+
+
+@needs_root
+def test_a_state_folder_that_this_user_may_not_reach(stand: Stand, examined: Examined) -> None:
+    place = opened_to_all(stand.folder) / "closed"
+    (place / "state").mkdir(parents=True)
+    place.chmod(0o700)
+    settings(stand, state={"directory": str(place / "state")})
+    examined()  # all that is imported is there, for a user who may not read it
+    os.chown(stand.folder / "client_secret", OTHER, OTHER)
+    with acting_as():
+        found = examined()
+    assert "Permission denied" in found["state folder"][0]["seen"]
+    assert found["token"][0]["verdict"] == "skipped"
+
+
+def test_the_state_folder_that_is_named_is_the_one_that_is_used(stand: Stand, examined: Examined) -> None:
+    named = stand.folder / "named"
+    named.mkdir(0o700)
+    found = examined("--state", str(named))
+    assert "nobody has authorised" in found["token"][0]["seen"]
+    assert (named / "lock").exists()
+    assert not (stand.folder / "state").exists()
+
+
+def test_a_step_that_breaks_off_is_a_finding(
+    stand: Stand, token: Path, examined: Examined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "_clock", lambda name, head: {}[name])
+    with origin(stand):
+        found = examined()
+    assert "this step broke off (KeyError)" in found["origin"][-1]["seen"]
+    assert found["request"][0]["verdict"] == "ok"
 
 
 def test_a_folder_in_a_place_open_to_all(stand: Stand, token: Path, planted: Planted) -> None:
