@@ -172,7 +172,8 @@ class Remote:
             return answer.status == 200, answer.readline().decode("utf-8", "replace").strip()
 
     def quit(self) -> None:
-        """Ends the daemon, and returns when its process has ended; if that is of another pid namespace, when its socket has gone.
+        """Ends the daemon, and returns when its process has ended; if that cannot be watched (it is of another pid namespace, or a filter of
+        system calls forbids it), when its socket has gone.
 
         Raises as `ask` does, and CommandFailure if it takes longer than PATIENCE.
         """
@@ -181,7 +182,7 @@ class Remote:
         with contextlib.ExitStack() as stack:
             process = None
             if pid and hasattr(os, "pidfd_open"):
-                with suppress(ProcessLookupError):
+                with suppress(OSError):
                     process = os.pidfd_open(pid)
                     stack.callback(os.close, process)
             self.ask("POST", "/api/quit")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -149,6 +151,21 @@ def test_quit_returns_when_the_daemon_has_ended(stand: Stand, inside: Run) -> No
     assert stand.daemon.wait(0.5) == 0
     again = inside("quit", "--config", str(stand.config))
     assert (again.returncode, again.stdout) == (3, "")
+
+
+def test_quit_where_processes_may_not_be_watched(
+    stand: Stand, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose filter of system calls does not know `pidfd_open`."""
+
+    def forbidden(pid: int) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    stand.start_daemon()
+    monkeypatch.setattr(os, "pidfd_open", forbidden)
+    ran = inside("quit", "--config", str(stand.config))
+    assert (ran.returncode, ran.stdout) == (0, "the daemon has ended\n")
+    assert stand.daemon.wait(5) == 0
 
 
 def test_quit_is_for_the_control_socket_alone(stand: Stand) -> None:
