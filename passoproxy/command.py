@@ -14,6 +14,7 @@ from passoproxy.compose.listeners import url_of
 from passoproxy.config.load import Loaded
 from passoproxy.daemon import Daemon
 from passoproxy.host.gc import collected
+from passoproxy.host.system import run_loop
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)
@@ -32,9 +33,7 @@ def run(loaded: Loaded, reading: Callable[[], Loaded], command: Sequence[str], g
     """Runs daemon and command until the command ends; its exit code, 128 and the number of a signal that ended it. `given` are the limits
     that the command gets. Raises PassoproxyError if the daemon cannot start.
     """
-    import uvloop
-
-    return uvloop.run(_run(Daemon(loaded, reading=reading), command, given))
+    return run_loop(_run(Daemon(loaded, reading=reading), command, given))
 
 
 async def _run(daemon: Daemon, command: Sequence[str], given: Limits) -> int:

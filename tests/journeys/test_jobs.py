@@ -75,6 +75,12 @@ def test_a_configured_listener_is_kept(with_token: Stand, command: Run) -> None:
     assert (ran.returncode, ran.stdout) == (143, f"{with_token.proxy}\n")
 
 
+def test_a_command_needs_no_uvloop(with_token: Stand, command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    ran = command("--", "sh", "-c", "exit 3")
+    assert (ran.returncode, ran.stderr) == (3, "")
+
+
 def test_a_command_starts_although_a_person_is_needed(command: Run) -> None:
     ran = command("--", "echo", "here")
     assert (ran.returncode, ran.stdout) == (0, "here\n")
