@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from passoproxy.compose.listeners import url_of
 from passoproxy.config.load import Loaded
+from passoproxy.config.sources import with_values
 from passoproxy.daemon import Daemon
 from passoproxy.host.gc import collected
 from passoproxy.host.system import run_loop
@@ -83,7 +84,8 @@ def _environment(loaded: Loaded, url: str) -> dict[str, str]:
         environ.pop(name, None)
     if loaded.path is not None:
         environ["PASSOPROXY_CONFIG"] = str(loaded.path.absolute())
-    return {**environ, "PASSOPROXY__STATE__DIRECTORY": str(loaded.settings.state.folder), "PASSOPROXY_URL": url}
+    environ["PASSOPROXY_URL"] = url
+    return with_values(environ, {"state.directory": str(loaded.settings.state.folder)})
 
 
 @contextmanager

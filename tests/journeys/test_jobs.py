@@ -70,6 +70,18 @@ def test_a_command_finds_the_proxy_and_ends_with_its_own_code(with_token: Stand,
     assert [name for name in told["names"] if name.startswith("PASSOPROXY__")] == ["PASSOPROXY__STATE__DIRECTORY"]
 
 
+def test_a_command_of_passoproxy_finds_the_daemon_whatever_its_folder_is_called(
+    with_token: Stand, command: Run
+) -> None:
+    """What stands in the environment is read as YAML."""
+    folder = with_token.folder / "state: of {a} #1"
+    with_token.settings["state"] = {"directory": str(folder)}
+    with_token.config.write_text(json.dumps(with_token.settings))
+    ran = command("--", *PROGRAM, "wait", "--timeout", "0s", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["daemon"]["state_directory"] == str(folder)
+
+
 def test_a_configured_listener_is_kept(with_token: Stand, command: Run) -> None:
     ran = command("sh", "-c", "echo $PASSOPROXY_URL; kill -TERM $$")
     assert (ran.returncode, ran.stdout) == (143, f"{with_token.proxy}\n")
