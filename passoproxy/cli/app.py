@@ -27,6 +27,9 @@ COMMANDS = (
 )
 """Each is a module here, with a function of the same name, or with a group of `commands`."""
 
+_WITH_FAULTS = ("sandbox", "drill")
+"""Those that take `--fault`; their modules have the `names` of what can be given to it."""
+
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -141,8 +144,8 @@ def _usage(error: TyperException, given: Sequence[str] = ()) -> int:
         return 2
     if option in ("--config", "--json") and command == NAME and len(given) > 1:
         said = f"{option} goes after the command, such as '{NAME} status {option}'"
-    elif option == "--fault":
-        said = f"{said}; known are {', '.join(import_module(f'passoproxy.cli.{command.split()[-1]}').names())}"
+    elif option == "--fault" and (name := command.removeprefix(f"{NAME} ")) in _WITH_FAULTS:
+        said = f"{said}; known are {', '.join(import_module(f'passoproxy.cli.{name}').names())}"
     return _say(f"{said}{' See' if said.endswith('?') else '; see'} '{command} --help'", 2)
 
 

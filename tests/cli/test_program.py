@@ -73,6 +73,8 @@ def test_every_command_has_help(run: Run, command: str) -> None:
         (["sandbox", "--lifetime", "500ms"], "--lifetime: '500ms' is too short"),
         (["drill", "--fault"], "Option '--fault' requires an argument; known are refresh_lost, "),
         (["drill", "--fault"], "kill; see 'passoproxy drill --help'"),
+        (["status", "--fault", "x"], "No such option: --fault; see 'passoproxy status --help'"),
+        (["--fault", "x"], "No such option: --fault"),
         (["sandbox", "--fault"], "revoked; see 'passoproxy sandbox --help'"),
         (["cache", "list", "--limit"], "Option '--limit' requires an argument; see 'passoproxy cache list --help'"),
         (["status", "--config"], "Option '--config' requires an argument; see 'passoproxy status --help'"),
