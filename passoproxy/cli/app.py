@@ -89,8 +89,7 @@ def run(given: list[str]) -> int:
 
 def _done(given: list[str], debug: bool) -> int:
     try:
-        named = next((each for each in given if not each.startswith("-")), "")
-        program = build([named] if named in COMMANDS else COMMANDS)
+        program = build(given[:1] if given and given[0] in COMMANDS else COMMANDS)
         result = typer.main.get_command(program).main(args=given, prog_name=NAME, standalone_mode=False)
     except TyperException as error:
         return _usage(error, given)

@@ -34,6 +34,10 @@ def test_on_its_own_it_shows_help(run: Run, arguments: list[str]) -> None:
     assert "passoproxy: " not in said.err
 
 
+def test_the_programs_help_has_every_command_whatever_follows(run: Run) -> None:
+    assert run("--help", "status").out == run("--help").out
+
+
 @pytest.mark.parametrize(
     "command",
     [
