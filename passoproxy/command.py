@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def run(loaded: Loaded, reading: Callable[[], Loaded], command: Sequence[str], g
 
 
 async def _run(daemon: Daemon, command: Sequence[str], given: Limits) -> int:
-    began, early = list[asyncio.subprocess.Process](), list[signal.Signals]()
+    began, early = list[subprocess.Popen[bytes]](), list[signal.Signals]()
     has_terminal = sys.stdin is not None and sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
 
     def pass_on(number: signal.Signals) -> None:
@@ -59,7 +60,8 @@ async def _run(daemon: Daemon, command: Sequence[str], given: Limits) -> int:
         environ = _environment(wired.loaded, url_of(settings, daemon.bound.proxy[0]))
         try:
             with _as_given(given):
-                process = await asyncio.create_subprocess_exec(*command, env=environ)
+                # not by the loop: uvloop leaves copies of our streams to the command, and then what that leaves behind keeps pipes open
+                process = subprocess.Popen(command, env=environ, close_fds=False)  # noqa: ASYNC220, S603
         except OSError as error:
             _say(f"{command[0]}: cannot be started ({error.strerror})")
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
@@ -67,7 +69,7 @@ async def _run(daemon: Daemon, command: Sequence[str], given: Limits) -> int:
         for number in early:  # while it was being started
             pass_on(number)
         doom = asyncio.create_task(_tell_doom(daemon))
-        code = await process.wait()
+        code = await asyncio.to_thread(process.wait)
         doom.cancel()
     return code if code >= 0 else 128 - code
 

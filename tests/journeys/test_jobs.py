@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -36,6 +37,12 @@ def with_token(stand: Stand) -> Stand:
     stand.settings["upstream"]["url"] = stand.origin
     stand.config.write_text(json.dumps(stand.settings))
     return stand
+
+
+def is_passed_on(descriptor: int) -> bool:
+    with contextlib.suppress(OSError):  # that of the listing itself
+        return os.get_inheritable(descriptor)
+    return False
 
 
 def without_listen(stand: Stand) -> None:
@@ -85,6 +92,26 @@ def test_a_command_of_passoproxy_finds_the_daemon_whatever_its_folder_is_called(
 def test_a_configured_listener_is_kept(with_token: Stand, command: Run) -> None:
     ran = command("sh", "-c", "echo $PASSOPROXY_URL; kill -TERM $$")
     assert (ran.returncode, ran.stdout) == (143, f"{with_token.proxy}\n")
+
+
+def test_what_a_command_leaves_behind_keeps_no_pipe_of_ours_open(with_token: Stand, command: Run) -> None:
+    """Whoever reads the output to its end would wait for it."""
+    script = """
+import os, sys
+def file(fd):
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+streams, copies = {file(fd) for fd in range(3)}, []
+for fd in set(range(3, 256)) - set(map(int, sys.argv[1:])):
+    try:
+        copies += [fd] if file(fd) in streams else []
+    except OSError:
+        pass
+print(copies)
+"""
+    inherited = [each for each in map(int, os.listdir("/dev/fd")) if is_passed_on(each)]  # as a shell does, so do we
+    ran = command("--", sys.executable, "-c", script, *map(str, inherited))
+    assert (ran.returncode, ran.stdout) == (0, "[]\n")
 
 
 def test_a_command_needs_no_uvloop(with_token: Stand, command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
