@@ -90,7 +90,10 @@ def _judged(visit: Visit, name: str, key: str, folder: Path, found: os.stat_resu
     if found.st_uid != visit.user:
         seen = f"{folder} belongs to user id {found.st_uid}, and passoproxy would run as {visit.user}"
         return Finding(
-            name, Verdict.FAILED, seen, f"run: chown -R {visit.user} {folder}; or run passoproxy as its owner"
+            name,
+            Verdict.FAILED,
+            seen,
+            f"run passoproxy as its owner; or, to give it away: chown -R {visit.user} {folder}",
         )
     if mode & 0o077 and not mode & stat.S_ISVTX:
         seen = f"{folder} has mode {mode:04o}: other users may look into it"
@@ -110,8 +113,13 @@ def _judged(visit: Visit, name: str, key: str, folder: Path, found: os.stat_resu
 async def disks(visit: Visit) -> AsyncIterator[Finding]:
     """Each folder's disk takes a synced write, soon, and has room."""
     for key, folder in _folders(visit):
-        if os.path.isdir(folder):  # False also where it may not be told; the folder's own finding says so
+        if _is_folder(folder):
             yield await asyncio.to_thread(_written, f"disk of {key}", folder)
+
+
+def _is_folder(path: Path) -> bool:
+    """False also if this user may not know; the folder's own finding says so."""
+    return os.path.isdir(path)
 
 
 def _written(name: str, folder: Path) -> Finding:

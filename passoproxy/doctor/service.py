@@ -89,7 +89,9 @@ async def answers(visit: Visit) -> AsyncIterator[Finding]:
             yield Finding("token", Verdict.FAILED, "nobody has authorised passoproxy yet", "run 'passoproxy login'")
             return
         except OSError as error:
-            yield Finding("token", Verdict.SKIPPED, f"{folder}: {error.strerror}", "see the finding of the state folder")
+            yield Finding(
+                "token", Verdict.SKIPPED, f"{folder}: {error.strerror}", "see the finding of the state folder"
+            )
             return
         if owner != os.geteuid():
             seen = f"no daemon runs, and {folder} belongs to user id {owner}"

@@ -198,9 +198,7 @@ def test_quit_returns_when_the_daemon_has_ended(stand: Stand, inside: Run) -> No
     assert (again.returncode, again.stdout) == (3, "")
 
 
-def test_quit_where_processes_may_not_be_watched(
-    stand: Stand, inside: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_quit_where_processes_may_not_be_watched(stand: Stand, inside: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container whose filter of system calls does not know `pidfd_open`."""
 
     def forbidden(pid: int) -> int:
