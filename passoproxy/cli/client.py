@@ -400,6 +400,8 @@ def _alive(folders: Iterable[Path], denied: list[AccessDenied]) -> list[Remote]:
         except PermissionError as fault:
             user = 0 if fault.errno == errno.EACCES else None
             denied.append(AccessDenied(f"{folder}: {fault.strerror}", user=user, state=folder))
+        except OSError as fault:
+            raise CommandFailure(f"{folder}: cannot be looked at ({fault.strerror}); name another folder") from fault
         except AccessDenied as fault:
             denied.append(fault)
     return found

@@ -177,6 +177,16 @@ def test_a_folder_that_cannot_be_read_is_77_with_the_line_that_can(
         assert said.err.endswith(f"; run: sudo passoproxy {' '.join(words)} --state {unit_folder}\n")
 
 
+def test_a_folder_that_cannot_be_looked_at_is_named(run: Run, tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    said = run("status", "--state", str(circle))
+    assert said.code == 1
+    assert said.err == (
+        f"passoproxy: {circle}: cannot be looked at (Too many levels of symbolic links); name another folder\n"
+    )
+
+
 @needs_root
 def test_root_takes_the_daemon_of_the_folders_owner(run: Run, tmp_path: Path) -> None:
     """Where nobody else could have made the folder: in one for everybody, everybody can."""
