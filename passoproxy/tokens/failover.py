@@ -206,7 +206,7 @@ class Custody(Holder):
         if self._leaving:  # said to the follower meanwhile; a keeper that knows nothing of it would begin a refresh
             await keeper.close()
             return False
-        keeper.spare = follower.current()
+        keeper.succeed(follower.current(), follower.partition)
         await keeper.execute(LoginPending(follower.login_until))
         self._hold(keeper)
         self._observe(OwnershipChanged("owner", "the one before is gone"))

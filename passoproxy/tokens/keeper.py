@@ -103,6 +103,7 @@ class Keeper(Holder):
         """Whose pair it keeps, as `Pair.client`."""
         self.spare: Bearer | None = None
         """What a former owner had in use, and may not have saved: it serves while it is newer than the stored one."""
+        self._spare_partition = ""
         self._seed, self._withdrawn = seed, withdrawn
         self._orders: deque[_Order] = deque()
         self._poke = asyncio.Event()
@@ -112,14 +113,20 @@ class Keeper(Holder):
     # ---- what every task may do ------------------------------------------------------------------------------------------
 
     def current(self) -> Bearer | None:
+        if self.spare is not None and self._is_spare_over():
+            self._tell()
+        return self.spare or self.state.current()
+
+    def _is_spare_over(self) -> bool:
         own, spare = self.state.current(), self.spare
-        if spare is None:
-            return own
+        assert spare is not None
         is_ended = spare.until is not None and spare.until <= self._clock.wall()
-        if is_ended or (own is not None and own.generation >= spare.generation):
-            self.spare = None
-            return own
-        return spare
+        return is_ended or (own is not None and own.generation >= spare.generation)
+
+    def succeed(self, spare: Bearer | None, partition: str) -> None:
+        """`spare` is what the owner before had in use, for the identity `partition`, which a login that was not saved may have begun."""
+        self.spare, self._spare_partition = spare, partition
+        self._tell()
 
     def snapshot(self) -> TokenSnapshot:
         return self.state.snapshot()
@@ -246,7 +253,9 @@ class Keeper(Holder):
         return max(0.0, min(waits))
 
     def _tell(self) -> None:
-        self.partition = self.state.partition
+        if self.spare is not None and self._is_spare_over():
+            self.spare = None
+        self.partition = self.state.partition if self.spare is None else self._spare_partition
         super()._tell()
 
     # ---- commands, in the keeper's task ----------------------------------------------------------------------------------
@@ -361,6 +370,7 @@ class Keeper(Holder):
         """Whether the bearer in use is another one than the refused one of `generation`, which is used no more if it was the spare."""
         if self.spare is not None and generation >= self.spare.generation:
             self.spare, own = None, self.state.current()
+            self._tell()
             if own is not None and own.generation < generation:
                 return True  # what the former owner saved last, and the origin has not refused yet
         bearer = self.current()

@@ -217,10 +217,11 @@ async def test_a_takeover_that_fails_is_told_once_and_tried_again() -> None:
 async def test_what_the_owner_could_not_save_serves_on_and_is_given_up_when_refused() -> None:
     machine = Machine()
     first, second, owner, follower = await machine.two()
+    identity_before = owner.partition
     machine.store.failing = {"commit", "save_record", "keep_answer"}
     await owner.execute(Import(first.life.document(), True))  # used, and not saved
     await settle()
-    unsaved = follower.current()
+    unsaved, identity = follower.current(), follower.partition
     assert unsaved is not None
     assert unsaved.generation == 2
     await first.die()
@@ -229,10 +230,14 @@ async def test_what_the_owner_could_not_save_serves_on_and_is_given_up_when_refu
     assert follower.role == "owner"
     assert follower.current() == unsaved
     assert (await follower.bearer()) == unsaved
+    assert (
+        follower.partition == identity != identity_before
+    )  # what it fetches is another identity's than the saved pair's
     older = await follower.renewed(unsaved)
     assert older is not None
     assert older.generation == 1
     assert follower.current() == older
+    assert follower.partition == identity_before
     await machine.clock.advance(2)
     assert (await follower.execute(Refresh())).generation == 3  # above all that anybody ever had
     await second.stop()
@@ -242,6 +247,7 @@ async def test_what_the_owner_could_not_save_serves_on_and_is_given_up_when_refu
 async def test_what_the_owner_left_unsaved_gives_way(ends: str) -> None:
     machine = Machine()
     first, second, owner, follower = await machine.two()
+    identity = owner.partition
     machine.store.failing = {"commit", "save_record", "keep_answer"}
     await owner.execute(Import(first.life.document(expires_in=20), True))
     await settle()
@@ -256,6 +262,7 @@ async def test_what_the_owner_left_unsaved_gives_way(ends: str) -> None:
         await machine.clock.advance(25)
         assert follower.current().generation != 2  # type: ignore[union-attr]
     assert follower._held.spare is None
+    assert follower.partition == identity
     await second.stop()
 
 
