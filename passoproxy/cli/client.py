@@ -187,13 +187,16 @@ class Remote:
                     stack.callback(os.close, process)
             self.ask("POST", "/api/quit")
             end = time.monotonic() + PATIENCE
-            while not (select.select([process], [], [], 0.2)[0] if process is not None else self._has_gone()):
+            while not (select.select([process], [], [], 0.2)[0] if process is not None else self._has_gone(pid)):
                 if time.monotonic() >= end:
                     raise CommandFailure(f"the daemon has not ended within {PATIENCE:g} s; see its log")
 
-    def _has_gone(self) -> bool:
+    def _has_gone(self, pid: int) -> bool:
+        """Whether the process `pid` (0: unknown) listens no more; another one may have taken its place."""
         try:
-            control_socket.connect(self._folder, self._deadline, self._name).close()
+            with contextlib.closing(control_socket.connect(self._folder, self._deadline, self._name)) as at:
+                if peer_process(at) != pid:
+                    return True
         except NotRunning:
             return True
         time.sleep(0.2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import os
+import socket
 import socketserver
 import threading
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from passoproxy.cli import client
 from passoproxy.cli.client import Remote
 from passoproxy.errors import ServiceUnreachable
 from passoproxy.host import control_socket
@@ -73,3 +76,19 @@ def test_a_stopped_daemon_is_named_when_the_time_is_over(tmp_path: Path) -> None
 def test_an_order_may_take_longer_while_the_daemon_lives(tmp_path: Path) -> None:
     with daemon(tmp_path, 3 * DEADLINE):
         assert Remote(tmp_path, deadline=DEADLINE).ask("POST", "/api/token/refresh", b"") == {"done": True}
+
+
+def test_a_successor_is_not_the_daemon_that_was_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its process may not be watched, the socket tells; and a follower takes that over at once."""
+    processes = iter((7, 7, 8))
+
+    def forbidden(pid: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(client, "peer_process", lambda at: next(processes, 8))
+    monkeypatch.setattr(control_socket, "connect", lambda *_: socket.socket(socket.AF_UNIX))
+    monkeypatch.setattr(os, "pidfd_open", forbidden)
+    monkeypatch.setattr(client, "PATIENCE", 0.5)
+    monkeypatch.setattr(Remote, "ask", lambda *_: {})
+    Remote(tmp_path).quit()
+    assert next(processes, None) is None
