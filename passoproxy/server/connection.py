@@ -79,13 +79,28 @@ class Connections(Table["ProxyConnection"]):
         super().__init__()
         self._wall = wall
         self.handler = handler
+        self._basis = basis
         self.memo = None if basis is None else Memo(basis)
-        self.limits = limits or Limits()
+        self._limits = limits or Limits()
         self._refused: set[ProxyConnection] = set()
         self._all_gone: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._date = ""
         self._date_until = 0.0
+
+    @property
+    def limits(self) -> Limits:
+        """Those of new connections; may be set at any time. What was learnt under others as to size is not for them."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        before, self._limits = self._limits, limits
+        if (before.header_bytes, before.body_bytes) == (limits.header_bytes, limits.body_bytes):
+            return
+        if self._basis is not None and self.memo is not None:
+            self.memo.close()
+            self.memo = Memo(self._basis)
 
     def may_be_told(self, connection: ProxyConnection) -> bool:
         """Whether a connection beyond the limit is still told so: only so many are, the others are closed without an answer."""
@@ -345,13 +360,13 @@ class ProxyConnection(asyncio.Protocol):
         if self._phase is _Phase.HANDLING and self._room is None and (self._body is None or not self._body.waiting):
             return None
         since = max(self._deadline.set_at, self._loop.time() - (perf_counter() - self._hit_at))
-        kept = (self._served or self._hit_at > 0.0) and self._phase is _Phase.WAITING
+        kept = (self._served or self._hit_at > 0.0) and self._phase is _Phase.WAITING and not self.crowded
         return since if kept or self._loop.time() - since > SILENT_SECONDS else None
 
     @property
     def busy(self) -> bool:
         """See `acceptor.Connection`."""
-        return self._phase in (_Phase.HANDLING, _Phase.SKIPPING)
+        return self._phase in (_Phase.HANDLING, _Phase.SKIPPING) or (self._phase is _Phase.WAITING and self.crowded)
 
     def finish(self, patience: float) -> None:
         """The next answer is the last one; its request is waited for at most `patience` seconds."""

@@ -16,7 +16,7 @@ turns.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
@@ -37,6 +37,7 @@ from passoproxy.values import dataclass
 
 LONGEST_REQUEST = 4096
 _ANSWER_BYTES = 1300  # what the objects of one answer take beside its bytes, measured by `tests/server/test_memo.py`
+_FIELD_BYTES = 340  # what a field of the request takes beside them: as it came, and as it may leave
 _SEEN = 32_768  # hashes of heads that came once
 
 
@@ -117,6 +118,7 @@ class Memo:
         self._max_bytes = basis.max_bytes
         self._stood_on: object = None
         self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self._sharing: Counter[int] = Counter()  # how many answers have a request with these very fields
         self._seen: set[int] = set()
         self.bytes_used = 0
 
@@ -181,6 +183,8 @@ class Memo:
             self.clear()
             self._stood_on = grounds
         raw, made, asked, form = exchange.raw_head, hit.head, hit.asked, hit.form
+        # Read first: what is read may need room, for which this very entry can leave.
+        own = 0 if hit.body is self._memory.read_nowait(hit.plan.entry) else len(hit.body)
         watchers = self._memory.watchers(hit.plan.entry)
         if watchers is None or asked.policy is None or not form.dated or not raw.startswith(made):
             return
@@ -189,14 +193,13 @@ class Memo:
         answer.form, answer.framing, answer.body, answer.told = form, raw[len(made) :], hit.body, form.repeated
         answer.terms, answer.until, answer.used, answer.watchers = hit.plan.terms, hit.until, False, watchers
         answer.key, answer.counted = asked.trail.key, not asked.policy.origin_decides
-        own = 0 if hit.body is self._memory.read_nowait(hit.plan.entry) else len(hit.body)
-        answer.weight = _ANSWER_BYTES + len(data) + len(raw) + own
+        answer.weight = _ANSWER_BYTES + len(data) + len(raw) + 2 * len(asked.head.target) + own
         if answer.weight > self._max_bytes // 8 or not self._turned(answer, self._wall()):
             return
         if (old := self._answers.get(data)) is not None:
             self.end(old)
         self._answers[data] = answer
-        self.bytes_used += answer.weight
+        self._weigh(answer, 1)
         watchers.add(answer)
         while self.bytes_used > self._max_bytes:
             oldest = next(iter(self._answers.values()))
@@ -210,7 +213,7 @@ class Memo:
         """That answer does not hold any more."""
         if self._answers.get(answer.request) is answer:
             del self._answers[answer.request]
-            self.bytes_used -= answer.weight
+            self._weigh(answer, -1)
         if not answer.until:
             return
         answer.watchers.discard(answer)
@@ -222,7 +225,24 @@ class Memo:
         for answer in self._answers.values():
             answer.watchers.discard(answer)
         self._answers.clear()
+        self._sharing.clear()
         self.bytes_used = 0
+
+    def close(self) -> None:
+        """Forgets all answers and learns no more."""
+        self.clear()
+        self._max_bytes = 0
+
+    def _weigh(self, answer: Answer, sign: int) -> None:
+        """Counts an answer, or (-1) counts it no more; fields that several have count once."""
+        fields = answer.asked.head.fields
+        before = self._sharing[id(fields)]
+        self._sharing[id(fields)] = after = before + sign
+        self.bytes_used += sign * answer.weight
+        if not before or not after:
+            self.bytes_used += sign * _FIELD_BYTES * len(fields)
+        if not after:
+            del self._sharing[id(fields)]
 
 
 def _known_by(data: bytes) -> bytes:
