@@ -256,4 +256,5 @@ def _passing(asked: Request, kind: Kind, told: Callable[[ResponseHead], None] | 
 
 
 def _size(form: Form) -> int:
-    return sum(map(len, form.head)) + len(form.body or b"") + _TUPLES
+    # The target is there twice, in the event and in what the log made of it.
+    return sum(map(len, form.head)) + len(form.body or b"") + 2 * len(form.repeated.event.target) + _TUPLES

@@ -301,3 +301,14 @@ async def test_field_lines_count_for_what_they_take_and_once_if_they_are_shared(
     await side.play(("purge", Selector()))
     await ask(side, get("/plain", *many), 2)
     assert memo.bytes_used == first
+
+
+async def test_forms_count_for_their_long_targets_too() -> None:
+    side, _, _ = await a_side()
+    side.shared.limits = replace(side.shared.limits, header_bytes=32 * 1024)
+    await side.play(("connect", 1, False))
+    forms = side.shared.handler._pipeline._forms
+    for port in range(5):
+        head = get("/plain?" + "x" * 10_000).replace(b"localhost", b"localhost:%d" % port)
+        await side.play(("send", 1, (head, head)))
+    assert forms.used_bytes > 5 * 2 * 10_000
