@@ -418,7 +418,7 @@ class Wired:
             reload=_no_reload,
             alarm=self.alerts,
         )
-        self.handler = Handler(self.pipeline.hits, self.clock, plain, told.batch.add)  # it stores nothing
+        self.handler = Handler(self.pipeline.hits, self.clock, plain, told.batch.add_unread)  # it stores nothing
         memo = Basis(
             self.store,
             self.pipeline.access,

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal, TextIO
 
-from passoproxy.core.events import TTL, Answered, Event, RequestAnswered, event_of, traceparent_in
+from passoproxy.core.events import TTL, Answered, Event, Repeated, RequestAnswered, event_of, traceparent_in
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.messages import fields_of, line_of, message_of, named_in
 
@@ -167,7 +167,10 @@ class AccessLines:
         """The lines of a batch, without their ends."""
         if self._render is not None:
             names = (made[at : at + 32] for at in range(0, len(made), 32))
-            return [self._for_people(each[1], event_of(each), name) for each, name in zip(batch, names, strict=True)]
+            return [
+                self._for_people(each[1], event_of(each), self._shown_target(each[0]), name)
+                for each, name in zip(batch, names, strict=True)
+            ]
         lines, word, last, client = list[str](), self._word, "", '""'
         for number, (told, at, address, ttl, duration, traced) in enumerate(batch):
             name = made[32 * number : 32 * number + 32]
@@ -263,7 +266,17 @@ class AccessLines:
             f'"sent_bytes": {event.sent_bytes}, "outcome": {word(event.outcome)}, "code": {word(event.code)}}}',
         )
 
-    def _for_people(self, at: float, event: RequestAnswered, made: str) -> str:
+    def _shown_target(self, told: Repeated | RequestAnswered) -> str:
+        """The target as people see it; a repeated one is masked once."""
+        say = self._say_target
+        if isinstance(told, RequestAnswered):
+            return say(told.target)
+        line = told.line
+        if line is None or line[0] is not say:
+            told.line = line = say, say(told.event.target), "", ""
+        return line[1]
+
+    def _for_people(self, at: float, event: RequestAnswered, target: str, made: str) -> str:
         say = self._say
         values: dict[str, object] = {
             "client": say(event.client),
@@ -278,7 +291,7 @@ class AccessLines:
         told = {name: value for name, value in values.items() if value not in (0.0, "complete")}
         took = f"{say(event.method)[:32]} {event.status} {say(event.cache):<5} {event.duration * 1000:7.1f} ms"
         assert self._render is not None
-        return self._render(at, "info", "request", f"{took}  {self._say_target(event.target)}", told)
+        return self._render(at, "info", "request", f"{took}  {target}", told)
 
 
 def _in_json(text: str) -> str:

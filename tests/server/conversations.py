@@ -380,7 +380,9 @@ class Side:
         self.lines: list[str] = []
         self.log = AccessLines(self.lines.append, masks, wall=clock.wall)
         self.batch = Batch(self._answered, clock.wall)
-        handler = Handler(Hits(self.access, codings, links, cache, 200_000), clock, self._observe, self.batch.add)
+        handler = Handler(
+            Hits(self.access, codings, links, cache, 200_000), clock, self._observe, self.batch.add_unread
+        )
         parts = store, self.access, cache, lambda: self.admission, lambda: self.partition, self.usage, clock
         basis = Basis(*parts, self._add, memo_bytes) if memo else None
         self.shared = Connections(handler, Limits(header_bytes=2048), basis, clock.wall)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passoproxy.core.events import TTL, Repeated, RequestAnswered, event_of
+from passoproxy.core.events import TTL, Answered, Repeated, RequestAnswered, event_of
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry import logs
 from passoproxy.telemetry.logs import AccessLines, as_json, as_text, escaped, timestamp
@@ -232,3 +232,20 @@ def test_secrets_in_any_field_are_masked(secrets: tuple[str, ...]) -> None:
         lines.flush()
         # Also not its beginning: a method is cut after it was masked.
         assert not [secret for secret in secrets if secret[:20] in written[0]]
+
+
+@pytest.mark.parametrize("render", [None, as_text])
+def test_the_long_target_of_an_answer_is_masked_once(render: logs.Render | None) -> None:
+    masked: list[str] = []
+
+    class Counting(Redactor):
+        def target(self, target: str) -> str:
+            masked.append(target)
+            return super().target(target)
+
+    lines, told = AccessLines(print, Counting(), render), Repeated(replace(EVENT, target="/" + "x" * 3000))
+    batch: list[Answered] = [(told, 1.0, "", 0, 0.0, b"")] * 3
+    assert len(lines.lines(batch, logs.request_ids(3))) == 3
+    assert len(masked) == 1
+    lines.set_redactor(Redactor(["x" * 3000]))
+    assert "xxx" not in lines.lines(batch, logs.request_ids(3))[2]
