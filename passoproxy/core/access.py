@@ -243,8 +243,10 @@ class Admission:
                 f"up to {SEARCHED_BYTES} bytes"
             )
         if data:
-            search = remembered_methods_in_body if len(data) <= LONGEST_BODY_REMEMBERED else methods_in_body
-            self._overriding("the body", lambda: search(fields.get("Content-Type", ""), data))
+            kind = fields.get("Content-Type", "")
+            is_short = len(data) + len(kind) <= LONGEST_BODY_REMEMBERED
+            search = remembered_methods_in_body if is_short else methods_in_body
+            self._overriding("the body", lambda: search(kind, data))
 
     def _could_ask(self, fields: Fields) -> bool:
         """Whether a `_method` field in the body could do harm: where no usual method is forbidden it could not."""

@@ -104,7 +104,7 @@ def methods_in_body(content_type: str, data: bytes) -> Sequence[str]:
 
 
 LONGEST_BODY_REMEMBERED = 2048
-"""Bytes of a body for which `remembered_methods_in_body` is meant."""
+"""Bytes of a body and its type for which `remembered_methods_in_body` is meant."""
 remembered_methods_in_body = lru_cache(maxsize=512)(
     methods_in_body
 )  # clients ask the same few questions again and again

@@ -14,6 +14,7 @@ from passoproxy.core.cache.key import content_of, primary_key
 from passoproxy.core.cache.policy import CacheMode, KeyPolicy
 from passoproxy.core.events import RequestAnswered
 from passoproxy.core.http.forwarding import admitted
+from passoproxy.core.http.framing import keeps_alive
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.redaction import Redactor
 from passoproxy.core.routes import RouteTable
@@ -65,6 +66,26 @@ def bodies() -> Callable[[str], object]:
     return judged
 
 
+def types_of_bodies() -> Callable[[str], object]:
+    admission = Admission(AdmissionPolicy())
+
+    def judged(text: str) -> object:
+        form = fields_of([("Content-Type", f"application/x-www-form-urlencoded; a={text}")])
+        admission.post(form, b"a=1")
+        return content_of(form, b"a=1", KeyPolicy())
+
+    return judged
+
+
+def options_of_connections() -> Callable[[str], object]:
+    return lambda text: keeps_alive((1, 1), fields_of([("Connection", text)]))
+
+
+def named_fields() -> Callable[[str], object]:
+    policy = KeyPolicy(headers=("X-Tenant",))
+    return lambda text: primary_key("", RequestHead("GET", "/", fields_of([("X-Tenant", text)])), policy)
+
+
 def keys() -> Callable[[str], object]:
     return lambda target: primary_key("", RequestHead("GET", target), KeyPolicy())
 
@@ -79,7 +100,9 @@ def lines() -> Callable[[str], object]:
     return logged
 
 
-@pytest.mark.parametrize("room", [access, fields, codings, heads, bodies, keys, lines])
+@pytest.mark.parametrize(
+    "room", [access, fields, codings, heads, bodies, types_of_bodies, options_of_connections, keys, named_fields, lines]
+)
 def test_long_texts_are_not_remembered(room: Callable[[], Callable[[str], object]]) -> None:
     judge = room()
     judge("/first")

@@ -254,7 +254,7 @@ def content_of(fields: Fields, body: bytes, policy: KeyPolicy) -> Content:
     kinds = fields.getall("Content-Type", ("",))
     if len(kinds) > 1:
         raise Unreadable("the body has several types")
-    read = _remembered_content if len(body) <= _LONGEST_BODY_REMEMBERED else _content_of
+    read = _remembered_content if len(body) + len(kinds[0]) <= _LONGEST_BODY_REMEMBERED else _content_of
     return read(kinds[0], body, policy.ignore_body_fields)
 
 

@@ -23,6 +23,7 @@ _SIZE_LINE = re.compile(
 _HEX_DIGITS = b"0123456789abcdefABCDEF"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LONGEST_LINE = 1024
+_LONGEST_REMEMBERED = 256
 # Overhead beyond what data excuses: a body of empty talk is refused before it costs (as Go's net/http counts it).
 _FREE_PER_CHUNK = 16
 _MOST_EXCESS = 16 * 1024
@@ -249,13 +250,17 @@ def keeps_alive(version: tuple[int, int], fields: Fields) -> bool:
     """Whether the sender of a message keeps its connection for another (RFC 9112 §9.3)."""
     if "Connection" not in fields:
         return version >= (1, 1)
-    return _keeps_alive(version, tuple(fields.getall("Connection")))
+    lines = tuple(fields.getall("Connection"))
+    judge = _remembered_keeping if sum(map(len, lines)) <= _LONGEST_REMEMBERED else _keeps_alive
+    return judge(version, lines)
 
 
-@lru_cache(maxsize=64)  # the same few values come with every message
 def _keeps_alive(version: tuple[int, int], lines: tuple[str, ...]) -> bool:
     options = {option.lower() for line in lines for option in split_list(line)}
     return "close" not in options and (version >= (1, 1) or "keep-alive" in options)
+
+
+_remembered_keeping = lru_cache(maxsize=64)(_keeps_alive)  # the same few values come with every message
 
 
 def _chunked_request(version: tuple[int, int], fields: Fields) -> Chunked:
