@@ -16,7 +16,7 @@ turns.
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
@@ -118,7 +118,7 @@ class Memo:
         self._max_bytes = basis.max_bytes
         self._stood_on: object = None
         self._answers: OrderedDict[bytes, Answer] = OrderedDict()
-        self._sharing: Counter[int] = Counter()  # how many answers have a request with these very fields
+        self._sharing: dict[int, int] = {}  # how many answers have a request with these very fields
         self._seen: set[int] = set()
         self.bytes_used = 0
 
@@ -235,14 +235,15 @@ class Memo:
 
     def _weigh(self, answer: Answer, sign: int) -> None:
         """Counts an answer, or (-1) counts it no more; fields that several have count once."""
-        fields = answer.asked.head.fields
-        before = self._sharing[id(fields)]
-        self._sharing[id(fields)] = after = before + sign
-        self.bytes_used += sign * answer.weight
-        if not before or not after:
-            self.bytes_used += sign * _FIELD_BYTES * len(fields)
-        if not after:
-            del self._sharing[id(fields)]
+        fields, sharing = answer.asked.head.fields, self._sharing
+        number = id(fields)
+        after = sharing.get(number, 0) + sign
+        if after:
+            sharing[number] = after
+        else:
+            del sharing[number]
+        own = _FIELD_BYTES * len(fields) if not after or after == sign else 0
+        self.bytes_used += sign * (answer.weight + own)
 
 
 def _known_by(data: bytes) -> bytes:
