@@ -74,6 +74,7 @@ LARGEST_KEYED_BODY = 64 * 1024
 _ERRORS = (OriginUnreachable, OriginTimeout, OriginInvalid, Overloaded, CoolingDown)
 _UNAUTHORIZED = (AuthorizationRequired, TokenUnavailable)
 _MOST_ROUNDS = 4
+_LONGEST_REMEMBERED = 1024  # characters that clients chose
 
 
 class SoftPurgeStore(Protocol):
@@ -103,6 +104,8 @@ class EntryTerms:
         if known is not None and known[0] is entry and known[1] is policy:
             return known[2]
         found = self.made(entry, policy)
+        if entry.chosen_length > _LONGEST_REMEMBERED:
+            return found
         if len(self._remembered) >= self.most:
             self._remembered.clear()
         self._remembered[entry.identifier] = (entry, policy, found)

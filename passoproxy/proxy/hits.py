@@ -256,5 +256,6 @@ def _passing(asked: Request, kind: Kind, told: Callable[[ResponseHead], None] | 
 
 
 def _size(form: Form) -> int:
-    # The target is there twice, in the event and in what the log made of it.
-    return sum(map(len, form.head)) + len(form.body or b"") + 2 * len(form.repeated.event.target) + _TUPLES
+    # The target is there in the event and in what the log made of it, and in the entry.
+    chosen = 2 * len(form.repeated.event.target) + form.plan.entry.chosen_length
+    return sum(map(len, form.head)) + len(form.body or b"") + chosen + _TUPLES

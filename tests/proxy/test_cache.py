@@ -257,6 +257,14 @@ async def test_as_it_is_built_without_anything_special():
         await cache.send(request("GET", "/x", policy=RoutePolicy()))
 
 
+async def test_terms_of_entries_in_which_clients_chose_long_texts_are_not_remembered():
+    stand = Stand()
+    stand.origin.script = [stand.says(FRESH)] * 2
+    for target in ("/short", "/" + "x" * 2000):
+        assert [(await stand.ask(target)).trail.cache for _ in range(2)] == ["miss", "hit"]
+    assert [entry.target for entry, _, _ in stand.cache.terms._remembered.values()] == ["/short"]
+
+
 async def test_remembered_terms_are_bounded():
     stand = Stand()
     stand.cache.terms.most = 2

@@ -309,6 +309,6 @@ async def test_forms_count_for_their_long_targets_too() -> None:
     await side.play(("connect", 1, False))
     forms = side.shared.handler._pipeline._forms
     for port in range(5):
-        head = get("/plain?" + "x" * 10_000).replace(b"localhost", b"localhost:%d" % port)
+        head = get("/plain?" + "x" * 5_000).replace(b"localhost", b"localhost:%d" % port)
         await side.play(("send", 1, (head, head)))
-    assert forms.used_bytes > 5 * 2 * 10_000
+    assert forms.used_bytes > 5 * 3 * 5_000

@@ -46,6 +46,11 @@ class Entry:
         """The stored response's head."""
         return ResponseHead(self.status, self.fields)
 
+    @property
+    def chosen_length(self) -> int:
+        """Characters in it that a client chose."""
+        return len(self.target) + sum(len(value or "") for _, value in self.varies)
+
     def with_content(self, digest: str, size: int, content_digest: str, made_etag: str) -> Entry:
         """The entry with what its body's bytes come to."""
         # Not dataclasses.replace, which costs several microseconds: every stored answer passes here.

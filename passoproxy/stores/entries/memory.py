@@ -94,7 +94,7 @@ _LET_GO = 64
 def weight_of(entry: Entry) -> int:
     """Bytes of memory that an entry takes without its body."""
     texts = sum(len(name) + len(value) + _PAIR_BYTES for name, value in entry.fields.items())
-    return _ENTRY_BYTES + texts + 2 * len(entry.target) + len(entry.key)
+    return _ENTRY_BYTES + texts + 2 * entry.chosen_length + len(entry.key)
 
 
 Watchers = set[Callable[[], None]]

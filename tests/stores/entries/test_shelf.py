@@ -74,6 +74,12 @@ def test_removing_and_replacing() -> None:
     assert len(shelf) == 0
 
 
+def test_what_a_client_said_in_a_field_of_vary_counts() -> None:
+    shelf = Shelf(1 << 20)
+    shelf.put(entry().key, [whole(entry(varies=(("accept-language", "x" * 30_000), ("accept", None))), b"1")])
+    assert shelf.bytes_used > 30_000
+
+
 def test_the_bound_is_of_real_bytes() -> None:
     """What the shelf thinks it holds is what Python's allocator has given, within a third."""
     data = [serialization.encode(whole(entry(n), b"x" * 500)) for n in range(2000)]
