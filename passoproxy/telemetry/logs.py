@@ -113,6 +113,8 @@ DELAY = 0.08
 """Seconds in which lines are gathered before they are written (contract §3: at most 0.2 s late, with what `batch` waits)."""
 MAX_WAITING = 50_000
 """Lines that wait at most."""
+MOST_CHARACTERS = 32 * 1024 * 1024
+"""Characters of lines that wait, beyond which no more are taken: long targets make long lines."""
 _REMEMBERED = 2048
 _LONGEST_REMEMBERED = 1024
 
@@ -142,6 +144,7 @@ class AccessLines:
         self._write, self._wall, self._render = write, wall, render
         self._waiting: deque[str] = deque()
         self._dropped = 0
+        self._added = self._taken = 0  # characters; each is written by one thread alone
         self._second, self._begun = -1, ""
         self._armed = False
         self._wake = threading.Event()
@@ -201,9 +204,11 @@ class AccessLines:
         return self._word, until_ttl, until_took, rest
 
     def _put(self, lines: list[str]) -> None:
-        room = MAX_WAITING - len(self._waiting)
-        self._waiting.extend(lines[: max(0, room)])
-        self._dropped += max(0, len(lines) - room)
+        room = max(0, MAX_WAITING - len(self._waiting)) if self._added - self._taken < MOST_CHARACTERS else 0
+        kept = lines[:room]
+        self._added += sum(map(len, kept))
+        self._waiting.extend(kept)
+        self._dropped += len(lines) - len(kept)
         if not self._armed:
             self._armed = True
             self._wake.set()
@@ -228,6 +233,7 @@ class AccessLines:
             # Disarmed first: a request that comes from here on wakes the thread once too often, never too seldom.
             self._armed = False
             lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            self._taken += sum(map(len, lines))
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
                 message = f"{dropped} access lines were dropped: standard error is too slow"

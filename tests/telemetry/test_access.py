@@ -218,6 +218,19 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.Mon
     assert "7 access lines were dropped" in written[0]
 
 
+def test_long_lines_that_nobody_reads_are_bounded_in_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_CHARACTERS", 20_000)
+    written: list[str] = []
+    lines = AccessLines(written.append, Redactor())
+    for _ in range(10):
+        lines.add(replace(EVENT, target="/" + "x" * 5000))
+    lines.flush()
+    assert "6 access lines were dropped" in written[0]
+    lines.add(EVENT)
+    lines.flush()
+    assert written[1].count("\n") == 1
+
+
 def test_secrets_in_any_field_are_masked(secrets: tuple[str, ...]) -> None:
     for render in (None, as_text):
         written: list[str] = []
