@@ -80,7 +80,7 @@ class Redactor:
 
     def target(self, target: str) -> str:
         """A request target or URL with its query as `log.query` wants it: in full (secrets masked), names alone, or none."""
-        path, mark, query = target[:MAX_TEXT].partition("?")
+        path, mark, query = target[: MAX_TEXT + self._longest].partition("?")
         if not mark or self.query == "none":
             return self.text(path)
         return self.text(f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}")

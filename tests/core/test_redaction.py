@@ -142,3 +142,11 @@ def test_hostile_texts_cost_little(hostile: str) -> None:
 def test_a_known_secret_never_comes_out(before: str, secret: str, after: str) -> None:
     said = Redactor([secret]).text(f"{before} {secret} {after}")
     assert secret not in said or secret in MASK or secret in f"{before} {MASK} {after}"
+
+
+@pytest.mark.parametrize("before", ["/", "/?a&"])
+def test_a_known_secret_at_the_end_of_a_long_target_is_not_cut_in_two(before: str) -> None:
+    redactor = Redactor(["supersecretvalue1"], "full")
+    for shown in range(1, 17):
+        target = before + "x" * (MAX_TEXT - len(before) - shown) + "supersecretvalue1 and more"
+        assert "s" not in redactor.target(target)
