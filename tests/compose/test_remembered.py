@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from passoproxy.core.access import Admission, AdmissionPolicy
-from passoproxy.core.cache.key import content_of, primary_key
-from passoproxy.core.cache.policy import CacheMode, KeyPolicy
+from passoproxy.core.cache.key import content_of, primary_key, side_effects
+from passoproxy.core.cache.policy import BypassPolicy, CacheMode, KeyPolicy
 from passoproxy.core.events import RequestAnswered
 from passoproxy.core.http.forwarding import admitted
 from passoproxy.core.http.framing import keeps_alive
@@ -110,6 +110,18 @@ def test_long_texts_are_not_remembered(room: Callable[[], Callable[[str], object
     try:
         for number in range(50):
             judge(f"/{number}{LONG}")
+        assert tracemalloc.get_traced_memory()[0] < MOST_KEPT
+    finally:
+        tracemalloc.stop()
+
+
+def test_of_a_short_query_with_many_names_only_the_verdict_is_remembered() -> None:
+    names = "&".join(f"{number:x}" for number in range(256, 500))
+    side_effects("/?first", BypassPolicy())
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            side_effects(f"/?{names}&n={number}", BypassPolicy())
         assert tracemalloc.get_traced_memory()[0] < MOST_KEPT
     finally:
         tracemalloc.stop()

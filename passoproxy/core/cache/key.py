@@ -166,11 +166,6 @@ def normalised(query: str, ignored: tuple[str, ...] = (), sorts: bool = True) ->
     return "&".join([piece for _, piece in named])
 
 
-def field_names(query: str) -> frozenset[str]:
-    """The names in a query, as `form_names` has them."""
-    return (_remembered_names if len(query) <= _LONGEST_REMEMBERED else form_names)(query)
-
-
 def form_names(encoded: str) -> frozenset[str]:
     """The names in a form as frameworks see them: decoded, without `[…]`, and as PHP reads them."""
     names: set[str] = set()
@@ -187,9 +182,6 @@ def aliases(name: str) -> tuple[str, ...]:
     """What a decoded name may be read as: itself without its index, and PHP's variable."""
     base = name.lstrip(" ").partition("\0")[0].partition("[")[0]
     return base, variable(base)[0], variable(name)[0]
-
-
-_remembered_names = lru_cache(maxsize=_MOST_REMEMBERED)(form_names)
 
 
 METHOD_FIELD = "_method"
@@ -282,7 +274,7 @@ def side_effects(target: str, bypass: BypassPolicy, content: Content | None = No
 
 
 def _side_effects(query: str, bypass: BypassPolicy, of_body: frozenset[str]) -> str:
-    found, names = field_names(query) | of_body if query else of_body, bypass.names
+    found, names = form_names(query) | of_body if query else of_body, bypass.names
     if METHOD_FIELD in found:
         return METHOD_FIELD
     if not CREDENTIAL_FIELDS.isdisjoint(found):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from passoproxy.core.cache.key import field_names, normalised
+from passoproxy.core.cache.key import form_names, normalised
 from passoproxy.core.cache.policy import BypassPolicy, KeyPolicy, variable
 
 
@@ -57,19 +57,19 @@ def test_normalised(query, policy, expected):
     ],
 )
 def test_names_as_frameworks_see_them(encoded):
-    assert "mark_visited" in field_names(encoded)
+    assert "mark_visited" in form_names(encoded)
 
 
 @pytest.mark.parametrize("encoded", ["xmark_visited=1", "a=mark_visited", "MARK_VISITED=1", "a[mark_visited]=1"])
 def test_other_names(encoded):
-    assert "mark_visited" not in field_names(encoded)
+    assert "mark_visited" not in form_names(encoded)
 
 
 @pytest.mark.parametrize("configured", ["mark_visited", "mark.visited", "mark visited", "mark[visited"])
 @pytest.mark.parametrize("sent", ["mark_visited=1", "mark.visited=1", "mark[visited=1", "mark+visited[]=1"])
 def test_a_bypass_is_named_in_any_of_phps_spellings(configured, sent):
     for policy in (BypassPolicy(query_has=(configured,)), BypassPolicy(body_has=(configured,))):
-        assert not policy.names.isdisjoint(field_names(sent))
+        assert not policy.names.isdisjoint(form_names(sent))
 
 
 @pytest.mark.parametrize(
