@@ -49,7 +49,7 @@ class Memory(Protocol):
     def keep_up(self) -> bool: ...
     def used(self, key: str) -> None: ...
     def watchers(self, entry: Entry) -> set[Callable[[], None]] | None: ...
-    def read_nowait(self, entry: Entry) -> bytes | None: ...
+    def held_body(self, entry: Entry) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,7 @@ class Memo:
             self.clear()
             self._stood_on = grounds
         raw, made, asked, form = exchange.raw_head, hit.head, hit.asked, hit.form
-        # Read first: what is read may need room, for which this very entry can leave.
-        own = 0 if hit.body is self._memory.read_nowait(hit.plan.entry) else len(hit.body)
+        own = 0 if hit.body is self._memory.held_body(hit.plan.entry) else len(hit.body)
         watchers = self._memory.watchers(hit.plan.entry)
         if watchers is None or asked.policy is None or not form.dated or not raw.startswith(made):
             return

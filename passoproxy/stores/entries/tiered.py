@@ -301,6 +301,10 @@ class TieredStore:
         """See `Shelf.watchers`; `clearings` counts what they are not told of."""
         return self._shelf.watchers(entry)
 
+    def held_body(self, entry: Entry) -> bytes | None:
+        """The body of an entry, if memory holds it; the slow store is not asked."""
+        return self._shelf.body(entry)
+
     @property
     def clearings(self) -> int:
         """How often memory forgot everything at once."""
