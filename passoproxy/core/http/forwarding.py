@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from passoproxy.core.http.messages import Fields, RequestHead, ResponseHead, changed, fields_of
+from passoproxy.core.http.messages import RequestHead, ResponseHead, changed, fields_of
 from passoproxy.core.http.syntax import members_of
 
 VIA = "1.1 passoproxy"
@@ -91,7 +91,7 @@ def from_origin(head: ResponseHead, *, pass_cookies: bool) -> ResponseHead:
 
 def _stopped(names: tuple[str, ...], connection: str, pass_cookies: bool) -> tuple[str, ...]:
     """Those of an answer's `names` that do not pass, given the value of `Connection`."""
-    gone = _NEVER_TO_CLIENT | _named_by_connection(fields_of({"Connection": connection}))
+    gone = _NEVER_TO_CLIENT | _named_by_connection(connection)
     if not pass_cookies:
         gone |= _COOKIES_TO_CLIENT
     lower = frozenset(name.lower() for name in names)
@@ -105,7 +105,7 @@ _remembered_stopped = lru_cache(maxsize=256)(_stopped)  # an origin sends the sa
 
 def _staying(names: tuple[str, ...], connection: str, pass_cookies: bool, pass_authorization: bool) -> tuple[str, ...]:
     """Those of `names` that do not leave, given the value of `Connection`."""
-    gone = _NEVER_TO_ORIGIN | _named_by_connection(fields_of({"Connection": connection}))
+    gone = _NEVER_TO_ORIGIN | _named_by_connection(connection)
     if not pass_cookies:
         gone |= _COOKIES_TO_ORIGIN
     if not pass_authorization:
@@ -116,10 +116,8 @@ def _staying(names: tuple[str, ...], connection: str, pass_cookies: bool, pass_a
 _remembered_staying = lru_cache(maxsize=256)(_staying)  # a client sends the same names with each request
 
 
-def _named_by_connection(fields: Fields) -> frozenset[str]:
-    if "Connection" not in fields:
-        return frozenset()
-    names = [name.lower() for name in members_of(fields, "Connection")]
+def _named_by_connection(connection: str) -> frozenset[str]:
+    names = [name.lower() for name in members_of(fields_of({"Connection": connection}), "Connection")]
     return frozenset(names) | frozenset(_cgi_name(name) for name in names)
 
 
