@@ -284,11 +284,16 @@ def test_an_origin_that_refuses(stand: Stand, token: Path, planted: Planted) -> 
 
 def test_a_port_where_nothing_speaks_http(stand: Stand, token: Path, planted: Planted) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        ended = threading.Thread(target=lambda: [silent.accept()[0].close() for _ in range(20)], daemon=True)
-        ended.start()
-        settings(stand, upstream={"url": f"http://127.0.0.1:{port}"})
+
+        def take_and_close() -> None:
+            with contextlib.suppress(OSError):  # the test is over
+                while True:
+                    silent.accept()[0].close()
+
+        threading.Thread(target=take_and_close, daemon=True).start()
+        settings(stand, upstream={"url": f"http://127.0.0.1:{silent.getsockname()[1]}"})
         planted("origin", "failed", "gave no answer", "right host and port")
+        silent.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_certificate_of_an_unknown_authority(stand: Stand, token: Path, planted: Planted) -> None:
