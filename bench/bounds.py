@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from bench.load import Load, ended, fill, looked, measured, running
 from bench.rows import HIT, Effort, fill_store
-from bench.servers import Failed, Stand, get
+from bench.servers import Failed, Stand, get, reason_of
 
 WRITES = 200
 
@@ -45,10 +45,8 @@ def compare(stand: Stand, effort: Effort, tell: Callable[[Held], None]) -> list[
     for bound in BOUNDS:
         try:
             held = Held(bound, *bound.measure(stand, effort))
-        except Failed as failure:
-            held = Held(bound, failure=str(failure))
         except Exception as error:  # a bound may not take the others with it
-            held = Held(bound, failure=f"{type(error).__name__}: {error}")
+            held = Held(bound, failure=reason_of(error))
         found.append(held)
         tell(held)
     return found
@@ -72,16 +70,16 @@ def memory(stand: Stand, effort: Effort) -> tuple[float, float | None]:
 
 def start(stand: Stand, effort: Effort) -> tuple[float, float | None]:
     """Milliseconds from the start of a process to its first answer, a cache with one entry."""
-    return _first_answer(stand, effort, "passoproxy", 1000), _first_answer(stand, effort, "nginx", 1000)
+    return _first_answer(stand, effort, "passoproxy"), _first_answer(stand, effort, "nginx")
 
 
 def restart(stand: Stand, effort: Effort) -> tuple[float, float | None]:
     """Milliseconds from the start of a process with a full store to its first hit."""
     fill_store(stand, effort.entries // 2)
-    return _first_answer(stand, effort, "passoproxy-full", 1000), None
+    return _first_answer(stand, effort, "passoproxy-full"), None
 
 
-def _first_answer(stand: Stand, effort: Effort, name: str, scale: float) -> float:
+def _first_answer(stand: Stand, effort: Effort, name: str) -> float:
     path = "/hit/1k?n=0"
     get(stand.server(name).port, path)  # stored from now on
     time.sleep(0.3)
@@ -100,7 +98,7 @@ def _first_answer(stand: Stand, effort: Effort, name: str, scale: float) -> floa
                 raise Failed(f"the first answer of {name} is no hit: {found[0]}, {found[1]}")
         finally:
             server.stop()
-    return statistics.median(times) * scale
+    return 1000 * statistics.median(times)
 
 
 def wakes(stand: Stand, effort: Effort) -> tuple[float, float | None]:

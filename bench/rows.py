@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.load import Load, Outcome, fill, looked, measured
-from bench.servers import Failed, Stand
+from bench.servers import Failed, Stand, reason_of
 
 HIT = Load("/hit/1k")
 _ASKED_AGAIN = 20_000
@@ -201,10 +201,8 @@ def compare(stand: Stand, rows: Sequence[Row], effort: Effort, tell: Callable[[R
     for at, row in enumerate(rows):
         try:
             result = _measured(stand, _sized(row, effort), effort)
-        except Failed as failure:
-            result = Result(row, failure=str(failure))
         except Exception as error:  # a row may not take the others with it
-            result = Result(row, failure=f"{type(error).__name__}: {error}")
+            result = Result(row, failure=reason_of(error))
         results.append(result)
         tell(result)
         later = {name for other in rows[at + 1 :] for name in (other.ours, other.peer)}

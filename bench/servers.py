@@ -230,6 +230,11 @@ class Failed(Exception):
     """A server does not start, or an answer is not what it should be."""
 
 
+def reason_of(error: Exception) -> str:
+    """Why nothing was measured, in a line; with its kind if it is none of ours."""
+    return str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+
+
 class Stand:
     """The origin, and the servers that were asked for so far. A context; what it started ends with it.
 

@@ -112,19 +112,15 @@ class Remote:
     def warm(self, described: Sequence[object]) -> Iterator[Data]:
         """The outcome of each request that is described, as it comes; the daemon sends an empty line now and then. Raises as `ask` does."""
         content = json.dumps({"urls": list(described)}).encode()
-        with self._asked("POST", "/api/cache/warm", content, {"Accept": "application/jsonl"}) as answer:
-            if answer.status != 200:
-                _understood(answer.status, answer.read())
-            while line := answer.readline():
-                if line.strip():
-                    try:
-                        yield dict(json.loads(line))
-                    except (ValueError, TypeError) as error:
-                        raise _ended(error) from error
+        for line in filter(None, self.lines("/api/cache/warm", "POST", content)):
+            try:
+                yield dict(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise _ended(error) from error
 
-    def lines(self, path: str) -> Iterator[str]:
+    def lines(self, path: str, method: str = "GET", content: bytes | None = None) -> Iterator[str]:
         """The lines of a stream as they come, until the daemon ends it; empty ones are signs of life. Raises as `ask` does."""
-        with self._asked("GET", path, None) as answer:
+        with self._asked(method, path, content, {"Accept": "application/jsonl"}) as answer:
             if answer.status != 200:
                 _understood(answer.status, answer.read())
             while line := answer.readline():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, load, option
-from passoproxy.cli.output import say, say_json
+from passoproxy.cli.output import coloured, say, say_json
 from passoproxy.errors import AccessDenied, ConfigurationError, NotRunning, PassoproxyError
 
 if TYPE_CHECKING:
@@ -97,10 +96,7 @@ def _say(finding: Finding, as_json: bool) -> None:
     if not sys.stdout.isatty():
         say("\t".join((word, finding.check, finding.seen, finding.remedy)).rstrip())
         return
-    mark, colour = _MARKS[word]
-    shown = mark if "NO_COLOR" in os.environ else f"\x1b[{colour}m{mark}\x1b[0m"
-    print(shown, end=" ")  # noqa: T201 with escapes of our own
-    say(f"{finding.check:<20} {finding.seen}")
+    coloured(*_MARKS[word], f"{finding.check:<20} {finding.seen}")
     if finding.remedy:
         say(f"  {'':<20} → {finding.remedy}")
 

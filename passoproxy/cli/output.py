@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -49,6 +50,13 @@ def headline(word: str, style: str, rest: str = "") -> None:
 
     # never as markup: the rest may hold brackets
     Console(highlight=False).print(Text.assemble((word, f"bold {style}"), f"  {rest}" if rest else ""), soft_wrap=True)
+
+
+def coloured(word: str, colour: str, rest: str, before: str = "") -> None:
+    """A line for a terminal whose one word has a colour (the number of an escape, such as 31 for red), unless $NO_COLOR or `colour` is empty."""
+    shown = f"\x1b[{colour}m{word}\x1b[0m" if colour and "NO_COLOR" not in os.environ else word
+    print(f"{before}{shown}", end=" ")  # noqa: T201 with escapes of our own
+    say(rest)
 
 
 def table(

@@ -45,12 +45,12 @@ def _environment(config: Path | None) -> dict[str, str]:
     """That of the daemon, with `_QUIET` where the configuration says nothing, and a free port for the admin listener if the usual one is taken."""
     from passoproxy.config.sources import with_values
     from passoproxy.config.types import TcpAddress
-    from passoproxy.host.system import is_free
+    from passoproxy.host.system import why_taken
 
     found = load(config)
     silent = {key: value for key, value in _QUIET.items() if found.is_default(key)}
     if found.is_default("admin.listen"):
         (usual,) = found.settings.admin.listen
-        if isinstance(usual, TcpAddress) and not is_free(usual.host, usual.port):
+        if isinstance(usual, TcpAddress) and why_taken(usual.host, usual.port):
             silent["admin.listen"] = _QUIET["server.listen"]
     return with_values(os.environ, silent)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, option
-from passoproxy.cli.output import note, say
+from passoproxy.cli.output import coloured, note, say
 from passoproxy.errors import UsageFailure
 
-CACHE_WORDS = ("hit", "stale", "miss", "pass", "error")
 _COLOURS = {"2": "32", "3": "36", "4": "33", "5": "31", "warning": "33", "error": "31"}
 
 
@@ -28,6 +26,7 @@ def tail(
 ) -> None:
     """Show requests and events of the running daemon, until Ctrl-C."""
     from passoproxy.cli.client import meant
+    from passoproxy.core.events import CACHE_WORDS
     from passoproxy.telemetry.live import fitting
 
     wishes = {
@@ -57,15 +56,10 @@ def _show(told: dict[str, Any]) -> None:
     at = told.get("time")
     clock = f"{datetime.fromisoformat(at).astimezone():%H:%M:%S}" if at else " " * 8
     if told["event"] == "request":
-        mark, word = str(told["status"])[:1], f"{told['status']}"
+        mark, word = str(told["status"])[:1], str(told["status"])
         why = told["reason"] or told["cache"]
         said = f"{told['cache']:<5} {told['duration_ms']:8.1f} ms  {told['method']} {told['target']}  {why}, {told['client']}"
     else:
-        mark, word = told["level"], f"{told['level'][:3]}"
+        mark, word = told["level"], told["level"][:3]
         said = f"{told.get('message', '')}  ({told['event']})"
-    colour = _COLOURS.get(mark, "")
-    if colour and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        print(f"{clock}  \x1b[{colour}m{word}\x1b[0m", end=" ")  # noqa: T201 with escapes of our own
-        say(said)
-    else:
-        say(f"{clock}  {word} {said}")
+    coloured(word, _COLOURS.get(mark, "") if sys.stdout.isatty() else "", said, f"{clock}  ")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, option, seconds_of
 from passoproxy.cli.output import say, say_json
-from passoproxy.errors import CommandFailure, NotRunning, ServiceUnreachable
+from passoproxy.errors import CommandFailure
 
 LOOK_EVERY = 0.2
 """Seconds between two looks."""
@@ -31,7 +31,7 @@ def wait(
             remote = meant(config, state)
             is_ready, said = remote.ready()
             daemon = remote.daemon
-        except (NotRunning, ServiceUnreachable, CommandFailure) as fault:
+        except CommandFailure as fault:
             if fault.exit_code not in (1, 3, 69):
                 raise
             is_ready, said = False, str(fault)

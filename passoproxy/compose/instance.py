@@ -200,8 +200,7 @@ class Telemetry:
         self.metrics.answered(batch)
         self.recent.answered(batch)
         made = request_ids(len(batch))
-        if self.logs.access:
-            self.logs.access_lines.answered(batch, made)
+        self.logs.answered(batch, made)
         if self.live.wanted:
             for line in self._live_lines.lines(batch, made):
                 self.live.put(line)

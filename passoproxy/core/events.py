@@ -7,12 +7,15 @@ from dataclasses import replace
 
 from passoproxy.values import dataclass, value
 
+CACHE_WORDS = ("hit", "stale", "miss", "pass", "error")
+"""What the cache had to do with an answer."""
+
 
 @value
 class RequestAnswered:
     """A client's request was answered. `duration` is seconds from the first byte of its head to the last of the answer.
 
-    `outcome` is 'complete', 'broken' (the answer broke off) or 'abandoned' (the client left). `code` is that of a refusal or ''.
+    `cache` is one of CACHE_WORDS; `outcome` is 'complete', 'broken' (the answer broke off) or 'abandoned' (the client left). `code` is that of a refusal or ''.
     `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `traceparent` is the
     client's field as it came: an access line makes its request id from it.
     """

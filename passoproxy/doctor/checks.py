@@ -56,10 +56,15 @@ def good(check: str, seen: str) -> Finding:
     return Finding(check, Verdict.GOOD, seen)
 
 
+def told(check: str, verdict: Verdict, text: str, remedy: str = "") -> Finding:
+    """The finding for a text whose last part says what to do; `remedy` if it has one part alone."""
+    seen, _, last = text.rpartition("; ")
+    return Finding(check, verdict, seen or last, last if seen else remedy)
+
+
 def failure(check: str, error: PassoproxyError) -> Finding:
-    """The finding for an error, whose last part says what to do."""
-    seen, _, remedy = str(error).rpartition("; ")
-    return Finding(check, Verdict.FAILED, seen or remedy, remedy if seen else "")
+    """The finding for an error."""
+    return told(check, Verdict.FAILED, str(error))
 
 
 async def examined(visit: Visit) -> AsyncIterator[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from passoproxy.core.units import size
-from passoproxy.doctor.checks import Finding, Verdict, Visit, good
+from passoproxy.doctor.checks import Finding, Verdict, Visit, good, told
 from passoproxy.folders import weak_step
 from passoproxy.host.system import volatile
 
@@ -37,10 +37,7 @@ async def configuration(visit: Visit) -> AsyncIterator[Finding]:
     else:
         yield good("configuration", f"{own or 'defaults and environment'}: no faults")
     for warning in loaded.warnings:
-        text, _, remedy = str(warning).rpartition("; ")
-        yield Finding(
-            "configuration", Verdict.WARNING, text or remedy, remedy if text else "change it, unless it is meant so"
-        )
+        yield told("configuration", Verdict.WARNING, str(warning), "change it, unless it is meant so")
 
 
 async def folders(visit: Visit) -> AsyncIterator[Finding]:

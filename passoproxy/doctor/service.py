@@ -6,7 +6,6 @@ If no daemon runs on these folders, one is started for the request, on a free po
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.client
 import json
 import os
@@ -25,6 +24,7 @@ from passoproxy.config.types import Address, TcpAddress, UnixAddress
 from passoproxy.core.access import KEY_FIELD
 from passoproxy.daemon import Daemon
 from passoproxy.doctor.checks import Data, Finding, Verdict, Visit, good
+from passoproxy.host.system import why_taken
 
 WITHIN = 30.0
 """Seconds for the one request: a refresh and a queue may come first."""
@@ -54,13 +54,10 @@ def _listener(visit: Visit, key: str, address: Address) -> Finding:
         return Finding(key, Verdict.WARNING, seen, "listeners change with a restart: restart the daemon")
     match address:
         case TcpAddress(host, port):
-            try:
-                with contextlib.closing(socket.create_server((host, port), family=_family(host))):
-                    return good(key, f"{address} is free; {reach}")
-            except (OSError, UnicodeError) as error:
-                why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-                seen = f"{address}: nothing can listen there ({why.lower()})"
-                return Finding(key, Verdict.FAILED, seen, f"end the program that does ('ss -ltnp'), or change {key}")
+            if not (why := why_taken(host, port)):
+                return good(key, f"{address} is free; {reach}")
+            seen = f"{address}: nothing can listen there ({why})"
+            return Finding(key, Verdict.FAILED, seen, f"end the program that does ('ss -ltnp'), or change {key}")
         case UnixAddress(path):
             folder = Path(path).parent
             if folder.is_dir() and os.access(folder, os.W_OK):
@@ -69,10 +66,6 @@ def _listener(visit: Visit, key: str, address: Address) -> Finding:
                 key, Verdict.FAILED, f"{address}: {folder} is no folder that this user may write", f"change {key}"
             )
     return Finding(key, Verdict.SKIPPED, f"{address} is passed by the service manager")
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 async def answers(visit: Visit) -> AsyncIterator[Finding]:

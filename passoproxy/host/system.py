@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import re
 import resource
 import socket
@@ -68,13 +69,13 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def is_free(host: str, port: int) -> bool:
-    """Whether a socket can listen there."""
+def why_taken(host: str, port: int) -> str:
+    """Why no socket can listen there, '' if one can."""
     try:
-        socket.create_server((host, port)).close()
-    except OSError:
-        return False
-    return True
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, UnicodeError) as error:
+        return (os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)).lower()
+    return ""
 
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")

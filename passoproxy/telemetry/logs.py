@@ -395,6 +395,11 @@ class Logs:
         self._redactor = redactor
         self.access_lines.set_redactor(redactor)
 
+    def answered(self, batch: Sequence[Answered], made: str) -> None:
+        """Writes the lines of answered requests, if there are to be any; `made` as in `AccessLines`."""
+        if self.access:
+            self.access_lines.answered(batch, made)
+
     def write(self, event: Event, more: int = 0) -> None:
         """Writes the line of an event. `more` lines like it were held back."""
         line, values = line_of(event), fields_of(event)
@@ -432,17 +437,15 @@ class Logs:
 
 
 class LogObserver:
-    """Writes every event down. Of lines that come by the thousand a few are written in each ten seconds, the rest counted (`more`)."""
+    """Writes every event down but answered requests, which come in batches (`Logs.answered`). Of lines that come by the thousand a few are
+    written in each ten seconds, the rest counted (`more`).
+    """
 
     def __init__(self, logs: Logs, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._logs, self._monotonic = logs, monotonic
         self._windows: dict[str, _Window] = {}
 
     def __call__(self, event: Event) -> None:
-        if type(event) is RequestAnswered:
-            if self._logs.access:
-                self._logs.access_lines.add(event)
-            return
         line = line_of(event)
         if not self._logs.is_written(line.level):
             return

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, cast
 
 from passoproxy.core.events import (
+    CACHE_WORDS,
     Answered,
     EntriesEvicted,
     EntriesPurged,
@@ -25,7 +26,6 @@ from passoproxy.core.events import (
     TokenRefreshed,
 )
 
-CACHE_WORDS: Final = frozenset(("hit", "stale", "miss", "pass", "error"))
 OUTCOMES: Final = ("success", "unsent", "answered", "lost", "refused", "misconfigured")
 STANDARD_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"))
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

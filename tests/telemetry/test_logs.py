@@ -12,7 +12,7 @@ import pytest
 
 from passoproxy.core.events import Event, Lifecycle, OriginFailed, RequestAnswered, RequestRejected, TaskFailed, Warned
 from passoproxy.core.redaction import Redactor
-from passoproxy.telemetry.logs import LogObserver, Logs
+from passoproxy.telemetry.logs import LogObserver, Logs, request_ids
 from tests.fakes import FakeClock
 
 ANSWERED = RequestAnswered("c", "GET", "/p?a=b", 200, "r", "hit", "", 0.1, 1)
@@ -72,7 +72,7 @@ def test_access_lines_come_whatever_the_level_unless_switched_off(stream: io.Str
     for wanted in (True, False):
         logs = Logs(Redactor(), level="error", access=wanted, stream=stream)
         logs.open()
-        LogObserver(logs)(ANSWERED)
+        logs.answered([(ANSWERED, 0.0, ANSWERED.client, 0, ANSWERED.duration, b"")], request_ids(1))
         logs.close()
     [line] = lines(stream)
     assert (line["event"], line["target"]) == ("request", "/p?a=***")
@@ -183,7 +183,7 @@ def test_a_log_that_cannot_be_written_disturbs_nobody() -> None:
     logs.open()
     observe = LogObserver(logs)
     observe(TaskFailed("keeper", "boom"))
-    observe(ANSWERED)
+    logs.answered([(ANSWERED, 0.0, ANSWERED.client, 0, ANSWERED.duration, b"")], request_ids(1))
     logs.close()
 
 
