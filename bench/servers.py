@@ -139,9 +139,10 @@ def cores(workers: int = 1) -> tuple[str, str]:
 def pinned(where: str, command: Sequence[str], output: Path | None = None, **more: Any) -> subprocess.Popen[bytes]:
     """Starts a program on these cores; what it writes goes to a file, if one is given."""
     file = output.open("ab") if output else subprocess.DEVNULL
-    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    # An installed program has its bytecode: without this, a start would measure the compiler.
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": ""}
     try:
-        return subprocess.Popen(["taskset", "-c", where, *command], env=quiet, stdout=file, stderr=file, **more)
+        return subprocess.Popen(["taskset", "-c", where, *command], env=environment, stdout=file, stderr=file, **more)
     finally:
         if output:
             file.close()  # type: ignore[union-attr]
