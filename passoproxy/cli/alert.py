@@ -20,7 +20,14 @@ def _group() -> None:
 
 @commands.command("test")
 def send_test(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Send one test alert through alerts.command and alerts.webhook, and show what came back. Exit 1 if one failed."""
+    """Send one test alert by alerts.command and alerts.webhook.
+
+    Shows what came back. Exit 1 if one failed.
+
+    \b
+    Example:
+      passoproxy alert test
+    """
     from passoproxy.cli.client import Local, handle
 
     held = handle(config, state)

@@ -12,23 +12,36 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from passoproxy.cli import NAME, show_version
+from passoproxy.cli.help import Command, text_of, walk
 from passoproxy.errors import AccessDenied, PassoproxyError
 
 COMMANDS = (
     *("serve", "run", "demo", "status", "tail", "page", "doctor", "wait", "quit", "login", "logout"),
     *("token", "cache", "alert", "config"),
-    *("explain", "sandbox", "drill"),
+    *("explain", "sandbox", "drill", "completion"),
 )
 """Each is a module here, with a function of the same name, or with a group of `commands`."""
 
 _WITH_FAULTS = ("sandbox", "drill")
 """Those that take `--fault`; their modules have the `names` of what can be given to it."""
+
+_ABOUT = """Holds one OAuth service account for applications without OAuth, adds its token to their requests, and caches the answers.
+
+\b
+Example:
+  passoproxy demo             try it without an account
+  passoproxy config init      write a configuration to start from
+  passoproxy serve            run the daemon
+  passoproxy login            authorise the account, in a second terminal
+
+The configuration is the file of --config, else $PASSOPROXY_CONFIG, ./config.yaml, $XDG_CONFIG_HOME/passoproxy/config.yaml or
+/etc/passoproxy/config.yaml."""
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -48,12 +61,9 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"max_content_width": 120},
     )
 
-    @program.callback(
-        help="Holds one OAuth service account for applications without OAuth, adds its token to their requests, and caches the answers."
-    )
+    @program.callback(help=_ABOUT)
     def root(
         version: Annotated[
             bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
@@ -65,11 +75,13 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
     for name in names:
         module = import_module(f"passoproxy.cli.{name}")
         if (group := getattr(module, "commands", None)) is not None:
+            for each in group.registered_commands:
+                each.cls = Command
             program.add_typer(group, name=name)
         else:
             # what follows the command that `run` runs is that command's
             settings = {"allow_interspersed_args": False} if name == "run" else None
-            program.command(name, context_settings=settings)(getattr(module, name))
+            program.command(name, cls=Command, context_settings=settings)(getattr(module, name))
     return program
 
 
@@ -90,6 +102,9 @@ def run(given: list[str]) -> int:
 def _done(given: list[str], debug: bool) -> int:
     try:
         program = build(given[:1] if given and given[0] in COMMANDS else COMMANDS)
+        if given[-1:] == ["--help"] and (found := dict(walk(program)).get(path := " ".join(given[:-1]))):
+            print(text_of(path, found, NAME))  # noqa: T201 the terminal is this module's business
+            return 0
         result = typer.main.get_command(program).main(args=given, prog_name=NAME, standalone_mode=False)
     except TyperException as error:
         return _usage(error, given)
@@ -150,15 +165,9 @@ def _usage(error: TyperException, given: Sequence[str] = ()) -> int:
 
 def _command_of(given: Sequence[str]) -> str:
     """The command that the arguments name, for the parser's errors that do not tell."""
-    found: Any = typer.main.get_command(build())
-    path = [NAME]
-    for each in given:
-        inner = getattr(found, "commands", {}).get(each)
-        if inner is None:
-            break
-        found = inner
-        path.append(each)
-    return " ".join(path)
+    known = dict(walk(build()))
+    paths = (" ".join(given[:count]) for count in (2, 1))
+    return f"{NAME} {next((path for path in paths if path in known), '')}".strip()
 
 
 def _failed(error: PassoproxyError, debug: bool, given: Sequence[str]) -> int:

@@ -29,7 +29,12 @@ DataOption = Annotated[str | None, option("--data", "BODY", "The body of a POST 
 
 @commands.command("stats")
 def stats(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """How many entries there are and what they take."""
+    """Show how many entries there are and their size.
+
+    \b
+    Example:
+      passoproxy cache stats
+    """
     from passoproxy.cli.client import handle
 
     found = handle(config, state).call("GET", "/api/cache/stats", None, lambda control: control.cache_stats())
@@ -57,7 +62,12 @@ def list_entries(
     tag: Annotated[str | None, option("--tag", "TAG", "Only entries with this tag.")] = None,
     limit: Annotated[int, option("--limit", "N", "The most entries to list.", min=1, max=100_000)] = 1000,
 ) -> None:
-    """List what is stored."""
+    """List what is stored.
+
+    \b
+    Example:
+      passoproxy cache list --prefix /api/v2/content/
+    """
     from passoproxy.cli.client import handle
 
     chosen = {name: value for name, value in (("prefix", prefix), ("route", route), ("tag", tag)) if value is not None}
@@ -83,16 +93,21 @@ def list_entries(
 
 @commands.command("show")
 def show(
-    url: Annotated[
-        str, typer.Argument(metavar="URL", help="With the proxy's or the origin's authority, or as a path.")
-    ],
+    url: Annotated[str, typer.Argument(metavar="URL", help="A path, or a URL of the proxy or the origin.")],
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
     method: MethodOption = "",
     data: DataOption = None,
 ) -> None:
-    """Show one stored entry with its fields. Exit 1 if it is not stored."""
+    """Show one stored entry with its fields.
+
+    Exit 1 if it is not stored.
+
+    \b
+    Example:
+      passoproxy cache show '/api/v2/content/all/html?lang=en'
+    """
     from passoproxy.cli.client import Refused, handle
 
     asked, body = method.upper() or ("POST" if data is not None else "GET"), bytes_of(data)
@@ -116,19 +131,24 @@ def purge(
     state: StateOption = None,
     as_json: JsonOption = False,
     url: Annotated[str | None, option("--url", "URL", "This exact path and query, all methods and variants.")] = None,
-    prefix: Annotated[
-        str | None, option("--prefix", "URL", "Every URL with this beginning; * at the end is allowed.")
-    ] = None,
+    prefix: Annotated[str | None, option("--prefix", "URL", "Every URL with this beginning.")] = None,
     route: Annotated[str | None, option("--route", "NAME", "Every entry of a route.")] = None,
     tag: Annotated[str | None, option("--tag", "TAG", "Every entry with a tag.")] = None,
     everything: Annotated[bool, flag("--all", "Everything.")] = False,
     soft: Annotated[
         bool,
-        flag("--soft", "Only end their freshness; they are served where the route allows stale answers."),
+        flag("--soft", "Keep them as stale: they serve where the route allows it."),
     ] = False,
     data: DataOption = None,
 ) -> None:
-    """Purge stored entries, and answers to requests that began before the purge."""
+    """Purge stored entries.
+
+    Answers to requests that began before the purge are not stored.
+
+    \b
+    Example:
+      passoproxy cache purge --route requirements --soft
+    """
     from passoproxy.cli.client import handle, report
 
     given = {"url": url, "prefix": prefix, "route": route, "tag": tag, "all": everything or None}
@@ -202,7 +222,9 @@ LARGEST_CALL = 512 * 1024
 def warm(
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="A URL or path a line, # comments, or JSON lines; - for standard input."),
+        typer.Argument(
+            metavar="FILE", help="One URL or path a line, or JSON lines; # begins a comment. - for standard input."
+        ),
     ],
     config: ConfigOption = None,
     state: StateOption = None,
@@ -210,7 +232,11 @@ def warm(
 ) -> None:
     """Fetch what a file lists into the cache of the running daemon.
 
-    Fresh entries are not fetched again, so a run that was stopped can simply be started again. Exit 1 if any failed.
+    Fresh entries are not fetched again, so a run that was stopped can be started again. Exit 1 if any failed.
+
+    \b
+    Example:
+      passoproxy cache warm urls.txt
     """
     from passoproxy.cli.client import report, running
 

@@ -17,7 +17,14 @@ commands = typer.Typer(no_args_is_help=True, help="Check, show and write the con
 
 @commands.command("check")
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check the configuration and print every fault with its place and remedy."""
+    """Check the configuration.
+
+    Prints every fault with its place and remedy.
+
+    \b
+    Example:
+      passoproxy config check --config new.yaml
+    """
     loaded = load(config)
     for warning in loaded.warnings:
         note(f"passoproxy: warning: {warning}")
@@ -38,7 +45,14 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @commands.command("show")
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print the effective values, with secrets masked, and the source of each value."""
+    """Print the values in effect and where each came from.
+
+    Secrets are masked.
+
+    \b
+    Example:
+      passoproxy config show --json
+    """
     from passoproxy.config.describe import flat, shown
 
     loaded = load(config)
@@ -51,13 +65,18 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @commands.command("init")
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", readable=False, help="Where to write it.")] = Path(
+    path: Annotated[Path, typer.Argument(metavar="PATH", readable=False, help="Where to write it.")] = Path(
         "config.yaml"
     ),
     config: ConfigOption = None,
     force: Annotated[bool, flag("--force", "Replace a file that is there.")] = False,
 ) -> None:
-    """Write a commented configuration to start from."""
+    """Write a commented configuration to start from.
+
+    \b
+    Example:
+      passoproxy config init /etc/passoproxy/config.yaml
+    """
     from passoproxy.config.describe import commented
     from passoproxy.config.sources import SYSTEM_CONFIGURATION
 
@@ -82,7 +101,12 @@ def init(
 
 @commands.command("schema")
 def schema(config: UnreadConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print the JSON Schema of the configuration, for editors."""
+    """Print the JSON Schema of the configuration, for editors.
+
+    \b
+    Example:
+      passoproxy config schema > passoproxy.schema.json
+    """
     from passoproxy.config.describe import json_schema
 
     say_json(json_schema())

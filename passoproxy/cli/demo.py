@@ -14,12 +14,19 @@ def demo(
         option(
             "--lifetime",
             "DURATION",
-            "How long the sandbox's tokens live; the first renewal comes after two fifths of it.",
+            "How long the sandbox's tokens live. They are renewed after two fifths of it.",
         ),
     ] = "5m",
     once: Annotated[bool, flag("--once", "End after the sample requests instead of staying until Ctrl-C.")] = False,
 ) -> int:
-    """Start sandbox and proxy, run sample requests, stay until Ctrl-C."""
+    """Start sandbox and proxy together: no account is needed.
+
+    Sends sample requests, shows the answers, and stays until Ctrl-C.
+
+    \b
+    Example:
+      passoproxy demo --once
+    """
     seconds = seconds_of("--lifetime", lifetime, least=1.0)
     from passoproxy.demo import run
 

@@ -27,12 +27,16 @@ def doctor(
     as_json: JsonOption = False,
     path: Annotated[
         str,
-        option("--path", "PATH", "What the one request asks for. Else: a list of languages, or / of another service."),
+        option("--path", "/PATH", "What the one request asks for. Else: a list of languages, or / of another service."),
     ] = "",
 ) -> None:
     """Try every step up to an answer, and say what to do.
 
-    The steps begin with the configuration; each that fails has its remedy. Exit 1 if one fails.
+    Each step that fails has its remedy. Exit 1 if one fails.
+
+    \b
+    Example:
+      passoproxy doctor --path /api/v2/languages
     """
     import asyncio
 

@@ -27,14 +27,18 @@ def drill(
     config: ConfigOption = None,
     fault: Annotated[
         list[str] | None,
-        option("--fault", "NAME", "Only this trial; repeatable. Without NAME: lists the trials."),
+        option("--fault", "NAME", "Only this trial; repeatable. Without a value: lists the trials."),
     ] = None,
     fast: Annotated[bool, flag("--fast", "Shorter lifetimes: under a minute in all.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Rehearse failures, and see what your configuration survives.
+    """Rehearse failures, and see what your settings survive.
 
     Your pair, state and origin are not touched.
+
+    \b
+    Example:
+      passoproxy drill --fast --fault refresh_lost
     """
     from passoproxy.drill import TRIALS, rehearse
 

@@ -15,18 +15,23 @@ Data = dict[str, Any]
 
 def explain(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, HEAD, POST or any other.")],
-    url: Annotated[
-        str, typer.Argument(metavar="URL", help="With the proxy's or the origin's authority, or as a path.")
-    ],
+    url: Annotated[str, typer.Argument(metavar="URL", help="A path, or a URL of the proxy or the origin.")],
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
     header: Annotated[
-        list[str] | None, option("-H", "NAME: VALUE", "A request header; repeatable.", "--header")
+        list[str] | None, option("-H", "'NAME: VALUE'", "A request header; repeatable.", "--header")
     ] = None,
     data: Annotated[str | None, option("--data", "BODY", "The body of a POST.")] = None,
 ) -> None:
-    """Say why a request would be a hit, a miss or a pass. Sends nothing to the origin and changes nothing."""
+    """Say why a request would be a hit, a miss or a pass.
+
+    Sends nothing to the origin and changes nothing.
+
+    \b
+    Example:
+      passoproxy explain GET /api/v2/languages -H 'Accept-Language: de'
+    """
     from passoproxy.cli.client import handle
 
     bytes_of(data)

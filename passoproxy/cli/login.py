@@ -29,12 +29,21 @@ def login(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    no_browser: Annotated[bool, flag("--no-browser", "Print the address instead of opening a browser.")] = False,
+    no_browser: Annotated[bool, flag("--no-browser", "Print the address; open no browser.")] = False,
     paste: Annotated[
-        bool, flag("--paste", "Read the redirected URL from standard input (no browser on this machine).")
+        bool,
+        flag(
+            "--paste",
+            "Print the address, and read the redirected URL from standard input: for a machine without a browser.",
+        ),
     ] = False,
 ) -> None:
-    """Approve in a browser; the pair is kept and renewed from then on."""
+    """Approve in a browser; from then on the pair is renewed.
+
+    \b
+    Example:
+      passoproxy login --paste
+    """
     from passoproxy.cli.client import Local, handle, report
 
     held = handle(config, state)

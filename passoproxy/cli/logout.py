@@ -16,6 +16,10 @@ def logout(
     """Revoke and erase the pair, and end its cache partition.
 
     A provider without a revocation endpoint is not asked.
+
+    \b
+    Example:
+      passoproxy logout --keep-cache
     """
     from passoproxy.cli.client import handle, report
 

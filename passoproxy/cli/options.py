@@ -26,15 +26,12 @@ def flag(name: str, help: str) -> Any:
     return typer.Option(name, help=help)
 
 
-_CONFIG = (
-    "The configuration file. Else: $PASSOPROXY_CONFIG, ./config.yaml, $XDG_CONFIG_HOME/passoproxy/config.yaml, "
-    "/etc/passoproxy/config.yaml."
-)
-_STATE = "The state folder of the daemon that is meant, if several run or none is found."
+_CONFIG = "The configuration file, if it is not in one of the usual places; see 'passoproxy --help'."
+_STATE = "The state folder of the daemon, if several run or none is found."
 
 ConfigOption = Annotated[Path | None, option("--config", "PATH", _CONFIG)]
 UnreadConfigOption = Annotated[
-    Path | None, option("--config", "PATH", "Accepted, as by every command, and not read: no configuration is needed.")
+    Path | None, option("--config", "PATH", "Accepted and not read: this command needs no configuration.")
 ]
 """For commands that work without a configuration, and are called by the same scripts as the others."""
 

@@ -15,7 +15,14 @@ def page(
     as_json: JsonOption = False,
     only_print: Annotated[bool, flag("--print", "Print the link instead of opening a browser.")] = False,
 ) -> None:
-    """Open the status page by a link that allows changes. The link works once, within ten minutes."""
+    """Open the status page by a link that allows changes.
+
+    The link works once, within ten minutes.
+
+    \b
+    Example:
+      passoproxy page --print
+    """
     from passoproxy.cli.browser import opened
     from passoproxy.cli.client import meant
 

@@ -6,7 +6,14 @@ from passoproxy.cli.options import ConfigOption, JsonOption, StateOption
 
 
 def quit(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """End the running daemon as SIGTERM does, and wait for its end. Exit 3 if none is running."""
+    """End the running daemon, as SIGTERM does, and wait for it.
+
+    Exit 3 if none is running.
+
+    \b
+    Example:
+      passoproxy quit --state /var/lib/passoproxy
+    """
     from passoproxy.cli.client import meant, report
 
     remote = meant(config, state)

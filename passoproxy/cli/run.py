@@ -26,9 +26,11 @@ def run(
 ) -> int:
     """Start a daemon for as long as a command runs.
 
-    The command finds the proxy in $PASSOPROXY_URL, and its exit code is the end of both.
+    The command finds the proxy in $PASSOPROXY_URL. When it ends, the daemon ends too, and its exit code is returned.
 
-    For example: passoproxy run -- sh -c 'curl "$PASSOPROXY_URL/api/v2/languages"'
+    \b
+    Example:
+      passoproxy run -- sh -c 'curl "$PASSOPROXY_URL/api/v2/languages"'
     """
     if not command:
         raise UsageFailure("name the command, such as 'passoproxy run -- npm test'")

@@ -29,11 +29,11 @@ def sandbox(
     fault: Annotated[
         list[str] | None,
         option(
-            "--fault", "NAME[:N]", "A fault that is active from the start; repeatable. Without NAME: lists the faults."
+            "--fault", "NAME[:N]", "A fault from the start on, N times; repeatable. Without a value: lists the faults."
         ),
     ] = None,
     allow_replays: Annotated[
-        int, option("--allow-replays", "N", "How often a spent refresh token is accepted again.", min=0)
+        int, option("--allow-replays", "N", "How often a spent refresh token works again.", min=0)
     ] = 0,
     quota: Annotated[
         int | None, option("--quota", "N", "Requests to the origin in 24 hours before 429.", min=0)
@@ -41,7 +41,14 @@ def sandbox(
     concurrency: Annotated[int, option("--concurrency", "N", "Requests at once before 429; 0: no limit.", min=0)] = 0,
     config: UnreadConfigOption = None,
 ) -> int:
-    """Run a simulated provider and origin, to try without an account."""
+    """Run a simulated provider and origin.
+
+    At start it prints the configuration lines for a daemon that uses it.
+
+    \b
+    Example:
+      passoproxy sandbox --lifetime 5m --fault refresh_lost:1
+    """
     from passoproxy.sandbox.options import SandboxOptions
 
     host, port = _address(listen)

@@ -10,7 +10,12 @@ from passoproxy.errors import ConfigurationError, Fault
 
 
 def serve(config: ConfigOption = None) -> int:
-    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C.
+
+    \b
+    Example:
+      passoproxy serve --config /etc/passoproxy/config.yaml
+    """
     if sys.platform == "win32":
         remedy = "run it in WSL2, in a container, or on a Linux host"
         raise ConfigurationError(Fault("", "", "passoproxy does not run on native Windows", remedy))

@@ -28,7 +28,14 @@ COLOURS = {"ready": "green", "degraded": "yellow", "unready": "red"}
 
 
 def status(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Show the daemon's state: runway, cache, origin, recent errors. Exit 0 ready, 1 degraded, 3 not running."""
+    """Show the daemon's state: runway, cache, origin, recent errors.
+
+    Exit 0 ready, 1 degraded, 3 not running.
+
+    \b
+    Example:
+      passoproxy status --json
+    """
     from passoproxy.cli.client import running
 
     try:

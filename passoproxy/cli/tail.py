@@ -21,10 +21,15 @@ def tail(
     as_json: JsonOption = False,
     route: Annotated[str, option("--route", "NAME", "Only requests of this route.")] = "",
     status: Annotated[str, option("--status", "CODE", "Only answers with this status, such as 404 or 5xx.")] = "",
-    cache: Annotated[str, option("--cache", "WORD", "Only these: hit, stale, miss, pass or error.")] = "",
-    client: Annotated[str, option("--client", "NAME", "Only this client: its key's name, else its address.")] = "",
+    cache: Annotated[str, option("--cache", "hit|stale|miss|pass|error", "Only answers of this kind.")] = "",
+    client: Annotated[str, option("--client", "NAME", "Only this client: the name of its key, or its address.")] = "",
 ) -> None:
-    """Show requests and events of the running daemon, until Ctrl-C."""
+    """Show requests and events of the running daemon, until Ctrl-C.
+
+    \b
+    Example:
+      passoproxy tail --cache miss --status 5xx
+    """
     from passoproxy.cli.client import meant
     from passoproxy.core.events import CACHE_WORDS
     from passoproxy.telemetry.live import fitting

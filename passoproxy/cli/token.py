@@ -21,7 +21,12 @@ commands = typer.Typer(no_args_is_help=True, help="Show, refresh, import and exp
 
 @commands.command("status")
 def token_status(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Show the pair's state, never a token."""
+    """Show the pair's state, never a token.
+
+    \b
+    Example:
+      passoproxy token status --json
+    """
     from passoproxy.cli.client import handle
 
     token = handle(config, state).call("GET", "/api/status", None, lambda control: control.status())["token"]
@@ -33,9 +38,14 @@ def refresh(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    force: Annotated[bool, flag("--force", "Try once even a token that is known as dead or handed over.")] = False,
+    force: Annotated[bool, flag("--force", "Try once even a token that is dead or handed over.")] = False,
 ) -> None:
-    """Refresh the pair now and wait until the new one is in use."""
+    """Refresh the pair now and wait until the new one is in use.
+
+    \b
+    Example:
+      passoproxy token refresh
+    """
     from passoproxy.cli.client import handle, report
 
     held = handle(config, state)
@@ -51,16 +61,24 @@ def _refreshed(held: Remote | Local, force: bool) -> dict[str, Any]:
 @commands.command("import")
 def import_pair(
     file: Annotated[
-        str, typer.Argument(metavar="[FILE or -]", help="The pair as JSON, as the token endpoint answers it.")
+        str,
+        typer.Argument(
+            metavar="FILE", help="The pair as JSON, as the token endpoint answers it; - for standard input."
+        ),
     ] = "-",
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    force: Annotated[bool, flag("--force", "Take it without a proof, even if the pair in use lives.")] = False,
+    force: Annotated[bool, flag("--force", "Take it unproved, even if the pair in use lives.")] = False,
 ) -> None:
-    """Import a pair that was issued elsewhere. From now on, only this place may refresh it.
+    """Import a pair that was issued elsewhere.
 
-    If the pair in use lives, the imported one is refreshed at once, and takes its place only if that succeeds.
+    From now on, only this place may refresh it. If the pair in use lives, the imported one is refreshed at once, and takes its place only
+    if that succeeds.
+
+    \b
+    Example:
+      passoproxy token import pair.json
     """
     from passoproxy.cli.client import handle, report
 
@@ -76,12 +94,16 @@ def export_pair(
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
-    reveal: Annotated[bool, flag("--reveal", "Acknowledge that the tokens are printed in clear.")] = False,
+    reveal: Annotated[bool, flag("--reveal", "Print the tokens in clear.")] = False,
 ) -> None:
-    """Hand the pair over: print it as JSON, for `token import` elsewhere. The JSON gives access to the account.
+    """Hand the pair over: print it for 'token import' elsewhere.
 
-    From then on the pair is renewed elsewhere, and serves here until it expires. 'token refresh --force', or importing the same pair here
-    again, takes it back if no other place has renewed it.
+    The JSON gives access to the account. From then on the pair is renewed elsewhere, and serves here until it expires. 'token refresh
+    --force', or importing the same pair here again, takes it back if no other place has renewed it.
+
+    \b
+    Example:
+      passoproxy token export --reveal | ssh other passoproxy token import
     """
     from passoproxy.cli.client import handle, say_who
 

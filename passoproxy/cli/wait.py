@@ -22,6 +22,10 @@ def wait(
     """Wait until the daemon is ready to answer requests.
 
     Ready means that /readyz is 200. Exit 1 if it is not within --timeout.
+
+    \b
+    Example:
+      passoproxy wait --timeout 30s && ./import.sh
     """
     from passoproxy.cli.client import meant
 

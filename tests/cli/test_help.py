@@ -1,0 +1,55 @@
+"""The help of every command, as people read it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+
+from passoproxy.cli import app, help
+from tests.cli.conftest import Run
+
+TREE = dict(help.walk(app.build()))
+COMMANDS = sorted(path for path, each in TREE.items() if not hasattr(each, "commands"))
+
+
+def parse(line: str) -> None:
+    """Raises if this command line has an unknown command or option, or a missing argument."""
+    words = shlex.split(re.split(r" [|>#] | && ", line)[0])
+    for count in (3, 2):
+        command: Any = TREE.get(" ".join(words[1:count]))
+        if command is not None and (count == 3 or not hasattr(command, "commands")):
+            command.make_context(words[1], [each for each in words[count:] if each != "--help"])
+            return
+    raise AssertionError(f"{line}: no such command")
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command(run: Run, path: str) -> None:
+    said = run(*path.split(), "--help")
+    assert (said.code, said.err) == (0, "")
+    assert f"Usage: passoproxy {path} [OPTIONS]" in said.out
+    assert "--config PATH" in said.out
+    # typed values, not Python's types; no brackets within brackets
+    assert not re.search(r"<\w+|x>=|<=x|\[\[|\{|\[required", said.out)
+    assert max(map(len, said.out.splitlines())) <= 80
+    examples = re.findall(rf"^    (?:eval \"\$\()?(passoproxy {path}\b[^)\n]*)", said.out, re.M)
+    assert examples
+    for line in examples:
+        parse(line)
+
+
+@pytest.mark.parametrize("path", sorted(set(TREE) - set(COMMANDS)))
+def test_groups_tell_each_command_in_a_whole_line(run: Run, path: str) -> None:
+    out = run(*path.split(), "--help").out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.replace("[ARGS]...", "")
+    for name in TREE[path].commands:
+        assert re.search(rf"^  {name}  +[A-Z]", out, re.M), name
+
+
+def test_help_among_other_options(run: Run) -> None:
+    assert run("status", "--json", "--help").out == run("status", "--help").out
+    assert run("token", "nothing", "--help").code == 2
