@@ -1,4 +1,4 @@
-# make demo | test | test-slow | check | bench | bench-quick; each sets up what it needs in .venv
+# make demo | test | test-slow | check | docs | bench | bench-quick; each sets up what it needs in .venv
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ TEST_WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$(( cores <
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format bench bench-quick clean
+.PHONY: demo test test-slow check format docs bench bench-quick clean
 
 demo: $(VENV)/.passoproxy
 	@exec $(BIN)/passoproxy demo
@@ -37,6 +37,10 @@ check: $(VENV)/.passoproxy-dev
 format: $(VENV)/.passoproxy-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.passoproxy-dev
+	cp passoproxy/config/example.yaml config.example.yaml
+	$(BIN)/python -m tests.documents.reference
 
 bench: $(VENV)/.passoproxy-dev
 	$(BIN)/python -m bench all $(BENCH_ARGS)

@@ -51,8 +51,8 @@ class Reloading:
         wired.observer(Lifecycle("reloading"))
         try:
             loaded = self._read()
-            live = [key for key in _changed(wired.loaded.settings, loaded.settings) if _is_live(key)]
-            waiting = [key for key in _changed(self._started, loaded.settings) if not _is_live(key)]
+            live = [key for key in _changed(wired.loaded.settings, loaded.settings) if is_live(key)]
+            waiting = [key for key in _changed(self._started, loaded.settings) if not is_live(key)]
             self._apply(loaded)
         except PassoproxyError as error:
             wired.observer(Warned("reload_refused", f"the configuration was not reloaded and nothing changed: {error}"))
@@ -160,6 +160,7 @@ def _changed(before: BaseModel, after: BaseModel, at: str = "") -> Iterator[str]
             yield f"{at}{name}"
 
 
-def _is_live(key: str) -> bool:
+def is_live(key: str) -> bool:
+    """Whether a change of this dotted key takes effect without a restart."""
     section, name, *_ = [*key.split("."), ""]
     return section in _LIVE and ((live := _LIVE[section]) is None or name in live)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -14,6 +17,35 @@ from passoproxy.config.types import without_password
 def commented() -> str:
     """The text of `config init` and of the project's config.example.yaml: every key with its default and what it does."""
     return resources.files("passoproxy.config").joinpath("example.yaml").read_text("utf-8")
+
+
+_EXPLAINED = re.compile(r"( *)(?:- )?([a-z_]+):(?: .*?)?(?: # ?(.*))?")
+_GOES_ON = re.compile(r" {20,}# ?(.*)")
+
+
+@functools.cache
+def texts() -> Mapping[tuple[str, ...], str]:
+    """What each key does, from the comments of the example; a key without a line of its own has the text of the one that it belongs to."""
+    found, path = dict[tuple[str, ...], str](), list[str]()
+    for line in commented().partition("\n\n")[2].splitlines():
+        if path and (more := _GOES_ON.fullmatch(line)):
+            found[tuple(path)] += f" {more[1]}"
+        elif key := _EXPLAINED.fullmatch(line.replace("# ", "", line.lstrip().startswith("# "))):
+            # the keys of a route stand deeper by the mark of its item
+            path[(len(key[1]) + 1) // 2 - (path[:1] == ["routes"] and len(key[1]) > 2) :] = [key[2]]
+            found[tuple(path)] = key[3] or ""
+    for each in catalogue():
+        *section, name = each
+        plain, file = (*section, name.removesuffix("_file")), (*section, f"{name}_file")
+        if each not in found:
+            found[each] = (
+                f"a file with the value of {plain[-1]}"
+                if plain in found
+                else f"the value itself, in the place of {file[-1]}"
+                if file in found
+                else found[tuple(section)]
+            )
+    return found
 
 
 def json_schema() -> dict[str, Any]:
@@ -47,6 +79,7 @@ def _tidy(schema: dict[str, Any], definitions: dict[str, Any], path: tuple[str, 
     if "$ref" in found:
         node["properties"][path[-1]] = {"anyOf": [{"$ref": found["$ref"]}, {"type": "null"}]}
         return
+    found["description"] = texts()[path]
     if path in (("oauth", "lost_answer_replay"), ("routes",)):
         # null keeps what lies below, as an empty section does
         node["properties"][path[-1]] = {

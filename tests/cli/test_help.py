@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
-from typing import Any
 
 import pytest
 
-from passoproxy.cli import app, help
 from tests.cli.conftest import Run
+from tests.command_lines import TREE, parse
 
-TREE = dict(help.walk(app.build()))
 COMMANDS = sorted(path for path, each in TREE.items() if not hasattr(each, "commands"))
-
-
-def parse(line: str) -> None:
-    """Raises if this command line has an unknown command or option, or a missing argument."""
-    words = shlex.split(re.split(r" [|>#] | && ", line)[0])
-    for count in (3, 2):
-        command: Any = TREE.get(" ".join(words[1:count]))
-        if command is not None and (count == 3 or not hasattr(command, "commands")):
-            command.make_context(words[1], [each for each in words[count:] if each != "--help"])
-            return
-    raise AssertionError(f"{line}: no such command")
 
 
 @pytest.mark.parametrize("path", COMMANDS)

@@ -88,7 +88,7 @@ def test_the_example_and_its_route_are_valid() -> None:
     lines = [
         line.removeprefix("# ")
         for line in commented().splitlines()
-        if re.match(r"# (routes:|  - name|    [a-z])", line)
+        if re.match(r"# (routes:|  - name| {4,}[a-z])", line)
     ]
     route = yaml.safe_load("\n".join(lines))
     assert len(route["routes"][0]) == 17
