@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from passoproxy.compose import Wired, telemetry
-from passoproxy.compose.reload import Reloading, _is_live, keep_following
+from passoproxy.compose.reload import Reloading, is_live, keep_following
 from passoproxy.config.keys import catalogue
 from passoproxy.config.secrets import FileSecret
 from passoproxy.core.events import Lifecycle, Warned
@@ -58,7 +58,7 @@ async def away(tmp_path: Path) -> AsyncIterator[Stand]:
 
 
 def test_keys_that_change_live_are_keys() -> None:
-    live = {".".join(path) for path, key in catalogue().items() if not key.section and _is_live(".".join(path))}
+    live = {".".join(path) for path, key in catalogue().items() if not key.section and is_live(".".join(path))}
     assert len(live) > 40
     assert {"routes.ttl", "alerts.runway.log", "server.limits.connections", "log.level", "upstream.headers"} <= live
     assert not {"log.format", "upstream.url", "server.tls.cert_file", "store.url", "provider"} & live
