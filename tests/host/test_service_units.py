@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from passoproxy.config.settings import Settings
 from passoproxy.config.sources import SYSTEM_CONFIGURATION, UNIT_STATE, credential_names
 from passoproxy.core.units import read_duration, read_size
@@ -40,16 +42,11 @@ MOST_EXPOSED = 1.2
 """By systemd's own scale, from 0 to 10; 1.1 would take PrivateUsers, under which server.unix_peers knows nobody."""
 
 
-def test_the_service_is_exposed_no_more_than_it_must_be() -> None:
-    command = [
-        program("systemd-analyze"),
-        "security",
-        "--offline=true",
-        "--no-pager",
-        str(FOLDER / "passoproxy.service"),
-    ]
+@pytest.mark.parametrize("name", ["passoproxy.service", "passoproxy@.service"])
+def test_the_service_is_exposed_no_more_than_it_must_be(name: str) -> None:
+    command = [program("systemd-analyze"), "security", "--offline=true", "--no-pager", str(FOLDER / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    told = re.search(r"exposure level for passoproxy\.service: ([0-9.]+)", done.stdout)
+    told = re.search(r"exposure level for passoproxy[@_a-z]*\.service: ([0-9.]+)", done.stdout)
     assert told is not None, done
     assert float(told[1]) <= MOST_EXPOSED, done.stdout
 
@@ -114,3 +111,20 @@ def test_the_socket_opens_the_default_listeners_under_one_name() -> None:
     found = entries("passoproxy.socket")["Socket"]
     assert found["ListenStream"] == [str(each) for each in Settings().server.listen]
     assert found["FileDescriptorName"] == ["proxy"]
+
+
+def test_the_user_and_the_folder_can_be_made(tmp_path: Path) -> None:
+    lines = (FOLDER / "passoproxy.tmpfiles.conf").read_text().splitlines()
+    secrets = [line.split()[1] for line in lines if line.startswith("z ")]
+    unit = (FOLDER / "passoproxy.service").read_text()
+    assert secrets == re.findall(r"^#?LoadCredential=\w+:(/etc/passoproxy/\w+)$", unit, re.M)
+    folder = tmp_path / "etc" / "passoproxy"
+    for command in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"], ["systemd-tmpfiles", "--create"]):
+        given = FOLDER / f"passoproxy.{command[0].removeprefix('systemd-')}.conf"
+        line = [program(command[0]), f"--root={tmp_path}", *command[1:], str(given)]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        if folder.exists():
+            (folder / "client_secret").touch(mode=0o644, exist_ok=True)
+    assert "passoproxy:" in (tmp_path / "etc" / "passwd").read_text()
+    assert (folder.stat().st_mode & 0o777, (folder / "client_secret").stat().st_mode & 0o777) == (0o755, 0o600)
