@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
+from passoproxy.core.http.trace_context import trace_id, traceparent_in
 from passoproxy.values import dataclass, value
 
 CACHE_WORDS = ("hit", "stale", "miss", "pass", "error")
@@ -16,8 +16,8 @@ class RequestAnswered:
     """A client's request was answered. `duration` is seconds from the first byte of its head to the last of the answer.
 
     `cache` is one of CACHE_WORDS; `outcome` is 'complete', 'broken' (the answer broke off) or 'abandoned' (the client left). `code` is that of a refusal or ''.
-    `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `traceparent` is the
-    client's field as it came: an access line makes its request id from it.
+    `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `request_id` is the
+    trace id of the client's `traceparent`, else one that was made; '' leaves it to the observer of a batch to make one.
     """
 
     client: str
@@ -33,7 +33,7 @@ class RequestAnswered:
     code: str = ""
     origin_seconds: float = 0.0
     queue_seconds: float = 0.0
-    traceparent: str = ""
+    request_id: str = ""
 
 
 TTL = "\0"
@@ -55,14 +55,6 @@ Answered = tuple[Repeated | RequestAnswered, float, str, int, float, bytes]
 """A request that was answered: the moment in epoch seconds, the peer's address, the seconds for `TTL`, the duration, and the field lines that may
 have its `traceparent`."""
 
-_TRACEPARENT = re.compile(rb"\r\ntraceparent:([^\r\n]*)", re.IGNORECASE)
-
-
-def traceparent_in(lines: bytes) -> str:
-    """The value of the first `traceparent` in field lines, each with a line end before it; '' if there is none."""
-    found = _TRACEPARENT.search(lines) if lines else None
-    return "" if found is None else found[1].decode("utf-8", "surrogateescape").strip(" \t")
-
 
 def event_of(answered: Answered) -> RequestAnswered:
     """The whole event."""
@@ -71,8 +63,8 @@ def event_of(answered: Answered) -> RequestAnswered:
         return told
     event = told.event
     status = event.cache_status.replace(TTL, str(ttl))
-    client, trace = event.client or address, traceparent_in(lines)
-    return replace(event, client=client, cache_status=status, duration=duration, traceparent=trace)
+    client, request_id = event.client or address, trace_id(traceparent_in(lines))
+    return replace(event, client=client, cache_status=status, duration=duration, request_id=request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +74,18 @@ class RequestRejected:
     code: str
     detail: str
     client: str = ""
+    request_id: str = ""
 
 
 @value
 class OriginAnswered:
-    """The origin answered a request of ours; `duration` is seconds to its head."""
+    """The origin answered a request of ours; `duration` is seconds to its head, `request_id` that of the client's request ('' for background work)."""
 
     method: str
     target: str
     status: int
     duration: float
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +96,7 @@ class OriginFailed:
     target: str
     code: str
     detail: str
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

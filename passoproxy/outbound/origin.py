@@ -60,12 +60,12 @@ class Origin:
                     raise
                 answer = await self._once(request, message, fresh=True)
         except Refusal as refusal:
-            self._observer(OriginFailed(head.method, head.target, refusal.code, refusal.detail))
+            self._observer(OriginFailed(head.method, head.target, refusal.code, refusal.detail, trail.request_id))
             raise
         finally:
             took = self._clock.monotonic() - began
             trail.origin_seconds += took
-        self._observer(OriginAnswered(head.method, head.target, answer.head.status, took))
+        self._observer(OriginAnswered(head.method, head.target, answer.head.status, took, trail.request_id))
         cookies = request.policy is not None and request.policy.pass_cookies
         return Response(from_origin(answer.head, pass_cookies=cookies), answer.body)
 

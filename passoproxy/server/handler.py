@@ -6,11 +6,13 @@ A `Refusal` becomes a problem document, any other exception an internal error. W
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 
-from passoproxy.core.events import Answered, RequestAnswered, RequestRejected, TaskFailed, event_of, traceparent_in
+from passoproxy.core.events import Answered, RequestAnswered, RequestRejected, TaskFailed, event_of
 from passoproxy.core.http.messages import changed
+from passoproxy.core.http.trace_context import trace_id, traceparent_in, traceparent_of
 from passoproxy.errors import BodyBroken, ClientNotAllowed, InternalError, OriginInvalid, Refusal
 from passoproxy.ports import Clock, Observer, Request, Response, nobody
 from passoproxy.proxy.hits import Hit, Hits
@@ -60,6 +62,8 @@ class Handler:
     async def handle(self, exchange: Exchange, request: Request) -> None:
         """Answers what `begin` did not. Raises nothing but CancelledError, when the client has left."""
         outcome, code = "complete", ""
+        given = traceparent_in(b"".join(exchange.received.traced)) or traceparent_of(request.head.fields)
+        request.trail.request_id = trace_id(given) or _new_id()
         self.in_flight += 1
         try:
             outcome, code = await self._answer(exchange, request)
@@ -73,8 +77,9 @@ class Handler:
 
     def refuse(self, refusal: Refusal, client: str) -> Response:
         """The answer to what could not become a request; tells the event."""
-        self._observe(RequestRejected(refusal.code, refusal.detail, client))
-        return problem(refusal)
+        request_id = _new_id()
+        self._observe(RequestRejected(refusal.code, refusal.detail, client, request_id))
+        return problem(refusal, request_id)
 
     def turned_away(self, detail: str, client: str) -> None:
         """Tells that a peer's connection was closed without an answer."""
@@ -102,17 +107,19 @@ class Handler:
         except Exception as fault:
             self._observe(TaskFailed("a request", _place_of(fault)))
             refusal = InternalError("passoproxy failed here; its log says where")
-        request.trail.cache = "error"
-        self._observe(RequestRejected(refusal.code, refusal.detail, request.trail.client or request.client.address))
+        trail = request.trail
+        trail.cache = "error"
+        told = RequestRejected(refusal.code, refusal.detail, trail.client or request.client.address, trail.request_id)
+        self._observe(told)
         try:
-            await exchange.send(problem(refusal))
+            await exchange.send(problem(refusal, trail.request_id))
         except Refusal:  # a field of the refusal cannot be written: the connection ends without an answer
             return "broken", refusal.code
         return "complete", refusal.code
 
     def _tell_hit(self, exchange: Exchange, hit: Hit) -> None:
         lines = b"".join(exchange.received.traced)
-        if exchange.received.lines is None and (own := exchange.head.fields.get("traceparent")):
+        if exchange.received.lines is None and (own := traceparent_of(exchange.head.fields)):
             lines = b"\r\ntraceparent:%b" % own.encode("utf-8", "surrogateescape")
         duration, address = time.perf_counter() - exchange.started, exchange.client.address
         self._tell((hit.form.repeated, self._clock.wall(), address, hit.ttl, duration, lines))
@@ -134,9 +141,13 @@ class Handler:
                 code=code,
                 origin_seconds=trail.origin_seconds,
                 queue_seconds=trail.queue_seconds,
-                traceparent=traceparent_in(b"".join(exchange.received.traced)) or head.fields.get("traceparent", ""),
+                request_id=trail.request_id,
             )
         )
+
+
+def _new_id() -> str:
+    return f"{random.getrandbits(128):032x}"
 
 
 def _place_of(fault: BaseException) -> str:

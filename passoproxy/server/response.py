@@ -208,8 +208,8 @@ OWN_NAME = "passoproxy"
 """Our name in `Cache-Status` and `Proxy-Status`."""
 
 
-def problem(refusal: Refusal) -> Response:
-    """The answer that tells a client of `refusal`; it repeats nothing of the request but what the refusal's text holds."""
+def problem(refusal: Refusal, request_id: str = "") -> Response:
+    """The answer that tells a client of `refusal`; it repeats nothing of the request but what the refusal's text holds, and its trace id."""
     document = {
         "type": f"urn:passoproxy:problem:{refusal.code}",
         "title": refusal.title,
@@ -217,6 +217,8 @@ def problem(refusal: Refusal) -> Response:
         "detail": refusal.detail,
         "code": refusal.code,
     }
+    if request_id:
+        document["request_id"] = request_id
     fields = (
         ("Content-Type", "application/problem+json"),
         ("Cache-Control", "no-store"),

@@ -23,7 +23,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal, TextIO
 
-from passoproxy.core.events import TTL, Answered, Event, Repeated, RequestAnswered, event_of, traceparent_in
+from passoproxy.core.events import TTL, Answered, Event, Repeated, RequestAnswered, event_of
+from passoproxy.core.http.trace_context import trace_id, traceparent_in
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.messages import fields_of, line_of, message_of, named_in
 
@@ -184,7 +185,7 @@ class AccessLines:
             if line is None or line[0] is not word:
                 told.line = line = self._constant(told.event)
             if traced:
-                name = request_id(traceparent_in(traced), name)
+                name = trace_id(traceparent_in(traced)) or name
             if (who := told.event.client or address) != last:
                 last, client = who, word(who)
             second = int(at)
@@ -255,7 +256,7 @@ class AccessLines:
         if int(at) != self._second:
             self._turn(int(at))
         before, after = self._around(event, self._word(event.cache_status))
-        begun = f"{self._begun}{_MILLISECONDS[int((at - int(at)) * 1000)]}{request_id(event.traceparent, made)}"
+        begun = f"{self._begun}{_MILLISECONDS[int((at - int(at)) * 1000)]}{event.request_id or made}"
         return f"{begun}{_CLIENT}{self._word(event.client)}{before}{event.duration * 1000:.2f}{after}"
 
     def _turn(self, second: int) -> None:
@@ -292,7 +293,7 @@ class AccessLines:
             "queue_ms": round(event.queue_seconds * 1000, 2),
             "outcome": say(event.outcome),
             "code": say(event.code),
-            "request_id": request_id(event.traceparent, made),
+            "request_id": event.request_id or made,
         }
         told = {name: value for name, value in values.items() if value not in (0.0, "complete")}
         took = f"{say(event.method)[:32]} {event.status} {say(event.cache):<5} {event.duration * 1000:7.1f} ms"
@@ -308,21 +309,11 @@ _MILLISECONDS: Final = tuple(
     f'{each:03d}Z", "level": "info", "event": "request", "request_id": "' for each in range(1000)
 )
 _CLIENT: Final = '", "client": '
-_TRACEPARENT: Final = re.compile(
-    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
-)
-"""W3C Trace Context: only later versions may have more, and ff is none."""
 
 
 def request_ids(count: int) -> str:
     """New names for so many requests, 32 hexadecimal digits each."""
     return f"{random.getrandbits(128 * count):0{32 * count}x}"
-
-
-def request_id(traceparent: str, made: str) -> str:
-    """The trace id of a W3C `traceparent` field; `made` if there is none."""
-    found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    return found[1] if found else made
 
 
 def reason_of(event: RequestAnswered) -> str:

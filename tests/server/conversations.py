@@ -336,6 +336,9 @@ class Transport:
             self.protocol.data_received(self._reads.pop(0))
 
 
+_MADE_ID = re.compile(rb'"request_id": "[0-9a-f]{32}"')
+
+
 @dataclass
 class Heard:
     """All that can be told apart of a side."""
@@ -442,7 +445,7 @@ class Side:
         recent = [{**each, "duration_seconds": 0} for each in cast(Any, self.recent.summary()["requests"])["recent"]]
         eviction = self.store._shelf._eviction
         used = list(eviction._trial), list(eviction._staying), set(eviction._asked), list(self.slow.touched)
-        got = [(bytes(transport.written), transport.state) for transport in self.all]
+        got = [(_MADE_ID.sub(b"", bytes(transport.written)), transport.state) for transport in self.all]
         return Heard(got, counts, lines, dict(self.usage.counts), used, recent)
 
     # ---- what may happen -----------------------------------------------------------------------------------------------

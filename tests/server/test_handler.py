@@ -48,7 +48,9 @@ async def test_a_refusal_is_answered_and_told(listen: Listen) -> None:
     assert (answer.status, json.loads(answer.body)["detail"]) == (504, "too slow")
     assert answer["Proxy-Status"] == "passoproxy; error=connection_read_timeout"
     assert (event.status, event.code, event.cache, event.outcome) == (504, "origin_timeout", "error", "complete")
-    assert running.observer.of(RequestRejected) == [RequestRejected("origin_timeout", "too slow", "")]
+    assert json.loads(answer.body)["request_id"] == event.request_id != ""
+    told = RequestRejected("origin_timeout", "too slow", "", event.request_id)
+    assert running.observer.of(RequestRejected) == [told]
 
 
 async def test_any_other_exception_is_an_internal_error_whose_text_stays_here(listen: Listen) -> None:

@@ -11,7 +11,7 @@ from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 
-from passoproxy.core.events import traceparent_in
+from passoproxy.core.http.trace_context import traceparent_in, traceparent_of
 from passoproxy.core.http.messages import Fields
 from passoproxy.errors import BadRequest
 from passoproxy.server.request import receive, with_traced
@@ -120,7 +120,7 @@ async def test_fields_that_tell_traces_apart_are_read_by_themselves_and_none_is_
     read = receive(b"GET / HTTP/1.1\r\n" + lines + b"\r\n\r\n", "http")
     whole = fed(lines + b"\r\n\r\n")[0][0].headers
     assert lowered(with_traced(read.head, read.traced).fields) == lowered(whole)
-    assert traceparent_in(b"".join(read.traced)) == whole.get("traceparent", "")
+    assert traceparent_in(b"".join(read.traced)) == traceparent_of(whole)
     assert read.lines is not None
     assert not {name.lower() for name in read.lines.fields} & {"traceparent", "tracestate", "x-request-id"}
     again = receive(b"GET /b HTTP/1.1\r\nX-Request-Id: other\r\n" + lines + b"\r\n\r\n", "http")
