@@ -429,6 +429,10 @@ class Side:
         self.batch.flush()
         await idle()
 
+    def got(self) -> list[tuple[bytes, str]]:
+        """What each client got, without the ids that were made for refusals."""
+        return [(_MADE_ID.sub(b"", bytes(transport.written)), transport.state) for transport in self.all]
+
     def heard(self) -> Heard:
         self.batch.flush()
         self.log.flush()
@@ -445,8 +449,7 @@ class Side:
         recent = [{**each, "duration_seconds": 0} for each in cast(Any, self.recent.summary()["requests"])["recent"]]
         eviction = self.store._shelf._eviction
         used = list(eviction._trial), list(eviction._staying), set(eviction._asked), list(self.slow.touched)
-        got = [(_MADE_ID.sub(b"", bytes(transport.written)), transport.state) for transport in self.all]
-        return Heard(got, counts, lines, dict(self.usage.counts), used, recent)
+        return Heard(self.got(), counts, lines, dict(self.usage.counts), used, recent)
 
     # ---- what may happen -----------------------------------------------------------------------------------------------
 

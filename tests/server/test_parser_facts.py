@@ -11,8 +11,8 @@ from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 
-from passoproxy.core.http.trace_context import traceparent_in, traceparent_of
 from passoproxy.core.http.messages import Fields
+from passoproxy.core.http.trace_context import traceparent_in, traceparent_of
 from passoproxy.errors import BadRequest
 from passoproxy.server.request import receive, with_traced
 
