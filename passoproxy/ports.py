@@ -134,7 +134,7 @@ class Trail:
     where that cannot be told, None without a bearer. `stays`: once the request was sent, a client that leaves does not end it; `left`: one
     has left so. `client` is the name of the client key that let it in, `target` what was asked for below `server.base_path`, '' without one.
     `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `request_id` is that of the
-    access line, '' for background work.
+    access line, '' for background work. `from_store`: what was stored is the answer.
     """
 
     route: str = ""
@@ -150,6 +150,7 @@ class Trail:
     client: str = ""
     target: str = ""
     request_id: str = ""
+    from_store: bool = False
 
 
 @value
@@ -343,6 +344,20 @@ class BearerSource(Protocol):
     @property
     def partition(self) -> str:
         """The identity whose answers these are (issuer, client, subject, scope) as a digest; survives rotation."""
+        ...
+
+    @property
+    def usable_until(self) -> float:
+        """Until when a bearer is usable; before that moment no stored answer tells the runway. In epoch seconds as of the last change."""
+        ...
+
+    @property
+    def serving(self) -> object:
+        """The same object for as long as the partition stays and `usable_until` does not move back."""
+        ...
+
+    def runway(self, *, unless_usable: bool = False) -> int | None:
+        """What `Passoproxy-Runway` tells of this moment, None if nothing; with `unless_usable`, nothing beside a usable bearer."""
         ...
 
 

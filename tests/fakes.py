@@ -6,11 +6,13 @@ import asyncio
 import heapq
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
-from passoproxy.core.oauth.pair import Pair
+from passoproxy.core.oauth.pair import Bearer, Pair
+from passoproxy.core.oauth.snapshot import UNTOLD, TokenSnapshot
 from passoproxy.errors import (
     BodyBroken,
     PairDamaged,
@@ -20,6 +22,7 @@ from passoproxy.errors import (
     TokenRequestUnsent,
 )
 from passoproxy.ports import Body, BytesBody, ChainRecord, RawAnswer, Request, Response, TokenReply, TokenRequest
+from passoproxy.tokens.holder import Holder
 
 
 class FakeClock:
@@ -135,6 +138,46 @@ def request(
 def response(status: int = 200, fields: Iterable[tuple[str, str]] = (), body: bytes | Body = b"") -> Response:
     """A response as the road sees it."""
     return Response(ResponseHead(status, fields_of(fields)), BytesBody(body) if isinstance(body, bytes) else body)
+
+
+class Bearers(Holder):
+    """A Holder whose pair is what the test says: `becomes`. At first its bearer has no end, and no person is ever needed."""
+
+    def __init__(self, clock: FakeClock | None = None, partition: str = "me") -> None:
+        super().__init__(clock or FakeClock(), partition)
+        self.becomes()
+
+    def becomes(
+        self, *, until: float | None = None, gone: bool = False, refused: bool = False, end: float | None = None
+    ) -> None:
+        """`until` is when the bearer ends, `gone` that there is none, `refused` that the origin takes it no more, `end` when the runway ends."""
+        self._until, self._gone, self._refused, self._end = until, gone, refused, end
+        self._tell()
+
+    @property
+    def now(self) -> float:
+        return self._clock.wall()
+
+    def logs_in(self, partition: str) -> None:
+        self.partition = partition
+        self._tell()
+
+    def current(self) -> Bearer | None:
+        over = self._gone or (self._until is not None and self._clock.wall() >= self._until)
+        return None if over else Bearer("a-token", 1, self._until)
+
+    def snapshot(self) -> TokenSnapshot:
+        access = "valid" if self.current() is not None and not self._refused else "expired"
+        left = None if self._end is None else max(0.0, self._end - self._clock.wall())
+        return replace(UNTOLD, role="owner", access=access, chain="dead", generation=1, runway_seconds=left)
+
+    def may_come(self, within: float) -> bool:
+        return False
+
+    def refusal(self) -> Any: ...
+    async def execute(self, command: Any) -> Any: ...
+    async def open(self) -> None: ...
+    async def run(self) -> None: ...
 
 
 Step = Response | BaseException | Callable[[Request], Response]

@@ -14,7 +14,6 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -417,13 +416,15 @@ class Wired:
             reload=_no_reload,
             alarm=self.alerts,
         )
-        self.handler = Handler(self.pipeline.hits, self.clock, plain, told.batch.add_unread)  # it stores nothing
+        self.handler = Handler(
+            self.pipeline.hits, self.keeper, self.clock, plain, told.batch.add_unread
+        )  # it stores nothing
         memo = Basis(
             self.store,
             self.pipeline.access,
             self.pipeline.cache,
             self.admission,
-            partial(attrgetter("partition"), self.keeper),
+            self.keeper,
             self.pipeline.usage,
             self.clock,
             told.batch.add,

@@ -610,6 +610,7 @@ def from_store(request: Request, plan: Serve, body: Body, now: float, member: st
 
     Like `streamed` and `in_parts`, it closes no body: see `_closing`.
     """
+    request.trail.from_store = True
     request.trail.cache = "stale" if plan.is_stale else "miss" if member else "hit"
     age, ttl = plan.clock(now)
     member = member or cache_status.hit(ttl, plan.detail)

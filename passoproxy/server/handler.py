@@ -11,10 +11,19 @@ import time
 from collections.abc import Callable
 
 from passoproxy.core.events import Answered, RequestAnswered, RequestRejected, TaskFailed, event_of
+from passoproxy.core.http.forwarding import RUNWAY
 from passoproxy.core.http.messages import changed
 from passoproxy.core.http.trace_context import trace_id, traceparent_in, traceparent_of
-from passoproxy.errors import BodyBroken, ClientNotAllowed, InternalError, OriginInvalid, Refusal
-from passoproxy.ports import Clock, Observer, Request, Response, nobody
+from passoproxy.errors import (
+    AuthorizationRequired,
+    BodyBroken,
+    ClientNotAllowed,
+    InternalError,
+    OriginInvalid,
+    Refusal,
+    TokenUnavailable,
+)
+from passoproxy.ports import BearerSource, Clock, Observer, Request, Response, nobody
 from passoproxy.proxy.hits import Hit, Hits
 from passoproxy.server.request import with_traced
 from passoproxy.server.response import OWN_NAME, Exchange, problem
@@ -26,12 +35,13 @@ class Handler:
     def __init__(
         self,
         pipeline: Hits,
+        bearers: BearerSource,
         clock: Clock,
         observe: Observer = nobody,
         tell: Callable[[Answered], None] | None = None,
     ) -> None:
         """`tell` is told of hits, if not `observe`."""
-        self._pipeline = pipeline
+        self._pipeline, self._bearers = pipeline, bearers
         self._tell = tell or (lambda answered: observe(event_of(answered)))
         self._clock = clock
         self._observe = observe
@@ -45,7 +55,7 @@ class Handler:
             told = exchange.on_interim
             found = self._pipeline.try_hit(head, exchange.body, exchange.client, wall, received.lines, told)
             if isinstance(found, Hit):
-                exchange.send_hit(found)
+                exchange.send_hit(found, b"" if wall < self._bearers.usable_until else self._runway_line())
                 self._tell_hit(exchange, found)
                 return None
             if found is not None and not (
@@ -96,6 +106,8 @@ class Handler:
             if "Cache-Status" not in response.head.fields:
                 own = changed(response.head.fields, having=(("Cache-Status", f"{OWN_NAME}; fwd=bypass"),))
                 response = response.with_head(response.head.with_fields(own))
+            if request.trail.from_store:
+                response = _with_runway(response, self._bearers.runway(unless_usable=True))
             await exchange.send(response)
             return "complete", ""
         except BodyBroken as broken:
@@ -111,11 +123,18 @@ class Handler:
         trail.cache = "error"
         told = RequestRejected(refusal.code, refusal.detail, trail.client or request.client.address, trail.request_id)
         self._observe(told)
+        answer = problem(refusal, trail.request_id)
+        if isinstance(refusal, AuthorizationRequired | TokenUnavailable):
+            answer = _with_runway(answer, self._bearers.runway())
         try:
-            await exchange.send(problem(refusal, trail.request_id))
+            await exchange.send(answer)
         except Refusal:  # a field of the refusal cannot be written: the connection ends without an answer
             return "broken", refusal.code
         return "complete", refusal.code
+
+    def _runway_line(self) -> bytes:
+        runway = self._bearers.runway(unless_usable=True)
+        return b"" if runway is None else f"{RUNWAY}: {runway}\r\n".encode()
 
     def _tell_hit(self, exchange: Exchange, hit: Hit) -> None:
         lines = b"".join(exchange.received.traced)
@@ -148,6 +167,12 @@ class Handler:
 
 def _new_id() -> str:
     return f"{random.getrandbits(128):032x}"
+
+
+def _with_runway(response: Response, runway: int | None) -> Response:
+    if runway is None:
+        return response
+    return response.with_head(response.head.with_fields(changed(response.head.fields, adding=[(RUNWAY, str(runway))])))
 
 
 def _place_of(fault: BaseException) -> str:

@@ -26,7 +26,7 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.expiry import Terms
 from passoproxy.core.events import Answered, Repeated
 from passoproxy.core.http.request_line import HEAD_END
-from passoproxy.ports import Clock, Request
+from passoproxy.ports import BearerSource, Clock, Request
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import Cache
 from passoproxy.proxy.hits import Form
@@ -54,13 +54,13 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a memo needs of the pipeline. `admission` and `partition` are asked for each hit, as the whole road asks them."""
+    """What a memo needs of the pipeline. `admission` and `bearers.serving` are asked for each hit, as the whole road asks them."""
 
     memory: Memory
     access: Access
     cache: Cache
     admission: Callable[[], Admission]
-    partition: Callable[[], str]
+    bearers: BearerSource
     usage: Usage
     clock: Clock
     tell: Callable[[Answered], None]
@@ -69,8 +69,8 @@ class Basis:
     def grounds(self) -> Callable[[], object]:
         """Gives what all decisions rest on beside the entry and the time, equal as long as none has changed."""
         memory, access, cache, terms = self.memory, self.access, self.cache, self.cache.terms
-        admission, partition = self.admission, self.partition
-        return lambda: (admission(), access.table, cache.mode, terms.purges, partition(), memory.clearings)
+        admission, bearers = self.admission, self.bearers
+        return lambda: (admission(), access.table, cache.mode, terms.purges, bearers.serving, memory.clearings)
 
 
 class Answer:
@@ -114,7 +114,7 @@ class Memo:
     def __init__(self, basis: Basis) -> None:
         self._memory, self._usage, self._tell = basis.memory, basis.usage, basis.tell
         self._keep_up, self._grounds, self._wall = basis.memory.keep_up, basis.grounds(), basis.clock.wall
-        self._used = basis.memory.used
+        self._used, self._bearers = basis.memory.used, basis.bearers
         self._max_bytes = basis.max_bytes
         self._stood_on: object = None
         self._answers: OrderedDict[bytes, Answer] = OrderedDict()
@@ -156,12 +156,15 @@ class Memo:
 
     def _turned(self, answer: Answer, now: float) -> bool:
         """Writes the head as it is now; whether the answer holds."""
-        terms = answer.terms
-        if not terms.fresh_from <= now < answer.until:
+        terms, until = (
+            answer.terms,
+            min(answer.until, self._bearers.usable_until),
+        )  # without a bearer answers tell the runway
+        if not terms.fresh_from <= now < until:
             return False
         age, ttl = int(terms.age(now)), int((terms.fresh_until - now) // 1)
         answer.head, answer.ttl, answer.since = answer.form.text(age, ttl) + answer.framing, ttl, now
-        answer.turns_at = min(answer.until, terms.born_at + age + 1, math.nextafter(terms.fresh_until - ttl, math.inf))
+        answer.turns_at = min(until, terms.born_at + age + 1, math.nextafter(terms.fresh_until - ttl, math.inf))
         return True
 
     # ---- learning and forgetting -----------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ def head_bytes(head: ResponseHead, framing: Iterable[str], date: str = "") -> by
 
 class Exchange:
     """One request on a connection and the one answer to it. `started` is `time.perf_counter()` at the first byte of its head, `answer` the head
-    of what was last sent, or begun to be, and `raw_head` its bytes. `hit` is what was sent of a hit from memory.
+    of what was last sent, or begun to be, and `raw_head` its bytes. `hit` is what was sent of a hit from memory, if it says nothing of the moment
+    but `Age` and `ttl`.
     """
 
     __slots__ = (
@@ -87,16 +88,16 @@ class Exchange:
         """What is known to be wrong with the request's body."""
         return self.body.fault if isinstance(self.body, RequestBody) else None
 
-    def send_hit(self, hit: Hit) -> None:
-        """Writes the whole answer."""
+    def send_hit(self, hit: Hit, more: bytes = b"") -> None:
+        """Writes the whole answer; `more` is a field line of the moment."""
         connection, form, body = self._connection, hit.form, hit.body
         keep = connection.keeps_on(self.received.keep_alive)
         date = b"" if form.dated else b"Date: %b\r\n" % connection.date().encode()
         length = b"" if form.length is None else b"Content-Length: %d\r\n" % form.length
         option = b"\r\n" if keep and self.head.version >= (1, 1) else _KEEP_ALIVE if keep else _CLOSE
-        self.begun, self.will_close, self.hit = True, not keep, hit
+        self.begun, self.will_close, self.hit = True, not keep, None if more else hit
         self.sent_bytes = len(body)
-        self.raw_head = head = b"".join((hit.head, date, length, option))
+        self.raw_head = head = b"".join((hit.head, more, date, length, option))
         if self.sent_bytes <= _COPIED:
             connection.write(head + body)
         else:

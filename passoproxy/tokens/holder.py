@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import TypeVar
 
+from passoproxy.core.oauth.chain import Access
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import Refusal
@@ -34,6 +36,11 @@ class Holder(ABC):
         self._clock = clock
         self.partition = partition
         """The identity's digest; stays the same through every renewal."""
+        self.usable_until = -math.inf
+        """Until when a bearer is usable, in epoch seconds as of the last change, -inf without one. inf if that has no end, or no runway is known."""
+        self.serving = object()
+        """Another object after each change of the partition, and whenever `usable_until` moves back: what an answer rests on."""
+        self._served_as = partition
         self.turn = asyncio.Event()
         """Set at the next change; a fresh event takes its place."""
         self.on_change: Callable[[], None] | None = None
@@ -71,6 +78,22 @@ class Holder(ABC):
         """Lets the step under way finish, and ends `run`."""
         self._closing.set()
         self._tell()
+
+    def runway(self, *, unless_usable: bool = False) -> int | None:
+        """Whole seconds until a person is needed; None if that is not known or no person ever is, with `unless_usable` also beside a usable bearer."""
+        if unless_usable and self._bearer_until() > -math.inf:
+            return None
+        left = self.snapshot().runway_seconds
+        return None if left is None else max(0, int(left))
+
+    def _bearer_until(self) -> float:
+        bearer, shown = self.current(), self.snapshot()
+        if shown.runway_seconds is None:
+            return math.inf
+        # a bearer of the pair that is shown as over is one that the origin refuses; an older or newer one is a former owner's
+        if bearer is None or (bearer.generation == shown.generation and shown.access != Access.VALID):
+            return -math.inf
+        return math.inf if bearer.until is None else bearer.until
 
     async def bearer(self) -> Bearer:
         """A usable bearer; waits up to 10 s for one that is on its way. Raises AuthorizationRequired or TokenUnavailable."""
@@ -110,6 +133,10 @@ class Holder(ABC):
 
     def _tell(self) -> None:
         """Wakes everything that waits for news."""
+        until, before = self._bearer_until(), self.usable_until
+        if until < before or self.partition != self._served_as:
+            self.serving = object()
+        self.usable_until, self._served_as = until, self.partition
         turn, self.turn = self.turn, asyncio.Event()
         turn.set()
         if self.on_change is not None:

@@ -123,5 +123,6 @@ class StaticToken(Holder):
             until = float(ends)
         self._bearer = Bearer(token, self._bearer.generation + 1 if self._bearer else 1, until)
         self.partition = static_partition(self._issuer, token)
+        self._tell()
         shown = self.snapshot()
         self._observe(ChainChanged(shown.access, shown.chain, shown.reason, shown.runway_seconds, shown.remedy))

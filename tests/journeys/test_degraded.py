@@ -19,6 +19,7 @@ slow = pytest.mark.slow  # real processes that live and die: minutes, not second
 LIFETIME = 12.0
 CONTENT = "/api/v2/content/health/json?lang=en&countries=ZA"
 OTHER = CONTENT.replace("ZA", "TR")
+PDF = CONTENT.replace("json", "pdf")
 ROUTE = {
     "name": "requirements",
     "match": "/api/v2/content/**",
@@ -207,6 +208,34 @@ def test_death_is_a_degraded_mode_that_a_login_ends(stand: Stand) -> None:
     assert stand.get(OTHER).status == 200
     assert stand.token["chain"] == "healthy"
     assert until(lambda: levels(told(stand.folder)) == ["page", "recovered"])
+
+
+@slow
+def test_the_runway_stands_on_what_is_served_without_a_token(stand: Stand) -> None:
+    stand.configure(routes=[{**ROUTE, "ttl": "1h"}])
+    stand.start_sandbox("--lifetime", "6s")
+    stand.start_daemon()
+    assert stand.get(OTHER).headers["passoproxy-runway"] == "0"  # never authorised
+    stand.login()
+
+    def runways() -> set[str | None]:
+        hit = stand.get(CONTENT)
+        tag = {"If_None_Match": hit.headers["etag"]}
+        answers = [hit, stand.get(CONTENT), stand.get(CONTENT, **tag), stand.get(PDF, Range="bytes=0-9")]
+        answers += [ask(stand.port, CONTENT, "HEAD"), stand.get(CONTENT, Accept_Encoding="gzip")]
+        assert [each.status for each in answers] == [200, 200, 304, 206, 200, 200]
+        assert all("hit" in each.cache_status for each in answers)
+        return {each.headers.get("passoproxy-runway") for each in answers}
+
+    assert [stand.get(each).status for each in (CONTENT, PDF)] == [200, 200]
+    assert runways() == {None}
+    kill_chain(stand)
+    assert stand.get(OTHER).headers["passoproxy-runway"] == "0"
+    assert until(lambda: dead(stand))
+    assert runways() == {"0"}
+    stand.fault()
+    stand.login()
+    assert runways() == {None}
 
 
 @slow

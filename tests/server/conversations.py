@@ -41,7 +41,7 @@ from passoproxy.telemetry.logs import AccessLines, request_ids
 from passoproxy.telemetry.metrics import MetricsObserver
 from passoproxy.telemetry.recent import Recent
 from tests.caching_stand import KeptSoftPurges
-from tests.fakes import FakeClock, idle, response
+from tests.fakes import Bearers, FakeClock, idle, response
 from tests.memory_store import MemoryStore
 
 ORIGIN = "https://api.example"
@@ -174,6 +174,15 @@ def _event(random: Random, link: int, heads: Sequence[bytes]) -> Op:
         "foreign news": (2, lambda: ("foreign_news", random.choice((1, 3, 600)))),
         "forget": (2, lambda: ("forget",)),
         "login": (3, lambda: ("login", random.choice(("me", "you")))),
+        "pair": (
+            8,
+            lambda: (
+                "pair",
+                random.choice(("ends", "ends", "gone", "refused", "there")),
+                random.choice((0.4, 1.0, 1.7, 9.0)),
+                random.choice((None, 0.0, 2.5, 600.0)),
+            ),
+        ),
         "admit": (4, lambda: ("admit", random.randrange(len(ADMISSIONS)))),
         "routes": (3, lambda: ("routes", random.random() < 0.5)),
         "mode": (3, lambda: ("mode", random.randrange(len(MODES)))),
@@ -359,14 +368,14 @@ class Side:
         self.slow = Slow()
         self.store = store = TieredStore(memory_bytes, cast(Any, self.slow))
         self.origin, self.kept, self.usage = Origin(clock), KeptSoftPurges(), Usage(most=3)
-        self.partition, self.admission = "me", Admission(ADMISSIONS[0])
+        self.bearers, self.admission = Bearers(clock), Admission(ADMISSIONS[0])
         numbers, events = count(1), list[Event]()
         self.cache = cache = Cache(
             self.origin,
             store,
             clock,
             MODES[0],
-            partition=lambda: self.partition,
+            partition=lambda: self.bearers.partition,
             origin=ORIGIN,
             collapser=Collapser(clock, events.append),
             usage=self.usage,
@@ -384,9 +393,9 @@ class Side:
         self.log = AccessLines(self.lines.append, masks, wall=clock.wall)
         self.batch = Batch(self._answered, clock.wall)
         handler = Handler(
-            Hits(self.access, codings, links, cache, 200_000), clock, self._observe, self.batch.add_unread
+            Hits(self.access, codings, links, cache, 200_000), self.bearers, clock, self._observe, self.batch.add_unread
         )
-        parts = store, self.access, cache, lambda: self.admission, lambda: self.partition, self.usage, clock
+        parts = store, self.access, cache, lambda: self.admission, self.bearers, self.usage, clock
         basis = Basis(*parts, self._add, memo_bytes) if memo else None
         self.shared = Connections(handler, Limits(header_bytes=2048), basis, clock.wall)
         self.links: dict[int, Transport] = {}
@@ -522,7 +531,12 @@ class Side:
         self.slow.feed.tell(ANYTHING)
 
     def _op_login(self, who: str) -> None:
-        self.partition = who
+        self.bearers.logs_in(who)
+
+    def _op_pair(self, word: str, seconds: float, runway: float | None) -> None:
+        now = self.clock.wall()
+        until, end = now + seconds if word == "ends" else None, None if runway is None else now + runway
+        self.bearers.becomes(until=until, gone=word == "gone", refused=word == "refused", end=end)
 
     def _op_admit(self, number: int) -> None:
         self.admission = Admission(ADMISSIONS[number])

@@ -22,7 +22,7 @@ from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.connection import Connections, Limits, ProxyConnection
 from passoproxy.server.handler import Handler
 from passoproxy.server.listeners import PeerCheck, open_tcp, serve
-from tests.fakes import FakeClock, RememberingObserver, response, settle
+from tests.fakes import Bearers, FakeClock, RememberingObserver, response, settle
 
 PATIENCE = 10.0  # seconds after which a test that waits for the other side fails
 
@@ -223,12 +223,13 @@ async def listening(
     *,
     tls: ssl.SSLContext | None = None,
     most_descriptors: int = 1 << 20,
+    bearers: Bearers | None = None,
 ) -> Listening:
     """Starts a listener on a free port. A hop without `try_hit` has nothing in memory."""
     observer, clock = RememberingObserver(), FakeClock()
     if not hasattr(hop, "try_hit"):
         hop.try_hit = lambda *asked: None
-    connections = Connections(Handler(hop, clock, observe or observer), limits)
+    connections = Connections(Handler(hop, bearers or Bearers(), clock, observe or observer), limits)
     listener = open_tcp("127.0.0.1", 0)
     descriptors = Descriptors(most_descriptors, (connections,), observer)
     acceptor = serve(listener, connections, descriptors, peers=peer_check, tls=None if tls is None else lambda: tls)

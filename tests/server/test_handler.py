@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from passoproxy.core.events import RequestAnswered, RequestRejected, TaskFailed
-from passoproxy.errors import BadRequest, OriginTimeout
+from passoproxy.errors import AuthorizationRequired, BadRequest, OriginTimeout, Refusal, TokenUnavailable
 from passoproxy.ports import Request, Response
-from tests.fakes import ScriptedHop, response, settle
+from tests.fakes import Bearers, ScriptedHop, response, settle
 from tests.server.conftest import Listen
 from tests.server.raw import Listening
 
@@ -51,6 +53,43 @@ async def test_a_refusal_is_answered_and_told(listen: Listen) -> None:
     assert json.loads(answer.body)["request_id"] == event.request_id != ""
     told = RequestRejected("origin_timeout", "too slow", "", event.request_id)
     assert running.observer.of(RequestRejected) == [told]
+
+
+def stored(request: Request) -> Response:
+    request.trail.from_store = True
+    return response(200, [("Cache-Status", "passoproxy; hit")])
+
+
+def passed(request: Request) -> Response:
+    return response(200)
+
+
+@pytest.mark.parametrize(
+    ("bearers", "outcome", "told"),
+    [
+        ({}, stored, ""),
+        ({"gone": True}, stored, ""),  # no person is ever needed
+        ({"end": 90.7}, stored, ""),
+        ({"end": 90.7, "gone": True}, stored, "90"),
+        ({"end": 90.7, "until": 1.0}, stored, ""),
+        ({"end": 90.7, "until": 0.0}, stored, "90"),
+        ({"end": -5.0, "refused": True}, stored, "0"),
+        ({"end": 90.7, "gone": True}, passed, ""),
+        ({"end": 90.7, "gone": True}, OriginTimeout("too slow"), ""),
+        ({"end": 0.0, "gone": True}, AuthorizationRequired("log in"), "0"),
+        ({"end": 90.7}, TokenUnavailable("shutting down"), "90"),
+        ({"gone": True}, TokenUnavailable("the provider is away"), ""),
+    ],
+)
+async def test_the_runway_stands_where_no_usable_bearer_is(
+    listen: Listen, bearers: dict[str, Any], outcome: Callable[[Request], Response] | Refusal, told: str
+) -> None:
+    pair = Bearers()
+    moments = {name: at if isinstance(at, bool) else at + pair.now for name, at in bearers.items()}
+    pair.becomes(**moments)
+    running = await listen(ScriptedHop([outcome], repeat=True), bearers=pair)
+    answers = await running.ask(GET + b"HEAD" + GET[3:], methods=("GET", "HEAD"))
+    assert [answer["Passoproxy-Runway"] for answer in answers] == [told] * 2
 
 
 async def test_any_other_exception_is_an_internal_error_whose_text_stays_here(listen: Listen) -> None:

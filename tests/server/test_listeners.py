@@ -32,7 +32,7 @@ from passoproxy.server.listeners import (
     user_check,
     user_rule,
 )
-from tests.fakes import FakeClock
+from tests.fakes import Bearers, FakeClock
 from tests.server.raw import Client, EchoHop, parse_answers
 
 LAST = b"GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -43,7 +43,7 @@ class Served:
 
     def __init__(self) -> None:
         self.hop = EchoHop()
-        self.connections = Connections(Handler(self.hop, FakeClock()))
+        self.connections = Connections(Handler(self.hop, Bearers(), FakeClock()))
         self.acceptors: list[Acceptor[ProxyConnection]] = []
 
     def __call__(

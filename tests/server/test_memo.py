@@ -127,7 +127,7 @@ async def test_it_ends_with_the_freshness_or_when_it_is_renewed_ahead(target: st
     [
         ("purge", Selector(target="/plain")), ("soften", Selector()), ("foreign_purge", "/plain"), ("foreign_soften", Selector()),
         ("foreign_change", "/plain"), ("foreign_news", 600), ("forget",), ("login", "you"), ("admit", 2), ("routes", True), ("mode", 3), ("finish",),
-        ("step", -100.0), ("step", 100.0),
+        ("step", -100.0), ("step", 100.0), ("pair", "gone", 0.0, 60.0), ("pair", "refused", 0.0, 60.0),
     ],
 )  # fmt: skip
 async def test_what_an_answer_rests_on_ends_it(event: tuple[Any, ...]) -> None:
@@ -135,6 +135,22 @@ async def test_what_an_answer_rests_on_ends_it(event: tuple[Any, ...]) -> None:
     assert await ask(side, PLAIN) == 1
     await side.play(event)
     assert await ask(side, PLAIN) == 0
+
+
+async def test_without_a_usable_bearer_each_answer_tells_the_runway_of_its_moment() -> None:
+    side, client, _ = await a_side(PLAIN)
+    await side.play(("pair", "ends", 2.5, 60.9))
+    assert await ask(side, PLAIN, 2) == 1  # another pair is in use, so it is learnt anew
+    told = []
+    for _ in range(4):
+        await side.play(("wait", 1.0))
+        hits = await ask(side, PLAIN, 2)
+        head = client.written[client.written.rindex(b"HTTP/1.1 ") :].decode()
+        told.append((hits, last(client, "Passoproxy-Runway") if "Passoproxy-Runway" in head else None))
+    assert told == [(2, None), (2, None), (0, "57"), (0, "56")]
+    await side.play(("pair", "there", 0.0, 60.0))
+    assert await ask(side, PLAIN, 2) == 2  # what was learnt before holds again
+    assert b"Runway" not in client.written[client.written.rindex(b"HTTP/1.1 ") :]
 
 
 async def test_a_store_of_another_key_costs_it_nothing() -> None:

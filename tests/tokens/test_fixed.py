@@ -53,6 +53,7 @@ async def test_a_static_token_is_used_as_it_is():
     assert await keeper.execute(Export()) == {"access_token": "token-1", "token_type": "Bearer"}
     assert len(observer.of(ChainChanged)) == 1
     assert "token-1" not in repr(observer.events)
+    assert (keeper.usable_until, keeper.runway()) == (float("inf"), None)  # no person is ever needed
     for command in (LoginPending(1e12), Leave(5.0)):
         assert await keeper.execute(command) is None
     assert await keeper.execute(Refill(5.0)) is False

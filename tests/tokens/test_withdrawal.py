@@ -86,7 +86,11 @@ async def test_an_access_token_whose_time_is_up_is_no_withdrawal(life):
 async def test_what_the_origin_refuses_is_not_shown_as_valid_and_is_tried_on(life):
     keeper = await life.started_with_pair()
     life.rotating.faults = [REFUSED]
+    stood_on = keeper.serving
+    assert keeper.runway(unless_usable=True) is None
     await refused(keeper)
+    assert (keeper.usable_until, keeper.runway(unless_usable=True)) == (float("-inf"), 0)
+    assert keeper.serving is not stood_on
     shown = keeper.snapshot()
     assert (shown.access, shown.chain, shown.served_until, shown.access_until) == (
         "expired",

@@ -31,7 +31,10 @@ _NEVER_TO_ORIGIN = (
     )
 )
 _NEVER_TO_ORIGIN_PREFIXES = ("proxy-", "x-forwarded-")
-_NEVER_TO_CLIENT = HOP_BY_HOP | {"proxy-authenticate", "proxy-authentication-info"}
+RUNWAY = "Passoproxy-Runway"
+"""Whole seconds until a person is needed (contract §6). It is said of our own pair, and never kept with an answer."""
+
+_NEVER_TO_CLIENT = HOP_BY_HOP | {"proxy-authenticate", "proxy-authentication-info", RUNWAY.lower()}
 _COOKIES_TO_CLIENT = frozenset({"set-cookie", "set-cookie2"})
 _COOKIES_TO_ORIGIN = frozenset({"cookie", "cookie2"})
 _READ_BY_ITS_NAME = frozenset({"authorization", "content-encoding", "content-type", "cookie", "host"})
