@@ -28,8 +28,11 @@ def own_folder(path: Path, key: str) -> Path:
     try:
         return _made(path)
     except OSError as fault:
+        remedy = f"set {key} to one that can"
+        if fault.errno == errno.EROFS:
+            remedy = f"mount a volume there, or {remedy}"
         raise CannotCreate(
-            f"{path}: cannot be used as a folder of passoproxy's own ({fault.strerror}); set {key} to one that can"
+            f"{path}: cannot be used as a folder of passoproxy's own ({fault.strerror}); {remedy}"
         ) from fault
 
 
@@ -45,6 +48,15 @@ def weak_step(path: Path, user: int | None = None) -> str:
         return walk.weak
     finally:
         walk.close()
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Differs when the file at `path` was changed, or replaced, or is gone (then it is empty)."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _made(path: Path) -> Path:
@@ -129,8 +141,12 @@ class _Walk:
         except FileNotFoundError:
             if not self.make:
                 raise
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=self.at)
+        mask = os.umask(0o077)
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=self.at)
+        finally:
+            os.umask(mask)
         return os.stat(name, dir_fd=self.at, follow_symlinks=False)
 
 

@@ -40,9 +40,10 @@ def untouched(target: Path) -> bool:
     return mode(target) == 0o755 and os.listdir(target) == []
 
 
-def test_it_is_made_with_all_its_parents_and_closed_whatever_the_umask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_it_is_made_with_all_its_parents_and_closed_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     folder = tmp_path / "a" / "b" / "c"
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         assert own_folder(folder, "state.directory") == folder
     finally:

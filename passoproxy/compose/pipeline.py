@@ -18,6 +18,7 @@ from passoproxy.core.access import Admission, AdmissionPolicy, ClientKey, client
 from passoproxy.core.events import Warned
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import ConfigurationError, Fault
+from passoproxy.folders import stamp_of
 from passoproxy.host.system import in_memory
 from passoproxy.outbound.connection import Limits as ConnectionLimits
 from passoproxy.outbound.dial import Dialer, Endpoint, ForwardProxy, forward_proxy, tls_context
@@ -145,9 +146,21 @@ class Outward:
 
     def __init__(self, loaded: Loaded, environ: Mapping[str, str]) -> None:
         upstream = loaded.settings.upstream
+        self._ca_file = upstream.ca_file
+        self._trusted = stamp_of(upstream.ca_file) if upstream.ca_file else ()
         self.tls = tls_context(upstream.ca_file)
         self._setting, self._secret, self._environ = upstream.proxy, loaded.secrets.upstream_proxy, environ
         self._timeout = upstream.connect_timeout
+
+    def look(self) -> bool:
+        """Whether `upstream.ca_file` has changed, and is what new dialers trust. Raises ConfigurationError once if it cannot be used; what it
+        held before is trusted then."""
+        stamp = stamp_of(self._ca_file) if self._ca_file else ()
+        if stamp == self._trusted:
+            return False
+        self._trusted = stamp
+        self.tls = tls_context(self._ca_file)
+        return True
 
     def proxy_for(self, endpoint: Endpoint) -> ForwardProxy | None:
         """The proxy on the way to `endpoint`, if any."""

@@ -109,19 +109,25 @@ class Reloading:
 
 
 async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:
-    """Until cancelled: masks changed secrets and follows the proxy's URL. Warns of files that cannot be read any more, or that other users can
-    read too."""
-    proxy, said = wired.outward.proxy_for(wired.pipeline.pool.endpoint), ""
+    """Until cancelled: masks changed secrets, and follows the proxy's URL and the authorities that are trusted. Warns of files that cannot be
+    read any more, or that other users can read too."""
+    endpoint = wired.pipeline.pool.endpoint
+    proxy, said = wired.outward.proxy_for(endpoint), ""
     refused: dict[str, str] = {}
     while True:
         await wired.clock.sleep(every)
         wired.telemetry.mask(wired.loaded)
         if not wired.part.is_worker:  # a worker's parent warns
             refused = _tell_refused(wired, refused)
+        is_new = False
         try:
-            now = wired.outward.proxy_for(wired.pipeline.pool.endpoint)
-            if now != proxy:
-                _lead(wired, wired.loaded.settings, wired.outward.dialer(wired.pipeline.pool.endpoint))
+            is_new = wired.outward.look()
+        except ConfigurationError as error:
+            wired.observer(Warned("certificate_refused", f"{error}; the authorities that were read before are trusted"))
+        try:
+            now = wired.outward.proxy_for(endpoint)
+            if is_new or now != proxy:
+                _lead(wired, wired.loaded.settings, wired.outward.dialer(endpoint))
             proxy, fault = now, ""
         except ConfigurationError as error:
             fault = str(error)

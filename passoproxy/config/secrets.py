@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from passoproxy.errors import ConfigurationError, Fault
+from passoproxy.folders import stamp_of
 from passoproxy.values import dataclass
 
 MAX_BYTES = 1024 * 1024
@@ -69,11 +70,7 @@ class FileSecret:
         return f"FileSecret({str(self.path)!r})"
 
     def _read(self) -> None:
-        try:
-            found = self.path.stat()
-            stamp: tuple[int, ...] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        except OSError:
-            stamp = ()
+        stamp = stamp_of(self.path)
         if stamp and stamp == self._stamp:
             return
         self._value = read_secret(self.path, self.key, self._environ)

@@ -475,6 +475,7 @@ class Connection(asyncio.Protocol):
         elif self._state is _IDLE:
             self.close()
         else:
+            self._pool.silent()
             self._end(
                 OriginTimeout(
                     f"{self.peer} sent nothing for {self._limits.read_timeout:g} s; see upstream.read_timeout"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import ipaddress
 import os
 import socket
@@ -138,6 +139,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 _STAGGER = 0.25
 """Seconds after which the next address is tried beside the one under way (RFC 8305 §8)."""
 
+_NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
 _TUNNEL_HEAD_BYTES = 16 * 1024
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -217,13 +219,17 @@ class Dialer:
         try:
             addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise DialFailed(f"the name {host} cannot be resolved; check the URL and DNS") from error
+            remedy = f"check {'upstream.proxy' if self._proxy else 'the URL'} and DNS{self._way_out}"
+            raise DialFailed(f"the name {host} cannot be resolved; {remedy}") from error
         try:
             return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_STAGGER, loop=loop)
         except OSError as error:
             # asyncio's own text for a refused connection names a tuple; several addresses at once have no number.
             why = os.strerror(error.errno) if error.errno else "no address answered"
-            text = f"{self._where} cannot be reached ({why}); check that it runs and is reachable"
+            remedy = "check that it runs and is reachable"
+            if error.errno in _NO_WAY:
+                remedy = f"check the network of this machine{self._way_out}"
+            text = f"{self._where} cannot be reached ({why}); {remedy}"
             raise DialFailed(text, timed_out=isinstance(error, TimeoutError)) from error
 
     async def _tunnel(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: ForwardProxy) -> None:
@@ -248,6 +254,11 @@ class Dialer:
         if not answer.startswith(b"HTTP/1.") or not status.startswith(b"2"):
             said = status.decode("ascii") if status.isdigit() else "no valid status"
             raise DialFailed(f"{named} refused CONNECT ({said}); check upstream.proxy and its rights")
+
+    @property
+    def _way_out(self) -> str:
+        """A further remedy where there is no way at all."""
+        return "" if self._proxy or self.endpoint.loopback else ", or set upstream.proxy if only a proxy leads out"
 
     @property
     def _where(self) -> str:

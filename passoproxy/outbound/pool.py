@@ -158,8 +158,16 @@ class Pool:
     def unasked(self, connection: Connection) -> None:
         """Something arrived on it outside an answer; it ends."""
         self._distrusts_until = asyncio.get_running_loop().time() + self._limits.distrust
+        self._drop_idle(connection)
+
+    def silent(self) -> None:
+        """An answer did not come in time on one of them: the origin's address may have moved, or the way be gone, and each idle one would cost
+        another request as much time."""
+        self._drop_idle()
+
+    def _drop_idle(self, but: Connection | None = None) -> None:
         for kept in list(self._idle):
-            if kept is not connection:
+            if kept is not but:
                 kept.close()
 
     def released(self, connection: Connection) -> None:

@@ -148,7 +148,9 @@ class Limiter:
         """Whether the origin, or `path`, is away, and it is time to ask whether it still is."""
         if self._health.is_calm or self._health.away(path) is None:
             return False
-        return self._is_open(path) and not any(turn.request.background for turn in self._waiting)
+        return self._is_open(path, self._clock.monotonic()) and not any(
+            turn.request.background for turn in self._waiting
+        )
 
     def snapshot(self) -> LimiterState:
         """How it stands now."""
@@ -184,14 +186,14 @@ class Limiter:
 
     # ---- places --------------------------------------------------------------------------------------------------------
 
-    def _is_open(self, path: str) -> bool:
+    def _is_open(self, path: str, now: float) -> bool:
         """Whether a request for `path` may begin, as far as the origin is concerned."""
         health = self._health
         if health.is_calm:
             return True
         if (health.goes_one_at_a_time and self._trials) or path in self._asking:
             return False
-        return health.due_in(path, self._clock.monotonic()) <= 0
+        return health.due_in(path, now) <= 0
 
     def _enter(self, request: Request) -> _Place | None:
         """A place at once, None if it has to be waited for. Raises what it would be waited for in vain."""
@@ -204,7 +206,7 @@ class Limiter:
                 raise _refusal(failed)
         elif not health.is_calm and (left := health.pause_left(now)) > self._queue_timeout:
             raise _cooling_down(left)
-        if self._waiting or self._in_flight >= self.max_concurrency or not (health.is_calm or self._is_open(path)):
+        if self._waiting or self._in_flight >= self.max_concurrency or not (health.is_calm or self._is_open(path, now)):
             return None
         if not health.is_calm and health.away(path) is not None and not is_safe(request):
             return None  # a safe one is to ask, if one comes soon
@@ -265,8 +267,8 @@ class Limiter:
     def _admit(self) -> None:
         """Gives places to those whose turn it is: first to requests that may find out whether the origin is back, then to clients, then to
         background work; the round counts before the order in which they came."""
+        now = self._clock.monotonic()
         while self._in_flight < self.max_concurrency and self._waiting:
-            now = self._clock.monotonic()
             ready = [turn for turn in self._waiting if not turn.place.done() and self._may_begin(turn, now)]
             if not ready:
                 break
@@ -274,13 +276,13 @@ class Limiter:
             self._waiting.remove(turn)
             self._round = max(self._round, turn.round)
             turn.place.set_result(self._begin(turn.path))
-        self._set_alarm()
+        self._set_alarm(now)
 
     def _order(self, turn: _Turn) -> tuple[bool, bool, int, int]:
         return not self._may_ask(turn), turn.request.background, turn.round, turn.number
 
     def _may_begin(self, turn: _Turn, now: float) -> bool:
-        return self._health.is_calm or (self._is_open(turn.path) and self._due_in(turn, now) <= 0)
+        return self._health.is_calm or (self._is_open(turn.path, now) and self._due_in(turn, now) <= 0)
 
     def _may_ask(self, turn: _Turn) -> bool:
         return self._health.is_calm or self._health.away(turn.path) is None or is_safe(turn.request)
@@ -294,14 +296,14 @@ class Limiter:
         due = self._health.due_in(turn.path, now)
         return due if self._may_ask(turn) else max(due, turn.since + ASK_EVERY - now)
 
-    def _set_alarm(self) -> None:
-        """Looks again when the pause is over, and at those who wait for a moment and for no place."""
+    def _set_alarm(self, now: float) -> None:
+        """Looks again when the pause is over, and at those who wait for a moment and for no place. `now` is when it was judged who may begin:
+        what became due since would have no alarm."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         if self._health.is_calm:
             return
-        now = self._clock.monotonic()
         dues = [self._health.pause_left(now), *(self._due_in(turn, now) for turn in self._waiting)]
         if (due := min((due for due in dues if due > 0), default=None)) is not None:
             self._alarm = asyncio.get_running_loop().call_later(due, self._wake)

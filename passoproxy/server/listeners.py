@@ -20,6 +20,7 @@ from pathlib import Path
 from passoproxy.core.access import NetworkRule, UserRule
 from passoproxy.core.events import Warned
 from passoproxy.errors import CannotCreate, PassoproxyError, ServiceUnreachable
+from passoproxy.folders import stamp_of
 from passoproxy.peer_credentials import peer_credentials, peer_groups
 from passoproxy.ports import Clock, Observer
 from passoproxy.server.acceptor import Acceptor, Descriptors
@@ -93,7 +94,7 @@ def open_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as fault:
         raise ServiceUnreachable(
-            f"cannot listen on {host}:{port}: the name has no address here; name an address"
+            f"cannot listen on {host}:{port}: the name has no address here; name an address in server.listen"
         ) from fault
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
@@ -244,8 +245,10 @@ def _tcp_fault(address: str, fault: OSError) -> PassoproxyError:
             f"cannot listen on {address}: the port is in use; stop the other process or choose another port in server.listen"
         )
     if fault.errno in (errno.EACCES, errno.EPERM):
-        return CannotCreate(f"cannot listen on {address}: not permitted; choose a port from 1024 up")
-    return ServiceUnreachable(f"cannot listen on {address}: {_reason(fault)}; choose an address of this machine")
+        return CannotCreate(f"cannot listen on {address}: not permitted; choose a port from 1024 up in server.listen")
+    return ServiceUnreachable(
+        f"cannot listen on {address}: {_reason(fault)}; choose an address of this machine in server.listen"
+    )
 
 
 def _unix_fault(path: Path, fault: OSError) -> PassoproxyError:
@@ -309,12 +312,4 @@ class Certificate:
 
 
 def _stamp(files: TlsFiles) -> _Stamp:
-    return tuple(_of(path) for path in (files.cert_file, files.key_file, files.client_ca_file) if path is not None)
-
-
-def _of(path: Path) -> tuple[int, ...]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return tuple(stamp_of(path) for path in (files.cert_file, files.key_file, files.client_ca_file) if path is not None)

@@ -196,6 +196,36 @@ async def test_a_proxys_file_is_followed(tmp_path: Path) -> None:
         await stand.close()
 
 
+async def test_an_authority_s_file_is_followed(tmp_path: Path) -> None:
+    import trustme
+
+    file = tmp_path / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    stand = Stand(tmp_path, upstream={**AWAY, "ca_file": str(file)})
+    wired = stand.wired
+    task = asyncio.create_task(keep_following(wired))
+    try:
+        first, dialer = wired.outward.tls, wired.pipeline.pool._dialer
+        await stand.clock.advance(10)
+        assert wired.pipeline.pool._dialer is dialer
+        file.write_text("none")
+        await stand.clock.advance(20)
+        assert wired.outward.tls is first
+        (told,) = stand.observer.of(Warned)
+        assert told.code == "certificate_refused"  # type: ignore[attr-defined]
+        assert str(file) in told.detail  # type: ignore[attr-defined]
+        trustme.CA().cert_pem.write_to_path(file)
+        await stand.clock.advance(10)
+        assert wired.outward.tls is not first
+        # of the origin, and of provider and hooks, whose dialers are made when they are needed
+        assert wired.pipeline.pool._dialer._tls is wired.outward.tls
+        assert wired.provider._endpoint._dialer(wired.pipeline.pool.endpoint)._tls is wired.outward.tls
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await stand.close()
+
+
 async def test_a_secrets_file_that_others_can_read_is_told_of(tmp_path: Path) -> None:
     file = tmp_path / "admin-token"
     file.touch(mode=0o600)

@@ -122,6 +122,8 @@ class Stand:
     admin_port: int = field(default_factory=free_port)
     settings: dict[str, Any] = field(default_factory=dict)
     started: list[Child] = field(default_factory=list)
+    place: dict[str, Any] = field(default_factory=dict)
+    """Where and as whom what is started from now on runs, as the nursery has it."""
     sandbox: Child = field(init=False)
     daemon: Child = field(init=False)
 
@@ -159,7 +161,7 @@ class Stand:
 
     def start(self, *arguments: str, **how: Any) -> Child:
         """A command of ours in the background; `how` as in the nursery."""
-        child = shared().start(arguments, self.environment, self.folder, **how)
+        child = shared().start(arguments, self.environment, self.folder, **self.place, **how)
         self.started.append(child)
         return child
 
@@ -186,7 +188,7 @@ class Stand:
 
     def run(self, *arguments: str, text: str = "", timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """A command of ours to its end, in the folder of this stand's configuration, where it finds it."""
-        return shared().run(arguments, self.environment, self.folder, text, timeout)
+        return shared().run(arguments, self.environment, self.folder, text, timeout, **self.place)
 
     def get(self, target: str, **headers: str) -> Answer:
         return ask(self.port, target, headers={name.replace("_", "-"): value for name, value in headers.items()})

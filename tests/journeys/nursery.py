@@ -31,6 +31,8 @@ from threading import Lock
 from typing import Any
 
 _DIES_WITH_PARENT = 1
+_MOUNTS = 0x00020000
+"""CLONE_NEWNS."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,16 +116,17 @@ class Nursery:
         return self._forked(self._environment, serve=str(config), **words)
 
     def start(self, words: Sequence[str], environment: Mapping[str, str], folder: Path, **how: Any) -> Child:
-        """A command in the background. `how`: `descriptors` as how many it may have."""
+        """A command in the background. `how` is the place in which it runs (`_enter`)."""
         return self._forked(environment, command=list(words), folder=str(folder), **how)
 
     def run(
-        self, words: Sequence[str], environment: Mapping[str, str], folder: Path, text: str, timeout: float
+        self, words: Sequence[str], environment: Mapping[str, str], folder: Path, text: str, timeout: float, **how: Any
     ) -> subprocess.CompletedProcess[str]:
-        """A command to its end, with `text` as its input."""
+        """A command to its end, with `text` as its input; `how` as for `start`."""
         given, told = (self._folder / f"{name}-{next(self._numbers)}" for name in ("input", "errors"))
         given.write_text(text)
-        child = self._forked(environment, command=list(words), folder=str(folder), input=str(given), errors=str(told))
+        files = {"folder": str(folder), "input": str(given), "errors": str(told)}
+        child = self._forked(environment, command=list(words), **files, **how)
         try:
             code = child.wait(timeout)
         finally:
@@ -227,6 +230,7 @@ def _fork(words: dict[str, Any]) -> int:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 (as long as the process)
         os.environ.clear()
         os.environ.update(words["environment"])
+        _enter(words)
         os.chdir(words.get("folder", ROOT))
         code = _live(words)
     except SystemExit as ended:
@@ -240,15 +244,45 @@ def _fork(words: dict[str, Any]) -> int:
         os._exit(code)
 
 
-def _live(words: dict[str, Any]) -> int:
+def _enter(words: dict[str, Any]) -> None:
+    """The place that `words` describe: `network` is the file of a network namespace, `mounts` a shell script that a mount namespace of the
+    child's own begins with, `beside` the process whose namespaces it shares (as `kubectl exec`), `umask`, `max_file` and `memory` (bytes),
+    `descriptors` and `user` (a number) as what and how it may."""
+    if "network" in words:
+        _join(words["network"])
+    if "beside" in words:
+        for kind in ("net", "mnt"):
+            _join(f"/proc/{words['beside']}/ns/{kind}")
+    if "mounts" in words:
+        _system("unshare", _MOUNTS)
+        script = "set -e; mount --make-rprivate /\n" + words["mounts"]
+        subprocess.run(["/bin/sh", "-c", script], check=True, stdin=subprocess.DEVNULL)
+    if "umask" in words:
+        os.umask(words["umask"])
     if "max_file" in words:
         resource.setrlimit(resource.RLIMIT_FSIZE, (words["max_file"], resource.RLIM_INFINITY))
+    if "memory" in words:
+        resource.setrlimit(resource.RLIMIT_AS, (words["memory"],) * 2)
     if "descriptors" in words:
         resource.setrlimit(resource.RLIMIT_NOFILE, (words["descriptors"],) * 2)
     if "user" in words:
         os.setgroups([])
         os.setgid(words["user"])
         os.setuid(words["user"])
+
+
+def _join(namespace: str) -> None:
+    with open(namespace) as file:
+        _system("setns", file.fileno(), 0)
+
+
+def _system(call: str, *arguments: int) -> None:
+    """A system call that this version of Python has not. Raises OSError."""
+    if getattr(ctypes.CDLL(None, use_errno=True), call)(*arguments):
+        raise OSError(ctypes.get_errno(), f"{call}: {os.strerror(ctypes.get_errno())}")
+
+
+def _live(words: dict[str, Any]) -> int:
     if "plan" in words:
         from tests.journeys.crashing import Crashing
 

@@ -132,6 +132,26 @@ async def test_after_anything_unasked_each_connection_carries_one_request_for_a_
             assert caller.pool.idle == 1, "trusted again"
 
 
+async def test_a_silence_ends_those_that_are_kept_beside_it() -> None:
+    """An address that moved leaves all of them without an answer: one request finds out, and the next one dials."""
+
+    async def play(line: Line) -> None:
+        await line.request()
+        if line.number < 3:
+            await until(lambda: there.accepted == 3)
+        await line.say(OK)
+        await line.end()
+
+    limits = Limits(read_timeout=AMPLE, settling=0.0)
+    async with origin_that(play) as there, caller_of(there.port, limits=limits) as caller:
+        await asyncio.gather(*(asked(caller) for _ in range(3)))
+        assert caller.pool.idle == 3
+        with pytest.raises(OriginTimeout):
+            await asked(caller)
+        assert caller.pool.open == 0
+        assert await asked(caller) == b"ok"
+
+
 async def test_an_origin_that_closes_an_idle_connection_costs_nothing() -> None:
     async with origin_that(closing(OK)) as there, caller_of(there.port) as caller:
         for _ in range(3):

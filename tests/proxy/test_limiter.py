@@ -555,6 +555,26 @@ async def test_who_waits_longer_than_the_one_that_asks_gets_the_last_failure() -
     assert not asking.done()
 
 
+async def test_no_turn_comes_between_two_looks_at_the_clock() -> None:
+    """Each look is a little later than the one before: whichever is the first at which the turn has come, it is taken."""
+
+    class Passing(FakeClock):
+        def monotonic(self) -> float:
+            self._monotonic += 0.001
+            return super().monotonic()
+
+    for early in range(8):
+        clock = Passing()
+        limiter, gate = await gone(clock, *[REFUSED] * 3)
+        await clock.advance(0.99 + early / 1000)
+        asking = ask(limiter, "/a")
+        async with asyncio.timeout(5):
+            while not gate.entered:
+                await asyncio.sleep(0)
+        await answered(gate)
+        assert asking.result().head.status == 200
+
+
 async def test_a_safe_request_asks_before_one_that_changes_something() -> None:
     clock = FakeClock()
     limiter, gate = await gone(clock, *[REFUSED] * 3)

@@ -241,6 +241,7 @@ def _made(path: Path) -> bytes:
     temporary = path.with_name(f".{NAME}.{os.getpid()}")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # whatever the umask
             file.write(made)
         try:
             # A link and not a rename: of two that make one at the same time, both go on with the first one's.

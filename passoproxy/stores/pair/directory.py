@@ -35,6 +35,7 @@ from passoproxy.stores.pair import serialization
 from passoproxy.stores.pair.encryption import FolderCover, SealBroken
 from passoproxy.stores.pair.files import (
     TEMPORARY,
+    created,
     is_refused,
     move,
     read_secret,
@@ -58,7 +59,7 @@ class Ownership:
     def take(self) -> None:
         """Raises PairStoreOwned naming the owner, CannotCreate if the file cannot be made."""
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = created(self._path)
         except OSError as fault:
             raise CannotCreate(
                 f"{self._path}: cannot be made ({fault.strerror}); set state.directory to a folder that can be written"

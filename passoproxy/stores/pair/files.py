@@ -67,7 +67,7 @@ def write_secret(path: Path, data: bytes, *, room: Path | None = None) -> None:
     """
     temporary = room if room is not None and room.exists() else path.with_name(path.name + TEMPORARY)
     try:
-        descriptor = _created(temporary)
+        descriptor = created(temporary)
         try:
             _write(descriptor, data)
             os.ftruncate(descriptor, len(data))
@@ -88,7 +88,7 @@ def take_room(path: Path, size: int) -> None:
     try:
         if path.exists() and path.stat().st_size >= size:
             return
-        descriptor = _created(path)
+        descriptor = created(path)
         try:
             # written and not only allocated: posix_fallocate is not everywhere, and a file system that compresses makes holes of zeros
             _write(descriptor, os.urandom(size))
@@ -145,7 +145,8 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _created(path: Path) -> int:
+def created(path: Path) -> int:
+    """The descriptor of a file of ours, made if it is missing, mode 0600 whatever the umask. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     os.fchmod(descriptor, 0o600)  # a left-over of the same name may have another mode
     return descriptor

@@ -168,8 +168,9 @@ def test_other_names_are_nobody_s(name: str) -> None:
 # ---- the secret ----------------------------------------------------------------------------------------------------
 
 
-def test_it_is_made_once_and_private(tmp_path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_it_is_made_once_and_private(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
     try:
         made = secret_in(tmp_path)
     finally:

@@ -57,6 +57,7 @@ class OwedPurges:
 def _append(path: Path, data: bytes) -> None:
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        os.fchmod(file, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
         os.write(file, data)
         if not _owed(path.read_bytes()):
