@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.exceptions import TyperException
 
 from passoproxy import errors
 from passoproxy.config.keys import catalogue
+from passoproxy.config.settings import RouteSettings, Settings
 from tests.command_lines import parse
 from tests.documents import reference
 
@@ -123,9 +125,9 @@ def test_every_sentence_about_the_pair_has_a_module_and_a_test_that_exist() -> N
                 assert f"def {name}(" in text, (sentence, file, name)
 
 
-def test_the_caching_table_names_tests_that_exist() -> None:
+def test_the_promises_of_the_cache_name_tests_that_exist() -> None:
     """Files or folders below `tests/`, with a test or without; `…` stands for the file before."""
-    page, path, counted = (ROOT / "docs" / "caching.md").read_text(), "", [0, 0]
+    page, path, counted = (ROOT / "docs" / "cache-promises.md").read_text(), "", [0, 0]
     for before, name in re.findall(r"`(…|[a-z_/]+(?:\.py|/))(?:::(test_\w+))?`", page):
         path = path if before == "…" else before
         there = ROOT if path == "tests/" else ROOT / "tests" / path
@@ -179,3 +181,52 @@ def test_every_check_of_doctor_is_explained() -> None:
     explained = told_of("What doctor finds")
     for name in re.findall(r'(?:good|failure|Finding)\(\s*"([a-z. ]+)"', SOURCE):
         assert name in explained, name
+
+
+def test_the_ages_in_the_caching_table_are_those_of_the_preset() -> None:
+    text = (ROOT / "docs" / "caching.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    told = {row[0]: row[3:] for row in rows if len(row) == 6}
+    presets = yaml.safe_load((ROOT / "passoproxy" / "config" / "passolution.yaml").read_text())["routes"]
+    routes = {route["name"]: RouteSettings.model_validate(route) for route in presets}
+    for name, column in (("content-visa", 0), ("content-entry", 0), ("infosystem-general", 1), ("countries", 2)):
+        route = routes[name]
+        assert route.ttl is not None
+        ages = {
+            "fresh": route.ttl,
+            "late in its freshness (`refresh_ahead`)": route.ttl,
+            "stale, and asked for soon (`stale_while_revalidate`)": route.ttl + route.stale_while_revalidate,
+            "stale, and the origin fails, is away or asked for a pause (`stale_if_error`)": route.ttl
+            + route.stale_if_error,
+            "stale, and no usable token (`stale_if_unauthorized`)": route.ttl + route.stale_if_unauthorized,
+        }
+        assert {state: told[state][column] for state in ages} == {state: in_words(age) for state, age in ages.items()}
+
+
+def in_words(seconds: float) -> str:
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"))
+    left = [
+        (int(seconds) % more // unit, name) for (unit, name), more in zip(units, (10**9, 86_400, 3_600), strict=True)
+    ]
+    return " ".join(f"{amount} {name}" for amount, name in left if amount)
+
+
+def test_the_comparison_quotes_the_figures_of_the_suite() -> None:
+    table = dict(re.findall(r"^\| ([^|]+) \| (\d+) \|", (ROOT / "docs" / "conformance.md").read_text(), re.M))
+    page = " ".join((ROOT / "docs" / "comparison.md").read_text().split())
+    peers = ("passoproxy", "Varnish 7.7, tuned by hand", "Apache 2.4", "Squid 6", "hishel 2.0", "nginx 1.26")
+    told = r"passes (\d+) of the 160 .* gave (\d+) required for a tuned Varnish, (\d+) for Apache, (\d+) for Squid, (\d+) for hishel and (\d+) for nginx"
+    assert re.search(told, page).groups() == tuple(table[peer] for peer in peers)  # type: ignore[union-attr]
+
+
+def test_configurations_of_the_pages_are_valid() -> None:
+    counted = 0
+    for page in PAGES:
+        for text in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M):
+            values = yaml.safe_load(text)
+            if set(values) <= set(Settings.model_fields):
+                Settings.model_validate(values)
+                counted += 1
+    assert counted > 1
