@@ -226,7 +226,7 @@ def test_configurations_of_the_pages_are_valid() -> None:
     for page in PAGES:
         for text in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M):
             values = yaml.safe_load(text)
-            if set(values) <= set(Settings.model_fields):
+            if set(values) <= set(Settings.model_fields) and page.stem != "contract":  # tests/config has that one
                 Settings.model_validate(values)
                 counted += 1
     assert counted > 1
