@@ -206,6 +206,7 @@ class Daemon:
             ("warming", wired.warming.run()),
             ("store", keep_looking(wired.control, wired.clock)),
             ("secrets", keep_following(wired)),
+            *([] if wired.limits is None else [("origin limits", wired.limits.run())]),
             ("service manager", self._tell_manager(wired)),
             ("control socket", control.keep_named()),
         ]

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import field, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from passoproxy.core.budget import Ages
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import Event
@@ -308,6 +309,16 @@ class MemoryEntryStore(EntryStore, Protocol):
 
     def keep_up(self) -> bool:
         """Takes in what other processes have changed and purged, as asking for a key does; whether there was anything. Cheap."""
+        ...
+
+
+class Ledger(Protocol):
+    """Where the count of requests to the origin lasts, and is shared."""
+
+    async def add(self, count: int, known: Mapping[int, int]) -> Ages:
+        """Adds so many requests of now, and returns what is counted, by age (`core.budget`). `known` is what the caller had counted, these
+        included: it counts where the ledger has lost it. Raises PassoproxyError if the ledger cannot be used; then it may be told once more.
+        """
         ...
 
 

@@ -82,6 +82,7 @@ class Life:
         self._text = str(begin["text"])
         self._owner = ParentOwner(channel)
         self._stored: list[str] = []
+        self._sent = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._wired: Wired | None = None
 
@@ -118,6 +119,7 @@ class Life:
         stack.push_async_callback(wired.close)
         self._reloading = Reloading(wired, self._read)
         self._share = PlaceShare(wired.pipeline.limiter, loaded.settings.upstream.max_concurrency, self._tell_count)
+        wired.pipeline.origin.on_sent = self._count_sent
         wired.pipeline.limiter.tell = lambda told: self._channel.tell("origin", told=document_of(told))
         told.live.put = self._pass_on
         self._channel.tell("hello")
@@ -220,6 +222,9 @@ class Life:
         if not self._channel.is_clogged:
             self._channel.tell("line", line=line)
 
+    def _count_sent(self) -> None:
+        self._sent += 1
+
     def _tell_count(self, word: str, count: int) -> None:
         self._channel.tell(word, count=count)
 
@@ -231,11 +236,13 @@ class Life:
 
     def _count(self, wired: Wired) -> None:
         stored, self._stored[:] = list(self._stored), []
+        sent, self._sent = self._sent, 0
         self._channel.tell(
             "counted",
             metrics=wired.telemetry.metrics.taken(),
             recent=wired.telemetry.recent.taken(),
             stored=stored,
+            sent=sent,
             in_flight=wired.handler.in_flight,
             traffic=dict(traffic_of(wired.pipeline)),
             memory=dataclasses.asdict(wired.store.memory_stats()),

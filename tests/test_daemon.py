@@ -584,10 +584,10 @@ async def test_a_refresh_token_that_ends_early_is_renewed_in_time(tmp_path: Path
 
 async def test_a_volatile_state_folder_is_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_module, "volatile", lambda folder: "is in memory (tmpfs)")
-    async with running(Place(tmp_path), upstream={"daily_budget": 5}) as it:
+    async with running(Place(tmp_path), upstream={"max_connections": 1}) as it:
         warned = {each["code"]: each["detail"] for each in it.wired.control.status()["warnings"]}
     assert "is in memory (tmpfs)" in warned["state_volatile"]
-    assert "upstream.daily_budget" in warned["key_unused"]
+    assert "upstream.max_connections" in warned["fewer_connections"]
 
 
 @needs_root

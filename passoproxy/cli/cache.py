@@ -250,6 +250,9 @@ def warm(
     try:
         with progress(len(orders) + len(faults), "filling the cache", len(faults)) as advance:
             for found in _filled(remote, orders):
+                if found["outcome"] == "waiting":
+                    note(f"passoproxy: {found['detail']}")
+                    continue
                 counts[found["outcome"]] += 1
                 if found["outcome"] == "failed":
                     about = {name: found[name] for name in ("url", "status", "detail")}

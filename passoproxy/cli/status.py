@@ -66,6 +66,7 @@ def _show(found: Data, daemon: str) -> None:
             ("cache", _cache(part(found, "cache"))),
             *_probe(part(part(found, "cache"), "change_probe")),
             ("origin", _origin(part(found, "origin"))),
+            *_budget(part(part(found, "origin"), "daily_budget")),
             ("requests", _requests(part(found, "requests"))),
             *_processes(found),
             ("running", f"{seconds(number_of(found, 'uptime_seconds'))}, version {found.get('version')}"),
@@ -128,6 +129,13 @@ def _origin(origin: Data) -> str:
     elif rests:
         waiting += f"; little of its quota is left, background work rests until {moment(rests)}"
     return f"{said}; {waiting}"
+
+
+def _budget(budget: Data) -> list[tuple[str, str]]:
+    if not budget:
+        return []
+    used, rests = f"{budget['used']} of {budget['limit']} requests in 24 h", number_of(budget, "rests_until")
+    return [("daily budget", used if rests is None else f"{used}; background work rests until {moment(rests)}")]
 
 
 def _requests(requests: Data) -> str:

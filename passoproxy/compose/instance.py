@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from passoproxy import __version__
+from passoproxy.compose.limits import OriginLimits
 from passoproxy.compose.pipeline import (
     LiveAdmission,
     Outward,
@@ -373,6 +374,9 @@ class Wired:
         )
         limiter = self.pipeline.limiter
         self.probing = change_probe(self)
+        self.limits = None if self.part.is_worker else OriginLimits(self)
+        if self.limits is not None:
+            self.pipeline.origin.on_sent = self.limits.sent
         self.alerts = Alerts(
             self.keeper,
             alert_policy(loaded, self.outward, environ),
@@ -400,8 +404,9 @@ class Wired:
             prefetch=Prefetch(
                 self.pipeline.cache,
                 explainer.outlook,
-                lambda: max(1, limiter.max_concurrency - 1),
+                lambda: max(1, self.loaded.settings.upstream.max_concurrency - 1),
                 lambda: limiter.snapshot().background_rests_until,
+                lambda: limiter.snapshot().budget_rests_until,
                 self.clock,
             ),
             soften=self.pipeline.cache.terms.soften,
@@ -458,7 +463,8 @@ class Wired:
 
     def origin(self) -> Mapping[str, object]:
         """The origin for `status`."""
-        return origin_of(self.telemetry.recent, all_traffic(traffic_of(self.pipeline), self.reports.values()))
+        shown = origin_of(self.telemetry.recent, all_traffic(traffic_of(self.pipeline), self.reports.values()))
+        return shown if self.limits is None else {**shown, **self.limits.shown()}
 
     async def close(self) -> None:
         """Closes what the constructor opened."""
@@ -466,6 +472,8 @@ class Wired:
             stack.push_async_callback(self.store.close)
             stack.push_async_callback(self.pipeline.cache.close)
             stack.push_async_callback(self.pipeline.close)
+            if self.limits is not None:
+                stack.push_async_callback(self.limits.close)
             self.telemetry.batch.flush()
 
     def _page_command(self) -> str:
@@ -489,6 +497,7 @@ class Wired:
             cache_bytes=tuple((tier.tier, tier.bytes_used) for tier in (stats, *self.control.facts.tiers)),
             in_flight=self.handler.in_flight + sum(each.in_flight for each in self.reports.values()),
             alert=self.control.level,
+            budget=(None, None) if self.limits is None else self.limits.used(),
         )
         return exposition(self.telemetry.metrics, reading, __version__, accept)
 

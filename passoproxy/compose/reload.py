@@ -26,7 +26,16 @@ _LIVE = {
     "routes": None,
     "server": ("allowed_hosts", "allowed_origins", "client_keys", "client_keys_file", "limits", "shutdown_grace"),
     "upstream": (
-        *("allow_methods", "allow_paths", "ca_file", "connect_timeout", "deny_paths", "headers", "max_concurrency"),
+        *(
+            "allow_methods",
+            "allow_paths",
+            "ca_file",
+            "connect_timeout",
+            "daily_budget",
+            "deny_paths",
+            "headers",
+            "max_concurrency",
+        ),
         *("max_connections", "proxy", "proxy_file", "queue_timeout", "read_timeout", "user_agent"),
     ),
 }
@@ -106,6 +115,8 @@ class Reloading:
         facts.offline, facts.cache_mode = settings.cache.offline, settings.cache.mode
         facts.authorities = authorities(settings, facts.ports)
         wired.loaded = loaded
+        if wired.limits is not None:
+            wired.limits.follow()
 
 
 async def keep_following(wired: Wired, every: float = FOLLOW_EVERY) -> None:

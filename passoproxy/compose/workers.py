@@ -171,6 +171,8 @@ class Parent:
 
     def _gather(self, worker: Worker, document: dict[str, Any]) -> None:
         wired = self._wired
+        if wired.limits is not None:
+            wired.limits.sent(document["sent"])
         wired.telemetry.metrics.add(document["metrics"])
         wired.telemetry.recent.add(document["recent"])
         for key in document["stored"]:

@@ -502,7 +502,6 @@ PLACEHOLDER = "your-client-id"
 _DOES_NOTHING = "is accepted, and does nothing in this version: "
 
 UNUSED = {
-    "upstream.daily_budget": f"{_DOES_NOTHING}origin requests are not counted",
     "alerts.events": f"{_DOES_NOTHING}only the runway is told of",
     "tracing": f"{_DOES_NOTHING}no traces are sent",
     "gateway": f"{_DOES_NOTHING}nothing is recorded or replayed",

@@ -72,7 +72,14 @@ class QuotaTold:
     seconds: float
 
 
-Told = Failed | Answered | Refused | QuotaTold
+@dataclass(frozen=True, slots=True)
+class BudgetSpent:
+    """`upstream.daily_budget` is used up for so many seconds; 0: it is not."""
+
+    seconds: float
+
+
+Told = Failed | Answered | Refused | QuotaTold | BudgetSpent
 
 
 def in_words(state: str, *, asked: bool) -> str:
@@ -89,7 +96,7 @@ def document_of(told: Told) -> dict[str, Any]:
 def told_of(document: Mapping[str, Any]) -> Told:
     """The reverse. Raises KeyError or TypeError for what is none."""
     members = dict(document)
-    kinds = {kind.__name__: kind for kind in (Failed, Answered, Refused, QuotaTold)}
+    kinds = {kind.__name__: kind for kind in (Failed, Answered, Refused, QuotaTold, BudgetSpent)}
     return kinds[members.pop("what")](**members)
 
 
@@ -114,7 +121,7 @@ class Health:
         self._paths: dict[str, _Silence] = {}
         self._away_paths: set[str] = set()
         """Those of `_paths` that are away alone."""
-        self._until = self._refused_at = self._rests_until = float("-inf")
+        self._until = self._refused_at = self._rests_until = self._budget_until = float("-inf")
         self._refusals = 0
         self.is_calm = True
         """Whether it may be asked for everything, as always."""
@@ -164,6 +171,10 @@ class Health:
         """Seconds for which background work rests, because of a pause or a low quota; 0 or less where it may go on."""
         return max(self.pause_left(now), self._rests_until - now)
 
+    def budget_rests(self, now: float) -> float:
+        """Seconds for which background work rests because the daily budget is used up; 0 or less where it may go on."""
+        return self._budget_until - now
+
     # ---- what happens --------------------------------------------------------------------------------------------------
 
     def asks(self, path: str, now: float) -> None:
@@ -191,6 +202,9 @@ class Health:
             case QuotaTold(seconds):
                 rested, self._rests_until = self._rests_until > now, now + seconds
                 return told if rested or seconds > 0 else None
+            case BudgetSpent(seconds):
+                self._budget_until = now + seconds
+                return told
             case _:
                 assert_never(told)
 
@@ -205,6 +219,8 @@ class Health:
             yield Refused(max(0.0, self.pause_left(now)))
         if self._rests_until > now:
             yield QuotaTold(self._rests_until - now)
+        if self._budget_until > now:
+            yield BudgetSpent(self._budget_until - now)
 
     def _failed(self, told: Failed, now: float) -> None:
         if told.path is None:

@@ -41,6 +41,8 @@ class Origin:
         self._observer = observer
         self.headers = headers
         self._path = path
+        self.on_sent: Callable[[], None] = lambda: None
+        """Called for each request that goes out on a connection."""
 
     async def send(self, request: Request) -> Response:
         """The origin's answer, its body still arriving. Raises OriginUnreachable, OriginTimeout, OriginInvalid or Overloaded.
@@ -73,6 +75,7 @@ class Origin:
         connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
         trail, told = request.trail, request.on_interim
         trail.origin_requests += 1
+        self.on_sent()
         passed_on = None if told is None else lambda head: told(from_origin(head, pass_cookies=False))
         return await connection.exchange(request.head.method, message, request.body, passed_on, trail)
 

@@ -45,6 +45,7 @@ class LimiterState:
     waiting: int
     cool_down_until: float | None = None
     background_rests_until: float | None = None
+    budget_rests_until: float | None = None
     away: str = ""
 
 
@@ -155,12 +156,13 @@ class Limiter:
     def snapshot(self) -> LimiterState:
         """How it stands now."""
         health, now, wall = self._health, self._clock.monotonic(), self._clock.wall()
-        pause, rest = health.pause_left(now), health.background_rests(now)
+        pause, rest, spent = health.pause_left(now), health.background_rests(now), health.budget_rests(now)
         return LimiterState(
             in_flight=self._in_flight,
             waiting=len(self._waiting),
             cool_down_until=wall + pause if pause > 0 else None,
             background_rests_until=wall + rest if rest > 0 else None,
+            budget_rests_until=wall + spent if spent > 0 else None,
             away=health.away_because,
         )
 
@@ -200,8 +202,8 @@ class Limiter:
         health, path = self._health, request.head.path
         now = self._clock.monotonic() if request.background or not health.is_calm else 0.0
         if request.background:
-            if (rests := health.background_rests(now)) > 0:
-                raise _background_rests(rests)
+            if (rests := self._background_rests(path, now)) is not None:
+                raise rests
             if (failed := health.away(path)) is not None and not self.is_to_be_asked(path):
                 raise _refusal(failed)
         elif not health.is_calm and (left := health.pause_left(now)) > self._queue_timeout:
@@ -211,6 +213,16 @@ class Limiter:
         if not health.is_calm and health.away(path) is not None and not is_safe(request):
             return None  # a safe one is to ask, if one comes soon
         return self._begin(path)
+
+    def _background_rests(self, path: str, now: float) -> CoolingDown | None:
+        """Why background work for `path` is refused now. The budget lets pass what asks whether an origin that is away is back: that is for clients."""
+        if (left := self._health.background_rests(now)) > 0:
+            return _cooling_down(left, "background work rests")
+        if (left := self._health.budget_rests(now)) > 0 and self._health.away(path) is None:
+            return CoolingDown(
+                f"upstream.daily_budget is used up: background work rests for {max(1.0, left):.0f} s", left
+            )
+        return None
 
     def _begin(self, path: str) -> _Place:
         health = self._health
@@ -341,15 +353,13 @@ class Limiter:
     def _look(self, *told: Told) -> None:
         """Those who would wait in vain hear of it, and the others may begin."""
         health, now = self._health, self._clock.monotonic()
-        left, rests = health.pause_left(now), health.background_rests(now)
+        left = health.pause_left(now)
         failed = next((each for each in told if isinstance(each, Failed)), None)
         for turn in [turn for turn in self._waiting if not turn.place.done()]:
-            refusal: Refusal | None = None
-            if turn.request.background and rests > 0:
-                refusal = _background_rests(rests)
-            elif not turn.request.background and left > 0 and turn.until < now + left:
+            refusal: Refusal | None = self._background_rests(turn.path, now) if turn.request.background else None
+            if refusal is None and not turn.request.background and left > 0 and turn.until < now + left:
                 refusal = _cooling_down(left)
-            elif failed is not None and health.away(turn.path) is not None:
+            elif refusal is None and failed is not None and health.away(turn.path) is not None:
                 refusal = _refusal(failed)  # the failure is that of all who wait for what is away
             if refusal is not None:
                 self._waiting.remove(turn)
@@ -394,10 +404,6 @@ def is_safe(request: Request) -> bool:
 
 def _refusal(failed: Failed) -> Refusal:
     return _REFUSALS.get(failed.code, OriginUnreachable)(failed.detail)
-
-
-def _background_rests(left: float) -> CoolingDown:
-    return _cooling_down(left, "background work rests")
 
 
 def _cooling_down(left: float, what: str = "nothing was sent") -> CoolingDown:

@@ -44,6 +44,7 @@ _HISTOGRAMS: Final = {
 class Reading:
     """What a scrape reads from the running daemon. Moments are epoch seconds; `runway` None: no person is ever needed, or it is unknown.
 
+    `budget` has what is used of `upstream.daily_budget`, and that; None without one.
     `cache_bytes` has a pair of tier and bytes for each tier; `cache_entries` counts what is stored, in however many tiers.
     """
 
@@ -55,6 +56,7 @@ class Reading:
     cache_bytes: tuple[tuple[str, int], ...] = ()
     in_flight: int = 0
     alert: int = 0
+    budget: tuple[int | None, int | None] = (None, None)
 
 
 def exposition(observer: MetricsObserver, reading: Reading, version: str, accept: str = "") -> tuple[bytes, str]:
@@ -108,6 +110,8 @@ class _Collector:
             ("token_runway_seconds", "Until a person is needed; absent if none ever is, or it is unknown.", now.runway),
             ("alert_level", "How loud the runway is warned of: 0 not at all, 1 log, 2 notify, 3 page.", now.alert),
             ("cache_entries", "Stored answers.", now.cache_entries),
+            ("daily_budget_used", "Requests sent to the origin in 24 hours; absent without a budget.", now.budget[0]),
+            ("daily_budget_limit", "Requests in 24 hours after which background work rests.", now.budget[1]),
             ("in_flight", "Requests under way.", now.in_flight),
         ):
             yield _gauge(name, text, [] if value is None else [("", value)])

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from passoproxy.core import units
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesWarmed, TaskFailed
 from passoproxy.core.http.messages import RequestHead, changed, fields_of
@@ -40,6 +41,9 @@ LONGEST_REST = 900.0
 """Seconds of the longest pause of the origin that is waited for; in a longer one orders fail at once, and say until when."""
 
 _BREATH = 1.0
+_LOOK = 5.0
+"""Seconds between two looks at whether the budget is used up: it may be raised."""
+
 _NOT_STALE = "min-fresh=0"
 """Asked of the cache, so that a stale answer does not serve in place of a new one (RFC 9111 §5.2.1.3)."""
 
@@ -56,7 +60,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """The result of an order. `outcome`: fetched (it is stored now), fresh (it was) or failed; `status` the answer's, None without one."""
+    """The result of an order. `outcome`: fetched (it is stored now), fresh (it was) or failed; `status` the answer's, None without one.
+
+    `waiting` is no result: all orders wait, and `detail` says for what; `number` is -1.
+    """
 
     number: int
     url: str
@@ -67,7 +74,7 @@ class Filled:
 
 class Prefetch:
     """Carries out orders through the hop of the cache. `outlook` says what would become of a request, `at_once` how many may be under way, and
-    `rests_until` until when background work rests (epoch seconds; None: it does not)."""
+    `rests_until` until when background work rests on the origin's account, `budget_until` on that of the daily budget (epoch seconds; None: not)."""
 
     def __init__(
         self,
@@ -75,25 +82,36 @@ class Prefetch:
         outlook: Callable[[RequestHead, bytes], Awaitable[Outlook]],
         at_once: Callable[[], int],
         rests_until: Callable[[], float | None],
+        budget_until: Callable[[], float | None],
         clock: Clock,
     ) -> None:
         self._cache, self._outlook, self._clock = cache, outlook, clock
-        self._at_once, self._rests_until = at_once, rests_until
+        self._at_once, self._rests_until, self._budget_until = at_once, rests_until, budget_until
         self._busy = 0
         self._freed = asyncio.Condition()
 
     async def fill(self, orders: Iterable[Order]) -> AsyncGenerator[Filled, None]:
         """The results as they come. Closing the generator stops the rest; what is under way at the origin is still stored."""
         waiting, running = iter(orders), set[asyncio.Task[Filled]]()
+        told: asyncio.Queue[asyncio.Task[Filled] | Filled] = asyncio.Queue()
+        is_said = False
         try:
             while True:
                 while len(running) < self._at_once() and (order := next(waiting, None)) is not None:
-                    running.add(asyncio.create_task(self._carried_out(order), name="prefetch"))
+                    task = asyncio.create_task(self._carried_out(order, told.put_nowait), name="prefetch")
+                    task.add_done_callback(told.put_nowait)
+                    running.add(task)
                 if not running:
                     return
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for each in done:
-                    yield each.result()
+                each = await told.get()
+                if isinstance(each, Filled):
+                    if not is_said:  # once for all that wait
+                        yield each
+                    is_said = True
+                    continue
+                running.discard(each)
+                is_said = False
+                yield each.result()
         finally:
             for each in running:
                 each.cancel()
@@ -112,37 +130,42 @@ class Prefetch:
             async with self._freed:
                 self._freed.notify_all()
 
-    async def _carried_out(self, order: Order) -> Filled:
+    async def _carried_out(self, order: Order, note: Callable[[Filled], None]) -> Filled:
         try:
             async with self._place():
-                return await self._filled(order)
+                return await self._filled(order, note)
         except Refusal as refusal:
             return _failed(order, f"{refusal.code}: {refusal.detail}")
         except (BodyBroken, EntryStoreFailure) as fault:
             return _failed(order, str(fault))
 
-    async def _filled(self, order: Order) -> Filled:
+    async def _filled(self, order: Order, note: Callable[[Filled], None]) -> Filled:
         outlook = await self._outlook(order.head, order.body)
         if outlook.outcome == "pass":
             return _failed(order, f"it would not be stored, so it was not sent: {outlook.why}")
         if outlook.is_fresh:
             return Filled(order.number, order.url, "fresh")
         for _ in range(MOST_ATTEMPTS):
-            await self._rest()
+            await self._rest(note)
             try:
                 found = await self._fetched(order, outlook.request)
             except (Overloaded, CoolingDown) as refusal:
                 found = _failed(order, f"{refusal.code}: {refusal.detail}")
                 is_busy = True
             else:
-                is_busy = self._rests_until() is not None
+                is_busy = self._rests_until() is not None or self._budget_until() is not None
             if found.outcome != "failed" or not is_busy:
                 return found
             await self._clock.sleep(_BREATH)
         return found
 
-    async def _rest(self) -> None:
-        """Waits while the origin wants a pause. Raises CoolingDown if that is too long."""
+    async def _rest(self, note: Callable[[Filled], None]) -> None:
+        """Waits while the budget is used up, and while the origin wants a pause. Raises CoolingDown if that one is too long."""
+        if (until := self._budget_until()) is not None:
+            text = f"upstream.daily_budget is used up; this goes on by itself, not before {units.moment(until)}"
+            note(Filled(-1, "", "waiting", detail=text))
+        while (until := self._budget_until()) is not None:
+            await self._clock.sleep(min(_LOOK, max(0.05, until - self._clock.wall())))
         while (until := self._rests_until()) is not None:
             left = until - self._clock.wall()
             if left > LONGEST_REST:

@@ -36,12 +36,12 @@ def test_check(run: Run, place: Place) -> None:
     ("more", "said"), [({}, "1 warning"), ({"tracing": {"otlp_endpoint": "http://localhost:4318"}}, "2 warnings")]
 )
 def test_check_warns(run: Run, place: Place, more: dict[str, dict[str, object]], said: str) -> None:
-    place.write(upstream={"daily_budget": 5}, **more)
+    place.write(upstream={"max_connections": 1}, **more)
     found = run("config", "check", "--config", str(place.config))
     assert (found.code, found.out) == (0, f"{place.config}: fine, {said}\n")
     assert len(found.err.splitlines()) == int(said[0])
     assert found.err.startswith("passoproxy: warning: ")
-    assert "upstream.daily_budget" in found.err
+    assert "upstream.max_connections" in found.err
 
 
 def test_check_tells_every_fault(run: Run, place: Place) -> None:

@@ -9,7 +9,6 @@ from passoproxy.config.validate import UNUSED
 from tests.config.writing import LEAST, Folder
 
 _VALUES = {
-    "upstream.daily_budget": "100",
     "alerts.events": "[dead]",
     "tracing": "{otlp_endpoint: 'http://localhost:4318'}",
     "gateway": "{record: tapes}",
@@ -64,6 +63,7 @@ def test_the_table_names_keys_that_exist() -> None:
         ("oauth.refresh_on_exit", "always"),
         ("oauth.seed_file", "nowhere"),
         ("state.key", "A" * 43 + "="),
+        ("upstream.daily_budget", "100"),
         ("cache.on_revoked", "purge"),
     ],
 )

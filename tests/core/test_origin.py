@@ -10,6 +10,7 @@ from passoproxy.core.origin import (
     ASK_EVERY,
     MOST_PATHS,
     Answered,
+    BudgetSpent,
     Failed,
     Health,
     QuotaTold,
@@ -183,12 +184,15 @@ def test_background_work_rests(story: list[Told], rests: float) -> None:
 
 
 def seen(health: Health, now: float) -> tuple[object, ...]:
-    pauses = max(0.0, health.pause_left(now)), max(0.0, health.background_rests(now))
+    rests = health.pause_left(now), health.background_rests(now), health.budget_rests(now)
+    pauses = [max(0.0, each) for each in rests]
     return health.away_because, health.away_paths, *pauses, health.goes_one_at_a_time, health.is_calm
 
 
 STORIES: list[list[Told]] = [
     [OK],
+    [BudgetSpent(50.0)],
+    [BudgetSpent(50.0), BudgetSpent(0.0)],
     [UNCONNECTED],
     [UNCONNECTED] * 3,
     [*[UNCONNECTED] * 3, OK],

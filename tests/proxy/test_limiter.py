@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from passoproxy.core.cache.policy import BypassPolicy, RoutePolicy
 from passoproxy.core.events import Warned
+from passoproxy.core.origin import BudgetSpent
 from passoproxy.errors import (
     AuthorizationRequired,
     ConnectFailed,
@@ -472,6 +473,37 @@ async def test_a_low_quota_stops_background_work_alone() -> None:
     await limiter.send(request())
     await clock.advance(10)
     await limiter.send(request(background=True))
+
+
+async def test_a_spent_budget_stops_background_work_alone_but_for_asking_whether_the_origin_is_back() -> None:
+    clock = FakeClock()
+    limiter = queue(ScriptedHop([REFUSED, REFUSED, REFUSED, response()], repeat=True), clock=clock)
+    limiter.hear(BudgetSpent(100.0))
+    with pytest.raises(CoolingDown, match="daily_budget is used up"):
+        await limiter.send(request(background=True))
+    state = limiter.snapshot()
+    assert (state.budget_rests_until, state.background_rests_until) == (clock.wall() + 100, None)
+    for _ in range(3):
+        with pytest.raises(ConnectFailed):
+            await limiter.send(request())
+    await clock.advance(1)
+    await limiter.send(request(background=True))  # it is back: for clients' sake
+    with pytest.raises(CoolingDown):
+        await limiter.send(request(background=True))
+    limiter.hear(BudgetSpent(0.0))
+    await limiter.send(request(background=True))
+
+
+async def test_background_work_that_waits_hears_of_a_spent_budget() -> None:
+    gate = Gate()
+    limiter = queue(gate, 1)
+    ask(limiter)
+    waits = asyncio.create_task(limiter.send(request(background=True)))
+    await settle()
+    limiter.hear(BudgetSpent(100.0))
+    with pytest.raises(CoolingDown, match="daily_budget"):
+        await waits
+    await answered(gate, response())
 
 
 # ---- an origin that is away -----------------------------------------------------------------------------------------------------

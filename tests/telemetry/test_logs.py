@@ -46,14 +46,14 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_events_are_lines_with_level_and_particulars(logs: Logs, stream: io.StringIO) -> None:
-    LogObserver(logs)(Warned("key_unused", "upstream.daily_budget is not used yet"))
+    LogObserver(logs)(Warned("key_unused", "upstream.somewhat is not used yet"))
     [line] = lines(stream)
     assert line.pop("time")
     assert line == {
         "level": "warning",
         "event": "key_unused",
-        "message": "upstream.daily_budget is not used yet",
-        "detail": "upstream.daily_budget is not used yet",
+        "message": "upstream.somewhat is not used yet",
+        "detail": "upstream.somewhat is not used yet",
         "code": "key_unused",
     }
 

@@ -129,7 +129,7 @@ def test_other_events_are_counted() -> None:
 
 
 def test_gauges_are_read_at_the_scrape() -> None:
-    reading = Reading("valid", "retrying", 1_700_003_600.0, 3_600.0, 7, (("memory", 10), ("disk", 100)), 3, 2)
+    reading = Reading("valid", "retrying", 1_700_003_600.0, 3_600.0, 7, (("memory", 10), ("disk", 100)), 3, 2, (5, 9))
     found = samples(MetricsObserver(), reading)
     states = {dict(labels)["state"]: value for (name, labels), value in found.items() if name == "token_state"}
     assert states == {
@@ -149,6 +149,7 @@ def test_gauges_are_read_at_the_scrape() -> None:
     assert found[of("cache_bytes", tier="disk")] == 100
     assert found[of("in_flight")] == 3
     assert found[of("alert_level")] == 2
+    assert (found[of("daily_budget_used")], found[of("daily_budget_limit")]) == (5, 9)
     assert [dict(labels)["version"] for name, labels in found if name == "build_info"] == ["1.2.3"]
 
 
@@ -156,6 +157,7 @@ def test_an_unknown_runway_has_no_sample() -> None:
     found = samples(MetricsObserver(), Reading())
     assert of("token_runway_seconds") not in found
     assert of("token_expires_timestamp_seconds") not in found
+    assert of("daily_budget_used") not in found
     assert found[of("token_state", state="no_chain")] == 1
 
 

@@ -25,7 +25,10 @@ class Stand:
         self.cache = ScriptedHop(list(script), repeat)
         self.outcomes: dict[str, Any] = {}
         self.cool_down_until: float | None = None
-        self.filling = Prefetch(self.cache, self._outlook, lambda: at_once, self._cool_down, self.clock)
+        self.budget_until: float | None = None
+        self.filling = Prefetch(
+            self.cache, self._outlook, lambda: at_once, self._cool_down, lambda: self.budget_until, self.clock
+        )
 
     def _cool_down(self) -> float | None:
         if self.cool_down_until is not None and self.cool_down_until <= self.clock.wall():
@@ -206,6 +209,20 @@ async def test_a_pause_that_is_too_long_is_not_waited_for() -> None:
     stand.cool_down_until = stand.clock.wall() + LONGEST_REST + 100
     (found,) = await stand.fill("/a")
     assert found.detail == "cooling_down: the origin wants no background work for 1000 s; run it again then"
+
+
+async def test_a_spent_budget_is_waited_for_and_that_is_told_once() -> None:
+    stand = Stand(answers(), answers(), answers())
+    stand.budget_until = stand.clock.wall() + 7200
+    task = stand.begin("/a", "/b", "/c")
+    await stand.clock.advance(7100)
+    assert (stand.cache.seen, task.done()) == ([], False)
+    stand.budget_until = None
+    await stand.clock.advance(5)
+    told, *found = await task
+    assert (told.number, told.outcome) == (-1, "waiting")
+    assert told.detail.startswith("upstream.daily_budget is used up; this goes on by itself, not before 2023-")
+    assert [each.outcome for each in found] == ["fetched"] * 3
 
 
 async def test_nothing_to_do_is_done() -> None:

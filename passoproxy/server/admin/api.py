@@ -190,6 +190,8 @@ async def _warm(daemon: Control, request: web.Request) -> object:
             return await _told(request, filling)
         counts, failures = dict.fromkeys(_OUTCOMES.values(), 0), list[Document]()
         async for each in filling:
+            if each["outcome"] == "waiting":
+                continue
             counts[_OUTCOMES[str(each["outcome"])]] += 1
             if each["outcome"] == "failed":
                 failures.append({"url": each["url"], "status": each["status"], "detail": each["detail"]})
