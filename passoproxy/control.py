@@ -46,6 +46,14 @@ class Alarm(Protocol):
     async def test(self) -> list[Data]: ...
 
 
+class Gateway(Protocol):
+    """What records or replays, as far as it is asked from here. `shown` has `mode`, `directory` and the number of `recordings`."""
+
+    async def look(self) -> None: ...
+
+    def shown(self) -> Data: ...
+
+
 @dataclass(slots=True)
 class Facts:
     """What the daemon says of itself; `draining` and `starting` rule readiness.
@@ -107,13 +115,14 @@ class Control:
         purged: Callable[[Selector], None] = _nobody_waits,
         reload: Callable[[], Awaitable[Data]],
         alarm: Alarm | None = None,
+        gateway: Gateway | None = None,
     ) -> None:
         self.facts = facts
         self._keeper, self._logins, self._store, self._explainer = keeper, logins, store, explainer
         self._clock, self._observer, self._recent = clock, observer, recent
         self._origin, self._trouble = origin, trouble
         self._tiers, self._tell_purged = tiers, purged
-        self.reloading, self._alarm = reload, alarm
+        self.reloading, self._alarm, self._gateway = reload, alarm, gateway
         self._prefetch, self._soften, self._probing = prefetch, soften, probing
         self._followers = 0
 
@@ -143,6 +152,7 @@ class Control:
             "listeners": list(facts.listeners),
             "workers": list(facts.workers),
             "config": facts.config,
+            **({} if self._gateway is None else {"gateway": self._gateway.shown()}),
         }
 
     @property
@@ -165,6 +175,13 @@ class Control:
         The word is that of the worst of pair, origin and store; `strict` asks for a healthy chain too, where there is one.
         """
         is_ready, word, reason = self._pairs_readiness(strict)
+        facts = self.facts
+        if self._gateway is not None and not (facts.starting or facts.draining):
+            shown = self._gateway.shown()
+            if shown["mode"] == "replay":
+                faults = cast(list[str], shown["invalid"])
+                said = f"replaying {shown['recordings']} recordings of {shown['directory']}"
+                return True, "degraded" if faults else "ready", "; ".join((said, *faults[:1]))
         if word == "unready":
             return is_ready, word, reason
         troubles = [reason, self._trouble(), self.facts.store_fault]
@@ -202,7 +219,9 @@ class Control:
         }
 
     async def look_at_store(self) -> StoreStats:
-        """Counts anew what is stored; the numbers of `status` are those of the last look."""
+        """Counts anew what is stored, and what is recorded; the numbers of `status` are those of the last look."""
+        if self._gateway is not None:
+            await self._gateway.look()
         try:
             self.facts.store_stats = await self._store.stats()
         except PassoproxyError as fault:

@@ -26,21 +26,21 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
       passoproxy config check --config new.yaml
     """
     loaded = load(config)
-    for warning in loaded.warnings:
+    warnings, more = [str(each) for each in loaded.warnings], ""
+    if (folder := loaded.settings.gateway.replay) is not None:
+        from passoproxy.gateway.folder import Folder
+
+        found = Folder(folder)
+        found.look()
+        warnings += [f"{folder}/{fault}" for fault in found.faults]
+        more = f", replaying {found.count} recordings"
+    for warning in warnings:
         note(f"passoproxy: warning: {warning}")
     if as_json:
-        say_json(
-            {
-                "ok": True,
-                "path": str(loaded.path) if loaded.path else None,
-                "warnings": [str(each) for each in loaded.warnings],
-            }
-        )
+        say_json({"ok": True, "path": str(loaded.path) if loaded.path else None, "warnings": warnings})
     else:
-        warned = (
-            f", {len(loaded.warnings)} warning{'s' if len(loaded.warnings) != 1 else ''}" if loaded.warnings else ""
-        )
-        say(f"{loaded.path or 'defaults and environment'}: fine{warned}")
+        warned = f", {len(warnings)} warning{'s' if len(warnings) != 1 else ''}" if warnings else ""
+        say(f"{loaded.path or 'defaults and environment'}: fine{more}{warned}")
 
 
 @commands.command("show")

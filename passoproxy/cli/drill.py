@@ -46,9 +46,12 @@ def drill(
     loaded = load(config, secrets=False)
     grant = loaded.settings.oauth.grant
     if grant != "authorization_code":
-        say_json([]) if as_json else say(
-            f"oauth.grant is {grant}: there is no pair that could be lost, so nothing to rehearse"
+        why = (
+            f"oauth.grant is {grant}"
+            if loaded.settings.gateway.replay is None
+            else "recordings answer (gateway.replay)"
         )
+        say_json([]) if as_json else say(f"{why}: there is no pair that could be lost, so nothing to rehearse")
         return 0
     note(f"rehearsing {len(chosen)} failures, {'under a minute' if fast else 'a few minutes'} ...")
     with progress(len(chosen), "rehearsing") as advance:

@@ -53,7 +53,14 @@ def login(
         else held.ask("GET", "/api/status")["token"]["grant"]
     )
     if grant != "authorization_code":
-        raise UsageFailure(f"oauth.grant is {grant}, which needs no person; there is nothing to log in to")
+        why = f"oauth.grant is {grant}, which needs no person"
+        if (
+            held.loaded.settings.gateway.replay is not None
+            if isinstance(held, Local)
+            else held.ask("GET", "/api/status").get("gateway", {}).get("mode") == "replay"
+        ):
+            why = "recordings answer (gateway.replay), so no account is needed"
+        raise UsageFailure(f"{why}; there is nothing to log in to")
     browser = not no_browser and not paste
     if not isinstance(held, Local):
         token = _through_daemon(held, browser, paste)

@@ -58,6 +58,7 @@ def _show(found: Data, daemon: str) -> None:
     say()
     facts(
         (
+            *_gateway(part(found, "gateway")),
             ("runway", runway(token)),
             ("access token", access(token)),
             ("refresh chain", chain(token)),
@@ -97,6 +98,13 @@ def _processes(found: Data) -> list[tuple[str, str]]:
         held = "held by another process, which this one follows"
     said = [("pair", held)] if token.get("role") == "following" else []
     return [*said, ("workers", str(workers))] if workers else said
+
+
+def _gateway(gateway: Data) -> list[tuple[str, str]]:
+    if not gateway:
+        return []
+    doing = "recording into" if gateway.get("mode") == "record" else "replaying from"
+    return [("gateway", f"{doing} {gateway.get('directory')}, which has {gateway.get('recordings')} recordings")]
 
 
 def _alert(alert: Data) -> str:

@@ -132,6 +132,8 @@ def _forbidden(wired: Wired) -> str:
     pipeline = wired.pipeline
     if not wired.leads:
         return "another process holds the pair, and asks for all: the account has one quota"
+    if wired.loaded.settings.gateway.replay is not None:
+        return "gateway.replay"
     if pipeline.cache.mode.offline:
         return "cache.offline"
     if (name := pipeline.access.table.find(passolution.UPDATES).name) != passolution.ROUTE:
@@ -366,6 +368,7 @@ class Wired:
             self.clock,
             observer,
             self.cache_folder or settings.cache.folder,
+            lambda: told.recent.redactor,
             self.part,
         )
         self.store.on_purged = self._on_purged
@@ -420,6 +423,7 @@ class Wired:
             purged=self.pipeline.cache.purged,
             reload=_no_reload,
             alarm=self.alerts,
+            gateway=self.pipeline.gateway,
         )
         self.handler = Handler(
             self.pipeline.hits, self.keeper, self.clock, plain, told.batch.add_unread

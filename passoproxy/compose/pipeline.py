@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from passoproxy.compose.topology import ALONE, Part
@@ -16,15 +17,16 @@ from passoproxy.config.secrets import key_lines
 from passoproxy.config.settings import Settings
 from passoproxy.core.access import Admission, AdmissionPolicy, ClientKey, client_key
 from passoproxy.core.events import Warned
+from passoproxy.core.redaction import Redactor
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import ConfigurationError, Fault
-from passoproxy.folders import stamp_of
+from passoproxy.folders import own_folder, stamp_of
 from passoproxy.host.system import in_memory
 from passoproxy.outbound.connection import Limits as ConnectionLimits
-from passoproxy.outbound.dial import Dialer, Endpoint, ForwardProxy, forward_proxy, tls_context
+from passoproxy.outbound.dial import Dialer, Endpoint, ForwardProxy, NoDialer, forward_proxy, tls_context
 from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
-from passoproxy.ports import Clock, Observer, nobody
+from passoproxy.ports import Clock, Hop, Observer, nobody
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.bearer import Authorizer
 from passoproxy.proxy.cache import Cache, SoftPurgeStore
@@ -39,6 +41,10 @@ from passoproxy.server.connection import Limits
 from passoproxy.stores.entries.tiered import TieredStore
 from passoproxy.stores.spill import MOST_BYTES, DiskSpill
 from passoproxy.tokens.holder import Holder
+
+if TYPE_CHECKING:
+    from passoproxy.gateway.recorder import Recorder
+    from passoproxy.gateway.replay import Replay
 
 
 class LiveAdmission:
@@ -134,9 +140,12 @@ class Pipeline:
     usage: Usage
     codings: ThreadPoolExecutor
     """Threads in which long bodies are encoded and decoded."""
+    gateway: Recorder | Replay | None = None
 
     async def close(self) -> None:
-        """Closes the connections to the origin and ends the threads; what they are in the middle of is not waited for."""
+        """Closes the connections to the origin and ends the threads; what they are in the middle of is not waited for, recordings excepted."""
+        if self.gateway is not None:
+            await self.gateway.close()
         self.codings.shutdown(wait=False, cancel_futures=True)
         await self.pool.close()
 
@@ -151,6 +160,7 @@ class Outward:
         self.tls = tls_context(upstream.ca_file)
         self._setting, self._secret, self._environ = upstream.proxy, loaded.secrets.upstream_proxy, environ
         self._timeout = upstream.connect_timeout
+        self._replays = loaded.settings.gateway.replay is not None
 
     def look(self) -> bool:
         """Whether `upstream.ca_file` has changed, and is what new dialers trust. Raises ConfigurationError once if it cannot be used; what it
@@ -167,7 +177,9 @@ class Outward:
         return forward_proxy(self._secret() if self._secret is not None else self._setting, endpoint, self._environ)
 
     def dialer(self, endpoint: Endpoint) -> Dialer:
-        """Connections to `endpoint`. Raises ConfigurationError for a proxy that is none."""
+        """Connections to `endpoint`, none while recordings answer. Raises ConfigurationError for a proxy that is none."""
+        if self._replays:
+            return NoDialer(endpoint, "gateway.replay is set")
         tls = self.tls if endpoint.secure else None
         return Dialer(endpoint, timeout=self._timeout, tls=tls, proxy=self.proxy_for(endpoint))
 
@@ -182,9 +194,10 @@ def build_pipeline(
     clock: Clock,
     observer: Observer,
     cache_folder: Path,
+    redactor: Callable[[], Redactor],
     part: Part = ALONE,
 ) -> Pipeline:
-    """The hops, innermost first: access > codings > links > login wait > cache > bearer > limiter > origin."""
+    """The hops, innermost first: access > codings > links > (gateway) > login wait > cache > bearer > limiter > origin."""
     settings = loaded.settings
     upstream, mode, kept_bytes = settings.upstream, settings.cache.as_mode(), made_bytes(settings, part)
     url = (upstream.url or "").rstrip("/")
@@ -222,9 +235,10 @@ def build_pipeline(
         soft_purges=soft_purges,
     )
     login_wait = LoginWait(cache, keeper, clock)
+    gateway = build_gateway(settings, login_wait, redactor, clock, observer)
     threads = ThreadPoolExecutor(2, thread_name_prefix="codings")
     links = Links(
-        login_wait,
+        gateway or login_wait,
         origin=url,
         public_url=settings.server.public_url,
         base_path=settings.server.base_path,
@@ -234,8 +248,29 @@ def build_pipeline(
     )
     codings = Codings(links, memory_bytes=kept_bytes, threads=threads)
     access = Access(codings, admission, RouteTable(settings.policies(), mode), spools)
-    hits = Hits(access, codings, links, cache, kept_bytes)
-    return Pipeline(hits, access, login_wait, cache, authorizer, limiter, origin, pool, usage, threads)
+    if gateway is None:
+        hits = Hits(access, codings, links, cache, kept_bytes)
+    else:
+        from passoproxy.gateway.walk import WholeRoad
+
+        hits = WholeRoad(access, codings, links, cache)
+    return Pipeline(hits, access, login_wait, cache, authorizer, limiter, origin, pool, usage, threads, gateway)
+
+
+def build_gateway(
+    settings: Settings, next: Hop, redactor: Callable[[], Redactor], clock: Clock, observer: Observer
+) -> Recorder | Replay | None:
+    """The hop that records or replays, if one of the two is configured. Raises CannotCreate for a folder that cannot be used."""
+    given = settings.gateway
+    if given.record is not None:
+        from passoproxy.gateway.recorder import Recorder
+
+        return Recorder(next, own_folder(given.record, "gateway.record"), redactor, observer)
+    if given.replay is not None:
+        from passoproxy.gateway.replay import Replay
+
+        return Replay(given.replay, redactor, clock, observer)
+    return None
 
 
 def memo_bytes(settings: Settings, part: Part) -> int:

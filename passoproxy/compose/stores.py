@@ -159,8 +159,10 @@ def build_keeper(
     """
     oauth = loaded.settings.oauth
     if oauth.grant == "static":
-        assert loaded.secrets.static_token is not None  # checked with the configuration
-        return StaticToken(read=loaded.secrets.static_token, provider=asking.provider, clock=clock, observe=observer)
+        read, why = loaded.secrets.static_token, ""
+        if read is None:  # checked with the configuration
+            why = f"recordings in {loaded.settings.gateway.replay} answer (gateway.replay): there is no account"
+        return StaticToken(read=read, provider=asking.provider, clock=clock, observe=observer, why=why)
     lifetime = oauth.refresh_token_lifetime
     agreed = Terms(
         grant=oauth.grant,

@@ -175,8 +175,26 @@ def _merged(file: Layer, base: Path, environ: Mapping[str, str], cwd: Path) -> L
         faults += sources.settle_siblings(layer, merged)
         merged = lay_over(merged, layer)
     sources.settle_folders(merged, environ)
+    if merged.holds(("gateway", "replay")):
+        for path in _OUTWARD:
+            merged.drop(path)
+        for path, value in _REPLAYING.items():
+            merged.put(path, value, "gateway.replay")
     merged.faults = faults
     return merged
+
+
+_OUTWARD = (
+    *(("oauth", f"{name}_url") for name in ("authorization", "token", "refresh", "revocation")),
+    *(("oauth", name) for name in ("seed_file", "static_token", "static_token_file")),
+    *(("state", name) for name in ("key", "key_file", "previous_key", "previous_key_file")),
+    *(("upstream", name) for name in ("ca_file", "headers", "proxy_file")),
+    *(("alerts", name) for name in ("command", "webhook", "webhook_file")),
+    *(("store",), ("tracing",)),
+)
+"""What reaches beyond the machine or needs an account's secrets: while recordings answer it is as if it was not set, whatever the file says."""
+
+_REPLAYING = {("oauth", "grant"): "static", ("upstream", "proxy"): "none"}
 
 
 @cache

@@ -80,7 +80,8 @@ def grant_credentials(facts: Facts) -> Iterator[str]:
     """The client secret, or the token of grant static."""
     oauth = facts.settings.oauth
     if oauth.grant == "static":
-        if oauth.static_token is None and oauth.static_token_file is None:
+        is_needed = facts.settings.gateway.replay is None
+        if is_needed and oauth.static_token is None and oauth.static_token_file is None:
             yield "oauth.static_token_file: is missing, and grant static needs it; name a file that holds the token"
     elif oauth.client_auth == "none":
         if oauth.grant == "client_credentials":
@@ -344,9 +345,15 @@ def runway(facts: Facts) -> Iterator[str]:
 
 
 def gateway(facts: Facts) -> Iterator[str]:
-    """An answer from a recording cannot be recorded."""
-    if facts.settings.gateway.record is not None and facts.settings.gateway.replay is not None:
+    """An answer from a recording cannot be recorded, and a recording is no part of what passoproxy keeps for itself."""
+    given, settings = facts.settings.gateway, facts.settings
+    if given.record is not None and given.replay is not None:
         yield "gateway.replay: is set beside gateway.record; keep one of the two"
+    for name in ("record", "replay"):
+        for key in ("state.directory", "cache.directory"):
+            folder, own = getattr(given, name), value_at(settings, key)
+            if folder is not None and own is not None and folder.resolve().is_relative_to(own.resolve()):
+                yield f"gateway.{name}: {folder} is in {key}, where passoproxy keeps files of its own; name another folder"
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -447,6 +454,22 @@ def readable_files(facts: Facts) -> Iterator[str]:
             yield f"{key}: {path} cannot be read: permission denied; make it readable for the user that runs passoproxy"
 
 
+def recordings(facts: Facts) -> Iterator[str]:
+    """The folder of `gateway.record` can be made and written, that of `gateway.replay` is there and can be read."""
+    record, replay = facts.settings.gateway.record, facts.settings.gateway.replay
+    if record is not None:
+        there = next(each for each in (record, *record.parents) if os.path.lexists(each))
+        if not os.path.isdir(there):
+            yield f"gateway.record: {there} is no folder; name a folder, or one that can be made"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            yield f"gateway.record: {there} cannot be written: permission denied; name a folder that this user may write"
+    if replay is not None and not os.path.isdir(replay):
+        problem = "is no folder" if os.path.lexists(replay) else "is not there"
+        yield f"gateway.replay: {replay} {problem}; name a folder of recordings, or make one with gateway.record"
+    elif replay is not None and not os.access(replay, os.R_OK | os.X_OK):
+        yield f"gateway.replay: {replay} cannot be read: permission denied; make it readable for this user"
+
+
 def store_library(facts: Facts) -> Iterator[str]:
     """A shared store needs the redis library, in the environment of the daemon."""
     if facts.settings.store.url is not None and importlib.util.find_spec("redis") is None:
@@ -482,7 +505,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (shared_store, ""),
     (key_pairs, "state.key state.key_file"),
     (runway, "alerts.runway.log alerts.runway.notify alerts.runway.page"),
-    (gateway, "gateway.record"),
+    (gateway, "gateway.record state.directory cache.directory"),
 )
 """Each check with further keys that its faults follow from: if one of these is wrong itself, the fault is not told. `.x` is a sibling."""
 
@@ -491,6 +514,7 @@ FILE_CHECKS: tuple[tuple[Check, str], ...] = (
     (closed_files, ""),
     (readable_files, ""),
     (store_library, ""),
+    (recordings, "gateway.record"),
 )
 """Checks that look beyond the configuration. A command that only talks to a daemon may not be allowed to read its files."""
 
@@ -504,7 +528,6 @@ _DOES_NOTHING = "is accepted, and does nothing in this version: "
 UNUSED = {
     "alerts.events": f"{_DOES_NOTHING}only the runway is told of",
     "tracing": f"{_DOES_NOTHING}no traces are sent",
-    "gateway": f"{_DOES_NOTHING}nothing is recorded or replayed",
     "store.url": "shares the pair and the cache in this version: each instance has an upstream.max_concurrency of its own",
 }
 """Keys, and whole sections, that do less in this version than the contract says."""

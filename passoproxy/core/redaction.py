@@ -19,12 +19,17 @@ MAX_TEXT: Final = 8192
 
 QueryMode = Literal["full", "names", "none"]
 
-_NAMES: Final = (
-    "access_token|refresh_token|id_token|client_secret|code_verifier|client_assertion|assertion|password|passwd|"
-    "api_?key|admin_token|state_key|static_token|page_token|token|secret|code"
+_SURE: Final = (
+    "access_?token|refresh_?token|id_?token|client_?secret|code_?verifier|client_?assertion|assertion|password|passwd|"
+    "api_?key|admin_token|state_key|static_token|page_token"
 )
-_SECRET_NAME: Final = re.compile(rf"(?:{_NAMES}|state|key|signature)\Z", re.IGNORECASE)
-_SECRET_FIELDS: Final = frozenset(
+_NAMES: Final = f"{_SURE}|token|secret|code"
+_PERHAPS: Final = "token|secret|code|state|key|signature"
+_SECRET_NAME: Final = re.compile(rf"(?:{_SURE}|{_PERHAPS})\Z", re.IGNORECASE)
+_SURE_NAME: Final = re.compile(rf"(?:{_SURE})\Z", re.IGNORECASE)
+_LONG: Final = 16
+"""Characters from which on content under a name of `_PERHAPS` is a credential: a country's `code` is shorter."""
+SECRET_FIELDS: Final = frozenset(
     (
         "authorization",
         "proxy-authorization",
@@ -36,6 +41,17 @@ _SECRET_FIELDS: Final = frozenset(
     )
 )
 
+_USERINFO: Final = (re.compile(r"\b([a-z][a-z0-9+.-]{0,15}://)[^\s/?#@]{1,2048}@", re.IGNORECASE), rf"\1{MASK}@")
+
+
+def _quoted(names: str) -> tuple[re.Pattern[str], str]:
+    return re.compile(rf'"({names})"\s*:\s*"(?:[^"\\]|\\.)*"?', re.IGNORECASE), rf'"\1": "{MASK}"'
+
+
+def _assigned(names: str, least: int) -> tuple[re.Pattern[str], str]:
+    return re.compile(rf"(?<![A-Za-z0-9])({names})=[^\s&\"'<>;,)]{{{least},}}", re.IGNORECASE), rf"\1={MASK}"
+
+
 # The order matters: whole header lines go first, then named values, then what is known by its shape alone.
 _RULES: Final = (
     (
@@ -45,13 +61,27 @@ _RULES: Final = (
         ),
         rf"\1\2{MASK}",
     ),
-    (re.compile(r"\b([a-z][a-z0-9+.-]{0,15}://)[^\s/?#@]{1,2048}@", re.IGNORECASE), rf"\1{MASK}@"),
+    _USERINFO,
     (re.compile(rf'\\"({_NAMES})\\"\s*:\s*\\"(?:[^"\\]|\\[^"])*(?:\\")?', re.IGNORECASE), rf'\\"\1\\": \\"{MASK}\\"'),
-    (re.compile(rf'"({_NAMES})"\s*:\s*"(?:[^"\\]|\\.)*"?', re.IGNORECASE), rf'"\1": "{MASK}"'),
+    _quoted(_NAMES),
     (re.compile(rf"'({_NAMES})'\s*:\s*'(?:[^'\\]|\\.)*'?", re.IGNORECASE), rf"'\1': '{MASK}'"),
-    (re.compile(rf"(?<![A-Za-z0-9])({_NAMES})=[^\s&\"'<>;,)]+", re.IGNORECASE), rf"\1={MASK}"),
+    _assigned(_NAMES, 1),
     (re.compile(r"\b(bearer|basic|dpop)(?:\s+|%20|\+)[A-Za-z0-9._~+/=%-]{6,}", re.IGNORECASE), rf"\1 {MASK}"),
     (re.compile(r"eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,4}"), MASK),
+    (re.compile(r"def[0-9a-f]{20,}", re.IGNORECASE), MASK),
+)
+
+# Content is kept as it is but for what is surely a credential: prose may speak of a basic requirement.
+_CONTENT_RULES: Final = (
+    _USERINFO,
+    _quoted(_SURE),
+    _assigned(_SURE, 1),
+    _assigned(_PERHAPS, _LONG),
+    (
+        re.compile(r"\b(bearer|basic|dpop)(\s+|%20|\+)(?=[a-z._~+/=%-]{0,512}\d)[a-z0-9._~+/=%-]{20,}", re.IGNORECASE),
+        rf"\1\2{MASK}",
+    ),
+    (re.compile(r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,3}"), MASK),
     (re.compile(r"def[0-9a-f]{20,}", re.IGNORECASE), MASK),
 )
 
@@ -85,9 +115,31 @@ class Redactor:
             return self.text(path)
         return self.text(f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}")
 
+    def content(self, text: str) -> str:
+        """A text of whatever length, such as a recorded body, without what is surely a credential."""
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        for pattern, masked in _CONTENT_RULES:
+            text = pattern.sub(masked, text)
+        return text
+
+    def json(self, value: object, name: str = "") -> object:
+        """The same of a JSON value, which has the member name `name`. Raises RecursionError for one that is nested too deeply."""
+        if isinstance(value, dict):
+            return {self.content(member): self.json(inner, member) for member, inner in value.items()}
+        if isinstance(value, list):
+            return [self.json(inner, name) for inner in value]
+        if value is None or isinstance(value, bool):
+            return value
+        if _SURE_NAME.match(name) or name.lower() in SECRET_FIELDS:
+            return MASK
+        if not isinstance(value, str):
+            return value
+        return MASK if len(value) >= _LONG and _SECRET_NAME.match(name) else self.content(value)
+
     def field(self, name: str, value: str) -> str:
         """The value of a header field as it may be shown."""
-        return MASK if name.lower() in _SECRET_FIELDS else self.text(value)
+        return MASK if name.lower() in SECRET_FIELDS else self.text(value)
 
     def fields(self, fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Header fields as they may be shown, in their order."""

@@ -75,6 +75,7 @@ async def examined(visit: Visit) -> AsyncIterator[Finding]:
         files.configuration,
         files.folders,
         files.disks,
+        files.recordings,
         network.provider,
         network.origin,
         network.store,

@@ -139,3 +139,16 @@ def _written(name: str, folder: Path) -> Finding:
     if took > SLOW_SYNC:
         return Finding(name, Verdict.WARNING, seen, "use a faster disk: each refresh waits for several such writes")
     return good(name, seen)
+
+
+async def recordings(visit: Visit) -> AsyncIterator[Finding]:
+    """What `gateway.replay` answers from, if it does."""
+    if (folder := visit.loaded.settings.gateway.replay) is None:
+        return
+    from passoproxy.gateway.folder import Folder
+
+    found = Folder(folder)
+    await asyncio.to_thread(found.look)
+    yield good("recordings", f"{folder}: {found.count} recordings answer, and nothing is sent to the origin")
+    for fault in found.faults:
+        yield told("recordings", Verdict.WARNING, f"{folder}/{fault}")

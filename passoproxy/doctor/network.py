@@ -68,7 +68,9 @@ async def provider(visit: Visit) -> AsyncIterator[Finding]:
 
 
 async def origin(visit: Visit) -> AsyncIterator[Finding]:
-    """The service that requests are passed on to."""
+    """The service that requests are passed on to; nothing while recordings answer."""
+    if visit.loaded.settings.gateway.replay is not None:
+        return
     async for finding in _server(visit, "origin", visit.loaded.settings.upstream.url or "", "upstream.url"):
         yield finding
 

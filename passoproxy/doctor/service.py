@@ -24,6 +24,7 @@ from passoproxy.config.types import Address, TcpAddress, UnixAddress
 from passoproxy.core.access import KEY_FIELD
 from passoproxy.daemon import Daemon
 from passoproxy.doctor.checks import Data, Finding, Verdict, Visit, good
+from passoproxy.errors import Offline
 from passoproxy.host.system import why_taken
 
 WITHIN = 30.0
@@ -71,7 +72,8 @@ def _listener(visit: Visit, key: str, address: Address) -> Finding:
 async def answers(visit: Visit) -> AsyncIterator[Finding]:
     """The token, and what came back for one request."""
     if visit.status is not None:
-        yield _token(visit.status["token"])  # type: ignore[arg-type]
+        if visit.loaded.settings.gateway.replay is None:
+            yield _token(visit.status["token"])  # type: ignore[arg-type]
         yield await _asked(visit, visit.status)
         return
     folder = visit.loaded.settings.state.folder
@@ -98,7 +100,8 @@ async def answers(visit: Visit) -> AsyncIterator[Finding]:
     with tempfile.TemporaryDirectory(prefix="passoproxy-doctor-") as scratch:
         async with Daemon(_beside(visit, Path(scratch))).running() as wired:
             asked = await _asked(visit, wired.control.status())
-            yield _token(wired.control.status()["token"])  # type: ignore[arg-type]
+            if visit.loaded.settings.gateway.replay is None:
+                yield _token(wired.control.status()["token"])  # type: ignore[arg-type]
             yield asked
 
 
@@ -110,6 +113,7 @@ def _beside(visit: Visit, scratch: Path) -> Loaded:
         "admin.listen": False,
         "admin.probe_listen": None,
         "cache.directory": str(scratch / "cache"),
+        "gateway.record": None,
         "log.level": "error",
         "log.access": False,
     }
@@ -150,6 +154,9 @@ async def _asked(visit: Visit, status: Data) -> Finding:
     seen = f"GET {visit.path}: {code} in {took}, {fields.get('Cache-Status', 'no Cache-Status')}"
     if (own := _problem(body)) is not None and "Proxy-Status" in fields:
         word, detail = own
+        if word == Offline.code and visit.loaded.settings.gateway.replay is not None:
+            seen = f"GET {visit.path}: {detail}"
+            return Finding("request", Verdict.WARNING, seen, "name a recorded path with --path")
         verdict = Verdict.WARNING if word in _ABOUT_THE_PATH else Verdict.FAILED
         remedy = (
             "name another path with --path"

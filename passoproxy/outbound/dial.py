@@ -265,3 +265,14 @@ class Dialer:
         if self._proxy is not None:
             return f"{self.endpoint.authority} (through the proxy {self._proxy.host}:{self._proxy.port})"
         return f"{self.endpoint.host}:{self.endpoint.port}"
+
+
+class NoDialer(Dialer):
+    """Opens no connection, because of `why`."""
+
+    def __init__(self, endpoint: Endpoint, why: str) -> None:
+        self.endpoint, self._why = endpoint, why
+
+    async def dial(self, factory: Callable[[], P]) -> P:
+        """Raises DialFailed."""
+        raise DialFailed(f"{self._why}: nothing is sent to {self.endpoint.authority}")

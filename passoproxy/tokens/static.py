@@ -45,18 +45,25 @@ _REFUSALS: dict[type, str] = {
 
 
 class StaticToken(Holder):
-    """A Holder of a token that is only read. `read` gives it; it raises a PassoproxyError that says why it cannot.
+    """A Holder of a token that is only read. `read` gives it; it raises a PassoproxyError that says why it cannot. None: there is no token, and
+    `why` says so.
 
     The partition stays the same for a changed token of the same `sub`.
     """
 
     def __init__(
-        self, *, read: Callable[[], str], provider: Provider, clock: Clock, observe: Observer = nobody
+        self,
+        *,
+        read: Callable[[], str] | None,
+        provider: Provider,
+        clock: Clock,
+        observe: Observer = nobody,
+        why: str = "",
     ) -> None:
         self._read, self._issuer, self._observe = read, provider.token_url, observe
         super().__init__(clock, static_partition(self._issuer, ""))
         self._bearer: Bearer | None = None
-        self._fault = ""
+        self._fault = self._why = why
 
     def current(self) -> Bearer | None:
         return self._bearer
@@ -72,7 +79,7 @@ class StaticToken(Holder):
         return False
 
     def refusal(self) -> Refusal:
-        return TokenUnavailable(f"no static token: {self._fault}", READ_INTERVAL)
+        return TokenUnavailable(self._why or f"no static token: {self._fault}", READ_INTERVAL)
 
     async def bearer(self) -> Bearer:
         self._look()
@@ -92,7 +99,7 @@ class StaticToken(Holder):
             case LoginPending() | Leave():
                 pass
             case _:
-                raise CommandFailure(f"oauth.grant is static: {_REFUSALS[type(command)]}")
+                raise CommandFailure(self._why or f"oauth.grant is static: {_REFUSALS[type(command)]}")
         return answer  # type: ignore[no-any-return]
 
     async def open(self) -> None:
@@ -105,6 +112,8 @@ class StaticToken(Holder):
             self._look()
 
     def _look(self) -> None:
+        if self._read is None:
+            return
         try:
             token = self._read().strip()
         except PassoproxyError as fault:

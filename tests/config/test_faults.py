@@ -71,7 +71,12 @@ store: {url: 'redis://h/0?password=planted'}  =>  store.url: holds a password
 state: {previous_key_file: key}  =>  state.previous_key_file: without a key
 alerts: {runway: {log: 10%}}  =>  alerts.runway: does not fall
 alerts: {repeat: 0}  =>  alerts.repeat: without a pause
-gateway: {record: a, replay: b}  =>  gateway.replay: beside gateway.record
+gateway: {record: a, replay: .}  =>  gateway.replay: beside gateway.record
+state: {directory: s} ;; gateway: {record: s/tapes}  =>  gateway.record: is in state.directory, where passoproxy keeps files of its own; name another
+cache: {directory: c} ;; gateway: {record: c}  =>  gateway.record: is in cache.directory
+gateway: {record: secret/tapes}  =>  gateway.record: is no folder; name a folder, or one that can be made
+gateway: {replay: secret}  =>  gateway.replay: is no folder; name a folder of recordings, or make one with gateway.record
+gateway: {replay: nowhere}  =>  gateway.replay: is not there
 oauth: {client_id: a, client_secret_file: nowhere}  =>  oauth.client_secret_file: is not there
 oauth: {client_id: a, client_secret_file: open}  =>  oauth.client_secret_file: can be read by others (mode 0644)
 oauth: {client_id: a, client_secret_file: empty}  =>  oauth.client_secret_file: is empty

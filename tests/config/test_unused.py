@@ -11,7 +11,6 @@ from tests.config.writing import LEAST, Folder
 _VALUES = {
     "alerts.events": "[dead]",
     "tracing": "{otlp_endpoint: 'http://localhost:4318'}",
-    "gateway": "{record: tapes}",
 }
 
 

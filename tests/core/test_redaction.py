@@ -150,3 +150,33 @@ def test_a_known_secret_at_the_end_of_a_long_target_is_not_cut_in_two(before: st
     for shown in range(1, 17):
         target = before + "x" * (MAX_TEXT - len(before) - shown) + "supersecretvalue1 and more"
         assert "s" not in redactor.target(target)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (
+            {"access_token": "a", "refreshToken": "b", "password": 1234},
+            {"access_token": MASK, "refreshToken": MASK, "password": MASK},
+        ),
+        (
+            {"code": "NO", "key": "short", "state": 5, "token": None},
+            {"code": "NO", "key": "short", "state": 5, "token": None},
+        ),
+        ({"code": "0123456789abcdef", "Authorization": "x"}, {"code": MASK, "Authorization": MASK}),
+        ({"password": ["a", {"b": "c"}], "secret": True}, {"password": [MASK, {"b": "c"}], "secret": True}),
+        ([f"Bearer {'a1' * 12}", JWT, SECRET, 5, 1.5], [f"Bearer {MASK}", MASK, MASK, 5, 1.5]),
+        ({SECRET: "a"}, {MASK: "a"}),
+        ("a basic requirement of nationals", "a basic requirement of nationals"),
+        ("https://x/?code=DE&access_token=a", f"https://x/?code=DE&access_token={MASK}"),
+    ],
+)
+def test_recorded_values_lose_what_is_surely_a_credential(value: object, shown: object) -> None:
+    redactor = Redactor([SECRET])
+    assert redactor.json(value) == shown
+    assert redactor.json(shown) == shown
+
+
+def test_recorded_texts_are_masked_whole() -> None:
+    long = "x " * MAX_TEXT
+    assert Redactor().content(f"{long}{REFRESH} user:p@x") == f"{long}{MASK} user:p@x"

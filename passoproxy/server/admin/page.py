@@ -47,6 +47,8 @@ def status_page(status: Part, page_token: str, now: float, notice: str = "", way
     token, cache, requests, origin = (_part(status, name) for name in ("token", "cache", "requests", "origin"))
     state, by_person = str(status.get("state", "unknown")), token.get("grant") not in _NO_PERSON
     runway, runway_style, until, share, mood = _runway(token, now)
+    if _part(status, "gateway").get("mode") == "replay":
+        runway, until = "Replaying", f"{sentence(str(status.get('reason', '')))}: no account, no network."
     ratio, limit = requests.get("hit_ratio"), cache.get("max_bytes")
     counts, lately = requests.get("by_cache") or {}, requests.get("per_second_lately") or []
     asked, lasted = origin.get("last_answer_at"), origin.get("last_duration_seconds")

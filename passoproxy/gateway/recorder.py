@@ -1,0 +1,262 @@
+"""`gateway.record`: a hop that writes what clients were answered as files.
+
+It stands outside the cache, and so far before the bearer and `upstream.headers` are added: neither is in what it sees. What clients sent as
+credentials is left out, and bodies are masked as log lines are. Files are written in a thread of its own, behind the answers; whatever goes wrong
+there is a warning, and no client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from passoproxy.core.cache.cache_status import NAME
+from passoproxy.core.cache.etag import is_made
+from passoproxy.core.cache.validation import unconditional
+from passoproxy.core.cache.vary import nominated
+from passoproxy.core.events import Warned
+from passoproxy.core.http.conditional import weak
+from passoproxy.core.http.content_coding import content_coding
+from passoproxy.core.http.messages import TRACING, Fields, RequestHead, ResponseHead, fields_of
+from passoproxy.core.redaction import SECRET_FIELDS, Redactor
+from passoproxy.core.routes import UNLISTED
+from passoproxy.errors import BodyBroken
+from passoproxy.gateway.folder import Folder, masked, telling_fields
+from passoproxy.gateway.recording import LONGEST_BODY, Recording, masked_body
+from passoproxy.ports import Body, BytesBody, Hop, Observer, Request, Response
+from passoproxy.proxy.codecs import decoded, known
+from passoproxy.proxy.spool import gathered
+from passoproxy.values import dataclass
+
+MOST_WAITING = 16 * LONGEST_BODY
+"""Bytes of bodies that wait for the disk; answers beyond it are not recorded."""
+
+_DIGESTS = frozenset({"content-digest", "content-md5", "digest", "repr-digest", "unencoded-digest"})
+_LEFT_OUT = (
+    SECRET_FIELDS
+    | _DIGESTS
+    | {"age", "cache-status", "connection", "content-length", "keep-alive", "set-cookie2", "transfer-encoding", "via"}
+)
+"""Fields of an answer that are no part of a recording: credentials, framing, what the proxy writes anew, digests of bytes that a person edits."""
+
+_VOLATILE = TRACING | {
+    *(
+        "cf-ray",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "ratelimit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "server-timing",
+    ),
+    *(
+        "x-amz-cf-id",
+        "x-amzn-requestid",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+        "x-response-time",
+        "x-runtime",
+        "x-trace-id",
+    ),
+}
+_VOLATILE_MEMBERS = ("requestid", "request_id", "responsetime", "response_time", "timestamp")
+"""Of a JSON body, beside the `volatile_fields` of the route."""
+
+_PASSING = frozenset({401, 407, 408, 425, 429})
+"""Beside 5xx: answers that say something of the moment, and never take the place of another recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    request: Request
+    asked: bytes
+    head: ResponseHead
+    body: bytes
+
+
+class Recorder:
+    """The hop. Close it to have everything written."""
+
+    def __init__(self, next: Hop, folder: Path, redactor: Callable[[], Redactor], observer: Observer) -> None:
+        self._next, self._folder, self._redactor, self._observer = next, Folder(folder), redactor, observer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._waiting, self._failing = 0, False
+        self._thread.submit(self._begin)
+
+    def _begin(self) -> None:
+        self._folder.clear_begun()
+        self._folder.look()
+
+    async def look(self) -> None:
+        """Counts the recordings anew."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._folder.look)
+
+    def shown(self) -> dict[str, object]:
+        """For the daemon's status."""
+        return {"mode": "record", "directory": str(self._folder.path), "recordings": self._folder.count}
+
+    async def send(self, request: Request) -> Response:
+        """The answer of the hop behind, recorded when a client has had all of it. It is asked for whole, without conditions."""
+        body = await gathered(request.body, LONGEST_BODY)
+        head = unconditional(request.head) if request.head.method in ("GET", "HEAD") else request.head
+        request = Request(
+            head,
+            body,
+            request.client,
+            request.received_at,
+            request.policy,
+            request.trail,
+            request.on_interim,
+            request.background,
+        )
+        response = await self._next.send(request)
+        if response.head.status in (206, 304):
+            return response
+        if not isinstance(body, BytesBody):
+            self._skip(head, f"the request's body is longer than {LONGEST_BODY} bytes")
+            return response
+        if isinstance(response.body, BytesBody):
+            self._take(_Exchange(request, body.data, response.head, response.body.data))
+            return response
+        recorded = _RecordedBody(response.body, lambda data: self._came(request, body.data, response.head, data))
+        return Response(response.head, recorded, response.content_id)
+
+    def _came(self, request: Request, asked: bytes, head: ResponseHead, data: bytes | None) -> None:
+        if data is None:
+            self._skip(request.head, f"the answer is longer than {LONGEST_BODY} bytes")
+        else:
+            self._take(_Exchange(request, asked, head, data))
+
+    def _take(self, exchange: _Exchange) -> None:
+        size = len(exchange.asked) + len(exchange.body)
+        if self._waiting + size > MOST_WAITING:
+            self._skip(exchange.request.head, "answers come faster than the disk takes them")
+            return
+        self._waiting += size
+        loop, redactor = asyncio.get_running_loop(), self._redactor()
+        future = self._thread.submit(self._keep, exchange, redactor)
+
+        def done(kept: Future[list[Warned]]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._tell, size, kept)
+
+        future.add_done_callback(done)
+
+    def _tell(self, size: int, kept: Future[list[Warned]]) -> None:
+        self._waiting -= size
+        for warned in kept.result():
+            self._observer(warned)
+
+    def _skip(self, head: RequestHead, why: str) -> None:
+        target = self._redactor().content(head.target)
+        said = (
+            f"{head.method} {target} is not recorded: {why}; write that file by hand if it is needed (docs/gateway.md)"
+        )
+        self._observer(Warned("recording_skipped", said, about=f"{head.method} {target}"))
+
+    def _keep(self, exchange: _Exchange, redactor: Redactor) -> list[Warned]:
+        """In the thread. What is to be told of it."""
+        told: list[Warned] = []
+        try:
+            policy = (exchange.request.policy or UNLISTED).key
+            status = exchange.head.status
+            replaces = status < 500 and status not in _PASSING
+            kept = self._folder.keep(recording_of(exchange, redactor), policy, replaces=replaces)
+        except (OSError, BodyBroken, RecursionError, ValueError) as fault:
+            why = fault.strerror if isinstance(fault, OSError) else str(fault) or type(fault).__name__
+            if not self._failing:
+                said = f"{self._folder.path}: an answer could not be recorded ({why}); make room or permissions there"
+                told.append(Warned("recording_failed", said))
+            self._failing = True
+            return told
+        if self._failing:
+            self._failing = False
+            told.append(Warned("recording_failed", "answers can be recorded again", over=True))
+        if kept is not None:
+            path, names = kept
+            if names:
+                said = f"{path} may hold personal data ({', '.join(names[:8])}): look before you share it"
+                told.append(Warned("recording_personal", said, about=path.name))
+        return told
+
+    async def close(self) -> None:
+        """Waits until everything is written."""
+        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.sleep(0)  # what is to be told is told
+
+
+def recording_of(exchange: _Exchange, redactor: Redactor) -> Recording:
+    """What is kept of an exchange. Raises BodyBroken for a body that is not in its coding."""
+    request, head, body = exchange.request, exchange.head, exchange.body
+    policy, fields = request.policy or UNLISTED, head.fields
+    coding = known(content_coding(fields)) if content_coding(fields) else None
+    if coding is not None and body:
+        plain = decoded(body, coding, LONGEST_BODY)
+        if plain is None:
+            raise ValueError(f"its content is longer than {LONGEST_BODY} bytes")
+        body = plain
+    clean = masked_body(body, fields, redactor)
+    is_changed = coding is not None or clean != body
+    telling = {*policy.key.headers, *(nominated(fields) or ())}
+    kept_request, asked = masked(telling_fields(request.head, map(str.lower, telling)), exchange.asked, redactor)
+    kept = _kept(
+        fields, redactor, decoded=coding is not None, weakened=is_changed, is_head=request.head.method == "HEAD"
+    )
+    volatile = [name for name in dict.fromkeys(kept) if name.lower() in _VOLATILE]
+    members = (*policy.volatile_fields, *_VOLATILE_MEMBERS)
+    text = clean.decode("utf-8", "replace")
+    volatile += [f"body.{name}" for name in dict.fromkeys(members) if f'"{name.rpartition(".")[2]}"' in text]
+    return Recording(kept_request, asked, ResponseHead(head.status, kept), clean, tuple(volatile))
+
+
+def _kept(fields: Fields, redactor: Redactor, *, decoded: bool, weakened: bool, is_head: bool) -> Fields:
+    kept = []
+    for name, text in fields.items():
+        lower = name.lower()
+        if (lower in _LEFT_OUT and not (is_head and not decoded and lower == "content-length")) or lower.startswith(
+            f"{NAME}-"
+        ):
+            continue
+        if (lower == "content-encoding" and decoded) or (lower == "etag" and is_made(text)):
+            continue
+        kept.append((name, weak(text) if lower == "etag" and weakened else redactor.content(text)))
+    return fields_of(kept)
+
+
+class _RecordedBody:
+    """A body that is kept on its way, and given to `came` at its end; None if it was too long. One that breaks off is not given."""
+
+    __slots__ = ("_body", "_came", "_parts", "_size", "length")
+
+    def __init__(self, body: Body, came: Callable[[bytes | None], None]) -> None:
+        self.length = body.length
+        self._body = body
+        self._came: Callable[[bytes | None], None] | None = came
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            part = await self._body.__anext__()
+        except StopAsyncIteration:
+            if self._came is not None:
+                came, self._came = self._came, None
+                came(None if self._size > LONGEST_BODY else b"".join(self._parts))
+            raise
+        self._size += len(part)
+        if self._size <= LONGEST_BODY:
+            self._parts.append(part)
+        else:
+            self._parts.clear()
+        return part
+
+    async def aclose(self) -> None:
+        self._came = None
+        await self._body.aclose()
