@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from passoproxy.control import Control, Facts, keep_looking
+from passoproxy.control import Control, Facts, Gateway, keep_looking
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.messages import RequestHead, fields_of
@@ -143,7 +143,7 @@ class Operations:
 class Stand:
     """A handle over fakes."""
 
-    def __init__(self) -> None:
+    def __init__(self, gateway: Gateway | None = None) -> None:
         self.clock, self.observer = FakeClock(), RememberingObserver()
         self.operations = Operations(self.clock)
         self.keeper, self.logins, self.store = Keeper(), FakeLogins(), Store()
@@ -170,6 +170,7 @@ class Stand:
             tiers=lambda: (StoreStats(1, 40, 0, "memory"),),
             purged=self.told_purged.append,
             reload=self._reload,
+            gateway=gateway,
         )
 
     async def _reload(self) -> dict[str, object]:
@@ -209,6 +210,34 @@ def ready(stand: Stand, **state: Any) -> tuple[tuple[bool, bool], str, str]:
     plain, strict = stand.control.readiness(strict=False), stand.control.readiness(strict=True)
     assert plain[1:] == strict[1:]
     return (plain[0], strict[0]), plain[1], plain[2]
+
+
+class Recordings:
+    """What records or replays: shows `said`, and counts the looks."""
+
+    def __init__(self, **said: object) -> None:
+        self.said, self.looks = said, 0
+
+    async def look(self) -> None:
+        self.looks += 1
+
+    def shown(self) -> dict[str, object]:
+        return self.said
+
+
+async def test_recordings_need_no_pair_and_one_that_is_broken_is_told() -> None:
+    gateway = Recordings(mode="replay", directory="/r", recordings=2, invalid=[])
+    stand = Stand(gateway)
+    said = "replaying 2 recordings of /r"
+    assert ready(stand, access="none", chain="none") == ((True, True), "ready", said)
+    assert ready(stand, access="none", starting=True) == ((False, False), "unready", "starting")
+    assert stand.control.status()["gateway"] == gateway.said
+    gateway.said["invalid"] = ["a.yaml:1: is broken"]
+    assert ready(stand, access="none") == ((True, True), "degraded", f"{said}; a.yaml:1: is broken")
+    gateway.said["mode"] = "record"
+    assert ready(stand, access="none")[0] == (False, False)
+    await stand.control.look_at_store()
+    assert gateway.looks == 1
 
 
 @pytest.mark.parametrize("grant", ["authorization_code", "client_credentials"])

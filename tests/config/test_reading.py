@@ -448,3 +448,19 @@ def test_the_file_of_a_field_is_looked_at(folder: Folder) -> None:
     assert any("upstream.headers.A" in each and "can be read by others (mode 0644)" in each for each in found)
     assert any("upstream.headers.B" in each and "one line of printable ASCII" in each for each in found)
     assert any("upstream.headers.C" in each and "is not there" in each for each in found)
+
+
+def test_recordings_need_none_of_an_accounts_secrets(folder: Folder) -> None:
+    (folder.path / "tapes").mkdir()
+    text = (
+        "oauth: {client_id: abc, client_secret_file: gone, seed_file: gone}\nstate: {key_file: gone}\n"
+        "upstream: {headers: {X-A: {file: gone}}, proxy_file: gone, ca_file: gone}\n"
+        "store: {url: 'redis://h', password_file: gone}\nalerts: {command: gone, webhook_file: gone}\ngateway: {replay: tapes}\n"
+    )
+    loaded = folder.load(text)
+    settings = loaded.settings
+    assert (settings.oauth.grant, settings.oauth.token_url, settings.store.url) == ("static", None, None)
+    assert (settings.upstream.headers, settings.alerts.command, loaded.warnings) == ({}, None, ())
+    assert settings.upstream.url == "https://api.passolution.eu"
+    assert {loaded.sources[key] for key in ("oauth.grant", "upstream.proxy")} == {"gateway.replay"}
+    assert folder.load("gateway: {replay: tapes}\n").warnings == ()

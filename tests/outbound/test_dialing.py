@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from passoproxy.errors import ConfigurationError
-from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint, ForwardProxy, tls_context
+from passoproxy.outbound.dial import Dialer, DialFailed, Endpoint, ForwardProxy, NoDialer, tls_context
 from tests.outbound.wire import SHORT, Line, Play, origin_that
 
 TARGET = Endpoint("http", "api.example.com", 8080)
@@ -165,3 +165,8 @@ async def test_what_the_system_says_of_a_connection_that_did_not_come(
     with pytest.raises(DialFailed, match=r"127\.0\.0\.1:9") as caught:
         await Dialer(Endpoint("http", "127.0.0.1", 9), timeout=5).dial(Lost)
     assert caught.value.timed_out is timed_out
+
+
+async def test_no_connection_is_opened_while_recordings_answer() -> None:
+    with pytest.raises(DialFailed, match=r"gateway\.replay is set: nothing is sent to localhost:1"):
+        await NoDialer(Endpoint("http", "localhost", 1), "gateway.replay is set").dial(asyncio.Protocol)

@@ -122,3 +122,13 @@ async def test_its_news_are_that_time_went_by():
     assert not news.done()
     await clock.advance(1.1)
     assert news.done()
+
+
+async def test_without_a_token_every_caller_hears_why():
+    keeper = StaticToken(read=None, provider=PROVIDER, clock=FakeClock(), why="recordings answer")
+    await keeper.open()
+    assert (keeper.current(), keeper.snapshot().reason) == (None, "recordings answer")
+    with pytest.raises(TokenUnavailable, match="recordings answer"):
+        await keeper.bearer()
+    with pytest.raises(CommandFailure, match="recordings answer"):
+        await keeper.execute(Refresh())
