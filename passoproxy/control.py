@@ -43,7 +43,7 @@ class Alarm(Protocol):
     @property
     def level(self) -> Level: ...
 
-    async def test(self) -> list[Data]: ...
+    async def test(self) -> Data: ...
 
 
 class Gateway(Protocol):
@@ -165,9 +165,9 @@ class Control:
         return outlook(self._keeper.snapshot(), self.level)
 
     async def test_alerts(self) -> Data:
-        """Sends a test alert through every hook; `results` has what came back. Raises ConfigurationError if there is no hook."""
+        """Sends a test alert through every hook; see `telemetry.alerts.tried`. Raises ConfigurationError if there is no hook."""
         assert self._alarm is not None  # every daemon has one
-        return {"results": await self._alarm.test()}
+        return await self._alarm.test()
 
     def readiness(self, strict: bool) -> tuple[bool, str, str]:
         """Whether requests can be answered, the word for it (ready, degraded, unready) and why not, if not whole.

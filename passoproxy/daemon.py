@@ -312,7 +312,7 @@ class Daemon:
         )
 
     async def _end_pair(self, wired: Wired, grace: float, within: float) -> None:
-        """While connections drain: lets a refresh end, then renews the pair if the settings want it (`leaves_full`)."""
+        """While connections drain: lets a refresh end, renews the pair if the settings want it (`leaves_full`), and lets alerts get out."""
         deadline = wired.clock.monotonic() + within
         with contextlib.suppress(PassoproxyError):
             await wired.keeper.execute(Leave(within))
@@ -323,6 +323,7 @@ class Daemon:
         if leaves_full(wired.loaded, wired.state_folder, grace, is_followed):
             with contextlib.suppress(PassoproxyError):  # a failure was told as an event
                 await wired.keeper.execute(Refill(deadline - wired.clock.monotonic()))
+        await wired.alerts.settle()
 
     async def _end_tasks(self) -> None:
         """All but the keeper's, which ends by itself when no request is left, after its present step."""

@@ -541,6 +541,10 @@ class AlertHook(Protocol):
     @property
     def name(self) -> str: ...
 
+    def where(self) -> str:
+        """Where it goes, without what may be secret in that; '' if that cannot be told."""
+        ...
+
     async def deliver(self, document: bytes) -> str:
         """Gets one JSON object out within 10 seconds; what came back, in a few words. Raises AlertUndelivered."""
         ...

@@ -22,7 +22,7 @@ def _group() -> None:
 def send_test(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Send one test alert by alerts.command and alerts.webhook.
 
-    Shows what came back. Exit 1 if one failed.
+    Shows what was sent where, and what came back. Exit 1 if one failed.
 
     \b
     Example:
@@ -36,14 +36,17 @@ def send_test(config: ConfigOption = None, state: StateOption = None, as_json: J
 
         from passoproxy.compose.instance import tried_alone
 
-        results = asyncio.run(tried_alone(held.loaded, os.environ))
+        tried = asyncio.run(tried_alone(held.loaded, os.environ))
     else:
-        results = held.ask("POST", "/api/alert/test", b"")["results"]
+        tried = held.ask("POST", "/api/alert/test", b"")
+    results = tried["results"]
     if as_json:
-        say_json({"results": results})
+        say_json(tried)
     else:
+        say_json(tried["sent"])
         for result in results:
-            say(f"{result['hook']}: {'ok' if result['ok'] else 'failed'}: {result['said']}")
+            to = f" to {result['where']}" if result["where"] else ""
+            say(f"{result['hook']}{to}: {'ok' if result['ok'] else 'failed'}: {result['said']}")
     if failed := [str(result["hook"]) for result in results if not result["ok"]]:
         named = " and ".join(failed)
         raise CommandFailure(f"the test alert did not get out by {named}; see alerts.* in the configuration")

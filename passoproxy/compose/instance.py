@@ -11,11 +11,12 @@ import os
 import secrets
 import shlex
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from passoproxy import __version__
@@ -65,7 +66,7 @@ from passoproxy.server.handler import Handler
 from passoproxy.server.memo import Basis
 from passoproxy.stores.pair.alert_state import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
-from passoproxy.telemetry.alerts import NO_HOOK, AlertPolicy, Alerts, CommandHook, alert, tried
+from passoproxy.telemetry.alerts import AlertPolicy, Alerts, CommandHook, alert, tried
 from passoproxy.telemetry.batch import Batch
 from passoproxy.telemetry.live import Live
 from passoproxy.telemetry.logs import AccessLines, LogObserver, Logs, request_ids
@@ -86,15 +87,14 @@ def alert_policy(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -
     """`alerts` of this configuration."""
     given = loaded.settings.alerts
     thresholds = Thresholds(given.runway.log, given.runway.notify, given.runway.page)
-    return AlertPolicy(thresholds, given.repeat, tuple(_hooks(loaded, outward, environ)))
+    hooks = tuple(_hooks(loaded, outward, environ))
+    return AlertPolicy(thresholds, given.repeat, hooks, frozenset(given.events))
 
 
-async def tried_alone(loaded: Loaded, environ: Mapping[str, str]) -> list[dict[str, object]]:
-    """A test alert without a daemon: the outcome of each hook. Raises ConfigurationError if there is none."""
+async def tried_alone(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, Any]:
+    """A test alert without a daemon; see `tried`. Raises ConfigurationError if there is no hook."""
     policy = alert_policy(loaded, Outward(loaded, environ), environ)
-    if not policy.hooks:
-        raise NO_HOOK
-    return await tried(policy.hooks, alert("test", None, socket.gethostname(), __version__))
+    return await tried(policy.hooks, alert("test", None, socket.gethostname(), __version__, time.time()))
 
 
 def _hooks(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> list[AlertHook]:
@@ -350,7 +350,13 @@ class Wired:
         near, pairs = ControlOwner(folder), local if self.fleet is None else self.fleet.store
         owner = None if not follow else near if self.fleet is None else self.fleet.nearest(near)
         self.keeper: Holder = self.part.holder or build_keeper(
-            loaded, asking, pairs, self.clock, observer, owner, lambda partition: revoking(partition)
+            loaded,
+            asking,
+            pairs,
+            self.clock,
+            each_of(observer, self._hear),
+            owner,
+            lambda partition: revoking(partition),
         )
         self.store, kept = entry_store(loaded, folder, self.cache_folder, observer, self.part)
         revoking = partial(remove_revoked, self.store, settings.cache.on_revoked, observer)
@@ -445,6 +451,9 @@ class Wired:
         self.admin_runners: list[AdminRunner] = []
         """Those that follow `server.limits`; `admin.serve` puts them here."""
 
+    def _hear(self, event: Event) -> None:
+        self.alerts.hear(event)
+
     def partition(self) -> str:
         """The cache partition of the present pair."""
         return self.keeper.partition
@@ -517,6 +526,7 @@ async def standing_still(loaded: Loaded, *, keep: bool = False, observer: Observ
         stack.push_async_callback(wired.close)
         await wired.keeper.open()
         if keep:
+            stack.push_async_callback(wired.alerts.send_off)
             stack.push_async_callback(asyncio.wait, (asyncio.create_task(wired.keeper.run()),))
         stack.push_async_callback(wired.keeper.close)
         wired.control.facts.starting = False

@@ -526,7 +526,6 @@ PLACEHOLDER = "your-client-id"
 _DOES_NOTHING = "is accepted, and does nothing in this version: "
 
 UNUSED = {
-    "alerts.events": f"{_DOES_NOTHING}only the runway is told of",
     "tracing": f"{_DOES_NOTHING}no traces are sent",
     "store.url": "shares the pair and the cache in this version: each instance has an upstream.max_concurrency of its own",
 }

@@ -121,13 +121,22 @@ class RefreshFailed:
 
 @dataclass(frozen=True, slots=True)
 class ChainChanged:
-    """The refresh chain or the access token went from one state into another."""
+    """The refresh chain or the access token went from one state into another. `before` is the chain's state that was recorded last, here or by an
+    earlier owner, if it was another one; '' where this process follows."""
 
     access: str
     chain: str
     reason: str
     runway: float | None
     remedy: str = ""
+    before: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PairErased:
+    """A logout erased the pair. `revocation` tells what became of it at the provider."""
+
+    revocation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +266,7 @@ Event = (
     | TokenRefreshed
     | RefreshFailed
     | ChainChanged
+    | PairErased
     | RunwayWarned
     | AlertFailed
     | PairNotSaved

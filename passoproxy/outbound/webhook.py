@@ -6,6 +6,7 @@ The URL may hold a token, so no error shows more of it than its host.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -26,6 +27,11 @@ class Webhook:
 
     def __init__(self, url: Callable[[], str], dialer: Callable[[Endpoint], Dialer], limit: float = LIMIT) -> None:
         self._url, self._dialer, self._limit = url, dialer, limit
+
+    def where(self) -> str:
+        with contextlib.suppress(ConfigurationError):
+            return endpoint_of(self._url(), "alerts.webhook").authority
+        return ""
 
     async def deliver(self, document: bytes) -> str:
         """The status that came back. Raises AlertUndelivered if none came in time, or it is not a success."""

@@ -1,7 +1,8 @@
-"""Alerts: watches the runway, and sends what `core.oauth.alert_levels` decides through the configured hooks (contract §3 `alerts`).
+"""Alerts: watches the runway, hears what becomes of the pair here, and sends what is to be told through the configured hooks (contract §3 `alerts`).
 
-Each hook has a courier, so that a hook that hangs or fails delays nothing else. The command hook is here (one JSON object on its standard input,
-ten seconds, and an end with all its children), the webhook in `outbound`. What was told is remembered in an AlarmMemory.
+The levels are decided in `core.oauth.alert_levels`, and remembered in an AlarmMemory; the events of `alerts.events` are told as they happen, by the
+process that owns the pair. Each hook has a courier, so that a hook that hangs or fails delays nothing else. The command hook is here (one JSON
+object on its standard input, ten seconds, and an end with all its children), the webhook in `outbound`. docs/alert.schema.json has the JSON.
 """
 
 from __future__ import annotations
@@ -14,9 +15,17 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Final
+from typing import Any, Final
 
-from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
+from passoproxy.core.events import (
+    AlertFailed,
+    ChainChanged,
+    Event,
+    PairErased,
+    RunwayWarned,
+    TaskFailed,
+    TokenRefreshed,
+)
 from passoproxy.core.oauth.alert_levels import (
     Kind,
     Level,
@@ -33,6 +42,7 @@ from passoproxy.core.oauth.snapshot import TokenSnapshot
 from passoproxy.errors import AlertUndelivered, ConfigurationError, Fault
 from passoproxy.ports import AlarmMemory, AlertHook, BearerSource, Clock, Observer
 from passoproxy.tokens.persistence import Blocking
+from passoproxy.tokens.waits import ended
 from passoproxy.values import dataclass
 
 LIMIT: Final = 10.0
@@ -59,6 +69,10 @@ class CommandHook:
         self._words, self._limit = tuple(words), limit
         given = os.environ if environ is None else environ
         self._environ = {name: value for name, value in given.items() if not name.startswith(_OURS)}
+
+    def where(self) -> str:
+        # arguments, and variables that are set before a program, may hold a secret
+        return next((word for word in self._words[0].split() if "=" not in word), "")
 
     async def deliver(self, document: bytes) -> str:
         """The end of the command's output. Raises AlertUndelivered if it cannot be started, takes too long, or does not end with 0."""
@@ -169,23 +183,35 @@ WAYS: Final = ("command", "webhook")
 LONGEST_LOOK: Final = 30.0
 """Seconds between two looks at the runway at most."""
 SHORTEST_LOOK: Final = 0.01
-MOST_WAITING: Final = 8
-"""Alerts that wait for one hook; the oldest gives way, because the youngest has the present state."""
+MOST_WAITING: Final = 32
+"""Messages that wait for one hook; the oldest gives way, because the youngest has the present state."""
+LAST_WORD: Final = 2.0
+"""Seconds for what waits to get out when the daemon ends."""
+
+_EVENTS: Final = {
+    "login": ("login", "a person has logged in"),
+    "import": ("import", "a pair was imported"),
+    "seed": ("import", "the pair of oauth.seed_file is in use"),
+    "refresh": ("refresh", "the pair was renewed"),
+    "client_credentials": ("refresh", "an access token was obtained"),
+}
+"""By the way that a new generation came: the word of `alerts.events`, and the reason as a person is told it."""
 
 NO_HOOK: Final = ConfigurationError(
     Fault("", "alerts", "no hook is set, so an alert would reach no one", "set alerts.command or alerts.webhook")
 )
 
-Data = dict[str, object]
+Data = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class AlertPolicy:
-    """What the configuration says of alerts. `repeat` is seconds; `hooks` has at most one of each name."""
+    """What the configuration says of alerts. `repeat` is seconds; `hooks` has at most one of each name; `events` are the words of `alerts.events`."""
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     repeat: float = 3600.0
     hooks: tuple[AlertHook, ...] = ()
+    events: frozenset[str] = frozenset()
 
 
 class Alerts:
@@ -223,18 +249,55 @@ class Alerts:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for courier in self._couriers.values():
-                tasks.create_task(courier.run())
+            tasks.create_task(self._carry())
             tasks.create_task(self._remember())
             while True:
                 await self._keeper.news(await self._looked())
 
-    async def test(self) -> list[Data]:
-        """Sends one test alert through every hook at once; what came back from each. Raises ConfigurationError if there is no hook."""
-        if not self.policy.hooks:
-            raise NO_HOOK
-        document = alert("test", self._keeper.snapshot(), self._instance, self._version)
-        return await tried(self.policy.hooks, document)
+    async def _carry(self) -> None:
+        await asyncio.gather(*(courier.run() for courier in self._couriers.values()))
+
+    async def test(self) -> Data:
+        """Sends one test alert through every hook at once; see `tried`. Raises ConfigurationError if there is no hook."""
+        shown = self._keeper.snapshot()
+        return await tried(self.policy.hooks, alert("test", shown, self._instance, self._version, shown.as_of))
+
+    def hear(self, event: Event) -> None:
+        """Tells of what became of the pair that this process owns, if `alerts.events` asks for it. To be called in the loop's thread; raises nothing."""
+        try:
+            self._hear(event)
+        except Exception as fault:  # the pair's life goes on behind this call
+            self._observe(TaskFailed("alerts", type(fault).__name__))
+
+    def _hear(self, event: Event) -> None:
+        shown = self._keeper.snapshot()
+        match event:
+            case TokenRefreshed(grant=grant, access_until=until, runway=runway) if grant in _EVENTS:
+                word, reason = _EVENTS[grant]
+                shown = replace(shown, access_until=until, served_until=until, runway_seconds=runway)
+            case ChainChanged(chain="dead", before=before) if before:
+                word, reason = "dead", event.reason
+                shown = replace(shown, access=event.access, chain="dead", runway_seconds=0.0, remedy=event.remedy)
+            case PairErased(revocation):
+                word, reason = "logout", revocation
+            case _:
+                return
+        if word in self.policy.events:
+            document = alert("event", shown, self._instance, self._version, self._clock.wall(), word, reason)
+            self._send(document)
+
+    async def settle(self, within: float = LAST_WORD) -> None:
+        """Waits until all that was told is out, for at most so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                for courier in self._couriers.values():
+                    await courier.idle()
+
+    async def send_off(self) -> None:
+        """Brings out what was told, where `run` does not."""
+        carrying = asyncio.ensure_future(self._carry())
+        await self.settle(LIMIT + LAST_WORD)
+        await ended(carrying)
 
     async def _looked(self) -> float:
         """Looks, tells, and gives the seconds until the next look."""
@@ -258,14 +321,16 @@ class Alerts:
         self._watch = seen.watch
         if not _has_voice(shown):
             if self._alone and seen.telling is not None and seen.telling.kind is Kind.RECOVERED:
-                self._tell(seen.telling, shown)  # the owner that came back does not know what was told here
+                self._tell(
+                    seen.telling, shown, seen.watch.since
+                )  # the owner that came back does not know what was told here
                 self._is_over = True
                 self._to_remember.set()
             self._watch, self._speaks, self._alone = replace(seen.watch, worst=Level.NONE), False, False
         else:
             self._alone = shown.alone
             if seen.telling is not None:
-                self._tell(seen.telling, shown)
+                self._tell(seen.telling, shown, seen.watch.since)
             if (told := (self._watch.worst, self._watch.told_at)) != self._remembered:
                 self._remembered = told
                 self._to_remember.set()
@@ -283,7 +348,7 @@ class Alerts:
                 told = alarmed(self._watch, self._clock.monotonic(), self._clock.wall())
                 await self._blocking(lambda told=told: self._memory.save(told))  # type: ignore[misc]
 
-    def _tell(self, telling: Telling, shown: TokenSnapshot) -> None:
+    def _tell(self, telling: Telling, shown: TokenSnapshot, since: float) -> None:
         recovered = telling.kind is Kind.RECOVERED
         remedy = "" if recovered else shown.remedy
         self._observe(
@@ -297,7 +362,9 @@ class Alerts:
             )
         )
         word = Kind.RECOVERED.value if recovered else telling.level.word
-        document = alert(word, shown, self._instance, self._version)
+        self._send(alert(word, shown, self._instance, self._version, since))
+
+    def _send(self, document: bytes) -> None:
         for hook in self.policy.hooks:
             self._couriers[hook.name].take(document)
 
@@ -351,30 +418,55 @@ class Courier:
         self._failing = True
 
 
-async def tried(hooks: tuple[AlertHook, ...], document: bytes) -> list[Data]:
-    """What came back from each hook for `document`: `hook`, `ok` and `said`."""
+async def tried(hooks: tuple[AlertHook, ...], document: bytes) -> Data:
+    """What was `sent`, and the `results`: of each hook its name as `hook`, `where` it goes, whether it is `ok`, and what it `said`.
+
+    Raises ConfigurationError if there is no hook.
+    """
+    if not hooks:
+        raise NO_HOOK
 
     async def one(hook: AlertHook) -> Data:
+        told: Data = {"hook": hook.name, "where": hook.where()}
         try:
-            return {"hook": hook.name, "ok": True, "said": await hook.deliver(document)}
+            return {**told, "ok": True, "said": await hook.deliver(document)}
         except AlertUndelivered as fault:
-            return {"hook": hook.name, "ok": False, "said": str(fault)}
+            return {**told, "ok": False, "said": str(fault)}
 
-    return list(await asyncio.gather(*map(one, hooks)))
+    return {"sent": json.loads(document), "results": list(await asyncio.gather(*map(one, hooks)))}
 
 
-def alert(level: str, shown: TokenSnapshot | None, instance: str, version: str) -> bytes:
-    """The JSON object that a hook gets. `level` is log, notify, page, recovered or test; `shown` None: no daemon runs that could tell."""
-    by = None if shown is None else deadline(shown)
+def alert(
+    level: str,
+    shown: TokenSnapshot | None,
+    instance: str,
+    version: str,
+    since: float,
+    event: str | None = None,
+    reason: str = "",
+) -> bytes:
+    """The JSON object that a hook gets, as docs/alert.schema.json has it. `level` is log, notify, page, recovered, event or test; `shown` None: no
+    daemon runs that could tell. `since` is epoch seconds; `reason` takes the place of the pair's own.
+    """
+    if level == "test":
+        reason = "this is a test; nothing is wrong"
     document: Data = {
         "level": level,
+        "event": event,
         "state": "not running" if shown is None else shown.chain,
-        "reason": "this is a test; nothing is wrong" if level == "test" else shown.reason if shown else "",
+        "reason": reason or (shown.reason if shown else ""),
         "remedy": shown.remedy if shown is not None and level not in ("test", "recovered") else "",
+        "since": spoken(since),
         "runway_seconds": None if shown is None else shown.runway_seconds,
-        "deadline": None if by is None else spoken(by) or None,
+        "deadline": None if shown is None else _moment(deadline(shown)),
+        "access_until": None if shown is None else _moment(shown.access_until),
+        "served_until": None if shown is None else _moment(shown.served_until),
         "link": "" if shown is None else shown.link,
         "instance": instance,
         "version": version,
     }
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def _moment(at: float | None) -> str | None:
+    return None if at is None else spoken(at) or None

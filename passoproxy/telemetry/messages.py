@@ -24,6 +24,7 @@ from passoproxy.core.events import (
     OriginAnswered,
     OriginFailed,
     OwnershipChanged,
+    PairErased,
     PairFileDamaged,
     PairNotSaved,
     RefreshFailed,
@@ -105,6 +106,8 @@ def line_of(event: Event) -> Line:
         case ChainChanged(chain=chain):
             text = "the access token is {access}, the refresh chain {chain}: {reason}"
             return Line("token_state_changed", _CHAIN_LEVELS.get(chain, "info"), text)
+        case PairErased():
+            return Line("logged_out", "info", "the pair was erased: {revocation}")
         case RunwayWarned(kind="recovered"):
             return Line("runway_recovered", "info", "the pair is safe again: {reason}")
         case RunwayWarned(level=alert):

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from passoproxy.core.events import TaskFailed, Warned
+from passoproxy.core.events import PairErased, TaskFailed, Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, has_ended
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.schedule import is_worth_filling
@@ -456,6 +456,7 @@ class Keeper(Holder):
             raise PairStoreFailure(text) from fault
         state.record, self.spare = record, None
         state.drop()
+        state.observe(PairErased(done.revocation))
         state.plan()
         return done
 

@@ -299,13 +299,14 @@ class State:
 
     def happened(self, *happenings: Happening, reason: str | None = None) -> None:
         """Moves both machines, and tells where they moved. `reason` None keeps the one that was given last."""
-        before, before_reason = self.standing, self.reason
+        before, before_reason, recorded = self.standing, self.reason, self.record.state
         self.standing = moved(before, *happenings)
         self.reason = self.reason if reason is None else reason
         self.record = replace(self.record, state=self.standing.chain.value, reason=self.reason)
         if (self.standing, self.reason) != (before, before_reason):
             shown = self.snapshot()
-            self.observe(ChainChanged(shown.access, shown.chain, shown.reason, shown.runway_seconds, shown.remedy))
+            was = recorded if recorded != self.standing.chain else ""
+            self.observe(ChainChanged(shown.access, shown.chain, shown.reason, shown.runway_seconds, shown.remedy, was))
 
     def give_up_if_nothing_is_left(self) -> bool:
         """After a lost answer: `unknown` becomes `dead` when the access token has ended and no replay is left; whether it did."""

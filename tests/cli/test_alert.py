@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.cli.conftest import Beside, Run
 from tests.whole import Place
 
+OUTCOME = "\ncommand to /bin/sh: ok: ended with 0; it said: got it\n"
+
 
 def hooks(folder: Path, code: int = 0) -> dict[str, object]:
     return {"command": ["/bin/sh", "-c", f"cat > {folder}/told; echo got it; exit {code}"]}
@@ -17,8 +19,8 @@ def test_without_a_daemon(run: Run, tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.write(alerts=hooks(tmp_path))
     said = run("alert", "test", "--config", str(place.config))
-    assert (said.code, said.out, said.err) == (0, "command: ok: ended with 0; it said: got it\n", "")
     told = json.loads((tmp_path / "told").read_text())
+    assert (said.code, said.out, said.err) == (0, json.dumps(told, indent=2) + OUTCOME, "")
     assert (told["level"], told["state"]) == ("test", "not running")
 
 
@@ -49,8 +51,8 @@ def test_with_nobody_to_tell_the_configuration_is_at_fault(run: Run, tmp_path: P
 def test_with_a_daemon_it_is_the_daemon_that_tells(run: Run, place: Place, beside: Beside, tmp_path: Path) -> None:
     beside.daemon(place, authorised=True, alerts=hooks(tmp_path))
     said = run("alert", "test", "--config", str(place.config))
-    assert (said.code, said.out) == (0, "command: ok: ended with 0; it said: got it\n")
     told = json.loads((tmp_path / "told").read_text())
+    assert (said.code, said.out) == (0, json.dumps(told, indent=2) + OUTCOME)
     assert (told["level"], told["state"]) == ("test", "healthy")
     assert told["runway_seconds"] > 3000
     assert told["deadline"].endswith("Z")

@@ -9,7 +9,6 @@ from passoproxy.config.validate import UNUSED
 from tests.config.writing import LEAST, Folder
 
 _VALUES = {
-    "alerts.events": "[dead]",
     "tracing": "{otlp_endpoint: 'http://localhost:4318'}",
 }
 

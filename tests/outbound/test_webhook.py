@@ -129,6 +129,8 @@ async def test_a_url_that_is_none_any_more() -> None:
         raise ConfigurationError(Fault("", "alerts.webhook_file", "cannot be read"))
 
     assert "cannot be read" in await failure(Webhook(unreadable, direct))
+    assert Webhook(unreadable, direct).where() == ""
+    assert Webhook(lambda: f"https://hooks.example/{TOKEN}", direct).where() == "hooks.example"
 
 
 async def test_it_goes_through_the_proxy() -> None:

@@ -31,6 +31,18 @@ def script(tmp_path: Path) -> Callable[[str], str]:
     return script
 
 
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["/usr/bin/notify", "--key", "secret"], "/usr/bin/notify"),
+        (["KEY=secret notify --key secret"], "notify"),
+        (["KEY=secret"], ""),
+    ],
+)
+def test_where_it_goes_is_told_without_its_arguments(words: list[str], where: str) -> None:
+    assert CommandHook(words).where() == where
+
+
 def on_both_loops(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """The daemon runs on uvloop, commands on asyncio's own: their subprocesses are not the same code."""
     for factory in (asyncio.new_event_loop, uvloop.new_event_loop):

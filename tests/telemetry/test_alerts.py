@@ -1,4 +1,7 @@
-"""The watch over the runway: what is told, by which hook, and that a hook which hangs or fails delays nothing."""
+"""The watch over the runway, and the events of the pair: what is told, by which hook, and that a hook which hangs or fails delays nothing.
+
+Every message that a hook gets here is held against the schema of docs/.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,22 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from passoproxy.core.events import AlertFailed, RunwayWarned, TaskFailed
+from passoproxy.core.events import (
+    AlertFailed,
+    ChainChanged,
+    Event,
+    OwnershipChanged,
+    PairErased,
+    RunwayWarned,
+    TaskFailed,
+    TokenRefreshed,
+)
 from passoproxy.core.oauth.alert_levels import Alarmed, Level, Thresholds
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.oauth.snapshot import TokenSnapshot
@@ -22,6 +36,9 @@ from passoproxy.tokens.waits import first_of
 from tests.fakes import FakeClock, RememberingObserver, settle
 
 T0 = 1_700_000_000.0
+SCHEMA = json.loads(Path("docs/alert.schema.json").read_text())
+Draft202012Validator.check_schema(SCHEMA)
+VALIDATOR = Draft202012Validator(SCHEMA)
 SEEN = TokenSnapshot(
     access="valid",
     chain="retrying",
@@ -39,6 +56,15 @@ SEEN = TokenSnapshot(
     saved=True,
     as_of=T0,
 )
+
+
+def read(document: bytes) -> dict[str, Any]:
+    """The message in a document, which is one line and fits the schema with nothing beyond it."""
+    assert document.count(b"\n") == 1
+    told: dict[str, Any] = json.loads(document)
+    VALIDATOR.validate(told)
+    assert list(told) == SCHEMA["required"] == list(SCHEMA["properties"])
+    return told
 
 
 class Pair:
@@ -87,8 +113,11 @@ class Hook:
         await self.opened.wait()
         if self.fault is not None:
             raise self.fault
-        self.got.append(json.loads(document))
+        self.got.append(read(document))
         return "told"
+
+    def where(self) -> str:
+        return "here"
 
     @property
     def levels(self) -> list[str]:
@@ -132,8 +161,8 @@ class Stand:
             blocking=inline,
         )
 
-    def policy(self, *hooks: AlertHook, repeat: float = 1800.0) -> AlertPolicy:
-        return AlertPolicy(Thresholds(), repeat, hooks)
+    def policy(self, *hooks: AlertHook, repeat: float = 1800.0, events: tuple[str, ...] = ()) -> AlertPolicy:
+        return AlertPolicy(Thresholds(), repeat, hooks, frozenset(events))
 
     def kinds(self) -> list[tuple[str, str]]:
         told = self.observer.of(RunwayWarned)
@@ -176,15 +205,79 @@ async def test_what_a_hook_is_told(stand: Stand) -> None:
     (told,) = stand.command.got
     assert told == {
         "level": "page",
+        "event": None,
         "state": "dead",
         "reason": "refused",
         "remedy": "run 'passoproxy login'",
+        "since": "2023-11-14T22:13:20Z",
         "runway_seconds": 0.0,
         "deadline": "2023-11-14T23:13:20Z",
+        "access_until": "2023-11-14T23:13:20Z",
+        "served_until": "2023-11-14T23:13:20Z",
         "link": "http://127.0.0.1:8611/",
         "instance": "here",
         "version": "1",
     }
+
+
+EVERY = ("login", "refresh", "import", "logout", "dead")
+LIFE: tuple[tuple[Event, str | None], ...] = (
+    (TokenRefreshed(1, "login", T0 + 3600, 3600.0), "login"),
+    (ChainChanged("valid", "healthy", "renews itself", 3600.0, "", "none"), None),
+    (TokenRefreshed(2, "refresh", T0 + 7200, 3600.0), "refresh"),
+    (TokenRefreshed(3, "client_credentials", None, None), "refresh"),
+    (TokenRefreshed(4, "import", T0 + 7200, 3600.0), "import"),
+    (TokenRefreshed(5, "seed", T0 + 7200, 3600.0), "import"),
+    (TokenRefreshed(6, "static", None, None), None),
+    (ChainChanged("valid", "dead", "invalid_grant", 0.0, "log in", "healthy"), "dead"),
+    (ChainChanged("expired", "dead", "invalid_grant", 0.0, "log in"), None),  # it was dead before
+    (PairErased("revoked at the provider and erased here"), "logout"),
+    (OwnershipChanged("owner"), None),
+)
+
+
+@pytest.mark.parametrize("wanted", [EVERY, ("dead",), ()])
+async def test_events_are_told_once_in_order_by_every_hook_if_they_are_asked_for(
+    stand: Stand, wanted: tuple[str, ...]
+) -> None:
+    stand.alerts.policy = stand.policy(stand.command, stand.webhook, events=wanted)
+    for event, _ in LIFE:
+        stand.alerts.hear(event)
+    await settle()
+    assert [each["event"] for each in stand.command.got] == [word for _, word in LIFE if word in wanted]
+    assert stand.command.got == stand.webhook.got
+    assert {*stand.command.levels} <= {"event"}
+
+
+async def test_what_an_event_tells(stand: Stand) -> None:
+    stand.alerts.policy = stand.policy(stand.command, events=EVERY)
+    for event, word in LIFE:
+        if word in ("login", "dead", "logout"):
+            stand.alerts.hear(event)
+    await settle()
+    login, dead, logout = stand.command.got
+    assert (login["reason"], login["access_until"]) == ("a person has logged in", "2023-11-14T23:13:20Z")
+    assert (dead["state"], dead["reason"], dead["remedy"]) == ("dead", "invalid_grant", "log in")
+    assert (dead["runway_seconds"], dead["since"]) == (0.0, "2023-11-14T22:13:20Z")
+    assert logout["reason"] == "revoked at the provider and erased here"
+
+
+async def test_an_event_that_cannot_be_told_ends_nothing(stand: Stand) -> None:
+    stand.pair.words = {"fault": RuntimeError("no")}
+    stand.alerts.hear(LIFE[0][0])
+    assert stand.observer.of(TaskFailed) == [TaskFailed("alerts", "RuntimeError")]
+
+
+async def test_what_waits_gets_out_at_the_end_within_its_time() -> None:
+    stand = Stand()  # nothing watches
+    stand.alerts.policy = stand.policy(stand.command, stand.webhook, events=EVERY)
+    stand.alerts.hear(LIFE[0][0])
+    await stand.alerts.send_off()
+    assert len(stand.command.got) == len(stand.webhook.got) == 1
+    stand.webhook.opened.clear()
+    stand.alerts.hear(LIFE[0][0])
+    await stand.alerts.settle(0.01)
+    assert len(stand.webhook.got) == 1
 
 
 async def test_it_is_repeated_at_the_level_that_lasts(stand: Stand) -> None:
@@ -278,7 +371,7 @@ async def test_what_was_told_is_not_told_again_by_the_next_process() -> None:
     async with watching(memory) as first:
         assert first.command.levels == ["page"]
         told_at = first.clock.wall()
-        assert memory.kept == Alarmed(Level.PAGE, told_at)
+        assert memory.kept == Alarmed(Level.PAGE, told_at, told_at)
     async with watching(memory) as second:
         assert (second.command.levels, second.alerts.level) == ([], Level.PAGE)
         assert memory.saves == 1
@@ -291,18 +384,20 @@ async def test_what_was_told_is_not_told_again_by_the_next_process() -> None:
         second.pair.renewed()
         await settle()
         assert (second.command.levels, memory.kept) == (["page", "recovered"], None)
+        assert {each["since"] for each in (*first.command.got, *second.command.got)} == {first.command.got[0]["since"]}
     async with watching(memory) as third:
         assert third.command.levels == ["page"]  # a new alarm
 
 
 async def test_a_recovery_while_nobody_watched_is_told_once() -> None:
     memory = Memory()
-    memory.kept = Alarmed(Level.NOTIFY, T0)
+    memory.kept = Alarmed(Level.NOTIFY, T0, T0 - 7200)
     made = Stand(memory)
     made.pair.renewed()
     task = asyncio.create_task(made.alerts.run())
     await settle()
     assert (made.command.levels, memory.kept) == (["recovered"], None)
+    assert made.command.got[0]["since"] == "2023-11-14T20:13:20Z"  # when the alarm began that is over now
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -327,7 +422,7 @@ async def test_one_who_becomes_the_owner_goes_on_where_the_one_before_was(stand:
     stand.pair.becomes(chain="dead", role="following")
     await settle()
     assert (stand.memory.loads, stand.memory.saves) == (1, 0)  # it was the owner's for a moment
-    stand.memory.kept = Alarmed(Level.PAGE, stand.clock.wall() - 600)
+    stand.memory.kept = Alarmed(Level.PAGE, stand.clock.wall() - 600, 0.0)
     stand.pair.becomes(chain="dead")
     await settle()
     assert stand.command.levels == []
@@ -392,11 +487,13 @@ async def test_a_hook_that_was_taken_away_gets_nothing_more(stand: Stand) -> Non
 
 async def test_a_test_says_what_came_back_from_each(stand: Stand) -> None:
     stand.webhook.fault = AlertUndelivered("answered 500")
-    assert await stand.alerts.test() == [
-        {"hook": "command", "ok": True, "said": "told"},
-        {"hook": "webhook", "ok": False, "said": "answered 500"},
+    tried = await stand.alerts.test()
+    assert tried["results"] == [
+        {"hook": "command", "where": "here", "ok": True, "said": "told"},
+        {"hook": "webhook", "where": "here", "ok": False, "said": "answered 500"},
     ]
     (told,) = stand.command.got
+    assert tried["sent"] == told
     assert told["level"] == "test"
     assert told["reason"] == "this is a test; nothing is wrong"
     assert stand.kinds() == []
@@ -409,14 +506,13 @@ async def test_a_test_without_hooks_says_so(stand: Stand) -> None:
 
 
 def test_an_alert_where_no_daemon_runs() -> None:
-    told = json.loads(alert("test", None, "here", "1"))
+    told = read(alert("test", None, "here", "1", T0))
     assert (told["state"], told["runway_seconds"], told["deadline"], told["link"]) == ("not running", None, None, "")
 
 
 def test_a_moment_beyond_the_calendar_is_left_out() -> None:
-    assert json.loads(alert("log", replace(SEEN, as_of=1e300), "here", "1"))["deadline"] is None
-    assert json.loads(alert("log", None, "here", "1"))["reason"] == ""
+    assert read(alert("log", replace(SEEN, as_of=1e300), "here", "1", T0))["deadline"] is None
 
 
 def test_what_cannot_be_written_in_utf8_is_replaced() -> None:
-    assert json.loads(alert("log", replace(SEEN, reason="a\udc80"), "here", "1"))["reason"] == "a?"
+    assert read(alert("log", replace(SEEN, reason="a\udc80"), "here", "1", T0))["reason"] == "a?"

@@ -20,6 +20,7 @@ from passoproxy.core.events import (
     OriginAnswered,
     OriginFailed,
     OwnershipChanged,
+    PairErased,
     PairFileDamaged,
     PairNotSaved,
     RefreshFailed,
@@ -48,8 +49,9 @@ CASES: list[tuple[Event, str, str, str, dict[str, Any]]] = [
     (RefreshFailed("refused", "", 1, None), "refresh_failed", "error", "the provider refused the refresh", {"attempt": 1}),
     (RefreshFailed("odd", "", 1, None), "refresh_failed", "warning", "the refresh failed", {"outcome": "odd"}),
     (ChainChanged("valid", "healthy", "", None), "token_state_changed", "info", "the access token is valid, the refresh chain healthy", {"access": "valid"}),
-    (ChainChanged("valid", "dead", "invalid_grant", 0.0, "log in"), "token_state_changed", "error", "the access token is valid, the refresh chain dead: invalid_grant", {"runway": "0 s", "remedy": "log in"}),  # noqa: E501
+    (ChainChanged("valid", "dead", "invalid_grant", 0.0, "log in", "healthy"), "token_state_changed", "error", "the access token is valid, the refresh chain dead: invalid_grant", {"runway": "0 s", "remedy": "log in", "before": "healthy"}),  # noqa: E501
     (ChainChanged("valid", "retrying", "", 60.0), "token_state_changed", "warning", "the access token is valid, the refresh chain retrying", {"runway": "1 min"}),  # noqa: E501
+    (PairErased("revoked"), "logged_out", "info", "the pair was erased: revoked", {"revocation": "revoked"}),
     (PairNotSaved("disk full"), "pair_not_saved", "error", "what is new of the pair is in memory only, it cannot be written: disk full", {}),
     (PairFileDamaged("pair.json"), "pair_file_damaged", "error", "a stored pair cannot be understood: pair.json", {}),
     (OwnershipChanged("owner"), "ownership_changed", "info", "this process owns the pair and renews it", {"role": "owner"}),

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from passoproxy.core.events import PairErased
 from passoproxy.core.oauth.settings import Provider
 from passoproxy.errors import CommandFailure, PairStoreFailure, TokenAnswerLost, TokenRequestUnsent
 from passoproxy.ports import TokenReply, TokenRequest
@@ -49,6 +50,7 @@ async def test_both_tokens_are_revoked_and_the_pair_is_erased():
         shown = scene.keeper.snapshot()
         assert (scene.keeper.current(), shown.access, shown.chain, shown.runway_seconds) == (None, "none", "none", 0)
         assert scene.life.store.generations == {}
+        assert scene.life.observer.of(PairErased) == [PairErased("revoked at the provider and erased here")]
         assert (await scene.keeper.execute(Import(document))).chain == "dead"
 
 

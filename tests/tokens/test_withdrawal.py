@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from passoproxy.core.events import Warned
+from passoproxy.core.events import ChainChanged, Warned
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired
 from passoproxy.tokens.commands import Export, Import, Refresh
@@ -120,11 +120,17 @@ async def test_a_refusal_after_the_time_was_up_moves_no_moment(life):
     assert keeper.snapshot().access_until == until
 
 
+def died(life) -> list[str]:
+    """The chain's states before it died, as they were told."""
+    return [each.before for each in life.observer.of(ChainChanged) if each.chain == "dead" and each.before]
+
+
 async def test_what_the_origin_refused_is_said_once_however_often_it_is_found_out(life):
     keeper = await life.started_with_pair()
     life.rotating.faults = [REFUSED]
     await refused(keeper)
     said = keeper.snapshot().reason
+    assert died(life) == ["healthy"]
     for _ in range(2):
         life.clock.step(30)  # the record is saved
         await life.clock.advance(20)

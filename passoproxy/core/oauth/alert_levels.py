@@ -68,20 +68,23 @@ class Telling:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What was seen and told so far. `worst` is the loudest level told since the last recovery; moments are steady seconds."""
+    """What was seen and told so far. `worst` is the loudest level told since the last recovery, `since` when the first one was told after it, in
+    epoch seconds; other moments are steady seconds."""
 
     level: Level = Level.NONE
     worst: Level = Level.NONE
     told_at: float = 0.0
+    since: float = 0.0
     overdue_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Alarmed:
-    """What outlives a process of a Watch: the loudest level told since the last recovery, and when it was told last (epoch seconds)."""
+    """What outlives a process of a Watch: the loudest level told since the last recovery, when it was told last, and `since` (epoch seconds)."""
 
     level: Level
     at: float
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +160,15 @@ def looked(watch: Watch, shown: TokenSnapshot, thresholds: Thresholds, repeat: f
     seen = replace(watch, level=level, overdue_since=overdue)
     telling = _telling(seen, repeat, now)
     if telling is not None:
-        seen = replace(seen, worst=max(seen.worst, level) if level else level, told_at=now)
+        since = seen.since if seen.worst else shown.as_of
+        seen = replace(seen, worst=max(seen.worst, level) if level else level, told_at=now, since=since)
     waits = [wait, _until_louder(shown, thresholds, level), seen.told_at + repeat - now if seen.worst else None]
     return Look(seen, telling, min((each for each in waits if each is not None), default=None))
 
 
 def alarmed(watch: Watch, now: float, wall: float) -> Alarmed | None:
     """What is to be remembered of `watch`; None if nothing was told since the last recovery. `now` is steady, `wall` epoch seconds."""
-    return Alarmed(watch.worst, wall - (now - watch.told_at)) if watch.worst else None
+    return Alarmed(watch.worst, wall - (now - watch.told_at), watch.since) if watch.worst else None
 
 
 def resumed(watch: Watch, before: Alarmed | None, now: float, wall: float) -> Watch:
@@ -172,7 +176,8 @@ def resumed(watch: Watch, before: Alarmed | None, now: float, wall: float) -> Wa
     if before is None:
         return watch
     # a moment in the future is from before the clock was set back: when it was is not known
-    return replace(watch, level=before.level, worst=before.level, told_at=now - max(0.0, wall - before.at))
+    told_at = now - max(0.0, wall - before.at)
+    return replace(watch, level=before.level, worst=before.level, told_at=told_at, since=before.since)
 
 
 def _patience(watch: Watch, shown: TokenSnapshot, level: Level, now: float) -> tuple[float | None, float | None]:

@@ -40,7 +40,7 @@ class AlarmFile:
 
 def written(alarmed: Alarmed) -> dict[str, object]:
     """JSON to be."""
-    return {"level": alarmed.level.word, "told_at": alarmed.at}
+    return {"level": alarmed.level.word, "told_at": alarmed.at, "since": alarmed.since}
 
 
 def alarmed_of(document: object) -> Alarmed | None:
@@ -48,5 +48,8 @@ def alarmed_of(document: object) -> Alarmed | None:
     levels = {level.word: level for level in Level if level}
     match document:
         case {"level": str(word), "told_at": float() | int() as at} if word in levels and math.isfinite(at):
-            return Alarmed(levels[word], float(at))
+            match document:
+                case {"since": float() | int() as since} if math.isfinite(since):
+                    return Alarmed(levels[word], float(at), float(since))
+            return Alarmed(levels[word], float(at), float(at))  # of an earlier version
     return None

@@ -190,7 +190,7 @@ def test_each_level_once_in_order_and_once_on_recovery() -> None:
         (39 * 60.0, "raised", "page"),
         (100, "recovered", "none"),
     ]
-    assert life.watch == Watch(told_at=life.watch.told_at)
+    assert life.watch == Watch(told_at=life.watch.told_at, since=life.watch.since)
 
 
 def test_a_death_is_told_at_the_worst_level_alone() -> None:
@@ -303,15 +303,17 @@ def test_no_level_twice_between_two_recoveries(steps: list[tuple[float, str, flo
 
 def test_what_was_told_outlives_the_watch():
     assert alarmed(Watch(), 50.0, 1000.0) is None
-    told = alarmed(Watch(Level.LOG, Level.PAGE, told_at=40.0), 50.0, 1000.0)
-    assert told == Alarmed(Level.PAGE, 990.0)
-    assert resumed(Watch(), told, 7.0, 1100.0) == Watch(Level.PAGE, Level.PAGE, told_at=-103.0)
-    assert resumed(Watch(), told, 7.0, 900.0) == Watch(Level.PAGE, Level.PAGE, told_at=7.0)  # the clock was set back
+    told = alarmed(Watch(Level.LOG, Level.PAGE, told_at=40.0, since=900.0), 50.0, 1000.0)
+    assert told == Alarmed(Level.PAGE, 990.0, 900.0)
+    assert resumed(Watch(), told, 7.0, 1100.0) == Watch(Level.PAGE, Level.PAGE, told_at=-103.0, since=900.0)
+    assert resumed(Watch(), told, 7.0, 900.0) == Watch(
+        Level.PAGE, Level.PAGE, told_at=7.0, since=900.0
+    )  # the clock was set back
     assert resumed(Watch(Level.LOG), None, 7.0, 900.0) == Watch(Level.LOG)
 
 
 def test_what_is_resumed_lasts_through_the_grace_after_a_start():
     """A pair that is loaded is healthy until its first attempt has failed: that is no recovery."""
-    before = resumed(Watch(), Alarmed(Level.PAGE, 990.0), 0.0, 1000.0)
+    before = resumed(Watch(), Alarmed(Level.PAGE, 990.0, 900.0), 0.0, 1000.0)
     look = looked(before, shown(0.8 * HOUR, chain="healthy"), SHARES, HOUR, 0.0)
     assert (look.telling, look.watch.level) == (None, Level.PAGE)

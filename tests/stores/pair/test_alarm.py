@@ -17,7 +17,7 @@ from passoproxy.stores.redis_client import Keys, RedisLink
 from tests.redis_server import RedisServer, free_port
 
 KEYS = Keys.of("0123456789abcdef0123456789abcdef")
-TOLD = Alarmed(Level.PAGE, 1_700_000_000.5)
+TOLD = Alarmed(Level.PAGE, 1_700_000_000.5, 1_699_999_000.5)
 
 
 @pytest.fixture
@@ -36,6 +36,13 @@ def test_in_a_folder(tmp_path: Path):
     memory.save(None)
     assert (memory.load(), os.listdir(tmp_path)) == (None, [])
     memory.save(None)
+
+
+def test_one_of_an_earlier_version_began_when_it_was_told_last(tmp_path: Path):
+    path = tmp_path / "alarm.json"
+    path.write_bytes(b'{"level": "page", "told_at": 7}')
+    path.chmod(0o600)
+    assert AlarmFile(tmp_path).load() == Alarmed(Level.PAGE, 7.0, 7.0)
 
 
 @pytest.mark.parametrize(
