@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.request_line import parse_target
 from passoproxy.core.http.syntax import print_date
@@ -33,6 +34,9 @@ KINDS = ("url", "prefix", "route", "tag")
 
 SLICE = 10
 """Entries of a long list after which others get their turn: a millisecond's work."""
+
+COUNT_EVERY = 15.0
+"""Seconds between two counts of what is stored by route, for as long as they are asked for."""
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -109,6 +113,8 @@ class Control:
         clock: Clock,
         observer: Observer,
         recent: Callable[[], Mapping[str, object]],
+        asked: Callable[[str], tuple[str, str] | None] = lambda request: None,
+        routes: Callable[[], Sequence[RoutePolicy]] = tuple,
         origin: Callable[[], Mapping[str, object]],
         trouble: Callable[[], str] = str,
         tiers: Callable[[], Iterable[StoreStats]] = tuple,
@@ -124,6 +130,9 @@ class Control:
         self._tiers, self._tell_purged = tiers, purged
         self.reloading, self._alarm, self._gateway = reload, alarm, gateway
         self._prefetch, self._soften, self._probing = prefetch, soften, probing
+        self._asked, self._routes = asked, routes
+        self._stored: tuple[float, Mapping[str, int]] = float("-inf"), {}
+        self._standing: dict[str, tuple[str, float]] = {}
         self._followers = 0
 
     # ---- standing ----------------------------------------------------------------------------------------------------
@@ -137,6 +146,7 @@ class Control:
         """Everything for people and dashboards, as `/api/status` shows it; without secrets."""
         facts, lately, now = self.facts, dict(self._recent()), self._clock.wall()
         _, state, reason = self.readiness(strict=False)
+        token = self._keeper.snapshot()
         return {
             "version": facts.version,
             "state": state,
@@ -144,15 +154,40 @@ class Control:
             "started_at": facts.started_at,
             "uptime_seconds": max(0.0, now - facts.started_at),
             "now": now,
-            "token": asdict(token := self._keeper.snapshot()),
+            "token": asdict(token),
             "alert": {"level": self.level.word, "deadline": deadline(token)},
+            "since": self.since(),
             "cache": self._cache() | ({"change_probe": self._probing.shown()} if self._probing else {}),
             "origin": {"url": facts.origin, **self._origin()},
+            "routes": [self._route(policy) for policy in self._routes()],
             **lately,
             "listeners": list(facts.listeners),
             "workers": list(facts.workers),
             "config": facts.config,
             **({} if self._gateway is None else {"gateway": self._gateway.shown()}),
+        }
+
+    def since(self) -> dict[str, float]:
+        """When chain, access token and origin came into their present states, as this and earlier looks since the start saw it."""
+        now, token = self._clock.wall(), self._keeper.snapshot()
+        for name, word in (
+            ("chain", token.chain),
+            ("access", token.access),
+            ("origin", str(self._origin().get("state"))),
+        ):
+            if self._standing.get(name, ("", 0.0))[0] != word:
+                self._standing[name] = word, now
+        return {name: at for name, (_, at) in self._standing.items()}
+
+    def _route(self, policy: RoutePolicy) -> Data:
+        return {
+            "name": policy.name,
+            "match": policy.match,
+            "entries": self._stored[1].get(policy.name),
+            "ttl": policy.ttl,
+            "stale_while_revalidate": policy.stale_while_revalidate,
+            "stale_if_error": policy.stale_if_error,
+            "stale_if_unauthorized": policy.stale_if_unauthorized,
         }
 
     @property
@@ -214,6 +249,8 @@ class Control:
             "memory_bytes": sum(tier.bytes_used for tier in facts.tiers if tier.tier == "memory"),
             "evictions": facts.store_stats.evictions,
             "mode": facts.cache_mode,
+            "offline": facts.offline,
+            "fault": facts.store_fault,
             "directory": facts.cache_folder or None,
             "store": facts.store or None,
         }
@@ -230,6 +267,14 @@ class Control:
         self.facts.store_fault = ""
         self.facts.tiers = tuple(self._tiers())
         return self.facts.store_stats
+
+    async def look_at_routes(self) -> None:
+        """Counts anew how much is stored of each route, if that was long ago: it reads the whole index."""
+        now, names = self._clock.monotonic(), [policy.name for policy in self._routes()]
+        if now - self._stored[0] >= COUNT_EVERY:
+            self._stored = now, self._stored[1]
+            with suppress(PassoproxyError):  # `look_at_store` tells of a store that is away
+                self._stored = now, await self._store.by_route(names)
 
     # ---- the pair ----------------------------------------------------------------------------------------------------
 
@@ -358,7 +403,7 @@ class Control:
         if (await self._store.stats()).entries <= limit:
             return False
         count = 0
-        async with aclosing(self._stored(selector)) as stored:
+        async with aclosing(self._listed(selector)) as stored:
             async for _ in stored:
                 count += 1
                 if count > limit:
@@ -368,14 +413,14 @@ class Control:
     async def entries(self, selector: Selector, limit: int) -> AsyncIterator[Data]:
         """What is stored, at most `limit` of it, in no order."""
         count = 0
-        async with aclosing(self._stored(selector)) as stored:
+        async with aclosing(self._listed(selector)) as stored:
             async for entry in stored:
                 if count == limit:
                     return
                 count += 1
                 yield self._shown(entry)
 
-    async def _stored(self, selector: Selector) -> AsyncGenerator[Entry, None]:
+    async def _listed(self, selector: Selector) -> AsyncGenerator[Entry, None]:
         """What is stored, with a turn for others in between: a store gives many at once."""
         count = 0
         # every store's listing is a generator; left half read it would hold its cursor until it is collected
@@ -435,7 +480,7 @@ class Control:
         """How many entries that is; a target comes first, and what has it is not counted again."""
         count = 0
         for each in meant:
-            async for entry in self._stored(each):
+            async for entry in self._listed(each):
                 count += each is meant[0] or entry.target != meant[0].target
         return count
 
@@ -443,6 +488,14 @@ class Control:
         """Why the request that is described would be a hit, a miss or a pass; asks and changes nothing. Raises UsageFailure."""
         order = self._order(described)
         return asdict(await self._explainer.explain(order.head, order.body))
+
+    async def why(self, request: str) -> Data | None:
+        """The explanation of a request that was answered lately, as of now; None if it is not remembered. `request` is its `request_id`.
+
+        Of a request only method and target are remembered: neither fields nor a body. Raises UsageFailure.
+        """
+        asked = self._asked(request)
+        return None if asked is None else await self.explain({"method": asked[0], "url": asked[1]})
 
     async def warm(self, described: Sequence[object]) -> AsyncGenerator[Data, None]:
         """Fetches what is described, where it is not fresh already; what came of each, as it comes. Its `number` counts from 0, or is the
@@ -516,8 +569,10 @@ def _authority(url: str) -> str:
     return parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
 
 
-async def keep_looking(control: Control, clock: Clock, every: float = 5.0) -> None:
-    """Looks at the store now and again, so that readiness need not wait for it."""
+async def keep_looking(control: Control, clock: Clock, also: Callable[[], None], every: float = 5.0) -> None:
+    """Looks at the store now and again, so that readiness need not wait for it, and at what `also` looks at."""
     while True:
         await control.look_at_store()
+        control.since()
+        also()
         await clock.sleep(every)

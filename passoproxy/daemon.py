@@ -204,7 +204,7 @@ class Daemon:
             ("keeper", wired.keeper.run()),
             ("alerts", wired.alerts.run()),
             ("warming", wired.warming.run()),
-            ("store", keep_looking(wired.control, wired.clock)),
+            ("store", keep_looking(wired.control, wired.clock, wired.telemetry.hour.look)),
             ("secrets", keep_following(wired)),
             *([] if wired.limits is None else [("origin limits", wired.limits.run())]),
             ("service manager", self._tell_manager(wired)),

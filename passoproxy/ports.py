@@ -289,6 +289,10 @@ class EntryStore(Protocol):
 
     async def stats(self) -> StoreStats: ...
 
+    async def by_route(self, names: Sequence[str]) -> dict[str, int]:
+        """How many entries these routes have, those included that a purge under way has not removed yet."""
+        ...
+
     def generation(self) -> int:
         """A number that grows whenever something stored was changed or removed, by any process; cheap to ask (no await, no I/O beyond shared memory)."""
         ...

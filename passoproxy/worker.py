@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from passoproxy.compose import Wired, telemetry
-from passoproxy.compose.instance import Telemetry, traffic_of
+from passoproxy.compose.instance import MOST_SHOWN, Telemetry, traffic_of
 from passoproxy.compose.listeners import Served, serve_proxy
 from passoproxy.compose.reload import Reloading, keep_following
 from passoproxy.compose.topology import Part
@@ -218,9 +218,9 @@ class Life:
 
     # ---- what it tells -----------------------------------------------------------------------------------------------
 
-    def _pass_on(self, line: str) -> None:
+    def _pass_on(self, line: str, asked: tuple[str, str] | None) -> None:
         if not self._channel.is_clogged:
-            self._channel.tell("line", line=line)
+            self._channel.tell("line", line=line, asked=asked)
 
     def _count_sent(self) -> None:
         self._sent += 1
@@ -246,6 +246,7 @@ class Life:
             in_flight=wired.handler.in_flight,
             traffic=dict(traffic_of(wired.pipeline)),
             memory=dataclasses.asdict(wired.store.memory_stats()),
+            most_used=wired.pipeline.usage.counted(MOST_SHOWN),
         )
 
 

@@ -76,6 +76,9 @@ class MemoryStore:
     async def stats(self) -> StoreStats:
         return StoreStats(len(self._shelf), self._shelf.bytes_used, self._shelf.evictions, tier="memory")
 
+    async def by_route(self, names: Sequence[str]) -> dict[str, int]:
+        return {name: len([each async for each in self.entries(Selector(route=name))]) for name in names}
+
     def generation(self) -> int:
         return self._generation
 

@@ -347,7 +347,7 @@ async def test_a_store_that_is_away_shows_what_was_seen_last(stand: Stand) -> No
 async def test_the_store_is_looked_at_now_and_again(stand: Stand) -> None:
     import asyncio
 
-    task = asyncio.create_task(keep_looking(stand.control, stand.clock))
+    task = asyncio.create_task(keep_looking(stand.control, stand.clock, lambda: None))
     await settle()
     assert stand.facts.store_stats.entries == 0
     stand.entry("/a")

@@ -37,7 +37,7 @@ from passoproxy.compose.stores import (
     cover_of,
     entry_store,
 )
-from passoproxy.compose.topology import Part, WorkerReport, all_memory, all_traffic
+from passoproxy.compose.topology import Part, WorkerReport, all_memory, all_traffic, all_used
 from passoproxy.config.load import Loaded
 from passoproxy.config.settings import Settings
 from passoproxy.config.types import TcpAddress
@@ -68,6 +68,7 @@ from passoproxy.stores.pair.alert_state import AlarmFile
 from passoproxy.stores.pair.directory import DirectoryPairStore
 from passoproxy.telemetry.alerts import AlertPolicy, Alerts, CommandHook, alert, tried
 from passoproxy.telemetry.batch import Batch
+from passoproxy.telemetry.last_hour import LastHour
 from passoproxy.telemetry.live import Live
 from passoproxy.telemetry.logs import AccessLines, LogObserver, Logs, request_ids
 from passoproxy.telemetry.metrics import MetricsObserver
@@ -107,6 +108,9 @@ def _hooks(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> list
 
 
 _LARGEST_PLAIN = 2 * 1024 * 1024
+
+MOST_SHOWN = 10
+"""Of what is asked for most, so much is shown."""
 
 
 def change_probe(wired: Wired) -> ChangeProbe | None:
@@ -167,6 +171,7 @@ class Telemetry:
     batch: Batch = field(init=False)
     """Answered requests on their way to all three."""
     live: Live = field(default_factory=Live)
+    hour: LastHour = field(init=False)
     _live_lines: AccessLines = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,6 +179,7 @@ class Telemetry:
         self._live_lines = AccessLines(lambda lines: None, self.recent.redactor)
         self.live.on_change = self.watch
         self.metrics.before_reading = self.recent.before_reading = self.batch.flush
+        self.hour = LastHour(self.metrics)
 
     def mask(self, loaded: Loaded) -> None:
         """Masks the secrets of `loaded` as they are now, from the next line on, and queries as it wants them."""
@@ -200,16 +206,21 @@ class Telemetry:
 
     def _answered(self, batch: list[Answered]) -> None:
         self.metrics.answered(batch)
-        self.recent.answered(batch)
         made = request_ids(len(batch))
+        self.recent.answered(batch, made)
         self.logs.answered(batch, made)
         if self.live.wanted:
-            for line in self._live_lines.lines(batch, made):
-                self.live.put(line)
+            for line, (told, *_) in zip(self._live_lines.lines(batch, made), batch, strict=True):
+                event = told if isinstance(told, RequestAnswered) else told.event
+                self.live.put(line, (event.method, event.target))
 
     def watch(self, wanted: bool) -> None:
         """Whether lines are made for `live`."""
-        self.live.wanted, self.logs.tap = wanted, self.live.put if wanted else None
+        self.live.wanted, self.logs.tap = wanted, (lambda line: self.live.put(line, None)) if wanted else None
+
+    def asked(self, request: str) -> tuple[str, str] | None:
+        """Method and target of a request that was watched or answered lately, by the `request_id` of its access line."""
+        return self.live.asked(request) or self.recent.asked(request)
 
 
 def telemetry(loaded: Loaded) -> Telemetry:
@@ -422,7 +433,9 @@ class Wired:
             probing=self.probing,
             clock=self.clock,
             observer=observer,
-            recent=told.recent.summary,
+            recent=self._lately,
+            asked=told.asked,
+            routes=lambda: self.pipeline.access.table.policies,
             origin=self.origin,
             trouble=lambda: trouble_of(self.origin(), told.recent),
             tiers=lambda: (all_memory(self.store.memory_stats(), self.reports.values()),),
@@ -473,6 +486,20 @@ class Wired:
         admission = self.admission()
         admission.judge(head.method)
         admission.path(head.path)
+
+    def _lately(self) -> Mapping[str, object]:
+        """What `status` tells of the last requests, the last hour, and what is asked for most."""
+        told = self.telemetry
+        used = all_used(self.pipeline.usage.counted(MOST_SHOWN), self.reports.values()).most_common(MOST_SHOWN)
+        most = [
+            {
+                "method": told.recent.redactor.text(method, 32),
+                "target": told.recent.redactor.target(target, 400),
+                "requests": count,
+            }
+            for (method, target), count in used
+        ]
+        return {**told.recent.summary(), "last_hour": told.hour.shown(), "most_used": most}
 
     def origin(self) -> Mapping[str, object]:
         """The origin for `status`."""

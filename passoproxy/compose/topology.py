@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -59,6 +60,7 @@ class WorkerReport:
     in_flight: int = 0
     traffic: Mapping[str, Any] = field(default_factory=dict)
     memory: StoreStats = field(default_factory=lambda: StoreStats(tier="memory"))
+    most_used: Sequence[tuple[str, str, int]] = ()
 
 
 def all_traffic(own: Mapping[str, object], reports: Collection[WorkerReport]) -> Mapping[str, object]:
@@ -76,3 +78,12 @@ def all_memory(own: StoreStats, reports: Collection[WorkerReport]) -> StoreStats
     all_of = [own, *(each.memory for each in reports)]
     entries, used = sum(each.entries for each in all_of), sum(each.bytes_used for each in all_of)
     return StoreStats(entries, used, sum(each.evictions for each in all_of), own.tier)
+
+
+def all_used(own: Iterable[tuple[str, str, int]], reports: Collection[WorkerReport]) -> Counter[tuple[str, str]]:
+    """How often clients asked lately, by method and target, for what they ask this process and its workers for most."""
+    counted = Counter[tuple[str, str]]()
+    for part in (own, *(each.most_used for each in reports)):
+        for method, target, count in part:
+            counted[method, target] += count
+    return counted

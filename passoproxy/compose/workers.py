@@ -146,7 +146,8 @@ class Parent:
                 self._work.add(task)
                 task.add_done_callback(self._work.discard)
             case "line":
-                self._wired.telemetry.live.put(str(document["line"]))
+                method, target = document["asked"] or ("", "")
+                self._wired.telemetry.live.put(str(document["line"]), (str(method), str(target)) if method else None)
             case "counted":
                 self._gather(worker, document)
             case "reloaded" if (waited := self._reloads.get(worker)) is not None and not waited.done():
@@ -178,7 +179,8 @@ class Parent:
         for key in document["stored"]:
             wired.heed(EntryStored(key, "", 0))
         memory = StoreStats(**document["memory"])
-        wired.reports[worker.place] = WorkerReport(document["in_flight"], document["traffic"], memory)
+        most_used = [(str(method), str(target), int(count)) for method, target, count in document["most_used"]]
+        wired.reports[worker.place] = WorkerReport(document["in_flight"], document["traffic"], memory, most_used)
 
     async def _execute(self, worker: Worker, number: int, command: object) -> None:
         """Does what a worker asks of the pair: most of all, that it met a 401."""

@@ -69,12 +69,16 @@ def event_of(answered: Answered) -> RequestAnswered:
 
 @dataclass(frozen=True, slots=True)
 class RequestRejected:
-    """Something on the proxy or admin listener was refused before or on the road; `code` is that of the contract."""
+    """Something on the proxy or admin listener was refused before or on the road; `code` is that of the contract.
+
+    `listener` is `admin`, or '' for the proxy's: what is refused there is no client's request.
+    """
 
     code: str
     detail: str
     client: str = ""
     request_id: str = ""
+    listener: str = ""
 
 
 @value
@@ -101,22 +105,27 @@ class OriginFailed:
 
 @dataclass(frozen=True, slots=True)
 class TokenRefreshed:
-    """A new generation is in use. `access_until` and `runway` as in `/api/status`; `grant` tells how it came."""
+    """A new generation is in use. `access_until` and `runway` as in `/api/status`; `grant` tells how it came, `duration` how long a refresh took."""
 
     generation: int
     grant: str
     access_until: float | None
     runway: float | None
+    duration: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshFailed:
-    """An attempt did not give a pair. `outcome` is unsent, answered, lost, refused or misconfigured; `retry_at` epoch seconds or None."""
+    """An attempt did not give a pair. `outcome` is unsent, answered, lost, refused or misconfigured; `retry_at` epoch seconds or None.
+
+    `duration` is how long it took, in seconds.
+    """
 
     outcome: str
     reason: str
     attempt: int
     retry_at: float | None
+    duration: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +261,14 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed:
-    """A task that must live on met a fault it did not expect; `where` names the task, `detail` the fault without secrets."""
+    """A task that must live on met a fault it did not expect; `where` names the task, `detail` the fault without secrets.
+
+    `listener` as in RequestRejected.
+    """
 
     where: str
     detail: str
+    listener: str = ""
 
 
 Event = (

@@ -99,21 +99,21 @@ class Redactor:
         self._longest = max(map(len, forms), default=0)
         self._known = re.compile("|".join(map(_literal, forms))) if forms else None
 
-    def text(self, text: str) -> str:
-        """`text` without secrets, cut to `MAX_TEXT` characters."""
-        text, longer = text[: MAX_TEXT + self._longest], len(text) > MAX_TEXT
+    def text(self, text: str, most: int = MAX_TEXT) -> str:
+        """`text` without secrets, cut to `most` characters; more of it is not looked at, but where a known secret may be cut."""
+        text, longer = text[: most + self._longest], len(text) > most
         if self._known is not None:
             text = self._known.sub(MASK, text)
         for pattern, masked in _RULES:
             text = pattern.sub(masked, text)
-        return text[:MAX_TEXT] + "…" if longer else text
+        return text[:most] + "…" if longer else text
 
-    def target(self, target: str) -> str:
+    def target(self, target: str, most: int = MAX_TEXT) -> str:
         """A request target or URL with its query as `log.query` wants it: in full (secrets masked), names alone, or none."""
-        path, mark, query = target[: MAX_TEXT + self._longest].partition("?")
+        path, mark, query = target[: most + self._longest].partition("?")
         if not mark or self.query == "none":
-            return self.text(path)
-        return self.text(f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}")
+            return self.text(path, most)
+        return self.text(f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}", most)
 
     def content(self, text: str) -> str:
         """A text of whatever length, such as a recorded body, without what is surely a credential."""

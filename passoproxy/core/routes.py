@@ -25,7 +25,9 @@ class RouteTable:
 
     def __init__(self, policies: Iterable[RoutePolicy], mode: CacheMode) -> None:
         """Raises ValueError where a pattern does not begin with a slash."""
-        self._routes = [(compile_pattern(policy.match).matches, _under(policy, mode)) for policy in policies]
+        self.policies = tuple(policies)
+        """As they were given, in their order."""
+        self._routes = [(compile_pattern(policy.match).matches, _under(policy, mode)) for policy in self.policies]
         self._else = BY_RFC_ALONE if mode.http else UNLISTED
 
     def policy_of(self, head: RequestHead) -> RoutePolicy:

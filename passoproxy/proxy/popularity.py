@@ -38,8 +38,17 @@ class Usage:
 
     def most_used(self, number: int) -> list[Request]:
         """The `number` keys that were asked for most, each as a background request without a client, the most used first."""
-        asked = [self._asked[key] for key in nlargest(number, self.counts, key=lambda key: self.counts[key])]
+        asked = [self._asked[key] for key in self._first(number)]
         return [Request(head, BytesBody(body), Client(), background=True) for head, body in asked]
+
+    def counted(self, number: int) -> list[tuple[str, str, int]]:
+        """The same as method, target and count."""
+        return [
+            (self._asked[key][0].method, self._asked[key][0].target, self.counts[key]) for key in self._first(number)
+        ]
+
+    def _first(self, number: int) -> list[str]:
+        return nlargest(number, self.counts, key=lambda key: self.counts[key])
 
 
 def _size(head: RequestHead) -> int:

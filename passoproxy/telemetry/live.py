@@ -20,6 +20,15 @@ BEAT_SECONDS = 3.0
 Line = str
 """One JSON object, as `logs.as_json` makes it."""
 
+Asked = tuple[str, str]
+"""Method and target of a request, as it came."""
+
+MOST_ASKED = 500
+LONGEST_ASKED = 8192
+"""So many requests of lines are remembered, with a target of at most so many characters."""
+
+_ID = '"request_id": "'
+
 
 class Live:
     """Gives each line to all watchers. Costs nothing while nobody watches: `wanted` is what makers of lines look at."""
@@ -29,12 +38,21 @@ class Live:
         self.on_change: Callable[[bool], None] = lambda wanted: None
         """Called when the first watcher comes, and when the last one leaves; sets `wanted`."""
         self._watchers: set[_Watcher] = set()
-        self.put: Callable[[Line], None] = self._spread
-        """Takes a line that has been made. A worker gives it to its parent."""
+        self.put: Callable[[Line, Asked | None], None] = self._spread
+        """Takes a line that has been made, and whose it is if it is a request's. A worker gives both to its parent."""
+        self._asked: dict[str, Asked] = {}
 
-    def _spread(self, line: Line) -> None:
+    def _spread(self, line: Line, asked: Asked | None) -> None:
         for watcher in self._watchers:
             watcher.put(line)
+        if asked is not None and len(asked[1]) <= LONGEST_ASKED:
+            self._asked[line.partition(_ID)[2][:32]] = asked
+            if len(self._asked) > MOST_ASKED:
+                del self._asked[next(iter(self._asked))]
+
+    def asked(self, name: str) -> Asked | None:
+        """The request whose line has this `request_id`, of the last ones that were watched."""
+        return self._asked.get(name)
 
     def watch(self, wishes: Mapping[str, str]) -> AsyncGenerator[Line, None]:
         """Every line from now on that fits (`fitting`), until the generator is closed; '' at first, and where none that fits came for `BEAT_SECONDS`.

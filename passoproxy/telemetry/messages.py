@@ -90,9 +90,10 @@ def line_of(event: Event) -> Line:
     match event:
         case RequestAnswered():
             return Line("request", "debug", "answered {method} with {status}")
-        case RequestRejected(code=code):
+        case RequestRejected(code=code, listener=listener):
             level = "warning" if code in _LOUD_REFUSALS else "info"
-            return Line("request_refused", level, "refused a request: {detail}", f"refused {code}")
+            where = " on the {listener} listener" if listener else ""
+            return Line("request_refused", level, f"refused a request{where}: {{detail}}", f"refused {code}")
         case OriginAnswered(status=status):
             return _origin_answered(status)
         case OriginFailed(code=code):  # origin_unreachable, origin_timeout, origin_invalid

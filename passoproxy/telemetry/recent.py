@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Final, get_args
 
 from passoproxy.core.events import (
@@ -16,12 +17,15 @@ from passoproxy.core.events import (
     Event,
     OriginAnswered,
     OriginFailed,
+    RefreshFailed,
     RequestAnswered,
     RequestRejected,
+    TokenRefreshed,
     Warned,
 )
 from passoproxy.core.events import event_of as answered_event
 from passoproxy.core.redaction import Redactor
+from passoproxy.telemetry.logs import request_id
 from passoproxy.telemetry.messages import fields_of, line_of, message_of
 
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
@@ -35,6 +39,8 @@ _LEAST_OUTCOMES = 10
 """With fewer outcomes the origin is not called failing (contract §5)."""
 _LOUD = frozenset(("warning", "error"))
 _MOST_WARNINGS = 100
+_MOST_SHOWN = 400
+"""Characters of a client's text that are shown: half a microsecond of the loop each."""
 
 Lately = dict[str, Any]
 """What a process remembers, as plain data."""
@@ -50,8 +56,18 @@ def event_of(name: str, members: dict[str, Any]) -> Event:
     return _KINDS[name](**members)
 
 
+@dataclass(slots=True)
+class _Errors:
+    """Errors of one kind, with one sentence: the moments of the first and the last, how many, and the last one."""
+
+    first: float
+    last: float
+    count: int
+    event: Event
+
+
 class Recent:
-    """An observer that remembers the last `keep` requests and errors."""
+    """An observer that remembers the last `keep` requests, refreshes and kinds of errors."""
 
     def __init__(self, redactor: Redactor, *, keep: int = 50, wall: Callable[[], float] = time.time) -> None:
         self.redactor = redactor
@@ -59,8 +75,11 @@ class Recent:
         self.before_reading: Callable[[], None] = lambda: None
         """Has what waits to be remembered remembered."""
         self._keep = keep
-        self._requests: deque[tuple[float, Answered]] = deque(maxlen=keep)
-        self._errors: deque[tuple[float, Event]] = deque(maxlen=keep)
+        self._requests: deque[tuple[float, Answered, str]] = deque(maxlen=keep)
+        """The moment, the request, and the name that its access line has unless the client gave one."""
+        self._refreshes: deque[tuple[float, TokenRefreshed | RefreshFailed]] = deque(maxlen=keep)
+        self._errors: dict[str, _Errors] = {}
+        """By their sentence; the one that came last stands last."""
         self._warnings: dict[tuple[str, str], tuple[float, Warned]] = {}
         self._counts: Counter[str] = Counter()
         """Requests by cache word, `broken` and `refused` ones; `answers` and `failures` of the origin."""
@@ -78,15 +97,28 @@ class Recent:
         if type(event) is OriginAnswered or type(event) is OriginFailed:
             self._on_origin(now, event)
         elif type(event) is RequestRejected:
-            self._counts["refused"] += 1
+            self._counts["refused"] += not event.listener
         elif type(event) is Warned:
             self._warn(now, event)
+        elif type(event) is TokenRefreshed or type(event) is RefreshFailed:
+            self._refreshes.append((now, event))
         if line_of(event).level in _LOUD and type(event) is not Warned:
-            self._errors.append((now, event))
+            self._on_error(_Errors(now, now, 1, event))
 
-    def answered(self, batch: Sequence[Answered]) -> None:
-        """Remembers a batch."""
-        self._requests.extend((each[1], each) for each in batch[-self._keep :])
+    def _on_error(self, told: _Errors) -> None:
+        said = message_of(line_of(told.event), fields_of(told.event))
+        if (known := self._errors.pop(said, None)) is not None:
+            latest = max(known, told, key=lambda each: each.last)
+            told = _Errors(min(known.first, told.first), latest.last, known.count + told.count, latest.event)
+        elif len(self._errors) >= self._keep:
+            del self._errors[next(iter(self._errors))]
+        self._errors[said] = told
+
+    def answered(self, batch: Sequence[Answered], made: str = "") -> None:
+        """Remembers a batch; `made` holds the name of each in 32 characters."""
+        skipped = max(0, len(batch) - self._keep)
+        for number, each in enumerate(islice(batch, skipped, None), skipped):
+            self._requests.append((each[1], each, made[32 * number : 32 * number + 32]))
         if (second := int(batch[0][1])) == int(batch[-1][1]):
             self._seconds[second] += len(batch)
         else:
@@ -138,8 +170,8 @@ class Recent:
         self.before_reading()
         is_heard = self._counts["answers"] or self._counts["failures"]
         taken: Lately = {
-            "requests": [[at, asdict(answered_event(held))] for at, held in self._requests],
-            "errors": [[at, *plain(event)] for at, event in self._errors],
+            "requests": [[at, asdict(answered_event(held)), name] for at, held, name in self._requests],
+            "errors": [[each.first, each.last, each.count, *plain(each.event)] for each in self._errors.values()],
             "warnings": [[at, asdict(told)] for at, told in self._warnings.values()],
             "counts": dict(self._counts),
             "seconds": list(self._seconds.items()),
@@ -156,8 +188,10 @@ class Recent:
 
     def add(self, taken: Lately) -> None:
         """Remembers what another process remembered, as if it had happened here."""
-        self._requests.extend((at, (RequestAnswered(**event), at, "", 0, 0.0, b"")) for at, event in taken["requests"])
-        self._errors.extend((at, event_of(name, members)) for at, name, members in taken["errors"])
+        for at, event, name in taken["requests"]:
+            self._requests.append((at, (RequestAnswered(**event), at, "", 0, 0.0, b""), name))
+        for first, last, count, name, members in taken["errors"]:
+            self._on_error(_Errors(first, last, count, event_of(name, members)))
         for at, told in taken["warnings"]:
             warned = Warned(**told)
             known = self._warnings.get((warned.code, warned.about))
@@ -174,12 +208,13 @@ class Recent:
     # ---- shown -------------------------------------------------------------------------------------------------------
 
     def summary(self) -> dict[str, object]:
-        """`requests`, `recent_errors` and `warnings` as `/api/status` shows them; the newest first, moments in epoch seconds."""
+        """`requests`, `refreshes`, `recent_errors` and `warnings` as `/api/status` shows them; the newest first, moments in epoch seconds."""
         self.before_reading()
         say = self.redactor.text
         return {
             "requests": self._traffic(),
-            "recent_errors": [self._error(at, event) for at, event in reversed(self._errors)],
+            "refreshes": [self._refresh(at, event) for at, event in reversed(self._refreshes)],
+            "recent_errors": [self._error(each) for each in reversed(self._errors.values())],
             "warnings": [
                 {"code": say(told.code), "detail": say(told.detail), "at": at}
                 for at, told in self._warnings.values()
@@ -233,29 +268,54 @@ class Recent:
             "per_second_lately": lately,
             "broken": self._counts["broken"],
             "refused": self._counts["refused"],
-            "recent": [self._request(at, answered_event(held)) for at, held in reversed(self._requests)],
+            "recent": [self._request(at, answered_event(held), name) for at, held, name in reversed(self._requests)],
         }
 
-    def _request(self, at: float, event: RequestAnswered) -> dict[str, object]:
+    def asked(self, name: str) -> tuple[str, str] | None:
+        """Method and target of the remembered request with this `request_id`."""
+        self.before_reading()
+        for _, held, made in reversed(self._requests):
+            event = answered_event(held)
+            if request_id(event.traceparent, made) == name:
+                return event.method, event.target
+        return None
+
+    def _request(self, at: float, event: RequestAnswered, name: str) -> dict[str, object]:
         say = self.redactor.text
         return {
             "at": at,
-            "client": say(event.client),
-            "method": say(event.method)[:32],
-            "target": self.redactor.target(event.target),
+            "request_id": request_id(event.traceparent, name),
+            "client": say(event.client, _MOST_SHOWN),
+            "method": say(event.method, 32),
+            "target": self.redactor.target(event.target, _MOST_SHOWN),
             "status": event.status,
-            "route": say(event.route),
-            "cache": say(event.cache),
+            "route": say(event.route, _MOST_SHOWN),
+            "cache": event.cache,
             "duration_seconds": event.duration,
-            "outcome": say(event.outcome),
-            "code": say(event.code),
+            "outcome": event.outcome,
+            "code": event.code,
         }
 
-    def _error(self, at: float, event: Event) -> dict[str, object]:
+    def _refresh(self, at: float, event: TokenRefreshed | RefreshFailed) -> dict[str, object]:
+        shown: dict[str, object] = {"at": at, "duration_seconds": event.duration}
+        if isinstance(event, TokenRefreshed):
+            return {**shown, "renewed": True, "outcome": event.grant, "detail": ""}
+        return {
+            **shown,
+            "renewed": False,
+            "outcome": event.outcome,
+            "detail": self.redactor.text(event.reason, _MOST_SHOWN),
+        }
+
+    def _error(self, told: _Errors) -> dict[str, object]:
+        event = told.event
         line, fields = line_of(event), fields_of(event)
         return {
-            "at": at,
+            "at": told.last,
+            "first_at": told.first,
+            "count": told.count,
+            "listener": str(fields.get("listener", "")),
             "level": line.level,
-            "what": self.redactor.text(message_of(line, fields)),
-            "target": self.redactor.target(str(fields.get("target", ""))),
+            "what": self.redactor.text(message_of(line, fields), _MOST_SHOWN),
+            "target": self.redactor.target(str(fields.get("target", "")), _MOST_SHOWN),
         }

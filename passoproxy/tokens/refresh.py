@@ -11,7 +11,7 @@ import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from passoproxy.core.events import RefreshFailed, Warned
+from passoproxy.core.events import Warned
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.schedule import is_last_stand, patience
@@ -233,7 +233,7 @@ async def attempt_with(state: State, kept: Pair) -> Outcome:
     else:
         state.record = replace(after, spent=ours.spent).of(ours.client)
         state.last_error = outcome.reason
-        state.observe(RefreshFailed(outcome.word, outcome.reason, state.failures, state.next_at))
+        state.observe(state.failed(outcome.word, outcome.reason))
         await state.saving.note(state.record)
     state.changed()
     return outcome
@@ -278,7 +278,7 @@ async def _failed(state: State, outcome: Failure | Unrecorded) -> Failure | Unre
     state.happened(meaning, reason=None if keeps_reason else outcome.reason)
     state.give_up_if_nothing_is_left()
     state.plan(outcome)
-    state.observe(RefreshFailed(outcome.word, outcome.reason, state.failures, state.next_at))
+    state.observe(state.failed(outcome.word, outcome.reason))
     await state.saving.note(state.record)
     return outcome
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field, replace
 
-from passoproxy.core.events import ChainChanged, TokenRefreshed, Warned
+from passoproxy.core.events import ChainChanged, RefreshFailed, TokenRefreshed, Warned
 from passoproxy.core.oauth.alert_levels import spoken
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
 from passoproxy.core.oauth.identity import client_of, partition_of, shown_url
@@ -269,9 +269,18 @@ class State:
         handed_over = (Happening.HANDED_OVER,) if self.away else ()
         self.happened(arrival(pair, spent, self.terms), *then, *handed_over, *ended, reason=why)
         if not loaded:
-            self.observe(TokenRefreshed(pair.generation, pair.source, until, self.runway()))
+            took = self._took() if pair.source in ("refresh", "client_credentials") else None
+            self.observe(TokenRefreshed(pair.generation, pair.source, until, self.runway(), took))
         self.plan()
         self.changed()
+
+    def failed(self, outcome: str, reason: str) -> RefreshFailed:
+        """The event for an attempt that gave no pair."""
+        return RefreshFailed(outcome, reason, self.failures, self.next_at, self._took())
+
+    def _took(self) -> float:
+        """Seconds since the provider was asked last."""
+        return max(0.0, self.now() - self.record.asked_at)
 
     def drop(self) -> None:
         """Nothing is held any more."""

@@ -42,12 +42,12 @@ def test_a_status_that_is_none(status: str) -> None:
 async def test_lines_are_made_while_somebody_watches() -> None:
     live, changes = Live(), list[bool]()
     live.on_change = changes.append
-    live.put(EVENT)
+    live.put(EVENT, None)
     async with aclosing(live.watch({})) as one, aclosing(live.watch({"status": "404"})) as other:
         assert (await anext(one), await anext(other)) == ("", "")
         live.wanted = True
-        live.put(EVENT)
-        live.put(REQUEST)
+        live.put(EVENT, None)
+        live.put(REQUEST, None)
         assert [await anext(one), await anext(one), await anext(other)] == [EVENT, REQUEST, REQUEST]
     assert changes[0] is True
     assert changes[-1] is False
@@ -65,7 +65,7 @@ async def test_lines_that_do_not_fit_are_no_silence(monkeypatch: pytest.MonkeyPa
 
     async def much_else() -> None:
         for _ in range(60):
-            live.put(EVENT)
+            live.put(EVENT, None)
             await asyncio.sleep(0.01)
 
     async with aclosing(live.watch({"status": "5xx"})) as lines:
@@ -82,7 +82,7 @@ async def test_who_does_not_keep_up_is_told_how_much_is_missing(monkeypatch: pyt
     async with aclosing(live.watch({})) as lines:
         await anext(lines)
         for _ in range(5):
-            live.put(EVENT)
+            live.put(EVENT, None)
         seen = [await anext(lines) for _ in range(3)]
     assert [json.loads(line)["event"] for line in seen] == ["token_refreshed", "lines_dropped", "token_refreshed"]
     assert json.loads(seen[1])["message"].startswith("3 lines were dropped")

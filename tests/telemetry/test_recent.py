@@ -61,6 +61,7 @@ def test_the_last_requests_are_kept_newest_first_with_masked_queries() -> None:
     assert [request["target"] for request in traffic["recent"]] == ["/4?lang=***", "/3?lang=***", "/2?lang=***"]
     assert traffic["recent"][0] == {
         "at": clock.wall(),
+        "request_id": "",
         "client": "c",
         "method": "GET",
         "target": "/4?lang=***",
@@ -193,12 +194,18 @@ def test_errors_are_kept_and_quiet_events_are_not() -> None:
     assert part(seen, "recent_errors") == [
         {
             "at": clock.wall(),
+            "first_at": clock.wall(),
+            "count": 1,
+            "listener": "",
             "level": "warning",
             "what": "no answer from the origin to GET: slow",
             "target": "/p?a=***",
         },
         {
             "at": clock.wall(),
+            "first_at": clock.wall(),
+            "count": 1,
+            "listener": "",
             "level": "warning",
             "what": "the cache cannot be used, requests pass it by: disk full",
             "target": "",

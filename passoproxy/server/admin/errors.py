@@ -105,10 +105,11 @@ def problems(observer: Observer) -> Middleware:
         except Exception as fault:  # a fault of ours must neither end the listener nor show its insides
             if isinstance(fault, ConnectionError) and (request.transport is None or request.transport.is_closing()):
                 raise  # the client left while its answer was written
-            observer(TaskFailed("the admin listener", f"{type(fault).__name__} at {request.method} {_route(request)}"))
+            said = f"{type(fault).__name__} at {request.method} {_route(request)}"
+            observer(TaskFailed("the admin listener", said, listener="admin"))
             told = InternalError("see the log of passoproxy")
         if isinstance(told, Refusal) and told.status < 500:
-            observer(RequestRejected(told.code, f"admin listener: {told}", request.remote or ""))
+            observer(RequestRejected(told.code, str(told), request.remote or "", listener="admin"))
         return problem(told)
 
     return answer

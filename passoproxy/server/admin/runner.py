@@ -241,7 +241,7 @@ class _Connection(RequestHandler):
     def _tell(self, refusal: Refusal) -> None:
         peer = self.peername
         address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._owner.observer(RequestRejected(refusal.code, f"admin listener: {refusal}", address))
+        self._owner.observer(RequestRejected(refusal.code, str(refusal), address, listener="admin"))
 
 
 def _on_the_wire(refusal: Refusal) -> bytes:

@@ -443,6 +443,9 @@ class TieredStore:
         await self.settled()
         return await self._slow.stats()
 
+    async def by_route(self, names: Sequence[str]) -> dict[str, int]:
+        return await self._slow.by_route(names)
+
     def memory_stats(self) -> StoreStats:
         """The memory tier; `stats` tells of the slow store."""
         return StoreStats(len(self._shelf), self._shelf.bytes_used, self._shelf.evictions, tier="memory")

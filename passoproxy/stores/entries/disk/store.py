@@ -336,6 +336,9 @@ class DiskStore:
         entries, used = await self._ask(self._counted)
         return StoreStats(entries, used, self._reports.evictions)
 
+    async def by_route(self, names: Sequence[str]) -> dict[str, int]:
+        return await self._ask(lambda index: index.by_route(names))
+
     def _counted(self, index: Index) -> tuple[int, int]:
         purges = self._in_force(index)
         entries = index.count(Selector(), *purges) if purges else index.totals()[0]

@@ -458,6 +458,13 @@ class RedisStore:
             count, (used, left) = await pipe.execute()
         return StoreStats(max(0, int(count) - int(left or 0)), max(0, int(used or 0)), self._evictions, tier="redis")
 
+    async def by_route(self, names: Sequence[str]) -> dict[str, int]:
+        known = await self._now(self._brief)
+        async with self._brief.client() as client, client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.scard(f"{self._prefix}{known.epoch.decode()}:{set_of(Selector(route=name))}")
+            return dict(zip(names, map(int, await pipe.execute()), strict=True))
+
     def generation(self) -> int:
         return self._replica.generation
 
