@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from passoproxy.control import Control, Facts, Gateway, keep_looking
+from passoproxy.control import COUNT_EVERY, Control, Facts, Gateway, keep_looking
 from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.oauth.alert_levels import Level
@@ -94,6 +95,11 @@ class Store:
             raise EntryStoreFailure("/cache: away")
         return StoreStats(len(self.held), 100, 2)
 
+    async def by_route(self, names: Sequence[str]) -> dict[str, int]:
+        if self.away:
+            raise EntryStoreFailure("/cache: away")
+        return {name: len([entry for entry in self.held if entry.route == name]) for name in names}
+
     async def entries(self, selector: Selector) -> AsyncIterator[Entry]:
         try:
             for entry in self.held:
@@ -149,6 +155,8 @@ class Stand:
         self.keeper, self.logins, self.store = Keeper(), FakeLogins(), Store()
         self.lately: dict[str, Any] = {"recent_errors": []}
         self.told_purged: list[Selector] = []
+        self.asked: dict[str, tuple[str, str]] = {}
+        self.routes: list[RoutePolicy] = []
         self.trouble = ""
         facts = Facts("1.2", self.clock.wall() - 10, origin=ORIGIN, starting=False, ports=(8610,))
         facts.authorities = ("127.0.0.1:8610", "localhost", "localhost:8610")
@@ -165,6 +173,8 @@ class Stand:
             clock=self.clock,
             observer=self.observer,
             recent=lambda: self.lately,
+            asked=self.asked.get,
+            routes=lambda: self.routes,
             origin=lambda: {"state": "answering", "in_flight": 1},
             trouble=lambda: self.trouble,
             tiers=lambda: (StoreStats(1, 40, 0, "memory"),),
@@ -566,3 +576,48 @@ def test_what_lies_beside_the_prefix_is_not_here(stand: Stand, url: str) -> None
     stand.control.facts.base_path, stand.control.facts.origin = "/ds", "https://api.example.com/v1"
     with pytest.raises(UsageFailure, match=r"is not below /(ds|v1), where every path begins"):
         stand.control.target_of(url)
+
+
+# ---- for the status page ---------------------------------------------------------------------------------------------
+
+
+async def test_the_moments_of_the_present_states(stand: Stand) -> None:
+    began = stand.clock.wall()
+    assert set(stand.control.since().values()) == {began}
+    stand.clock.step(5)
+    stand.keeper.shown = replace(HEALTHY, chain="retrying")
+    stand.control.since()
+    stand.clock.step(60)
+    assert stand.control.status()["since"] == {"chain": began + 5, "access": began, "origin": began}
+
+
+async def test_what_is_stored_by_route_is_counted_now_and_again(stand: Stand) -> None:
+    stand.routes = [RoutePolicy("r", "/a/**", ttl=60.0, stale_if_error=5.0)]
+    stand.entry("/a/1", route="r")
+    assert stand.control.status()["routes"][0]["entries"] is None  # type: ignore[index]
+    await stand.control.look_at_routes()
+    stand.entry("/a/2", route="r")
+    await stand.control.look_at_routes()  # too soon
+    assert stand.control.status()["routes"] == [
+        {
+            "name": "r",
+            "match": "/a/**",
+            "entries": 1,
+            "ttl": 60.0,
+            "stale_while_revalidate": 0.0,
+            "stale_if_error": 5.0,
+            "stale_if_unauthorized": 0.0,
+        }
+    ]
+    await stand.clock.advance(COUNT_EVERY)
+    stand.store.away = True
+    await stand.control.look_at_routes()
+    assert stand.control.status()["routes"][0]["entries"] == 1  # type: ignore[index]
+
+
+async def test_why_is_the_explanation_of_a_request_that_is_remembered(stand: Stand) -> None:
+    stand.asked["abc"] = ("GET", "/a?b=c")
+    assert await stand.control.why("other") is None
+    found = await stand.control.why("abc")
+    assert found is not None
+    assert (found["method"], found["target"]) == ("GET", "/a?b=c")

@@ -21,11 +21,13 @@ from passoproxy.server.admin.runner import AdminRunner
 
 async def serve(wired: Wired, bound: Bound, control: ControlSite, stack: contextlib.AsyncExitStack) -> None:
     """Takes connections from the sockets of `bound` and from `control`, until `stack` ends."""
+    watch = wired.telemetry.live.watch
     admin = admin_application(
         wired.control,
         _access(wired.loaded),
         wired.pages,
         wired.exposition,
+        watch,
         wired.observer,
         wired.clock.wall,
         lambda url: wired.telemetry.recent.redactor.target(url),
@@ -41,7 +43,6 @@ async def serve(wired: Wired, bound: Bound, control: ControlSite, stack: context
             for sock in sockets:
                 stack.callback(Acceptor(sock, runner.take, wired.descriptors).close)
             stack.callback(bound.forget, sockets)
-    watch = wired.telemetry.live.watch
     await control.start(control_application(wired.control, wired.pages, wired.exposition, watch, wired.observer))
 
 

@@ -188,7 +188,8 @@ class Telemetry:
             redactor = Redactor(masked, query)
             self.logs.set_redactor(redactor)
             self._live_lines.set_redactor(redactor)
-            self.masked, self.recent.redactor = masked, redactor
+            self.recent.set_redactor(redactor)
+            self.masked = masked
 
     def observer(self) -> Observer:
         """One observer that tells all."""
@@ -494,7 +495,7 @@ class Wired:
         most = [
             {
                 "method": told.recent.redactor.text(method, 32),
-                "target": told.recent.redactor.target(target, 400),
+                "target": told.recent.redactor.target(target, 200),
                 "requests": count,
             }
             for (method, target), count in used

@@ -120,7 +120,7 @@ _REMEMBERED = 2048
 _LONGEST_REMEMBERED = 1024
 
 
-def _remembering(work: Callable[[str], str]) -> Callable[[str], str]:
+def remembering(work: Callable[[str], str]) -> Callable[[str], str]:
     """`work`, with the last results for short texts remembered: how long they are is up to clients."""
     remembered = lru_cache(_REMEMBERED)(work)
     return lambda text: (remembered if len(text) <= _LONGEST_REMEMBERED else work)(text)
@@ -155,9 +155,9 @@ class AccessLines:
 
     def set_redactor(self, redactor: Redactor) -> None:
         """Changes what is masked. The same words and targets come again and again, so the last results are cached."""
-        self._say, self._say_target = _remembering(redactor.text), _remembering(redactor.target)
-        self._word = _remembering(lambda text: _in_json(redactor.text(text)))
-        self._target = _remembering(lambda text: _in_json(redactor.target(text)))
+        self._say, self._say_target = remembering(redactor.text), remembering(redactor.target)
+        self._word = remembering(lambda text: _in_json(redactor.text(text)))
+        self._target = remembering(lambda text: _in_json(redactor.target(text)))
 
     def add(self, event: RequestAnswered) -> None:
         """Takes one request; never blocks."""
@@ -321,7 +321,7 @@ def reason_of(event: RequestAnswered) -> str:
     return event.code or _reason_told(event.cache_status)
 
 
-@_remembering
+@remembering
 def _reason_told(cache_status: str) -> str:
     told = dict(part.strip().partition("=")[::2] for part in cache_status.rpartition(",")[2].split(";")[1:])
     return told.get("detail") or told.get("fwd", "")

@@ -25,7 +25,7 @@ from passoproxy.core.events import (
 )
 from passoproxy.core.events import event_of as answered_event
 from passoproxy.core.redaction import Redactor
-from passoproxy.telemetry.logs import request_id
+from passoproxy.telemetry.logs import remembering
 from passoproxy.telemetry.messages import fields_of, line_of, message_of
 
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
@@ -39,8 +39,10 @@ _LEAST_OUTCOMES = 10
 """With fewer outcomes the origin is not called failing (contract §5)."""
 _LOUD = frozenset(("warning", "error"))
 _MOST_WARNINGS = 100
-_MOST_SHOWN = 400
-"""Characters of a client's text that are shown: half a microsecond of the loop each."""
+_MOST_SHOWN = 160
+"""Characters of a text that are shown: masking costs the loop half a microsecond each."""
+_MOST_KINDS = 25
+"""Of errors; and so many refreshes are remembered."""
 
 Lately = dict[str, Any]
 """What a process remembers, as plain data."""
@@ -67,17 +69,17 @@ class _Errors:
 
 
 class Recent:
-    """An observer that remembers the last `keep` requests, refreshes and kinds of errors."""
+    """An observer that remembers the last `keep` requests, and the last refreshes and kinds of errors."""
 
     def __init__(self, redactor: Redactor, *, keep: int = 50, wall: Callable[[], float] = time.time) -> None:
-        self.redactor = redactor
         self._wall = wall
+        self.set_redactor(redactor)
         self.before_reading: Callable[[], None] = lambda: None
         """Has what waits to be remembered remembered."""
         self._keep = keep
         self._requests: deque[tuple[float, Answered, str]] = deque(maxlen=keep)
         """The moment, the request, and the name that its access line has unless the client gave one."""
-        self._refreshes: deque[tuple[float, TokenRefreshed | RefreshFailed]] = deque(maxlen=keep)
+        self._refreshes: deque[tuple[float, TokenRefreshed | RefreshFailed]] = deque(maxlen=_MOST_KINDS)
         self._errors: dict[str, _Errors] = {}
         """By their sentence; the one that came last stands last."""
         self._warnings: dict[tuple[str, str], tuple[float, Warned]] = {}
@@ -88,6 +90,12 @@ class Recent:
         self._slices: dict[str, Counter[int]] = {name: Counter() for name in ("outcomes", "heads", "troubles")}
         """What came of requests to the origin, by slice of time."""
         self._origin: Lately = {"failures_in_a_row": 0, "last": None, "last_failure": None}
+
+    def set_redactor(self, redactor: Redactor) -> None:
+        """Changes what is masked from now on."""
+        self.redactor = redactor
+        self._word = remembering(lambda text: redactor.text(text, _MOST_SHOWN))
+        self._target = remembering(lambda text: redactor.target(text, _MOST_SHOWN))
 
     def __call__(self, event: Event) -> None:
         now = self._wall()
@@ -110,7 +118,7 @@ class Recent:
         if (known := self._errors.pop(said, None)) is not None:
             latest = max(known, told, key=lambda each: each.last)
             told = _Errors(min(known.first, told.first), latest.last, known.count + told.count, latest.event)
-        elif len(self._errors) >= self._keep:
+        elif len(self._errors) >= _MOST_KINDS:
             del self._errors[next(iter(self._errors))]
         self._errors[said] = told
 
@@ -276,36 +284,32 @@ class Recent:
         self.before_reading()
         for _, held, made in reversed(self._requests):
             event = answered_event(held)
-            if request_id(event.traceparent, made) == name:
+            if (event.request_id or made) == name:
                 return event.method, event.target
         return None
 
     def _request(self, at: float, event: RequestAnswered, name: str) -> dict[str, object]:
-        say = self.redactor.text
+        say = self._word
         return {
             "at": at,
-            "request_id": request_id(event.traceparent, name),
-            "client": say(event.client, _MOST_SHOWN),
-            "method": say(event.method, 32),
-            "target": self.redactor.target(event.target, _MOST_SHOWN),
+            "request_id": say(event.request_id or name),
+            "client": say(event.client),
+            "method": self.redactor.text(event.method, 32),
+            "target": self._target(event.target),
             "status": event.status,
-            "route": say(event.route, _MOST_SHOWN),
-            "cache": event.cache,
+            "route": say(event.route),
+            "cache": say(event.cache),
             "duration_seconds": event.duration,
-            "outcome": event.outcome,
-            "code": event.code,
+            "outcome": say(event.outcome),
+            "code": say(event.code),
         }
 
     def _refresh(self, at: float, event: TokenRefreshed | RefreshFailed) -> dict[str, object]:
         shown: dict[str, object] = {"at": at, "duration_seconds": event.duration}
+        say = self._word
         if isinstance(event, TokenRefreshed):
-            return {**shown, "renewed": True, "outcome": event.grant, "detail": ""}
-        return {
-            **shown,
-            "renewed": False,
-            "outcome": event.outcome,
-            "detail": self.redactor.text(event.reason, _MOST_SHOWN),
-        }
+            return {**shown, "renewed": True, "outcome": say(event.grant), "detail": ""}
+        return {**shown, "renewed": False, "outcome": say(event.outcome), "detail": say(event.reason)}
 
     def _error(self, told: _Errors) -> dict[str, object]:
         event = told.event
@@ -314,8 +318,8 @@ class Recent:
             "at": told.last,
             "first_at": told.first,
             "count": told.count,
-            "listener": str(fields.get("listener", "")),
+            "listener": self._word(str(fields.get("listener", ""))),
             "level": line.level,
-            "what": self.redactor.text(message_of(line, fields), _MOST_SHOWN),
-            "target": self.redactor.target(str(fields.get("target", "")), _MOST_SHOWN),
+            "what": self._word(message_of(line, fields)),
+            "target": self._target(str(fields.get("target", ""))),
         }

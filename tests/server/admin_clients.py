@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import ClientResponse, DummyCookieJar, web
@@ -43,8 +44,17 @@ class AdminListener:
         self.access = AdminAccess(SECRET, token=lambda: token, **access)
         self.sessions = PageSessions(lambda: "passoproxy page --state /state", lambda: self.now)
         self.guard = Guard(self.access, self.sessions, lambda: self.now)
-        self.app = admin_application(daemon, self.access, self.sessions, metrics, observer, lambda: self.now, mask)
+        self.app = admin_application(
+            daemon, self.access, self.sessions, metrics, self._watch, observer, lambda: self.now, mask
+        )
+        self.lines: asyncio.Queue[str] = asyncio.Queue()
+        """What `/page/live` tells."""
         self.client: TestClient[web.Request, web.Application]
+
+    async def _watch(self, wishes: Mapping[str, str]) -> AsyncGenerator[str, None]:
+        yield ""
+        while True:
+            yield await self.lines.get()
 
     async def begin(self, aiohttp_client: Any) -> None:
         """Listens until the end of the test."""

@@ -65,6 +65,7 @@ def healthy(**token: Any) -> dict[str, Any]:
             "recent": [
                 {
                     "at": NOW - n,
+                    "request_id": f"{n:032x}",
                     "client": "127.0.0.1",
                     "method": "GET",
                     "target": "/api/v2/content/all/html?lang=***&countries=***&nat=***",
@@ -81,14 +82,86 @@ def healthy(**token: Any) -> dict[str, Any]:
         "recent_errors": [
             {
                 "at": NOW - 60,
+                "first_at": NOW - 1_260,
+                "count": 17,
+                "listener": "",
                 "level": "warning",
                 "what": "no answer from the origin to GET: connection reset",
                 "target": "/api/v2/<b>",
             }
         ],
         "warnings": [],
+        "since": {"chain": NOW - 64_000, "access": NOW - 64_000, "origin": NOW - 540},
+        "alert": {"level": "none", "deadline": NOW + 800_000},
+        "last_hour": last_hour(),
+        "routes": [
+            route("requirements", "/api/v2/content/**", 1_204, 86_400.0, 86_400.0, 300.0),
+            route("countries", "/api/v2/country/**", 30, 604_800.0, 0.0, 0.0),
+            route("account", "/api/v2/me", 0, 0.0, 0.0, 0.0),
+        ],
+        "most_used": [
+            {
+                "method": "GET",
+                "target": f"/api/v2/content/all/html?lang={lang}&countries=***&nat=***",
+                "requests": 900 // (n + 1),
+            }
+            for n, lang in enumerate(("de", "en", "fr", "nl"))
+        ],
+        "refreshes": [
+            {"at": NOW - 64_000, "duration_seconds": 0.21, "renewed": True, "outcome": "refresh", "detail": ""},
+            {
+                "at": NOW - 64_060,
+                "duration_seconds": 10.0,
+                "renewed": False,
+                "outcome": "answered",
+                "detail": "the provider answered 503",
+            },
+            {"at": NOW - 400_000, "duration_seconds": None, "renewed": True, "outcome": "login", "detail": ""},
+        ],
         "listeners": ["127.0.0.1:8610", "[::1]:8610"],
         "config": "/etc/passoproxy/config.yaml",
+    }
+
+
+def last_hour() -> dict[str, Any]:
+    """An hour with a gap, a slow minute and two routes."""
+    asked = [0 if n in (17, 18) else 600 + (n * 37) % 240 for n in range(60)]
+    return {
+        "requests": sum(asked),
+        "hit_ratio": 0.925,
+        "p50_seconds": 0.00042,
+        "p99_seconds": 0.31,
+        "minutes": {
+            "requests": asked,
+            "hit_ratio": [0.9 + (n % 8) / 100 if each else None for n, each in enumerate(asked)],
+            "p50_seconds": [0.0004 if each else None for each in asked],
+            "p99_seconds": [
+                (0.2 + (n % 7) / 20) * (3 if n == 40 else 1) if each else None for n, each in enumerate(asked)
+            ],
+        },
+        "routes": [
+            {
+                "route": "requirements",
+                "requests": 40_101,
+                "hit_ratio": 0.951,
+                "p50_seconds": 0.0004,
+                "p99_seconds": 0.29,
+            },
+            {"route": "", "requests": 812, "hit_ratio": None, "p50_seconds": 0.18, "p99_seconds": 0.9},
+        ],
+    }
+
+
+def route(name: str, match: str, entries: int, error: float, unauthorized: float, renewed: float) -> dict[str, Any]:
+    """A route as status shows it; windows in seconds."""
+    return {
+        "name": name,
+        "match": match,
+        "entries": entries,
+        "ttl": 3_600.0,
+        "stale_while_revalidate": renewed,
+        "stale_if_error": error,
+        "stale_if_unauthorized": unauthorized,
     }
 
 
@@ -127,12 +200,20 @@ class FakeDaemon:
     logins: dict[str, str] = field(default_factory=dict)
     filling: asyncio.Event = field(default_factory=_set)
     outlook_line: str = ""
+    explained: dict[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
         return {"pid": 4711, "config": None, "state_directory": "/state"}
 
     async def look_at_store(self) -> None:
         pass
+
+    async def look_at_routes(self) -> None:
+        pass
+
+    async def why(self, request: str) -> dict[str, Any] | None:
+        self._did("why", request)
+        return self.explained
 
     def status(self) -> dict[str, Any]:
         return self.document

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -22,6 +24,8 @@ from passoproxy.errors import (
     TokenRequestUnsent,
     UsageFailure,
 )
+from passoproxy.server.admin import app as app_module
+from passoproxy.server.admin.api import MOST_A_SECOND, server_sent
 from passoproxy.server.admin.app import control_application, probe_application
 from passoproxy.server.admin.sessions import PageSessions
 from passoproxy.telemetry.live import Live
@@ -325,6 +329,7 @@ async def test_a_page_token_of_another_daemon_is_worth_nothing(admin: Admin) -> 
     [
         ("/page/refresh", {}, ("refresh", False), "/?done=refreshed"),
         ("/page/purge", {"what": "all"}, ("purge", {"all": True}), "/?done=purged"),
+        ("/page/logout", {}, ("logout", False), "/?done=logged-out"),
         ("/page/purge", {"what": "stale"}, ("purge", {"all": True, "soft": True}), "/?done=softened"),
     ],
 )
@@ -416,8 +421,15 @@ async def test_without_a_session_the_page_can_be_read_and_says_how_to_get_one(ad
     text = await (await listener.ask("GET", "/")).text()
     assert "<code>passoproxy page --state /state</code>" in text
     assert "/api/v2/content" in text
-    for nothing in ("<form", "page_token", "/oauth/start", "/page/purge"):
+    for nothing in ("<form", "page_token"):
         assert nothing not in text
+    buttons = re.findall(r'<a id="\w+" class="button[^"]*" href="(.*?)"', text)
+    assert buttons == ["/page/purge", "/page/refresh", "/oauth/start", "/page/logout"]
+    for way in (*buttons, "/page/why?request=1"):
+        answer = await listener.ask("GET", way)
+        assert answer.status == 403
+        assert "<code>passoproxy page --state /state</code>" in await answer.text(), way
+    assert listener.daemon.calls == []
     with_session = await (await listener.ask("GET", "/", await listener.let_in())).text()
     assert "passoproxy page" not in with_session
     for path in ("/oauth/start", "/oauth/start?elsewhere=1", "/page/purge"):
@@ -575,7 +587,7 @@ async def test_an_unexpected_fault_shows_nothing_of_its_insides(admin: Admin) ->
     answer = await listener.ask("POST", "/api/token/refresh", BEARER)
     assert answer.status == 500
     assert "inner secret" not in await answer.text()
-    assert observer.events == [TaskFailed("the admin listener", "KeyError at POST /api/token/refresh")]
+    assert observer.events == [TaskFailed("the admin listener", "KeyError at POST /api/token/refresh", "admin")]
 
 
 async def test_a_body_that_does_not_arrive_and_a_fault_of_aiohttp(admin: Admin) -> None:
@@ -629,3 +641,59 @@ async def test_control_sock_checks_nothing_because_the_kernel_did(aiohttp_client
     assert (await client.get("/healthz")).status == 200
     assert (await client.get("/metrics")).status == 200
     assert (await client.get("/")).status == 404
+
+
+async def test_requests_are_told_as_they_come(admin: Admin) -> None:
+    listener = await admin()
+    answer = await listener.ask("GET", "/page/live")
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    assert await answer.content.readuntil(b"\n\n") == b": it lives\n\n"
+    listener.lines.put_nowait('{"number": 1}')
+    assert await answer.content.readuntil(b"\n\n") == b'data: {"number": 1}\n\n'
+    answer.close()
+
+
+async def test_so_many_a_second_are_told_as_a_person_can_look_at() -> None:
+    moments = iter([0.0] * (MOST_A_SECOND + 3) + [1.0, 1.0])
+
+    async def lines() -> AsyncGenerator[str, None]:
+        for number in range(MOST_A_SECOND + 3):
+            yield str(number)
+        for line in ("late", ""):
+            yield line
+
+    told = [event async for event in server_sent(lines(), lambda: next(moments))]
+    assert told[MOST_A_SECOND - 1 :] == [
+        f"data: {MOST_A_SECOND - 1}\n",
+        "event: more\ndata: 3\n",
+        "data: late\n",
+        ": it lives\n",
+    ]
+
+
+async def test_only_so_many_pages_are_told_at_once(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "MOST_PAGES", 1)
+    listener = await admin()
+    first = await listener.ask("GET", "/page/live")
+    await first.content.readuntil(b"\n\n")
+    second = await listener.ask("GET", "/page/live")
+    assert (second.status, (await second.json())["code"]) == (503, "overloaded")
+    first.close()
+
+
+async def test_the_stream_needs_the_admin_token_where_there_is_one(admin: Admin) -> None:
+    listener = await admin(token=TOKEN)
+    assert (await listener.ask("GET", "/page/live")).status == 401
+
+
+async def test_a_row_tells_why_to_a_browser_with_a_session(admin: Admin) -> None:
+    listener = await admin(FakeDaemon(explained={"outcome": "hit", "reasons": ["it is fresh"]}))
+    answer = await listener.ask("GET", "/page/why?request=abc", await listener.let_in())
+    assert "It is fresh" in await answer.text()
+    assert listener.daemon.calls == [("why", "abc")]
+
+
+async def test_icons_are_kept_by_the_browser_and_nothing_else_is(admin: Admin) -> None:
+    listener = await admin()
+    for path, kept in (("/assets/icon-bad.svg", "max-age=3600"), ("/assets/page.js", "no-store"), ("/", "no-store")):
+        assert (await listener.ask("GET", path)).headers["Cache-Control"] == kept

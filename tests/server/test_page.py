@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from passoproxy.server.admin import page as pages
-from passoproxy.server.admin.html import asset, took
+from passoproxy.server.admin.faces import STATES, face_of
+from passoproxy.server.admin.html import ASSETS, Html, asset, bars, moment, took
 from passoproxy.server.admin.page import status_page
 from tests.server.fake_daemon import NOW, healthy, without_pair
+from tests.server.page_states import DOCUMENTS, STORE_AWAY
+
+
+@pytest.fixture(autouse=True)
+def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The pages show the machine's own time."""
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
 
 HOSTILE = "<script>\"&'</script>"
 
@@ -50,66 +65,143 @@ def read(document: dict[str, Any], notice: str = "") -> Reader:
     return Reader(status_page(document, "PAGETOKEN", NOW, notice))
 
 
-def token(**more: Any) -> Reader:
-    return read(healthy(**more))
+FACES = {
+    "starting": ("calm", ["Starting"], ""),
+    "stopping": ("calm", ["What is under way is finished first."], ""),
+    "replaying": ("calm", ["All answers come from the 12 recordings in /srv/recordings. Neither the API nor an account is used."], ""),
+    "offline": ("calm", ["Only stored answers are served, however old they are"], ""),
+    "login": ("calm", ["Finish it in the browser in which it was begun, by 22:23 UTC."], "authorise"),
+    "dead": (
+        "bad",
+        [
+            "A person is needed",
+            "The provider refuses the refresh token: invalid_grant, since 21:23 UTC.",
+            "Clients are served as usual until Wed 15 Nov, 00:13 UTC; then they get stored answers, for up to 1 d after they went stale,"
+            " and 503 for what is not stored.",
+        ],
+        "authorise",
+    ),
+    "handed_over": ("warn", ["Handed over by 'token export'", "Import or log in."], "authorise"),
+    "never": ("calm", ["Not authorised yet", "renews the pair by itself from then on"], "authorise"),
+    "no_token": ("bad", ["The provider answered 503", "Clients get stored answers"], "refresh"),
+    "origin_away": (
+        "bad",
+        [
+            "Connection refused three times in a row, since 22:04 UTC.",
+            "It answered last at 22:13 UTC. It is asked again by itself.",
+            "Clients get stored answers, for up to 7 d after they went stale, and an error for what is not stored.",
+        ],
+        "",
+    ),
+    "unknown": ("warn", ["since 04:26 UTC or before", "a person is needed by Fri 24 Nov, 04:26 UTC"], "authorise"),
+    "alone": ("warn", ["The pair’s owner is not heard", "control.sock: gone."], ""),
+    "retrying": ("warn", ["The last refresh failed, next at 22:17 UTC", "a person is needed by Mon 20 Nov, 17:06 UTC"], "refresh"),
+    "unsaved": ("warn", ["a restart now would cost the login", "Make room or permissions in state.directory"], ""),
+    "unrenewable": ("warn", ["Nothing renews this token", "There is no refresh token"], "authorise"),
+    "origin_failing": ("warn", ["Answered 503, since 22:04 UTC.", "At least half"], ""),
+    "cooling_down": ("warn", ["It answered 429, and is not asked until 22:14 UTC."], ""),
+    "store_away": ("warn", ["store.url redis://cache is away"], ""),
+    "following": ("good", ["Another process renews the pair"], ""),
+    "static": ("good", ["No person is ever needed with this grant."], ""),
+    "healthy": ("good", ["Renews itself, next on Sun 19 Nov at 13:20 UTC",
+        "Runway 9 d 6 h: without a renewal a person is needed on Fri 24 Nov at 04:26 UTC."], ""),
+}  # fmt: skip
+"""Mood, what is said, and what the button does, by the name of the face."""
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_the_face_of_every_state(name: str) -> None:
+    mood, said, button = FACES[name]
+    face = face_of(DOCUMENTS[name], NOW)
+    assert (face.name, face.mood, face.button[0]) == (name, mood, button)
+    text = Html(" ".join((face.headline, *face.told))).plain()
+    assert [words for words in said if words not in text] == []
+
+
+def test_every_state_has_its_document_and_its_words() -> None:
+    assert [state.name for state in STATES] == list(DOCUMENTS) == list(FACES)
 
 
 @pytest.mark.parametrize(
-    ("page", "said", "unsaid"),
+    ("document", "said", "unsaid"),
     [
-        (read(healthy()), ["9 d 6 h", "until Fri 24 Nov 2023", "Next refresh in 4 d 15 h", "Authorise again", "Refresh now", "92.5 %"], ["A person"]),
-        (read(without_pair()), ["Not authorised yet", "Authorise", "No pair", "unready"], ["Refresh now", "Next refresh", "Authorise again"]),
-        (token(chain="retrying", runway_seconds=3_900.0, reason="no answer"), ["1 h 5 min", "retrying", "No answer"], []),
-        (
-            token(chain="dead", runway_seconds=0.0, served_until=NOW + 7_200, reason="invalid_grant", remedy="log in"),
-            ["A person is needed", "still serves for 2 h", "invalid_grant", "Log in", "Authorise"],
-            ["Next refresh", "Refresh now"],
-        ),
-        (token(chain="dead", runway_seconds=0.0, served_until=NOW - 1), ["A person is needed", "Only stored answers are served"], []),
-        (token(chain="dead", runway_seconds=0.0, served_until=None, access_until=None), ["Only stored answers are served"], []),
-        (token(runway_seconds=None), ["Unknown", "tells no lifetime"], ["A person"]),
-        (token(runway_seconds=None, grant="static", chain="none"), ["No person needed"], ["Authorise", "another machine", "Refresh now"]),
-        (token(runway_seconds=None, grant="client_credentials"), ["No person needed", "Refresh now"], ["Authorise", "another machine"]),
-        (
-            token(chain="dead", runway_seconds=0.0, remedy="run 'passoproxy login' or open http://here/", link="http://here/"),
-            ["Run 'passoproxy login', or authorise here"],
-            ["http://here/"],
-        ),
-        (token(role="following"), ["Another process holds the pair and renews it; this one follows."], []),
-        (token(role="following", alone=True), ["has not been heard for a while; the pair is not renewed meanwhile"], []),
-        (token(role="owner"), [], ["follows"]),
-        (token(chain="unknown", handed_over_at=NOW - 9), ["Authorise"], ["Refresh now", "Authorise again"]),
-        (token(saved=False), ["held in memory only"], []),
-        (token(next_refresh_at=NOW - 5), ["Next refresh now"], []),
-        (token(obtained_at=None), ["9 d 6 h"], []),
+        (healthy(runway_seconds=None), "the pair is refreshed hourly, and served until it is refused", "Runway"),
+        (healthy(next_refresh_at=NOW - 5), "Renews itself, next now", ""),
+        (healthy(next_refresh_at=None), "Renews itself", "next"),
+        (healthy(chain="dead", access="expired", served_until=None), "Clients get stored answers, for up to 1 d", "as usual"),
+        (without_pair() | {"cache": {}}, "Clients get 503 until then.", ""),
+        (healthy(chain="dead", served_until=None, access_until=None), "as usual until the API refuses the access token", ""),
+        (healthy(chain="dead") | {"routes": []}, "; then they get 503", "stored answers"),
+        (DOCUMENTS["origin_away"] | {"cache": {}}, "stored answers while these are fresh", ""),
+        (DOCUMENTS["offline"] | {"cache": {"offline": True}}, "Nothing is stored, so every request gets 504.", ""),
+        (without_pair() | {"since": {"chain": NOW - 7_195}}, "", "since"),
+        (healthy(chain="dead", reason="revoked") | {"since": {"chain": NOW - 7_195}}, "Revoked, since 20:13 UTC or before.", ""),
+        (healthy(chain="dead", reason="revoked") | {"since": {}}, "Revoked.", "since"),
     ],
 )  # fmt: skip
-def test_the_runway_in_every_state(page: Reader, said: list[str], unsaid: list[str]) -> None:
-    assert [words for words in said if words not in page.text] == []
-    assert [words for words in unsaid if words in page.text] == []
+def test_what_a_face_says_depends_on_what_is_known(document: dict[str, Any], said: str, unsaid: str) -> None:
+    face = face_of(document, NOW)
+    text = Html(" ".join((face.headline, *face.told))).plain()
+    assert said in text
+    assert not unsaid or unsaid not in text
 
 
-def test_a_short_runway_is_drawn_as_one_unless_all_is_well() -> None:
-    assert "runway warn" in status_page(healthy(chain="retrying", runway_seconds=1_000.0), "", NOW)
-    assert "runway warn" not in status_page(healthy(runway_seconds=1_000.0), "", NOW)
-    assert "runway warn" not in status_page(healthy(chain="retrying"), "", NOW)
+def test_what_else_is_wrong_is_named_once_and_a_paging_alert_is_red() -> None:
+    worst = DOCUMENTS["dead"] | {"origin": {"state": "away"}, "warnings": [STORE_AWAY]}
+    assert face_of(worst, NOW).also == ("the API does not answer", "the store is away")
+    assert "Also: the API does not answer; the store is away." in read(worst).text
+    assert face_of(DOCUMENTS["replaying"], NOW).also == ()
+    paged = DOCUMENTS["retrying"] | {"alert": {"level": "page", "deadline": NOW + 60}}
+    assert face_of(paged, NOW).mood == "bad"
 
 
-def test_an_alert_says_by_when_a_person_is_needed() -> None:
-    calm = Reader(status_page(healthy() | {"alert": {"level": "none", "deadline": NOW + 60}}, "T", NOW))
-    assert "Alert" not in " ".join(calm.words)
-    loud = Reader(status_page(healthy() | {"alert": {"level": "notify", "deadline": NOW + 1500}}, "T", NOW))
-    said = " ".join(loud.words)
-    assert "Alert notify" in said
-    assert "A person is needed by Tue 14 Nov 2023, 22:38 UTC" in said
-    vague = Reader(status_page(healthy() | {"alert": {"level": "page", "deadline": None}}, "T", NOW))
-    assert "A person is needed by" not in " ".join(vague.words)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_trouble_changes_title_icon_and_colour_and_the_page_stays_small(name: str) -> None:
+    page = status_page(DOCUMENTS[name], "T", NOW)
+    mood, *_ = FACES[name]
+    title, icon = re.findall(r"<title>(.*?)</title>", page)[0], re.findall(r'rel="icon" href="/assets/(.*?)"', page)[0]
+    assert title.startswith({"bad": "(!) ", "warn": "! "}.get(mood, title[:2]))
+    assert icon == {"bad": "icon-bad.svg", "warn": "icon-warn.svg"}.get(mood, "icon.svg")
+    assert f'<body class="{mood}">' in page
+    assert len(page.encode()) + sum(len(asset(each)) for each in ASSETS) < 100_000
+
+
+def test_the_primary_button_is_a_form_only_where_it_needs_no_question() -> None:
+    """Without a session every button leads to how to get one."""
+    retrying, dead = DOCUMENTS["retrying"], DOCUMENTS["dead"]
+    assert '<button id="refresh" class="primary">Try now</button>' in status_page(retrying, "T", NOW)
+    assert '<a id="refresh" class="button primary" href="/page/refresh">Try now</a>' in status_page(retrying, "", NOW)
+    assert '<a id="authorise" class="button primary" href="/oauth/start">Authorise again</a>' in status_page(
+        dead, "T", NOW
+    )
+    looking = Reader(status_page(dead, "", NOW, way_in="passoproxy page --state /s"))
+    assert "passoproxy page --state /s" in looking.text
+    assert [tag for tag, _ in looking.tags if tag == "form"] == []
+
+
+@pytest.mark.parametrize(
+    ("document", "offered"),
+    [
+        (healthy(), ["purge", "refresh", "authorise", "logout"]),
+        (healthy(grant="static", chain="none"), ["purge"]),
+        (healthy(grant="client_credentials"), ["purge", "refresh", "logout"]),
+        (DOCUMENTS["handed_over"], ["authorise", "purge", "logout"]),
+        (DOCUMENTS["dead"], ["authorise", "purge", "logout"]),
+        (without_pair() | {"cache": {}}, ["authorise"]),
+    ],
+)
+def test_what_can_be_done_now(document: dict[str, Any], offered: list[str]) -> None:
+    ids = [attributes.get("id") for tag, attributes in read(document).tags if tag in ("a", "button")]
+    assert [each for each in ids if each in ("refresh", "authorise", "logout", "purge")] == offered
 
 
 def test_everything_else_is_on_the_page() -> None:
     text = read(healthy(), "The cache was emptied.").text
     for words in (
-        "1,234", "45.8 MiB of 1.0 GiB", "12.4 requests a second", "https://api.passolution.eu", "200, 4 s ago", "183 ms", "refused 3",
+        "1,234", "45.8 MiB of 1.0 GiB", "12.4 a second now", "92.5 %", "0.4 ms p50 310 ms p99",
+        "https://api.passolution.eu", "200, 22:13:16", "183 ms", "Refused here 3",
+        "17 ×", "since 21:52:20", "API away 1 d · pair dead 1 d · while renewed 5 min", "no route: never stored", "40,101 95.1 %",
+        "renewed 210 ms", "an error that passes the provider answered 503 10.0 s", "900 GET /api/v2/content/all/html?lang=de",
         "/api/v2/content/all/html?lang=***", "connection reset /api/v2/<b>", "passoproxy 0.1.0", "up for 2 h", "127.0.0.1:8610, [::1]:8610",
         "/etc/passoproxy/config.yaml", "The cache was emptied.", "Empty the cache",
     ):  # fmt: skip
@@ -129,15 +221,20 @@ def test_warnings_stand_on_top() -> None:
         healthy()
         | {"warnings": [{"code": "c", "detail": "state is on tmpfs", "at": NOW}, {"detail": "no time"}, "plain words"]}
     ).text
-    assert "Tue 14 Nov 2023, 22:13 UTC State is on tmpfs" in text
-    assert text.index("State is on tmpfs") < text.index("No time") < text.index("Plain words") < text.index("Runway")
+    assert "State is on tmpfs 22:13 UTC" in text
+    assert (
+        text.index("Renews")
+        < text.index("State is on tmpfs")
+        < text.index("No time")
+        < text.index("Plain words")
+        < text.index("Requests")
+    )
 
 
 @pytest.mark.parametrize("document", [{}, {"token": None}, {"token": {}, "cache": {}, "requests": {}, "origin": {}}])
 def test_a_document_may_lack_any_part(document: dict[str, Any]) -> None:
     text = read(document).text
     assert "Not authorised yet" in text
-    assert "No request yet" in text
     assert "Empty the cache" not in text
 
 
@@ -172,6 +269,8 @@ def test_nothing_in_the_document_becomes_markup() -> None:
         pages.going_on_page(HOSTILE, HOSTILE, HOSTILE),
         pages.session_page(HOSTILE, spent=True),
         pages.purge_page(healthy(), HOSTILE),
+        pages.logout_page(healthy(), HOSTILE),
+        pages.why_page({"reasons": [HOSTILE]}),
         status_page(healthy(), "", NOW, way_in=HOSTILE),
         pages.confirmation_page(HOSTILE),
         pages.elsewhere_page(HOSTILE, HOSTILE),
@@ -250,7 +349,7 @@ def test_all_that_changes_is_fetched_anew() -> None:
 
 def test_what_was_just_done_goes_with_the_next_look() -> None:
     page = status_page(healthy(), "T", NOW, "The cache was emptied.")
-    assert page.index('id="live"') < page.index("The cache was emptied.") < page.index("Runway")
+    assert page.index('id="live"') < page.index("The cache was emptied.") < page.index('id="headline"')
 
 
 def test_a_message_is_a_sentence() -> None:
@@ -260,13 +359,60 @@ def test_a_message_is_a_sentence() -> None:
     assert "oauth.grant is static" in text
 
 
-def test_pictures_stay_within_their_frames() -> None:
-    def drawn(left: float, obtained: float, lately: list[float]) -> str:
-        document = healthy(runway_seconds=left, obtained_at=NOW - obtained)
-        document["requests"]["per_second_lately"] = lately
-        return status_page(document, "", NOW)
+def test_bars_stay_within_their_frames() -> None:
+    assert bars([None, 0, 1, 2, 4], 2) == "M8 40v-20.0h3v20.0zM12 40v-40.0h3v40.0zM16 40v-40.0h3v40.0z"
+    assert bars([0.001], 1_000) == "M0 40v-1.0h3v1.0z"
 
-    ahead, behind = drawn(100.0, -50.0, []), drawn(-10.0, 100.0, [0, 1, 2])
-    assert 'width="100.0"' in ahead
-    assert 'width="0.0"' in behind
-    assert (ahead.count("<rect x="), behind.count("<rect x=")) == (0, 2)
+
+def test_errors_of_the_admin_listener_are_not_the_clients() -> None:
+    own = {
+        "at": NOW,
+        "first_at": NOW,
+        "count": 3,
+        "listener": "admin",
+        "level": "warning",
+        "what": "refused",
+        "target": "",
+    }
+    page = status_page(healthy() | {"recent_errors": [own]}, "", NOW)
+    assert 'id="errors-title"' not in page
+    assert "Refused or failed on this admin listener: 3" in Reader(page).text
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (healthy(), "Clients get 503 at once; 1,234 stored answers go."),
+        (
+            healthy(access="expired") | {"cache": {"entries": 1}},
+            "Clients get 503 for everything; 1 stored answer goes.",
+        ),
+    ],
+)
+def test_logging_out_says_what_it_means_now(document: dict[str, Any], said: str) -> None:
+    assert said in Reader(pages.logout_page(document, "T")).text
+
+
+def test_why_a_request_was_answered_so() -> None:
+    found = {"method": "GET", "target": "/p", "outcome": "hit", "reasons": ["the stored answer serves", HOSTILE]}
+    page = pages.why_page(found)
+    assert HOSTILE not in page
+    assert "GET /p: hit The stored answer serves" in Reader(page).text
+    assert "not remembered any more" in Reader(pages.why_page(None)).text
+
+
+@pytest.mark.parametrize(
+    ("at", "joined", "form", "text"),
+    [
+        (NOW, False, "minute", "22:13 UTC"),
+        (NOW, True, "minute", "at 22:13 UTC"),
+        (NOW, False, "second", "22:13:20"),
+        (NOW + 86_400, True, "minute", "on Wed 15 Nov at 22:13 UTC"),
+        (NOW + 86_400, False, "second", "Wed 15 Nov, 22:13:20"),
+        (NOW + 86_400 * 60, False, "minute", "Sat 13 Jan 2024, 22:13 UTC"),
+    ],
+)
+def test_moments_in_local_time(at: float, joined: bool, form: str, text: str) -> None:
+    shown = moment(at, NOW, joined, form)
+    assert shown.plain() == text
+    assert re.search(r'datetime="20\d\d-\d\d-\d\dT\d\d:13:20Z"', shown)

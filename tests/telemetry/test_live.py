@@ -86,3 +86,12 @@ async def test_who_does_not_keep_up_is_told_how_much_is_missing(monkeypatch: pyt
         seen = [await anext(lines) for _ in range(3)]
     assert [json.loads(line)["event"] for line in seen] == ["token_refreshed", "lines_dropped", "token_refreshed"]
     assert json.loads(seen[1])["message"].startswith("3 lines were dropped")
+
+
+def test_requests_of_lines_are_remembered_by_their_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ASKED", 2)
+    live = Live()
+    for name, target in (("a", "/a"), ("b", "/b"), ("c", "/" + "c" * 9_000), ("d", "/d")):
+        live.put(json.dumps({"event": "request", "request_id": name * 32}), ("GET", target))
+    live.put(EVENT, None)
+    assert [live.asked(name * 32) for name in "abcd"] == [None, ("GET", "/b"), None, ("GET", "/d")]

@@ -12,9 +12,12 @@ from passoproxy.core.events import (
     Lifecycle,
     OriginAnswered,
     OriginFailed,
+    RefreshFailed,
     RequestAnswered,
     RequestRejected,
     StoreFailed,
+    TaskFailed,
+    TokenRefreshed,
     Warned,
 )
 from passoproxy.core.redaction import Redactor
@@ -258,3 +261,75 @@ def test_warnings_about_two_things_stand_side_by_side_and_end_alone() -> None:
     assert [each["detail"] for each in part(seen, "warnings")] == ["one does nothing", "two does nothing"]
     seen(Warned("key_unused", "one is gone", over=True, about="one"))
     assert [each["detail"] for each in part(seen, "warnings")] == ["two does nothing"]
+
+
+# ---- for the status page ---------------------------------------------------------------------------------------------
+
+
+def test_errors_of_one_sentence_are_one_row_with_their_number() -> None:
+    clock = FakeClock()
+    seen, worker = recent(clock), recent(clock)
+    began = clock.wall()
+    for number in range(3):
+        seen(OriginFailed("GET", f"/{number}", "origin_timeout", "slow"))
+        clock.step(1)
+    seen(StoreFailed("disk full"))
+    clock.step(1)
+    worker(OriginFailed("GET", "/worker", "origin_timeout", "slow"))
+    seen.add(worker.taken())
+    first, second = part(seen, "recent_errors")
+    assert (first["first_at"], first["at"], first["count"], first["target"]) == (began, began + 4, 4, "/worker")
+    assert (second["count"], second["what"]) == (1, "the cache cannot be used, requests pass it by: disk full")
+    for number in range(100):
+        seen(StoreFailed(str(number)))
+    assert len(part(seen, "recent_errors")) == 25
+
+
+def test_what_the_admin_listener_refused_is_no_clients_error() -> None:
+    seen = recent(FakeClock())
+    seen(RequestRejected("cross_site", "no", "c", "admin"))
+    seen(TaskFailed("the admin listener", "KeyError", "admin"))
+    seen(RequestRejected("host_not_allowed", "no", "c"))
+    assert part(seen, "requests")["refused"] == 1
+    assert [each["listener"] for each in part(seen, "recent_errors")] == ["", "admin", "admin"]
+
+
+def test_refreshes_are_remembered_the_newest_first() -> None:
+    clock = FakeClock()
+    seen = recent(clock)
+    seen(RefreshFailed("answered", "503 to client_secret=abcdefgh", 1, None, 10.0))
+    clock.step(60)
+    seen(TokenRefreshed(2, "refresh", None, None, 0.2))
+    newest, oldest = part(seen, "refreshes")
+    assert newest == {"at": clock.wall(), "duration_seconds": 0.2, "renewed": True, "outcome": "refresh", "detail": ""}
+    assert (oldest["renewed"], oldest["outcome"], oldest["detail"]) == (False, "answered", "503 to client_secret=***")
+
+
+def test_a_request_is_found_by_its_id() -> None:
+    seen, parent = recent(FakeClock()), recent(FakeClock())
+    event = answered("/p?a=secret")
+    seen.answered([(event, 1.0, "", 0, 0.1, b"")] * 4, "".join(character * 32 for character in "abcd"))
+    assert [each["request_id"][0] for each in part(seen, "requests")["recent"]] == ["d", "c", "b"]
+    assert seen.asked("c" * 32) == ("GET", "/p?a=secret")
+    assert seen.asked("a" * 32) is None, "only so many are kept"
+    parent.add(seen.taken())
+    assert parent.asked("c" * 32) == ("GET", "/p?a=secret")
+
+
+def test_long_texts_are_cut_before_they_are_masked() -> None:
+    """What is shown keeps the loop for milliseconds only, whatever clients sent."""
+    looked: list[int] = []
+
+    class Counting(Redactor):
+        def text(self, text: str, most: int = 8192) -> str:
+            looked.append(min(len(text), most))
+            return super().text(text, most)
+
+    seen = Recent(Counting(), keep=50)
+    for number in range(60):
+        seen(answered("/" + "a=b&" * 8_000))
+        seen(OriginFailed("GET", "/" + "a=b&" * 8_000, "origin_timeout", f"{number} " + "slow " * 2_000))
+    request, error = seen.summary()["requests"], part(seen, "recent_errors")[0]  # type: ignore[index]
+    assert len(request["recent"][0]["target"]) < 400  # type: ignore[index]
+    assert len(error["what"]) < 400
+    assert sum(looked) < 50_000

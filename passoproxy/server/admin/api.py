@@ -11,6 +11,7 @@ import enum
 import json
 import re
 import signal
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
@@ -19,7 +20,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from passoproxy.control import Control
-from passoproxy.errors import BadRequest, BodyTooLarge
+from passoproxy.errors import BadRequest, BodyTooLarge, Overloaded
 from passoproxy.server.admin.errors import NotFound
 from passoproxy.server.request import Pace
 from passoproxy.tokens.messages import gives_pair
@@ -47,6 +48,8 @@ MOST_ORDERS = 10_000
 LINES = "application/jsonl"
 """Asked for by `Accept`, what came of each request is told on a line of its own, as it comes; an empty line says that it goes on."""
 BEAT_SECONDS = 3.0
+MOST_A_SECOND = 20
+"""Requests that a status page is told of."""
 _DEFAULT_LISTED, _MOST_LISTED = 1_000, 100_000
 _BLOCK = 64 * 1024
 _OUTCOMES = {"fetched": "warmed", "fresh": "fresh", "failed": "failed"}
@@ -72,6 +75,7 @@ class Call:
 
 async def _status(daemon: Control, request: web.Request) -> object:
     await daemon.look_at_store()
+    await daemon.look_at_routes()
     return daemon.status()
 
 
@@ -249,14 +253,19 @@ async def _told(request: web.Request, filling: AsyncGenerator[Document, None]) -
 
 
 class Streams:
-    """Answers of JSON lines that come as things happen, on `control.sock` only. `end` ends all, so that none holds up the end of the listener."""
+    """Answers of lines that come as things happen, at most `most` at once. `end` ends all, so that none holds up the end of the listener."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1000) -> None:
+        self._most = most
         self._open: set[asyncio.Task[None]] = set()
 
-    async def send(self, request: web.Request, lines: AsyncGenerator[str, None]) -> web.StreamResponse:
-        """Writes until the client leaves, or `end`."""
-        reply = web.StreamResponse(headers={"Content-Type": LINES})
+    async def send(
+        self, request: web.Request, lines: AsyncGenerator[str, None], content_type: str = LINES
+    ) -> web.StreamResponse:
+        """Writes until the client leaves, or `end`. Raises Overloaded."""
+        if len(self._open) >= self._most:
+            raise Overloaded(f"{self._most} pages are told of requests as they come; close one")
+        reply = web.StreamResponse(headers={"Content-Type": content_type})
         await reply.prepare(request)
         telling = asyncio.ensure_future(_tell(reply, lines))
         self._open.add(telling)
@@ -279,6 +288,26 @@ async def _tell(reply: web.StreamResponse, lines: AsyncGenerator[str, None]) -> 
     async with aclosing(lines):
         async for line in lines:
             await reply.write(line.encode("utf-8", "replace") + b"\n")
+
+
+async def server_sent(
+    lines: AsyncGenerator[str, None], now: Callable[[], float] = time.monotonic
+) -> AsyncGenerator[str, None]:
+    """Lines as server-sent events (HTML §9.2), so many a second as a person can look at; how many more there were is the event `more`."""
+    second, sent, left = 0, 0, 0
+    async with aclosing(lines):
+        async for line in lines:
+            if (this := int(now())) != second:
+                if left:
+                    yield f"event: more\ndata: {left}\n"
+                second, sent, left = this, 0, 0
+            if not line:
+                yield ": it lives\n"
+            elif sent < MOST_A_SECOND:
+                sent += 1
+                yield f"data: {line}\n"
+            else:
+                left += 1
 
 
 async def followed(daemon: Control) -> AsyncGenerator[str, None]:

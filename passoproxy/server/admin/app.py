@@ -19,10 +19,10 @@ from passoproxy.core.oauth.settings import CALLBACK_PATH
 from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin import page
-from passoproxy.server.admin.api import API, MASK, Call, Guarded, Streams, answer, followed, form_of
+from passoproxy.server.admin.api import API, MASK, Call, Guarded, Streams, answer, followed, form_of, server_sent
 from passoproxy.server.admin.auth import PAGE_FIELD, AdminAccess, Guard, html
 from passoproxy.server.admin.errors import CrossSite, NotFound, SessionRequired, TokenRequired, problems
-from passoproxy.server.admin.html import ASSETS, asset
+from passoproxy.server.admin.html import ASSETS, Html, asset
 from passoproxy.server.admin.login import Callback
 from passoproxy.server.admin.sessions import SESSION_PATH, PageSessions
 
@@ -33,6 +33,10 @@ Watch = Callable[[Mapping[str, str]], AsyncGenerator[str, None]]
 """From what a watcher wishes to see to the lines that fit, as they come. Raises BadRequest."""
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+MOST_PAGES: Final = 16
+"""Pages that are told of requests as they come, at once."""
+KEPT: Final[web.RequestKey[bool]] = web.RequestKey("kept", bool)
+"""Whether a browser may keep the answer of a request."""
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -56,13 +60,17 @@ def admin_application(
     access: AdminAccess,
     sessions: PageSessions,
     metrics: Exposition,
+    watch: Watch,
     observer: Observer = nobody,
     wall: Callable[[], float] = time.time,
     mask: Callable[[str], str] = str,
 ) -> web.Application:
     """The admin listener (contract §8). `mask` is applied to URLs in answers for clients that may change nothing."""
     guard = Guard(access, sessions, wall)
-    callback, site = Callback(daemon, guard), Site(daemon, guard, wall)
+    callback, site, streams = Callback(daemon, guard), Site(daemon, guard, wall), Streams(MOST_PAGES)
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        return await streams.send(request, server_sent(watch({})), "text/event-stream")
 
     def read(request: web.Request) -> None:
         guard.check_token(request)
@@ -73,7 +81,7 @@ def admin_application(
         guard.check_change(request, request.headers.get(PAGE_FIELD, ""))
 
     guards = {Guarded.READ: read, Guarded.CHANGE: change}
-    return _application(
+    app = _application(
         observer,
         [
             *_probes(daemon),
@@ -86,12 +94,19 @@ def admin_application(
             web.post("/oauth/paste", _guarded_form(guard, callback.paste)),
             web.get(SESSION_PATH, site.begin_session, allow_head=False),
             web.post("/page/token", site.take_token),
+            web.get("/page/live", _guarded(read, live), allow_head=False),
+            web.get("/page/why", site.why),
+            web.get("/page/refresh", site.status),
             web.post("/page/refresh", _guarded_form(guard, site.refresh)),
             web.get("/page/purge", site.ask_purge),
             web.post("/page/purge", _guarded_form(guard, site.purge)),
+            web.get("/page/logout", site.ask_logout),
+            web.post("/page/logout", _guarded_form(guard, site.logout)),
         ],
         _checking_host(guard),
     )
+    app.on_shutdown.append(streams.end)
+    return app
 
 
 def control_application(
@@ -138,6 +153,8 @@ def _application(observer: Observer, routes: list[web.RouteDef], *further: Middl
 
 async def _secured(request: web.Request, answer: web.StreamResponse) -> None:
     answer.headers.update(_FIELDS)
+    if request.get(KEPT):
+        answer.headers["Cache-Control"] = "max-age=3600"
 
 
 def _route(call: Call, daemon: Control, check: Callable[[web.Request], None] | None = None) -> web.RouteDef:
@@ -214,7 +231,10 @@ async def _asset(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if name not in ASSETS:
         raise NotFound("there is no such asset")
-    return web.Response(body=asset(name), content_type=ASSETS[name], charset="utf-8")
+    answer = web.Response(body=asset(name), content_type=ASSETS[name], charset="utf-8")
+    if name.endswith(".svg"):
+        request[KEPT] = True  # the page shows one of them when nobody is here to give it
+    return answer
 
 
 # ---- the status page and its forms -----------------------------------------------------------------------------------
@@ -223,6 +243,7 @@ _NOTICES = {
     "refreshed": "The pair was refreshed.",
     "softened": "All that is stored is stale now.",
     "purged": "The cache was emptied.",
+    "logged-out": "The pair was erased. passoproxy has to be authorised anew.",
 }
 
 _LOGINS = ("/oauth/start", "/oauth/start?elsewhere=1")
@@ -241,7 +262,10 @@ class Site:
         notice = _NOTICES.get(request.query.get("done", ""), "")
         token = self._guard.page_token(request)
         way_in = "" if token else self._guard.sessions.command()
+        if request.path != "/":
+            return self._guard.way_in() if way_in else web.Response(status=303, headers={"Location": "/"})
         await self._daemon.look_at_store()
+        await self._daemon.look_at_routes()
         return html(page.status_page(self._daemon.status(), token, self._wall(), notice, way_in))
 
     async def begin_session(self, request: web.Request) -> web.Response:
@@ -276,12 +300,26 @@ class Site:
     async def refresh(self, request: web.Request) -> web.Response:
         return await self._done(self._daemon.refresh(), "refreshed", "Not refreshed")
 
+    async def why(self, request: web.Request) -> web.Response:
+        """Why a request was answered as it was. A query's values are in it, so that a session is needed."""
+        if not self._guard.page_token(request):
+            return self._guard.way_in()
+        return html(page.why_page(await self._daemon.why(request.query.get("request", ""))))
+
     async def ask_purge(self, request: web.Request) -> web.Response:
         """Asks what is meant, and says what it means now."""
+        return self._ask(request, page.purge_page)
+
+    async def ask_logout(self, request: web.Request) -> web.Response:
+        """The same."""
+        return self._ask(request, page.logout_page)
+
+    def _ask(self, request: web.Request, question: Callable[[Mapping[str, object], str], Html]) -> web.Response:
         token = self._guard.page_token(request)
-        if not token:
-            return self._guard.way_in()
-        return html(page.purge_page(self._daemon.status(), token))
+        return html(question(self._daemon.status(), token)) if token else self._guard.way_in()
+
+    async def logout(self, request: web.Request) -> web.Response:
+        return await self._done(self._daemon.logout(), "logged-out", "Not logged out")
 
     async def purge(self, request: web.Request) -> web.Response:
         """Does what the person chose there."""

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from html import escape
+from html import escape, unescape
 from importlib.resources import files
 from string import Template
 
-from passoproxy.core.units import duration
-
-ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+ASSETS = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    **dict.fromkeys(("icon.svg", "icon-warn.svg", "icon-bad.svg"), "image/svg+xml"),
+}
 """What the pages load, by file name, with its media type."""
+_BAR, _HIGH = 4, 40
+"""A bar of a chart is so wide with its gap, and at most so high."""
 
 
 class Html(str):
     """Text that is HTML already."""
 
     __slots__ = ()
+
+    def plain(self) -> str:
+        """Its text alone."""
+        return unescape(re.sub(r"<[^>]*>", "", self))
 
 
 NOTHING = Html("")
@@ -49,14 +57,22 @@ def join(parts: Iterable[Html]) -> Html:
     return Html("".join(parts))
 
 
-def document(title: str, body: Html) -> Html:
-    """A whole page."""
-    return fill("document", title=title, body=body)
+def phrase(template: str, /, **values: object) -> Html:
+    """A sentence that is HTML, with its values, escaped unless they are Html."""
+    shown = {name: value if isinstance(value, Html) else escape(str(value)) for name, value in values.items()}
+    return Html(template.format(**shown))
 
 
-def countdown(seconds: float) -> Html:
-    """A duration that the page's script counts down."""
-    return fill("countdown", seconds=f"{seconds:.0f}", text=duration(seconds))
+def document(title: str, body: Html, mood: str = "", head: Html = NOTHING) -> Html:
+    """A whole page; `mood` is that of its face."""
+    icon = f"icon-{mood}.svg" if f"icon-{mood}.svg" in ASSETS else "icon.svg"
+    return fill("document", title=title, body=body, mood=mood, icon=icon, head=head)
+
+
+def bars(values: Sequence[float | None], top: float) -> Html:
+    """The path of a chart's bars: one a value, as high as its share of `top`; none for nothing."""
+    heights = [(place, max(1.0, _HIGH * min(1.0, value / top))) for place, value in enumerate(values) if value]
+    return Html("".join(f"M{place * _BAR} {_HIGH}v-{high:.1f}h{_BAR - 1}v{high:.1f}z" for place, high in heights))
 
 
 def rows(values: dict[str, str]) -> Html:
@@ -79,11 +95,21 @@ def sentence(text: object) -> str:
     return words[:1].upper() + words[1:] if first.isalpha() else words
 
 
-def clock_time(at: float) -> str:
-    """Epoch seconds as the time of day in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
+def moment(at: float, now: float, joined: bool = False, form: str = "minute") -> Html:
+    """Epoch seconds as local time with its zone, and the day if that is not today's. `joined`: with `at` or `on` before it.
 
-
-def date_and_time(at: float) -> str:
-    """Epoch seconds as date and time in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%a %d %b %Y, %H:%M UTC")
+    `form` is `minute`, or `second` for a time without a zone. The page's script shows the time of the browser's zone in the same words.
+    """
+    there, today = (datetime.fromtimestamp(each, UTC).astimezone() for each in (at, now))
+    day = (
+        there.strftime("%a %d %b %Y" if there.year != today.year else "%a %d %b")
+        if there.date() != today.date()
+        else ""
+    )
+    clock = there.strftime("%H:%M:%S" if form == "second" else "%H:%M %Z")
+    if joined:
+        text = f"on {day} at {clock}" if day else f"at {clock}"
+    else:
+        text = f"{day}, {clock}" if day else clock
+    stamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return fill("moment", stamp=stamp, form=form, joined="1" if joined else "", text=text)

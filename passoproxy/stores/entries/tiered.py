@@ -444,6 +444,7 @@ class TieredStore:
         return await self._slow.stats()
 
     async def by_route(self, names: Sequence[str]) -> dict[str, int]:
+        await self.settled()
         return await self._slow.by_route(names)
 
     def memory_stats(self) -> StoreStats:

@@ -25,6 +25,12 @@ async def test_nothing_is_found_where_nothing_was_stored(store: EntryStore) -> N
     assert (await store.stats()).entries == 0
 
 
+async def test_entries_are_counted_by_route(store: EntryStore) -> None:
+    for number, route in enumerate(("r", "r", "other")):
+        await put(store, replace(entry(), key=f"GET /{number}", target=f"/{number}", identifier="", route=route))
+    assert await store.by_route(["r", "none"]) == {"r": 2, "none": 0}
+
+
 @pytest.mark.parametrize("size", [0, 1, 20_000, 256 * 1024, 256 * 1024 + 1, 1_500_000])
 async def test_what_is_stored_comes_back_whole(store: EntryStore, size: int) -> None:
     body = os.urandom(size)

@@ -1,23 +1,45 @@
-// Keeps the status page fresh: seconds count down here, everything else is fetched from the server as it renders it.
+// Keeps the status page fresh: its parts are fetched from the server as it renders them, and requests come as server-sent events.
+// Without this script the page is whole too: it is then loaded anew twice a minute.
 "use strict";
 
 const EVERY_SECONDS = 5;
+const MOST_ROWS = 100;
 
-function words(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
-  const parts = [[Math.floor(whole / 86400), "d"], [Math.floor(whole / 3600) % 24, "h"], [Math.floor(whole / 60) % 60, "min"], [whole % 60, "s"]];
-  const first = parts.findIndex(([amount]) => amount > 0);
-  if (first < 0) return "0 s";
-  return parts.slice(first, first + 2).filter(([amount]) => amount > 0).map(([amount, unit]) => `${amount} ${unit}`).join(" ");
+// ---- times in the browser's zone, in the words of html.py ----
+
+function localise(root, now = new Date(root.querySelector(".as-of time")?.dateTime ?? Date.now())) {
+  for (const element of root.querySelectorAll("time[data-form]")) {
+    const at = new Date(element.dateTime);
+    const isSecond = element.dataset.form === "second";
+    const part = (options) => new Intl.DateTimeFormat("en-GB", options).format(at);
+    let clock = part({ hour: "2-digit", minute: "2-digit", ...(isSecond && { second: "2-digit" }) });
+    if (!isSecond) {
+      const zone = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(at).find((each) => each.type === "timeZoneName");
+      clock += ` ${zone.value}`;
+    }
+    const isToday = at.toDateString() === now.toDateString();
+    const isThisYear = at.getFullYear() === now.getFullYear();
+    const day = isToday ? "" : `${part({ weekday: "short" })} ${part({ day: "2-digit" })} ${part({ month: "short" })}${isThisYear ? "" : ` ${at.getFullYear()}`}`;
+    const before = element.dataset.joined;
+    element.textContent = day ? (before ? `on ${day} at ${clock}` : `${day}, ${clock}`) : (before ? `at ${clock}` : clock);
+  }
 }
 
-// The server's clock counts, not the browser's: only the time since the page was rendered is measured here.
-let renderedAt = Date.now();
+// ---- the page anew ----
 
-function tick() {
-  const passed = (Date.now() - renderedAt) / 1000;
-  for (const element of document.querySelectorAll("[data-left]")) {
-    element.textContent = words(Number(element.dataset.left) - passed);
+const gone = document.getElementById("gone");
+
+
+function face(title, icon, mood) {
+  document.title = title;
+  document.getElementById("icon").href = icon;
+  document.body.className = mood;
+}
+
+function lost() {
+  if (gone.hidden) {
+    gone.hidden = false;
+    face("(!) passoproxy does not answer", "/assets/icon-bad.svg", "bad gone");
   }
 }
 
@@ -30,25 +52,130 @@ async function refresh() {
       location.reload();
       return;
     }
+    localise(page);
     const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
-    document.title = page.title;
+    for (const open of document.querySelectorAll("details[open][id]")) page.getElementById(open.id)?.setAttribute("open", "");
+    face(page.title, page.getElementById("icon").getAttribute("href"), page.body.className);
     for (const part of ["header", "#live", "footer"]) {
       document.querySelector(part).replaceWith(document.adoptNode(page.querySelector(part)));
     }
-    renderedAt = Date.now();
     if (focused) document.getElementById(focused)?.focus();
-    document.body.classList.remove("gone");
+    gone.hidden = true;
+    listen();
   } catch {
-    document.body.classList.add("gone");
+    lost();
   }
 }
+
+// ---- requests as they come ----
+
+let source = null;
+const filter = document.getElementById("filter"), pause = document.getElementById("pause"), state = document.getElementById("stream-state");
+const isPaused = () => pause.getAttribute("aria-pressed") === "true";
+
+function fits(row) {
+  return row.textContent.toLowerCase().includes(filter.value.trim().toLowerCase());
+}
+
+function cell(kind, ...inner) {
+  const made = document.createElement("td");
+  made.className = kind;
+  made.append(...inner);
+  return made;
+}
+
+function word(text, mood) {
+  const made = document.createElement("span");
+  made.className = `word ${mood}`;
+  made.textContent = text;
+  return made;
+}
+
+function took(ms) {
+  return ms < 9.95 ? `${ms.toFixed(1)} ms` : ms < 999.5 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+function rowOf(told) {
+  const row = document.createElement("tr");
+  const time = document.createElement("time");
+  [time.dateTime, time.dataset.form, time.dataset.joined] = [told.time, "second", ""];
+  if (told.event === "request") {
+    const link = document.createElement("a");
+    link.href = `/page/why?request=${encodeURIComponent(told.request_id)}`;
+    link.textContent = told.target;
+    const mood = told.status >= 500 ? "bad" : told.status >= 400 ? "warn" : "";
+    const cacheMood = { hit: "good", stale: "warn", error: "bad" }[told.cache] || "";
+    const reason = told.reason ? ` ${told.reason}` : "";
+    row.append(cell("rare", time), cell("", told.method), cell("wide", link), cell("rare", told.route), cell("", word(told.status, mood)), cell("", word(told.cache, cacheMood), reason), cell("right", took(told.duration_ms)));
+  } else {
+    const text = cell("wide", word(told.level, told.level === "error" ? "bad" : told.level === "warning" ? "warn" : ""), ` ${told.message || told.event}`);
+    text.colSpan = 6;
+    row.append(cell("rare", time), text);
+  }
+  localise(row);
+  row.hidden = !fits(row);
+  return row;
+}
+
+function listen() {
+  if (source || document.hidden || !window.EventSource) return;
+  source = new EventSource("/page/live");
+  let rows = document.getElementById("stream");
+  source.onmessage = (event) => {
+    if (isPaused()) return;
+    const focused = rows.contains(document.activeElement);
+    rows.prepend(rowOf(JSON.parse(event.data)));
+    while (rows.children.length > MOST_ROWS && !focused) rows.lastElementChild.remove();
+    state.textContent = "";
+  };
+  source.addEventListener("more", (event) => { state.textContent = `${event.data} more in the last second`; });
+  source.onerror = () => { quiet(); refresh(); };  // it ended: is the daemon still there?
+}
+
+function quiet() {
+  source?.close();
+  source = null;
+}
+
+async function why(event) {
+  const link = event.target.closest('a[href^="/page/why"]');
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const row = link.closest("tr");
+  if (row.nextElementSibling?.classList.contains("why")) {
+    row.nextElementSibling.remove();
+    link.setAttribute("aria-expanded", "false");
+    return;
+  }
+  if (!isPaused()) pause.click();  // so that it stays where it is read
+  const answer = await fetch(link.href, { credentials: "same-origin" });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const told = document.createElement("tr"), inner = cell("wide");
+  told.className = "why";
+  inner.colSpan = 7;
+  inner.append(...(page.getElementById("why")?.childNodes ?? ["No answer."]));
+  told.append(inner);
+  row.after(told);
+  link.setAttribute("aria-expanded", "true");
+}
+
+// ---- begin ----
 
 if (document.getElementById("live")) {
   // What was just done is said until the page is fetched anew, and not again after a reload.
   if (location.search) history.replaceState(null, "", "/");
-  setInterval(tick, 1000);
+  new Image().src = "/assets/icon-bad.svg";  // kept, for when nobody is there to give it
+  localise(document);
+  document.getElementById("stream-tools").hidden = false;
+  document.getElementById("stream").addEventListener("click", why);
+  filter.addEventListener("input", () => { for (const row of document.getElementById("stream").rows) row.hidden = !fits(row); });
+  pause.addEventListener("click", () => {
+    pause.setAttribute("aria-pressed", String(!isPaused()));
+    pause.textContent = isPaused() ? "Go on" : "Pause";
+  });
+  listen();
   setInterval(() => { if (!document.hidden) refresh(); }, EVERY_SECONDS * 1000);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+  document.addEventListener("visibilitychange", () => { if (document.hidden) quiet(); else refresh(); });
 } else if (["/oauth/callback", "/page/session"].includes(location.pathname)) {
   // The code or the link has been used: it need not stay in the address bar and the history.
   history.replaceState(null, "", location.pathname);

@@ -1,0 +1,279 @@
+"""The face of the status page: what it says first, in which colour, and the one button that mends it. A function of a status document and a moment.
+
+One row of `STATES` a state: the first that holds is the face, and the others that hold and are no good news are named below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from passoproxy.core.units import duration
+from passoproxy.server.admin.html import NOTHING, Html, moment, phrase, sentence
+from passoproxy.values import dataclass
+
+Part = Mapping[str, Any]
+NO_PERSON = ("client_credentials", "static")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """`mood` is good, calm, warn or bad. `button` is what the primary button does ('' for none) and its text; `also` names what else is wrong."""
+
+    name: str
+    mood: str
+    headline: Html
+    told: tuple[Html, ...]
+    button: tuple[str, str]
+    also: tuple[str, ...]
+
+
+class View:
+    """A status document at `now`, as the rows ask it."""
+
+    def __init__(self, status: Part, now: float) -> None:
+        self.status, self.now = status, now
+        self.token, self.origin, self.cache = (part_of(status, name) for name in ("token", "origin", "cache"))
+        self.access, self.chain = self.token.get("access", "none"), self.token.get("chain", "none")
+        self.by_person = self.token.get("grant") not in NO_PERSON
+        self.follows = self.token.get("role") == "following"
+        login = self.token.get("login_until")
+        self.logs_in = bool(login and login > now and self.chain != "healthy")
+        self.gateway = part_of(status, "gateway")
+
+    def at(self, moment_: float | None, joined: bool = False) -> Html:
+        """A moment; '' for none."""
+        return NOTHING if moment_ is None else moment(moment_, self.now, joined)
+
+    def warned(self, code: str) -> str:
+        """The text of a warning that stands."""
+        told = (each for each in self.status.get("warnings") or [] if isinstance(each, Mapping))
+        return next((str(each["detail"]) for each in told if each.get("code") == code), "")
+
+    def window(self, name: str) -> str:
+        """The longest that a route lets stored answers serve, in words; '' if none does."""
+        longest = max((route.get(name) or 0 for route in self.status.get("routes") or []), default=0)
+        return duration(longest) if longest else ""
+
+
+# ---- sentences -------------------------------------------------------------------------------------------------------
+
+
+def part_of(status: Part, name: str) -> Part:
+    """A member that is an object; an empty one if it is missing."""
+    part = status.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _reason(view: View) -> Html:
+    """What is wrong with the pair, and since when."""
+    reason = sentence(view.token.get("reason") or view.status.get("reason"))
+    return phrase("{reason}{since}.", reason=reason.rstrip("."), since=_since(view, "chain")) if reason else NOTHING
+
+
+def _since(view: View, name: str) -> Html:
+    at, start = part_of(view.status, "since").get(name), view.status.get("started_at") or 0.0
+    if at is None:
+        return NOTHING
+    return phrase(", since {at} or before" if at - start < 10 else ", since {at}", at=view.at(at))
+
+
+def _served(view: View) -> Html:
+    """Until when clients are served, and by what, while the pair is not renewed."""
+    until, window = (
+        view.token.get("served_until") or view.token.get("access_until"),
+        view.window("stale_if_unauthorized"),
+    )
+    stored = f"stored answers, for up to {window} after they went stale" if window and view.cache.get("entries") else ""
+    if view.access == "valid":
+        if until is None:
+            return phrase("Clients are served as usual until the API refuses the access token.")
+        then = f"then they get {stored}, and 503 for what is not stored" if stored else "then they get 503"
+        return phrase("Clients are served as usual until {until}; {then}.", until=view.at(until), then=then)
+    if not stored:
+        return phrase("Clients get 503 until then.")
+    return phrase("Clients get {stored}, and 503 for what is not stored.", stored=stored)
+
+
+def _deadline(view: View) -> Html:
+    by = part_of(view.status, "alert").get("deadline")
+    if by is None or by <= view.now:
+        return NOTHING
+    return phrase("If that does not end by itself, a person is needed by {by}.", by=view.at(by))
+
+
+def _without_origin(view: View) -> Html:
+    window = view.window("stale_if_error")
+    if not (window and view.cache.get("entries")):
+        return phrase("Clients get stored answers while these are fresh, and an error (502, 503 or 504) for the rest.")
+    return phrase(
+        "Clients get stored answers, for up to {window} after they went stale, and an error for what is not stored.",
+        window=window,
+    )
+
+
+def _origin_told(view: View) -> Html:
+    said = view.origin.get("away") or view.origin.get("last_failure") or "no answer"
+    return phrase("{said}{since}.", said=sentence(said).rstrip("."), since=_since(view, "origin"))
+
+
+def _last_answer(view: View) -> Html:
+    at = view.origin.get("last_answer_at")
+    return phrase("It answered last {at}. ", at=view.at(at, True)) if at else NOTHING
+
+
+def _remedy(view: View) -> Html:
+    """The remedy, without the link to this page, which is open already."""
+    remedy = str(view.token.get("remedy") or "").replace(f" or open {view.token.get('link')}", "")
+    return phrase("{remedy}.", remedy=sentence(remedy).rstrip(".")) if remedy else NOTHING
+
+
+def runway(view: View) -> Html:
+    """The quiet line beside a good face."""
+    left = view.token.get("runway_seconds")
+    if left is None:
+        if not view.by_person:
+            return phrase("No person is ever needed with this grant.")
+        return phrase("The provider tells no lifetime: the pair is refreshed hourly, and served until it is refused.")
+    return phrase(
+        "Runway {left}: without a renewal a person is needed {by}.",
+        left=duration(left),
+        by=view.at(view.now + left, True),
+    )
+
+
+def _next(view: View, otherwise: str) -> Html:
+    due = view.token.get("next_refresh_at")
+    if due is None:
+        return Html(otherwise)
+    return phrase("{otherwise}, next {at}", otherwise=otherwise, at=view.at(due, True) if due > view.now else "now")
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+Told = Callable[[View], Html]
+AUTHORISE, AGAIN, ANEW, TRY = (
+    ("authorise", "Authorise"),
+    ("authorise", "Authorise again"),
+    ("authorise", "Begin it anew"),
+    ("refresh", "Try now"),
+)
+NO_BUTTON = ("", "")
+
+
+def _say(text: str) -> Told:
+    return lambda view: Html(text)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A row: `holds`, and what is said then. `brief` names it below another state's face, unless that one is `about` the same."""
+
+    name: str
+    about: str
+    mood: str
+    holds: Callable[[View], bool]
+    headline: Told
+    told: tuple[Told, ...]
+    button: tuple[str, str] = NO_BUTTON
+    brief: str = ""
+
+
+STATES = (
+    State("starting", "all", "calm", lambda v: v.status.get("reason") == "starting", _say("Starting"), ()),
+    State("stopping", "all", "calm", lambda v: v.status.get("reason") == "draining", _say("Stopping"), (_say("What is under way is finished first."),)),
+    State(
+        "replaying", "all", "calm", lambda v: v.gateway.get("mode") == "replay", _say("Answers from recordings"),
+        (lambda v: phrase("All answers come from the {count} recordings in {folder}. Neither the API nor an account is used.",
+                          count=v.gateway.get("recordings"), folder=v.gateway.get("directory")),),
+    ),
+    State(
+        "offline", "origin", "calm", lambda v: bool(v.cache.get("offline")), _say("Offline"),
+        (_say("Only stored answers are served, however old they are; the API is not asked. That is what <code>cache.offline</code> wants."),
+         lambda v: NOTHING if v.cache.get("entries") else Html("Nothing is stored, so every request gets 504.")),
+    ),
+    State(
+        "login", "pair", "calm", lambda v: v.logs_in, _say("A login is under way"),
+        (lambda v: phrase("Finish it in the browser in which it was begun, by {by}.", by=v.at(v.token["login_until"])), _served),
+        ANEW,
+    ),
+    State(
+        "dead", "pair", "bad", lambda v: v.chain == "dead" and v.by_person, _say("A person is needed"), (_reason, _served), AGAIN,
+        "the pair can no longer be renewed",
+    ),
+    State(
+        "handed_over", "pair", "warn", lambda v: v.token.get("handed_over_at") is not None, _say("The pair was handed over"), (_reason, _remedy, _served),
+        AUTHORISE, "the pair was handed over",
+    ),
+    State(
+        "never", "pair", "calm", lambda v: v.access == v.chain == "none" and v.by_person and not v.follows, _say("Not authorised yet"),
+        (lambda v: _reason(v) if v.token.get("kept") else NOTHING,
+         _say("Authorise passoproxy once, in a browser: it renews the pair by itself from then on."), _served),
+        AUTHORISE, "nobody has authorised passoproxy yet",
+    ),
+    State(
+        "no_token", "pair", "bad", lambda v: v.access != "valid" and not v.by_person, _say("No access token"), (_reason, _remedy, _served), TRY,
+        "there is no usable access token",
+    ),
+    State(
+        "origin_away", "origin", "bad", lambda v: v.origin.get("state") == "away", _say("The API does not answer"),
+        (_origin_told, lambda v: Html(_last_answer(v) + "It is asked again by itself."), _without_origin), NO_BUTTON, "the API does not answer",
+    ),
+    State(
+        "unknown", "pair", "warn", lambda v: v.chain == "unknown", _say("A refresh’s answer was lost"), (_reason, _served, _deadline), AGAIN,
+        "a refresh’s answer was lost",
+    ),
+    State(
+        "alone", "pair", "warn", lambda v: v.follows and bool(v.token.get("alone")), _say("The pair’s owner is not heard"),
+        (_reason, lambda v: phrase("{error}.", error=sentence(v.token["last_error"])) if v.token.get("last_error") else NOTHING, _remedy, _served),
+        NO_BUTTON, "the process that owns the pair is not heard",
+    ),
+    State(
+        "retrying", "pair", "warn", lambda v: v.chain == "retrying", lambda v: _next(v, "The last refresh failed"), (_reason, _served, _deadline), TRY,
+        "the last refresh failed",
+    ),
+    State(
+        "unsaved", "pair", "warn", lambda v: not v.token.get("saved", True), _say("The pair is in memory only"),
+        (_say("Its folder cannot be written: a restart now would cost the login."), _remedy), NO_BUTTON, "the pair is in memory only",
+    ),
+    State(
+        "unrenewable", "pair", "warn", lambda v: v.chain == "none" and v.access == "valid" and v.by_person, _say("Nothing renews this token"),
+        (_reason, _served), AUTHORISE, "nothing renews the access token",
+    ),
+    State(
+        "origin_failing", "origin", "warn", lambda v: v.origin.get("state") == "failing", _say("The API fails"),
+        (_origin_told, _say("At least half of the answers of the last five minutes were faults."), _without_origin), NO_BUTTON, "the API fails",
+    ),
+    State(
+        "cooling_down", "origin", "warn", lambda v: v.origin.get("state") == "cooling_down", _say("The API asked for a pause"),
+        (lambda v: phrase("It answered 429, and is not asked until {until}.", until=v.at(v.origin.get("cool_down_until")) or "the pause is over"),
+         _without_origin), NO_BUTTON, "the API asked for a pause",
+    ),
+    State(
+        "store_away", "store", "warn", lambda v: bool(v.warned("store_away") or v.cache.get("fault")), _say("The store is away"),
+        (lambda v: phrase("{said}.", said=sentence(v.warned("store_away") or v.cache["fault"]).rstrip(".")),
+         lambda v: _served(v) if v.follows else Html("Clients are served as usual; what cannot be stored is asked for again.")), NO_BUTTON,
+        "the store is away",
+    ),
+    State(
+        "following", "pair", "good", lambda v: v.follows, _say("Another process renews the pair"),
+        (_say("This one follows it, and serves with its token."), runway),
+    ),
+    State("static", "pair", "good", lambda v: v.token.get("grant") == "static", _say("Uses a static token"), (runway,)),
+    State("healthy", "pair", "good", lambda v: True, lambda v: _next(v, "Renews itself"), (runway,)),
+)  # fmt: skip
+
+
+def face_of(status: Part, now: float) -> Face:
+    """The face at `now` (epoch seconds). A status document may lack any part."""
+    view = View(status, now)
+    first, *others = [state for state in STATES if state.holds(view)]
+    is_paged = first.mood == "warn" and part_of(status, "alert").get("level") == "page"
+    return Face(
+        first.name,
+        "bad" if is_paged else first.mood,
+        first.headline(view),
+        tuple(line for tell in first.told if (line := tell(view))),
+        first.button,
+        tuple(state.brief for state in others if state.brief and first.about not in (state.about, "all")),
+    )
