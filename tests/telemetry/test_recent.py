@@ -287,8 +287,8 @@ def test_errors_of_one_sentence_are_one_row_with_their_number() -> None:
 
 def test_what_the_admin_listener_refused_is_no_clients_error() -> None:
     seen = recent(FakeClock())
-    seen(RequestRejected("cross_site", "no", "c", "admin"))
-    seen(TaskFailed("the admin listener", "KeyError", "admin"))
+    seen(RequestRejected("cross_site", "no", "c", listener="admin"))
+    seen(TaskFailed("the admin listener", "KeyError", listener="admin"))
     seen(RequestRejected("host_not_allowed", "no", "c"))
     assert part(seen, "requests")["refused"] == 1
     assert [each["listener"] for each in part(seen, "recent_errors")] == ["", "admin", "admin"]

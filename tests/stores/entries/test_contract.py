@@ -27,7 +27,9 @@ async def test_nothing_is_found_where_nothing_was_stored(store: EntryStore) -> N
 
 async def test_entries_are_counted_by_route(store: EntryStore) -> None:
     for number, route in enumerate(("r", "r", "other")):
-        await put(store, replace(entry(), key=f"GET /{number}", target=f"/{number}", identifier=f"{number:032x}", route=route))
+        await put(
+            store, replace(entry(), key=f"GET /{number}", target=f"/{number}", identifier=f"{number:032x}", route=route)
+        )
     assert await store.by_route(["r", "none"]) == {"r": 2, "none": 0}
 
 
