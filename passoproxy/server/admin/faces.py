@@ -185,7 +185,8 @@ STATES = (
     State(
         "replaying", "all", "calm", lambda v: v.gateway.get("mode") == "replay", _say("Answers from recordings"),
         (lambda v: phrase("All answers come from the {count} recordings in {folder}. Neither the API nor an account is used.",
-                          count=v.gateway.get("recordings"), folder=v.gateway.get("directory")),),
+                          count=v.gateway.get("recordings"), folder=v.gateway.get("directory")),
+         lambda v: phrase("{fault}", fault=next(iter(v.gateway.get("invalid") or ()), ""))),
     ),
     State(
         "offline", "origin", "calm", lambda v: bool(v.cache.get("offline")), _say("Offline"),
