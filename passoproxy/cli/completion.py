@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from passoproxy.cli import NAME
+from passoproxy.cli.help import arguments_of, walk
 from passoproxy.cli.options import UnreadConfigOption
 from passoproxy.cli.output import say
 from passoproxy.errors import UsageFailure
@@ -32,7 +33,6 @@ def completion(
     if shell not in scripts:
         raise UsageFailure(f"{shell!r} is no shell that is known here; name one of {', '.join(scripts)}")
     from passoproxy.cli.app import build
-    from passoproxy.cli.help import walk
 
     say("\n".join(scripts[shell](list(walk(build())))))
 
@@ -62,7 +62,7 @@ def _inner(command: Any) -> dict[str, str]:
 
 
 def _arguments(command: Any) -> list[str]:
-    return [each.metavar for each in command.params if each.param_type_name == "argument"]
+    return [each.metavar for each in arguments_of(command)]
 
 
 def _is_file(kind: str) -> bool:

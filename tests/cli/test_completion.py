@@ -59,18 +59,20 @@ def test_fish(run: Run, tmp_path: Path) -> None:
 def test_zsh(run: Run, tmp_path: Path) -> None:
     """On a terminal: zsh completes on no other."""
     path, zsh = script(run, tmp_path, "zsh"), program("zsh")
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ.update(TERM="dumb", PS1="ask> ", HOME=str(tmp_path))
-        os.execv(zsh, ["zsh", "-f", "-i"])
+    terminal, inner = pty.openpty()
+    environ = {**os.environ, "TERM": "dumb", "HOME": str(tmp_path)}
+    child = subprocess.Popen(
+        [zsh, "-f", "-i"], stdin=inner, stdout=inner, stderr=inner, env=environ, start_new_session=True
+    )
+    os.close(inner)
     try:
         type_in(terminal, f"autoload -U compinit; compinit -D -u; source {path}; echo rea''dy\n", "ready\r\n")
         for line, word in LINES:
-            type_in(terminal, f"{line}\t", f" {word} ")
-            type_in(terminal, "\x03", "ask> ")
+            type_in(terminal, f"\x15{line}\t", f" {word} ")  # ^U empties the line
     finally:
+        child.kill()
+        child.wait(timeout=30)
         os.close(terminal)
-        os.waitpid(child, 0)
 
 
 def type_in(terminal: int, text: str, wanted: str) -> None:

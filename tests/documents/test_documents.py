@@ -67,9 +67,18 @@ def test_every_key_that_a_page_names_exists() -> None:
             assert tuple(key.split(".")) in catalogue() or key.endswith((".py", ".yaml", ".md")), (page, key)
 
 
-def test_make_goals_of_the_readme_exist() -> None:
+def test_make_goals_exist() -> None:
     goals = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"(?:`|\$ )make ([a-z-]+)", README)) <= goals
+    for page in PAGES:
+        assert set(re.findall(r"(?:`|\$ )make ([a-z-]+)", page.read_text())) <= goals, page
+
+
+def test_files_that_are_named_exist() -> None:
+    for page in PAGES:
+        if page.parent.name == "decisions" or page.name == "CHANGELOG.md":  # they tell of their time
+            continue
+        for path in re.findall(r"(?<![\w/.-])((?:tests|passoproxy|bench|systemd|docs)/[\w./@-]*\w)", page.read_text()):
+            assert (ROOT / path).exists() or path == "passoproxy/VERSION", (page, path)
 
 
 def test_codes_of_the_contract_are_those_of_the_code() -> None:
