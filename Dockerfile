@@ -10,7 +10,7 @@ RUN python -m venv --without-pip /opt/passoproxy
 COPY pyproject.toml README.md LICENSE ./
 COPY passoproxy ./passoproxy
 # with bytecode: whoever runs it cannot write any, and would compile everything at each start
-RUN pip --python /opt/passoproxy/bin/python install --no-cache-dir '.[redis]'
+RUN pip --python /opt/passoproxy/bin/python install --no-cache-dir '.[otel,redis]'
 
 FROM ${BASE}
 ENV PYTHONUNBUFFERED=1 \

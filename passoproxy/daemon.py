@@ -121,7 +121,7 @@ class Daemon:
                 part = Part(workers, serves=workers == 1)
                 if not part.serves:
                     self.bound.copy(workers)
-                self.wired = wired = Wired(self.loaded, told, clock=self._clock, part=part)
+                self.wired = wired = Wired(self.loaded, told, clock=self._clock, part=part, traces=True)
                 control = await self._open(wired, stack)
                 said = f"configuration: {self.loaded.path or 'defaults and environment'}"
                 wired.observer(Lifecycle("starting", said))

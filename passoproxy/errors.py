@@ -273,10 +273,10 @@ class Fault:
         return f"{said}; {self.remedy}" if self.remedy else said
 
 
-def missing_library(key: str, requirement: str) -> Fault:
-    """A key that needs a library which is not installed. `requirement` is what pip installs, for the interpreter that runs now."""
-    name = requirement.partition(">")[0]
-    return Fault("", key, f"needs the {name} library", f"run: {sys.executable} -m pip install '{requirement}'")
+def missing_library(key: str, *requirements: str) -> Fault:
+    """A key that needs a library which is not installed. `requirements` are what pip installs, for the interpreter that runs now."""
+    name, wanted = requirements[0].partition(">")[0], " ".join(f"'{each}'" for each in requirements)
+    return Fault("", key, f"needs the {name} library", f"run: {sys.executable} -m pip install {wanted}")
 
 
 class ConfigurationError(CommandFailure):

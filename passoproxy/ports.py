@@ -15,6 +15,7 @@ from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import Event
 from passoproxy.core.http.messages import FieldLines, RequestHead, ResponseHead
+from passoproxy.core.http.trace_context import Trace
 from passoproxy.core.oauth.alert_levels import Alarmed
 from passoproxy.core.oauth.pair import Bearer, Pair
 from passoproxy.core.oauth.snapshot import TokenSnapshot
@@ -135,7 +136,7 @@ class Trail:
     where that cannot be told, None without a bearer. `stays`: once the request was sent, a client that leaves does not end it; `left`: one
     has left so. `client` is the name of the client key that let it in, `target` what was asked for below `server.base_path`, '' without one.
     `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `request_id` is that of the
-    access line, '' for background work. `from_store`: what was stored is the answer.
+    access line, '' for background work; `trace` is there if traces are sent. `from_store`: what was stored is the answer.
     """
 
     route: str = ""
@@ -151,6 +152,7 @@ class Trail:
     client: str = ""
     target: str = ""
     request_id: str = ""
+    trace: Trace | None = None
     from_store: bool = False
 
 
@@ -390,6 +392,8 @@ class TokenRequest:
     body: bytes = field(repr=False, default=b"")
     about_to_send: Callable[[], Awaitable[bool]] = field(repr=False, compare=False, default=sends)
     """Awaited to its end when the connection stands, before the first byte is written: a False leaves the request unsent. Does not raise."""
+    grant: str = ""
+    """What it asks for: a grant type of RFC 6749, or `revocation`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,8 @@ class Life:
         if loaded.settings.oauth.grant != "static":  # whose token everybody reads for himself
             part.holder = Follower(owner=self._owner, clock=clock, known=followed_of(self._begin["followed"]))
         self._part = part
-        wired = Wired(loaded, told, clock=clock, observer=self._observing(told.observer()), part=part)
+        observer = self._observing(told.observer())
+        wired = Wired(loaded, told, clock=clock, observer=observer, part=part, traces=True)
         self._wired = wired
         if part.holder is None:
             await wired.keeper.open()  # whose entries are meant, before the first question

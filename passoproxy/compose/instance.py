@@ -26,6 +26,7 @@ from passoproxy.compose.pipeline import (
     Outward,
     Pipeline,
     build_pipeline,
+    build_tracer,
     limits_of,
     memo_bytes,
     named_keys,
@@ -82,6 +83,7 @@ from passoproxy.upkeep.revocation import remove_revoked
 if TYPE_CHECKING:
     from passoproxy.compose.fleet import Fleet
     from passoproxy.server.admin.runner import AdminRunner
+    from passoproxy.telemetry.tracing import Tracer
 
 
 def alert_policy(loaded: Loaded, outward: Outward, environ: Mapping[str, str]) -> AlertPolicy:
@@ -170,6 +172,7 @@ class Telemetry:
     masked: tuple[str, ...] = ()
     batch: Batch = field(init=False)
     """Answered requests on their way to all three."""
+    tracer: Tracer | None = None
     live: Live = field(default_factory=Live)
     hour: LastHour = field(init=False)
     _live_lines: AccessLines = field(init=False)
@@ -210,6 +213,8 @@ class Telemetry:
         made = request_ids(len(batch))
         self.recent.answered(batch, made)
         self.logs.answered(batch, made)
+        if self.tracer is not None:
+            self.tracer.answered(batch, made)
         if self.live.wanted:
             for line, (told, *_) in zip(self._live_lines.lines(batch, made), batch, strict=True):
                 event = told if isinstance(told, RequestAnswered) else told.event
@@ -335,9 +340,10 @@ class Wired:
         observer: Observer | None = None,
         follow: bool = True,
         part: Part | None = None,
+        traces: bool = False,
     ) -> None:
         """`observer` takes the place of `told`'s own. Without `follow`, another owner of the pair is an error. `part` is this process's
-        among several."""
+        among several. With `traces` they are sent if the configuration says where to."""
         settings, environ = loaded.settings, os.environ if environ is None else environ
         self.loaded, self.telemetry, self.part = loaded, told, part or Part()
         self.reports: dict[int, WorkerReport] = {}
@@ -348,7 +354,13 @@ class Wired:
         dialer = self.outward.dialer(endpoint_of(settings.upstream.url or ""))
         self.admission = LiveAdmission(loaded, observer)
         self.provider = LiveProvider(self.clock, self.outward)
-        asking = build_asking(loaded, self.provider, self.outward, observer)
+        told.tracer = tracer = (
+            build_tracer(loaded, lambda endpoint: self.outward.dialer(endpoint), told.recent, observer)
+            if traces
+            else None
+        )
+        provider = self.provider if tracer is None else tracer.around_provider(self.provider)
+        asking = build_asking(loaded, provider, self.outward, observer)
         self.state_folder = folder = own_folder(settings.state.folder, "state.directory")
         self.cache_folder = None if settings.store.url else own_folder(settings.cache.folder, "cache.directory")
         self.cover = cover_of(loaded)
@@ -388,6 +400,7 @@ class Wired:
             self.cache_folder or settings.cache.folder,
             lambda: told.recent.redactor,
             self.part,
+            tracer,
         )
         self.store.on_purged = self._on_purged
         explainer = Explainer(
@@ -445,9 +458,9 @@ class Wired:
             alarm=self.alerts,
             gateway=self.pipeline.gateway,
         )
-        self.handler = Handler(
-            self.pipeline.hits, self.keeper, self.clock, plain, told.batch.add_unread
-        )  # it stores nothing
+        # `plain`: it stores nothing.
+        begin = None if tracer is None else tracer.begin
+        self.handler = Handler(self.pipeline.hits, self.keeper, self.clock, plain, told.batch.add_unread, begin)
         memo = Basis(
             self.store,
             self.pipeline.access,
@@ -510,6 +523,8 @@ class Wired:
     async def close(self) -> None:
         """Closes what the constructor opened."""
         async with contextlib.AsyncExitStack() as stack:
+            if self.telemetry.tracer is not None:
+                stack.push_async_callback(self.telemetry.tracer.close)
             stack.push_async_callback(self.store.close)
             stack.push_async_callback(self.pipeline.cache.close)
             stack.push_async_callback(self.pipeline.close)

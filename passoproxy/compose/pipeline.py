@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,21 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from passoproxy import __version__
 from passoproxy.compose.topology import ALONE, Part
 from passoproxy.config.load import Loaded
 from passoproxy.config.secrets import key_lines
 from passoproxy.config.settings import Settings
+from passoproxy.config.validate import TRACING_LIBRARIES
 from passoproxy.core.access import Admission, AdmissionPolicy, ClientKey, client_key
 from passoproxy.core.events import Warned
 from passoproxy.core.redaction import Redactor
 from passoproxy.core.routes import RouteTable
-from passoproxy.errors import ConfigurationError, Fault
+from passoproxy.errors import ConfigurationError, Fault, missing_library
 from passoproxy.folders import own_folder, stamp_of
 from passoproxy.host.system import in_memory
 from passoproxy.outbound.connection import Limits as ConnectionLimits
 from passoproxy.outbound.dial import Dialer, Endpoint, ForwardProxy, NoDialer, forward_proxy, tls_context
 from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
+from passoproxy.outbound.webhook import Webhook
 from passoproxy.ports import Clock, Hop, Observer, nobody
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.bearer import Authorizer
@@ -45,6 +50,7 @@ from passoproxy.tokens.holder import Holder
 if TYPE_CHECKING:
     from passoproxy.gateway.recorder import Recorder
     from passoproxy.gateway.replay import Replay
+    from passoproxy.telemetry.tracing import Redacts, Tracer
 
 
 class LiveAdmission:
@@ -120,6 +126,9 @@ def named_keys(text: str) -> list[tuple[str, str]]:
     return found
 
 
+OTLP_PATH = "/v1/traces"
+"""Where a collector takes traces, put behind `tracing.otlp_endpoint` unless it stands there."""
+
 _MADE_FORMS_SHARE = 4
 """A quarter of `cache.memory_size` goes to what encoding and rewriting make of stored bodies and to heads of answers, the rest to the store. The memo of
 hits may take as much as that quarter once more."""
@@ -184,6 +193,32 @@ class Outward:
         return Dialer(endpoint, timeout=self._timeout, tls=tls, proxy=self.proxy_for(endpoint))
 
 
+def build_tracer(
+    loaded: Loaded, way: Callable[[Endpoint], Dialer], masks: Redacts, observer: Observer
+) -> Tracer | None:
+    """What sends traces, None without `tracing.otlp_endpoint`. `way` leads to an endpoint. Raises ConfigurationError without the library."""
+    settings, endpoint = loaded.settings, loaded.settings.tracing.otlp_endpoint
+    if endpoint is None:
+        return None
+    try:
+        from passoproxy.telemetry.tracing import Tracer
+    except ImportError as fault:
+        raise ConfigurationError(missing_library(*TRACING_LIBRARIES)) from fault
+    url = endpoint if endpoint.endswith(OTLP_PATH) else endpoint + OTLP_PATH
+    return Tracer(
+        Webhook(lambda: url, way, key=TRACING_LIBRARIES[0], media_type="application/x-protobuf").deliver,
+        masks,
+        observer,
+        origin=settings.upstream.url or "",
+        scheme="http" if settings.server.tls.cert_file is None else "https",
+        resource={
+            "service.name": "passoproxy",
+            "service.version": __version__,
+            "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+        },
+    )
+
+
 def build_pipeline(
     loaded: Loaded,
     dialer: Dialer,
@@ -196,6 +231,7 @@ def build_pipeline(
     cache_folder: Path,
     redactor: Callable[[], Redactor],
     part: Part = ALONE,
+    tracer: Tracer | None = None,
 ) -> Pipeline:
     """The hops, innermost first: access > codings > links > (gateway) > login wait > cache > bearer > limiter > origin."""
     settings = loaded.settings
@@ -209,13 +245,13 @@ def build_pipeline(
     path = urlsplit(url).path
     origin = Origin(pool, clock=clock, bearers=keeper, observer=observer, headers=upstream_headers(loaded), path=path)
     limiter = Limiter(
-        origin,
+        origin if tracer is None else tracer.around_origin(origin),
         max_concurrency=upstream.max_concurrency,
         queue_timeout=upstream.queue_timeout,
         clock=clock,
         observer=observer,
     )
-    authorizer = Authorizer(limiter, keeper)
+    authorizer = Authorizer(limiter if tracer is None else tracer.around_places(limiter), keeper)
     usage = Usage()
     collapser = Collapser(clock, observer, linger=upstream.read_timeout)
     spools = Spools(DiskSpill(spill_folders(cache_folder), most_bytes=part.spill(MOST_BYTES)))

@@ -22,7 +22,7 @@ from passoproxy.errors import ConfigurationError, Fault, TokenRequestUnsent
 from passoproxy.host.system import volatile
 from passoproxy.outbound.dial import endpoint_of
 from passoproxy.outbound.token_endpoint import ProviderEndpoint
-from passoproxy.ports import Clock, Observer, PairStore, TokenReply, TokenRequest
+from passoproxy.ports import Clock, Observer, PairStore, TokenEndpoint, TokenReply, TokenRequest
 from passoproxy.proxy.cache import SoftPurgeStore
 from passoproxy.stores.entries.disk.store import DiskStore
 from passoproxy.stores.entries.serialization import secret_in
@@ -121,7 +121,7 @@ class LiveProvider:
             raise TokenRequestUnsent(str(error)) from error
 
 
-def build_asking(loaded: Loaded, live: LiveProvider, outward: Outward, observer: Observer) -> Asking:
+def build_asking(loaded: Loaded, endpoint: TokenEndpoint, outward: Outward, observer: Observer) -> Asking:
     """Raises ConfigurationError for an invalid proxy on the way to the token endpoint."""
     oauth = loaded.settings.oauth
     provider = Provider(
@@ -136,7 +136,7 @@ def build_asking(loaded: Loaded, live: LiveProvider, outward: Outward, observer:
     if provider.token_url:
         outward.proxy_for(endpoint_of(provider.token_url, "oauth.token_url"))
     return Asking(
-        live,
+        endpoint,
         provider,
         Client(oauth.client_id or "", "", oauth.client_auth),
         loaded.secrets.client_secret or (lambda: ""),

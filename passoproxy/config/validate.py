@@ -476,6 +476,26 @@ def store_library(facts: Facts) -> Iterator[str]:
         yield str(missing_library("store.url", "redis>=8"))
 
 
+TRACING_LIBRARIES = (
+    "tracing.otlp_endpoint",
+    "opentelemetry-sdk>=1.45",
+    "opentelemetry-exporter-otlp-proto-common>=1.45",
+)
+"""The key, and what has to be installed for it."""
+
+
+def tracing_library(facts: Facts) -> Iterator[str]:
+    """Traces need the SDK of OpenTelemetry and the encoding of OTLP, in the environment of the daemon."""
+    if facts.settings.tracing.otlp_endpoint is None:
+        return
+    try:  # a parent that is missing is an error too
+        found = all(map(importlib.util.find_spec, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.common")))
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        yield str(missing_library(*TRACING_LIBRARIES))
+
+
 def _told(fault: Fault) -> str:
     return f"{fault.key}: {fault.where} {fault.problem}; {fault.remedy}"
 
@@ -515,6 +535,7 @@ FILE_CHECKS: tuple[tuple[Check, str], ...] = (
     (readable_files, ""),
     (store_library, ""),
     (recordings, "gateway.record"),
+    (tracing_library, ""),
 )
 """Checks that look beyond the configuration. A command that only talks to a daemon may not be allowed to read its files."""
 
@@ -523,10 +544,7 @@ FILE_CHECKS: tuple[tuple[Check, str], ...] = (
 
 PLACEHOLDER = "your-client-id"
 
-_DOES_NOTHING = "is accepted, and does nothing in this version: "
-
 UNUSED = {
-    "tracing": f"{_DOES_NOTHING}no traces are sent",
     "store.url": "shares the pair and the cache in this version: each instance has an upstream.max_concurrency of its own",
 }
 """Keys, and whole sections, that do less in this version than the contract says."""

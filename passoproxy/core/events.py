@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from passoproxy.core.http.trace_context import trace_id, traceparent_in
+from passoproxy.core.http.trace_context import Trace, trace_id, traceparent_in
 from passoproxy.values import dataclass, value
 
 CACHE_WORDS = ("hit", "stale", "miss", "pass", "error")
@@ -17,7 +17,8 @@ class RequestAnswered:
 
     `cache` is one of CACHE_WORDS; `outcome` is 'complete', 'broken' (the answer broke off) or 'abandoned' (the client left). `code` is that of a refusal or ''.
     `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `request_id` is the
-    trace id of the client's `traceparent`, else one that was made; '' leaves it to the observer of a batch to make one.
+    trace id of the client's `traceparent`, else one that was made; '' leaves it to the observer of a batch to make one. `trace` is there
+    if traces are sent, and stays in this process.
     """
 
     client: str
@@ -34,6 +35,7 @@ class RequestAnswered:
     origin_seconds: float = 0.0
     queue_seconds: float = 0.0
     request_id: str = ""
+    trace: Trace | None = None
 
 
 TTL = "\0"

@@ -1,4 +1,5 @@
-"""An alert by a webhook: one POST of a JSON object, through the proxy and TLS settings of `upstream` (contract §3 `alerts.webhook`).
+"""An alert by a webhook: one POST of a JSON object, through the proxy and TLS settings of `upstream` (contract §3 `alerts.webhook`). Traces go the
+same way.
 
 The URL may hold a token, so no error shows more of it than its host.
 """
@@ -17,16 +18,23 @@ from passoproxy.outbound.post import Exchange, request_bytes
 LIMIT: Final = 10.0
 """Seconds that the whole exchange may take."""
 
-_FIELDS = (("Content-Type", "application/json"),)
-
 
 class Webhook:
-    """An AlertHook. `url` gives the address as it is now, `dialer` the way to it."""
+    """An AlertHook. `url` gives the address as it is now, `dialer` the way to it; `key` is where it is configured."""
 
     name = "webhook"
 
-    def __init__(self, url: Callable[[], str], dialer: Callable[[Endpoint], Dialer], limit: float = LIMIT) -> None:
+    def __init__(
+        self,
+        url: Callable[[], str],
+        dialer: Callable[[Endpoint], Dialer],
+        limit: float = LIMIT,
+        *,
+        key: str = "alerts.webhook",
+        media_type: str = "application/json",
+    ) -> None:
         self._url, self._dialer, self._limit = url, dialer, limit
+        self._key, self._fields = key, (("Content-Type", media_type),)
 
     def where(self) -> str:
         with contextlib.suppress(ConfigurationError):
@@ -37,7 +45,7 @@ class Webhook:
         """The status that came back. Raises AlertUndelivered if none came in time, or it is not a success."""
         try:
             url = self._url()
-            endpoint = endpoint_of(url, "alerts.webhook")
+            endpoint = endpoint_of(url, self._key)
             dialer = self._dialer(endpoint)
         except ConfigurationError as error:
             raise AlertUndelivered(str(error)) from error
@@ -47,21 +55,21 @@ class Webhook:
             async with asyncio.timeout(self._limit):
                 # the status tells all: a chatty or endless body is not read
                 exchange = await dialer.dial(lambda: Exchange(lambda status, body: status > 0, linger=0.0))
-                exchange.send(request_bytes(url, endpoint, _FIELDS, document))
+                exchange.send(request_bytes(url, endpoint, self._fields, document))
                 await exchange.over()
         except DialFailed as failure:
-            raise AlertUndelivered(f"alerts.webhook: {failure}") from failure
+            raise AlertUndelivered(f"{self._key}: {failure}") from failure
         except TimeoutError as error:
-            raise AlertUndelivered(f"alerts.webhook: {where} did not answer within {self._limit:g} s") from error
+            raise AlertUndelivered(f"{self._key}: {where} did not answer within {self._limit:g} s") from error
         except BadRequest:
-            raise AlertUndelivered("alerts.webhook: the URL has characters that no request can carry") from None
+            raise AlertUndelivered(f"{self._key}: the URL has characters that no request can carry") from None
         finally:
             if exchange is not None:
                 exchange.abort()
         if (answer := exchange.answer()) is None:
-            raise AlertUndelivered(f"alerts.webhook: the exchange with {where} broke")
+            raise AlertUndelivered(f"{self._key}: the exchange with {where} broke")
         status = answer.status
         if not 200 <= status < 300:
             more = ", and redirects are not followed" if 300 <= status < 400 else ""
-            raise AlertUndelivered(f"alerts.webhook: {where} answered {status}{more}")
+            raise AlertUndelivered(f"{self._key}: {where} answered {status}{more}")
         return f"{where} answered {status}"

@@ -248,7 +248,7 @@ class SharedFetch:
         """Whether the request that began this has left."""
         self.ending: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[bool]] = []
-        self._trail, self._sent_before = trail, -1 if sent else trail.origin_requests
+        self.trail, self._sent_before = trail, -1 if sent else trail.origin_requests
 
     def settle(self, outcome: Outcome) -> None:
         """Tells all that wait; only the first outcome counts."""
@@ -267,7 +267,7 @@ class SharedFetch:
     @property
     def was_sent(self) -> bool:
         """Whether anything of the question may have reached the origin."""
-        return self.outcome is not None or self._trail.origin_requests > self._sent_before
+        return self.outcome is not None or self.trail.origin_requests > self._sent_before
 
     @property
     def has_failed(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from passoproxy.core.events import Answered, RequestAnswered, RequestRejected, TaskFailed, event_of
 from passoproxy.core.http.forwarding import RUNWAY
 from passoproxy.core.http.messages import changed
-from passoproxy.core.http.trace_context import trace_id, traceparent_in, traceparent_of
+from passoproxy.core.http.trace_context import Trace, trace_id, traceparent_in, traceparent_of
 from passoproxy.errors import (
     AuthorizationRequired,
     BodyBroken,
@@ -39,12 +39,13 @@ class Handler:
         clock: Clock,
         observe: Observer = nobody,
         tell: Callable[[Answered], None] | None = None,
+        trace: Callable[[str, str], Trace] | None = None,
     ) -> None:
-        """`tell` is told of hits, if not `observe`."""
+        """`tell` is told of hits, if not `observe`; `trace` makes a request's Trace of its `traceparent` and its id, if traces are sent."""
         self._pipeline, self._bearers = pipeline, bearers
         self._tell = tell or (lambda answered: observe(event_of(answered)))
         self._clock = clock
-        self._observe = observe
+        self._observe, self._trace = observe, trace
         self.in_flight = 0
         """Exchanges that are being answered."""
 
@@ -74,6 +75,8 @@ class Handler:
         outcome, code = "complete", ""
         given = traceparent_in(b"".join(exchange.received.traced)) or traceparent_of(request.head.fields)
         request.trail.request_id = trace_id(given) or _new_id()
+        if self._trace is not None:
+            request.trail.trace = self._trace(given, request.trail.request_id)
         self.in_flight += 1
         try:
             outcome, code = await self._answer(exchange, request)
@@ -161,6 +164,7 @@ class Handler:
                 origin_seconds=trail.origin_seconds,
                 queue_seconds=trail.queue_seconds,
                 request_id=trail.request_id,
+                trace=trail.trace,
             )
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, Final, get_args
 
@@ -178,7 +178,9 @@ class Recent:
         self.before_reading()
         is_heard = self._counts["answers"] or self._counts["failures"]
         taken: Lately = {
-            "requests": [[at, asdict(answered_event(held)), name] for at, held, name in self._requests],
+            "requests": [
+                [at, asdict(replace(answered_event(held), trace=None)), name] for at, held, name in self._requests
+            ],
             "errors": [[each.first, each.last, each.count, *plain(each.event)] for each in self._errors.values()],
             "warnings": [[at, asdict(told)] for at, told in self._warnings.values()],
             "counts": dict(self._counts),

@@ -120,7 +120,7 @@ class Asking:
         except PassoproxyError as fault:
             return Misconfigured(str(fault))
         posted = words(client)
-        request = TokenRequest(url or self.provider.token_url, posted.headers, posted.body, about_to_send)
+        request = TokenRequest(url or self.provider.token_url, posted.headers, posted.body, about_to_send, grant)
         try:
             reply = await self._endpoint.post(request, timeout)
         except TokenRequestUnsent as fault:

@@ -66,6 +66,8 @@ routes: [{name: a, match: /x, override: true}]  =>  routes[0].override: no ttl
 routes: [{name: a, match: /x, refresh_ahead: 1}]  =>  routes[0].refresh_ahead: every hit
 store: {url: 'mysql://x'}  =>  store.url: redis://
 store: {url: 'redis://[x'}  =>  store.url: redis://
+tracing: {otlp_endpoint: 'http://u:planted@h:4318'}  =>  tracing.otlp_endpoint: holds a user name or password
+tracing: {otlp_endpoint: 'http://h:4318/?key=planted'}  =>  tracing.otlp_endpoint: has a query
 store: {url: 'redis://u:planted@h'}  =>  store.url: holds a password
 store: {url: 'redis://h/0?password=planted'}  =>  store.url: holds a password
 state: {previous_key_file: key}  =>  state.previous_key_file: without a key
@@ -293,6 +295,21 @@ def test_secrets_that_are_not_used_are_not_looked_at(folder: Folder) -> None:
         "oauth: {grant: static, static_token_file: secret, client_secret_file: nowhere}\n",
     ):
         folder.load(text)
+
+
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter"])
+def test_traces_need_their_library(folder: Folder, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    text = LEAST + "tracing: {otlp_endpoint: 'http://h:4318'}\n"
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.common")
+    folder.load(text)
+    for each in [each for each in sys.modules if each.startswith(missing)]:
+        monkeypatch.delitem(sys.modules, each)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert folder.fault(text) == (
+        f"c.yaml:2: tracing.otlp_endpoint: needs the opentelemetry-sdk library; run: {sys.executable} -m pip install "
+        "'opentelemetry-sdk>=1.45' 'opentelemetry-exporter-otlp-proto-common>=1.45'"
+    )
+    folder.load(text, secrets=False)  # a command that only talks to a daemon
 
 
 def test_a_shared_store_needs_its_library(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

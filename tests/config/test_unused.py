@@ -8,24 +8,6 @@ from passoproxy.config.keys import catalogue
 from passoproxy.config.validate import UNUSED
 from tests.config.writing import LEAST, Folder
 
-_VALUES = {
-    "tracing": "{otlp_endpoint: 'http://localhost:4318'}",
-}
-
-
-@pytest.mark.parametrize("key", [key for key in UNUSED if key != "store.url"])
-def test_each_is_told_when_it_is_set(folder: Folder, key: str) -> None:
-    folder.write("key", "A" * 43 + "=")
-    environ = {f"PASSOPROXY__{key.upper().replace('.', '__')}": _VALUES[key]}
-    if key.startswith("state.previous"):
-        environ["PASSOPROXY__STATE__KEY_FILE"] = "key"
-    told = [each for each in folder.load(LEAST, environ).warnings if each.code == "key_unused"]
-    assert [
-        each
-        for each in told
-        if each.key.startswith(key) and each.text.startswith("is accepted, and does nothing in this version")
-    ]
-
 
 def test_none_is_told_of_defaults_even_written_out(folder: Folder) -> None:
     text = (
@@ -62,6 +44,7 @@ def test_the_table_names_keys_that_exist() -> None:
         ("oauth.seed_file", "nowhere"),
         ("state.key", "A" * 43 + "="),
         ("upstream.daily_budget", "100"),
+        ("tracing.otlp_endpoint", "http://localhost:4318"),
         ("cache.on_revoked", "purge"),
     ],
 )

@@ -60,3 +60,24 @@ def traceparent_in(lines: bytes) -> str:
     """The same in field lines, each with a line end before it."""
     values = _LINE.findall(lines) if lines else ()
     return values[0].decode("utf-8", "surrogateescape").strip(" \t") if len(values) == 1 else ""
+
+
+class Trace:
+    """One request's part of a trace: `context` is the span of the request itself, `parent_id` the span that its `traceparent` named, '' for none.
+
+    `links` are spans of other requests that had to do with this one, and `sent_links` those of requests that wait for what this one asks the
+    origin. `refused_at` is when the origin answered 401 last, in nanoseconds, 0 if the request went on since.
+    """
+
+    __slots__ = ("context", "links", "parent_id", "refused_at", "sent_links")
+
+    def __init__(self, context: TraceContext, parent_id: str = "") -> None:
+        self.context, self.parent_id, self.refused_at = context, parent_id, 0
+        self.links: list[TraceContext] = []
+        self.sent_links: list[TraceContext] = []
+
+    def joins(self, other: Trace | None) -> None:
+        """This request waits for what `other` asks the origin."""
+        if other is not None:
+            self.links.append(other.context)
+            other.sent_links.append(self.context)
