@@ -275,7 +275,7 @@ class LogSettings(Section):
 class TracingSettings(Section):
     """Where traces go."""
 
-    otlp_endpoint: t.OriginUrl | None = None
+    otlp_endpoint: t.CollectorUrl | None = None
 
 
 class GatewaySettings(Section):

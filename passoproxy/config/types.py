@@ -239,6 +239,15 @@ def origin_url(value: object) -> object:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def collector_url(value: object) -> object:
+    """Where OTLP is taken; without a '/' at its end."""
+    parts = url_parts(value, "http://127.0.0.1:4318")
+    if "?" in str(value):  # which may hold a key, so it is not shown
+        remedy = "leave it out; a collector near by adds what a service behind it asks for"
+        raise ValueError(f"{parts.scheme}://{parts.netloc}{parts.path} has a query; {remedy}")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
 def _has_dot_segment(path: str) -> bool:
     return not {".", ".."}.isdisjoint(path.split("/"))
 
@@ -556,6 +565,7 @@ Command = Annotated[tuple[str, ...], BeforeValidator(command_line), WithJsonSche
 
 Url = Annotated[str, BeforeValidator(http_url), _schema("string", format="uri")]
 OriginUrl = Annotated[str, BeforeValidator(origin_url), _schema("string", format="uri")]
+CollectorUrl = Annotated[str, BeforeValidator(collector_url), _schema("string", format="uri")]
 AuthorityUrl = Annotated[str, BeforeValidator(authority_url), _schema("string", format="uri")]
 ProxyChoice = Annotated[str, BeforeValidator(proxy), _schema("string")]
 Listen = Annotated[tuple[Address, ...], BeforeValidator(listen), _show_listen, WithJsonSchema({"anyOf": _one_or_list})]

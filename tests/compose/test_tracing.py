@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from pathlib import Path
@@ -230,16 +231,19 @@ async def test_a_collector_that_is_away_or_slow_costs_one_warning_and_no_client(
 
 
 async def test_an_end_waits_two_seconds_at_most_for_a_collector_that_hangs(tmp_path: Path) -> None:
-    hanging = asyncio.Event()
+    given_up = asyncio.Event()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hanging.set()
-        await reader.read()  # until the other side gives up
+        with contextlib.suppress(ConnectionError):
+            await reader.read()  # until the other side gives up
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        given_up.set()
 
     server = await asyncio.start_server(take, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, sandboxed(tmp_path) as place:
         async with running(place, tracing={"otlp_endpoint": url}) as it:
             await got(it, CONTENT, traced(1))
-        assert hanging.is_set()  # and the end came, within the test's own time
+        await given_up.wait()
