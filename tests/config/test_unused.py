@@ -44,7 +44,6 @@ def test_the_table_names_keys_that_exist() -> None:
         ("oauth.seed_file", "nowhere"),
         ("state.key", "A" * 43 + "="),
         ("upstream.daily_budget", "100"),
-        ("tracing.otlp_endpoint", "http://localhost:4318"),
         ("cache.on_revoked", "purge"),
     ],
 )
