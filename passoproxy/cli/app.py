@@ -103,7 +103,8 @@ def _done(given: list[str], debug: bool) -> int:
     try:
         program = build(given[:1] if given and given[0] in COMMANDS else COMMANDS)
         if given[-1:] == ["--help"] and (found := dict(walk(program)).get(path := " ".join(given[:-1]))):
-            print(text_of(path, found, NAME))  # noqa: T201 the terminal is this module's business
+            with contextlib.suppress(BrokenPipeError):  # its reader has gone
+                print(text_of(path, found, NAME))  # noqa: T201 the terminal is this module's business
             return 0
         result = typer.main.get_command(program).main(args=given, prog_name=NAME, standalone_mode=False)
     except TyperException as error:

@@ -119,10 +119,11 @@ def test_native_windows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "WSL2, in a container, or on a Linux host" in said.err
 
 
-def test_whoever_reads_us_may_leave(tmp_path: Path) -> None:
-    code = f"{sys.executable} -m passoproxy config schema | head -c 1"
+@pytest.mark.parametrize(("arguments", "unbuffered"), [("config schema", ""), ("cache purge --help", "1")])
+def test_whoever_reads_us_may_leave(arguments: str, unbuffered: str) -> None:
+    code = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m passoproxy {arguments} | head -c 1 | wc -c"
     done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT)
-    assert (done.stdout, done.stderr) == ("{", "")
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
 
 
 @pytest.mark.parametrize(("arguments", "unbuffered"), [("--version", "1"), ("config schema", "")])
