@@ -87,6 +87,8 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
 
 def run(given: list[str]) -> int:
     """Runs the command line and returns the exit code; a traceback is shown only with `--debug`."""
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own
     given = [each for each in own if each != "--debug"] + given[len(own) :]

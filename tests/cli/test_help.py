@@ -37,5 +37,6 @@ def test_groups_tell_each_command_in_a_whole_line(run: Run, path: str) -> None:
 
 
 def test_help_among_other_options(run: Run) -> None:
-    assert run("status", "--json", "--help").out == run("status", "--help").out
+    assert run("status", "--json", "--help").out == run("status", "--help").out == run("help", "status").out
+    assert run("help").out == run("--help").out
     assert run("token", "nothing", "--help").code == 2

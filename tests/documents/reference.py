@@ -17,8 +17,8 @@ HEAD = """\
 # Configuration
 
 Every key. [config.example.yaml](../config.example.yaml) is a file to start from. `passoproxy config check` finds the faults of yours,
-`passoproxy config show` prints the values in effect and their sources, and an editor completes and explains keys by what
-`passoproxy config schema` prints.
+`passoproxy config show` prints the values in effect and their sources. Editors complete and explain keys by the JSON Schema:
+`passoproxy config schema > passoproxy.schema.json`, and `# yaml-language-server: $schema=passoproxy.schema.json` as the first line of the file.
 
 - The file is the one of `--config`, else `$PASSOPROXY_CONFIG`, `./config.yaml`, `$XDG_CONFIG_HOME/passoproxy/config.yaml` or
   `/etc/passoproxy/config.yaml`. Names of files in it are relative to its folder.
