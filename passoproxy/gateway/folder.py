@@ -23,6 +23,7 @@ from passoproxy.core.cache.vary import Varies, nominated, varies
 from passoproxy.core.http.messages import NO_FIELDS, RequestHead, fields_of
 from passoproxy.core.redaction import SECRET_FIELDS, Redactor
 from passoproxy.errors import Fault
+from passoproxy.folders import stamp_of
 from passoproxy.gateway.recording import (
     LONGEST_FILE,
     InvalidRecording,
@@ -118,9 +119,8 @@ class Folder:
             for name in names:
                 if name.endswith((_SUFFIX, ".yml")) and not name.startswith("."):
                     at = os.path.join(folder, name)
-                    with contextlib.suppress(OSError):
-                        seen = os.stat(at)
-                        yield at, (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+                    if stamp := stamp_of(Path(at)):
+                        yield at, stamp
 
     def _read(self, path: Path, stamp: tuple[int, ...]) -> Known:
         name = str(path.relative_to(self.path))

@@ -85,6 +85,7 @@ class Recorder:
         self._next, self._folder, self._redactor, self._observer = next, Folder(folder), redactor, observer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._waiting, self._failing = 0, False
+        self._told_personal: set[Path] = set()
         self._thread.submit(self._begin)
 
     def _begin(self) -> None:
@@ -152,33 +153,31 @@ class Recorder:
             self._observer(warned)
 
     def _skip(self, head: RequestHead, why: str) -> None:
-        target = self._redactor().content(head.target)
-        said = (
-            f"{head.method} {target} is not recorded: {why}; write that file by hand if it is needed (docs/gateway.md)"
-        )
-        self._observer(Warned("recording_skipped", said, about=f"{head.method} {target}"))
+        self._observer(_skipped(head, why, self._redactor()))
 
     def _keep(self, exchange: _Exchange, redactor: Redactor) -> list[Warned]:
         """In the thread. What is to be told of it."""
-        told: list[Warned] = []
+        status, told = exchange.head.status, list[Warned]()
         try:
             policy = (exchange.request.policy or UNLISTED).key
-            status = exchange.head.status
             replaces = status < 500 and status not in _PASSING
             kept = self._folder.keep(recording_of(exchange, redactor), policy, replaces=replaces)
-        except (OSError, BodyBroken, RecursionError, ValueError) as fault:
-            why = fault.strerror if isinstance(fault, OSError) else str(fault) or type(fault).__name__
+        except OSError as fault:
             if not self._failing:
-                said = f"{self._folder.path}: an answer could not be recorded ({why}); make room or permissions there"
+                said = f"{self._folder.path}: an answer could not be recorded ({fault.strerror}); make room or permissions there"
                 told.append(Warned("recording_failed", said))
             self._failing = True
             return told
+        except Exception as fault:  # whatever an answer holds, the next one is recorded
+            why = str(fault) if isinstance(fault, BodyBroken | ValueError) else type(fault).__name__
+            return [_skipped(exchange.request.head, why, redactor)]
         if self._failing:
             self._failing = False
             told.append(Warned("recording_failed", "answers can be recorded again", over=True))
         if kept is not None:
             path, names = kept
-            if names:
+            if names and path not in self._told_personal:
+                self._told_personal.add(path)
                 said = f"{path} may hold personal data ({', '.join(names[:8])}): look before you share it"
                 told.append(Warned("recording_personal", said, about=path.name))
         return told
@@ -187,6 +186,12 @@ class Recorder:
         """Waits until everything is written."""
         await asyncio.to_thread(self._thread.shutdown)
         await asyncio.sleep(0)  # what is to be told is told
+
+
+def _skipped(head: RequestHead, why: str, redactor: Redactor) -> Warned:
+    target = f"{head.method} {redactor.content(head.target)}"
+    said = f"{target} is not recorded: {why}; write that file by hand if it is needed (docs/gateway.md)"
+    return Warned("recording_skipped", said, about=target)
 
 
 def recording_of(exchange: _Exchange, redactor: Redactor) -> Recording:

@@ -247,170 +247,156 @@ def read(raw: bytes, name: str) -> Recording:
 
 
 class _Reader:
+    """Reads one file, known as `name`."""
+
     def __init__(self, name: str) -> None:
         self._name = name
         self._request: tuple[RequestHead, bytes] | None = None
 
-    def _fault(self, line: int, key: str, problem: str, remedy: str) -> InvalidRecording:
-        where = f"{self._name}:{line + 1}" if line >= 0 else self._name
+    def _fault(self, at: yaml.Node | int | None, key: str, problem: str, remedy: str) -> InvalidRecording:
+        """The fault of a node, or of a line that counts from 0; None if there is none to name."""
+        line = at.start_mark.line if isinstance(at, yaml.Node) else at
+        where = self._name if line is None else f"{self._name}:{line + 1}"
         return InvalidRecording(Fault(where, key, problem, remedy), self._request)
 
     def read(self, raw: bytes) -> Recording:
         try:
             root = yaml.compose(raw.decode(), Loader=_LOADER)
         except UnicodeDecodeError:
-            raise self._fault(-1, "", "is not UTF-8", "save it as UTF-8, with other bytes as base64") from None
+            raise self._fault(None, "", "is not UTF-8", "save it as UTF-8, with other bytes as base64") from None
         except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line if error.problem_mark is not None else -1
+            line = None if error.problem_mark is None else error.problem_mark.line
             raise self._fault(line, "", f"is not YAML: {error.problem}", "mend that line") from None
         except yaml.YAMLError as error:
             said = str(getattr(error, "reason", "") or "cannot be read").splitlines()[0]
-            raise self._fault(-1, "", f"is not YAML: {said}", "take that character out") from None
+            raise self._fault(None, "", f"is not YAML: {said}", "take that character out") from None
         found = self._mapping(root, "")
         request, response = (self._mapping(self._needed(found, each, root), each) for each in ("request", "response"))
-        method = self._text(self._needed(request, "method", found["request"], "request."), "request.method")
-        target = self._text(self._needed(request, "target", found["request"], "request."), "request.target")
+        head = self._asked(request, found["request"])
+        self._request = head, self._body(request, "request")
+        answered = self._answered(response, found["response"])
+        body = self._body(response, "response")
+        if body and answered.status in BODILESS:
+            raise self._fault(response["status"], "response", f"a {answered.status} has no body", "take the body out")
+        return Recording(*self._request, answered, body, self._volatile(found))
+
+    def _asked(self, request: dict[str, yaml.Node], node: yaml.Node) -> RequestHead:
+        method = self._text(self._needed(request, "method", node, "request."), "request.method")
+        target = self._text(self._needed(request, "target", node, "request."), "request.target")
         if not is_token(method):
-            raise self._fault(request["method"].start_mark.line, "request.method", "is no method", "write GET, POST, …")
+            raise self._fault(request["method"], "request.method", "is no method", "write GET, POST, …")
         try:
             parse_target(method, target)
         except BadRequest as error:
-            line = request["target"].start_mark.line
-            raise self._fault(line, "request.target", f"is no target: {error.detail}", "write path and query") from None
-        head = RequestHead(method, target, self._fields(request, "request"))
-        asked = self._body(request, "request")
-        self._request = head, asked
-        answered = self._answer(response, found["response"])
-        body = self._body(response, "response")
-        if body and answered.status in BODILESS:
-            raise self._fault(
-                found["response"].start_mark.line - 1,
-                "response",
-                f"a {answered.status} has no body",
-                "take the body out",
-            )
-        return Recording(head, asked, answered, body, self._volatile(found))
+            problem = f"is no target: {error.detail}"
+            raise self._fault(request["target"], "request.target", problem, "write path and query") from None
+        return RequestHead(method, target, self._fields(request, "request"))
 
-    def _answer(self, response: dict[str, yaml.Node], node: yaml.Node) -> ResponseHead:
+    def _answered(self, response: dict[str, yaml.Node], node: yaml.Node) -> ResponseHead:
         status = self._needed(response, "status", node, "response.")
-        text = self._text(status, "response.status")
+        text, fields = self._text(status, "response.status"), self._fields(response, "response")
         if not re.fullmatch("[2-5][0-9][0-9]", text):
-            raise self._fault(
-                status.start_mark.line, "response.status", f"{text[:20]!r} is no status", "write for example 200"
-            )
-        fields = self._fields(response, "response")
+            raise self._fault(status, "response.status", f"{text[:20]!r} is no status", "write for example 200")
         if known(content_coding(fields)) is not None:
-            raise self._fault(
-                response["headers"].start_mark.line,
-                "response.headers.Content-Encoding",
-                "the body stands here in no coding",
-                "take the line out",
-            )
-        kept = [
-            (name, text) for name, text in fields.items() if name.lower() not in _FRAMING or self._tells_of_head(name)
-        ]
+            at = "response.headers.Content-Encoding"
+            raise self._fault(response["headers"], at, "the body stands here in no coding", "take the line out")
+        framing = _FRAMING
+        if self._request is not None and self._request[0].method == "HEAD":
+            framing = framing - {"content-length"}  # of a body that is not there
+        kept = [(name, text) for name, text in fields.items() if name.lower() not in framing]
         return ResponseHead(int(text), fields_of(kept))
-
-    def _tells_of_head(self, name: str) -> bool:
-        return name.lower() == "content-length" and self._request is not None and self._request[0].method == "HEAD"
 
     def _volatile(self, found: dict[str, yaml.Node]) -> tuple[str, ...]:
         if (node := found.get("volatile")) is None:
             return ()
         if not isinstance(node, yaml.SequenceNode):
-            raise self._fault(node.start_mark.line, "volatile", "is no list", "write [Date, body.requestid]")
+            raise self._fault(node, "volatile", "is no list", "write [Date, body.requestid]")
         return tuple(self._text(each, "volatile") for each in node.value)
 
     def _needed(self, found: dict[str, yaml.Node], key: str, at: yaml.Node | None, before: str = "") -> yaml.Node:
         if key not in found:
-            line = at.start_mark.line - bool(before) if at is not None else 0
-            raise self._fault(line, f"{before}{key}", "is missing", "see docs/gateway.md for a whole example")
+            raise self._fault(at, f"{before}{key}", "is missing", "see docs/gateway.md for a whole example")
         return found[key]
 
     def _mapping(self, node: yaml.Node | None, key: str) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
-            line = node.start_mark.line if node is not None else 0
-            raise self._fault(line, key, "is no mapping of keys", f"write {', '.join(_KEYS[key])} as keys of it")
+            raise self._fault(node or 0, key, "is no mapping of keys", f"write {', '.join(_KEYS[key])} as keys of it")
         found: dict[str, yaml.Node] = {}
         for name, inner in node.value:
             said = self._text(name, key)
+            at = f"{key}.{said}".strip(".")
             if said not in _KEYS[key]:
-                known_keys = ", ".join(_KEYS[key])
-                raise self._fault(
-                    name.start_mark.line, f"{key}.{said}".strip("."), "is no key", f"keys are {known_keys}"
-                )
+                raise self._fault(name, at, "is no key", f"keys are {', '.join(_KEYS[key])}")
             if said in found:
-                raise self._fault(
-                    name.start_mark.line, f"{key}.{said}".strip("."), "stands twice", "keep one of the two"
-                )
+                raise self._fault(name, at, "stands twice", "keep one of the two")
             found[said] = inner
         return found
 
     def _text(self, node: yaml.Node, key: str) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            raise self._fault(node.start_mark.line, key, "is no text", "write one value, with quotes if need be")
+            raise self._fault(node, key, "is no text", "write one value, with quotes if need be")
         text = str(node.value)
         if node.tag != _LATIN:
             return text
         try:
             return text.encode("latin-1").decode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
-            raise self._fault(node.start_mark.line, key, "is not latin-1", f"take {_LATIN} out") from None
+            raise self._fault(node, key, "is not latin-1", f"take {_LATIN} out") from None
 
     def _fields(self, message: dict[str, yaml.Node], key: str) -> Fields:
         if (node := message.get("headers")) is None:
             return fields_of()
         if not isinstance(node, yaml.MappingNode):
-            raise self._fault(node.start_mark.line, f"{key}.headers", "is no mapping", "write 'Name: value' lines")
+            raise self._fault(node, f"{key}.headers", "is no mapping", "write 'Name: value' lines")
         pairs = []
         for name, inner in node.value:
             said = self._text(name, f"{key}.headers")
             at = f"{key}.headers.{said}"
-            values = inner.value if isinstance(inner, yaml.SequenceNode) else [inner]
-            for each in values:
+            for each in inner.value if isinstance(inner, yaml.SequenceNode) else [inner]:
                 text = self._text(each, at)
                 if not is_token(said) or re.search("[\0\r\n]", text):
-                    raise self._fault(
-                        each.start_mark.line, at, "is no header field", "write a name, and a value in one line"
-                    )
+                    raise self._fault(each, at, "is no header field", "write a name, and a value in one line")
                 pairs.append((said, text))
         return fields_of(pairs)
 
     def _body(self, message: dict[str, yaml.Node], key: str) -> bytes:
-        kinds = [kind for kind in _BODIES if kind in message]
-        if len(kinds) > 1:
-            line = message[kinds[1]].start_mark.line
-            raise self._fault(line, f"{key}.{kinds[1]}", f"stands beside {kinds[0]}", "keep one of the two")
-        if not kinds:
+        kind, *more = [kind for kind in _BODIES if kind in message] or [""]
+        if more:
+            raise self._fault(message[more[0]], f"{key}.{more[0]}", f"stands beside {kind}", "keep one of the two")
+        if not kind:
             return b""
-        kind, node = kinds[0], message[kinds[0]]
-        line, at = node.start_mark.line, f"{key}.{kind}"
+        node, at = message[kind], f"{key}.{kind}"
         if not isinstance(node, yaml.ScalarNode):
-            raise self._fault(line, at, "is no block of text", f"write '{kind}: |' and the content below it, indented")
+            remedy = f"write '{kind}: |' and the content below it, indented"
+            raise self._fault(node, at, "is no block of text", remedy)
+        if kind == "json":
+            return self._json(message, node, key)
         text = str(node.value)
-        if kind == "base64":
-            try:
-                return base64.b64decode("".join(text.split()), validate=True)
-            except (binascii.Error, ValueError):
-                raise self._fault(line, at, "is not base64", "encode the bytes anew, or write text: |") from None
         if kind == "text":
-            return text.encode("utf-8", "surrogateescape")
+            return text.encode()
         try:
-            value = json.loads(text)
+            return base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise self._fault(node, at, "is not base64", "encode the bytes anew, or write text: |") from None
+
+    def _json(self, message: dict[str, yaml.Node], node: yaml.ScalarNode, key: str) -> bytes:
+        at = f"{key}.json"
+        try:
+            value = json.loads(node.value)
         except json.JSONDecodeError as error:
-            inside = line + (error.lineno if node.style in ("|", ">") else 0)
-            remedy = "mend that line, or write it as text: |"
-            raise self._fault(inside, at, f"is not JSON: {error.msg} (column {error.colno})", remedy) from None
+            line = node.start_mark.line + (error.lineno if node.style in ("|", ">") else 0)
+            problem = f"is not JSON: {error.msg} (column {error.colno})"
+            raise self._fault(line, at, problem, "mend that line, or write it as text: |") from None
         except (ValueError, RecursionError):
-            raise self._fault(line, at, "is JSON that cannot be read", "write it as text: |") from None
+            raise self._fault(node, at, "is JSON that cannot be read", "write it as text: |") from None
         style = self._text(message["style"], f"{key}.style") if "style" in message else ""
         try:
-            return _styled(value, (each for each in map(str.strip, style.split(",")) if each)).encode()
+            return _styled(value, filter(None, map(str.strip, style.split(",")))).encode()
         except UnicodeEncodeError:
-            raise self._fault(line, at, "has half a character (\\ud800 to \\udfff)", "add 'style: ascii'") from None
+            raise self._fault(node, at, "has half a character (\\ud800 to \\udfff)", "add 'style: ascii'") from None
         except ValueError as error:
-            line = message["style"].start_mark.line
-            raise self._fault(line, f"{key}.style", f"{error} is no style", f"words are {', '.join(_WORDS)}") from None
+            problem = f"{error} is no style"
+            raise self._fault(message["style"], f"{key}.style", problem, f"words are {', '.join(_WORDS)}") from None
 
 
 # ---- what a person should look at ----------------------------------------------------------------------------------------

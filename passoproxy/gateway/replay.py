@@ -106,7 +106,7 @@ class Replay:
 
     async def close(self) -> None:
         """Ends its thread."""
-        self._thread.shutdown(wait=False)
+        await asyncio.to_thread(self._thread.shutdown)
 
 
 def _entry(found: Known, policy: RoutePolicy) -> Entry:

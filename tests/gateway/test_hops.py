@@ -231,9 +231,19 @@ async def test_a_disk_that_takes_nothing_is_a_warning_and_no_clients_matter(
     assert "faster than the disk" in tape.warned("recording_skipped")[0].detail
 
 
-async def test_recording_goes_on_after_a_fault(tape: Tape) -> None:
-    await tape.record((request(), coded(b"torn")), (request(), good()))
+async def test_recording_goes_on_after_a_fault(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    tape.hop.script = [coded(b"torn"), good(), good(), good()]
+    async with tape.recording() as made:
+        with monkeypatch.context() as patched:
+            patched.setattr("passoproxy.gateway.folder.tempfile.mkstemp", lambda **_: os.open("/nowhere/at/all", 0))
+            for target in ("/torn", "/a", "/b"):
+                await made.send(request("GET", target))
+            await made.look()  # behind them, in the recorder's thread
+        await made.send(request())
+    (skipped,) = tape.warned("recording_skipped")
+    assert skipped.detail.startswith("GET /torn is not recorded: ")
     assert [each.over for each in tape.warned("recording_failed")] == [False, True]
+    assert len(tape.texts()) == 1
 
 
 async def test_what_a_killed_process_began_is_removed_and_never_read(tape: Tape) -> None:
