@@ -403,9 +403,13 @@ class Wired:
             tracer,
         )
         self.store.on_purged = self._on_purged
-        explainer = Explainer(
-            self.store, self.pipeline.cache, lambda: self.pipeline.access.table, self.admits, self.clock
-        )
+        cache, table = self.pipeline.cache, lambda: self.pipeline.access.table
+        explainer = Explainer(self.store, cache, table, self.admits, self.clock)
+        if settings.gateway.replay is not None:
+            from passoproxy.gateway.replay import Replay, ReplayExplainer
+
+            assert isinstance(self.pipeline.gateway, Replay)
+            explainer = ReplayExplainer(self.pipeline.gateway, self.store, cache, table, self.admits, self.clock)
         limiter = self.pipeline.limiter
         self.probing = change_probe(self)
         self.limits = None if self.part.is_worker else OriginLimits(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,14 +19,18 @@ from passoproxy.core.cache.policy import KeyPolicy, RoutePolicy
 from passoproxy.core.events import Warned
 from passoproxy.core.http.messages import RequestHead, changed
 from passoproxy.core.redaction import Redactor
-from passoproxy.core.routes import UNLISTED
-from passoproxy.errors import Fault, Offline
+from passoproxy.core.routes import UNLISTED, RouteTable
+from passoproxy.errors import Fault, Offline, Refusal
 from passoproxy.gateway.folder import Folder, Known, masked
 from passoproxy.gateway.recording import LONGEST_BODY
-from passoproxy.ports import BytesBody, Clock, Observer, Request, Response
-from passoproxy.proxy.cache import answered
+from passoproxy.ports import BytesBody, Clock, EntryStore, Observer, Request, Response
+from passoproxy.proxy.cache import Cache, answered
+from passoproxy.proxy.explain import Explainer, Explanation
 from passoproxy.proxy.fetch import LARGEST_TAGGED, gets_tag
 from passoproxy.proxy.spool import gathered
+
+HIT = f"{cache_status.NAME}; hit"
+"""Our member of Cache-Status: nothing was asked."""
 
 
 class Replay:
@@ -64,23 +69,26 @@ class Replay:
 
     async def send(self, request: Request) -> Response:
         """The recorded answer. Raises Offline for what is not recorded, naming what comes near, and for a file that cannot be used."""
+        found = await self.found(request)
+        request.trail.cache = "hit"
+        assert found.recording is not None
+        entry = _entry(found, request.policy or UNLISTED)
+        return answered(request.head, entry, BytesBody(found.recording.body), "0", HIT, self._clock.wall())
+
+    async def found(self, request: Request) -> Known:
+        """The recording that answers. Raises Offline, as `send`."""
         body = await gathered(request.body, LONGEST_BODY)
         if not isinstance(body, BytesBody):
-            raise Offline(
-                f"the request's body is longer than {LONGEST_BODY} bytes, which no recording has (gateway.replay)"
-            )
-        policy = request.policy or UNLISTED
+            said = f"the request's body is longer than {LONGEST_BODY} bytes, which no recording has (gateway.replay)"
+            raise Offline(said)
+        policy = (request.policy or UNLISTED).key
         found = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._found, request.head, body.data, policy.key, self._redactor()
+            self._thread, self._found, request.head, body.data, policy, self._redactor()
         )
         self._tell()
         if isinstance(found, str):
             raise Offline(found)
-        request.trail.cache = "hit"
-        member = f"{cache_status.NAME}; hit"
-        assert found.recording is not None
-        entry = _entry(found, policy)
-        return answered(request.head, entry, BytesBody(found.recording.body), "0", member, self._clock.wall())
+        return found
 
     def _found(self, head: RequestHead, body: bytes, policy: KeyPolicy, redactor: Redactor) -> Known | str:
         """In the thread: the recording, or why there is none."""
@@ -132,3 +140,35 @@ def _file_of(fault: Fault) -> str:
     """The file's name without the line."""
     name, _, line = fault.where.rpartition(":")
     return name if name and line.isdecimal() else fault.where
+
+
+class ReplayExplainer(Explainer):
+    """Says which recording of `replay` answers a request."""
+
+    def __init__(
+        self,
+        replay: Replay,
+        store: EntryStore,
+        cache: Cache,
+        table: Callable[[], RouteTable],
+        admits: Callable[[RequestHead], None],
+        clock: Clock,
+    ) -> None:
+        super().__init__(store, cache, table, admits, clock)
+        self._replay = replay
+
+    async def explain(self, head: RequestHead, body: bytes) -> Explanation:
+        """What would become of the request."""
+        request = self._inward(head, body)
+        policy = request.policy or UNLISTED
+        found = Explanation("miss", head.method, head.target, policy.name, None, ())
+        try:
+            self._admits(head)
+            known = await self._replay.found(request)
+        except Offline as missing:
+            member = f"{cache_status.NAME}; fwd=bypass; detail={missing.code}"
+            return replace(found, reasons=(f"504 {missing.code}: {missing.detail}",), cache_status=member)
+        except Refusal as refused:
+            said = f"refused with {refused.status} {refused.code}: {refused.detail}"
+            return replace(found, outcome="pass", reasons=(said,))
+        return replace(found, outcome="hit", reasons=(f"recorded in {known.path} (gateway.replay)",), cache_status=HIT)
