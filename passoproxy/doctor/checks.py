@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import field
 from enum import Enum
+from pathlib import Path
 
 from passoproxy.config.load import Loaded
 from passoproxy.errors import PassoproxyError
@@ -43,6 +44,16 @@ class Visit:
     status: Data | None
     path: str
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def recordings(self) -> Path | None:
+        """The folder that the daemon answers from in the origin's place, or would; None if it asks the origin."""
+        if self.status is None:
+            return self.loaded.settings.gateway.replay
+        match self.status.get("gateway"):
+            case {"mode": "replay", "directory": str(folder)}:
+                return Path(folder)
+        return None
 
     @property
     def user(self) -> int:

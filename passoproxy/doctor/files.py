@@ -142,8 +142,8 @@ def _written(name: str, folder: Path) -> Finding:
 
 
 async def recordings(visit: Visit) -> AsyncIterator[Finding]:
-    """What `gateway.replay` answers from, if it does."""
-    if (folder := visit.loaded.settings.gateway.replay) is None:
+    """What answers in the origin's place, if recordings do."""
+    if (folder := visit.recordings) is None:
         return
     from passoproxy.gateway.folder import Folder
 

@@ -60,16 +60,16 @@ class _Question(asyncio.Protocol):
 
 
 async def provider(visit: Visit) -> AsyncIterator[Finding]:
-    """The token endpoint; nothing where a token is given."""
+    """The token endpoint; nothing where a token is given, or recordings answer."""
     oauth = visit.loaded.settings.oauth
-    if oauth.grant != "static" and oauth.token_url:
+    if visit.recordings is None and oauth.grant != "static" and oauth.token_url:
         async for finding in _server(visit, "provider", oauth.token_url, "oauth.token_url"):
             yield finding
 
 
 async def origin(visit: Visit) -> AsyncIterator[Finding]:
     """The service that requests are passed on to; nothing while recordings answer."""
-    if visit.loaded.settings.gateway.replay is not None:
+    if visit.recordings is not None:
         return
     async for finding in _server(visit, "origin", visit.loaded.settings.upstream.url or "", "upstream.url"):
         yield finding

@@ -72,7 +72,7 @@ def _listener(visit: Visit, key: str, address: Address) -> Finding:
 async def answers(visit: Visit) -> AsyncIterator[Finding]:
     """The token, and what came back for one request."""
     if visit.status is not None:
-        if visit.loaded.settings.gateway.replay is None:
+        if visit.recordings is None:
             yield _token(visit.status["token"])  # type: ignore[arg-type]
         yield await _asked(visit, visit.status)
         return
@@ -100,7 +100,7 @@ async def answers(visit: Visit) -> AsyncIterator[Finding]:
     with tempfile.TemporaryDirectory(prefix="passoproxy-doctor-") as scratch:
         async with Daemon(_beside(visit, Path(scratch))).running() as wired:
             asked = await _asked(visit, wired.control.status())
-            if visit.loaded.settings.gateway.replay is None:
+            if visit.recordings is None:
                 yield _token(wired.control.status()["token"])  # type: ignore[arg-type]
             yield asked
 
@@ -154,7 +154,7 @@ async def _asked(visit: Visit, status: Data) -> Finding:
     seen = f"GET {visit.path}: {code} in {took}, {fields.get('Cache-Status', 'no Cache-Status')}"
     if (own := _problem(body)) is not None and "Proxy-Status" in fields:
         word, detail = own
-        if word == Offline.code and visit.loaded.settings.gateway.replay is not None:
+        if word == Offline.code and visit.recordings is not None:
             seen = f"GET {visit.path}: {detail}"
             return Finding("request", Verdict.WARNING, seen, "name a recorded path with --path")
         verdict = Verdict.WARNING if word in _ABOUT_THE_PATH else Verdict.FAILED

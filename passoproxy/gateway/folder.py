@@ -43,7 +43,9 @@ _ABANDONED = 60.0
 """Seconds after which a file that was begun is taken for the rest of a process that was killed."""
 
 _BEGUN = ".passoproxy-"
-_MOST_COMPARED = 2000
+_LIKE, _MOST_COMPARED = 0.7, 500
+"""How much of a path has to be the same for it to be a slip of the other, and how many recordings of such a path are looked at."""
+
 _UNTOLD = SECRET_FIELDS | {"accept-encoding", "content-type"}
 """Request fields by which no recording is chosen: credentials, what is the proxy's own, and what is part of the key already."""
 
@@ -170,21 +172,21 @@ class Folder:
         )
 
     def nearest(self, head: RequestHead) -> list[str]:
-        """The requests that come nearest to one that is not recorded, with their files, at most `NEAREST`: the same target otherwise, the same path
-        with another query, the same path with another method, a like path."""
-        chosen = list(self._by_path.get(head.path, ()))
-        if len(chosen) < NEAREST:
-            others = [each for path, all_of in self._by_path.items() if path != head.path for each in all_of]
-            chosen += [each for each in others if _asked(each).method == head.method][:_MOST_COMPARED] or others[
-                :_MOST_COMPARED
-            ]
+        """The requests that come nearest to one that is not recorded, with their files, at most `NEAREST`: the same path before a like one, then the
+        same method, then the likeness of their queries."""
 
-        def distance(each: Known) -> tuple[bool, bool, bool, float]:
+        def likeness(one: str, other: str) -> float:
+            return SequenceMatcher(None, one[:200], other[:200]).ratio()
+
+        def distance(each: Known) -> tuple[bool, bool, float]:
             asked = _asked(each)
-            alike = SequenceMatcher(None, head.target[:200], asked.target[:200]).ratio()
-            return asked.path != head.path, asked.method != head.method, asked.target != head.target, -alike
+            return asked.path != head.path, asked.method != head.method, -likeness(head.target, asked.target)
 
-        return [self._named(each, head) for each in sorted(chosen, key=distance)[:NEAREST]]
+        alike = {path: likeness(head.path, path) for path in self._by_path}
+        paths = sorted(alike, key=lambda path: -alike[path])[:NEAREST]
+        slips = [path for path in paths if alike[path] >= _LIKE] or paths[:1]
+        near = sorted((each for path in slips for each in self._by_path[path][:_MOST_COMPARED]), key=distance)
+        return [self._named(each, head) for each in near[:NEAREST]]
 
     def _named(self, each: Known, head: RequestHead) -> str:
         asked = _asked(each)

@@ -161,7 +161,7 @@ class ReplayExplainer(Explainer):
         """What would become of the request."""
         request = self._inward(head, body)
         policy = request.policy or UNLISTED
-        found = Explanation("miss", head.method, head.target, policy.name, None, ())
+        found = Explanation("miss", head.method, head.target, policy.name, None, (), pattern=policy.match)
         try:
             self._admits(head)
             known = await self._replay.found(request)

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.core.cache.policy import KeyPolicy, RoutePolicy
+from passoproxy.core.cache.policy import CacheMode, KeyPolicy, RoutePolicy
 from passoproxy.core.events import Warned
+from passoproxy.core.http.messages import RequestHead
 from passoproxy.core.redaction import Redactor
-from passoproxy.errors import BodyBroken, Offline, OriginUnreachable
+from passoproxy.core.routes import RouteTable
+from passoproxy.errors import BodyBroken, Offline, OriginUnreachable, PathNotAllowed
 from passoproxy.gateway import recorder as recording
 from passoproxy.gateway.recorder import Recorder
-from passoproxy.gateway.replay import Replay
+from passoproxy.gateway.replay import Replay, ReplayExplainer
 from passoproxy.ports import BytesBody, Request, Response, read_whole
 from tests.fakes import BROKEN, ChunkedBody, FakeClock, RememberingObserver, ScriptedHop, Step, request, response
 
@@ -352,7 +354,7 @@ async def test_the_nearest_are_named_and_no_credential(tape: Tape) -> None:
         request("POST", "/countries", [JSON], b"[]")
     )
     assert "nearest: PUT /else (e.yaml)" in await tape.refusal(request("PUT", "/something"))
-    assert "nearest: GET" in await tape.refusal(request("DELETE", "/city"))
+    assert "nearest: GET /cities (c.yaml)" in await tape.refusal(request("DELETE", "/citys"))
 
 
 async def test_an_empty_folder_says_how_to_fill_it(tape: Tape) -> None:
@@ -419,4 +421,27 @@ async def test_many_clients_ask_at_once(tape: Tape) -> None:
     replay = Replay(tape.folder, lambda: REDACTOR, FakeClock(), tape.told)
     answers = await asyncio.gather(*(replay.send(request("GET", f"/{n % 20}")) for n in range(100)))
     assert [body_of(each) for each in answers] == [b"[%d]" % (n % 20) for n in range(100)]
+    await replay.close()
+
+
+# ---- explained ----------------------------------------------------------------------------------------------------------
+
+
+async def test_explain_names_the_recording_or_says_why_there_is_none(tape: Tape) -> None:
+    write(tape.folder, "a.yaml", "GET", "/a")
+    replay = Replay(tape.folder, lambda: REDACTOR, FakeClock(), tape.told)
+
+    def admits(head: RequestHead) -> None:
+        if head.path == "/denied":
+            raise PathNotAllowed("upstream.deny_paths")
+
+    table = RouteTable((), CacheMode())
+    explainer = ReplayExplainer(replay, None, None, lambda: table, admits, FakeClock())  # type: ignore[arg-type]
+    told = [await explainer.explain(RequestHead("GET", target), b"") for target in ("/a", "/b", "/denied")]
+    assert [each.outcome for each in told] == ["hit", "miss", "pass"]
+    assert [each.cache_status for each in told] == ["passoproxy; hit", "passoproxy; fwd=bypass; detail=offline", ""]
+    reasons = [each.reasons[0] for each in told]
+    assert reasons[0] == f"recorded in {tape.folder}/a.yaml (gateway.replay)"
+    assert reasons[1].startswith("504 offline: GET /b is not recorded")
+    assert reasons[2] == "refused with 403 path_not_allowed: upstream.deny_paths"
     await replay.close()
