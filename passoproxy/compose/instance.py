@@ -474,6 +474,7 @@ class Wired:
             self.pipeline.usage,
             self.clock,
             told.batch.add,
+            told.batch.add_unread,
             memo_bytes(settings, self.part),
         )
         self.connections = Connections(self.handler, limits_of(settings), memo, self.clock.wall)

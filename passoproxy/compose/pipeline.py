@@ -254,7 +254,7 @@ def build_pipeline(
     authorizer = Authorizer(limiter if tracer is None else tracer.around_places(limiter), keeper)
     usage = Usage()
     collapser = Collapser(clock, observer, linger=upstream.read_timeout)
-    spools = Spools(DiskSpill(spill_folders(cache_folder), most_bytes=part.spill(MOST_BYTES)))
+    spools = Spools(DiskSpill(spill_folders(cache_folder), most_bytes=part.disk(MOST_BYTES)))
     cache = Cache(
         authorizer,
         store,

@@ -41,6 +41,10 @@ LEAST_GRACE = 15.0
 """Seconds that must be left for `oauth.refresh_on_exit: auto` to begin a refresh (contract §3)."""
 
 
+_READY_SHARE = 8
+"""An eighth of `cache.max_size` goes to answers in ready form (`DiskStore.keep_answer`), divided among the processes."""
+
+
 def cover_of(loaded: Loaded) -> FolderCover:
     """The encryption of the pair's files. Raises ConfigurationError for a key that cannot be read or is invalid."""
     return FolderCover(*keys_of(loaded))
@@ -98,8 +102,12 @@ def entry_store(
 
         shared = shared_store(loaded, state_folder, observer, part)
         return TieredStore(memory_bytes, shared), shared
-    disk = DiskStore(cache_folder, max_bytes=settings.cache.max_size, secret=secret_in(state_folder), observer=observer)
-    return TieredStore(memory_bytes, disk), disk
+    most, secret = settings.cache.max_size, secret_in(state_folder)
+    ready = most // _READY_SHARE
+    disk = DiskStore(
+        cache_folder, max_bytes=most - ready, secret=secret, observer=observer, answer_bytes=part.disk(ready)
+    )
+    return TieredStore(memory_bytes, disk, disk), disk
 
 
 class LiveProvider:

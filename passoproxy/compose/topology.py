@@ -40,8 +40,8 @@ class Part:
         """Its part of `cache.memory_size`, in bytes."""
         return whole // self.workers if self.serves else min(whole, PARENTS_MEMORY)
 
-    def spill(self, whole: int) -> int:
-        """Its part of the disk for spilled bodies, in bytes."""
+    def disk(self, whole: int) -> int:
+        """Its part of what may lie on disk beside the entries, in bytes."""
         return whole // self.workers
 
     def connections(self, whole: int) -> int:

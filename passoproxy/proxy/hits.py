@@ -40,15 +40,27 @@ _TUPLES = 2560  # bytes that a form takes beside its text and body, with an entr
 _SPECIAL = frozenset(map(str.lower, (*CONDITIONS, "Range", "Cache-Control", "Expect")))
 
 
+class Pieces(NamedTuple):
+    """The status line and the fields of an answer, without framing, around the seconds of `Age` and of `ttl` in `Cache-Status`."""
+
+    begin: bytes
+    middle: bytes
+    end: bytes
+    age_first: bool
+
+    def text(self, age: int, ttl: int) -> bytes:
+        """Each line with its line end."""
+        first, second = (age, ttl) if self.age_first else (ttl, age)
+        return b"%b%d%b%d%b" % (self.begin, first, self.middle, second, self.end)
+
+
 class Form(NamedTuple):
-    """The answer that an entry has for one kind of client. `head` is in three pieces around the seconds of `Age` and of `ttl` in `Cache-Status`, in
-    the order that `age_first` says; it has no framing, and no `Date` unless `dated`. `length` is the value of `Content-Length` (None: none),
-    `body` None for the bytes as they are stored. `repeated` is for observers.
+    """The answer that an entry has for one kind of client. `head` has no `Date` unless `dated`. `length` is the value of `Content-Length` (None:
+    none), `body` None for the bytes as they are stored. `repeated` is for observers.
     """
 
     status: int
-    head: tuple[bytes, bytes, bytes]
-    age_first: bool
+    head: Pieces
     dated: bool
     length: int | None
     body: bytes | None
@@ -65,12 +77,6 @@ class Form(NamedTuple):
             and event.target == target
             and event.route == route
         )
-
-    def text(self, age: int, ttl: int) -> bytes:
-        """The status line and the fields, each with its line end, without framing."""
-        begin, middle, end = self.head
-        first, second = (age, ttl) if self.age_first else (ttl, age)
-        return b"%b%d%b%d%b" % (begin, first, middle, second, end)
 
 
 class Hit(NamedTuple):
@@ -90,8 +96,8 @@ class Hit(NamedTuple):
 
     @property
     def head(self) -> bytes:
-        """See `Form.text`."""
-        return self.form.text(self.age, self.ttl)
+        """The head as it is now, without framing."""
+        return self.form.head.text(self.age, self.ttl)
 
     @property
     def cache_status(self) -> str:
@@ -237,8 +243,7 @@ class Hits:
         )
         return Form(
             head.status,
-            (pieces[0], pieces[1], pieces[2]),
-            pieces[0][-5:].lower() == b"age: ",
+            Pieces(pieces[0], pieces[1], pieces[2], pieces[0][-5:].lower() == b"age: "),
             "Date" in head.fields,
             declared_length(head) if bodiless else len(content),
             None if content is data else body,
@@ -258,4 +263,4 @@ def _passing(asked: Request, kind: Kind, told: Callable[[ResponseHead], None] | 
 def _size(form: Form) -> int:
     # The target is there in the event and in what the log made of it, and in the entry.
     chosen = 2 * len(form.repeated.event.target) + form.plan.entry.chosen_length
-    return sum(map(len, form.head)) + len(form.body or b"") + chosen + _TUPLES
+    return sum(map(len, form.head[:3])) + len(form.body or b"") + chosen + _TUPLES

@@ -38,6 +38,7 @@ _CODED_AT_ONCE = (
     256 * 1024
 )  # bytes that are encoded or decoded before they are sent; of more it is done while they are sent
 _LONG = b""  # stands for a decoded body of more bytes
+_SEARCHED_AT_ONCE = 256 * 1024  # bytes that are searched for links in one go, which takes a millisecond at most
 _REWRITTEN_AT_ONCE = 1024 * 1024  # bytes of content that are rewritten in memory; more is streamed
 _MOST_STREAMS = 64
 """Bodies that are being encoded while they are sent; gzip has to do for more: its encoders take a sixth of the memory of others."""
@@ -337,7 +338,11 @@ class Links:
     def _names_no_origin(self, response: Response) -> bool:
         """Whether the whole body is short, plain, and has nothing to rewrite."""
         body = response.body
-        if not isinstance(body, BytesBody) or len(body.data) > STEP or "Content-Encoding" in response.head.fields:
+        if (
+            not isinstance(body, BytesBody)
+            or len(body.data) > _SEARCHED_AT_ONCE
+            or "Content-Encoding" in response.head.fields
+        ):
             return False
         return self._rewriter.is_free_of_links(body.data)
 

@@ -16,20 +16,25 @@ turns.
 from __future__ import annotations
 
 import math
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import blake2b
+from itertools import chain
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from passoproxy.core.access import Admission
 from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.expiry import Terms
-from passoproxy.core.events import Answered, Repeated
+from passoproxy.core.cache.freshness import Lifetime
+from passoproxy.core.events import Answered, Repeated, RequestAnswered
+from passoproxy.core.http.messages import RequestHead, fields_of
 from passoproxy.core.http.request_line import HEAD_END
-from passoproxy.ports import BearerSource, Clock, Request
+from passoproxy.ports import BearerSource, BytesBody, Clock, Request
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.cache import Cache
-from passoproxy.proxy.hits import Form
+from passoproxy.proxy.hits import Hit, Pieces
 from passoproxy.proxy.popularity import Usage
 from passoproxy.server.request import LONGEST_TRACED, untraced
 from passoproxy.server.response import Exchange
@@ -39,6 +44,9 @@ LONGEST_REQUEST = 4096
 _ANSWER_BYTES = 1300  # what the objects of one answer take beside its bytes, measured by `tests/server/test_memo.py`
 _FIELD_BYTES = 340  # what a field of the request takes beside them: as it came, and as it may leave
 _SEEN = 32_768  # hashes of heads that came once
+_LONGEST_OWN = 32 * 1024  # bytes of an encoded or rewritten body that is kept on disk with its answer
+_UNKNOWN = Lifetime(0.0, "")  # is not asked for here
+_NONE: set[Callable[[], None]] = set()
 
 
 class Memory(Protocol):
@@ -50,6 +58,9 @@ class Memory(Protocol):
     def used(self, key: str) -> None: ...
     def watchers(self, entry: Entry) -> set[Callable[[], None]] | None: ...
     def held_body(self, entry: Entry) -> bytes | None: ...
+    def keep_answer(self, digest: bytes, entry: Entry, made: tuple[Any, ...], *, with_body: bool) -> None: ...
+    def answer_nowait(self, digest: bytes) -> tuple[str, tuple[Any, ...], bytes] | None: ...
+    def is_taken_in(self, key: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,7 @@ class Basis:
     usage: Usage
     clock: Clock
     tell: Callable[[Answered], None]
+    tell_unread: Callable[[Answered], None]
     max_bytes: int
 
     def grounds(self) -> Callable[[], object]:
@@ -80,7 +92,7 @@ class Answer:
     """
 
     __slots__ = (
-        "asked", "body", "counted", "form", "framing", "head", "key", "memo", "request", "scheme", "since", "terms", "told", "ttl", "turns_at",
+        "asked", "body", "counted", "framing", "head", "key", "memo", "pieces", "request", "scheme", "since", "terms", "told", "ttl", "turns_at",
         "until", "used", "watchers", "weight",
     )  # fmt: skip
 
@@ -89,7 +101,7 @@ class Answer:
     scheme: str
     head: bytes
     body: bytes
-    form: Form
+    pieces: Pieces
     framing: bytes
     terms: Terms
     since: float
@@ -112,7 +124,8 @@ class Memo:
     """At most `max_bytes` of answers, of which those that are asked for stay."""
 
     def __init__(self, basis: Basis) -> None:
-        self._memory, self._usage, self._tell = basis.memory, basis.usage, basis.tell
+        self._memory, self._usage = basis.memory, basis.usage
+        self._tell, self._tell_unread = basis.tell, basis.tell_unread
         self._keep_up, self._grounds, self._wall = basis.memory.keep_up, basis.grounds(), basis.clock.wall
         self._used, self._bearers = basis.memory.used, basis.bearers
         self._max_bytes = basis.max_bytes
@@ -121,6 +134,7 @@ class Memo:
         self._sharing: dict[int, int] = {}  # how many answers have a request with these very fields
         self._seen: set[int] = set()
         self.bytes_used = 0
+        self._secret, self._has_more = b"", False  # the key of those on disk, and whether there are any
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -129,12 +143,16 @@ class Memo:
 
     def find(self, data: bytes, scheme: str) -> Answer | None:
         """The answer to a request of exactly these bytes, body included, but for fields that tell traces apart; None if the whole road has to find it."""
-        answer = self._answers.get(data) or self._answers.get(_known_by(data))
-        if answer is None or answer.scheme is not scheme:
+        answer = self._answers.get(data) or self._answers.get(known := _known_by(data))
+        if answer is None and not self._has_more:
             return None
         stood_on = self._stood_on
         if self._grounds() != stood_on or (self._keep_up() and self._grounds() != stood_on):
             self.clear()
+            return None
+        if answer is None:
+            return self._of_disk(known, scheme)
+        if answer.scheme is not scheme:
             return None
         now = self._wall()
         return answer if answer.since <= now < answer.turns_at or self._turned(answer, now) else None
@@ -149,10 +167,13 @@ class Memo:
                 counts[key] += 1
             else:
                 self._usage.begin(key, answer.asked)
-        self._used(key)
         end = data.find(HEAD_END)
         traced = data[:end] if end > LONGEST_TRACED or len(data) != len(answer.request) else b""
-        self._tell((answer.told, self._wall(), address, answer.ttl, perf_counter() - began, traced))
+        tell = self._tell_unread
+        if answer.watchers:
+            self._used(key)
+            tell = self._tell
+        tell((answer.told, self._wall(), address, answer.ttl, perf_counter() - began, traced))
 
     def _turned(self, answer: Answer, now: float) -> bool:
         """Writes the head as it is now; whether the answer holds."""
@@ -163,7 +184,7 @@ class Memo:
         if not terms.fresh_from <= now < until:
             return False
         age, ttl = int(terms.age(now)), int((terms.fresh_until - now) // 1)
-        answer.head, answer.ttl, answer.since = answer.form.text(age, ttl) + answer.framing, ttl, now
+        answer.head, answer.ttl, answer.since = answer.pieces.text(age, ttl) + answer.framing, ttl, now
         answer.turns_at = min(until, terms.born_at + age + 1, math.nextafter(terms.fresh_until - ttl, math.inf))
         return True
 
@@ -172,10 +193,14 @@ class Memo:
     def learn(self, data: bytes, exchange: Exchange) -> None:
         """A request that came as exactly `data`, head and body, alone, was answered from memory, and its connection takes the next one."""
         hit, head = exchange.hit, exchange.head
-        if hit is None or not hit.until or len(data) > LONGEST_REQUEST:
+        if hit is None or not hit.until or len(data) > LONGEST_REQUEST or self._max_bytes < 0:
             return
-        data = _known_by(data)
-        if 16 * self.bytes_used > 15 * self._max_bytes and (seen := hash(data)) not in self._seen:
+        data, in_memory = _known_by(data), self._memory.held_body(hit.plan.entry)
+        if (
+            16 * self.bytes_used > 15 * self._max_bytes
+            and in_memory is not None
+            and (seen := hash(data)) not in self._seen
+        ):
             # With hardly any room left, only what came before: requests that differ each time push out no others.
             if len(self._seen) >= _SEEN:
                 self._seen.clear()
@@ -186,13 +211,16 @@ class Memo:
             self.clear()
             self._stood_on = grounds
         raw, made, asked, form = exchange.raw_head, hit.head, hit.asked, hit.form
-        own = 0 if hit.body is self._memory.held_body(hit.plan.entry) else len(hit.body)
+        own = 0 if hit.body is in_memory else len(hit.body)
         watchers = self._memory.watchers(hit.plan.entry)
-        if watchers is None or asked.policy is None or not form.dated or not raw.startswith(made):
+        if asked.policy is None or not form.dated or not raw.startswith(made):
+            return
+        if watchers is None:
+            self._learn_on_disk(data, head.scheme, hit, raw[len(made) :])
             return
         answer = Answer()
         answer.memo, answer.request, answer.scheme, answer.asked = self, data, head.scheme, asked
-        answer.form, answer.framing, answer.body, answer.told = form, raw[len(made) :], hit.body, form.repeated
+        answer.pieces, answer.framing, answer.body, answer.told = form.head, raw[len(made) :], hit.body, form.repeated
         answer.terms, answer.until, answer.used, answer.watchers = hit.plan.terms, hit.until, False, watchers
         answer.key, answer.counted = asked.trail.key, not asked.policy.origin_decides
         answer.weight = _ANSWER_BYTES + len(data) + len(raw) + 2 * len(asked.head.target) + own
@@ -211,6 +239,52 @@ class Memo:
             else:
                 self.end(oldest)
 
+    # ---- answers whose entries are not in memory ----------------------------------------------------------------------------
+
+    def _learn_on_disk(self, data: bytes, scheme: str, hit: Hit, framing: bytes) -> None:
+        """Keeps an answer on disk, as its entry is. The digest is keyed by a secret that goes with the grounds, and so all answers go with them."""
+        asked, form, terms = hit.asked, hit.form, hit.plan.terms
+        head, event, is_stored_body = asked.head, form.repeated.event, form.body is None
+        own = b"" if is_stored_body else hit.body
+        if asked.policy is None or len(own) > _LONGEST_OWN:
+            return
+        made = (
+            *form.head, framing, own, hit.until, terms.born_at, terms.fresh_from, terms.fresh_until, not asked.policy.origin_decides,
+            event.client, event.status, event.route, event.cache, event.cache_status,
+            head.method, head.target, head.authority, tuple(head.version), tuple(map(str, chain.from_iterable(head.fields.items()))),
+        )  # fmt: skip
+        with_body = is_stored_body and bool(hit.body)
+        self._memory.keep_answer(self._digest(data, scheme), hit.plan.entry, made, with_body=with_body)
+        self._has_more = True
+
+    def _of_disk(self, known: bytes, scheme: str) -> Answer | None:
+        """The answer that was kept on disk, for this once."""
+        found = self._memory.answer_nowait(self._digest(known, scheme))
+        if found is None:
+            return None
+        answer = Answer()
+        answer.key, made, body = found
+        (
+            begin, middle, end, age_first, answer.framing, own, answer.until, born_at, fresh_from, fresh_until, answer.counted,
+            client, status, route, cache, cache_status,
+            method, target, authority, version, fields,
+        ) = made  # fmt: skip
+        answer.pieces, answer.body = Pieces(begin, middle, end, age_first), body or own
+        answer.terms = Terms(_UNKNOWN, born_at, fresh_from, fresh_until, fresh_from=fresh_from)
+        if not self._turned(answer, self._wall()) or self._memory.is_taken_in(answer.key):
+            return None
+        event = RequestAnswered(client, method, target, status, route, cache, cache_status, 0.0, len(answer.body))
+        answer.request, answer.watchers, answer.told = known, _NONE, Repeated(event)
+        if answer.counted and answer.key not in self._usage.counts:
+            head = RequestHead(
+                method, target, fields_of(zip(fields[::2], fields[1::2], strict=True)), authority, scheme, version
+            )
+            answer.asked = Request(head, BytesBody(known[known.find(HEAD_END) + len(HEAD_END) :]))
+        return answer
+
+    def _digest(self, data: bytes, scheme: str) -> bytes:
+        return blake2b(data, digest_size=16, key=self._secret, person=scheme.encode()).digest()
+
     def end(self, answer: Answer) -> None:
         """That answer does not hold any more."""
         if self._answers.get(answer.request) is answer:
@@ -224,6 +298,7 @@ class Memo:
 
     def clear(self) -> None:
         """Forgets all answers."""
+        self._secret, self._has_more = secrets.token_bytes(32), False
         for answer in self._answers.values():
             answer.watchers.discard(answer)
         self._answers.clear()
@@ -233,7 +308,7 @@ class Memo:
     def close(self) -> None:
         """Forgets all answers and learns no more."""
         self.clear()
-        self._max_bytes = 0
+        self._max_bytes = -1
 
     def _weigh(self, answer: Answer, sign: int) -> None:
         """Counts an answer, or (-1) counts it no more; fields that several have count once."""

@@ -17,7 +17,7 @@ from passoproxy.core.cache.reuse import Serve
 from passoproxy.core.events import TTL, Repeated, RequestAnswered
 from passoproxy.core.http.messages import RequestHead
 from passoproxy.ports import BytesBody, Request, Response
-from passoproxy.proxy.hits import LARGEST_HIT, Form, Hit
+from passoproxy.proxy.hits import LARGEST_HIT, Form, Hit, Pieces
 from passoproxy.server.acceptor import Acceptor, Descriptors
 from passoproxy.server.connection import Connections, Limits, ProxyConnection
 from passoproxy.server.handler import Handler
@@ -62,7 +62,7 @@ class MemoryHop(EchoHop):
             "", head.method, head.target, 200, "", "hit", f"passoproxy; hit; ttl={TTL}", 0.0, len(body)
         )
         entry, terms = Entry("", "", "", "GET", "/hit", 200), Terms(Lifetime(60.0, ""), 0.0, 0.0, 60.0)
-        form = Form(200, lines, True, False, len(self.body), None, Repeated(told), Serve(entry, terms, ""))
+        form = Form(200, Pieces(*lines, True), False, len(self.body), None, Repeated(told), Serve(entry, terms, ""))
         return Hit(form, body, Request(head, BytesBody()), form.plan, 0.0, 0, 60)
 
 

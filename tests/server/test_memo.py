@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from passoproxy.core.cache.entry import Entry, Selector
+from passoproxy.ports import BytesBody
 from passoproxy.server import connection as connections
 from passoproxy.server.memo import Memo
 from tests.server.conversations import Side, Transport
@@ -130,8 +131,9 @@ async def test_it_ends_with_the_freshness_or_when_it_is_renewed_ahead(target: st
         ("step", -100.0), ("step", 100.0), ("pair", "gone", 0.0, 60.0), ("pair", "refused", 0.0, 60.0),
     ],
 )  # fmt: skip
-async def test_what_an_answer_rests_on_ends_it(event: tuple[Any, ...]) -> None:
-    side, _, _ = await a_side(PLAIN)
+@pytest.mark.parametrize("memory_bytes", [10_000_000, 0], ids=["in memory", "on disk"])
+async def test_what_an_answer_rests_on_ends_it(event: tuple[Any, ...], memory_bytes: int) -> None:
+    side, _, _ = await a_side(PLAIN, memory_bytes=memory_bytes)
     assert await ask(side, PLAIN) == 1
     await side.play(event)
     assert await ask(side, PLAIN) == 0
@@ -151,6 +153,42 @@ async def test_without_a_usable_bearer_each_answer_tells_the_runway_of_its_momen
     await side.play(("pair", "there", 0.0, 60.0))
     assert await ask(side, PLAIN, 2) == 2  # what was learnt before holds again
     assert b"Runway" not in client.written[client.written.rindex(b"HTTP/1.1 ") :]
+
+
+async def test_without_memory_answers_lie_on_disk_and_are_used_and_counted() -> None:
+    gzip = get("/json", "Accept-Encoding: gzip")  # which is encoded for the client
+    head = get("/plain", method="HEAD")
+    question = post(b'{"a": 1}')
+    side, client, memo = await a_side(gzip, PLAIN, head, question, memory_bytes=0)
+    counts = dict(side.usage.counts)
+    for each in (gzip, head, question):
+        client.written.clear()
+        await side.play(("send", 0, (each,)))
+        first = bytes(client.written)
+        assert await ask(side, each) == 1
+        assert bytes(client.written) == first * 2
+    assert sum(side.usage.counts.values()) == sum(counts.values()) + 6
+    side.usage.counts.clear()
+    side.usage._asked.clear()
+    assert await ask(side, question, 2) == 2
+    assert set(side.usage.counts.values()) == {2}
+    (asked,) = side.usage.most_used(1)
+    assert isinstance(asked.body, BytesBody)
+    assert (asked.head.method, asked.head.target, asked.body.data) == ("POST", "/asked", b'{"a": 1}')
+    assert asked.head.fields["Content-Type"] == "application/json"
+    assert (len(memo), memo.bytes_used) == (0, 0)
+
+
+async def test_a_key_that_is_asked_for_again_soon_is_taken_into_memory() -> None:
+    side, _, memo = await a_side()
+    await ask(side, PLAIN)
+    side.store._shelf.drop(next(iter(side.store._shelf)))
+    assert [await ask(side, PLAIN) for _ in range(3)] == [0, 0, 1]
+    assert len(memo) == 1
+    (key,) = side.store._shelf
+    side.store._shelf.drop(key)
+    side.store._asked_once.clear()
+    assert [await ask(side, PLAIN) for _ in range(3)] == [1, 0, 1]
 
 
 async def test_a_store_of_another_key_costs_it_nothing() -> None:

@@ -1,4 +1,7 @@
-"""The memo changes nothing but the speed: two sides, one without it, have the same random conversations, and nothing tells them apart."""
+"""The memo changes nothing but the speed: two sides, one without it, have the same random conversations, and nothing tells them apart.
+
+With little memory, or none, answers are kept beside their entries on disk.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.server.conversations import Op, Side, make_script
+from tests.server.conversations import Side, make_script
+
+MEMORY = (72_000, 0, 72_000, 20_000)
 
 
-async def play(script: list[Op]) -> int:
+async def play(seed: int) -> int:
     """Plays a script on both sides; how many answers the memo gave."""
-    sides = Side(memo=True), Side(memo=False)
+    script, memory = make_script(Random(seed)), MEMORY[seed % len(MEMORY)]
+    sides = Side(memo=True, memory_bytes=memory), Side(memo=False, memory_bytes=memory)
     for at, op in enumerate(script):
         for side in sides:
             await side.play(op)
@@ -30,7 +36,7 @@ async def play(script: list[Op]) -> int:
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32))
 def test_it_answers_as_the_whole_road_does(seed: int) -> None:
-    asyncio.run(play(make_script(Random(seed))))
+    asyncio.run(play(seed))
 
 
 PARTS, EACH = 4, 5000
@@ -43,7 +49,7 @@ def test_it_answers_as_the_whole_road_does_in_many_conversations(part: int) -> N
         hits = 0
         for seed in range(part * EACH, (part + 1) * EACH):
             try:
-                hits += await play(make_script(Random(seed)))
+                hits += await play(seed)
             except AssertionError as difference:
                 raise AssertionError(f"conversation {seed}") from difference
         return hits

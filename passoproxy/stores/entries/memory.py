@@ -159,6 +159,10 @@ class Shelf:
             self.used(key)
         return held.variants
 
+    def has(self, key: str) -> bool:
+        """Whether the key is here; no use of it."""
+        return key in self._keys
+
     def body(self, entry: Entry) -> bytes | None:
         """The body of exactly this entry, if it is here."""
         held = self._keys.get(entry.key)

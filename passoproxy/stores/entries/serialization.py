@@ -185,6 +185,10 @@ class Seal:
         head = encode(entry)
         return _MAGIC + self._proof(row or row_name(entry), head) + head
 
+    def proof(self, entry: Entry, row: str) -> bytes:
+        """What `proof_in` finds in the value of `entry`."""
+        return self._proof(row, encode(entry))
+
     def open(self, row: str, value: object) -> Entry | None:
         """The entry in `value`, or None if it was not closed by us for this row. A body behind the head is not looked at."""
         if not isinstance(value, bytes) or value[: len(_MAGIC)] != _MAGIC:
@@ -201,9 +205,9 @@ def with_body(value: bytes, body: bytes) -> bytes:
     return b"%s\n%s" % (value, body)
 
 
-def head_in(value: bytes) -> bytes:
-    """The sealed head of a value, with the end of its line if a body follows."""
-    return value[: _end_of_head(value) + 1]
+def proof_in(value: bytes) -> bytes:
+    """The digest in a value that tells its head from every other one; it is not held against the head here."""
+    return value[len(_MAGIC) : _HEAD]
 
 
 def body_in(value: object) -> bytes | None:

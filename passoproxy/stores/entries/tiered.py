@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.errors import EntryStoreFailure
@@ -19,6 +19,9 @@ from passoproxy.ports import Body, BytesBody, EntryStore, EntryWriter, StoreStat
 from passoproxy.stores.entries.change_feed import PURGED, SOFTENED
 from passoproxy.stores.entries.memory import Shelf, Watchers
 from passoproxy.stores.entries.serialization import key_name, mark_of, with_variant, youngest_first
+
+if TYPE_CHECKING:
+    from passoproxy.stores.entries.disk.store import DiskStore
 
 BEHIND_BYTES = 32 * 1024 * 1024
 """Beyond so many bytes that wait for the slow store, an answer is stored there before it is committed."""
@@ -156,10 +159,10 @@ class TieredWriter:
 class TieredStore:
     """An `EntryStore`. `memory_bytes` bounds the memory tier; closing this store closes `slow`."""
 
-    def __init__(self, memory_bytes: int, slow: SlowStore) -> None:
+    def __init__(self, memory_bytes: int, slow: SlowStore, answers: DiskStore | None = None) -> None:
         self._shelf = Shelf(memory_bytes, self._on_drop)
         self._used = self._shelf.used
-        self._slow = slow
+        self._slow, self._answers = slow, answers
         self.small_bytes = min(_SMALL_BYTES, memory_bytes // 16)
         self.feed, self._touch = slow.feed, slow.touch
         self._seen = slow.feed.events
@@ -196,16 +199,21 @@ class TieredStore:
             return None
         variants = youngest_first([entry for entry, _ in found])
         self._at_hand = found
-        if not found or (mark := hash(key)) in self._asked_once:
+        if not found or self._is_asked_again(key):
             self._remember(key, variants)
             for entry, body in found:
                 if body is not None:
                     self._shelf.put_body(entry, body)
-        else:
-            self._asked_once.add(mark)
-            if len(self._asked_once) > 2 * self._shelf.key_count + _LEAST_ASKED_ONCE:
-                self._asked_once.clear()
         return variants
+
+    def _is_asked_again(self, key: str) -> bool:
+        """Whether a key that memory does not have was asked for not long ago."""
+        if (mark := hash(key)) in self._asked_once:
+            return True
+        if len(self._asked_once) > 2 * self._shelf.key_count + _LEAST_ASKED_ONCE:
+            self._asked_once.clear()
+        self._asked_once.add(mark)
+        return False
 
     def read_nowait(self, entry: Entry) -> bytes | None:
         body = self._shelf.body(entry)
@@ -309,6 +317,22 @@ class TieredStore:
     def clearings(self) -> int:
         """How often memory forgot everything at once."""
         return self._shelf.clearings
+
+    def keep_answer(self, digest: bytes, entry: Entry, made: tuple[Any, ...], *, with_body: bool) -> None:
+        """See `DiskStore.keep_answer`. For the entry that was read last; nothing if there were other variants, because a change of those
+        would change what is chosen.
+        """
+        if self._answers is not None and len(self._at_hand) == 1 and self._at_hand[0][0] is entry:
+            self._answers.keep_answer(digest, entry, made, with_body=with_body)
+
+    def answer_nowait(self, digest: bytes) -> tuple[str, tuple[Any, ...], bytes] | None:
+        """Primary key, what was kept, and body, of an answer whose entry is on disk as it was; None if memory holds its key."""
+        found = None if self._answers is None else self._answers.answer_nowait(digest)
+        return None if found is None or self._shelf.has(found[0]) else found
+
+    def is_taken_in(self, key: str) -> bool:
+        """Whether a key that is used now, and that memory does not hold, is to be looked up so that memory takes it in."""
+        return self.small_bytes > 0 and self._is_asked_again(key)
 
     def used(self, key: str) -> None:
         """A key was served from an answer that was made of what memory holds."""

@@ -17,7 +17,6 @@ import pytest
 
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import EntriesEvicted, StoreFailed
-from passoproxy.core.http.messages import fields_of
 from passoproxy.errors import BodyBroken, CannotCreate, EntryStoreFailure
 from passoproxy.stores.entries import serialization
 from passoproxy.stores.entries.disk import bodies
@@ -323,14 +322,6 @@ async def test_many_variants_are_read_in_a_thread(opened: Opened) -> None:
     await put(store, entry())
     assert store.find_nowait(key) is None
     assert len(await store.select(key)) == 17
-
-
-async def test_a_head_is_remembered_if_it_is_short(opened: Opened) -> None:
-    store = opened()
-    await put(store, entry("short"))
-    await put(store, entry("long", fields=fields_of([("X-Long", "x" * 20_000)])))
-    assert [await at_hand(store, entry(n).key) for n in ("short", "long")] == [1, 1]
-    assert len(store._heads) == 1
 
 
 async def test_a_large_body_that_is_changed_while_it_is_served_breaks_off(opened: Opened, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import diskcache
-from diskcache.core import DBNAME
+from diskcache.core import DBNAME, MODE_RAW
 
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.soft_purge import MOST_KEPT, SoftPurge, SoftPurges
@@ -151,7 +151,10 @@ def condition(selector: Selector) -> Condition:
 
 
 def _span(key: str) -> tuple[str, str]:
-    name = key_name(key)
+    return _names_with(key_name(key))
+
+
+def _names_with(name: str) -> tuple[str, str]:
     return f"{name}.", f"{name}/"
 
 
@@ -163,6 +166,7 @@ class Index:
         self.values, self._folder, self._patience = values, folder, patience
         self._files = [folder / f"{name}{end}" for name in DATABASES for end in ("", "-wal", "-shm")]
         self._values_db: sqlite3.Connection | None = None
+        self._is_attached = False
         self._db = sqlite3.connect(folder / INDEX, timeout=patience, isolation_level=None, check_same_thread=False)
         self._db.text_factory = _text
         self._sql = self._db.execute
@@ -246,13 +250,26 @@ class Index:
         """Id, name, `asked_seq` and value of each row of a primary key; None if there are more than `most`. Nothing is proven of them, if not by
         the value.
         """
-        found = self._sql(
-            "SELECT id, CAST(name AS TEXT), CAST(asked_seq AS INTEGER) FROM entry WHERE name >= ? AND name < ? LIMIT ?",
-            (*_span(key), most + 1 if most >= 0 else -1),
+        found = self._values("entry.name >= ? AND entry.name < ? LIMIT ?", *_span(key), most + 1 if most >= 0 else -1)
+        return None if 0 <= most < len(found) else found
+
+    def lone_value(self, name: str) -> object:
+        """The value of that row; None if there is no such row, or its primary key has others too."""
+        found = self._values("entry.name >= ? AND entry.name < ? LIMIT 2", *_names_with(name.partition(".")[0]))
+        return found[0][3] if len(found) == 1 and found[0][1] == name else None
+
+    def _values(self, where: str, *given: object) -> list[tuple[int, str, int, object]]:
+        # One statement over both databases: diskcache's own `get` costs as much again, for each value. Not for a thread that writes: its
+        # transactions would lock diskcache's database too.
+        if not self._is_attached:
+            self._sql("ATTACH ? AS diskcache", (str(self._folder / VALUES),))
+            self._sql("PRAGMA diskcache.cache_size = -1024")
+            self._is_attached = True
+        return self._sql(
+            "SELECT entry.id, CAST(entry.name AS TEXT), CAST(entry.asked_seq AS INTEGER), Cache.value FROM entry"  # noqa: S608
+            f" LEFT JOIN diskcache.Cache ON Cache.key = entry.name AND Cache.raw = 1 AND Cache.mode = {MODE_RAW} WHERE {where}",
+            given,
         ).fetchall()
-        if 0 <= most < len(found):
-            return None
-        return [(id_, name, asked_seq, self.values.get(name)) for id_, name, asked_seq in found]
 
     def find(self, name: str) -> Row | None:
         """The row of that name."""

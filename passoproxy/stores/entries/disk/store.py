@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from passoproxy.errors import CannotCreate, EntryStoreFailure
 from passoproxy.folders import own_folder
 from passoproxy.ports import Body, BytesBody, Observer, StoreStats, nobody
 from passoproxy.stores.entries.change_feed import ANYTHING, SharedPage
+from passoproxy.stores.entries.disk.answers import Answer, Answers
 from passoproxy.stores.entries.disk.bodies import Bodies, Incoming, Syncing, open_body, sync
 from passoproxy.stores.entries.disk.database import Busy, Database, translated
 from passoproxy.stores.entries.disk.index import INDEX, INLINE_BYTES, Index, Purge, Row, is_hidden
@@ -39,8 +41,8 @@ from passoproxy.stores.entries.serialization import (
     Seal,
     body_in,
     body_name,
-    head_in,
     mark_of,
+    proof_in,
     row_name,
     with_body,
     with_variant,
@@ -58,10 +60,6 @@ FEW = 400
 QUICK_SECONDS, SLOW_SECONDS = 0.002, 1.0
 _TURNS, _BRIEF_TURNS = 5, 2
 """How often a purge waits for a database that another process holds locked, `patience` each time."""
-
-_MOST_HEADS = 1024
-_LONGEST_HEAD = 8192
-"""Bytes of a head that is remembered: they are not counted as the cache's memory."""
 
 _MOST_IN_LOOP = 16
 """Variants of a key that the loop reads itself: each may be as long as `INLINE_BYTES`."""
@@ -148,6 +146,7 @@ class DiskStore:
         monotonic: Callable[[], float] = time.monotonic,
         patience: float = 2.0,
         few: int = FEW,
+        answer_bytes: int = 0,
     ) -> None:
         self._folder = directory = own_folder(directory, "cache.directory")
         self._few, self._reports = few, Reports(observer, monotonic)
@@ -163,7 +162,6 @@ class DiskStore:
         self._closed = False
         self._none_in_force_at = self._removed = -1
         self._asks_again_at, self._blocks = 0.0, 0
-        self._heads: dict[str, tuple[bytes, Entry]] = {}
         self._soft_purges, self._softened = SoftPurges(), -1
         self._touched: set[str] = set()
         self.touch: Callable[[str], None] = self._touched.add
@@ -185,6 +183,7 @@ class DiskStore:
             self._recovery.on_loss,
         )
         self._lane = Lane("cache-reader", _READERS, self._database.leave)
+        self._answers = Answers(self._bodies.incoming, answer_bytes, self._lane.call)
         self._recovery.start()
 
     # ---- finding ------------------------------------------------------------------------------------------------------------
@@ -201,15 +200,15 @@ class DiskStore:
         found, lost = self._find(key, index)
         return youngest_first([entry for entry, _ in found]), lost
 
-    def _find(self, key: str, index: Index, *, in_loop: bool = False) -> tuple[list[_Found], list[int]]:
+    def _find(self, key: str, index: Index, *, most: int = -1) -> tuple[list[_Found], list[int]]:
         """The entries of a primary key with their bodies, as far as those lie in the value; and the rows whose value is not there or not ours."""
         purges = self._in_force(index)  # before the rows: one that ends meanwhile is not missed
         found, lost = [], []
-        rows = index.values_of(key, _MOST_IN_LOOP if in_loop else -1)
+        rows = index.values_of(key, most)
         if rows is None:
             raise EntryStoreFailure(f"{self._folder}: so many variants are looked for in a thread")
         for id_, name, asked_seq, value in rows:
-            opened = self._opened_again(name, value) if in_loop else self._opened(name, value)
+            opened = self._opened(name, value)
             if opened is None:
                 lost.append(id_)
             elif opened[0].key == key and not is_hidden(purges, asked_seq, opened[0]):
@@ -218,21 +217,7 @@ class DiskStore:
 
     def _opened(self, name: str, value: object) -> _Found | None:
         """The entry in a value, with the body if that lies there; None if the value was not closed by us for this row, or is damaged."""
-        return self._with_body(self._seal.open(name, value), value)
-
-    def _opened_again(self, name: str, value: object) -> _Found | None:
-        """The same in the loop's thread: a head that was opened before, with the same proof, is the same object, and so is what was made of it."""
-        known = self._heads.get(name)
-        if known is not None and isinstance(value, bytes) and value.startswith(known[0]):
-            return self._with_body(known[1], value)
         entry = self._seal.open(name, value)
-        if entry is not None and isinstance(value, bytes) and len(head := head_in(value)) <= _LONGEST_HEAD:
-            if len(self._heads) >= _MOST_HEADS:
-                del self._heads[next(iter(self._heads))]
-            self._heads[name] = head, entry
-        return self._with_body(entry, value)
-
-    def _with_body(self, entry: Entry | None, value: object) -> _Found | None:
         if entry is None or entry.size > INLINE_BYTES:
             return None if entry is None else (entry, None)
         body = body_in(value)
@@ -243,13 +228,7 @@ class DiskStore:
 
         For the thread of the loop.
         """
-        if self._closed or (began := time.perf_counter()) < self._asks_again_at:
-            return None
-        if (removed := self._page.generation) != self._removed:
-            self._removed = removed
-            self._database.look_again()  # what others dropped must not be kept in memory, where they do not know of it
-        answer = self._database.run_nowait(partial(self._find, key, in_loop=True))
-        self._note_time(began)
+        answer = self._run_nowait(partial(self._find, key, most=_MOST_IN_LOOP))
         if answer is None or answer[1]:
             return None
         if answer[0]:
@@ -261,15 +240,61 @@ class DiskStore:
 
         For the thread of the loop.
         """
+        if entry.size > INLINE_BYTES:
+            name = body_name(row_name(entry), entry.digest)
+            return self._run_nowait(lambda index: self._bodies.read_nowait(name, entry.digest, entry.size))
+        body = self._run_nowait(partial(self._read_value, entry))
+        return None if body is None else body.data
+
+    def keep_answer(self, digest: bytes, entry: Entry, made: tuple[Any, ...], *, with_body: bool) -> None:
+        """Keeps what was made of `entry`, the only one of its primary key, as the answer to a request with this digest; `with_body`: the entry's
+        body belongs to it.
+
+        `made` is text, bytes, numbers. For the thread of the loop.
+        """
+        row = row_name(entry)
+        of_body = entry.digest if with_body else None
+        self._answers.keep(digest, Answer(entry.key, row, self._seal.proof(entry, row), of_body, entry.size, made))
+
+    def answer_nowait(self, digest: bytes) -> tuple[str, tuple[Any, ...], bytes] | None:
+        """Primary key and `made` of the answer that was kept under `digest`, and the entry's body if that belongs to it (else it is empty), if that
+        very entry is still stored, and is the only one of its key; None also where that may take long.
+
+        For the thread of the loop.
+        """
+        return self._run_nowait(partial(self._answer, digest))
+
+    def _answer(self, digest: bytes, index: Index) -> tuple[str, tuple[Any, ...], bytes] | None:
+        answer = self._answers.find(digest)
+        if answer is None or self._in_force(index):
+            return None
+        value, body = index.lone_value(answer.row), b""
+        if not isinstance(value, bytes) or not compare_digest(proof_in(value), answer.proof):
+            return None
+        if answer.digest is not None:
+            found = self._body_in(value, answer.row, answer.digest, answer.size)
+            if found is None:
+                return None
+            body = found
+        self._touched.add(answer.key)
+        return answer.key, answer.made, body
+
+    def _body_in(self, value: bytes, row: str, digest: str, size: int) -> bytes | None:
+        if size > INLINE_BYTES:
+            return self._bodies.read_nowait(body_name(row, digest), digest, size)
+        body = body_in(value)
+        return body if body is not None and sha256(body).hexdigest() == digest else None
+
+    def _run_nowait(self, work: Callable[[Index], T]) -> T | None:
+        """What `work` returns; None if the disk was slow a moment ago, or anything is not as it should be."""
         if self._closed or (began := time.perf_counter()) < self._asks_again_at:
             return None
-        if entry.size > INLINE_BYTES:
-            body = self._bodies.read_nowait(body_name(row_name(entry), entry.digest), entry.digest, entry.size)
-        else:
-            value = self._database.run_nowait(partial(self._read_value, entry))
-            body = None if value is None else value.data
+        if (removed := self._page.generation) != self._removed:
+            self._removed = removed
+            self._database.look_again()  # what others dropped must not be kept in memory, where they do not know of it
+        found = self._database.run_nowait(work)
         self._note_time(began)
-        return body
+        return found
 
     def _note_time(self, began: float) -> None:
         """A slow disk is left to the threads for a while, so that the loop waits for it a hundredth of its time at most."""
@@ -590,6 +615,7 @@ class DiskStore:
         if self._closed:
             return
         self._closed = True
+        self._answers.close()
         self._lane.refuse()
         self._database.leave()  # this thread's, for soft purges
         await asyncio.to_thread(self._stop)
