@@ -199,7 +199,7 @@ def _event(random: Random, link: int, heads: Sequence[bytes]) -> Op:
 class Masks:
     """Masks nothing: what is masked is the business of others, and most of the time of a side."""
 
-    def text(self, text: str) -> str:
+    def text(self, text: str, most: int = 0) -> str:
         return text
 
     target = text
@@ -473,7 +473,10 @@ class Side:
             for each in self.lines
             for line in each.splitlines()
         ]
-        recent = [{**each, "duration_seconds": 0} for each in cast(Any, self.recent.summary()["requests"])["recent"]]
+        recent = [
+            {**each, "duration_seconds": 0, "request_id": ""}
+            for each in cast(Any, self.recent.summary()["requests"])["recent"]
+        ]
         eviction = self.store._shelf._eviction
         used = list(eviction._trial), list(eviction._staying), set(eviction._asked), list(self.slow.touched)
         return Heard(self.got(), counts, lines, dict(self.usage.counts), used, recent)
