@@ -31,8 +31,9 @@ def texts() -> Mapping[tuple[str, ...], str]:
         if path and (more := _GOES_ON.fullmatch(line)):
             found[tuple(path)] += f" {more[1]}"
         elif key := _EXPLAINED.fullmatch(line.replace("# ", "", line.lstrip().startswith("# "))):
-            # the keys of a route stand deeper by the mark of its item
-            path[(len(key[1]) + 1) // 2 - (path[:1] == ["routes"] and len(key[1]) > 2) :] = [key[2]]
+            depth = len(key[1]) // 2
+            is_in_route = path[:1] == ["routes"] and depth > 1  # they stand deeper by the mark of the item
+            path[depth - is_in_route :] = [key[2]]
             found[tuple(path)] = key[3] or ""
     for each in catalogue():
         *section, name = each

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from passoproxy.config.describe import commented
+from passoproxy.config.describe import commented, texts
 from passoproxy.config.keys import catalogue
 from passoproxy.config.settings import Settings
 from passoproxy.config.sources import parse
@@ -52,3 +52,11 @@ def test_both_pass_apart_from_the_credentials(folder: Folder) -> None:
     assert loaded.settings.model_copy(update={"state": None, "cache": None}) == plain.settings.model_copy(
         update={"state": None, "cache": None}
     )
+
+
+def test_every_key_says_what_it_does() -> None:
+    for path, key in catalogue().items():
+        assert key.section or path == ("routes",) or texts()[path], path
+    assert texts()["oauth", "client_secret"] == "the value itself, in the place of client_secret_file"
+    assert texts()["routes", "key", "sort_query"] == "the order of parameters does not matter"
+    assert texts()["oauth", "lost_answer_replay"].endswith("else once")  # from its second line
