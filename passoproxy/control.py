@@ -58,6 +58,21 @@ class Gateway(Protocol):
     def shown(self) -> Data: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is not whole. `of` is pair, origin, store, cache, gateway or daemon; `remedy` is what a person can do, '' for nothing."""
+
+    of: str
+    reason: str
+    remedy: str = ""
+
+
+def trouble_of(of: str, text: str) -> Trouble:
+    """That of an error's text, which says what is wrong before its first `; `, and what to do behind it."""
+    reason, _, remedy = text.partition("; ")
+    return Trouble(of, reason, remedy)
+
+
 @dataclass(slots=True)
 class Facts:
     """What the daemon says of itself; `draining` and `starting` rule readiness.
@@ -116,7 +131,7 @@ class Control:
         asked: Callable[[str], tuple[str, str] | None] = lambda request: None,
         routes: Callable[[], Sequence[RoutePolicy]] = tuple,
         origin: Callable[[], Mapping[str, object]],
-        trouble: Callable[[], str] = str,
+        troubles: Callable[[], Iterable[Trouble]] = tuple,
         tiers: Callable[[], Iterable[StoreStats]] = tuple,
         purged: Callable[[Selector], None] = _nobody_waits,
         reload: Callable[[], Awaitable[Data]],
@@ -126,7 +141,7 @@ class Control:
         self.facts = facts
         self._keeper, self._logins, self._store, self._explainer = keeper, logins, store, explainer
         self._clock, self._observer, self._recent = clock, observer, recent
-        self._origin, self._trouble = origin, trouble
+        self._origin, self._troubles = origin, troubles
         self._tiers, self._tell_purged = tiers, purged
         self.reloading, self._alarm, self._gateway = reload, alarm, gateway
         self._prefetch, self._soften, self._probing = prefetch, soften, probing
@@ -145,12 +160,13 @@ class Control:
     def status(self) -> Data:
         """Everything for people and dashboards, as `/api/status` shows it; without secrets."""
         facts, lately, now = self.facts, dict(self._recent()), self._clock.wall()
-        _, state, reason = self.readiness(strict=False)
+        _, state, troubles = self._judged(strict=False)
         token = self._keeper.snapshot()
         return {
             "version": facts.version,
             "state": state,
-            "reason": reason,
+            "reason": _told(state, troubles),
+            "troubles": [asdict(each) for each in troubles],
             "started_at": facts.started_at,
             "uptime_seconds": max(0.0, now - facts.started_at),
             "now": now,
@@ -209,36 +225,40 @@ class Control:
 
         The word is that of the worst of pair, origin and store; `strict` asks for a healthy chain too, where there is one.
         """
-        is_ready, word, reason = self._pairs_readiness(strict)
-        facts = self.facts
-        if self._gateway is not None and not (facts.starting or facts.draining):
-            shown = self._gateway.shown()
-            if shown["mode"] == "replay":
-                faults = cast(list[str], shown["invalid"])
-                said = f"replaying {shown['recordings']} recordings of {shown['directory']}"
-                return True, "degraded" if faults else "ready", "; ".join((said, *faults[:1]))
-        if word == "unready":
-            return is_ready, word, reason
-        troubles = [reason, self._trouble(), self.facts.store_fault]
-        said = "; ".join(each for each in troubles if each)
-        return is_ready, "degraded" if said else word, said
+        is_ready, word, troubles = self._judged(strict)
+        return is_ready, word, _told(word, troubles)
 
-    def _pairs_readiness(self, strict: bool) -> tuple[bool, str, str]:
-        facts, token = self.facts, self._keeper.snapshot()
+    def _judged(self, strict: bool) -> tuple[bool, str, list[Trouble]]:
+        facts = self.facts
         if facts.starting or facts.draining:
-            return False, "unready", "starting" if facts.starting else "draining"
+            return False, "unready", [Trouble("daemon", "starting" if facts.starting else "draining")]
+        if self._gateway is not None and (shown := self._gateway.shown())["mode"] == "replay":
+            faults = cast(list[str], shown["invalid"])
+            said = f"replaying {shown['recordings']} recordings of {shown['directory']}"
+            return True, "degraded" if faults else "ready", [Trouble("gateway", each) for each in (said, *faults[:1])]
+        is_ready, word, pair = self._pairs_readiness(strict)
+        troubles = [*pair, *self._troubles()]
+        if facts.store_fault and all(each.of != "store" for each in troubles):
+            troubles.append(trouble_of("store", facts.store_fault))
+        return is_ready, "degraded" if troubles and word == "ready" else word, troubles
+
+    def _pairs_readiness(self, strict: bool) -> tuple[bool, str, list[Trouble]]:
+        facts, token = self.facts, self._keeper.snapshot()
         whole = token.chain == "healthy" or token.grant == "static"
         good = whole or not strict
         if facts.offline:
+            remedy = "set cache.offline to false to ask the origin"
             if facts.store_stats.entries:
-                return good, "degraded", "offline: only stored answers are served"
-            return False, "unready", "offline, and nothing is stored"
+                return good, "degraded", [Trouble("cache", "offline: only stored answers are served", remedy)]
+            return False, "unready", [Trouble("cache", "offline, and nothing is stored", remedy)]
         if token.access == "valid":
-            unsaved = "" if token.saved else "the pair lives in memory only"
-            return (True, "ready", unsaved) if whole else (good, "degraded", token.reason)
+            if whole and token.saved:
+                return True, "ready", []
+            said = "the pair lives in memory only" if whole else token.reason
+            return good, "degraded", [Trouble("pair", said, token.remedy)]
         if facts.store_stats.entries:
-            return good, "degraded", f"{token.reason}; stored answers are served"
-        return False, "unready", f"{token.reason}; {token.remedy}".removesuffix("; ")
+            return good, "degraded", [Trouble("pair", f"{token.reason}; stored answers are served", token.remedy)]
+        return False, "unready", [Trouble("pair", token.reason, token.remedy)]
 
     def _cache(self) -> Data:
         facts = self.facts
@@ -561,6 +581,13 @@ class Control:
     async def reload(self) -> Data:
         """Re-reads the configuration: what changed live, and what needs a restart. A broken one changes nothing and raises."""
         return await self.reloading()
+
+
+def _told(word: str, troubles: list[Trouble]) -> str:
+    """The reason for `word` in one line: without an answer for clients that of the pair, and what to do."""
+    if word == "unready" and troubles[0].of == "pair":
+        return "; ".join(filter(None, (troubles[0].reason, troubles[0].remedy)))
+    return "; ".join(each.reason for each in troubles)
 
 
 def _authority(url: str) -> str:

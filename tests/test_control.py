@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from passoproxy.control import COUNT_EVERY, Control, Facts, Gateway, keep_looking
+from passoproxy.control import COUNT_EVERY, Control, Facts, Gateway, Trouble, keep_looking, trouble_of
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesPurged
@@ -157,7 +157,7 @@ class Stand:
         self.told_purged: list[Selector] = []
         self.asked: dict[str, tuple[str, str]] = {}
         self.routes: list[RoutePolicy] = []
-        self.trouble = ""
+        self.troubles: list[Trouble] = []
         facts = Facts("1.2", self.clock.wall() - 10, origin=ORIGIN, starting=False, ports=(8610,))
         facts.authorities = ("127.0.0.1:8610", "localhost", "localhost:8610")
         self.facts = facts
@@ -176,7 +176,7 @@ class Stand:
             asked=self.asked.get,
             routes=lambda: self.routes,
             origin=lambda: {"state": "answering", "in_flight": 1},
-            trouble=lambda: self.trouble,
+            troubles=lambda: self.troubles,
             tiers=lambda: (StoreStats(1, 40, 0, "memory"),),
             purged=self.told_purged.append,
             reload=self._reload,
@@ -294,17 +294,24 @@ def test_a_reason_without_a_remedy(stand: Stand) -> None:
 
 
 async def test_the_word_is_that_of_the_worst_of_pair_origin_and_store(stand: Stand) -> None:
-    stand.trouble = "the origin is away: refused"
+    stand.troubles = [trouble_of("origin", "the origin is away: refused; check it")]
     assert ready(stand) == ((True, True), "degraded", "the origin is away: refused")
     assert ready(stand, chain="dead") == ((True, False), "degraded", "why; the origin is away: refused")
     assert ready(stand, access="none", chain="dead")[1:] == ("unready", "why; do")
     assert stand.control.status()["state"] == "unready"
-    stand.trouble = ""
+    assert stand.control.status()["troubles"] == [
+        {"of": "pair", "reason": "why", "remedy": "do"},
+        {"of": "origin", "reason": "the origin is away: refused", "remedy": "check it"},
+    ]
+    stand.troubles = []
     stand.store.away = True
     await stand.control.look_at_store()
     found = ready(stand)
     assert found[:2] == ((True, True), "degraded")
     assert found[2].startswith("the cache's store cannot be used: ")
+    stand.troubles = [Trouble("store", "the shared store is away")]  # the same store: told once
+    assert ready(stand)[2] == "the shared store is away"
+    stand.troubles = []
     stand.store.away = False
     await stand.control.look_at_store()
     assert ready(stand) == ((True, True), "ready", "")

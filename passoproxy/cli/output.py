@@ -89,7 +89,21 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
     pairs = list(pairs)
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        say(f"{name:<{width}}  {value}".rstrip())
+        say(hung(f"{name:<{width}}  {value}".rstrip(), width + 2))
+
+
+def hung(text: str, indent: int) -> str:
+    """`text` as lines that fit the terminal, those after the first indented; in a pipe one line, as a search wants it."""
+    if not sys.stdout.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    columns = max(shutil.get_terminal_size().columns, indent + 20)
+    wrapped = textwrap.wrap(
+        text, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(wrapped) or text
 
 
 def seconds(value: float | None) -> str:

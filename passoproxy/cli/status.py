@@ -10,6 +10,7 @@ from passoproxy.cli.output import (
     chain,
     facts,
     headline,
+    hung,
     moment,
     number_of,
     part,
@@ -54,8 +55,16 @@ def status(config: ConfigOption = None, state: StateOption = None, as_json: Json
 
 def _show(found: Data, daemon: str) -> None:
     state, token = str(found["state"]), part(found, "token")
-    headline(state, COLOURS.get(state, "white"), str(found.get("reason") or ""))
+    troubles = _parts(found, "troubles") or [{"reason": found.get("reason")}]
+    first, *others = [_trouble(each) for each in troubles]
+    indent = len(state) + 2
+    headline(state, COLOURS.get(state, "white"), hung(" " * indent + first, indent)[indent:])
+    for each in others:
+        say(hung(" " * indent + each, indent))
     say()
+    above = " ".join((first, *others))
+    if token.get("chain") != "healthy":  # what stands above is not said again
+        token = {**token, **{name: "" for name in ("reason", "last_error") if str(token.get(name)) in above}}
     facts(
         (
             *_gateway(part(found, "gateway")),
@@ -75,16 +84,22 @@ def _show(found: Data, daemon: str) -> None:
             ("daemon", daemon),
         )
     )
-    if token.get("remedy"):
-        say(f"\nwhat to do: {token['remedy']}")
     for warning in _parts(found, "warnings"):
+        if str(warning.get("detail")).partition("; ")[0] in above:
+            continue
         at = number_of(warning, "at")
-        say(f"\nwarning{'' if at is None else f' of {moment(at)}'}: {warning.get('detail')}")
+        say()
+        say(hung(f"warning{'' if at is None else f' of {moment(at)}'}: {warning.get('detail')}", 2))
     errors = _parts(found, "recent_errors")[:MOST_ERRORS]
     if errors:
         say("\nrecent errors")
     for error in errors:
-        say(f"  {moment(number_of(error, 'at'))}  {error.get('what')}  {error.get('target') or ''}".rstrip())
+        say(hung(f"  {moment(number_of(error, 'at'))}  {error.get('what')}  {error.get('target') or ''}".rstrip(), 16))
+
+
+def _trouble(told: Data) -> str:
+    """A trouble and its remedy."""
+    return " -> ".join(str(each) for each in (told.get("reason"), told.get("remedy")) if each)
 
 
 def _processes(found: Data) -> list[tuple[str, str]]:

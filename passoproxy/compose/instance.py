@@ -42,7 +42,7 @@ from passoproxy.compose.topology import Part, WorkerReport, all_memory, all_traf
 from passoproxy.config.load import Loaded
 from passoproxy.config.settings import Settings
 from passoproxy.config.types import TcpAddress
-from passoproxy.control import Control, Facts
+from passoproxy.control import Control, Facts, Trouble, trouble_of
 from passoproxy.core import passolution
 from passoproxy.core.cache.entry import Selector
 from passoproxy.core.events import Answered, Event, RequestAnswered
@@ -291,18 +291,19 @@ def origin_of(recent: Recent, traffic: Mapping[str, object]) -> dict[str, object
     return shown
 
 
-def trouble_of(origin: Mapping[str, object], recent: Recent) -> str:
-    """What is wrong with the origin, or with the store that instances share, in one line; '' for nothing."""
+def troubles_of(origin: Mapping[str, object], recent: Recent) -> Iterator[Trouble]:
+    """What is wrong with the origin, and with the store that instances share."""
     match origin["state"]:
         case "away":
-            said = f"the origin is away: {origin['away']}"
+            yield trouble_of("origin", f"the origin is away: {origin['away']}")
         case "failing":
-            said = f"the origin fails: {origin['last_failure']}"
+            remedy = "look at the origin; 'passoproxy tail' shows its answers"
+            yield Trouble("origin", f"the origin fails: {origin['last_failure']}", remedy)
         case "cooling_down":
-            said = "the origin asked for a pause (429)"
-        case _:
-            said = ""
-    return "; ".join(each for each in (said, recent.warned("store_away")) if each)
+            remedy = "none needed, it ends by itself; a longer ttl or fewer requests keep it from coming back"
+            yield Trouble("origin", "the origin asked for a pause (429)", remedy)
+    if away := recent.warned("store_away"):
+        yield trouble_of("store", away)
 
 
 def known_secrets(loaded: Loaded) -> Iterator[str]:
@@ -455,7 +456,7 @@ class Wired:
             asked=told.asked,
             routes=lambda: self.pipeline.access.table.policies,
             origin=self.origin,
-            trouble=lambda: trouble_of(self.origin(), told.recent),
+            troubles=lambda: troubles_of(self.origin(), told.recent),
             tiers=lambda: (all_memory(self.store.memory_stats(), self.reports.values()),),
             purged=self.pipeline.cache.purged,
             reload=_no_reload,

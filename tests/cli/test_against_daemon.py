@@ -79,15 +79,18 @@ def test_the_exit_code_is_the_state(
     run: Run, at: list[str], it: Running, monkeypatch: pytest.MonkeyPatch, state: str, code: int
 ) -> None:
     found = it.wired.control.status() | {"state": state, "reason": "because [/of] it", "requests": None}
-    found["token"] = {**found["token"], "remedy": "do this", "last_error": "failed", "runway_seconds": 0}  # type: ignore[dict-item]
+    found["token"] = {**found["token"], "chain": "dead", "last_error": "failed", "runway_seconds": 0}  # type: ignore[dict-item]
+    found["troubles"] = [
+        {"of": "pair", "reason": "because [/of] it", "remedy": "do this"},
+        {"of": "origin", "reason": "away"},
+    ]
     found["origin"] = {"url": "https://o.example", "state": "cooling_down", "cool_down_until": 1_700_000_000.0}
     found["cache"] = {"entries": 1, "bytes": 10, "max_bytes": 2048}
     monkeypatch.setattr(it.wired.control, "status", lambda: found)
     for terminal in (False, True):
         said = run("status", *at, terminal=terminal)
         assert said.code == code
-        assert "because [/of] it" in said.out
-        assert "\nwhat to do: do this\n" in said.out
+        assert said.out.startswith(f"{state}  because [/of] it -> do this\n{' ' * len(state)}  away\n")
         assert "none: a person is needed now" in said.out
         assert "; last error: failed" in said.out
         assert "1 entry, 10 B of 2.0 KiB" in said.out
