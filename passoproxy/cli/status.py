@@ -94,7 +94,9 @@ def _show(found: Data, daemon: str) -> None:
     if errors:
         say("\nrecent errors")
     for error in errors:
-        say(hung(f"  {moment(number_of(error, 'at'))}  {error.get('what')}  {error.get('target') or ''}".rstrip(), 16))
+        count = int(number_of(error, "count") or 1)
+        told = (str(error.get("what")), str(error.get("target") or ""), f"({count} times)" if count > 1 else "")
+        say(hung("  ".join((f"  {moment(number_of(error, 'at'))}", *filter(None, told))), 16))
 
 
 def _trouble(told: Data) -> str:
