@@ -87,7 +87,10 @@ def _environment(loaded: Loaded, url: str) -> dict[str, str]:
     if loaded.path is not None:
         environ["PASSOPROXY_CONFIG"] = str(loaded.path.absolute())
     environ["PASSOPROXY_URL"] = url
-    return with_values(environ, {"state.directory": str(loaded.settings.state.folder)})
+    kept: dict[str, object] = {"state.directory": str(loaded.settings.state.folder)}
+    if loaded.settings.gateway.replay is not None:  # else they miss the account's secrets in the configuration
+        kept["gateway.replay"] = str(loaded.settings.gateway.replay)
+    return with_values(environ, kept)
 
 
 @contextmanager

@@ -47,19 +47,14 @@ def login(
     from passoproxy.cli.client import Local, handle, report
 
     held = handle(config, state)
-    grant = (
-        held.loaded.settings.oauth.grant
-        if isinstance(held, Local)
-        else held.ask("GET", "/api/status")["token"]["grant"]
-    )
+    if isinstance(held, Local):
+        settings = held.loaded.settings
+        grant, replays = settings.oauth.grant, settings.gateway.replay is not None
+    else:
+        status = held.ask("GET", "/api/status")
+        grant, replays = status["token"]["grant"], status.get("gateway", {}).get("mode") == "replay"
     if grant != "authorization_code":
-        why = f"oauth.grant is {grant}, which needs no person"
-        if (
-            held.loaded.settings.gateway.replay is not None
-            if isinstance(held, Local)
-            else held.ask("GET", "/api/status").get("gateway", {}).get("mode") == "replay"
-        ):
-            why = "recordings answer (gateway.replay), so no account is needed"
+        why = "recordings answer (gateway.replay)" if replays else f"oauth.grant is {grant}, which needs no person"
         raise UsageFailure(f"{why}; there is nothing to log in to")
     browser = not no_browser and not paste
     if not isinstance(held, Local):

@@ -68,15 +68,7 @@ def _show(found: Data, daemon: str) -> None:
     facts(
         (
             *_gateway(part(found, "gateway")),
-            ("runway", runway(token)),
-            ("access token", access(token)),
-            ("refresh chain", chain(token)),
-            ("alert", _alert(part(found, "alert"))),
-            ("next refresh", moment(number_of(token, "next_refresh_at"))),
-            ("cache", _cache(part(found, "cache"))),
-            *_probe(part(part(found, "cache"), "change_probe")),
-            ("origin", _origin(part(found, "origin"))),
-            *_budget(part(part(found, "origin"), "daily_budget")),
+            *(() if part(found, "gateway").get("mode") == "replay" else _far_away(found)),
             ("requests", _requests(part(found, "requests"))),
             *_processes(found),
             ("running", f"{seconds(number_of(found, 'uptime_seconds'))}, version {found.get('version')}"),
@@ -115,6 +107,22 @@ def _processes(found: Data) -> list[tuple[str, str]]:
         held = "held by another process, which this one follows"
     said = [("pair", held)] if token.get("role") == "following" else []
     return [*said, ("workers", str(workers))] if workers else said
+
+
+def _far_away(found: Data) -> list[tuple[str, str]]:
+    """Rows of pair, cache and origin, which have no part in it while recordings answer."""
+    token, cache, origin = (part(found, name) for name in ("token", "cache", "origin"))
+    return [
+        ("runway", runway(token)),
+        ("access token", access(token)),
+        ("refresh chain", chain(token)),
+        ("alert", _alert(part(found, "alert"))),
+        ("next refresh", moment(number_of(token, "next_refresh_at"))),
+        ("cache", _cache(cache)),
+        *_probe(part(cache, "change_probe")),
+        ("origin", _origin(origin)),
+        *_budget(part(origin, "daily_budget")),
+    ]
 
 
 def _gateway(gateway: Data) -> list[tuple[str, str]]:

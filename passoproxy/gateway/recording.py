@@ -252,6 +252,7 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self._name = name
         self._request: tuple[RequestHead, bytes] | None = None
+        self._odd: tuple[yaml.Node, str, str, str] | None = None  # what is wrong with the outermost keys
 
     def _fault(self, at: yaml.Node | int | None, key: str, problem: str, remedy: str) -> InvalidRecording:
         """The fault of a node, or of a line that counts from 0; None if there is none to name."""
@@ -271,16 +272,21 @@ class _Reader:
             said = str(getattr(error, "reason", "") or "cannot be read").splitlines()[0]
             raise self._fault(None, "", f"is not YAML: {said}", "take that character out") from None
         found = self._mapping(root, "")
-        request, response = (self._mapping(self._needed(found, each, root), each) for each in ("request", "response"))
-        head = self._asked(request, found["request"])
-        self._request = head, self._body(request, "request")
+        if "request" in found:  # before what else is wrong, which is then told to those who ask for it
+            self._request = self._asked(found["request"])
+        if self._odd is not None:
+            raise self._fault(*self._odd)
+        self._needed(found, "request", root)
+        assert self._request is not None
+        response = self._mapping(self._needed(found, "response", root), "response")
         answered = self._answered(response, found["response"])
         body = self._body(response, "response")
         if body and answered.status in BODILESS:
             raise self._fault(response["status"], "response", f"a {answered.status} has no body", "take the body out")
         return Recording(*self._request, answered, body, self._volatile(found))
 
-    def _asked(self, request: dict[str, yaml.Node], node: yaml.Node) -> RequestHead:
+    def _asked(self, node: yaml.Node) -> tuple[RequestHead, bytes]:
+        request = self._mapping(node, "request")
         method = self._text(self._needed(request, "method", node, "request."), "request.method")
         target = self._text(self._needed(request, "target", node, "request."), "request.target")
         if not is_token(method):
@@ -290,7 +296,7 @@ class _Reader:
         except BadRequest as error:
             problem = f"is no target: {error.detail}"
             raise self._fault(request["target"], "request.target", problem, "write path and query") from None
-        return RequestHead(method, target, self._fields(request, "request"))
+        return RequestHead(method, target, self._fields(request, "request")), self._body(request, "request")
 
     def _answered(self, response: dict[str, yaml.Node], node: yaml.Node) -> ResponseHead:
         status = self._needed(response, "status", node, "response.")
@@ -325,11 +331,15 @@ class _Reader:
         for name, inner in node.value:
             said = self._text(name, key)
             at = f"{key}.{said}".strip(".")
+            odd = None
             if said not in _KEYS[key]:
-                raise self._fault(name, at, "is no key", f"keys are {', '.join(_KEYS[key])}")
-            if said in found:
-                raise self._fault(name, at, "stands twice", "keep one of the two")
-            found[said] = inner
+                odd = name, at, "is no key", f"keys are {', '.join(_KEYS[key])}"
+            elif said in found:
+                odd = name, at, "stands twice", "keep one of the two"
+            if odd is not None and key:
+                raise self._fault(*odd)
+            self._odd = self._odd or odd
+            found.setdefault(said, inner)
         return found
 
     def _text(self, node: yaml.Node, key: str) -> str:

@@ -390,6 +390,11 @@ async def test_files_are_read_again_when_they_change(tape: Tape) -> None:
     write(tape.folder, "b.yaml", "GET", "/b", answer="status: 200, text: second")
     assert await said("/b") == "a"
     assert "is that of a.yaml, which answers" in tape.warned("recording_invalid")[-1].detail
+    (tape.folder / "a.yaml").write_text("request: {method: GET, target: /b}\nresponse: {status: 200}\nvolatil: []\n")
+    (tape.folder / "b.yaml").rename(tape.folder / "b")
+    assert "its recording in" in (refused := await said("/b"))
+    assert "cannot be used: a.yaml:3: volatil: is no key" in refused
+    (tape.folder / "b").rename(tape.folder / "b.yaml")
     (tape.folder / "a.yaml").write_text("request: [")
     assert await said("/b") == "second"
     (tape.folder / "dangling.yaml").symlink_to("nowhere")
