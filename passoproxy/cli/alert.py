@@ -36,7 +36,8 @@ def send_test(config: ConfigOption = None, state: StateOption = None, as_json: J
 
         from passoproxy.compose.instance import tried_alone
 
-        tried = asyncio.run(tried_alone(held.loaded, os.environ))
+        with held.audited("alert test"):
+            tried = asyncio.run(tried_alone(held.loaded, os.environ))
     else:
         tried = held.ask("POST", "/api/alert/test", b"")
     results = tried["results"]

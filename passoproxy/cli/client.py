@@ -25,6 +25,7 @@ from passoproxy.errors import (
     CommandFailure,
     ConfigurationError,
     NotRunning,
+    PassoproxyError,
     ServiceUnreachable,
     UsageFailure,
 )
@@ -260,7 +261,32 @@ class Local:
                 found = local(control)
                 return await found if inspect.isawaitable(found) else found
 
-        return asyncio.run(whole())
+        from passoproxy.server.admin.actions import ACTIONS, target_of
+
+        if not (action := ACTIONS.get((method, path.partition("?")[0]), "")):
+            return asyncio.run(whole())
+        told = body if isinstance(body, Mapping) else {"force": path.endswith("?force=1")}
+        with self.audited(action, target_of(told)):
+            return asyncio.run(whole())
+
+    @contextlib.contextmanager
+    def audited(self, action: str, target: str = "") -> Iterator[None]:
+        """Writes the audit line of what is done inside to standard error, as the daemon would write it."""
+        from passoproxy.compose.instance import telemetry
+        from passoproxy.core.events import Audited
+
+        outcome = "failed"
+        try:
+            yield
+            outcome = "done"
+        except PassoproxyError as fault:
+            outcome = fault.code
+            raise
+        finally:
+            logs = telemetry(self.loaded).logs
+            logs.open()
+            logs.write(Audited(action, f"uid {os.getuid()}, pid {os.getpid()}", "a command", target, outcome))
+            logs.close()
 
 
 def tell(event: Event) -> None:

@@ -59,12 +59,11 @@ def login(
     browser = not no_browser and not paste
     if not isinstance(held, Local):
         token = _through_daemon(held, browser, paste)
-    elif paste:
-        token = _alone_by_paste(held.loaded)
     else:
         import asyncio
 
-        token = asyncio.run(_alone(held.loaded, browser))
+        with held.audited("login"):
+            token = _alone_by_paste(held.loaded) if paste else asyncio.run(_alone(held.loaded, browser))
     report(held, token, as_json, f"authorised; {runway(token)}, were it not renewed")
 
 

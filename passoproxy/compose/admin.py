@@ -52,6 +52,7 @@ def _access(loaded: Loaded) -> AdminAccess:
         page_secret=secrets.token_bytes(32),
         allowed_hosts=admin.allowed_hosts,
         token=token if token is not None else lambda: None,
+        token_name="" if admin.token_file is None else str(admin.token_file),
         public_url=admin.public_url or "",
         redirect_url=loaded.settings.oauth.redirect_url,
     )

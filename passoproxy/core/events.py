@@ -262,6 +262,20 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class Audited:
+    """The pair or the daemon was changed, or somebody tried: `action` on `target`, by `who` from `peer` (an address or a socket).
+
+    `outcome` is done, failed, refused, abandoned, or the code of what went wrong.
+    """
+
+    action: str
+    who: str
+    peer: str = ""
+    target: str = ""
+    outcome: str = "done"
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFailed:
     """A task that must live on met a fault it did not expect; `where` names the task, `detail` the fault without secrets.
 
@@ -294,5 +308,6 @@ Event = (
     | StoreFailed
     | Lifecycle
     | Warned
+    | Audited
     | TaskFailed
 )

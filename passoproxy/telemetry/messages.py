@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 from passoproxy.core.events import (
     AlertFailed,
+    Audited,
     ChainChanged,
     EntriesEvicted,
     EntriesPurged,
@@ -140,13 +141,15 @@ def line_of(event: Event) -> Line:
             return Line(f"daemon_{phase}", "info", _LIFECYCLE.get(phase, phase) + ": {detail}")
         case Warned(code=code, over=over):
             return Line(code, "info" if over else "warning", "{detail}")
+        case Audited(outcome=outcome):
+            return Line("audit", "info", "{who}: {action}: {outcome}", "" if outcome == "done" else "audit")
         case TaskFailed(where=where):
             return Line("unexpected_fault", "error", "an unexpected fault in {where}: {detail}", f"task {where}")
         case _:
             assert_never(event)
 
 
-_FIELD_NAMES: Final = {"size": "bytes", "duration": "duration_ms", "level": "alert"}
+_FIELD_NAMES: Final = {"size": "bytes", "duration": "duration_ms", "level": "alert", "peer": "from"}
 """Members of events whose fields are named otherwise, because lines have a `level` of their own, or for their unit."""
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 

@@ -219,6 +219,7 @@ class Keeper(Holder):
 
     async def _step(self) -> None:
         state = self.state
+        state.by = "timer"
         try:
             if state.follow_clock() and state.newest is not None:
                 await refresh.save(state, state.newest)
@@ -278,8 +279,10 @@ class Keeper(Holder):
 
     async def _done(self, order: _Order) -> object:
         state = self.state
+        state.by = ""
         match order.command:
             case Renew401(generation, path):
+                state.by = "request"
                 await self._renew_refused(generation, path)
             case Refresh(force):
                 return await self._refresh(force, order.known)
@@ -296,6 +299,7 @@ class Keeper(Holder):
             case Logout():
                 return await self._logout()
             case Refill(within):
+                state.by = "stop"
                 return await self._refill(order.placed_at + within)
             case Leave():
                 pass  # it is done when all before it are

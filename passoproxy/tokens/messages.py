@@ -120,6 +120,16 @@ async def answered(holder: Holder, document: object) -> dict[str, object]:
     return {"answer": answer if answer is None or isinstance(answer, int | dict) else asdict(answer)}
 
 
+def command_in(document: bytes) -> str:
+    """The word of a packed command; '' if it is none."""
+    try:
+        found = _parsed(document)
+    except PassoproxyError:
+        return ""
+    word = found.get("command") if isinstance(found, dict) else None
+    return word[:40] if isinstance(word, str) else ""
+
+
 def gives_pair(reply: Mapping[str, object]) -> bool:
     """Whether a reply hands the pair over: if it does not arrive, no process has the pair, and it must be taken back."""
     answer = reply.get("answer")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field, replace
 
-from passoproxy.core.events import ChainChanged, RefreshFailed, TokenRefreshed, Warned
+from passoproxy.core.events import Audited, ChainChanged, RefreshFailed, TokenRefreshed, Warned
 from passoproxy.core.oauth.alert_levels import spoken
 from passoproxy.core.oauth.chain import Access, Chain, Happening, Standing, arrival, has_ended, moved
 from passoproxy.core.oauth.identity import client_of, partition_of, shown_url
@@ -125,6 +125,8 @@ class State:
     salt: Callable[[], str]
     observe: Observer = nobody
     upstream: str = ""
+    by: str = "start"
+    """Whose doing it is what happens to the pair now: start, timer, request (a 401) or stop; '' for a command, of which its sender's side tells."""
     changed: Callable[[], None] = field(default=lambda: None)
     """Called when there is something new to see."""
     client: str = field(init=False)
@@ -271,6 +273,9 @@ class State:
         if not loaded:
             took = self._took() if pair.source in ("refresh", "client_credentials") else None
             self.observe(TokenRefreshed(pair.generation, pair.source, until, self.runway(), took))
+            if self.by:
+                what = "refresh" if took is not None else pair.source
+                self.observe(Audited(f"token {what}", self.by, target=f"generation {pair.generation}"))
         self.plan()
         self.changed()
 
@@ -316,6 +321,8 @@ class State:
             shown = self.snapshot()
             was = recorded if recorded != self.standing.chain else ""
             self.observe(ChainChanged(shown.access, shown.chain, shown.reason, shown.runway_seconds, shown.remedy, was))
+            if was and self.standing.chain is Chain.DEAD:
+                self.observe(Audited("token death", self.by or "command", outcome="dead"))
 
     def give_up_if_nothing_is_left(self) -> bool:
         """After a lost answer: `unknown` becomes `dead` when the access token has ended and no replay is left; whether it did."""

@@ -10,6 +10,7 @@ import pytest
 
 from passoproxy.core.events import (
     AlertFailed,
+    Audited,
     ChainChanged,
     EntriesEvicted,
     EntriesPurged,
@@ -67,6 +68,8 @@ CASES: list[tuple[Event, str, str, str, dict[str, Any]]] = [
     (Lifecycle("ready", "on :1"), "daemon_ready", "info", "ready to serve: on :1", {"phase": "ready"}),
     (Warned("key_unused", "x is not used yet", about="x"), "key_unused", "warning", "x is not used yet", {"code": "key_unused"}),
     (Warned("store_away", "it is back", over=True), "store_away", "info", "it is back", {}),
+    (Audited("cache purge", "uid 0, pid 7", "unix", "all"), "audit", "info", "uid 0, pid 7: cache purge: done", {"from": "unix", "outcome": "done"}),
+    (Audited("quit", "no credentials", "::1", outcome="token_required"), "audit", "info", "no credentials: quit: token_required", {"action": "quit"}),
     (TaskFailed("keeper", "KeyError"), "unexpected_fault", "error", "an unexpected fault in keeper: KeyError", {"where": "keeper"}),
 ]  # fmt: skip
 

@@ -21,9 +21,11 @@ from aiohttp import web
 
 from passoproxy.control import Control
 from passoproxy.errors import BadRequest, BodyTooLarge, Overloaded
+from passoproxy.server.admin.actions import target_of
+from passoproxy.server.admin.audit import OUTCOME, TARGET
 from passoproxy.server.admin.errors import NotFound
 from passoproxy.server.request import Pace
-from passoproxy.tokens.messages import gives_pair
+from passoproxy.tokens.messages import command_in, gives_pair
 from passoproxy.values import dataclass
 
 Document = dict[str, Any]
@@ -83,11 +85,14 @@ async def _status(daemon: Control, request: web.Request) -> object:
 
 
 async def _refresh(daemon: Control, request: web.Request) -> object:
-    return await daemon.refresh(force=_flag(await document_of(request), "force"))
+    order = await document_of(request)
+    request[TARGET] = target_of(order)
+    return await daemon.refresh(force=_flag(order, "force"))
 
 
 async def _import_pair(daemon: Control, request: web.Request) -> object:
     force = request.query.get("force", "0") not in ("", "0", "false")
+    request[TARGET] = target_of({"force": force})
     return await daemon.import_pair(await body_of(request, MAX_PAIR_BYTES), force)
 
 
@@ -103,7 +108,11 @@ async def _handed_over(daemon: Control, request: web.Request, pair: Document) ->
 
 
 async def _execute(daemon: Control, request: web.Request) -> object:
-    reply = await daemon.execute(await body_of(request, 2 * MAX_PAIR_BYTES))  # a pair's document is in base64 there
+    message = await body_of(request, 2 * MAX_PAIR_BYTES)  # a pair's document is in base64 there
+    request[TARGET] = word = command_in(message)
+    if word in ("renew_401", "login_pending"):
+        request[OUTCOME] = ""  # a request's doing, and a wait
+    reply = await daemon.execute(message)
     return await _handed_over(daemon, request, reply) if gives_pair(reply) else reply
 
 
@@ -124,7 +133,9 @@ async def _complete_login(daemon: Control, request: web.Request) -> object:
 
 
 async def _logout(daemon: Control, request: web.Request) -> object:
-    return await daemon.logout(keep_cache=_flag(await document_of(request), "keep_cache"))
+    order = await document_of(request)
+    request[TARGET] = target_of(order)
+    return await daemon.logout(keep_cache=_flag(order, "keep_cache"))
 
 
 async def _quit(daemon: Control, request: web.Request) -> object:
@@ -139,6 +150,7 @@ async def _quit(daemon: Control, request: web.Request) -> object:
 async def _purge(daemon: Control, request: web.Request) -> object:
     """Removes entries, or with `soft` ends their freshness; `purged` is how many are meant."""
     order = await document_of(request)
+    request[TARGET] = target_of(order)
     soft = {"soft": True} if _flag(order, "soft") else {}
     chosen = purge_order({name: value for name, value in order.items() if name != "soft"})
     return {"purged": await daemon.purge({**chosen, **soft}), **soft}
@@ -188,7 +200,9 @@ async def _entries(daemon: Control, request: web.Request) -> web.StreamResponse:
 
 async def _warm(daemon: Control, request: web.Request) -> object:
     """Has the cache fetch `{"urls": […]}`, of URLs, paths and objects; the numbers of what came of it, and the failures by name."""
-    filling = daemon.warm(_orders(await document_of(request)))
+    order = await document_of(request)
+    request[TARGET] = target_of(order)
+    filling = daemon.warm(_orders(order))
     async with aclosing(filling):
         if LINES in request.headers.get("Accept", ""):
             return await _told(request, filling)

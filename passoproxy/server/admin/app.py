@@ -20,6 +20,7 @@ from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin import page
 from passoproxy.server.admin.api import API, MASK, Call, Guarded, Streams, answer, followed, form_of, server_sent
+from passoproxy.server.admin.audit import OUTCOME, TARGET, audits, socket_user
 from passoproxy.server.admin.auth import PAGE_FIELD, AdminAccess, Guard, html
 from passoproxy.server.admin.errors import CrossSite, NotFound, SessionRequired, TokenRequired, problems
 from passoproxy.server.admin.html import ASSETS, Html, asset
@@ -103,6 +104,7 @@ def admin_application(
             web.get("/page/logout", site.ask_logout),
             web.post("/page/logout", _guarded_form(guard, site.logout)),
         ],
+        audits(observer, guard.who),
         _checking_host(guard),
     )
     app.on_shutdown.append(streams.end)
@@ -134,6 +136,7 @@ def control_application(
             web.get("/api/tail", tail, allow_head=False),
             web.post("/api/page", link),
         ],
+        audits(observer, socket_user),
     )
     app.on_shutdown.append(streams.end)
     return app
@@ -325,10 +328,13 @@ class Site:
         """Does what the person chose there."""
         match (await form_of(request)).get("what"):
             case "stale":
+                request[TARGET] = "all, soft"
                 return await self._done(self._daemon.purge({"all": True, "soft": True}), "softened", "Not done")
             case "all":
+                request[TARGET] = "all"
                 return await self._done(self._daemon.purge({"all": True}), "purged", "Not emptied")
             case _:
+                request[OUTCOME] = ""
                 return await self.ask_purge(request)
 
     async def _done(self, work: Awaitable[object], word: str, failed: str) -> web.Response:

@@ -18,6 +18,7 @@ from passoproxy.core.http.request_line import parse_authority
 from passoproxy.errors import BadRequest, HostNotAllowed
 from passoproxy.peer_credentials import tcp_owner
 from passoproxy.server.admin import page
+from passoproxy.server.admin.audit import socket_user
 from passoproxy.server.admin.errors import CrossSite, SessionRequired, TokenRequired
 from passoproxy.server.admin.html import Html
 from passoproxy.server.admin.sessions import SESSION_SECONDS, PageSessions
@@ -37,12 +38,13 @@ _COOKIE_SECONDS = 30 * 86_400
 class AdminAccess:
     """What the configuration says. `token` reads `admin.token_file` anew, or gives None if there is none.
 
-    `page_secret` makes page tokens and tickets, and is new at every start.
+    `token_name` tells whose token that is, for audit lines. `page_secret` makes page tokens and tickets, and is new at every start.
     """
 
     page_secret: bytes
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     token: Callable[[], str | None] = lambda: None
+    token_name: str = ""
     public_url: str = ""
     redirect_url: str = ""
 
@@ -149,6 +151,18 @@ class Guard:
         voucher = self._voucher(request)
         session = self.sessions.of(voucher)
         return bool(voucher) and (session is None or session.user is None or session.user == _user(request))
+
+    def who(self, request: web.Request) -> str:
+        """Whoever asks, for the audit line: by what it has the right, or by what it would not have."""
+        token, voucher = self.access.token(), self._voucher(request)
+        if token is not None and _brings_bearer(request, token):
+            return f"admin token {self.access.token_name}".rstrip()
+        session = self.sessions.of(voucher)
+        if session is not None:
+            return "page session" if session.user is None else f"page session of uid {session.user}"
+        if voucher:
+            return f"page session by admin token {self.access.token_name}".rstrip()
+        return socket_user(request) or "no credentials"
 
     # ---- changes -----------------------------------------------------------------------------------------------------
 

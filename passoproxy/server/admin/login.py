@@ -21,6 +21,7 @@ from passoproxy.core.oauth.settings import CALLBACK_PATH
 from passoproxy.errors import CommandFailure, PassoproxyError
 from passoproxy.server.admin import page
 from passoproxy.server.admin.api import form_of, query_of
+from passoproxy.server.admin.audit import OUTCOME
 from passoproxy.server.admin.auth import Guard, html
 from passoproxy.server.listeners import open_tcp
 from passoproxy.tokens.login import LoginTicket
@@ -43,6 +44,7 @@ class Callback:
         if not self._guard.is_ticket(request.query.get("hop", "")):
             then = "/oauth/start?elsewhere=1" if elsewhere else "/oauth/start"
             if self._guard.came_from_elsewhere(request):
+                request[OUTCOME] = ""  # nothing yet: a person is asked
                 return html(page.confirmation_page(then))
             if not self._guard.may_change(request):
                 return self._guard.way_in(then)
