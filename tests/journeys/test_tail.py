@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import Child, Stand, until
+from tests.journeys.conftest import Child, Stand, ask, until
 
 TARGET = "/api/v2/content/health/json?lang=en&countries=TR"
 
@@ -60,21 +62,45 @@ def test_requests_and_events_whatever_the_log_shows(stand: Stand, workers: int) 
     assert "the daemon has ended" in child.said
 
 
-def test_a_line_is_that_of_the_log(stand: Stand) -> None:
+def test_log_tail_metrics_explanation_and_answer_tell_the_same_of_a_request(stand: Stand) -> None:
     stand.start_sandbox()
     stand.start_daemon()
     stand.login()
     child = watched(stand, "--json")
-    seen = asked(stand, child, 3)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    stand.get(TARGET, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    stand.get(TARGET)
+    stand.get(TARGET)
+    assert until(lambda: len(requests(child)) >= 3), child.said
+    refused = stand.get("/__internal/x").json
+    assert until(lambda: len(requests(child)) >= 4), child.said
+    assert (stand.get("/api/v2/no-such-page").status, len(until(lambda: requests(child)[4:]))) == (404, 1)
+    seen = requests(child)
+    counted: dict[tuple[str, ...], int] = {}
+    for each in seen:
+        labels = each["route"], str(each["status"]), each["cache"]
+        counted[labels] = counted.get(labels, 0) + 1
+    text = ask(stand.admin_port, "/metrics").body.decode()
+    assert {
+        (labels["route"], labels["status"], labels["cache"]): int(float(count))
+        for words, count in re.findall(r"^passoproxy_requests_total\{(.*)\} (\S+)$", text, re.M)
+        for labels in [dict(re.findall(r'(\w+)="([^"]*)"', words))]
+    } == counted
+    explained = json.loads(stand.run("explain", "GET", TARGET, "--json", "--config", str(stand.config)).stdout)
+    hit = seen[2]
+    assert (explained["outcome"], explained["route"]) == (hit["cache"], hit["route"]) == ("hit", "content-health")
+    assert (seen[0]["request_id"], seen[0]["cache"]) == (trace, "miss")
+    assert (refused["request_id"], refused["code"]) == (seen[3]["request_id"], seen[3]["code"])
     stand.stop_daemon()  # which writes what waits
     assert stand.daemon is not None
-    logged = {
-        each["request_id"]: each
-        for line in stand.daemon.said.splitlines()
-        if '"request_id"' in line
-        for each in [json.loads(line)]
-    }
-    assert all(logged[each["request_id"]] == each for each in seen)
+    logged = [json.loads(line) for line in stand.daemon.said.splitlines() if line.startswith("{")]
+    assert [each for each in logged if each["event"] == "request"][-len(seen) :] == seen
+    about = [each["event"] for each in logged if each.get("request_id") == refused["request_id"]]
+    assert sorted(about) == ["request", "request_refused"]
+    audited = [each for each in logged if each["event"] == "audit"]
+    assert [(each["action"], each["outcome"]) for each in audited][:2] == [("login start", "done"), ("login", "done")]
+    assert re.fullmatch(rf"uid {os.getuid()}, pid \d+", audited[0]["who"])
+    assert (audited[0]["from"].partition(":")[0], audited[1]["from"]) == ("unix", "127.0.0.1")
 
 
 def test_filters(stand: Stand) -> None:

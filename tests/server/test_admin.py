@@ -305,7 +305,7 @@ async def test_who_may_change_something(
             assert answer.headers["Content-Type"] == "application/problem+json"
     if refused:
         assert listener.daemon.calls == []
-        assert [type(event) for event in observer.events] == [RequestRejected] * len(CHANGES)
+        assert len(observer.of(RequestRejected)) == len(CHANGES)
 
 
 async def test_the_cookie_alone_changes_nothing_and_with_the_page_token_it_does(admin: Admin) -> None:
@@ -587,7 +587,7 @@ async def test_an_unexpected_fault_shows_nothing_of_its_insides(admin: Admin) ->
     answer = await listener.ask("POST", "/api/token/refresh", BEARER)
     assert answer.status == 500
     assert "inner secret" not in await answer.text()
-    assert observer.events == [TaskFailed("the admin listener", "KeyError at POST /api/token/refresh", "admin")]
+    assert observer.of(TaskFailed) == [TaskFailed("the admin listener", "KeyError at POST /api/token/refresh", "admin")]
 
 
 async def test_a_body_that_does_not_arrive_and_a_fault_of_aiohttp(admin: Admin) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from passoproxy.core.events import (
+    Audited,
     ChainChanged,
     PairFileDamaged,
     PairNotSaved,
@@ -30,7 +31,7 @@ from passoproxy.errors import (
     TokenUnavailable,
 )
 from passoproxy.ports import RawAnswer
-from passoproxy.tokens.commands import Export, Import, Login, LoginPending, Logout, Refresh
+from passoproxy.tokens.commands import Export, Import, Login, LoginPending, Logout, Refill, Refresh
 from tests.fakes import settle
 from tests.tokens.life import Life
 
@@ -59,6 +60,29 @@ async def test_renews_at_refresh_at_without_any_traffic(life):
     assert len(life.rotating.bodies) == 21
     assert life.rotating.told == []
     assert keeper.snapshot().chain == "healthy"
+
+
+def audited(life):
+    return [(each.action, each.who, each.outcome) for each in life.observer.of(Audited)]
+
+
+async def test_what_it_does_to_the_pair_by_itself_is_audited_and_what_a_command_did_is_its_sender_s_to_tell(life):
+    keeper = await life.started_with_pair()
+    before = len(audited(life))
+    await life.clock.advance(1441)
+    await keeper.renewed(keeper.current())
+    await life.clock.advance(2)
+    await asyncio.gather(keeper.execute(Refresh()), life.clock.advance(2))
+    assert keeper.current().token == "access-4"
+    await life.clock.advance(1000)
+    assert await keeper.execute(Refill(60.0))
+    assert audited(life)[before:] == [("token refresh", who, "done") for who in ("timer", "request", "stop")]
+
+
+async def test_a_death_is_audited(life):
+    await life.started_with_pair(refresh_token="def-unknown")
+    await life.clock.advance(1500)
+    assert audited(life)[-1] == ("token death", "timer", "dead")
 
 
 @pytest.mark.parametrize(("chance", "moment"), [(0.0, 1440 * 0.98), (1.0, 1440 * 1.02)])
