@@ -35,7 +35,7 @@ KINDS = ("url", "prefix", "route", "tag")
 SLICE = 10
 """Entries of a long list after which others get their turn: a millisecond's work."""
 
-COUNT_EVERY = 15.0
+COUNT_EVERY = 4.0
 """Seconds between two counts of what is stored by route, for as long as they are asked for."""
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import itertools
@@ -17,9 +18,10 @@ import aiohttp
 from tests.conftest import program
 
 PATIENCE = 120  # seconds that a browser may take, on a busy machine, for all that one test asks of it
-LOADED = (
-    "new Promise(done => document.readyState === 'complete' ? done(true) : addEventListener('load', () => done(true)))"
-)
+
+
+class Navigated(Exception):
+    """The page went elsewhere while a script of it was waited for."""
 
 
 class Page:
@@ -34,10 +36,12 @@ class Page:
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "sessionId": self._session, "method": method, "params": params})
         while True:
-            told = json.loads((await self._socket.receive(timeout=PATIENCE)).data)
+            told = await _heard(self._socket)
             if told.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
                 self.said.append(json.dumps(told["params"]))
             if told.get("id") == number:
+                if "navigated" in told.get("error", {}).get("message", ""):
+                    raise Navigated
                 assert "error" not in told, told
                 return told["result"]
 
@@ -48,13 +52,21 @@ class Page:
 
     async def open(self, url: str) -> None:
         await self.ask("Page.navigate", url=url)
-        await self.run(LOADED)
+        await self.until("document.readyState === 'complete'")
 
     async def until(self, condition: str) -> None:
-        """Waits until the expression is true."""
-        await self.run(
-            f"new Promise(done => {{ const look = () => {condition} ? done(true) : setTimeout(look, 50); look() }})"
-        )
+        """Waits until the expression is true, over navigations. Asked from here, because scripts of the page may be switched off."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not await self._is(condition):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"it never came to {condition}; the console said {self.said}") from None
+
+    async def _is(self, condition: str) -> bool:
+        with contextlib.suppress(Navigated):
+            return bool(await self.run(f"!!({condition})"))
+        return False
 
     async def look(self, width: int, scheme: str = "light") -> None:
         """Has a window so wide, in `light` or `dark`."""
@@ -80,38 +92,45 @@ class Page:
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Page]:
     """A browser with one tab, in a folder of its own; it has ended when the context does."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = [
             *("timeout", "-k", "5", str(PATIENCE), program("chromium"), "--headless", "--no-sandbox", "--disable-gpu"),
-            *(
-                "--disable-dev-shm-usage",
-                "--hide-scrollbars",
-                "--remote-debugging-port=0",
-                f"--user-data-dir={folder}/profile",
-            ),
+            *("--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-port=0", f"--user-data-dir={folder}"),
             "about:blank",
         ]
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
         try:
-            assert process.stderr is not None
-            address = next(line.split()[-1] for line in process.stderr if "DevTools listening" in line)
+            address = await _address(Path(folder, "DevToolsActivePort"), process)
             async with aiohttp.ClientSession() as client, client.ws_connect(address, max_msg_size=0) as socket:
-                page = await _first_tab(socket)
-                yield page
+                yield await _first_tab(socket)
                 await socket.send_json({"id": 0, "method": "Browser.close"})
+                await asyncio.to_thread(process.wait)
         finally:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.terminate()
-            process.communicate()
+            process.terminate()  # `timeout` passes it on
+            await asyncio.to_thread(process.wait)
+
+
+async def _address(told: Path, process: subprocess.Popen[bytes]) -> str:
+    """Where the browser listens, which it writes into a file."""
+    while process.poll() is None:
+        lines = told.read_text().split("\n") if told.exists() else []
+        if len(lines) == 2:
+            return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"chromium ended with {process.returncode}")
+
+
+async def _heard(socket: aiohttp.ClientWebSocketResponse) -> Any:
+    message = await socket.receive(timeout=PATIENCE)
+    assert message.type is aiohttp.WSMsgType.TEXT, "the browser has ended"
+    return json.loads(message.data)
 
 
 async def _first_tab(socket: aiohttp.ClientWebSocketResponse) -> Page:
     async def ask(number: int, method: str, **params: Any) -> Any:
         await socket.send_json({"id": number, "method": method, "params": params})
-        while (told := json.loads((await socket.receive(timeout=PATIENCE)).data)).get("id") != number:
+        while (told := await _heard(socket)).get("id") != number:
             pass
         return told["result"]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import types
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -86,6 +88,20 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
+
+
+def npm_package(name: str, version: str) -> Path:
+    """The folder of a package from the npm registry, which is installed once, outside the repository. Without npm or registry the test is skipped."""
+    npm, base = program("npm"), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "passoproxy-tests" / name
+    if not (folder / "node_modules" / name / "package.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+        command = [npm, "install", "--no-audit", "--no-fund", f"{name}@{version}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=170)
+        if done.returncode:
+            pytest.skip(f"{name} cannot be installed from the npm registry: {done.stderr.strip()[-200:]}")
+    return folder
 
 
 MAY_BE_MISSING = "PASSOPROXY_CACHE_TESTS"

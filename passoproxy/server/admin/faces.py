@@ -14,6 +14,8 @@ from passoproxy.values import dataclass
 
 Part = Mapping[str, Any]
 NO_PERSON = ("client_credentials", "static")
+STARTING = 10.0
+"""What held so many seconds after the start may have held before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +69,39 @@ def part_of(status: Part, name: str) -> Part:
 
 def _reason(view: View) -> Html:
     """What is wrong with the pair, and since when."""
-    reason = sentence(view.token.get("reason") or view.status.get("reason"))
-    return phrase("{reason}{since}.", reason=reason.rstrip("."), since=_since(view, "chain")) if reason else NOTHING
+    return _since(view, "chain", str(view.token.get("reason") or view.status.get("reason") or ""))
 
 
-def _since(view: View, name: str) -> Html:
-    at, start = part_of(view.status, "since").get(name), view.status.get("started_at") or 0.0
-    if at is None:
-        return NOTHING
-    return phrase(", since {at} or before" if at - start < 10 else ", since {at}", at=view.at(at))
+def _since(view: View, name: str, said: str) -> Html:
+    at, start, said = part_of(view.status, "since").get(name), view.status.get("started_at") or 0.0, said.rstrip(".")
+    if at is None or not said:
+        return phrase("{said}.", said=sentence(said)) if said else NOTHING
+    or_before = " or before" if at - start < STARTING else ""
+    return phrase("Since {at}{or_before}: {said}.", at=view.at(at), or_before=or_before, said=said)
+
+
+def _stored(view: View, window: str) -> str:
+    """Which stored answers clients get; '' for none."""
+    longest = view.window(window) if view.cache.get("entries") else ""
+    return longest and f"stored answers, as long as their routes allow (up to {longest} after they went stale)"
 
 
 def _served(view: View) -> Html:
     """Until when clients are served, and by what, while the pair is not renewed."""
-    until, window = (
+    until, stored = (
         view.token.get("served_until") or view.token.get("access_until"),
-        view.window("stale_if_unauthorized"),
+        _stored(view, "stale_if_unauthorized"),
     )
-    stored = f"stored answers, for up to {window} after they went stale" if window and view.cache.get("entries") else ""
     if view.access == "valid":
         if until is None:
             return phrase("Clients are served as usual until the API refuses the access token.")
         then = f"then they get {stored}, and 503 for what is not stored" if stored else "then they get 503"
         return phrase("Clients are served as usual until {until}; {then}.", until=view.at(until), then=then)
-    if not stored:
-        return phrase("Clients get 503 until then.")
-    return phrase("Clients get {stored}, and 503 for what is not stored.", stored=stored)
+    return (
+        phrase("Clients get {stored}, and 503 for what is not stored.", stored=stored)
+        if stored
+        else Html("Clients get 503 until then.")
+    )
 
 
 def _deadline(view: View) -> Html:
@@ -103,18 +112,12 @@ def _deadline(view: View) -> Html:
 
 
 def _without_origin(view: View) -> Html:
-    window = view.window("stale_if_error")
-    if not (window and view.cache.get("entries")):
-        return phrase("Clients get stored answers while these are fresh, and an error (502, 503 or 504) for the rest.")
-    return phrase(
-        "Clients get stored answers, for up to {window} after they went stale, and an error for what is not stored.",
-        window=window,
-    )
+    stored = _stored(view, "stale_if_error") or "stored answers while these are fresh"
+    return phrase("Clients get {stored}, and an error (502, 503 or 504) for the rest.", stored=stored)
 
 
 def _origin_told(view: View) -> Html:
-    said = view.origin.get("away") or view.origin.get("last_failure") or "no answer"
-    return phrase("{said}{since}.", said=sentence(said).rstrip("."), since=_since(view, "origin"))
+    return _since(view, "origin", str(view.origin.get("away") or view.origin.get("last_failure") or "no answer"))
 
 
 def _last_answer(view: View) -> Html:

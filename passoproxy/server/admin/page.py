@@ -28,10 +28,13 @@ _REFRESHED = {
     "static": "the static token", "unsent": "not sent", "answered": "an error that passes", "lost": "the answer was lost",
     "refused": "refused", "misconfigured": "the client is not accepted",
 }  # fmt: skip
-_FAST = 0.0002
-"""Seconds below which latencies are drawn as if they were equal."""
 Columns = Sequence[tuple[str, str]]
 """Of each its heading, and its class: `wide`, `right`, `rare` (left out on a telephone) or ''."""
+_ROUTE_COLUMNS: Columns = (
+    ("Route", "wide"), ("Requests", "right"), ("Hit ratio", "right"), ("p50", "right"), ("p99", "right"), ("Stored", "right"), ("May serve stale", "wide"),
+)  # fmt: skip
+_FAST = 0.0002
+"""Seconds below which latencies are drawn as if they were equal."""
 
 
 def status_page(status: Part, page_token: str, now: float, notice: str = "", way_in: str = "") -> Html:
@@ -158,15 +161,23 @@ def _top(values: Iterable[float | None]) -> float:
 
 
 def _routes(status: Part) -> Html:
-    """A row for each route that is configured, or was used in the last hour."""
+    """A row for each route that was used in the last hour or has something stored; the others are folded away."""
     figures = {each["route"]: each for each in part_of(status, "last_hour").get("routes") or []}
     policies = {each["name"]: each for each in status.get("routes") or []}
     names = sorted({*policies, *figures}, key=lambda name: -(part_of(figures, name).get("requests") or 0))
-    columns = (
-        ("Route", "wide"), ("Requests", "right"), ("Hit ratio", "right"), ("p50", "right"), ("p99", "right"), ("Stored", "right"), ("May serve stale", "wide"),
-    )  # fmt: skip
-    shown = (_route(name, part_of(policies, name), part_of(figures, name)) for name in names)
-    return _table("routes", "routes-title", columns, shown, "No routes.")
+    used = [name for name in names if name in figures or policies[name].get("entries")]
+    idle = [name for name in names if name not in used]
+
+    def table(kind: str, names: list[str], label: str) -> Html:
+        shown = (_route(name, part_of(policies, name), part_of(figures, name)) for name in names)
+        return _table(kind, label, _ROUTE_COLUMNS, shown, "No request yet, and nothing stored.")
+
+    return join(
+        (
+            table("routes", used, "routes-title"),
+            _if(idle, "idle_routes", count=len(idle), inner=table("routes idle", idle, "idle")),
+        )
+    )
 
 
 def _route(name: str, policy: Part, figures: Part) -> list[object]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import program
+from tests.conftest import npm_package, program
 from tests.journeys.conftest import Stand, ask, free_port, until
 
 LIFETIME = 16
@@ -31,20 +31,8 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def installed() -> Path:
     """The folder in which oidc-provider is."""
-    npm = program("npm")
     program("node")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "passoproxy-tests" / "oidc-provider"
-    if not (folder / "node_modules" / "oidc-provider" / "package.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
-        done = subprocess.run(
-            [npm, "install", "--no-audit", "--no-fund", f"oidc-provider@{VERSION}"],
-            cwd=folder, capture_output=True, text=True, timeout=170,
-        )  # fmt: skip
-        if done.returncode:
-            pytest.skip(f"oidc-provider cannot be installed from the npm registry: {done.stderr.strip()[-200:]}")
-    return folder
+    return npm_package("oidc-provider", VERSION)
 
 
 class Foreign:

@@ -73,6 +73,8 @@ let source = null;
 const filter = document.getElementById("filter"), pause = document.getElementById("pause"), state = document.getElementById("stream-state");
 const isPaused = () => pause.getAttribute("aria-pressed") === "true";
 
+const stream = () => document.querySelector(".stream tbody");
+
 function fits(row) {
   return row.textContent.toLowerCase().includes(filter.value.trim().toLowerCase());
 }
@@ -84,9 +86,9 @@ function cell(kind, ...inner) {
   return made;
 }
 
-function word(text, mood) {
+function word(text, mood, kind = `word ${mood}`) {
   const made = document.createElement("span");
-  made.className = `word ${mood}`;
+  made.className = kind;
   made.textContent = text;
   return made;
 }
@@ -105,8 +107,8 @@ function rowOf(told) {
     link.textContent = told.target;
     const mood = told.status >= 500 ? "bad" : told.status >= 400 ? "warn" : "";
     const cacheMood = { hit: "good", stale: "warn", error: "bad" }[told.cache] || "";
-    const reason = told.reason ? ` ${told.reason}` : "";
-    row.append(cell("rare", time), cell("", told.method), cell("wide", link), cell("rare", told.route), cell("", word(told.status, mood)), cell("", word(told.cache, cacheMood), reason), cell("right", took(told.duration_ms)));
+    const reason = told.reason ? [" ", word(told.reason, "", "when")] : [];
+    row.append(cell("rare", time), cell("", told.method), cell("wide", link), cell("rare", told.route), cell("", word(told.status, mood)), cell("", word(told.cache, cacheMood), ...reason), cell("right", took(told.duration_ms)));
   } else {
     const text = cell("wide", word(told.level, told.level === "error" ? "bad" : told.level === "warning" ? "warn" : ""), ` ${told.message || told.event}`);
     text.colSpan = 6;
@@ -120,7 +122,7 @@ function rowOf(told) {
 function listen() {
   if (source || document.hidden || !window.EventSource) return;
   source = new EventSource("/page/live");
-  let rows = document.getElementById("stream");
+  const rows = stream();
   source.onmessage = (event) => {
     if (isPaused()) return;
     const focused = rows.contains(document.activeElement);
@@ -167,8 +169,8 @@ if (document.getElementById("live")) {
   new Image().src = "/assets/icon-bad.svg";  // kept, for when nobody is there to give it
   localise(document);
   document.getElementById("stream-tools").hidden = false;
-  document.getElementById("stream").addEventListener("click", why);
-  filter.addEventListener("input", () => { for (const row of document.getElementById("stream").rows) row.hidden = !fits(row); });
+  stream().addEventListener("click", why);
+  filter.addEventListener("input", () => { for (const row of stream().rows) row.hidden = !fits(row); });
   pause.addEventListener("click", () => {
     pause.setAttribute("aria-pressed", String(!isPaused()));
     pause.textContent = isPaused() ? "Go on" : "Pause";
