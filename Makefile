@@ -10,7 +10,7 @@ TEST_WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$(( cores <
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format docs bench bench-quick clean
+.PHONY: demo test test-slow check format docs bench bench-quick screenshot clean
 
 demo: $(VENV)/.passoproxy
 	@exec $(BIN)/passoproxy demo
@@ -47,6 +47,9 @@ bench: $(VENV)/.passoproxy-dev
 
 bench-quick: $(VENV)/.passoproxy-dev
 	$(BIN)/python -m bench hits --quick $(BENCH_ARGS)
+
+screenshot: $(VENV)/.passoproxy-dev
+	$(BIN)/python -m tests.screenshot
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache

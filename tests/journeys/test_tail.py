@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -88,6 +89,7 @@ def test_log_tail_metrics_explanation_and_answer_tell_the_same_of_a_request(stan
     } == counted
     explained = json.loads(stand.run("explain", "GET", TARGET, "--json", "--config", str(stand.config)).stdout)
     hit = seen[2]
+    _page_tells_the_same(stand, hit, explained)
     assert (explained["outcome"], explained["route"]) == (hit["cache"], hit["route"]) == ("hit", "content-health")
     assert (seen[0]["request_id"], seen[0]["cache"]) == (trace, "miss")
     assert (refused["request_id"], refused["code"]) == (seen[3]["request_id"], seen[3]["code"])
@@ -101,6 +103,22 @@ def test_log_tail_metrics_explanation_and_answer_tell_the_same_of_a_request(stan
     assert [(each["action"], each["outcome"]) for each in audited][:2] == [("login start", "done"), ("login", "done")]
     assert re.fullmatch(rf"uid {os.getuid()}, pid \d+", audited[0]["who"])
     assert (audited[0]["from"].partition(":")[0], audited[1]["from"]) == ("unix", "127.0.0.1")
+
+
+def _page_tells_the_same(stand: Stand, line: dict[str, Any], explained: dict[str, Any]) -> None:
+    """The page's row and its reasons are those of the line and of `explain`."""
+    recent = {each["request_id"]: each for each in stand.status()["requests"]["recent"]}
+    shared = ("method", "target", "status", "route", "cache", "client", "outcome", "code")
+    assert [recent[line["request_id"]][name] for name in shared] == [line[name] for name in shared]
+    path = f"/page/why?request={line['request_id']}"
+    page = html.unescape(ask(stand.admin_port, path, headers=stand.page_session()).body.decode())
+    assert f": {explained['outcome']}</b>" in page
+
+    def timeless(text: str) -> str:
+        return re.sub(r"[0-9.]+|<li>.", "", text)
+
+    told = re.findall("<li>.*?</li>", page)
+    assert [timeless(each) for each in told] == [timeless(f"<li>{each}</li>") for each in explained["reasons"]]
 
 
 def test_filters(stand: Stand) -> None:

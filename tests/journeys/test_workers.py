@@ -251,6 +251,11 @@ def test_what_they_count_is_gathered(stand: Stand) -> None:
     shown = stand.status()
     assert shown["requests"]["total"] == 100
     assert len(shown["requests"]["recent"]) == 50
+    assert shown["last_hour"]["requests"] == 100
+    by_route = {each["route"]: each["requests"] for each in shown["last_hour"]["routes"]}
+    assert by_route == {"content-health": 100}
+    assert sum(each["requests"] for each in shown["most_used"]) == 100
+    assert {each["name"]: each["entries"] for each in shown["routes"]}["content-health"] == 10
     assert shown["origin"]["answers"] == sum(
         each["path"].startswith("/api/v2/content") for each in stand.journal()["requests"]
     )

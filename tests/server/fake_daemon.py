@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,7 +126,12 @@ def healthy(**token: Any) -> dict[str, Any]:
 
 def last_hour() -> dict[str, Any]:
     """An hour with a gap, a slow minute and two routes."""
-    asked = [0 if n in (17, 18) else 600 + (n * 37) % 240 for n in range(60)]
+    odd = [(n * 7_919 + n * n * 104_729) % 101 for n in range(60)]
+    asked = [0 if n in (17, 18) else int(600 + 210 * math.sin(n / 8)) + odd[n] for n in range(60)]
+
+    def shown(of: Callable[[int], float]) -> list[float | None]:
+        return [of(n) if each else None for n, each in enumerate(asked)]
+
     return {
         "requests": sum(asked),
         "hit_ratio": 0.925,
@@ -133,11 +139,9 @@ def last_hour() -> dict[str, Any]:
         "p99_seconds": 0.31,
         "minutes": {
             "requests": asked,
-            "hit_ratio": [0.9 + (n % 8) / 100 if each else None for n, each in enumerate(asked)],
-            "p50_seconds": [0.0004 if each else None for each in asked],
-            "p99_seconds": [
-                (0.2 + (n % 7) / 20) * (3 if n == 40 else 1) if each else None for n, each in enumerate(asked)
-            ],
+            "hit_ratio": shown(lambda n: 0.86 + 0.06 * math.sin(n / 11) + odd[n] / 1_500),
+            "p50_seconds": shown(lambda n: 0.0003 + odd[n] / 250_000),
+            "p99_seconds": shown(lambda n: (0.12 + odd[n] / 300) * (6 if n == 40 else 1)),
         },
         "routes": [
             {

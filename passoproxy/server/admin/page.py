@@ -231,6 +231,9 @@ def _origin(origin: Part, requests: Part, now: float) -> Html:
             "Last failure": str(origin.get("last_failure") or ""),
             "Under way": _count(origin.get("in_flight")),
             "Refused here": _count(requests.get("refused")),
+            "Daily budget": f"{budget['used']:,} of {budget['limit']:,}"
+            if (budget := part_of(origin, "daily_budget"))
+            else "",
         }
     )
 
