@@ -203,10 +203,10 @@ def build_tracer(
     try:
         from passoproxy.telemetry.tracing import Tracer
     except ImportError as fault:
-        raise ConfigurationError(missing_library(*TRACING_LIBRARIES)) from fault
+        raise ConfigurationError(missing_library("tracing.otlp_endpoint", *TRACING_LIBRARIES)) from fault
     url = endpoint if endpoint.endswith(OTLP_PATH) else endpoint + OTLP_PATH
     return Tracer(
-        Webhook(lambda: url, way, key=TRACING_LIBRARIES[0], media_type="application/x-protobuf").deliver,
+        Webhook(lambda: url, way, key="tracing.otlp_endpoint", media_type="application/x-protobuf").deliver,
         masks,
         observer,
         origin=settings.upstream.url or "",

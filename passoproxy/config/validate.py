@@ -476,12 +476,8 @@ def store_library(facts: Facts) -> Iterator[str]:
         yield str(missing_library("store.url", "redis>=8"))
 
 
-TRACING_LIBRARIES = (
-    "tracing.otlp_endpoint",
-    "opentelemetry-sdk>=1.45",
-    "opentelemetry-exporter-otlp-proto-common>=1.45",
-)
-"""The key, and what has to be installed for it."""
+TRACING_LIBRARIES = ("opentelemetry-sdk>=1.45", "opentelemetry-exporter-otlp-proto-common>=1.45")
+"""What has to be installed for `tracing.otlp_endpoint`."""
 
 
 def tracing_library(facts: Facts) -> Iterator[str]:
@@ -493,7 +489,7 @@ def tracing_library(facts: Facts) -> Iterator[str]:
     except ModuleNotFoundError:
         found = False
     if not found:
-        yield str(missing_library(*TRACING_LIBRARIES))
+        yield str(missing_library("tracing.otlp_endpoint", *TRACING_LIBRARIES))
 
 
 def _told(fault: Fault) -> str:

@@ -263,7 +263,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """The pair or the daemon was changed, or somebody tried: `action` on `target`, by `who` from `peer` (an address or a socket).
+    """The pair or the daemon was changed, or a change was tried: `action` on `target`, by `who` from `peer` (an address or a socket).
 
     `outcome` is done, failed, refused, abandoned, or the code of what went wrong.
     """

@@ -105,10 +105,7 @@ class Tracer:
 
     def begin(self, traceparent: str, request_id: str = "") -> Trace:
         """A request's part of the trace that its `traceparent` names, else of one of its own, `request_id` if that is given."""
-        given = context_of(traceparent)
-        if given is not None:
-            return Trace(TraceContext(given.trace_id, _span_id(), given.flags), given.span_id)
-        return Trace(TraceContext(request_id or f"{random.getrandbits(128):032x}", _span_id()))
+        return _begun(context_of(traceparent), request_id)
 
     def answered(self, batch: Sequence[Answered], made: str) -> None:
         """Makes the spans of answered requests; `made` has the ids of those that brought none, as for their access lines."""
@@ -116,7 +113,10 @@ class Tracer:
             event, at, _, _, duration, lines = each
             trace = event.trace if isinstance(event, RequestAnswered) else None
             if trace is None:
-                trace = self.begin(traceparent_in(lines), made[32 * number : 32 * number + 32])
+                given = context_of(traceparent_in(lines))
+                if given is not None and not given.is_sampled:
+                    continue
+                trace = _begun(given, made[32 * number : 32 * number + 32])
             if trace.context.is_sampled and self._has_room():
                 self._answered(event_of(each), trace, at, duration)
 
@@ -399,6 +399,12 @@ class _Asked:
             raise
         finally:
             self._tracer.asked(request, begin, status, error)
+
+
+def _begun(given: TraceContext | None, request_id: str) -> Trace:
+    if given is not None:
+        return Trace(TraceContext(given.trace_id, _span_id(), given.flags), given.span_id)
+    return Trace(TraceContext(request_id or f"{random.getrandbits(128):032x}", _span_id()))
 
 
 def _span_id() -> str:

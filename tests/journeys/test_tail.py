@@ -102,6 +102,7 @@ def test_log_tail_metrics_explanation_and_answer_tell_the_same_of_a_request(stan
     audited = [each for each in logged if each["event"] == "audit"]
     assert [(each["action"], each["outcome"]) for each in audited][:2] == [("login start", "done"), ("login", "done")]
     assert re.fullmatch(rf"uid {os.getuid()}, pid \d+", audited[0]["who"])
+    assert audited[1]["who"] == "the browser of a login"
     assert (audited[0]["from"].partition(":")[0], audited[1]["from"]) == ("unix", "127.0.0.1")
 
 

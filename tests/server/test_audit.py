@@ -134,9 +134,9 @@ async def test_the_right_by_which_a_change_was_made(admin: Admin) -> None:
     assert (await listener.ask("POST", refresh, await listener.from_page())).status == 200
     assert [(each.action, each.who, each.peer, each.outcome) for each in of(told)] == [
         ("token refresh", "admin token /etc/admin_token", "127.0.0.1", "done"),
-        ("page session", "no credentials", "127.0.0.1", "done"),
+        ("page session", "admin token /etc/admin_token", "127.0.0.1", "done"),
         ("token refresh", "page session by admin token /etc/admin_token", "127.0.0.1", "done"),
-        ("page session", "no credentials", "127.0.0.1", "done"),
+        ("page session", "a link of 'passoproxy page'", "127.0.0.1", "done"),
         ("token refresh", f"page session of uid {os.getuid()}", "127.0.0.1", "done"),
     ]
     assert TOKEN not in repr(told)

@@ -20,7 +20,7 @@ from passoproxy.errors import PassoproxyError, PersonNeeded
 from passoproxy.ports import Observer, nobody
 from passoproxy.server.admin import page
 from passoproxy.server.admin.api import API, MASK, Call, Guarded, Streams, answer, followed, form_of, server_sent
-from passoproxy.server.admin.audit import OUTCOME, TARGET, audits, socket_user
+from passoproxy.server.admin.audit import OUTCOME, TARGET, WHO, audits, socket_user
 from passoproxy.server.admin.auth import PAGE_FIELD, AdminAccess, Guard, html
 from passoproxy.server.admin.errors import CrossSite, NotFound, SessionRequired, TokenRequired, problems
 from passoproxy.server.admin.html import ASSETS, Html, asset
@@ -280,6 +280,7 @@ class Site:
         answer.headers["Refresh"] = "0; url=/"
         if not self._guard.begin_session(request, answer):
             return self._guard.way_in(spent=True)
+        request[WHO] = "a link of 'passoproxy page'"
         return answer
 
     async def take_token(self, request: web.Request) -> web.Response:
@@ -298,6 +299,7 @@ class Site:
             answer = html(page.going_on_page("Admin token", "That is the token.", then))
             answer.headers["Refresh"] = f"0; url={then}"
         self._guard.remember(request, answer)
+        request[WHO] = self._guard.token_name
         return answer
 
     async def refresh(self, request: web.Request) -> web.Response:

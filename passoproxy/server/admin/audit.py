@@ -22,8 +22,11 @@ TARGET: web.RequestKey[str] = web.RequestKey("audit_target", str)
 OUTCOME: web.RequestKey[str] = web.RequestKey("audit_outcome", str)
 """What came of a call if its status does not tell, set by its handler; '' for nothing that is worth a line."""
 
+WHO: web.RequestKey[str] = web.RequestKey("audit_who", str)
+"""Who asks, if a handler has found that out by what the call itself brings."""
+
 Who = Callable[[web.Request], str]
-"""Names whoever asks, without a secret."""
+"""Names the sender of a request, without a secret."""
 
 _REFUSED: Final = (TokenRequired, SessionRequired, CrossSite)
 
@@ -55,7 +58,9 @@ def audits(observer: Observer, who: Who) -> Middleware:
             raise
         finally:
             if action and outcome:
-                observer(Audited(action, who(request), _peer(request), request.get(TARGET, ""), outcome))
+                observer(
+                    Audited(action, request.get(WHO) or who(request), _peer(request), request.get(TARGET, ""), outcome)
+                )
 
     return audit
 

@@ -153,16 +153,21 @@ class Guard:
         return bool(voucher) and (session is None or session.user is None or session.user == _user(request))
 
     def who(self, request: web.Request) -> str:
-        """Whoever asks, for the audit line: by what it has the right, or by what it would not have."""
+        """The sender of a request, for the audit line: what gives it the right to change something."""
         token, voucher = self.access.token(), self._voucher(request)
         if token is not None and _brings_bearer(request, token):
-            return f"admin token {self.access.token_name}".rstrip()
+            return self.token_name
         session = self.sessions.of(voucher)
         if session is not None:
             return "page session" if session.user is None else f"page session of uid {session.user}"
         if voucher:
-            return f"page session by admin token {self.access.token_name}".rstrip()
+            return f"page session by {self.token_name}"
         return socket_user(request) or "no credentials"
+
+    @property
+    def token_name(self) -> str:
+        """The admin token for the audit line."""
+        return f"admin token {self.access.token_name}".rstrip()
 
     # ---- changes -----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from passoproxy.core.oauth.settings import CALLBACK_PATH
 from passoproxy.errors import CommandFailure, PassoproxyError
 from passoproxy.server.admin import page
 from passoproxy.server.admin.api import form_of, query_of
-from passoproxy.server.admin.audit import OUTCOME
+from passoproxy.server.admin.audit import OUTCOME, WHO
 from passoproxy.server.admin.auth import Guard, html
 from passoproxy.server.listeners import open_tcp
 from passoproxy.tokens.login import LoginTicket
@@ -87,6 +87,7 @@ class Callback:
         except PassoproxyError as fault:
             answer = self._failed(fault)
         else:
+            request[WHO] = "the browser of a login"
             answer = html(
                 page.message_page(
                     "Authorised",
