@@ -18,6 +18,7 @@ from passoproxy.core.events import EntriesPurged
 from passoproxy.core.http.request_line import parse_target
 from passoproxy.core.http.syntax import print_date
 from passoproxy.core.oauth.alert_levels import Level, deadline, outlook
+from passoproxy.core.units import counted
 from passoproxy.errors import BadRequest, CommandFailure, PassoproxyError, UsageFailure
 from passoproxy.ports import Clock, EntryStore, Observer, StoreStats
 from passoproxy.proxy.explain import Explainer
@@ -234,7 +235,7 @@ class Control:
             return False, "unready", [Trouble("daemon", "starting" if facts.starting else "draining")]
         if self._gateway is not None and (shown := self._gateway.shown())["mode"] == "replay":
             faults = cast(list[str], shown["invalid"])
-            said = f"replaying {shown['recordings']} recordings of {shown['directory']}"
+            said = f"replaying {counted(cast(int, shown['recordings']), 'recording')} of {shown['directory']}"
             return True, "degraded" if faults else "ready", [Trouble("gateway", each) for each in (said, *faults[:1])]
         is_ready, word, pair = self._pairs_readiness(strict)
         troubles = [*pair, *self._troubles()]

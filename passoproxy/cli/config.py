@@ -28,12 +28,13 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     loaded = load(config)
     warnings, more = [str(each) for each in loaded.warnings], ""
     if (folder := loaded.settings.gateway.replay) is not None:
+        from passoproxy.core.units import counted
         from passoproxy.gateway.folder import Folder
 
         found = Folder(folder)
         found.look()
         warnings += [f"{folder}/{fault}" for fault in found.faults]
-        more = f", replaying {found.count} recordings"
+        more = f", replaying {counted(found.count, 'recording')}"
     for warning in warnings:
         note(f"passoproxy: warning: {warning}")
     if as_json:

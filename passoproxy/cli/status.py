@@ -126,10 +126,17 @@ def _far_away(found: Data) -> list[tuple[str, str]]:
 
 
 def _gateway(gateway: Data) -> list[tuple[str, str]]:
+    from passoproxy.core.units import counted
+
     if not gateway:
         return []
     doing = "recording into" if gateway.get("mode") == "record" else "replaying from"
-    return [("gateway", f"{doing} {gateway.get('directory')}, which has {gateway.get('recordings')} recordings")]
+    return [
+        (
+            "gateway",
+            f"{doing} {gateway.get('directory')}, which has {counted(int(number_of(gateway, 'recordings') or 0), 'recording')}",
+        )
+    ]
 
 
 def _alert(alert: Data) -> str:

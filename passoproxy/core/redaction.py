@@ -75,6 +75,7 @@ _RULES: Final = (
 _CONTENT_RULES: Final = (
     _USERINFO,
     _quoted(_SURE),
+    (re.compile(rf"<({_SURE})>[^<]{{1,8192}}", re.IGNORECASE), rf"<\1>{MASK}"),
     _assigned(_SURE, 1),
     _assigned(_PERHAPS, _LONG),
     (
@@ -123,6 +124,11 @@ class Redactor:
             text = pattern.sub(masked, text)
         return text
 
+    def parameters(self, query: str) -> str:
+        """The same of a query or a form: by the names of its parameters too, however they are encoded."""
+        pieces = (piece.partition("=") for piece in query.split("&"))
+        return self.content("&".join(f"{name}{mark}{self.json(text, _member(name))}" for name, mark, text in pieces))
+
     def json(self, value: object, name: str = "") -> object:
         """The same of a JSON value, which has the member name `name`. Raises RecursionError for one that is nested too deeply."""
         if isinstance(value, dict):
@@ -150,6 +156,12 @@ class Redactor:
         if mark and (self.query == "names" or _SECRET_NAME.match(unquote_plus(name))):
             return f"{name}={MASK}"
         return parameter
+
+
+def _member(name: str) -> str:
+    """The part of a parameter's name that tells most: `password` of `user%5Bpassword%5D`, or of `password[0]`."""
+    parts = [part for part in re.split(r"[\[\].]+", unquote_plus(name)) if part] or [""]
+    return next((part for part in parts if _SURE_NAME.match(part)), parts[-1])
 
 
 def _forms(secret: str) -> Iterable[str]:

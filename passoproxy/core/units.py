@@ -122,6 +122,11 @@ def show_share(amount: float) -> str:
 # ---- told in words, the same in logs, pages and commands -------------------------------------------------------------
 
 
+def counted(count: int, noun: str) -> str:
+    """How many, with the noun in its number."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """The two largest units: `9 d 4 h`, `3 h 20 min`, `45 s`."""
     whole = max(0, int(seconds))

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from passoproxy.core.units import size
+from passoproxy.core.units import counted, size
 from passoproxy.doctor.checks import Finding, Verdict, Visit, good, told
 from passoproxy.folders import weak_step
 from passoproxy.host.system import volatile
@@ -149,6 +149,9 @@ async def recordings(visit: Visit) -> AsyncIterator[Finding]:
 
     found = Folder(folder)
     await asyncio.to_thread(found.look)
-    yield good("recordings", f"{folder}: {found.count} recordings answer, and nothing is sent to the origin")
+    yield good(
+        "recordings",
+        f"answers come from {folder}, which has {counted(found.count, 'recording')}; nothing is sent to the origin",
+    )
     for fault in found.faults:
         yield told("recordings", Verdict.WARNING, f"{folder}/{fault}")

@@ -29,6 +29,7 @@ from passoproxy.gateway.recording import (
     InvalidRecording,
     Recording,
     masked_body,
+    masked_value,
     personal,
     printed,
     read,
@@ -87,7 +88,10 @@ def key_of(head: RequestHead, body: bytes, policy: KeyPolicy) -> str:
 
 def masked(head: RequestHead, body: bytes, redactor: Redactor) -> tuple[RequestHead, bytes]:
     """A request without credentials: so it is recorded, and so it is held against recordings."""
-    return head.having(redactor.content(head.target), ""), masked_body(body, head.fields, redactor)
+    path, mark, query = head.target.partition("?")
+    target = f"{redactor.content(path)}{mark}{redactor.parameters(query)}"
+    fields = fields_of([(name, masked_value(name, text, redactor)) for name, text in head.fields.items()])
+    return RequestHead(head.method, target, fields), masked_body(body, head.fields, redactor)
 
 
 class Folder:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from passoproxy.core.cache.cache_status import NAME
@@ -19,12 +20,12 @@ from passoproxy.core.cache.vary import nominated
 from passoproxy.core.events import Warned
 from passoproxy.core.http.conditional import weak
 from passoproxy.core.http.content_coding import content_coding
-from passoproxy.core.http.messages import TRACING, Fields, RequestHead, ResponseHead, fields_of
-from passoproxy.core.redaction import SECRET_FIELDS, Redactor
+from passoproxy.core.http.messages import TRACING, RequestHead, ResponseHead, fields_of
+from passoproxy.core.redaction import MASK, SECRET_FIELDS, Redactor
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import BodyBroken
 from passoproxy.gateway.folder import Folder, masked, telling_fields
-from passoproxy.gateway.recording import LONGEST_BODY, Recording, masked_body
+from passoproxy.gateway.recording import LONGEST_BODY, Recording, masked_body, masked_value
 from passoproxy.ports import Body, BytesBody, Hop, Observer, Request, Response
 from passoproxy.proxy.codecs import decoded, known
 from passoproxy.proxy.spool import gathered
@@ -42,27 +43,11 @@ _LEFT_OUT = (
 """Fields of an answer that are no part of a recording: credentials, framing, what the proxy writes anew, digests of bytes that a person edits."""
 
 _VOLATILE = TRACING | {
-    *(
-        "cf-ray",
-        "date",
-        "etag",
-        "expires",
-        "last-modified",
-        "ratelimit",
-        "ratelimit-remaining",
-        "ratelimit-reset",
-        "server-timing",
-    ),
-    *(
-        "x-amz-cf-id",
-        "x-amzn-requestid",
-        "x-ratelimit-remaining",
-        "x-ratelimit-reset",
-        "x-response-time",
-        "x-runtime",
-        "x-trace-id",
-    ),
-}
+    "cf-ray", "date", "etag", "expires", "last-modified", "ratelimit", "ratelimit-remaining", "ratelimit-reset", "server-timing",
+    "x-amz-cf-id", "x-amzn-requestid", "x-ratelimit-remaining", "x-ratelimit-reset", "x-response-time", "x-runtime", "x-trace-id",
+}  # fmt: skip
+"""Fields that differ from one answer to the next, whatever is answered."""
+
 _VOLATILE_MEMBERS = ("requestid", "request_id", "responsetime", "response_time", "timestamp")
 """Of a JSON body, beside the `volatile_fields` of the route."""
 
@@ -104,16 +89,7 @@ class Recorder:
         """The answer of the hop behind, recorded when a client has had all of it. It is asked for whole, without conditions."""
         body = await gathered(request.body, LONGEST_BODY)
         head = unconditional(request.head) if request.head.method in ("GET", "HEAD") else request.head
-        request = Request(
-            head,
-            body,
-            request.client,
-            request.received_at,
-            request.policy,
-            request.trail,
-            request.on_interim,
-            request.background,
-        )
+        request = replace(request, head=head, body=body)
         response = await self._next.send(request)
         if response.head.status in (206, 304):
             return response
@@ -195,41 +171,41 @@ def _skipped(head: RequestHead, why: str, redactor: Redactor) -> Warned:
 
 
 def recording_of(exchange: _Exchange, redactor: Redactor) -> Recording:
-    """What is kept of an exchange. Raises BodyBroken for a body that is not in its coding."""
+    """What is kept of an exchange. Raises BodyBroken for a body that is not in its coding, ValueError for one that is too long."""
     request, head, body = exchange.request, exchange.head, exchange.body
     policy, fields = request.policy or UNLISTED, head.fields
-    coding = known(content_coding(fields)) if content_coding(fields) else None
-    if coding is not None and body:
+    if (coding := known(content_coding(fields))) is not None and body:
         plain = decoded(body, coding, LONGEST_BODY)
         if plain is None:
             raise ValueError(f"its content is longer than {LONGEST_BODY} bytes")
         body = plain
-    clean = masked_body(body, fields, redactor)
-    is_changed = coding is not None or clean != body
-    telling = {*policy.key.headers, *(nominated(fields) or ())}
-    kept_request, asked = masked(telling_fields(request.head, map(str.lower, telling)), exchange.asked, redactor)
-    kept = _kept(
-        fields, redactor, decoded=coding is not None, weakened=is_changed, is_head=request.head.method == "HEAD"
-    )
-    volatile = [name for name in dict.fromkeys(kept) if name.lower() in _VOLATILE]
-    members = (*policy.volatile_fields, *_VOLATILE_MEMBERS)
-    text = clean.decode("utf-8", "replace")
-    volatile += [f"body.{name}" for name in dict.fromkeys(members) if f'"{name.rpartition(".")[2]}"' in text]
-    return Recording(kept_request, asked, ResponseHead(head.status, kept), clean, tuple(volatile))
+    bearer = request.trail.bearer
+    echoed = bearer.token if bearer is not None else ""  # an origin may show the request that it got
 
+    def clean(text: str) -> str:
+        return text.replace(echoed, MASK) if echoed else text
 
-def _kept(fields: Fields, redactor: Redactor, *, decoded: bool, weakened: bool, is_head: bool) -> Fields:
+    shown = masked_body(body.replace(echoed.encode(), MASK.encode()) if echoed else body, fields, redactor)
+    gone = set(_LEFT_OUT)
+    if coding is not None:
+        gone.add("content-encoding")
+    elif request.head.method == "HEAD":
+        gone.remove("content-length")  # of a body that is not there
     kept = []
     for name, text in fields.items():
         lower = name.lower()
-        if (lower in _LEFT_OUT and not (is_head and not decoded and lower == "content-length")) or lower.startswith(
-            f"{NAME}-"
-        ):
+        if lower in gone or lower.startswith(f"{NAME}-") or (lower == "etag" and is_made(text)):
             continue
-        if (lower == "content-encoding" and decoded) or (lower == "etag" and is_made(text)):
-            continue
-        kept.append((name, weak(text) if lower == "etag" and weakened else redactor.content(text)))
-    return fields_of(kept)
+        is_of_other_bytes = lower == "etag" and (coding is not None or shown != body)
+        kept.append((name, weak(text) if is_of_other_bytes else masked_value(name, clean(text), redactor)))
+    answer = ResponseHead(head.status, fields_of(kept))
+    telling = {*policy.key.headers, *(nominated(fields) or ())}
+    asked = masked(telling_fields(request.head, map(str.lower, telling)), exchange.asked, redactor)
+    volatile = [name for name in dict.fromkeys(answer.fields) if name.lower() in _VOLATILE]
+    for name in dict.fromkeys((*policy.volatile_fields, *_VOLATILE_MEMBERS)):
+        if f'"{name.rpartition(".")[2]}"'.encode() in shown:
+            volatile.append(f"body.{name}")
+    return Recording(*asked, answer, shown, tuple(volatile))
 
 
 class _RecordedBody:

@@ -223,14 +223,25 @@ def _styled(value: object, style: Iterable[str]) -> str:
     return text + "\n" if "newline" in words else text
 
 
+def masked_value(name: str, text: str, redactor: Redactor) -> str:
+    """The value of a header field without what is surely a credential; the last word of its name tells too (`X-Access-Token`)."""
+    before, mark, query = text.partition("?")  # of an address
+    shown = f"{before}?{redactor.parameters(query)}" if mark else text
+    return str(redactor.json(shown, name.rpartition("-")[2]))
+
+
 def masked_body(body: bytes, fields: Fields, redactor: Redactor) -> bytes:
-    """A body without what is surely a credential: of JSON by its members, of other text by patterns. Other bytes stay as they are."""
+    """A body without what is surely a credential: of JSON and forms by their members, of other text by patterns. Other bytes stay as they are."""
+    kind = fields.get("Content-Type", "").lower()
+    is_form = kind.startswith("application/x-www-form-urlencoded")
     try:
         text, charset = body.decode(), "utf-8"
     except UnicodeDecodeError:
-        if not compressible(fields.get("Content-Type")) and "form" not in fields.get("Content-Type", ""):
+        if not compressible(kind) and not is_form:
             return body
         text, charset = body.decode("latin-1"), "latin-1"
+    if is_form:
+        return redactor.parameters(text).encode(charset)
     if (style := _style_of(text) if text[:1] in ("{", "[") else None) is None:
         return redactor.content(text).encode(charset)
     value = json.loads(text)

@@ -17,6 +17,7 @@ from passoproxy.core.cache.entry import Entry
 from passoproxy.core.cache.etag import content_digest, made_etag
 from passoproxy.core.cache.policy import KeyPolicy, RoutePolicy
 from passoproxy.core.events import Warned
+from passoproxy.core.http.forwarding import from_origin
 from passoproxy.core.http.messages import RequestHead, changed
 from passoproxy.core.redaction import Redactor
 from passoproxy.core.routes import UNLISTED, RouteTable
@@ -123,7 +124,8 @@ def _entry(found: Known, policy: RoutePolicy) -> Entry:
     assert recording is not None
     request, head, body = recording.request, recording.head, recording.body
     digest, length = sha256(body).hexdigest(), [("Content-Length", str(len(body)))] if body else []
-    fields = changed(head.fields, having=length)
+    # as the origin's: what a hand wrote passes no further than that
+    fields = changed(from_origin(head, pass_cookies=policy.pass_cookies).fields, having=length)
     entry = Entry(digest, str(found.path), "", request.method, request.target, head.status, fields)
     content = ""
     if policy.stores and gets_tag(entry) and len(body) <= LARGEST_TAGGED:

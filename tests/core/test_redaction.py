@@ -168,6 +168,7 @@ def test_a_known_secret_at_the_end_of_a_long_target_is_not_cut_in_two(before: st
         ([f"Bearer {'a1' * 12}", JWT, SECRET, 5, 1.5], [f"Bearer {MASK}", MASK, MASK, 5, 1.5]),
         ({SECRET: "a"}, {MASK: "a"}),
         ("a basic requirement of nationals", "a basic requirement of nationals"),
+        ("<user><password>hush</password></user>", f"<user><password>{MASK}</password></user>"),
         ("https://x/?code=DE&access_token=a", f"https://x/?code=DE&access_token={MASK}"),
     ],
 )
@@ -180,3 +181,18 @@ def test_recorded_values_lose_what_is_surely_a_credential(value: object, shown: 
 def test_recorded_texts_are_masked_whole() -> None:
     long = "x " * MAX_TEXT
     assert Redactor().content(f"{long}{REFRESH} user:p@x") == f"{long}{MASK} user:p@x"
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("access%5Ftoken=a&lang=en", f"access%5Ftoken={MASK}&lang=en"),
+        ("user[password]=a&password%5B0%5D=b", f"user[password]={MASK}&password%5B0%5D={MASK}"),
+        ("code=DE&code=0123456789abcdef", f"code=DE&code={MASK}"),
+        ("a=x&=&b&my_api_key=c", f"a=x&=&b&my_api_key={MASK}"),
+        ("", ""),
+    ],
+)
+def test_parameters_are_masked_by_their_names(query: str, shown: str) -> None:
+    assert Redactor().parameters(query) == shown
+    assert Redactor().parameters(shown) == shown

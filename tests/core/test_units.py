@@ -214,3 +214,11 @@ def test_moments_are_utc() -> None:
 )
 def test_sizes_are_told_in_the_largest_unit(count: float, words: str) -> None:
     assert units.size(count) == words
+
+
+def test_a_count_has_its_noun_in_the_right_number() -> None:
+    assert [units.counted(number, "recording") for number in (0, 1, 1200)] == [
+        "0 recordings",
+        "1 recording",
+        "1,200 recordings",
+    ]

@@ -16,6 +16,7 @@ import pytest
 from passoproxy.core.cache.policy import CacheMode, KeyPolicy, RoutePolicy
 from passoproxy.core.events import Warned
 from passoproxy.core.http.messages import RequestHead
+from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.redaction import Redactor
 from passoproxy.core.routes import RouteTable
 from passoproxy.errors import BodyBroken, Offline, OriginUnreachable, PathNotAllowed
@@ -94,7 +95,7 @@ def good(text: str = "{}", *fields: tuple[str, str], status: int = 200) -> Respo
 async def test_credentials_are_in_no_recording(tape: Tape) -> None:
     asked = request(
         "POST",
-        f"/a?api_key=hush&lang=en&x={SECRET}",
+        f"/a?api%5Fkey=hush&lang=en&x={SECRET}",
         [
             JSON,
             ("Authorization", "Bearer hush"),
@@ -108,7 +109,15 @@ async def test_credentials_are_in_no_recording(tape: Tape) -> None:
     )
     text = json.dumps({"access_token": "hush", "echo": f"Bearer {'hush1' * 5}", "known": SECRET, "code": "NO"})
     fields = [("Set-Cookie", "a=hush"), ("Vary", "Cookie, Authorization, Accept-Language"), ("Passoproxy-Runway", "1")]
-    fields += [("X-Echo", SECRET), ("ETag", '"1"'), ("Repr-Digest", "x"), ("Age", "5"), ("Cache-Status", "a; hit")]
+    fields += [
+        ("X-Access-Token", "hush" * 4),
+        ("Location", "/?access%5Ftoken=hush"),
+        ("X-Echo", SECRET),
+        ("ETag", '"1"'),
+        ("Repr-Digest", "x"),
+        ("Age", "5"),
+        ("Cache-Status", "a; hit"),
+    ]
     await tape.record((asked, good(text, *fields)))
     (written,) = tape.texts()
     assert "hush" not in written
@@ -122,6 +131,15 @@ async def test_credentials_are_in_no_recording(tape: Tape) -> None:
         body_of(await tape.answer(asked))
         == text.replace("hush1" * 5, "***").replace("hush", "***").replace(SECRET, "***").encode()
     )
+
+
+async def test_an_origin_that_shows_the_request_shows_no_bearer(tape: Tape) -> None:
+    def echo(asked: Request) -> Response:
+        asked.trail.bearer = Bearer("opaque-bearer", 1)
+        return good('{"seen": "opaque-bearer"}', ("X-Seen", "opaque-bearer"))
+
+    await tape.record((request(), echo))
+    assert "opaque" not in tape.texts()[0]
 
 
 async def test_the_second_recording_of_the_same_leaves_the_file_alone(tape: Tape) -> None:
