@@ -112,6 +112,20 @@ async def test_it_serves_counts_and_drains(tmp_path: Path) -> None:
             assert await asyncio.wait_for(life, 30) == 0
 
 
+async def test_it_sends_the_spans_of_its_requests(tmp_path: Path) -> None:
+    from tests.otlp import collector
+
+    async with (
+        collector() as found,
+        sandboxed(tmp_path) as place,
+        working(place, tracing={"otlp_endpoint": found.url}) as (parent, _),
+    ):
+        await parent.until("ready")
+        assert await parent.get("/__internal/x") == 403
+    (span,) = found.spans
+    assert (span.kind, span["error.type"], span["http.response.status_code"]) == ("server", "path_not_allowed", 403)
+
+
 async def test_what_the_parent_says_counts_while_it_drains(tmp_path: Path) -> None:
     async with sandboxed(tmp_path) as place, running(place, authorised=True) as owner:
         token = owner.wired.keeper.current()

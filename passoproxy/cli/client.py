@@ -25,7 +25,6 @@ from passoproxy.errors import (
     CommandFailure,
     ConfigurationError,
     NotRunning,
-    PassoproxyError,
     ServiceUnreachable,
     UsageFailure,
 )
@@ -271,22 +270,15 @@ class Local:
 
     @contextlib.contextmanager
     def audited(self, action: str, target: str = "") -> Iterator[None]:
-        """Writes the audit line of what is done inside to standard error, as the daemon would write it."""
+        """Writes the audit line of what was done inside to standard error, as the daemon would write it; a failure has its own line there."""
         from passoproxy.compose.instance import telemetry
         from passoproxy.core.events import Audited
 
-        outcome = "failed"
-        try:
-            yield
-            outcome = "done"
-        except PassoproxyError as fault:
-            outcome = fault.code
-            raise
-        finally:
-            logs = telemetry(self.loaded).logs
-            logs.open()
-            logs.write(Audited(action, f"uid {os.getuid()}, pid {os.getpid()}", "a command", target, outcome))
-            logs.close()
+        yield
+        logs = telemetry(self.loaded).logs
+        logs.open()
+        logs.write(Audited(action, f"uid {os.getuid()}, pid {os.getpid()}", "a command", target))
+        logs.close()
 
 
 def tell(event: Event) -> None:

@@ -279,12 +279,13 @@ class Audited:
 class TaskFailed:
     """A task that must live on met a fault it did not expect; `where` names the task, `detail` the fault without secrets.
 
-    `listener` as in RequestRejected.
+    `listener` as in RequestRejected; `request_id` if it was a client's request.
     """
 
     where: str
     detail: str
     listener: str = ""
+    request_id: str = ""
 
 
 Event = (

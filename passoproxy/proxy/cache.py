@@ -449,7 +449,7 @@ class Cache:
         may_share = collapser.may_share(question.crowd)
         shares = may_share and not alone and not question.as_asked
         while shares and (fetch := collapser.of(fetch_key)) is not None:
-            if (trace := question.request.trail.trace) is not None:
+            if (trace := question.request.trail.trace) is not None and fetch.trail.trace is not None:
                 trace.joins(fetch.trail.trace)
             outcome = await collapser.joined(fetch)
             if outcome is None:

@@ -120,7 +120,7 @@ class Handler:
         except Refusal as fault:
             refusal = fault
         except Exception as fault:
-            self._observe(TaskFailed("a request", _place_of(fault)))
+            self._observe(TaskFailed("a request", _place_of(fault), request_id=request.trail.request_id))
             refusal = InternalError("passoproxy failed here; its log says where")
         trail = request.trail
         trail.cache = "error"

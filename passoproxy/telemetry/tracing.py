@@ -29,7 +29,7 @@ from passoproxy.core.events import Answered, RequestAnswered, Warned, event_of
 from passoproxy.core.http.messages import changed
 from passoproxy.core.http.trace_context import Trace, TraceContext, context_of, traceparent_in, traceparent_of
 from passoproxy.core.redaction import Redactor
-from passoproxy.errors import PassoproxyError, Refusal, TokenAnswerLost, TokenRequestUnsent
+from passoproxy.errors import CoolingDown, Overloaded, PassoproxyError, Refusal, TokenAnswerLost, TokenRequestUnsent
 from passoproxy.ports import Hop, Observer, Request, Response, TokenEndpoint, TokenReply, TokenRequest
 from passoproxy.telemetry.logs import remembering
 from passoproxy.telemetry.metrics import STANDARD_METHODS
@@ -334,15 +334,15 @@ class _Places:
         trail = request.trail
         if trail.trace is None:  # no client waits for it, so it has no span of its own to stand under
             trail.trace = self._tracer.begin(traceparent_of(request.head.fields))
-        trace, begin, waited, asked = trail.trace, time.time_ns(), trail.queue_seconds, trail.origin_requests
+        trace, begin, waited = trail.trace, time.time_ns(), trail.queue_seconds
         if trace.refused_at:
             self._tracer.waited("token", trace, trace.refused_at, begin)
             trace.refused_at = 0
         code = ""
         try:
             response = await self._next.send(request)
-        except Refusal as refusal:
-            code = refusal.code if trail.origin_requests == asked else ""
+        except (Overloaded, CoolingDown) as refusal:
+            code = refusal.code
             raise
         finally:
             if (took := trail.queue_seconds - waited) > 0:

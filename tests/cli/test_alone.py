@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -113,6 +114,25 @@ def test_logout_may_keep_the_cache(run: Run, alone: Place) -> None:
     assert "not revoked at the provider" in said.json["revocation"]
     run("token", "import", *at, text=PAIR)
     assert run("logout", *at, "--keep-cache").out.count("\n") == 1
+
+
+def test_what_was_done_is_audited(run: Run, alone: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSOPROXY__LOG__LEVEL", "info")
+    at = ("--config", str(alone.config))
+    for words, action, target in (
+        (("token", "import", "--force"), "token import", "force"),
+        (("token", "export", "--reveal"), "token export", None),
+        (("cache", "purge", "--url", "/p?key=planted-secret"), "cache purge", "url /p?key=***"),
+        (("logout", "--keep-cache"), "logout", "keep_cache"),
+    ):
+        said = run(*words, *at, text=PAIR)
+        line, _, rest = said.err.partition("\n")
+        told = json.loads(line)
+        assert (told["event"], told["action"], told.get("target"), told["outcome"]) == ("audit", action, target, "done")
+        assert told["who"] == f"uid {os.getuid()}, pid {os.getpid()}"
+        assert "R" * 20 not in said.err + rest
+    failed = run("logout", *at)
+    assert (failed.code, len(failed.err.splitlines())) == (1, 1)
 
 
 def test_a_configuration_that_does_not_do(run: Run, alone: Place) -> None:

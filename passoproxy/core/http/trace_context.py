@@ -76,8 +76,7 @@ class Trace:
         self.links: list[TraceContext] = []
         self.sent_links: list[TraceContext] = []
 
-    def joins(self, other: Trace | None) -> None:
+    def joins(self, other: Trace) -> None:
         """This request waits for what `other` asks the origin."""
-        if other is not None:
-            self.links.append(other.context)
-            other.sent_links.append(self.context)
+        self.links.append(other.context)
+        other.sent_links.append(self.context)

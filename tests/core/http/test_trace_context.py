@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from passoproxy.core.http.messages import fields_of
-from passoproxy.core.http.trace_context import TraceContext, context_of, trace_id, traceparent_in, traceparent_of
+from passoproxy.core.http.trace_context import Trace, TraceContext, context_of, trace_id, traceparent_in, traceparent_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{SPAN}-01"
@@ -74,3 +74,9 @@ def test_of_the_flags_only_known_ones_go_on(flags: int, sampled: bool, sent: str
 def test_only_one_field_alone_counts(pairs: tuple[tuple[str, str], ...], value: str) -> None:
     assert traceparent_of(fields_of(pairs)) == value
     assert traceparent_in("".join(f"\r\n{name}: {given}\t" for name, given in pairs).encode()) == value
+
+
+def test_who_waits_for_another_is_linked_with_it_both_ways() -> None:
+    asks, waits = Trace(TraceContext(TRACE, SPAN)), Trace(TraceContext(TRACE[::-1], SPAN[::-1]))
+    waits.joins(asks)
+    assert (waits.links, asks.sent_links, asks.links, waits.sent_links) == ([asks.context], [waits.context], [], [])
