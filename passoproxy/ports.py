@@ -493,7 +493,7 @@ class PairStore(Protocol):
     def load_record(self) -> ChainRecord: ...
 
     def imports(self) -> ChainRecord:
-        """Of a record that is damaged, the imports that wait for their proof; nothing else is in it. Never raises."""
+        """Of a record that is damaged, the imports that wait for their proof; nothing else is in it. Raises PairDamaged."""
         ...
 
     def kept(self) -> tuple[Pair, ...]:

@@ -32,6 +32,7 @@ from passoproxy.host.system import forbid_dumps, run_loop
 from passoproxy.host.workers import Channel, Document
 from passoproxy.ports import Observer
 from passoproxy.proxy.places import PlaceShare
+from passoproxy.telemetry.live import dropped_line
 from passoproxy.tokens.follower import Follower
 from passoproxy.tokens.messages import followed_of
 
@@ -83,6 +84,8 @@ class Life:
         self._owner = ParentOwner(channel)
         self._stored: list[str] = []
         self._sent = 0
+        self._dropped = 0
+        """Lines for those who watch that the parent did not take in time."""
         self._tasks: list[asyncio.Task[Any]] = []
         self._wired: Wired | None = None
 
@@ -220,8 +223,13 @@ class Life:
     # ---- what it tells -----------------------------------------------------------------------------------------------
 
     def _pass_on(self, line: str, asked: tuple[str, str] | None) -> None:
-        if not self._channel.is_clogged:
-            self._channel.tell("line", line=line, asked=asked)
+        if self._channel.is_clogged:
+            self._dropped += 1
+            return
+        if self._dropped:
+            self._channel.tell("line", line=dropped_line(self._dropped), asked=None)
+            self._dropped = 0
+        self._channel.tell("line", line=line, asked=asked)
 
     def _count_sent(self) -> None:
         self._sent += 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -336,3 +338,21 @@ async def test_a_static_token_s_entries_are_known_to_every_worker_from_its_first
         async with running(place, oauth=static, server=workers) as it:
             for _ in range(8):
                 assert await get(it, CONTENT, {"Cache-Control": "only-if-cached"}) == 200
+
+
+def test_lines_that_a_clogged_channel_does_not_take_are_counted() -> None:
+    told: list[str] = []
+
+    class Line:
+        is_clogged = True
+
+        def tell(self, kind: str, *, line: str, asked: object) -> None:
+            told.append(json.loads(line)["message"].partition(" lines")[0])
+
+    own = SimpleNamespace(_channel=Line(), _dropped=0)
+    for _ in range(3):
+        Life._pass_on(own, '{"message": "lost"}', None)  # type: ignore[arg-type]
+    own._channel.is_clogged = False
+    for _ in range(2):
+        Life._pass_on(own, '{"message": "heard"}', None)  # type: ignore[arg-type]
+    assert told == ["3", "heard", "heard"]

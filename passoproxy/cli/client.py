@@ -181,22 +181,39 @@ class Remote:
                 with suppress(OSError):
                     process = os.pidfd_open(pid)
                     stack.callback(os.close, process)
+            began = None if process is not None or pid else self._began_at()
             self.ask("POST", "/api/quit")
             end = time.monotonic() + PATIENCE
-            while not (select.select([process], [], [], 0.2)[0] if process is not None else self._has_gone(pid)):
+            while not (select.select([process], [], [], 0.2)[0] if process is not None else self._has_gone(pid, began)):
                 if time.monotonic() >= end:
                     raise CommandFailure(f"the daemon has not ended within {PATIENCE:g} s; see its log")
 
-    def _has_gone(self, pid: int) -> bool:
-        """Whether the process `pid` (0: unknown) listens no more; another one may have taken its place."""
+    def _began_at(self) -> object:
+        """When the daemon began, which tells it from others where its process cannot be seen."""
+        return self.ask("GET", "/api/status").get("started_at")
+
+    def _has_gone(self, pid: int, began: object) -> bool:
+        """Whether the process `pid` (0: unknown, it began at `began`) listens no more; another one may have taken its place."""
         try:
             with contextlib.closing(control_socket.connect(self._folder, self._deadline, self._name)) as at:
                 if peer_process(at) != pid:
                     return True
+            if not pid and self._began_at() != began:
+                return True
         except NotRunning:
             return True
+        except CommandFailure:
+            pass  # it ends just now
         time.sleep(0.2)
         return False
+
+    def again(self) -> Remote | None:
+        """The same daemon, at another socket perhaps: another process may own the pair now. None if it has ended."""
+        for other in (Remote(self._folder, self._deadline), *self.followers()):
+            with suppress(CommandFailure):
+                if other.daemon == self.daemon:
+                    return other
+        return None
 
     def followers(self) -> list[Remote]:
         """The daemons that follow this one, on the same folder."""

@@ -30,7 +30,7 @@ def tail(
     Example:
       passoproxy tail --cache miss --status 5xx
     """
-    from passoproxy.cli.client import meant
+    from passoproxy.cli.client import Remote, meant
     from passoproxy.core.events import CACHE_WORDS
     from passoproxy.telemetry.live import fitting
 
@@ -45,15 +45,17 @@ def tail(
         raise UsageFailure(f"--status: {fault}") from fault
     if cache not in ("", *CACHE_WORDS):
         raise UsageFailure(f"--cache: {cache!r} is none of {', '.join(CACHE_WORDS)}")
-    remote = meant(config, state)
+    remote: Remote | None = meant(config, state)
     is_told = False
-    for line in remote.lines(f"/api/tail?{urlencode(wishes)}"):
-        if not is_told:
-            note(f"passoproxy: watching the daemon with {remote.in_words}; Ctrl-C ends it")
-            is_told = True
-        if line:
-            say(line) if as_json else _show(json.loads(line))
-            sys.stdout.flush()
+    while remote is not None:
+        for line in remote.lines(f"/api/tail?{urlencode(wishes)}"):
+            if not is_told:
+                note(f"passoproxy: watching the daemon with {remote.in_words}; Ctrl-C ends it")
+                is_told = True
+            if line:
+                say(line) if as_json else _show(json.loads(line))
+                sys.stdout.flush()
+        remote = remote.again()  # it ends its conversations too when another process takes the pair over, or leaves it
     note("passoproxy: the daemon has ended")
 
 

@@ -55,7 +55,9 @@ class Saving:
             record = await self.call(self.store.load_record)
         except PairDamaged as fault:
             self.unrecorded = self._told(fault)
-            record = await self.call(self.store.imports)
+            record = await self._readable(self.store.imports) or ChainRecord()
+            if self.damage != self.unrecorded:
+                self.unrecorded = self.damage = f"{self.unrecorded}; {self.damage}"
         answer = await self._readable(self.store.pending_answer)
         pair = await self._readable(self.store.load)
         return pair, record, answer

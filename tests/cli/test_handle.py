@@ -92,3 +92,15 @@ def test_a_successor_is_not_the_daemon_that_was_ended(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Remote, "ask", lambda *_: {})
     Remote(tmp_path).quit()
     assert next(processes, None) is None
+
+
+def test_a_successor_in_another_namespace_is_told_by_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process has no number there (0), and a follower answers as soon as it has gone."""
+    starts = iter((1.0, 1.0, 2.0))
+    monkeypatch.setattr(client, "peer_process", lambda at: 0)
+    monkeypatch.setattr(control_socket, "connect", lambda *_: socket.socket(socket.AF_UNIX))
+    monkeypatch.setattr(client, "PATIENCE", 0.5)
+    answers = {"/api/status": lambda: {"started_at": next(starts)}, "/api/quit": dict}
+    monkeypatch.setattr(Remote, "ask", lambda self, method, path: answers[path]())
+    Remote(tmp_path).quit()
+    assert next(starts, None) is None

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -180,6 +181,17 @@ def test_wait_until_it_is_ready(stand: Stand, inside: Run) -> None:
     stand.login()
     assert waits.wait(30) == 0
     assert "ready" in waits.said
+
+
+def test_wait_ends_in_its_time_though_the_daemon_is_stopped(with_token: Stand) -> None:
+    with_token.start_daemon()
+    with_token.daemon.send(signal.SIGSTOP)
+    began = time.monotonic()
+    ran = with_token.run("wait", "--timeout", "1s")
+    took = time.monotonic() - began
+    with_token.daemon.send(signal.SIGCONT)
+    assert (ran.returncode, took < 6) == (1, True)  # one step of a look may take ten
+    assert "does not answer; it is stopped, or too busy" in ran.stderr
 
 
 def test_wait_with_a_typing_mistake(stand: Stand) -> None:

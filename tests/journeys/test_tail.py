@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,20 @@ def test_requests_and_events_whatever_the_log_shows(stand: Stand, workers: int) 
     stand.stop_daemon()
     assert child.wait(30) == 0
     assert "the daemon has ended" in child.said
+
+
+def test_it_goes_on_where_only_the_owner_changed(stand: Stand) -> None:
+    """The one that is watched loses the pair's ownership, and ends all its conversations for the sake of those that follow it."""
+    stand.begin("--lifetime", "60s")
+    child = watched(stand, "--json")
+    (Path(stand.settings["state"]["directory"]) / "lock").unlink()
+    other = stand.follower()
+    other.start_daemon()
+    assert until(lambda: other.role == "owner")
+    assert until(lambda: stand.run("token", "refresh") and stand.role == "following")
+    assert until(lambda: stand.get(TARGET).status == 200 and requests(child)), child.said
+    assert (child.poll(), "has ended" in child.said) == (None, False)
+    child.stop(signal.SIGINT)
 
 
 def test_log_tail_metrics_explanation_and_answer_tell_the_same_of_a_request(stand: Stand) -> None:

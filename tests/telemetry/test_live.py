@@ -8,7 +8,7 @@ import pytest
 
 from passoproxy.errors import BadRequest
 from passoproxy.telemetry import live as module
-from passoproxy.telemetry.live import Live, fitting
+from passoproxy.telemetry.live import Live, dropped_line, fitting
 
 REQUEST = json.dumps({"event": "request", "status": 404, "route": "r", "cache": "pass", "client": "ann"})
 EVENT = json.dumps({"event": "token_refreshed", "level": "info"})
@@ -30,7 +30,7 @@ EVENT = json.dumps({"event": "token_refreshed", "level": "info"})
 )
 def test_what_fits(wishes: dict[str, str], request_fits: bool, event_fits: bool) -> None:
     fits = fitting(wishes)
-    assert (fits(REQUEST), fits(EVENT)) == (request_fits, event_fits)
+    assert (fits(REQUEST), fits(EVENT), fits(dropped_line(3))) == (request_fits, event_fits, True)
 
 
 @pytest.mark.parametrize("status", ["6xx", "40", "4x4", "404x", "all"])

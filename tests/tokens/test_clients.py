@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from passoproxy.core.events import Warned
+from passoproxy.core.events import PairFileDamaged, Warned
 from passoproxy.core.oauth.identity import client_of
 from passoproxy.core.oauth.pair import Pair
 from passoproxy.core.oauth.settings import Provider
@@ -335,6 +335,22 @@ async def test_an_import_that_waits_for_its_proof_outlives_a_damaged_record(fold
         (folder.path / "imports.json").write_bytes(spare)
     life = await folder.under()
     assert not (folder.path / "imports.json").exists()
+    await life.stop()
+
+
+async def test_imports_that_are_damaged_beside_their_record_are_named(folder):
+    life = await folder.under()
+    await life.keeper.execute(Import(life.document()))
+    await folder.crash()
+    for name in ("record.json", "imports.json"):
+        (folder.path / name).write_bytes(b"{torn")
+        (folder.path / name).chmod(0o600)
+    life = await folder.under()
+    named = [each.detail.partition(": ")[0] for each in life.observer.of(PairFileDamaged)]
+    assert named[-2:] == [str(folder.path / name) for name in ("record.json", "imports.json")]
+    assert "record.json: cannot be understood" in life.keeper.snapshot().reason
+    assert "imports.json: cannot be understood" in life.keeper.snapshot().reason
+    assert list(folder.path.glob("imports.json.damaged-*"))
     await life.stop()
 
 

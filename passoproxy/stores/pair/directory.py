@@ -205,8 +205,9 @@ class DirectoryPairStore:
         return ChainRecord() if record is None else record.of(self.client) if self.client else record
 
     def imports(self) -> ChainRecord:
+        """A damaged file is moved aside and named by PairDamaged; asked again, none waits."""
         path = self.folder / _IMPORTS
-        with contextlib.suppress(PairDamaged, PairStoreFailure):
+        with contextlib.suppress(PairStoreFailure):
             found = self._read(path, "imports", None, ChainRecord)
             if found is not None:
                 return found.of(self.client) if self.client else found

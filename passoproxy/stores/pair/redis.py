@@ -309,7 +309,7 @@ class RedisPairStore:
             record = self._local.load_record()
         except PairDamaged as fault:
             self._damage.append(fault)
-            unrecorded, record = str(fault), self._local.imports()
+            unrecorded, record = str(fault), self._own(self._local.imports) or ChainRecord()
         return Held(pair, answer, record, pair.generation if pair is not None else 0, unrecorded=unrecorded)
 
     def _held_there(self, found: dict[bytes, bytes]) -> Held:

@@ -139,8 +139,10 @@ def test_imports_that_are_damaged_too_are_none(folder):
     store = opened(folder, sealed())
     store.save_record(replace(RECORD, candidate=Candidate(PAIR, RECORD.intent)))
     flipped(folder / "imports.json")
-    assert store.imports() == ChainRecord()
+    with pytest.raises(PairDamaged, match=r"imports\.json: cannot be understood .* kept as imports\.json\.damaged-"):
+        store.imports()
     assert list(folder.glob("imports.json.damaged-*"))
+    assert store.imports() == ChainRecord()
     store.release()
 
 
