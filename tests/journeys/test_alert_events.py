@@ -41,6 +41,7 @@ def test_each_is_told_once_and_in_order(stand: Stand) -> None:
     stand.fault("revoked")
     assert stand.run("token", "refresh").returncode == 77
     comes("dead")
+    assert until((Path(stand.settings["state"]["directory"]) / "alarm.json").exists)  # the level is remembered as told
     stand.stop_daemon(signal.SIGKILL)  # the follower takes a pair over that was dead before
     assert until(lambda: follower.role == "owner")
     follower.stop_daemon()
