@@ -26,6 +26,9 @@ class LastHour:
         self._metrics, self._wall = metrics, wall
         self._seen: dict[Key, float] = {}
         self._minutes: dict[int, Buckets] = {}
+        self._whole: Buckets = Counter()
+        self._over: dict[int, dict[str, float | None]] = {}
+        """The figures of minutes that are over."""
 
     def look(self) -> None:
         """Adds what was counted since the last look to the present minute."""
@@ -35,25 +38,30 @@ class LastHour:
             if key[0] != "request_duration" or key[3] == "sum" or number == (before := self._seen.get(key, 0.0)):
                 continue
             self._seen[key] = number
-            _, route, cache, bucket = key
-            self._minutes.setdefault(minute, Counter())[str(route), str(cache), int(bucket)] += int(number - before)
+            counted = str(key[1]), str(key[2]), int(key[3])
+            self._minutes.setdefault(minute, Counter())[counted] += int(number - before)
+            self._whole[counted] += int(number - before)
+        self._over.pop(minute, None)
         for at in [at for at in self._minutes if not minute - MINUTES < at <= minute]:
-            del self._minutes[at]
+            self._whole -= self._minutes.pop(at)
+            self._over.pop(at, None)
+        for at, counted_then in self._minutes.items():
+            if at != minute and at not in self._over:
+                self._over[at] = _figures(counted_then.items())
 
     def shown(self) -> dict[str, object]:
         """The hour as a whole, its minutes (the oldest first, the last one is under way) and its routes; None where nothing was asked."""
         self.look()
-        whole: Buckets = Counter()
-        for minute in self._minutes.values():
-            whole.update(minute)
         last = int(self._wall() // 60)
-        each = [_figures(self._minutes.get(at, Counter()).items()) for at in range(last - MINUTES + 1, last + 1)]
-        routes = sorted({route for route, _, _ in whole})
-        by_route = {name: [(key, number) for key, number in whole.items() if key[0] == name] for name in routes}
+        shown = range(last - MINUTES + 1, last + 1)
+        each = [self._over.get(at) or _figures(self._minutes.get(at, {}).items()) for at in shown]
+        by_route: dict[str, list[tuple[tuple[str, str, int], int]]] = {}
+        for key, number in self._whole.items():
+            by_route.setdefault(key[0], []).append((key, number))
         return {
-            **_figures(whole.items()),
+            **_figures(self._whole.items()),
             "minutes": {name: [minute[name] for minute in each] for name in each[0]},
-            "routes": [{"route": name, **_figures(counted)} for name, counted in by_route.items()],
+            "routes": [{"route": name, **_figures(by_route[name])} for name in sorted(by_route)],
         }
 
 

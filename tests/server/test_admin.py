@@ -684,6 +684,8 @@ async def test_only_so_many_pages_are_told_at_once(admin: Admin, monkeypatch: py
 async def test_the_stream_needs_the_admin_token_where_there_is_one(admin: Admin) -> None:
     listener = await admin(token=TOKEN)
     assert (await listener.ask("GET", "/page/live")).status == 401
+    evil = {"Sec-Fetch-Site": "cross-site"} | BEARER
+    assert (await listener.ask("GET", "/page/live", evil)).status == 403
 
 
 async def test_a_row_tells_why_to_a_browser_with_a_session(admin: Admin) -> None:

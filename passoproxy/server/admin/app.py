@@ -71,6 +71,7 @@ def admin_application(
     callback, site, streams = Callback(daemon, guard), Site(daemon, guard, wall), Streams(MOST_PAGES)
 
     async def live(request: web.Request) -> web.StreamResponse:
+        guard.check_same_site(request)  # a page of another site cannot read it, but it would be sent
         return await streams.send(request, server_sent(watch({})), "text/event-stream")
 
     def read(request: web.Request) -> None:
