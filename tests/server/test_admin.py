@@ -689,9 +689,11 @@ async def test_the_stream_needs_the_admin_token_where_there_is_one(admin: Admin)
 
 
 async def test_a_row_tells_why_to_a_browser_with_a_session(admin: Admin) -> None:
-    listener = await admin(FakeDaemon(explained={"outcome": "hit", "reasons": ["it is fresh"]}))
+    listener = await admin(FakeDaemon(explained={"target": "/p?a=b", "outcome": "hit", "reasons": ["it is fresh"]}))
     answer = await listener.ask("GET", "/page/why?request=abc", await listener.let_in())
-    assert "It is fresh" in await answer.text()
+    text = await answer.text()
+    assert "It is fresh" in text
+    assert "/p?***: hit" in text
     assert listener.daemon.calls == [("why", "abc")]
 
 

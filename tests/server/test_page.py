@@ -76,8 +76,8 @@ FACES = {
         [
             "A person is needed",
             "Since 21:23 UTC: the provider refuses the refresh token: invalid_grant.",
-            "Clients are served as usual until Wed 15 Nov, 00:13 UTC; then they get stored answers,"
-            " as long as their routes allow (up to 1 d after they went stale), and 503 for what is not stored.",
+            "Clients are served as usual until Wed 15 Nov, 00:13 UTC; then they get stored answers"
+            " (by route, up to 1 d after they went stale), and 503 for what is not stored.",
         ],
         "authorise",
     ),
@@ -89,13 +89,13 @@ FACES = {
         [
             "Since 22:04 UTC: connection refused three times in a row.",
             "It answered last at 22:13 UTC. It is asked again by itself.",
-            "Clients get stored answers, as long as their routes allow (up to 7 d after they went stale), and an error (502, 503 or 504) for the rest.",
+            "Clients get stored answers (by route, up to 7 d after they went stale), and an error (502, 503 or 504) for the rest.",
         ],
         "",
     ),
     "unknown": ("warn", ["Since 04:26 UTC or before: a refresh was sent", "a person is needed by Fri 24 Nov, 04:26 UTC"], "authorise"),
     "alone": ("warn", ["The pair’s owner is not heard", "control.sock: gone."], ""),
-    "retrying": ("warn", ["The last refresh failed, next at 22:17 UTC", "a person is needed by Mon 20 Nov, 17:06 UTC"], "refresh"),
+    "retrying": ("warn", ["The last refresh failed, tried again at 22:17 UTC", "a person is needed by Mon 20 Nov, 17:06 UTC"], "refresh"),
     "unsaved": ("warn", ["a restart now would cost the login", "Make room or permissions in state.directory"], ""),
     "unrenewable": ("warn", ["Nothing renews this token", "there is no refresh token"], "authorise"),
     "origin_failing": ("warn", ["Since 22:04 UTC: answered 503.", "At least half"], ""),
@@ -128,7 +128,7 @@ def test_every_state_has_its_document_and_its_words() -> None:
         (healthy(runway_seconds=None), "the pair is refreshed hourly, and served until it is refused", "Runway"),
         (healthy(next_refresh_at=NOW - 5), "Renews itself, next now", ""),
         (healthy(next_refresh_at=None), "Renews itself", "next"),
-        (healthy(chain="dead", access="expired", served_until=None), "Clients get stored answers, as long as their routes allow (up to 1 d after", "as usual"),
+        (healthy(chain="dead", access="expired", served_until=None), "Clients get stored answers (by route, up to 1 d after", "as usual"),
         (without_pair() | {"cache": {}}, "Clients get 503 until then.", ""),
         (healthy(chain="dead", served_until=None, access_until=None), "as usual until the API refuses the access token", ""),
         (healthy(chain="dead") | {"routes": []}, "; then they get 503", "stored answers"),

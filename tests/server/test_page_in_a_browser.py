@@ -107,7 +107,7 @@ async def test_open_rows_and_the_focus_outlive_a_look(admin: Admin, page: Page, 
         "status": 200,
     }
     told = json.dumps(line | {"route": "r", "cache": "hit", "reason": "", "duration_ms": 0.2})
-    listener.daemon.explained = {"outcome": "hit", "reasons": ["it is fresh"]}
+    listener.daemon.explained = {"target": "/live", "outcome": "hit", "reasons": ["it is fresh"]}
     listener.lines.put_nowait(told)
     await page.until("document.querySelector('.stream a[href$=abc]')")
     await page.run("document.querySelector('.stream a[href$=abc]').click()")

@@ -68,7 +68,7 @@ def admin_application(
 ) -> web.Application:
     """The admin listener (contract §8). `mask` is applied to URLs in answers for clients that may change nothing."""
     guard = Guard(access, sessions, wall)
-    callback, site, streams = Callback(daemon, guard), Site(daemon, guard, wall), Streams(MOST_PAGES)
+    callback, site, streams = Callback(daemon, guard), Site(daemon, guard, wall, mask), Streams(MOST_PAGES)
 
     async def live(request: web.Request) -> web.StreamResponse:
         guard.check_same_site(request)  # a page of another site cannot read it, but it would be sent
@@ -257,8 +257,10 @@ _LOGINS = ("/oauth/start", "/oauth/start?elsewhere=1")
 class Site:
     """The status page and its forms."""
 
-    def __init__(self, daemon: Control, guard: Guard, wall: Callable[[], float]) -> None:
-        self._daemon, self._guard, self._wall = daemon, guard, wall
+    def __init__(
+        self, daemon: Control, guard: Guard, wall: Callable[[], float], mask: Callable[[str], str] = str
+    ) -> None:
+        self._daemon, self._guard, self._wall, self._mask = daemon, guard, wall, mask
 
     async def status(self, request: web.Request) -> web.Response:
         if not self._guard.is_open_to(request):
@@ -307,10 +309,11 @@ class Site:
         return await self._done(self._daemon.refresh(), "refreshed", "Not refreshed")
 
     async def why(self, request: web.Request) -> web.Response:
-        """Why a request was answered as it was. A query's values are in it, so that a session is needed."""
+        """Why a request was answered as it was: needs a session, as every explanation does."""
         if not self._guard.page_token(request):
             return self._guard.way_in()
-        return html(page.why_page(await self._daemon.why(request.query.get("request", ""))))
+        found = await self._daemon.why(request.query.get("request", ""))
+        return html(page.why_page(found and {**found, "target": self._mask(str(found["target"]))}))
 
     async def ask_purge(self, request: web.Request) -> web.Response:
         """Asks what is meant, and says what it means now."""

@@ -83,7 +83,7 @@ def _since(view: View, name: str, said: str) -> Html:
 def _stored(view: View, window: str) -> str:
     """Which stored answers clients get; '' for none."""
     longest = view.window(window) if view.cache.get("entries") else ""
-    return longest and f"stored answers, as long as their routes allow (up to {longest} after they went stale)"
+    return longest and f"stored answers (by route, up to {longest} after they went stale)"
 
 
 def _served(view: View) -> Html:
@@ -145,11 +145,13 @@ def runway(view: View) -> Html:
     )
 
 
-def _next(view: View, otherwise: str) -> Html:
+def _next(view: View, otherwise: str, then: str = "next") -> Html:
     due = view.token.get("next_refresh_at")
     if due is None:
         return Html(otherwise)
-    return phrase("{otherwise}, next {at}", otherwise=otherwise, at=view.at(due, True) if due > view.now else "now")
+    return phrase(
+        "{otherwise}, {then} {at}", otherwise=otherwise, then=then, at=view.at(due, True) if due > view.now else "now"
+    )
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
@@ -233,7 +235,8 @@ STATES = (
         NO_BUTTON, "the process that owns the pair is not heard",
     ),
     State(
-        "retrying", "pair", "warn", lambda v: v.chain == "retrying", lambda v: _next(v, "The last refresh failed"), (_reason, _served, _deadline), TRY,
+        "retrying", "pair", "warn", lambda v: v.chain == "retrying", lambda v: _next(v, "The last refresh failed", "tried again"),
+        (_reason, _served, _deadline), TRY,
         "the last refresh failed",
     ),
     State(
