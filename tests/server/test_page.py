@@ -68,7 +68,7 @@ def read(document: dict[str, Any], notice: str = "") -> Reader:
 FACES = {
     "starting": ("calm", ["Starting"], ""),
     "stopping": ("calm", ["What is under way is finished first."], ""),
-    "replaying": ("calm", ["All answers come from the 12 recordings in /srv/recordings. Neither the API nor an account is used."], ""),
+    "replaying": ("calm", ["All answers come from the recordings in /srv/recordings (12). Neither the API nor an account is used."], ""),
     "offline": ("calm", ["Only stored answers are served, however old they are"], ""),
     "login": ("calm", ["Finish it in the browser in which it was begun, by 22:23 UTC."], "authorise"),
     "dead": (

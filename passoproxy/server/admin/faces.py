@@ -189,7 +189,7 @@ STATES = (
     State("stopping", "all", "calm", lambda v: v.status.get("reason") == "draining", _say("Stopping"), (_say("What is under way is finished first."),)),
     State(
         "replaying", "all", "calm", lambda v: v.gateway.get("mode") == "replay", _say("Answers from recordings"),
-        (lambda v: phrase("All answers come from the {count} recordings in {folder}. Neither the API nor an account is used.",
+        (lambda v: phrase("All answers come from the recordings in {folder} ({count}). Neither the API nor an account is used.",
                           count=v.gateway.get("recordings"), folder=v.gateway.get("directory")),
          lambda v: phrase("{fault}", fault=next(iter(v.gateway.get("invalid") or ()), ""))),
     ),
