@@ -37,7 +37,7 @@ from passoproxy.host import logind, systemd
 from passoproxy.host.control_server import ControlSite
 from passoproxy.host.gc import collected
 from passoproxy.host.logind import BeforeSleep
-from passoproxy.host.system import raise_descriptor_limit, run_loop, volatile
+from passoproxy.host.system import collect_orphans, raise_descriptor_limit, run_loop, volatile
 from passoproxy.ports import Clock
 from passoproxy.tokens.commands import Leave, Refill
 from passoproxy.tokens.failover import Custody
@@ -220,6 +220,8 @@ class Daemon:
             # a request that the sleep interrupts may still be answered after waking, so it has the whole time
             before = BeforeSleep(logind.reach, lambda: wired.keeper.execute(Refill(SLEEP_PATIENCE)), wired.clock)
             work.append(("suspend", before.run()))
+        if os.getpid() == 1:
+            work.append(("orphans", collect_orphans(wired.clock)))
         for name, coroutine in work:
             self._begin(name, coroutine)
         stack.push_async_callback(self._end_tasks)

@@ -1,4 +1,4 @@
-"""What this process asks of its system: free ports, durable folders, the limit on descriptors, no core dumps."""
+"""What this process asks of its system: free ports, durable folders, the limit on descriptors, no core dumps, no orphans."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+
+from passoproxy.ports import Clock
 
 Result = TypeVar("Result")
 
@@ -58,6 +60,30 @@ def forbid_dumps() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # a C library without prctl
             ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def orphans(processes: Path = Path("/proc")) -> set[int]:
+    """The children of this process that have ended, and that it has not collected."""
+    found, parent = set(), str(os.getpid())
+    for each in processes.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just gone
+            state, its_parent = each.read_text(errors="replace").rpartition(")")[2].split()[:2]  # proc(5)
+            if (state, its_parent) == ("Z", parent):
+                found.add(int(each.parent.name))
+    return found
+
+
+async def collect_orphans(clock: Clock, every: float = 5.0) -> None:
+    """For process 1 of a container, which inherits what alert commands leave behind: collects those that have ended, until cancelled. Its own
+    children the event loop collects at once, so one that is there at two looks is an orphan."""
+    before = set[int]()
+    while True:
+        await clock.sleep(every)
+        now = orphans()
+        for each in now & before:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(each, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
+        before = now
 
 
 def free_ports(count: int) -> list[int]:

@@ -3,7 +3,8 @@
 A line has a time, a level, the stable name of its event, a message and values: as JSON for machines, as text for people. What clients sent
 is escaped: no control character, no line break, no character that turns the writing direction. Lines of other libraries take the same way.
 
-A thread writes access lines, at most `DELAY` late. If standard error blocks, lines beyond `MAX_WAITING` are dropped and counted.
+A thread writes access lines, at most `DELAY` late, and the lines of events too while standard error blocks: the daemon never waits for the reader
+of its log. Lines beyond `MAX_WAITING` are dropped and counted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import logging
 import os
 import random
 import re
+import select
+import stat
 import sys
 import threading
 import time
@@ -113,7 +116,9 @@ def _plain(value: object) -> object:
 DELAY = 0.08
 """Seconds in which lines are gathered before they are written (contract §3: at most 0.2 s late, with what `batch` waits)."""
 MAX_WAITING = 50_000
-"""Lines that wait at most."""
+"""Access lines that wait at most."""
+RESERVED = 1_000
+"""So many lines of events more."""
 MOST_CHARACTERS = 32 * 1024 * 1024
 """Characters of lines that wait, beyond which no more are taken: long targets make long lines."""
 _REMEMBERED = 2048
@@ -127,7 +132,8 @@ def remembering(work: Callable[[str], str]) -> Callable[[str], str]:
 
 
 class AccessLines:
-    """Takes answered requests and writes a line for each. `write` gets whole lines with their ends and may block.
+    """Takes answered requests and writes a line for each. `write` gets whole lines with their ends and may block; `takes` tells whether it would
+    not, for this text and now.
 
     A line is made where it is added, since a second thread that computes would stop the loop for milliseconds; the thread only writes.
     `render` makes lines for people; None stands for JSON, as `as_json` writes it.
@@ -139,15 +145,17 @@ class AccessLines:
         redactor: Redactor,
         render: Render | None = None,
         *,
+        takes: Callable[[str], bool] = lambda text: True,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.set_redactor(redactor)
-        self._write, self._wall, self._render = write, wall, render
+        self._write, self._takes, self._wall, self._render = write, takes, wall, render
         self._waiting: deque[str] = deque()
         self._dropped = 0
         self._added = self._taken = 0  # characters; each is written by one thread alone
         self._second, self._begun = -1, ""
         self._armed = False
+        self._late = False  # lines of events wait
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._one_at_a_time = threading.Lock()
@@ -204,8 +212,21 @@ class AccessLines:
         until_ttl, _, until_took = until_took.partition(TTL)
         return self._word, until_ttl, until_took, rest
 
-    def _put(self, lines: list[str]) -> None:
-        room = max(0, MAX_WAITING - len(self._waiting)) if self._added - self._taken < MOST_CHARACTERS else 0
+    def event(self, line: str) -> None:
+        """Writes the line of an event: now, or where that would block, behind those that wait."""
+        if not self._late and self._one_at_a_time.acquire(blocking=False):
+            try:
+                if self._takes(line):
+                    self._write(line + "\n")
+                    return
+            finally:
+                self._one_at_a_time.release()
+        self._late = True
+        self._put([line], MAX_WAITING + RESERVED)
+
+    def _put(self, lines: list[str], most: int | None = None) -> None:
+        most = MAX_WAITING if most is None else most
+        room = max(0, most - len(self._waiting)) if self._added - self._taken < MOST_CHARACTERS else 0
         kept = lines[:room]
         self._added += sum(map(len, kept))
         self._waiting.extend(kept)
@@ -232,12 +253,12 @@ class AccessLines:
         """Writes what waits, now and here."""
         with self._one_at_a_time:
             # Disarmed first: a request that comes from here on wakes the thread once too often, never too seldom.
-            self._armed = False
+            self._armed = self._late = False
             lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
             self._taken += sum(map(len, lines))
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                message = f"{dropped} access lines were dropped: standard error is too slow"
+                message = f"{dropped} lines were dropped: standard error is too slow"
                 render = self._render or as_json
                 lines.append(render(self._wall(), "warning", "access_lines_dropped", message, {"dropped": dropped}))
             if lines:
@@ -355,12 +376,13 @@ class Logs:
         self.level: Level = level
         self._redactor = redactor
         lines_render = render if self._for_people else None
-        self.access_lines = AccessLines(_writer(stream), redactor, lines_render, wall=wall)
+        output = _Output(stream)
+        self.access_lines = AccessLines(output.write, redactor, lines_render, takes=output.takes, wall=wall)
         self.tap: Callable[[str], None] | None = None
         """Gets the line of each event as JSON too."""
         self._render = render
         self._logger = logging.getLogger(_NAME)
-        self._handler = _Handler(stream, self._line)
+        self._handler = _Handler(self.access_lines.event, self._line)
 
     def open(self) -> None:
         """Takes the root logger over, the lines of other libraries with it."""
@@ -463,29 +485,57 @@ class _Window:
         self.began, self.count = began, 1
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _Handler(logging.Handler):
     """Lines of `line`. A log that cannot be written is no reason to fail, nor to write about it."""
 
-    def __init__(self, stream: TextIO, line: Callable[[logging.LogRecord], str]) -> None:
-        super().__init__(stream)
-        self._line = line
+    def __init__(self, write: Callable[[str], None], line: Callable[[logging.LogRecord], str]) -> None:
+        super().__init__()
+        self._write, self._line = write, line
 
-    def format(self, record: logging.LogRecord) -> str:
-        return self._line(record)
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._write(self._line(record))
+        except Exception:
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (stdlib name)
         del record
 
 
-def _writer(stream: TextIO) -> Callable[[str], None]:
-    def write(lines: str) -> None:
+class _Output:
+    """A stream's descriptor, if it has one: a thread that blocks in the stream itself keeps its lock, and then the process cannot end in order."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._descriptor, self._at_once = stream, -1, sys.maxsize
         try:
-            stream.write(lines)
             stream.flush()
+            self._descriptor = stream.fileno()
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                self._at_once = select.PIPE_BUF
+        except (OSError, ValueError):
+            pass  # one in memory
+
+    def write(self, lines: str) -> None:
+        try:
+            if self._descriptor < 0:
+                self._stream.write(lines)
+                self._stream.flush()
+                return
+            left = memoryview(lines.encode("utf-8", "backslashreplace"))
+            while left:
+                left = left[os.write(self._descriptor, left) :]
         except (OSError, ValueError):
             return  # standard error is gone: the daemon lives on
 
-    return write
+    def takes(self, line: str) -> bool:
+        """Whether `line` and its end can be written without waiting. pipe(7): where a write is possible, one of PIPE_BUF bytes is."""
+        if self._descriptor < 0:
+            return True
+        if 4 * (len(line) + 1) > self._at_once and len(line.encode("utf-8", "backslashreplace")) >= self._at_once:
+            return False
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return bool(poll.poll(0))
 
 
 def _renderer(format: Format, stream: TextIO) -> Render:

@@ -1,14 +1,16 @@
-"""Which folders are gone with the machine or the container, and which event loop is used."""
+"""Which folders are gone with the machine or the container, which event loop is used, and what process 1 collects."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from passoproxy.host.system import in_memory, run_loop, volatile
+from passoproxy.host.system import collect_orphans, in_memory, orphans, run_loop, volatile
+from tests.fakes import FakeClock
 
 MOUNTS = r"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -71,3 +73,32 @@ def test_without_uvloop_the_loop_is_the_standard_library_s(monkeypatch: pytest.M
     assert run_loop(loop()) == "uvloop"
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert run_loop(loop()).startswith("asyncio.")
+
+
+async def test_orphans_are_collected_at_the_second_look() -> None:
+    clock = FakeClock()
+    child = os.fork()
+    if not child:
+        os._exit(3)
+    while child not in orphans():
+        await asyncio.sleep(0.01)
+    task = asyncio.create_task(collect_orphans(clock, every=5.0))
+    await clock.advance(5)
+    assert child in orphans()
+    await clock.advance(5)
+    assert child not in orphans()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, os.WNOHANG)
+    await clock.advance(5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def test_children_that_live_and_those_of_others_are_no_orphans(tmp_path: Path) -> None:
+    own = os.getpid()
+    for pid, line in {7: f"(a ) b) Z {own} 1", 8: f"(x) S {own} 1", 9: "(x) Z 1 1"}.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} {line} 0")
+    (tmp_path / "10").mkdir()
+    (tmp_path / "10" / "stat").symlink_to("gone")
+    assert orphans(tmp_path) == {7}

@@ -196,7 +196,20 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.Mon
         lines.add(EVENT)
     lines.flush()
     assert written[0].count("\n") == 4
-    assert "7 access lines were dropped" in written[0]
+    assert "7 lines were dropped" in written[0]
+
+
+def test_lines_of_events_have_room_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_WAITING", 1)
+    monkeypatch.setattr(logs, "RESERVED", 2)
+    written: list[str] = []
+    lines = AccessLines(written.append, Redactor(), takes=lambda text: False)
+    for number in range(5):
+        lines.add(EVENT)
+        lines.event(f"event {number}")
+    lines.flush()
+    assert [line for line in written[0].splitlines() if line.startswith("event")] == ["event 0", "event 1"]
+    assert "7 lines were dropped" in written[0]
 
 
 def test_long_lines_that_nobody_reads_are_bounded_in_characters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +219,7 @@ def test_long_lines_that_nobody_reads_are_bounded_in_characters(monkeypatch: pyt
     for _ in range(10):
         lines.add(replace(EVENT, target="/" + "x" * 5000))
     lines.flush()
-    assert "6 access lines were dropped" in written[0]
+    assert "6 lines were dropped" in written[0]
     lines.add(EVENT)
     lines.flush()
     assert written[1].count("\n") == 1

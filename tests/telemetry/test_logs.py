@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 
@@ -185,6 +187,31 @@ def test_a_log_that_cannot_be_written_disturbs_nobody() -> None:
     observe(TaskFailed("keeper", "boom"))
     logs.answered([(ANSWERED, 0.0, ANSWERED.client, 0, ANSWERED.duration, b"")], request_ids(1))
     logs.close()
+
+
+def test_a_log_that_is_not_read_holds_nothing_up() -> None:
+    """A full pipe: events go on at once, and their lines come in their order when it is read again."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    with open(writing, "w") as stream, open(reading, "rb", buffering=0) as reader:
+        logs = Logs(Redactor(), format="json", stream=stream)
+        logs.open()
+        observe = LogObserver(logs)
+        for number in range(200):
+            observe(Warned("x", f"number {number} {'y' * 10_000 * (number == 7)}"))
+        got, last = b"", b"number 199"
+        while last not in got:
+            got += reader.read(65536)
+        observe(Lifecycle("ready"))
+        logs.close()
+        got += reader.read(65536)
+    told = [json.loads(line) for line in got.lstrip(b"x").splitlines()]
+    assert [int(each["detail"].split()[1]) for each in told[:-1]] == list(range(200))
+    assert told[-1]["event"] == "daemon_ready"
 
 
 def test_standard_error_is_the_place(capsys: pytest.CaptureFixture[str]) -> None:
