@@ -27,7 +27,10 @@ def main() -> int:
     rows = {name.replace("_", " "): value for name, value in alert.items() if value not in (None, "")}
     mail.set_content("".join(f"{name + ':':16}{value}\n" for name, value in rows.items()))
     program = shlex.split(os.environ.get("SENDMAIL", "sendmail -t -i"))
-    return subprocess.run(program, input=mail.as_bytes(), check=False).returncode
+    try:
+        return subprocess.run(program, input=mail.as_bytes(), check=False).returncode
+    except OSError as error:
+        sys.exit(f"{program[0]} cannot be started ({error.strerror}); install it, or set $SENDMAIL")
 
 
 sys.exit(main())

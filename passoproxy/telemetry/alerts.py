@@ -389,6 +389,7 @@ class Courier:
         if self._waiting.qsize() == MOST_WAITING:
             self._waiting.get_nowait()
             self._waiting.task_done()
+            self._failed(f"{MOST_WAITING} messages wait for it, and the oldest is lost")
         self._waiting.put_nowait(document)
 
     async def idle(self) -> None:

@@ -64,6 +64,7 @@ def test_requests_and_events_whatever_the_log_shows(stand: Stand, workers: int) 
     assert "the daemon has ended" in child.said
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_only_the_owner_changed(stand: Stand) -> None:
     """The one that is watched loses the pair's ownership, and ends all its conversations for the sake of those that follow it."""
     stand.begin("--lifetime", "60s")

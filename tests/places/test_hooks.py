@@ -115,8 +115,12 @@ async def test_mail(called: Path) -> None:
 
 
 async def test_mail_that_is_not_taken_is_a_failed_alert(called: Path) -> None:
-    with pytest.raises(AlertUndelivered, match="ended with 1"):
-        await bring(called, message("page"), "mail.py", "ops@example.com", SENDMAIL="false")
+    for mta, said in (
+        ("false", "ended with 1"),
+        ("/nowhere/mta -t", r"/nowhere/mta cannot be started .* set \$SENDMAIL"),
+    ):
+        with pytest.raises(AlertUndelivered, match=said):
+            await bring(called, message("page"), "mail.py", "ops@example.com", SENDMAIL=mta)
 
 
 async def test_slack(called: Path, service: Service) -> None:

@@ -308,6 +308,7 @@ async def test_what_waits_for_a_hook_that_hangs_for_long_is_bounded(stand: Stand
     stand.command.opened.set()
     await settle(100)
     assert len(stand.command.got) == MOST_WAITING + 1
+    assert stand.failures() == [("command", f"{MOST_WAITING} messages wait for it, and the oldest is lost")]
 
 
 async def test_a_failure_is_told_once_until_it_works_again(stand: Stand) -> None:
