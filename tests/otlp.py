@@ -47,8 +47,9 @@ class Collector:
     requests: list[tuple[str, str]] = field(default_factory=list)
 
     def of(self, trace: str) -> list[Span]:
-        """The spans of one trace, in the order in which they began."""
-        return sorted((each for each in self.spans if each.trace == trace), key=lambda span: span.begin)
+        """The spans of one trace: that of the client's request, then the others in the order in which they began."""
+        found = (each for each in self.spans if each.trace == trace)
+        return sorted(found, key=lambda span: (span.kind != "server", span.begin))
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()

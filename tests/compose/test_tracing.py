@@ -83,7 +83,7 @@ async def test_a_miss_a_hit_and_a_pass(tmp_path: Path) -> None:
             ("GET content-health", "server", PARENT),
             ("GET", "client", "GET content-health"),
         ]
-        assert server.begin <= origin.begin <= origin.end <= server.end + 5_000_000  # of two clocks
+        assert max(server.begin, origin.begin) < min(server.end, origin.end)  # which are read at different places
         assert (server["http.route"], server["http.response.status_code"]) == ("content-health", 200)
         assert (server["url.path"], server["url.query"]) == (CONTENT.partition("?")[0], "lang=***&countries=***")
         assert (server["passoproxy.cache"], server["error.type"], server.is_failed) == ("miss", None, False)
@@ -167,7 +167,8 @@ async def test_those_who_wait_for_one_fetch_are_linked_with_it_and_a_queue_is_se
         (queue,) = [each for each in found.spans if each.name == "queue"]
         (server,) = [each for each in found.spans if each.id == queue.parent]
         (origin,) = [each for each in found.of(server.trace) if each.kind == "client"]
-        assert queue.begin < queue.end <= origin.begin + 5_000_000
+        assert queue.begin < origin.begin
+        assert queue.end - queue.begin > 100_000_000  # what the other request took, for most of it
 
 
 async def test_a_401_is_seen_with_the_refresh_that_it_brings(tmp_path: Path) -> None:
