@@ -151,6 +151,8 @@ class Daemon:
         stack.push_async_callback(wired.close)
         if wired.fleet is not None:  # a follower of a fleet holds its folder
             stack.push_async_callback(asyncio.to_thread, wired.fleet.store.release)
+        if wired.limits is not None:
+            wired.limits.begin()
         await wired.keeper.open()
         stack.push_async_callback(self._end_keeper, wired)
         holder = wired.keeper if wired.fleet is None else wired.fleet.for_folder(wired.keeper)
@@ -206,10 +208,13 @@ class Daemon:
             ("warming", wired.warming.run()),
             ("store", keep_looking(wired.control, wired.clock, wired.telemetry.hour.look)),
             ("secrets", keep_following(wired)),
-            *([] if wired.limits is None else [("origin limits", wired.limits.run())]),
             ("service manager", self._tell_manager(wired)),
             ("control socket", control.keep_named()),
         ]
+        if wired.limits is not None:
+            work.append(("daily budget", wired.limits.run_budget()))
+            if wired.limits.places is not None:
+                work.append(("places", wired.limits.places.run()))
         if wired.probing is not None:
             work.append(("change probe", wired.probing.run()))
         if wired.fleet is not None and isinstance(wired.keeper, Custody):
@@ -236,6 +241,8 @@ class Daemon:
         if wired.part.serves:
             return
         self._parent = parent = Parent(wired, self.bound)
+        if wired.limits is not None and wired.limits.places is not None:
+            self._begin("places", wired.limits.places.run())
         reload = wired.control.reloading
 
         async def reload_all() -> dict[str, object]:

@@ -122,7 +122,12 @@ class Life:
             await wired.keeper.open()  # whose entries are meant, before the first question
         stack.push_async_callback(wired.close)
         self._reloading = Reloading(wired, self._read)
-        self._share = PlaceShare(wired.pipeline.limiter, loaded.settings.upstream.max_concurrency, self._tell_count)
+        self._share = PlaceShare(
+            wired.pipeline.limiter,
+            loaded.settings.upstream.max_concurrency,
+            self._tell_count,
+            closely=loaded.settings.store.url is not None,
+        )
         wired.pipeline.origin.on_sent = self._count_sent
         wired.pipeline.limiter.tell = lambda told: self._channel.tell("origin", told=document_of(told))
         told.live.put = self._pass_on
@@ -202,6 +207,8 @@ class Life:
                     self._owner.take(document)
                 case "granted":
                     self._share.granted(int(document["count"]))
+                case "lent":
+                    wired.pipeline.limiter.lent_until = float(document["until"])
                 case "origin":
                     wired.pipeline.limiter.hear(told_of(document["told"]))
                 case "reload":

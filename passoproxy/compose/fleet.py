@@ -45,6 +45,27 @@ READ_BYTES = 256 * 1024 * 1024
 
 def shared_store(loaded: Loaded, state_folder: Path, observer: Observer, part: Part) -> RedisStore:
     """The store of entries that a fleet shares. Raises ConfigurationError if the redis library is missing."""
+    settings, before = loaded.settings, loaded.secrets.previous_state_key
+    connect, prefix, shown = of_origin(loaded, "cache")
+    return RedisStore(
+        connect,
+        prefix,
+        secret=shared_secret(loaded.secrets.state_key, loaded.secrets.store_password),
+        previous_secret=None if before is None else shared_secret(before, None),
+        spill=DiskSpill(
+            spill_folders(settings.cache.folder), most_bytes=part.disk(READ_BYTES), most_of_one=READ_BYTES
+        ),
+        folder=state_folder,
+        shown=shown,
+        max_bytes=settings.cache.max_size,
+        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the pipeline's to say, and may change live
+        observer=observer,
+    )
+
+
+def of_origin(loaded: Loaded, what: str) -> tuple[Callable[[float, float], Redis], str, str]:
+    """For what instances share of one origin: how to connect (with what time for connecting and for an answer), the beginning of its keys, and the
+    store in messages. Raises ConfigurationError if the redis library is missing."""
     settings = loaded.settings
     assert settings.store.url is not None
     link = RedisLink(settings.store.url, loaded.secrets.store_password, settings.store.ca_file)
@@ -52,20 +73,8 @@ def shared_store(loaded: Loaded, state_folder: Path, observer: Observer, part: P
     def connect(connect_seconds: float, answer_seconds: float) -> Redis:
         return link.asynchronous(connect_seconds=connect_seconds, answer_seconds=answer_seconds)
 
-    before = loaded.secrets.previous_state_key
     origin = blake2b((settings.upstream.url or "").rstrip("/").encode(), digest_size=12).hexdigest()
-    return RedisStore(
-        connect,
-        f"passoproxy:{{{origin}}}:cache:",
-        secret=shared_secret(loaded.secrets.state_key, loaded.secrets.store_password),
-        previous_secret=None if before is None else shared_secret(before, None),
-        spill=DiskSpill(spill_folders(settings.cache.folder), most_bytes=part.disk(READ_BYTES), most_of_one=READ_BYTES),
-        folder=state_folder,
-        shown=f"store.url {link.shown}",
-        max_bytes=settings.cache.max_size,
-        max_entry_bytes=settings.cache.max_size,  # what one entry may take is the pipeline's to say, and may change live
-        observer=observer,
-    )
+    return connect, f"passoproxy:{{{origin}}}:{what}:", f"store.url {link.shown}"
 
 
 def shared_secret(state_key: Callable[[], str] | None, password: Callable[[], str] | None) -> bytes:

@@ -98,7 +98,7 @@ class Reloading:
         upstream = settings.upstream
         _lead(wired, settings, dialer)
         wired.pipeline.cache.collapser.linger = upstream.read_timeout
-        if wired.part.workers > 1:  # places are lent from one pool
+        if wired.part.workers > 1 or (wired.limits is not None and wired.limits.places is not None):  # places are lent
             wired.pipeline.limiter.set_limits(queue_timeout=upstream.queue_timeout)
         else:
             wired.pipeline.limiter.set_limits(

@@ -35,12 +35,14 @@ class Parent:
     def __init__(self, wired: Wired, bound: Bound) -> None:
         settings = wired.loaded.settings
         self._wired, self._bound = wired, bound
-        self._pool = PlacePool(settings.upstream.max_concurrency, settings.server.workers)
+        assert wired.limits is not None  # which only a worker has not
+        self._limits, is_shared = wired.limits, settings.store.url is not None
         self._most = settings.upstream.max_concurrency
+        self._pool = PlacePool(0 if is_shared else self._most, settings.server.workers)
         self._by_place: dict[int, Worker] = {}
         self._reloads: dict[Worker, asyncio.Future[str]] = {}
         self._work: set[asyncio.Task[None]] = set()
-        self._share = PlaceShare(wired.pipeline.limiter, self._most, self._own_words)
+        self._share = PlaceShare(wired.pipeline.limiter, self._most, self._own_words, closely=is_shared)
         wired.pipeline.limiter.tell = lambda told: self._spread(None, told)
         self.supervisor = Supervisor(
             settings.server.workers,
@@ -54,6 +56,8 @@ class Parent:
         )
         wired.telemetry.live.on_change = self._watch
         self._grant(self._pool.join(_OWN, seldom=True))
+        if is_shared:
+            self._limits.share_out(self._pool, self._grant, self._renewed)
 
     async def start(self) -> None:
         """Returns when all workers serve. Raises CommandFailure."""
@@ -115,6 +119,7 @@ class Parent:
                 self._share.granted(count)
             elif (worker := self._by_place.get(who)) is not None:  # type: ignore[call-overload]
                 worker.channel.tell("granted", count=count)
+        self._limits.look()
 
     # ---- what they say -----------------------------------------------------------------------------------------------
 
@@ -132,7 +137,7 @@ class Parent:
                 self._tell_of_pair(worker)  # it may have changed since the greeting
                 for told in self._wired.pipeline.limiter.story():
                     worker.channel.tell("origin", told=origin.document_of(told))
-                self._grant(self._pool.join(worker.place))
+                self._grant(self._pool.join(worker.place, seldom=self._limits.places is not None))
                 if self._wired.telemetry.live.wanted:
                     worker.channel.tell("watch", wanted=True)
             case "wants":
@@ -204,7 +209,14 @@ class Parent:
         self._set_most()
 
     def _set_most(self) -> None:
-        self._grant(self._pool.set_most(1 if self._wired.pipeline.limiter.goes_one_at_a_time else self._most))
+        most = 1 if self._wired.pipeline.limiter.goes_one_at_a_time else self._most
+        if not self._limits.set_most(most):
+            self._grant(self._pool.set_most(most))
+
+    def _renewed(self, until: float) -> None:
+        self._wired.pipeline.limiter.lent_until = until
+        if self._by_place:
+            self.supervisor.tell("lent", until=until)
 
 
 def _text(wired: Wired) -> str:

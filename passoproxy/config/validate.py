@@ -540,22 +540,6 @@ FILE_CHECKS: tuple[tuple[Check, str], ...] = (
 
 PLACEHOLDER = "your-client-id"
 
-UNUSED = {
-    "store.url": "shares the pair and the cache in this version: each instance has an upstream.max_concurrency of its own",
-}
-"""Keys, and whole sections, that do less in this version than the contract says."""
-
-
-def unused(facts: Facts) -> Iterator[Advice]:
-    """Keys of `UNUSED` that differ from their default."""
-    defaults = Settings()
-    for key, text in UNUSED.items():
-        section = value_at(defaults, key)
-        for leaf in [f"{key}.{name}" for name in type(section).model_fields] if isinstance(section, Section) else [key]:
-            if value_at(facts.settings, leaf) != value_at(defaults, leaf):
-                yield "key_unused", leaf, text
-
-
 _WITHOUT_STORING = ("bypass_when", "cookies", "client_authorization", "private", "purges")
 """Settings of a route that are useful without storing anything."""
 

@@ -249,7 +249,7 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something an operator should know, with what to do; `code` is a stable word (`state_volatile`, `key_unused`).
+    """Something an operator should know, with what to do; `code` is a stable word (`state_volatile`, `daily_budget`).
 
     `over`: what was warned of under that code is so no longer, and `detail` says so. `about` tells warnings of one code apart that stand
     side by side, such as the keys of a configuration.

@@ -7,6 +7,7 @@ What answers say of the origin is judged in `core.origin`, what may be served me
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from passoproxy.core.cache.invalidation import SAFE_METHODS
@@ -68,6 +69,8 @@ class Limiter:
     ) -> None:
         self._next, self._clock, self._observer = next, clock, observer
         self.max_concurrency, self._queue_timeout = max_concurrency, queue_timeout
+        self.lent_until = math.inf
+        """Until this steady moment the places may be used (those that instances of a store share are lent)."""
         self._health = Health(first_pause)
         self._noted: dict[tuple[str, str], bool] = {}
         """The warnings that stand, by code and what they are about, and whether they began here."""
@@ -208,7 +211,7 @@ class Limiter:
                 raise _refusal(failed)
         elif not health.is_calm and (left := health.pause_left(now)) > self._queue_timeout:
             raise _cooling_down(left)
-        if self._waiting or self._in_flight >= self.max_concurrency or not (health.is_calm or self._is_open(path, now)):
+        if self._waiting or self._is_full() or not (health.is_calm or self._is_open(path, now)):
             return None
         if not health.is_calm and health.away(path) is not None and not is_safe(request):
             return None  # a safe one is to ask, if one comes soon
@@ -223,6 +226,11 @@ class Limiter:
                 f"upstream.daily_budget is used up: background work rests for {max(1.0, left):.0f} s", left
             )
         return None
+
+    def _is_full(self) -> bool:
+        return self._in_flight >= self.max_concurrency or (
+            self.lent_until < math.inf and self._clock.monotonic() >= self.lent_until
+        )
 
     def _begin(self, path: str) -> _Place:
         health = self._health
@@ -280,7 +288,7 @@ class Limiter:
         """Gives places to those whose turn it is: first to requests that may find out whether the origin is back, then to clients, then to
         background work; the round counts before the order in which they came."""
         now = self._clock.monotonic()
-        while self._in_flight < self.max_concurrency and self._waiting:
+        while self._waiting and not self._is_full():
             ready = [turn for turn in self._waiting if not turn.place.done() and self._may_begin(turn, now)]
             if not ready:
                 break

@@ -38,6 +38,11 @@ class PlacePool:
         """Places that may be in use now."""
         return sum(member.held for member in self._members.values())
 
+    @property
+    def wanted(self) -> int:
+        """Places that members could use."""
+        return sum(member.wants for member in self._members.values())
+
     def join(self, who: Who, *, seldom: bool = False) -> Grants:
         """A new member: it gets an even part of what is free, so that its first request need not ask; not so if it asks `seldom`."""
         member = self._members[who] = _Member()
@@ -106,10 +111,13 @@ class PlacePool:
 
 
 class PlaceShare:
-    """One process's part: sets the limit of its limiter as places are granted, and tells (`wants`, `holds`) what it could use and does."""
+    """One process's part: sets the limit of its limiter as places are granted, and tells (`wants`, `holds`) what it could use and does.
 
-    def __init__(self, limiter: Limiter, most: int, tell: Callable[[str, int], None]) -> None:
-        self._limiter, self._most, self._tell = limiter, most, tell
+    `closely`: every change of what it could use is told, so that the pool can give back what it had from others.
+    """
+
+    def __init__(self, limiter: Limiter, most: int, tell: Callable[[str, int], None], *, closely: bool = False) -> None:
+        self._limiter, self._most, self._tell, self._closely = limiter, most, tell, closely
         self._granted = self._held = self._wanted = 0
         limiter.set_limits(max_concurrency=0)
         limiter.watch = self._look
@@ -129,7 +137,7 @@ class PlaceShare:
     def _look(self) -> None:
         used, waiting = self._limiter.use
         wanted = min(self._most, used + waiting)
-        if wanted != self._wanted and (wanted > self._granted or wanted < self._wanted):
+        if wanted != self._wanted and (self._closely or wanted > self._granted or wanted < self._wanted):
             self._wanted = wanted
             self._tell("wants", wanted)
         held = max(self._granted, used)

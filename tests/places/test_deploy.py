@@ -57,7 +57,7 @@ def test_a_configuration_has_no_faults(path: Path, tmp_path: Path) -> None:
         "HOME": str(tmp_path),
     }
     loaded = load(path, {**environ, "PASSOPROXY__OAUTH__CLIENT_ID": "an-id"}, text=text.encode())
-    assert {warning.code for warning in loaded.warnings} <= {"network_trusted", "key_unused"}
+    assert {warning.code for warning in loaded.warnings} <= {"network_trusted"}
 
 
 def test_compose_mounts_what_the_configuration_names() -> None:
