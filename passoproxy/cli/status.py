@@ -122,6 +122,7 @@ def _far_away(found: Data) -> list[tuple[str, str]]:
         *_probe(part(cache, "change_probe")),
         ("origin", _origin(origin)),
         *_budget(part(origin, "daily_budget")),
+        *_places(part(origin, "places")),
     ]
 
 
@@ -176,6 +177,15 @@ def _budget(budget: Data) -> list[tuple[str, str]]:
         return []
     used, rests = f"{budget['used']} of {budget['limit']} requests in 24 h", number_of(budget, "rests_until")
     return [("daily budget", used if rests is None else f"{used}; background work rests until {moment(rests)}")]
+
+
+def _places(places: Data) -> list[tuple[str, str]]:
+    if not places:
+        return []
+    alone = " seen last: the store is away, each uses its share" if places.get("alone") else ""
+    return [
+        ("places", f"{places['held']} of {places['limit']} at this instance, {places['instances']} instances{alone}")
+    ]
 
 
 def _requests(requests: Data) -> str:

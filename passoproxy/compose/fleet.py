@@ -52,9 +52,7 @@ def shared_store(loaded: Loaded, state_folder: Path, observer: Observer, part: P
         prefix,
         secret=shared_secret(loaded.secrets.state_key, loaded.secrets.store_password),
         previous_secret=None if before is None else shared_secret(before, None),
-        spill=DiskSpill(
-            spill_folders(settings.cache.folder), most_bytes=part.disk(READ_BYTES), most_of_one=READ_BYTES
-        ),
+        spill=DiskSpill(spill_folders(settings.cache.folder), most_bytes=part.disk(READ_BYTES), most_of_one=READ_BYTES),
         folder=state_folder,
         shown=shown,
         max_bytes=settings.cache.max_size,

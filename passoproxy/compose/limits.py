@@ -104,7 +104,7 @@ class OriginLimits:
         machine = FleetPlaces(
             pool, spread, upstream.max_concurrency, upstream.queue_timeout, wired.observer, renewed=renewed
         )
-        self.places = RedisPlaces(*of_origin(wired.loaded, "limits"), machine, wired.clock)
+        self.places = RedisPlaces(*of_origin(wired.loaded, "limits"), machine, wired.clock, wired.observer)
 
     def look(self) -> None:
         """Something has changed in the pool."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from passoproxy.config.secrets import exposure, key_lines, read_secret, refuse_exposed
-from passoproxy.config.settings import RouteSettings, Section, Settings
+from passoproxy.config.settings import RouteSettings, Settings
 from passoproxy.config.sources import Layer, secret_pairs
 from passoproxy.config.types import Address, TcpAddress, is_field_value, is_metadata_address, proxy_url
 from passoproxy.core.access import is_loopback
@@ -611,5 +611,5 @@ def alert_command(facts: Facts) -> Iterator[Advice]:
         yield "alert_command_missing", "alerts.command", text
 
 
-WARNINGS = (risky_values, idle_routes, unused)
+WARNINGS = (risky_values, idle_routes)
 FILE_WARNINGS = (exposed, alert_command)

@@ -24,7 +24,7 @@ OWN_SHARE = 0.8
 TICK_SECONDS = 1.0
 """Between two questions of an instance that holds places, or waits for some."""
 
-PRESENCE_SECONDS = 10.0
+PRESENCE_SECONDS = 3.0
 """The same of an idle one: it counts as there."""
 
 AGAIN_SECONDS = 0.5
@@ -108,7 +108,8 @@ class FleetPlaces:
 
     @property
     def _share(self) -> int:
-        return max(1, self.limit // self.instances)
+        """Without an answer of the store ever, how many others there are is not known: then it is one."""
+        return 1 if self.until == -math.inf else max(1, self.limit // self.instances)
 
     def look(self) -> bool:
         """After a change in the pool: whether the store is to be asked now."""

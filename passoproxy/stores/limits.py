@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from passoproxy.core.budget import SLOT_SECONDS, SLOTS, Ages
+from passoproxy.core.events import TaskFailed
 from passoproxy.errors import EntryStoreFailure
-from passoproxy.ports import Clock, nobody
+from passoproxy.ports import Clock, Observer, nobody
 from passoproxy.proxy.fleet_places import (
     AGAIN_SECONDS,
     LEASE_SECONDS,
@@ -93,9 +94,15 @@ class RedisPlaces:
     """Asks the store for what `places` wants, and renews what it has. `look` after each change of the pool, `run` as a task, then `aclose`."""
 
     def __init__(
-        self, connect: Callable[[float, float], Redis], prefix: str, shown: str, places: FleetPlaces, clock: Clock
+        self,
+        connect: Callable[[float, float], Redis],
+        prefix: str,
+        shown: str,
+        places: FleetPlaces,
+        clock: Clock,
+        observer: Observer,
     ) -> None:
-        self.places, self._prefix, self._clock = places, prefix, clock
+        self.places, self._prefix, self._clock, self._observer = places, prefix, clock, observer
         self._asking = connection(connect, shown, ANSWER_SECONDS)
         self._listening = connection(connect, shown, LISTEN_SECONDS + 2 * ANSWER_SECONDS)
         self._name = secrets.token_hex(8)
@@ -131,6 +138,9 @@ class RedisPlaces:
         try:
             lent = await self._lent(question)
         except EntryStoreFailure:
+            self.places.failed(self._clock.monotonic())
+        except Exception as fault:  # without this task no request would have a place any more
+            self._observer(TaskFailed("places", type(fault).__name__))
             self.places.failed(self._clock.monotonic())
         else:
             self.places.answered(lent, asked_at, self._clock.monotonic())
