@@ -560,6 +560,7 @@ class Wired:
             in_flight=self.handler.in_flight + sum(each.in_flight for each in self.reports.values()),
             alert=self.control.level,
             budget=(None, None) if self.limits is None else self.limits.used(),
+            places=(None, None) if self.limits is None else self.limits.held(),
         )
         return exposition(self.telemetry.metrics, reading, __version__, accept)
 

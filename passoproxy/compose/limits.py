@@ -135,6 +135,10 @@ class OriginLimits:
         """What is used of the daily budget, and that; None without one."""
         return (None, None) if self.budget is None else (self.budget.used, self.budget.limit)
 
+    def held(self) -> tuple[int | None, int | None]:
+        """The places that this instance holds of the store's, and the number of instances; None without a store."""
+        return (None, None) if self.places is None else (self.places.places.held, self.places.places.instances)
+
     # ---- their tasks ---------------------------------------------------------------------------------------------------
 
     async def run_budget(self) -> None:

@@ -45,6 +45,7 @@ class Reading:
     """What a scrape reads from the running daemon. Moments are epoch seconds; `runway` None: no person is ever needed, or it is unknown.
 
     `budget` has what is used of `upstream.daily_budget`, and that; None without one.
+    `places` has the places at the origin that this instance holds, and the number of instances; None without a store.
     `cache_bytes` has a pair of tier and bytes for each tier; `cache_entries` counts what is stored, in however many tiers.
     """
 
@@ -57,6 +58,7 @@ class Reading:
     in_flight: int = 0
     alert: int = 0
     budget: tuple[int | None, int | None] = (None, None)
+    places: tuple[int | None, int | None] = (None, None)
 
 
 def exposition(observer: MetricsObserver, reading: Reading, version: str, accept: str = "") -> tuple[bytes, str]:
@@ -112,6 +114,12 @@ class _Collector:
             ("cache_entries", "Stored answers.", now.cache_entries),
             ("daily_budget_used", "Requests sent to the origin in 24 hours; absent without a budget.", now.budget[0]),
             ("daily_budget_limit", "Requests in 24 hours after which background work rests.", now.budget[1]),
+            (
+                "places_held",
+                "Places at the origin that this instance holds; absent without a shared store.",
+                now.places[0],
+            ),
+            ("instances", "Instances of the shared store; absent without one.", now.places[1]),
             ("in_flight", "Requests under way.", now.in_flight),
         ):
             yield _gauge(name, text, [] if value is None else [("", value)])
