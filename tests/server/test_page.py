@@ -82,6 +82,7 @@ FACES = {
         "authorise",
     ),
     "handed_over": ("warn", ["handed over by 'token export'", "Import or log in."], "authorise"),
+    "alone": ("warn", ["The pair’s owner is not heard", "control.sock: gone."], ""),
     "never": ("calm", ["Not authorised yet", "renews the pair by itself from then on"], "authorise"),
     "no_token": ("bad", ["the provider answered 503", "Clients get stored answers"], "refresh"),
     "origin_away": (
@@ -94,7 +95,6 @@ FACES = {
         "",
     ),
     "unknown": ("warn", ["Since 04:26 UTC or before: a refresh was sent", "a person is needed by Fri 24 Nov, 04:26 UTC"], "authorise"),
-    "alone": ("warn", ["The pair’s owner is not heard", "control.sock: gone."], ""),
     "retrying": ("warn", ["The last refresh failed, tried again at 22:17 UTC", "a person is needed by Mon 20 Nov, 17:06 UTC"], "refresh"),
     "unsaved": ("warn", ["a restart now would cost the login", "Make room or permissions in state.directory"], ""),
     "unrenewable": ("warn", ["Nothing renews this token", "there is no refresh token"], "authorise"),
@@ -118,6 +118,11 @@ def test_the_face_of_every_state(name: str) -> None:
     assert [words for words in said if words not in text] == []
 
 
+def _without(**token: Any) -> dict[str, Any]:
+    document = without_pair()
+    return document | {"token": document["token"] | token}
+
+
 def test_every_state_has_its_document_and_its_words() -> None:
     assert [state.name for state in STATES] == list(DOCUMENTS) == list(FACES)
 
@@ -129,7 +134,7 @@ def test_every_state_has_its_document_and_its_words() -> None:
         (healthy(next_refresh_at=NOW - 5), "Renews itself, next now", ""),
         (healthy(next_refresh_at=None), "Renews itself", "next"),
         (healthy(chain="dead", access="expired", served_until=None), "Clients get stored answers (by route, up to 1 d after", "as usual"),
-        (without_pair() | {"cache": {}}, "Clients get 503 until then.", ""),
+        (without_pair() | {"cache": {}}, "Until that is mended, clients get 503.", ""),
         (healthy(chain="dead", served_until=None, access_until=None), "as usual until the API refuses the access token", ""),
         (healthy(chain="dead") | {"routes": []}, "; then they get 503", "stored answers"),
         (DOCUMENTS["origin_away"] | {"cache": {}}, "stored answers while these are fresh", ""),
@@ -137,6 +142,8 @@ def test_every_state_has_its_document_and_its_words() -> None:
         (without_pair() | {"since": {"chain": NOW - 7_195}}, "", "Since"),
         (healthy(chain="dead", reason="revoked") | {"since": {"chain": NOW - 7_195}}, "Since 20:13 UTC or before: revoked.", ""),
         (healthy(chain="dead", reason="revoked") | {"since": {}}, "Revoked.", "Since"),
+        (_without(role="following"), "Not authorised yet", "Another process"),
+        (_without(role="following", reason="state.directory is served by another"), "state.directory is served by another.", ""),
     ],
 )  # fmt: skip
 def test_what_a_face_says_depends_on_what_is_known(document: dict[str, Any], said: str, unsaid: str) -> None:
@@ -214,6 +221,7 @@ def test_an_origin_that_was_not_asked_and_the_workers() -> None:
     assert "silent" not in text
     assert "3 workers" in text
     assert "workers" not in read(healthy() | {"workers": []}).text
+    assert "recording into /srv/r" in read(healthy() | {"gateway": {"mode": "record", "directory": "/srv/r"}}).text
 
 
 def test_warnings_stand_on_top() -> None:

@@ -92,16 +92,17 @@ def _served(view: View) -> Html:
         view.token.get("served_until") or view.token.get("access_until"),
         _stored(view, "stale_if_unauthorized"),
     )
-    if view.access == "valid":
-        if until is None:
-            return phrase("Clients are served as usual until the API refuses the access token.")
-        then = f"then they get {stored}, and 503 for what is not stored" if stored else "then they get 503"
-        return phrase("Clients are served as usual until {until}; {then}.", until=view.at(until), then=then)
-    return (
-        phrase("Clients get {stored}, and 503 for what is not stored.", stored=stored)
-        if stored
-        else Html("Clients get 503 until then.")
-    )
+    if view.access != "valid":
+        rest = (
+            "Clients get {stored}, and 503 for what is not stored."
+            if stored
+            else "Until that is mended, clients get 503."
+        )
+        return phrase(rest, stored=stored)
+    if until is None:
+        return phrase("Clients are served as usual until the API refuses the access token.")
+    then = f"then they get {stored}, and 503 for what is not stored" if stored else "then they get 503"
+    return phrase("Clients are served as usual until {until}; {then}.", until=view.at(until), then=then)
 
 
 def _deadline(view: View) -> Html:
@@ -212,8 +213,13 @@ STATES = (
         AUTHORISE, "the pair was handed over",
     ),
     State(
-        "never", "pair", "calm", lambda v: v.access == v.chain == "none" and v.by_person and not v.follows, _say("Not authorised yet"),
-        (lambda v: _reason(v) if v.token.get("kept") else NOTHING,
+        "alone", "pair", "warn", lambda v: v.follows and bool(v.token.get("alone")), _say("The pair’s owner is not heard"),
+        (_reason, lambda v: phrase("{error}.", error=sentence(v.token["last_error"])) if v.token.get("last_error") else NOTHING, _remedy, _served),
+        NO_BUTTON, "the process that owns the pair is not heard",
+    ),
+    State(
+        "never", "pair", "calm", lambda v: v.access == v.chain == "none" and v.by_person, _say("Not authorised yet"),
+        (lambda v: _reason(v) if v.token.get("kept") or v.follows else NOTHING,
          _say("Authorise passoproxy once, in a browser: it renews the pair by itself from then on."), _served),
         AUTHORISE, "nobody has authorised passoproxy yet",
     ),
@@ -228,11 +234,6 @@ STATES = (
     State(
         "unknown", "pair", "warn", lambda v: v.chain == "unknown", _say("A refresh’s answer was lost"), (_reason, _served, _deadline), AGAIN,
         "a refresh’s answer was lost",
-    ),
-    State(
-        "alone", "pair", "warn", lambda v: v.follows and bool(v.token.get("alone")), _say("The pair’s owner is not heard"),
-        (_reason, lambda v: phrase("{error}.", error=sentence(v.token["last_error"])) if v.token.get("last_error") else NOTHING, _remedy, _served),
-        NO_BUTTON, "the process that owns the pair is not heard",
     ),
     State(
         "retrying", "pair", "warn", lambda v: v.chain == "retrying", lambda v: _next(v, "The last refresh failed", "tried again"),

@@ -320,12 +320,14 @@ def _warnings(told: Sequence[Part | str], now: float) -> Html:
 
 def _footer(status: Part) -> list[str]:
     uptime, workers, listeners = (status.get(name) for name in ("uptime_seconds", "workers", "listeners"))
+    gateway = part_of(status, "gateway")
     parts = [
         f"passoproxy {status.get('version', '')}",
         "" if uptime is None else f"up for {duration(uptime)}",
         f"{len(workers)} workers" if workers else "",
         f"listening on {', '.join(map(str, listeners))}" if listeners else "",
         str(status.get("config") or ""),
+        f"recording into {gateway.get('directory')}" if gateway.get("mode") == "record" else "",
     ]
     return [part for part in parts if part]
 
