@@ -5,11 +5,11 @@ In memory, bounded, redacted when it is shown. A worker's is `taken` as plain da
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from typing import Any, Final, get_args
 
 from passoproxy.core.events import (
@@ -58,6 +58,10 @@ def event_of(name: str, members: dict[str, Any]) -> Event:
     return _KINDS[name](**members)
 
 
+def _name(made: str, place: int) -> str:
+    return made[32 * place : 32 * place + 32]
+
+
 @dataclass(slots=True)
 class _Errors:
     """Errors of one kind, with one sentence: the moments of the first and the last, how many, and the last one."""
@@ -77,8 +81,8 @@ class Recent:
         self.before_reading: Callable[[], None] = lambda: None
         """Has what waits to be remembered remembered."""
         self._keep = keep
-        self._requests: deque[tuple[float, Answered, str]] = deque(maxlen=keep)
-        """The moment, the request, and the name that its access line has unless the client gave one."""
+        self._requests: deque[tuple[Answered, str, int]] = deque(maxlen=keep)
+        """Each with the names of its batch and its place there: its access line has that name unless the client gave one."""
         self._refreshes: deque[tuple[float, TokenRefreshed | RefreshFailed]] = deque(maxlen=_MOST_KINDS)
         self._errors: dict[str, _Errors] = {}
         """By their sentence; the one that came last stands last."""
@@ -124,9 +128,9 @@ class Recent:
 
     def answered(self, batch: Sequence[Answered], made: str = "") -> None:
         """Remembers a batch; `made` holds the name of each in 32 characters."""
-        skipped = max(0, len(batch) - self._keep)
-        for number, each in enumerate(islice(batch, skipped, None), skipped):
-            self._requests.append((each[1], each, made[32 * number : 32 * number + 32]))
+        kept = batch[-self._keep :]
+        places = itertools.count(len(batch) - len(kept))
+        self._requests.extend(zip(kept, itertools.repeat(made), places, strict=False))
         if (second := int(batch[0][1])) == int(batch[-1][1]):
             self._seconds[second] += len(batch)
         else:
@@ -179,7 +183,8 @@ class Recent:
         is_heard = self._counts["answers"] or self._counts["failures"]
         taken: Lately = {
             "requests": [
-                [at, asdict(replace(answered_event(held), trace=None)), name] for at, held, name in self._requests
+                [held[1], asdict(replace(answered_event(held), trace=None)), _name(made, place)]
+                for held, made, place in self._requests
             ],
             "errors": [[each.first, each.last, each.count, *plain(each.event)] for each in self._errors.values()],
             "warnings": [[at, asdict(told)] for at, told in self._warnings.values()],
@@ -199,7 +204,7 @@ class Recent:
     def add(self, taken: Lately) -> None:
         """Remembers what another process remembered, as if it had happened here."""
         for at, event, name in taken["requests"]:
-            self._requests.append((at, (RequestAnswered(**event), at, "", 0, 0.0, b""), name))
+            self._requests.append(((RequestAnswered(**event), at, "", 0, 0.0, b""), name, 0))
         for first, last, count, name, members in taken["errors"]:
             self._on_error(_Errors(first, last, count, event_of(name, members)))
         for at, told in taken["warnings"]:
@@ -278,15 +283,18 @@ class Recent:
             "per_second_lately": lately,
             "broken": self._counts["broken"],
             "refused": self._counts["refused"],
-            "recent": [self._request(at, answered_event(held), name) for at, held, name in reversed(self._requests)],
+            "recent": [
+                self._request(held[1], answered_event(held), _name(made, place))
+                for held, made, place in reversed(self._requests)
+            ],
         }
 
     def asked(self, name: str) -> tuple[str, str] | None:
         """Method and target of the remembered request with this `request_id`."""
         self.before_reading()
-        for _, held, made in reversed(self._requests):
+        for held, made, place in reversed(self._requests):
             event = answered_event(held)
-            if (event.request_id or made) == name:
+            if (event.request_id or _name(made, place)) == name:
                 return event.method, event.target
         return None
 

@@ -164,7 +164,9 @@ def _routes(status: Part) -> Html:
     """A row for each route that was used in the last hour or has something stored; the others are folded away."""
     figures = {each["route"]: each for each in part_of(status, "last_hour").get("routes") or []}
     policies = {each["name"]: each for each in status.get("routes") or []}
-    names = sorted({*policies, *figures}, key=lambda name: -(part_of(figures, name).get("requests") or 0))
+    names = sorted(
+        dict.fromkeys((*policies, *figures)), key=lambda name: -(part_of(figures, name).get("requests") or 0)
+    )
     used = [name for name in names if name in figures or policies[name].get("entries")]
     idle = [name for name in names if name not in used]
 
