@@ -87,6 +87,9 @@ _CONTENT_RULES: Final = (
 )
 
 
+_STEP, _OVERLAP = 64 * 1024, 16 * 1024
+
+
 class Redactor:
     """Masks what is secret by its shape, by the name beside it, or because it is one of `secrets` word for word.
 
@@ -117,11 +120,11 @@ class Redactor:
         return self.text(f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}", most)
 
     def content(self, text: str) -> str:
-        """A text of whatever length, such as a recorded body, without what is surely a credential."""
+        """A text of whatever length, such as a recorded body, without what is surely a credential. Long ones take a while, in short steps."""
         if self._known is not None:
-            text = self._known.sub(MASK, text)
+            text = _swept(self._known, MASK, text)
         for pattern, masked in _CONTENT_RULES:
-            text = pattern.sub(masked, text)
+            text = _swept(pattern, masked, text)
         return text
 
     def parameters(self, query: str) -> str:
@@ -156,6 +159,22 @@ class Redactor:
         if mark and (self.query == "names" or _SECRET_NAME.match(unquote_plus(name))):
             return f"{name}={MASK}"
         return parameter
+
+
+def _swept(pattern: re.Pattern[str], masked: str, text: str) -> str:
+    """`pattern.sub`, in steps between which other threads have their turn; a match has at most `_OVERLAP` characters beyond a step's end."""
+    if len(text) <= _STEP:
+        return pattern.sub(masked, text)
+    parts, at = list[str](), 0
+    for end in range(_STEP, len(text) + _STEP, _STEP):
+        for found in pattern.finditer(text, at, end + _OVERLAP):
+            if found.start() >= end:
+                break
+            parts += text[at : found.start()], found.expand(masked)
+            at = found.end()
+        parts.append(text[at:end])
+        at = max(at, end)
+    return "".join(parts)
 
 
 def _member(name: str) -> str:

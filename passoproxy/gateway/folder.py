@@ -22,6 +22,7 @@ from passoproxy.core.cache.policy import KeyPolicy
 from passoproxy.core.cache.vary import Varies, nominated, varies
 from passoproxy.core.http.messages import NO_FIELDS, RequestHead, fields_of
 from passoproxy.core.redaction import SECRET_FIELDS, Redactor
+from passoproxy.core.units import show_size
 from passoproxy.errors import Fault
 from passoproxy.folders import stamp_of
 from passoproxy.gateway.recording import (
@@ -110,8 +111,10 @@ class Folder:
         for at, stamp in sorted(self._stamps()):
             known = before.get(at)
             found[at] = known if known is not None and known.stamp == stamp else self._read(Path(at), stamp)
-        if found == before:
-            return
+        if found != before:
+            self._take(found)
+
+    def _take(self, found: dict[str, Known]) -> None:
         self._known, self._by_path = found, {}
         for each in found.values():
             if each.asked is not None:
@@ -134,7 +137,9 @@ class Folder:
             with open(path, "rb") as file:
                 raw = file.read(LONGEST_FILE + 1)
             if len(raw) > LONGEST_FILE:
-                raise InvalidRecording(Fault(name, "", "is longer than 32 MiB", "take it out of the folder"))
+                raise InvalidRecording(
+                    Fault(name, "", f"is longer than {show_size(LONGEST_FILE)}", "take it out of the folder")
+                )
             recording = read(raw, name)
         except OSError as error:
             fault = Fault(name, "", f"cannot be read: {error.strerror}", "make it a file that this user may read")
@@ -233,7 +238,8 @@ class Folder:
         path = self.path / _name(recording, own, policy) if before is None else before.path
         names = personal(recording)
         _write(path, printed(recording, names).encode())
-        self.look()
+        known = Known(path, stamp_of(path), recording, None, (head, body))
+        self._take(dict(sorted({**self._known, str(path): known}.items())))
         return path, names
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -26,7 +27,7 @@ from passoproxy.errors import BadRequest, Fault, PassoproxyError
 from passoproxy.proxy.codecs import known
 from passoproxy.values import dataclass
 
-LONGEST_BODY = 4 * 1024 * 1024
+LONGEST_BODY = 2 * 1024 * 1024
 """Bytes of a body that is recorded; a longer one is not."""
 
 LONGEST_FILE = 8 * LONGEST_BODY
@@ -122,7 +123,7 @@ def _body(body: bytes, fields: Fields) -> Iterator[str]:
             yield f"  style: {_scalar(', '.join(style))}\n"
         pretty = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
         yield from _block("json", _UNPRINTABLE.sub(_escaped_for_json, pretty) + "\n")
-    elif _UNPRINTABLE.search(text) or not text.strip("\n"):
+    elif _is_found(_UNPRINTABLE, text) or not text.strip("\n"):
         yield f"  text: {_quoted(text)}\n"
     else:
         yield from _block("text", text)
@@ -140,6 +141,13 @@ def _block(name: str, text: str) -> Iterator[str]:
 _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 """What YAML takes in no block as it is: control characters, other line ends, surrogates."""
 
+
+def _is_found(pattern: re.Pattern[str], text: str) -> bool:
+    """Whether it is in the text, in steps between which other threads have their turn."""
+    return any(pattern.search(text, at, at + 2 * _STEP) for at in range(0, len(text), _STEP))
+
+
+_STEP = 64 * 1024
 _PLAIN = re.compile(
     r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[A-Za-z/][A-Za-z0-9 ,;=/._+()&%?:*~@'-]*(?<![ :])", re.IGNORECASE
 )
@@ -426,7 +434,7 @@ _PERSONAL_NAME = re.compile(
     r"birthda|dateofbirth|placeofbirth|birthplace|birth\Z|dob\Z|e?mail\Z|emailaddress|phone(?:number)?\Z|mobile(?:number)?\Z|firstname|lastname|surname|givenname|familyname|fullname|iban\Z|"
     r"passport(?:no|nr|num|number|id)\Z|(?:document|visa|id|identity|insurance|tax)(?:card)?(?:no|nr|number)\Z|mrz\Z|ssn\Z|street|postaladdress",
 )
-_PERSONAL_TEXT = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}\.[A-Za-z]{2,}|\bP[<A-Z][A-Z]{3}[A-Z]{1,39}<<")
+_PERSONAL_TEXT = re.compile(r"[A-Za-z0-9._%+-]@[A-Za-z0-9-]{1,63}\.[A-Za-z]{2,}|\bP[<A-Z][A-Z]{3}[A-Z]{1,39}<<")
 """An e-mail address; the first line of a passport's machine-readable zone."""
 
 
@@ -443,8 +451,9 @@ def personal(recording: Recording) -> list[str]:
         try:
             _look(json.loads(body), at, "", found)
         except (ValueError, RecursionError):
-            if _PERSONAL_TEXT.search(body.decode("utf-8", "replace")):
-                found[at] = None
+            with contextlib.suppress(UnicodeDecodeError):
+                if _is_found(_PERSONAL_TEXT, body.decode()):
+                    found[at] = None
     return list(found)
 
 

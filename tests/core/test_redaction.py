@@ -196,3 +196,11 @@ def test_recorded_texts_are_masked_whole() -> None:
 def test_parameters_are_masked_by_their_names(query: str, shown: str) -> None:
     assert Redactor().parameters(query) == shown
     assert Redactor().parameters(shown) == shown
+
+
+@pytest.mark.parametrize("before", [65536 - 40, 65536 - 1, 65536, 65536 + 30])
+def test_long_texts_are_masked_wherever_the_credential_stands(before: int) -> None:
+    said = f" Bearer {'a1' * 20} password=hush {SECRET}, " * 2
+    shown = f" Bearer {MASK} password={MASK} {MASK}, " * 2
+    for end in ("", "y" * 70_000):
+        assert Redactor([SECRET]).content("x" * before + said + end) == "x" * before + shown + end
