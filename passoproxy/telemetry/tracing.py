@@ -125,12 +125,13 @@ class Tracer:
         attributes = _method(event.method) | {
             "url.scheme": self._scheme,
             "url.path": path,
-            "http.response.status_code": event.status,
             "passoproxy.cache": event.cache,
-            "passoproxy.cache_status": event.cache_status,
+            "passoproxy.cache_status": self._say(event.cache_status),
             "passoproxy.client": self._say(event.client),
             "passoproxy.outcome": event.outcome,
         }
+        if event.status:
+            attributes["http.response.status_code"] = event.status
         if query:
             attributes["url.query"] = query
         if event.route:

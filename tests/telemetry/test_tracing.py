@@ -81,6 +81,14 @@ async def test_a_request_has_failed_by_its_outcome_or_a_5xx(
     assert (span.start_time, span.end_time) == (1_699_999_999_500_000_000, 1_700_000_000_000_000_000)
 
 
+async def test_a_span_masks_what_the_log_masks(tracer: Tracer, spans: list[Any]) -> None:
+    text = "planted-secret"
+    event = answered(client=text, target=f"/{text}?key={text}", cache_status=f'o; key="{text}"', status=0)
+    tracer.answered([(event, 0.0, "c", 0, 0.0, b"")], request_ids(1))
+    assert text not in repr((spans[0].name, spans[0].attributes))
+    assert "http.response.status_code" not in spans[0].attributes
+
+
 async def sent(tracer: Tracer, script: list[Any], waits: float = 0.0, **more: Any) -> None:
     """A request on its way through both hops, which waits so many seconds for its place."""
     origin = tracer.around_origin(ScriptedHop(script))
