@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from tests.journeys.conftest import Stand, ask, until
 from tests.journeys.test_degraded import Webhook, told
+from tests.redis_server import RedisServer
 
 EVERY = ["login", "refresh", "import", "logout", "dead"]
 SCHEMA = Draft202012Validator(json.loads(Path("docs/alert.schema.json").read_text()))
@@ -19,6 +21,33 @@ SCHEMA = Draft202012Validator(json.loads(Path("docs/alert.schema.json").read_tex
 
 def events(alerts: list[dict[str, Any]]) -> list[str]:
     return [each["event"] for each in alerts if each["level"] == "event"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    made = RedisServer(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.mark.slow
+def test_of_a_fleet_the_instance_tells_that_did_it(stand: Stand, server: RedisServer) -> None:
+    sections = {"store": {"url": server.url}, "alerts": {"command": "cat >> told", "events": EVERY}}
+    stand.configure(**sections)
+    stand.begin("--lifetime", "1h")
+    other = stand.beside(**sections)
+    other.start_daemon()
+    assert until(lambda: other.role == "following")
+    assert other.run("token", "refresh").returncode == 0  # asked there, done here
+    assert until(lambda: events(told(stand.folder)) == ["login", "refresh"])
+    stand.stop_daemon(signal.SIGKILL)
+    assert until(lambda: other.role == "owner")
+    stand.start_daemon()
+    assert until(lambda: stand.role == "following")
+    assert stand.run("logout").returncode == 0
+    assert until(lambda: events(told(other.folder)) == ["logout"])
+    assert [stand.stop_daemon(), other.stop_daemon()] == [0, 0]
+    assert events(told(stand.folder)) == ["login", "refresh"]
 
 
 @pytest.mark.slow
