@@ -133,6 +133,7 @@ def test_every_state_has_its_document_and_its_words() -> None:
         (healthy(runway_seconds=None), "the pair is refreshed hourly, and served until it is refused", "Runway"),
         (healthy(next_refresh_at=NOW - 5), "Renews itself, next now", ""),
         (healthy(next_refresh_at=None), "Renews itself", "next"),
+        (healthy(next_refresh_at=1e18, runway_seconds=1e18), "next at a time that no calendar has", ""),
         (healthy(chain="dead", access="expired", served_until=None), "Clients get stored answers (by route, up to 1 d after", "as usual"),
         (without_pair() | {"cache": {}}, "Until that is mended, clients get 503.", ""),
         (healthy(chain="dead", served_until=None, access_until=None), "as usual until the API refuses the access token", ""),
@@ -244,6 +245,17 @@ def test_a_document_may_lack_any_part(document: dict[str, Any]) -> None:
     text = read(document).text
     assert "Not authorised yet" in text
     assert "Empty the cache" not in text
+
+
+@pytest.mark.parametrize("name", ["dead", "origin_away", "cooling_down", "login", "replaying"])
+def test_a_document_may_lack_any_member(name: str) -> None:
+    document = DOCUMENTS[name]
+    for part, members in document.items():
+        status_page({**document, part: None}, "T", NOW)
+        for member in members if isinstance(members, dict) else ():
+            status_page(
+                {**document, part: {each: value for each, value in members.items() if each != member}}, "T", NOW
+            )
 
 
 def hostile(value: Any) -> Any:

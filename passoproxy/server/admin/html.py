@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from html import escape, unescape
@@ -48,19 +48,21 @@ def _blocks() -> dict[str, Template]:
 
 def fill(block: str, /, **values: object) -> Html:
     """A block of `pages.html` with its values, escaped unless they are Html."""
-    shown = {name: value if isinstance(value, Html) else escape(str(value)) for name, value in values.items()}
-    return Html(_blocks()[block].substitute(shown))
+    return Html(_blocks()[block].substitute(_escaped(values)))
+
+
+def phrase(template: str, /, **values: object) -> Html:
+    """A sentence that is HTML, with its values at their names in braces, escaped unless they are Html."""
+    return Html(template.format(**_escaped(values)))
+
+
+def _escaped(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: value if isinstance(value, Html) else escape(str(value)) for name, value in values.items()}
 
 
 def join(parts: Iterable[Html]) -> Html:
     """Blocks one after the other."""
     return Html("".join(parts))
-
-
-def phrase(template: str, /, **values: object) -> Html:
-    """A sentence that is HTML, with its values, escaped unless they are Html."""
-    shown = {name: value if isinstance(value, Html) else escape(str(value)) for name, value in values.items()}
-    return Html(template.format(**shown))
 
 
 def document(title: str, body: Html, mood: str = "", head: Html = NOTHING) -> Html:
@@ -100,16 +102,17 @@ def moment(at: float, now: float, joined: bool = False, form: str = "minute") ->
 
     `form` is `minute`, or `second` for a time without a zone. The page's script shows the time of the browser's zone in the same words.
     """
-    there, today = (datetime.fromtimestamp(each, UTC).astimezone() for each in (at, now))
-    day = (
-        there.strftime("%a %d %b %Y" if there.year != today.year else "%a %d %b")
-        if there.date() != today.date()
-        else ""
-    )
+    try:
+        there, today = (datetime.fromtimestamp(each, UTC).astimezone() for each in (at, now))
+    except (OverflowError, ValueError, OSError):
+        return Html("at a time that no calendar has") if joined else Html("a time that no calendar has")
+    day = ""
+    if there.date() != today.date():
+        day = there.strftime("%a %d %b %Y" if there.year != today.year else "%a %d %b")
     clock = there.strftime("%H:%M:%S" if form == "second" else "%H:%M %Z")
     if joined:
         text = f"on {day} at {clock}" if day else f"at {clock}"
     else:
         text = f"{day}, {clock}" if day else clock
-    stamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = there.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return fill("moment", stamp=stamp, form=form, joined="1" if joined else "", text=text)

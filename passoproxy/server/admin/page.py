@@ -128,7 +128,7 @@ def _charts(hour: Part, requests: Part) -> Html:
     shown = [("Requests", number, f"at most {most:,.0f} in a minute", _bars(asked, most))]
     number = none if ratio is None else phrase("{share} <small>from the cache</small>", share=f"{100 * ratio:.1f} %")
     shown += [("Hit ratio", number, "of what can be stored, by minute", _bars(ratios, 1.0))]
-    latencies = {} if slow is None else {"p50": took(hour["p50_seconds"]), "p99": took(slow)}
+    latencies = {} if slow is None else {"p50": took(hour.get("p50_seconds") or 0.0), "p99": took(slow)}
     number = phrase("{p50} <small>p50</small> {p99} <small>p99</small>", **latencies) if latencies else none
     drawn = join(
         _bars([_height(each, slowest) for each in values], 1.0, kind)
