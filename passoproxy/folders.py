@@ -36,6 +36,16 @@ def own_folder(path: Path, key: str) -> Path:
         ) from fault
 
 
+def folder_in_use(path: Path) -> Path:
+    """Where `own_folder` found or made a folder of this user's for `path` before, else `path`."""
+    inner = _inner(path)
+    return inner if os.path.isdir(inner) else path
+
+
+def _inner(path: Path) -> Path:
+    return path / f"passoproxy-{os.geteuid()}"
+
+
 def weak_step(path: Path, user: int | None = None) -> str:
     """The first step on the way to `path` that another user could exchange for something else, in words; '' if there is none.
 
@@ -65,7 +75,7 @@ def _made(path: Path) -> Path:
         walk.go(path)
         found = os.fstat(walk.at)
         if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
-            path = path / f"passoproxy-{os.geteuid()}"
+            path = _inner(path)
             walk.step(path.name, follow=False)
             found = os.fstat(walk.at)
             if found.st_uid != os.geteuid():

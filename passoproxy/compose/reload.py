@@ -64,7 +64,10 @@ class Reloading:
             waiting = [key for key in _changed(self._started, loaded.settings) if not is_live(key)]
             self._apply(loaded)
         except PassoproxyError as error:
-            wired.observer(Warned("reload_refused", f"the configuration was not reloaded and nothing changed: {error}"))
+            faults = "; ".join(str(error).splitlines())  # of a configuration a line each, and the log has one
+            wired.observer(
+                Warned("reload_refused", f"the configuration was not reloaded and nothing changed: {faults}")
+            )
             self._refused = True
             raise
         if self._refused:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from passoproxy.config.load import Loaded
 from passoproxy.errors import PassoproxyError
+from passoproxy.folders import folder_in_use
 from passoproxy.values import dataclass
 
 Data = Mapping[str, object]
@@ -58,7 +59,7 @@ class Visit:
     @property
     def user(self) -> int:
         """The user id under which the daemon runs, or would run if it was started now."""
-        folder = self.loaded.settings.state.folder
+        folder = folder_in_use(self.loaded.settings.state.folder)
         return folder.stat().st_uid if self.status is not None and folder.exists() else os.geteuid()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from passoproxy.core.units import counted, size
 from passoproxy.doctor.checks import Finding, Verdict, Visit, good, told
-from passoproxy.folders import weak_step
+from passoproxy.folders import folder_in_use, weak_step
 from passoproxy.host.system import volatile
 
 SLOW_SYNC = 0.5
@@ -63,9 +63,9 @@ async def folders(visit: Visit) -> AsyncIterator[Finding]:
 
 def _folders(visit: Visit) -> Iterator[tuple[str, Path]]:
     settings = visit.loaded.settings
-    yield "state.directory", settings.state.folder
+    yield "state.directory", folder_in_use(settings.state.folder)
     if not settings.store.url:
-        yield "cache.directory", settings.cache.folder
+        yield "cache.directory", folder_in_use(settings.cache.folder)
 
 
 def _missing(name: str, key: str, folder: Path) -> Finding:
@@ -85,6 +85,10 @@ def _judged(visit: Visit, name: str, key: str, folder: Path, found: os.stat_resu
     if not stat.S_ISDIR(found.st_mode):
         return Finding(name, Verdict.FAILED, f"{folder} is no folder", f"set {key} to a folder, or remove the file")
     if found.st_uid != visit.user:
+        if 0 != visit.user == os.geteuid() and os.access(folder, os.W_OK | os.X_OK):
+            return good(
+                name, f"{folder} belongs to user id {found.st_uid}: a folder of this user's is made in it at the start"
+            )
         seen = f"{folder} belongs to user id {found.st_uid}, and passoproxy would run as {visit.user}"
         return Finding(
             name,

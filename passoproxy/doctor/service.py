@@ -25,6 +25,7 @@ from passoproxy.core.access import KEY_FIELD
 from passoproxy.daemon import Daemon
 from passoproxy.doctor.checks import Data, Finding, Verdict, Visit, good
 from passoproxy.errors import Offline
+from passoproxy.folders import folder_in_use
 from passoproxy.host.system import why_taken
 
 WITHIN = 30.0
@@ -76,7 +77,7 @@ async def answers(visit: Visit) -> AsyncIterator[Finding]:
             yield _token(visit.status["token"])  # type: ignore[arg-type]
         yield await _asked(visit, visit.status)
         return
-    folder = visit.loaded.settings.state.folder
+    folder = folder_in_use(visit.loaded.settings.state.folder)
     if visit.loaded.settings.oauth.grant == "authorization_code":
         try:
             owner = folder.stat().st_uid

@@ -87,12 +87,15 @@ def forward_proxy(setting: str, target: Endpoint, environment: Mapping[str, str]
     excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     if not url or _excepted(target, excepted):
         return None
-    return _proxy_of(url)
+    return _proxy_of(url, "HTTPS_PROXY in the environment ")
 
 
-def _proxy_of(url: str) -> ForwardProxy:
+def _proxy_of(url: str, source: str = "") -> ForwardProxy:
     # The URL may hold a password: no part of it is repeated in a fault.
-    fault = Fault("", "upstream.proxy", "is not the URL of an HTTP proxy", "write http://[user:password@]host:port")
+    remedy = (
+        f"write http://[user:password@]host:port{', or set upstream.proxy, to none for no proxy' if source else ''}"
+    )
+    fault = Fault("", "upstream.proxy", f"{source}is not the URL of an HTTP proxy", remedy)
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname, parts.port or 80

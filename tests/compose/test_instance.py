@@ -111,7 +111,11 @@ async def test_the_keeper_lives_by_the_configuration(tmp_path: Path, given: str 
 @pytest.mark.parametrize(
     ("sections", "environ", "fault"),
     [
-        ({"upstream": {"url": "https://api.example.com"}}, {"HTTPS_PROXY": "socks5://p:1"}, "upstream.proxy"),
+        (
+            {"upstream": {"url": "https://api.example.com"}},
+            {"HTTPS_PROXY": "socks5://p:1"},
+            "upstream.proxy: HTTPS_PROXY",
+        ),
         (
             {"oauth": {"token_url": "https://web.example.com/token"}},
             {"HTTPS_PROXY": "http://u:hidden@:1"},
