@@ -65,7 +65,8 @@ def test_a_full_disk_in_memory_for_the_cache(public_stand: Stand) -> None:
         while True:
             file.write(b"x" * 4096)
     assert stand.get(CONTENT).status == 200
-    assert "disk is full" in stand.run("status").stdout
+    assert until(lambda: "the cache cannot be used" in stand.run("status").stdout)
+    assert until(lambda: "disk is full" in stand.daemon.said)
     said = stand.run("doctor")
     assert (said.returncode, "make room" in said.stdout) == (1, True), said.stdout
     assert "in memory (tmpfs)" in said.stdout
