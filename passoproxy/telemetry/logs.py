@@ -523,7 +523,10 @@ class _Output:
                 return
             left = memoryview(lines.encode("utf-8", "backslashreplace"))
             while left:
-                left = left[os.write(self._descriptor, left) :]
+                try:
+                    left = left[os.write(self._descriptor, left) :]
+                except BlockingIOError:  # a process that shares it wanted it so
+                    self._polled(None)
         except (OSError, ValueError):
             return  # standard error is gone: the daemon lives on
 
@@ -533,9 +536,12 @@ class _Output:
             return True
         if 4 * (len(line) + 1) > self._at_once and len(line.encode("utf-8", "backslashreplace")) >= self._at_once:
             return False
+        return self._polled(0)
+
+    def _polled(self, timeout: int | None) -> bool:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        return bool(poll.poll(0))
+        return bool(poll.poll(timeout))
 
 
 def _renderer(format: Format, stream: TextIO) -> Render:

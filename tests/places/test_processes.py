@@ -169,6 +169,7 @@ def test_as_its_unit_starts_it(stand: Stand) -> None:
 # ---- little of everything --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_few_descriptors_and_little_memory(stand: Stand) -> None:
     stand.start_sandbox()
     stand.place = {"descriptors": 64, "memory": 640 << 20}

@@ -189,14 +189,15 @@ def test_a_log_that_cannot_be_written_disturbs_nobody() -> None:
     logs.close()
 
 
-def test_a_log_that_is_not_read_holds_nothing_up() -> None:
-    """A full pipe: events go on at once, and their lines come in their order when it is read again."""
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_log_that_is_not_read_holds_nothing_up(blocks: bool) -> None:
+    """A full pipe: events go on at once, and their lines come in their order when it is read again, however another process has set it."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(writing, b"x" * 4096)
-    os.set_blocking(writing, True)
+    os.set_blocking(writing, blocks)
     with open(writing, "w") as stream, open(reading, "rb", buffering=0) as reader:
         logs = Logs(Redactor(), format="json", stream=stream)
         logs.open()
