@@ -134,7 +134,8 @@ class Trail:
     `cache` is the metrics' word: hit, stale, miss, pass or error. `key` is the primary key's digest where one was made.
     `bearer` is sent with it, or was sent last: None where none of ours is. `authorized_as` is the identity (a partition) that it is of: ''
     where that cannot be told, None without a bearer. `stays`: once the request was sent, a client that leaves does not end it; `left`: one
-    has left so. `client` is the name of the client key that let it in, `target` what was asked for below `server.base_path`, '' without one.
+    has left so. `awaited`: a client has joined what began as background work. `client` is the name of the client key that let it in, `target`
+    what was asked for below `server.base_path`, '' without one.
     `origin_seconds` is the time until the origin's heads came, `queue_seconds` the wait for a place at the origin. `request_id` is that of the
     access line, '' for background work; `trace` is there if traces are sent. `from_store`: what was stored is the answer.
     """
@@ -149,6 +150,7 @@ class Trail:
     authorized_as: str | None = None
     stays: bool = False
     left: bool = False
+    awaited: bool = False
     client: str = ""
     target: str = ""
     request_id: str = ""

@@ -11,7 +11,7 @@ from passoproxy.core.cache.key import side_effects
 from passoproxy.core.events import OriginAnswered, OriginFailed
 from passoproxy.core.http.forwarding import from_origin, toward_origin
 from passoproxy.core.routes import UNLISTED
-from passoproxy.errors import ConnectionDropped, Refusal
+from passoproxy.errors import BadRequest, ConnectionDropped, Refusal
 from passoproxy.outbound.connection import encoded
 from passoproxy.outbound.pool import Pool
 from passoproxy.ports import BearerSource, BytesBody, Clock, Observer, Request, Response, nobody
@@ -50,17 +50,15 @@ class Origin:
         A request is sent once; again, once, only if a kept connection ended before a byte of the answer and it can do no harm.
         """
         head, trail = request.head, request.trail
-        token = "" if self._bearers is None else token_to_send(trail, self._bearers)
-        lines = toward_origin(head, authority=self._pool.authority, own=self.headers(), path=self._path, token=token)
-        message = encoded(lines, head.method, request.body)
+        own = self.headers()
         began = self._clock.monotonic()
         try:
             try:
-                answer = await self._once(request, message, fresh=False)
+                answer = await self._once(request, own, fresh=False)
             except ConnectionDropped:
                 if not _harmless_twice(request):
                     raise
-                answer = await self._once(request, message, fresh=True)
+                answer = await self._once(request, own, fresh=True)
         except Refusal as refusal:
             self._observer(OriginFailed(head.method, head.target, refusal.code, refusal.detail, trail.request_id))
             raise
@@ -71,13 +69,21 @@ class Origin:
         cookies = request.policy is not None and request.policy.pass_cookies
         return Response(from_origin(answer.head, pass_cookies=cookies), answer.body)
 
-    async def _once(self, request: Request, message: bytes, *, fresh: bool) -> Response:
+    async def _once(self, request: Request, own: Mapping[str, str], *, fresh: bool) -> Response:
         connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
-        trail, told = request.trail, request.on_interim
+        head, trail, told = request.head, request.trail, request.on_interim
+        # Now, and not before the connection: its bearer may have been replaced while that was made.
+        token = "" if self._bearers is None else token_to_send(trail, self._bearers)
+        lines = toward_origin(head, authority=self._pool.authority, own=own, path=self._path, token=token)
+        try:
+            message = encoded(lines, head.method, request.body)
+        except BadRequest:
+            connection.close()
+            raise
         trail.origin_requests += 1
         self.on_sent()
         passed_on = None if told is None else lambda head: told(from_origin(head, pass_cookies=False))
-        return await connection.exchange(request.head.method, message, request.body, passed_on, trail)
+        return await connection.exchange(head.method, message, request.body, passed_on, trail)
 
 
 def _harmless_twice(request: Request) -> bool:

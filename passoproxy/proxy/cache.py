@@ -451,6 +451,8 @@ class Cache:
         while shares and (fetch := collapser.of(fetch_key)) is not None:
             if (trace := question.request.trail.trace) is not None and fetch.trail.trace is not None:
                 trace.joins(fetch.trail.trace)
+            if fetch.stands_back and not question.request.background:
+                fetch.trail.awaited = True  # it takes a client's turn at the origin from now on
             outcome = await collapser.joined(fetch)
             if outcome is None:
                 return None

@@ -299,7 +299,7 @@ class Limiter:
         self._set_alarm(now)
 
     def _order(self, turn: _Turn) -> tuple[bool, bool, int, int]:
-        return not self._may_ask(turn), turn.request.background, turn.round, turn.number
+        return not self._may_ask(turn), turn.stands_back, turn.round, turn.number
 
     def _may_begin(self, turn: _Turn, now: float) -> bool:
         return self._health.is_calm or (self._is_open(turn.path, now) and self._due_in(turn, now) <= 0)
@@ -364,8 +364,8 @@ class Limiter:
         left = health.pause_left(now)
         failed = next((each for each in told if isinstance(each, Failed)), None)
         for turn in [turn for turn in self._waiting if not turn.place.done()]:
-            refusal: Refusal | None = self._background_rests(turn.path, now) if turn.request.background else None
-            if refusal is None and not turn.request.background and left > 0 and turn.until < now + left:
+            refusal: Refusal | None = self._background_rests(turn.path, now) if turn.stands_back else None
+            if refusal is None and not turn.stands_back and left > 0 and turn.until < now + left:
                 refusal = _cooling_down(left)
             elif refusal is None and failed is not None and health.away(turn.path) is not None:
                 refusal = _refusal(failed)  # the failure is that of all who wait for what is away
@@ -435,6 +435,10 @@ class _Turn:
     @property
     def path(self) -> str:
         return self.request.head.path
+
+    @property
+    def stands_back(self) -> bool:
+        return self.request.background and not self.request.trail.awaited
 
 
 class _Place:

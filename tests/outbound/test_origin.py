@@ -11,6 +11,7 @@ from passoproxy.core.cache.policy import BypassPolicy, RoutePolicy
 from passoproxy.core.events import OriginAnswered, OriginFailed
 from passoproxy.core.http.forwarding import toward_origin
 from passoproxy.core.http.messages import RequestHead, ResponseHead, fields_of
+from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import (
     BadRequest,
     BodyBroken,
@@ -20,11 +21,13 @@ from passoproxy.errors import (
     OriginUnreachable,
     RequestTimeout,
 )
-from passoproxy.outbound.connection import Limits, encoded
-from passoproxy.outbound.dial import tls_context
+from passoproxy.outbound.connection import Connection, Limits, encoded
+from passoproxy.outbound.dial import Endpoint, tls_context
+from passoproxy.outbound.origin import Origin
+from passoproxy.outbound.pool import Pool
 from passoproxy.ports import Body, BytesBody, read_whole
-from tests.fakes import ChunkedBody, request
-from tests.outbound.wire import AMPLE, SHORT, Line, answering, caller_of, closing, origin_that, until
+from tests.fakes import ChunkedBody, FakeClock, request
+from tests.outbound.wire import AMPLE, SHORT, Line, answering, caller_of, closing, direct, origin_that, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -205,6 +208,41 @@ async def test_origin_that_does_not_read_times_out() -> None:
 def test_nothing_breaks_out_of_its_line(method: str, target: str, fields: list[tuple[str, str]]) -> None:
     with pytest.raises(BadRequest):
         encoded(toward_origin(RequestHead(method, target, fields_of(fields)), authority="a"), method, BytesBody())
+
+
+async def test_one_that_would_is_not_sent_and_costs_its_connection() -> None:
+    async with origin_that(answering(OK)) as there, caller_of(there.port) as caller:
+        with pytest.raises(BadRequest):
+            await caller.origin.send(request(fields=[("A", "b\r\nX: y")]))
+        await until(lambda: caller.pool.open == 0)
+    assert there.heard == []
+
+
+async def test_the_bearer_is_that_of_the_moment_in_which_the_connection_stands() -> None:
+    class Changing:
+        partition = "p"
+        bearer_now = Bearer("old", 1, None)
+
+        def current(self) -> Bearer:
+            return self.bearer_now
+
+    bearers = Changing()
+
+    class Slow(Pool):
+        async def acquire(self, *, fresh: bool = False) -> Connection:
+            connection = await super().acquire(fresh=fresh)
+            bearers.bearer_now = Bearer("new", 2, None)
+            return connection
+
+    async with origin_that(answering(OK)) as there:
+        pool = Slow(direct(Endpoint("http", "127.0.0.1", there.port)))
+        asked = request()
+        asked.trail.bearer, asked.trail.authorized_as = bearers.bearer_now, "p"
+        try:
+            await Origin(pool, clock=FakeClock(), bearers=bearers).send(asked)  # type: ignore[arg-type]
+        finally:
+            await pool.close()
+    assert b"Authorization: Bearer new\r\n" in there.heard[0]
 
 
 # ---- what comes back ---------------------------------------------------------------------------------------------------

@@ -579,6 +579,8 @@ async def test_a_client_that_joined_a_refused_renewal_asks_for_itself():
     asking = stand.begin(fields=[("Cache-Control", "max-age=5")])
     await stand.quiet()
     assert stand.door.arrived == 2
+    [fetch] = [stand.collapser.of(key) for key in stand.collapser._joinable]
+    assert fetch.trail.awaited
     stand.origin.script = [Overloaded("background work stands back"), stand.says(FRESH, body=b"new")]
     stand.door.opened.set()
     assert (await asking).body == b"new"

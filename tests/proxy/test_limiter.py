@@ -128,6 +128,24 @@ async def test_background_work_goes_last() -> None:
     assert gate.entered == ["/first", "/a", "/c", "/back"]
 
 
+async def test_background_work_that_a_client_joined_takes_a_clients_turn() -> None:
+    gate = Gate()
+    limiter = queue(gate)
+    ask(limiter, "/first")
+    await settle()
+    joined = request(target="/joined", client=B, background=True)
+    asyncio.get_running_loop().create_task(limiter.send(joined))
+    await settle()
+    ask(limiter, "/a", A)
+    await settle()
+    joined.trail.awaited = True
+    limiter.hear(BudgetSpent(100.0))
+    while gate.inside:
+        gate.open()
+        await settle()
+    assert gate.entered == ["/first", "/joined", "/a"]
+
+
 async def test_who_waits_too_long_is_told_when_to_come_again() -> None:
     gate = Gate()
     limiter = queue(gate, timeout=SHORT)
