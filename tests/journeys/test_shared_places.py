@@ -124,6 +124,8 @@ async def test_workers_share_what_their_instance_has(tmp_path: Path, server: Red
         async with asyncio.timeout(30):
             while places(one)["held"] or places(two)["held"]:
                 await asyncio.sleep(0.05)
+    with server.client() as client:  # one that stops in order is not counted any more
+        assert client.keys("*:limits:here") == client.keys("*:limits:places") == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,12 +12,13 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from passoproxy.core.events import Event, Warned
+from passoproxy.core.events import Event, TaskFailed, Warned
 from passoproxy.errors import EntryStoreFailure
+from passoproxy.host.clock import SystemClock
 from passoproxy.proxy.fleet_places import AGAIN_SECONDS, LEASE_SECONDS, FleetPlaces, Lent, Question
 from passoproxy.proxy.places import Grants, PlacePool
-from passoproxy.stores.limits import MOMENTS, PLACES, RedisLedger
-from passoproxy.stores.redis_client import RedisLink
+from passoproxy.stores.limits import MOMENTS, PLACES, RedisLedger, RedisPlaces
+from passoproxy.stores.redis_client import RedisLink, ended
 from tests.redis_server import RedisServer
 
 P = "passoproxy:{x}:limits:"
@@ -331,6 +333,29 @@ def test_the_share_is_told_once_and_so_is_its_end(server: RedisServer) -> None:
             )
             assert "1 of 4 requests at once" in begun.detail
             assert each.places.shown() == {"limit": 4, "held": 0, "instances": 3, "alone": False}
+
+
+async def test_a_fault_of_our_own_is_told_and_the_share_goes_on() -> None:
+    class Broken:
+        def register_script(self, script: str) -> object:
+            raise ZeroDivisionError
+
+        async def aclose(self) -> None:
+            pass
+
+    events: list[Event] = []
+    pool = PlacePool(0, 1)
+    machine = FleetPlaces(pool, lambda grants: None, 4, 0.0, events.append)
+    places = RedisPlaces(lambda *_: Broken(), P, "the store", machine, SystemClock(), events.append)  # type: ignore[arg-type, return-value]
+    running = asyncio.ensure_future(places.run())
+    try:
+        async with asyncio.timeout(20):
+            while not machine.is_alone:
+                await asyncio.sleep(0.01)
+    finally:
+        await ended(running)
+    assert TaskFailed("places", "ZeroDivisionError") in events
+    assert machine.shown()["held"] == 1
 
 
 async def test_requests_are_counted_for_all_and_a_store_that_lost_them_begins_with_what_is_known(

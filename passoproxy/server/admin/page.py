@@ -233,6 +233,9 @@ def _origin(origin: Part, requests: Part, now: float) -> Html:
             "Last failure": str(origin.get("last_failure") or ""),
             "Under way": _count(origin.get("in_flight")),
             "Refused here": _count(requests.get("refused")),
+            "Places": f"{places['held']} of {places['limit']}, shared by {places['instances']}"
+            if (places := part_of(origin, "places"))
+            else "",
             "Daily budget": f"{budget['used']:,} of {budget['limit']:,}"
             if (budget := part_of(origin, "daily_budget"))
             else "",
