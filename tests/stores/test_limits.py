@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from passoproxy.core.events import Event, TaskFailed, Warned
 from passoproxy.errors import EntryStoreFailure
 from passoproxy.host.clock import SystemClock
-from passoproxy.proxy.fleet_places import AGAIN_SECONDS, LEASE_SECONDS, FleetPlaces, Lent, Question
+from passoproxy.proxy.fleet_places import AGAIN_SECONDS, LEASE_SECONDS, PRESENCE_SECONDS, FleetPlaces, Lent, Question
 from passoproxy.proxy.places import Grants, PlacePool
 from passoproxy.stores.limits import MOMENTS, PLACES, RedisLedger, RedisPlaces
 from passoproxy.stores.redis_client import RedisLink, ended
@@ -123,6 +123,7 @@ class Fleet:
         self.store, self.limit, self.number = Store(client), limit, count
         self.instances = [Instance(self.store, f"i{each}", limit) for each in range(count)]
         self.settle()
+        self.pass_time(PRESENCE_SECONDS + STEP)  # each has heard of the others
 
     def settle(self) -> None:
         for _ in range(200):
