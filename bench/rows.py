@@ -11,8 +11,6 @@ from bench.load import Load, Outcome, fill, looked, measured
 from bench.servers import Failed, Stand, reason_of
 
 HIT = Load("/hit/1k")
-_ASKED_AGAIN = 20_000
-"""With up to so many URLs a row begins when each was a hit before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +231,7 @@ def _measured(stand: Stand, row: Row, effort: Effort) -> Result:
     for server in (ours, peer):
         if load.count > 1 and not (row.name == "full" and server is ours):
             fill(server, load)
-        if load.count > 1 and load.count <= _ASKED_AGAIN:
+        if load.count > 1:
             fill(server, load)  # what a first hit leaves behind for the next one is there as well
         if load.count == 1 and load.hit:
             looked(server, replace(load, connections=1, hit=None), 1, 2)

@@ -134,6 +134,10 @@ _MADE_FORMS_SHARE = 4
 hits may take as much as that quarter once more."""
 
 
+_LEAST_TERMS, _MEMORY_OF_TERMS = 64, 16 * 1024
+"""Terms are remembered with their entries, which may have left the store's memory: for 64, and one more in each 16 KiB of `cache.memory_size`."""
+
+
 @dataclass(slots=True)
 class Pipeline:
     """The hops that a reload or the status needs to reach; `hits` has both entrances."""
@@ -269,6 +273,7 @@ def build_pipeline(
         spools=spools,
         usage=usage,
         soft_purges=soft_purges,
+        most_terms=max(_LEAST_TERMS, part.memory(settings.cache.memory_size) // _MEMORY_OF_TERMS),
     )
     login_wait = LoginWait(cache, keeper, clock)
     gateway = build_gateway(settings, login_wait, redactor, clock, observer)

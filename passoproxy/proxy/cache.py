@@ -92,10 +92,11 @@ class SoftPurgeStore(Protocol):
 class EntryTerms:
     """The terms of stored answers, ended where a soft purge in force counts against the entry (`core.cache.soft_purge`)."""
 
-    def __init__(self, mode: CacheMode, clock: Clock, kept: SoftPurgeStore | None = None) -> None:
+    def __init__(self, mode: CacheMode, clock: Clock, kept: SoftPurgeStore | None = None, most: int = 8192) -> None:
+        """At most `most` are remembered, with their entries."""
         self._mode, self._clock, self._kept = mode, clock, kept
         self.purges = SoftPurges() if kept is None else kept.current(clock.wall())
-        self.most = 8192
+        self.most = most
         self._remembered: dict[str, tuple[Entry, RoutePolicy, Terms]] = {}
 
     def of(self, entry: Entry, policy: RoutePolicy) -> Terms:
@@ -249,6 +250,7 @@ class Cache:
         usage: Usage | None = None,
         soft_purges: SoftPurgeStore | None = None,
         identify: Callable[[], str] | None = None,
+        most_terms: int = 8192,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -259,7 +261,7 @@ class Cache:
         self.collapser = Collapser(clock, observer) if collapser is None else collapser
         self._usage = usage
         self._fetcher = Fetcher(next, store, self.collapser, clock, mode, spools or Spools(), observer, identify)
-        self.terms = EntryTerms(mode, clock, soft_purges)
+        self.terms = EntryTerms(mode, clock, soft_purges, most_terms)
 
     @property
     def mode(self) -> CacheMode:

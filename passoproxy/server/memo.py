@@ -144,15 +144,13 @@ class Memo:
     def find(self, data: bytes, scheme: str) -> Answer | None:
         """The answer to a request of exactly these bytes, body included, but for fields that tell traces apart; None if the whole road has to find it."""
         answer = self._answers.get(data) or self._answers.get(known := _known_by(data))
-        if answer is None and not self._has_more:
+        if answer is None:
+            return self._of_disk(known, scheme) if self._has_more else None
+        if answer.scheme is not scheme:
             return None
         stood_on = self._stood_on
         if self._grounds() != stood_on or (self._keep_up() and self._grounds() != stood_on):
             self.clear()
-            return None
-        if answer is None:
-            return self._of_disk(known, scheme)
-        if answer.scheme is not scheme:
             return None
         now = self._wall()
         return answer if answer.since <= now < answer.turns_at or self._turned(answer, now) else None
@@ -239,52 +237,6 @@ class Memo:
             else:
                 self.end(oldest)
 
-    # ---- answers whose entries are not in memory ----------------------------------------------------------------------------
-
-    def _learn_on_disk(self, data: bytes, scheme: str, hit: Hit, framing: bytes) -> None:
-        """Keeps an answer on disk, as its entry is. The digest is keyed by a secret that goes with the grounds, and so all answers go with them."""
-        asked, form, terms = hit.asked, hit.form, hit.plan.terms
-        head, event, is_stored_body = asked.head, form.repeated.event, form.body is None
-        own = b"" if is_stored_body else hit.body
-        if asked.policy is None or len(own) > _LONGEST_OWN:
-            return
-        made = (
-            *form.head, framing, own, hit.until, terms.born_at, terms.fresh_from, terms.fresh_until, not asked.policy.origin_decides,
-            event.client, event.status, event.route, event.cache, event.cache_status,
-            head.method, head.target, head.authority, tuple(head.version), tuple(map(str, chain.from_iterable(head.fields.items()))),
-        )  # fmt: skip
-        with_body = is_stored_body and bool(hit.body)
-        self._memory.keep_answer(self._digest(data, scheme), hit.plan.entry, made, with_body=with_body)
-        self._has_more = True
-
-    def _of_disk(self, known: bytes, scheme: str) -> Answer | None:
-        """The answer that was kept on disk, for this once."""
-        found = self._memory.answer_nowait(self._digest(known, scheme))
-        if found is None:
-            return None
-        answer = Answer()
-        answer.key, made, body = found
-        (
-            begin, middle, end, age_first, answer.framing, own, answer.until, born_at, fresh_from, fresh_until, answer.counted,
-            client, status, route, cache, cache_status,
-            method, target, authority, version, fields,
-        ) = made  # fmt: skip
-        answer.pieces, answer.body = Pieces(begin, middle, end, age_first), body or own
-        answer.terms = Terms(_UNKNOWN, born_at, fresh_from, fresh_until, fresh_from=fresh_from)
-        if not self._turned(answer, self._wall()) or self._memory.is_taken_in(answer.key):
-            return None
-        event = RequestAnswered(client, method, target, status, route, cache, cache_status, 0.0, len(answer.body))
-        answer.request, answer.watchers, answer.told = known, _NONE, Repeated(event)
-        if answer.counted and answer.key not in self._usage.counts:
-            head = RequestHead(
-                method, target, fields_of(zip(fields[::2], fields[1::2], strict=True)), authority, scheme, version
-            )
-            answer.asked = Request(head, BytesBody(known[known.find(HEAD_END) + len(HEAD_END) :]))
-        return answer
-
-    def _digest(self, data: bytes, scheme: str) -> bytes:
-        return blake2b(data, digest_size=16, key=self._secret, person=scheme.encode()).digest()
-
     def end(self, answer: Answer) -> None:
         """That answer does not hold any more."""
         if self._answers.get(answer.request) is answer:
@@ -321,6 +273,56 @@ class Memo:
             del sharing[number]
         own = _FIELD_BYTES * len(fields) if not after or after == sign else 0
         self.bytes_used += sign * (answer.weight + own)
+
+    # ---- answers whose entries are not in memory ----------------------------------------------------------------------------
+
+    def _learn_on_disk(self, data: bytes, scheme: str, hit: Hit, framing: bytes) -> None:
+        """Keeps an answer on disk, as its entry is. The digest is keyed by a secret that goes with the grounds, and so all answers go with them."""
+        asked, form, terms = hit.asked, hit.form, hit.plan.terms
+        head, event, is_stored_body = asked.head, form.repeated.event, form.body is None
+        own = b"" if is_stored_body else hit.body
+        if asked.policy is None or len(own) > _LONGEST_OWN:
+            return
+        made = (
+            *form.head, framing, own, hit.until, terms.born_at, terms.fresh_from, terms.fresh_until, not asked.policy.origin_decides,
+            event.client, event.status, event.route, event.cache, event.cache_status,
+            head.method, head.target, head.authority, tuple(head.version), tuple(map(str, chain.from_iterable(head.fields.items()))),
+        )  # fmt: skip
+        with_body = is_stored_body and bool(hit.body)
+        self._memory.keep_answer(self._digest(data, scheme), hit.plan.entry, made, with_body=with_body)
+        self._has_more = True
+
+    def _of_disk(self, known: bytes, scheme: str) -> Answer | None:
+        """The answer that was kept on disk, for this once."""
+        self._keep_up()
+        if self._grounds() != self._stood_on:
+            self.clear()
+            return None
+        found = self._memory.answer_nowait(self._digest(known, scheme))
+        if found is None:
+            return None
+        answer = Answer()
+        answer.key, made, body = found
+        (
+            begin, middle, end, age_first, answer.framing, own, answer.until, born_at, fresh_from, fresh_until, answer.counted,
+            client, status, route, cache, cache_status,
+            method, target, authority, version, fields,
+        ) = made  # fmt: skip
+        answer.pieces, answer.body = Pieces(begin, middle, end, age_first), body or own
+        answer.terms = Terms(_UNKNOWN, born_at, fresh_from, fresh_until, fresh_from=fresh_from)
+        if not self._turned(answer, self._wall()) or self._memory.is_taken_in(answer.key):
+            return None
+        event = RequestAnswered(client, method, target, status, route, cache, cache_status, 0.0, len(answer.body))
+        answer.request, answer.watchers, answer.told = known, _NONE, Repeated(event)
+        if answer.counted and answer.key not in self._usage.counts:
+            head = RequestHead(
+                method, target, fields_of(zip(fields[::2], fields[1::2], strict=True)), authority, scheme, version
+            )
+            answer.asked = Request(head, BytesBody(known[known.find(HEAD_END) + len(HEAD_END) :]))
+        return answer
+
+    def _digest(self, data: bytes, scheme: str) -> bytes:
+        return blake2b(data, digest_size=16, key=self._secret, person=scheme.encode()).digest()
 
 
 def _known_by(data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from types import CodeType, FrameType
 import pytest
 
 import passoproxy
+from passoproxy.core.cache.entry import Entry
 from tests.scripted_origin import Asked, Says, scene
 from tests.server.raw import Client
 
@@ -66,3 +68,18 @@ async def test_a_hit_passes_few_frames_and_makes_no_coroutine_and_no_task(tmp_pa
     assert len(names) <= (MOST_FRAMES_KNOWN if is_known else MOST_FRAMES), names
     assert len({code.co_filename for code in entered}) <= (MOST_FILES_KNOWN if is_known else MOST_FILES), names
     assert len(names) > (5 if is_known else 20), "nothing was counted"
+
+
+async def test_with_little_memory_few_entries_are_held_beside_it(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Says:
+        return Says(fields=[("Content-Type", "application/json")], body=b'{"a": 1}')
+
+    routes = [{"name": "kept", "match": "/kept/**", "ttl": "1h", "override": True}]
+    async with scene(tmp_path, answer, routes=routes, cache={"memory_size": 0}) as it:
+        client = Client(*await asyncio.open_connection("127.0.0.1", it.daemon.wired.control.facts.ports[0]))
+        for number in range(100):
+            await client.send(REQUEST.replace(b"/kept", b"/kept/%d" % number))
+            await client.one()
+        client.leave()
+        gc.collect()
+        assert sum(type(each) is Entry for each in gc.get_objects()) < 80

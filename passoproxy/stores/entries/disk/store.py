@@ -71,6 +71,12 @@ _LISTED_TOGETHER = 50
 def _nothing(txn: Transaction) -> None: ...
 
 
+def _whole_body(value: object, digest: str) -> bytes | None:
+    """The body that lies in a value, if it has this digest."""
+    body = body_in(value)
+    return body if body is not None and sha256(body).hexdigest() == digest else None
+
+
 class DiskWriter:
     """At most two pieces of a body are in memory: one being gathered, one being written."""
 
@@ -220,8 +226,8 @@ class DiskStore:
         entry = self._seal.open(name, value)
         if entry is None or entry.size > INLINE_BYTES:
             return None if entry is None else (entry, None)
-        body = body_in(value)
-        return (entry, body) if body is not None and sha256(body).hexdigest() == entry.digest else None
+        body = _whole_body(value, entry.digest)
+        return None if body is None else (entry, body)
 
     def find_nowait(self, key: str) -> list[_Found] | None:
         """Entries and bodies as `select` and `read` give them, a body only if it is small; None where that may take long, or something is lost.
@@ -271,19 +277,16 @@ class DiskStore:
         value, body = index.lone_value(answer.row), b""
         if not isinstance(value, bytes) or not compare_digest(proof_in(value), answer.proof):
             return None
-        if answer.digest is not None:
-            found = self._body_in(value, answer.row, answer.digest, answer.size)
+        if (of_body := answer.digest) is not None:
+            if answer.size > INLINE_BYTES:
+                found = self._bodies.read_nowait(body_name(answer.row, of_body), of_body, answer.size)
+            else:
+                found = _whole_body(value, of_body)
             if found is None:
                 return None
             body = found
         self._touched.add(answer.key)
         return answer.key, answer.made, body
-
-    def _body_in(self, value: bytes, row: str, digest: str, size: int) -> bytes | None:
-        if size > INLINE_BYTES:
-            return self._bodies.read_nowait(body_name(row, digest), digest, size)
-        body = body_in(value)
-        return body if body is not None and sha256(body).hexdigest() == digest else None
 
     def _run_nowait(self, work: Callable[[Index], T]) -> T | None:
         """What `work` returns; None if the disk was slow a moment ago, or anything is not as it should be."""
