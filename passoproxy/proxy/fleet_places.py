@@ -163,9 +163,10 @@ class FleetPlaces:
             self._lend(0)
         if self._away_since is not None and now >= self._alone_at and (is_over or self._most <= self._share):
             self.is_alone, self._is_pressed = True, False
+            seen = "it never answered" if self.until == -math.inf else f"{self.instances} instances were seen last"
             text = (
                 f"store.url is away: this instance keeps to {self._share} of {self.limit} requests at once at the origin "
-                f"(upstream.max_concurrency; {self.instances} instances were seen last)"
+                f"(upstream.max_concurrency; {seen})"
             )
             self._observer(Warned("places_shared_out", text))
             self._renewed(math.inf)

@@ -85,7 +85,7 @@ async def test_all_together_use_no_more_and_a_store_that_is_away_costs_no_error(
         assert behind.most == LIMIT
         async with asyncio.timeout(30):  # the idle give all back
             while any(places(it)["held"] for it in instances):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
         assert {places(it)["instances"] for it in instances} == {3}
         # One alone may use them all.
         behind.open.clear()
@@ -97,7 +97,7 @@ async def test_all_together_use_no_more_and_a_store_that_is_away_costs_no_error(
         # Without the store each has its share.
         async with asyncio.timeout(30):
             while not all(places(it)["alone"] for it in instances):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
         behind.open.clear()
         asking = [asyncio.create_task(ask(session, it, number)) for number in range(3) for it in instances]
         await behind.has(3)
@@ -112,10 +112,10 @@ async def test_workers_share_what_their_instance_has(tmp_path: Path, server: Red
     async with AsyncExitStack() as stack:
         behind = Busy()
         asked = await stack.enter_async_context(origin(behind))
-        session = await stack.enter_async_context(aiohttp.ClientSession())
         shared = {"store": {"url": server.url}, "upstream": {"max_concurrency": LIMIT, "queue_timeout": 30}}
         one = await stack.enter_async_context(before(asked, tmp_path / "a", server=workers, **shared))
         two = await stack.enter_async_context(before(asked, tmp_path / "b", **shared))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
         asking = [asyncio.create_task(ask(session, it, number)) for number in range(9) for it in (one, two)]
         await behind.has(LIMIT)
         behind.open.set()
@@ -123,7 +123,7 @@ async def test_workers_share_what_their_instance_has(tmp_path: Path, server: Red
         assert behind.most == LIMIT
         async with asyncio.timeout(30):
             while places(one)["held"] or places(two)["held"]:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
     with server.client() as client:  # one that stops in order is not counted any more
         assert client.keys("*:limits:here") == client.keys("*:limits:places") == []
 
