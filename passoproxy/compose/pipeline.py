@@ -31,7 +31,7 @@ from passoproxy.outbound.dial import Dialer, Endpoint, ForwardProxy, NoDialer, f
 from passoproxy.outbound.origin import Origin
 from passoproxy.outbound.pool import Pool
 from passoproxy.outbound.webhook import Webhook
-from passoproxy.ports import Clock, Hop, Observer, nobody
+from passoproxy.ports import BearerSource, Clock, Hop, Observer, nobody
 from passoproxy.proxy.access import Access
 from passoproxy.proxy.bearer import Authorizer
 from passoproxy.proxy.cache import Cache, SoftPurgeStore
@@ -276,7 +276,7 @@ def build_pipeline(
         most_terms=max(_LEAST_TERMS, part.memory(settings.cache.memory_size) // _MEMORY_OF_TERMS),
     )
     login_wait = LoginWait(cache, keeper, clock)
-    gateway = build_gateway(settings, login_wait, redactor, clock, observer)
+    gateway = build_gateway(settings, login_wait, redactor, clock, observer, keeper)
     threads = ThreadPoolExecutor(2, thread_name_prefix="codings")
     links = Links(
         gateway or login_wait,
@@ -299,14 +299,20 @@ def build_pipeline(
 
 
 def build_gateway(
-    settings: Settings, next: Hop, redactor: Callable[[], Redactor], clock: Clock, observer: Observer
+    settings: Settings,
+    next: Hop,
+    redactor: Callable[[], Redactor],
+    clock: Clock,
+    observer: Observer,
+    bearers: BearerSource,
 ) -> Recorder | Replay | None:
     """The hop that records or replays, if one of the two is configured. Raises CannotCreate for a folder that cannot be used."""
     given = settings.gateway
     if given.record is not None:
         from passoproxy.gateway.recorder import Recorder
 
-        return Recorder(next, own_folder(given.record, "gateway.record"), redactor, observer)
+        folder = own_folder(given.record, "gateway.record")
+        return Recorder(next, folder, redactor, observer, bearers.current)
     if given.replay is not None:
         from passoproxy.gateway.replay import Replay
 

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import quote, quote_plus, unquote_plus
 
@@ -27,6 +28,11 @@ _NAMES: Final = f"{_SURE}|token|secret|code"
 _PERHAPS: Final = "token|secret|code|state|key|signature"
 _SECRET_NAME: Final = re.compile(rf"(?:{_SURE}|{_PERHAPS})\Z", re.IGNORECASE)
 _SURE_NAME: Final = re.compile(rf"(?:{_SURE})\Z", re.IGNORECASE)
+_SURE_END: Final = re.compile(
+    r"(?:(?:password|passwd|passphrase)(?:confirmation|confirm|repeat|again)?|(?:access|refresh|id|auth|bearer|session|api|csrf|remember)token|"
+    r"(?:client|api|app)secret|(?:api|secret|private)key)\Z|^pwd\Z"
+)
+"""How a longer name ends that is as sure (`new_password`, `X-Auth-Token`), in lower case without what is no letter."""
 _LONG: Final = 16
 """Characters from which on content under a name of `_PERHAPS` is a credential: a country's `code` is shorter."""
 SECRET_FIELDS: Final = frozenset(
@@ -44,12 +50,14 @@ SECRET_FIELDS: Final = frozenset(
 _USERINFO: Final = (re.compile(r"\b([a-z][a-z0-9+.-]{0,15}://)[^\s/?#@]{1,2048}@", re.IGNORECASE), rf"\1{MASK}@")
 
 
-def _quoted(names: str) -> tuple[re.Pattern[str], str]:
-    return re.compile(rf'"({names})"\s*:\s*"(?:[^"\\]|\\.)*"?', re.IGNORECASE), rf'"\1": "{MASK}"'
+def _quoted(names: str, least: int = 0) -> tuple[re.Pattern[str], str]:
+    text = rf'"(?:[^"\\]|\\.){{{least},}}"?'
+    return re.compile(rf'"({names})"\s*:\s*{text}', re.IGNORECASE), rf'"\1": "{MASK}"'
 
 
-def _assigned(names: str, least: int) -> tuple[re.Pattern[str], str]:
-    return re.compile(rf"(?<![A-Za-z0-9])({names})=[^\s&\"'<>;,)]{{{least},}}", re.IGNORECASE), rf"\1={MASK}"
+def _assigned(names: str, least: int, quote: str = "") -> tuple[re.Pattern[str], str]:
+    value = rf"[^\s&\"'<>;,)]{{{least},}}"
+    return re.compile(rf"(?<![A-Za-z0-9])({names})=({quote}){value}", re.IGNORECASE), rf"\1=\2{MASK}"
 
 
 # The order matters: whole header lines go first, then named values, then what is known by its shape alone.
@@ -75,8 +83,12 @@ _RULES: Final = (
 _CONTENT_RULES: Final = (
     _USERINFO,
     _quoted(_SURE),
-    (re.compile(rf"<({_SURE})>[^<]{{1,8192}}", re.IGNORECASE), rf"<\1>{MASK}"),
-    _assigned(_SURE, 1),
+    _quoted(_PERHAPS, _LONG),
+    (
+        re.compile(rf"<((?:[a-z]\w{{0,30}}:)?(?:{_SURE})(?:\s[^<>]{{0,500}})?)>[^<]{{1,8192}}", re.IGNORECASE),
+        rf"<\1>{MASK}",
+    ),
+    _assigned(_SURE, 1, "[\"']?"),
     _assigned(_PERHAPS, _LONG),
     (
         re.compile(r"\b(bearer|basic|dpop)(\s+|%20|\+)(?=[a-z._~+/=%-]{0,512}\d)[a-z0-9._~+/=%-]{20,}", re.IGNORECASE),
@@ -99,7 +111,8 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = (), query: QueryMode = "names") -> None:
         self.query: QueryMode = query
-        forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+        self._secrets = tuple(secrets)
+        forms = sorted({form for secret in self._secrets for form in _forms(secret)}, key=len, reverse=True)
         self._longest = max(map(len, forms), default=0)
         self._known = re.compile("|".join(map(_literal, forms))) if forms else None
 
@@ -119,6 +132,10 @@ class Redactor:
             return self.text(path, most)
         return self.text(f"{path}?{'&'.join(self._parameter(part) for part in query.split('&'))}", most)
 
+    def knowing(self, more: Iterable[str]) -> Redactor:
+        """One that knows these secrets too."""
+        return Redactor((*self._secrets, *more), self.query)
+
     def content(self, text: str) -> str:
         """A text of whatever length, such as a recorded body, without what is surely a credential. Long ones take a while, in short steps."""
         if self._known is not None:
@@ -130,7 +147,11 @@ class Redactor:
     def parameters(self, query: str) -> str:
         """The same of a query or a form: by the names of its parameters too, however they are encoded."""
         pieces = (piece.partition("=") for piece in query.split("&"))
-        return self.content("&".join(f"{name}{mark}{self.json(text, _member(name))}" for name, mark, text in pieces))
+        return self.content("&".join(f"{name}{mark}{self.parameter(name, text)}" for name, mark, text in pieces))
+
+    def parameter(self, name: str, text: str) -> str:
+        """The same of the value of one parameter of a query or a form."""
+        return str(self.json(text, _member(name)))
 
     def json(self, value: object, name: str = "") -> object:
         """The same of a JSON value, which has the member name `name`. Raises RecursionError for one that is nested too deeply."""
@@ -140,11 +161,11 @@ class Redactor:
             return [self.json(inner, name) for inner in value]
         if value is None or isinstance(value, bool):
             return value
-        if _SURE_NAME.match(name) or name.lower() in SECRET_FIELDS:
+        if _is_sure(name) or name.lower() in SECRET_FIELDS:
             return MASK
         if not isinstance(value, str):
             return value
-        return MASK if len(value) >= _LONG and _SECRET_NAME.match(name) else self.content(value)
+        return MASK if len(value) >= _LONG and _SECRET_NAME.match(name.strip("_-")) else self.content(value)
 
     def field(self, name: str, value: str) -> str:
         """The value of a header field as it may be shown."""
@@ -156,7 +177,7 @@ class Redactor:
 
     def _parameter(self, parameter: str) -> str:
         name, mark, _ = parameter.partition("=")
-        if mark and (self.query == "names" or _SECRET_NAME.match(unquote_plus(name))):
+        if mark and (self.query == "names" or _SECRET_NAME.match(unquote_plus(name)) or _is_sure(_member(name))):
             return f"{name}={MASK}"
         return parameter
 
@@ -180,7 +201,16 @@ def _swept(pattern: re.Pattern[str], masked: str, text: str) -> str:
 def _member(name: str) -> str:
     """The part of a parameter's name that tells most: `password` of `user%5Bpassword%5D`, or of `password[0]`."""
     parts = [part for part in re.split(r"[\[\].]+", unquote_plus(name)) if part] or [""]
-    return next((part for part in parts if _SURE_NAME.match(part)), parts[-1])
+    return next((part for part in parts if _is_sure(part)), parts[-1])
+
+
+def _is_sure(name: str) -> bool:
+    return _ends_surely(name[-64:])
+
+
+@lru_cache(1024)
+def _ends_surely(name: str) -> bool:
+    return bool(_SURE_NAME.match(name) or _SURE_END.search(re.sub("[^a-z]", "", name.lower())))
 
 
 def _forms(secret: str) -> Iterable[str]:
@@ -190,9 +220,13 @@ def _forms(secret: str) -> Iterable[str]:
     yield secret
     yield quote(secret, safe="")
     yield quote_plus(secret)
-    yield json.dumps(secret)[1:-1]
+    yield (quoted := json.dumps(secret)[1:-1])
+    yield quoted.replace("/", "\\/")
     if len(secret) >= 8:
-        yield base64.b64encode(secret.encode()).decode().rstrip("=")
+        data = secret.encode()
+        for before in range(3):  # bytes, in one group of four digits with it; the digits that it shares are left
+            digits = base64.b64encode(bytes(before) + data).decode()
+            yield digits[(0, 2, 3)[before] : (before + len(data)) * 4 // 3]
 
 
 def _literal(form: str) -> str:

@@ -29,6 +29,7 @@ from passoproxy.gateway.recording import (
     LONGEST_FILE,
     InvalidRecording,
     Recording,
+    boundary_of,
     masked_body,
     masked_value,
     personal,
@@ -81,8 +82,8 @@ def key_of(head: RequestHead, body: bytes, policy: KeyPolicy) -> str:
             content = content_of(head.fields, body, policy)
         except Unreadable:
             kind = head.fields.get("Content-Type", "")
-            if (found := re.search(r'boundary="?([^";]{1,70})', kind)) is not None:  # made anew for each request
-                kind, body = "multipart", body.replace(found[1].encode(), b"")
+            if (boundary := boundary_of(kind)) is not None:  # made anew for each request
+                kind, body = "multipart", body.replace(boundary, b"")
             content = Content(kind, body, frozenset())
     return primary_key("", head, policy, content)
 

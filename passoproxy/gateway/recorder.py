@@ -8,7 +8,10 @@ there is a warning, and no client's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import base64
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +24,14 @@ from passoproxy.core.events import Warned
 from passoproxy.core.http.conditional import weak
 from passoproxy.core.http.content_coding import content_coding
 from passoproxy.core.http.messages import TRACING, RequestHead, ResponseHead, fields_of
-from passoproxy.core.redaction import MASK, SECRET_FIELDS, Redactor
+from passoproxy.core.oauth.pair import Bearer
+from passoproxy.core.redaction import SECRET_FIELDS, Redactor
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import BodyBroken
 from passoproxy.gateway.folder import Folder, masked, telling_fields
-from passoproxy.gateway.recording import LONGEST_BODY, Recording, masked_body, masked_value
+from passoproxy.gateway.recording import LONGEST_BODY, Recording, masked_body, masked_value, uncoded
 from passoproxy.ports import Body, BytesBody, Hop, Observer, Request, Response
-from passoproxy.proxy.codecs import decoded, known
+from passoproxy.proxy.codecs import known
 from passoproxy.proxy.spool import gathered
 from passoproxy.values import dataclass
 
@@ -61,13 +65,23 @@ class _Exchange:
     asked: bytes
     head: ResponseHead
     body: bytes
+    bearers: tuple[str, ...]
 
 
 class Recorder:
     """The hop. Close it to have everything written."""
 
-    def __init__(self, next: Hop, folder: Path, redactor: Callable[[], Redactor], observer: Observer) -> None:
+    def __init__(
+        self,
+        next: Hop,
+        folder: Path,
+        redactor: Callable[[], Redactor],
+        observer: Observer,
+        bearer: Callable[[], Bearer | None] = lambda: None,
+    ) -> None:
+        """`bearer` is that of the moment: what is stored may show it, too."""
         self._next, self._folder, self._redactor, self._observer = next, Folder(folder), redactor, observer
+        self._bearer, self._bearers = bearer, deque[str](maxlen=8)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._waiting, self._failing = 0, False
         self._told_personal: set[Path] = set()
@@ -97,7 +111,7 @@ class Recorder:
             self._skip(head, f"the request's body is longer than {LONGEST_BODY} bytes")
             return response
         if isinstance(response.body, BytesBody):
-            self._take(_Exchange(request, body.data, response.head, response.body.data))
+            self._take(request, body.data, response.head, response.body.data)
             return response
         recorded = _RecordedBody(response.body, lambda data: self._came(request, body.data, response.head, data))
         return Response(response.head, recorded, response.content_id)
@@ -106,9 +120,13 @@ class Recorder:
         if data is None:
             self._skip(request.head, f"the answer is longer than {LONGEST_BODY} bytes")
         else:
-            self._take(_Exchange(request, asked, head, data))
+            self._take(request, asked, head, data)
 
-    def _take(self, exchange: _Exchange) -> None:
+    def _take(self, request: Request, asked: bytes, head: ResponseHead, body: bytes) -> None:
+        for each in (request.trail.bearer, self._bearer()):
+            if each is not None and each.token not in self._bearers:
+                self._bearers.append(each.token)
+        exchange = _Exchange(request, asked, head, body, tuple(self._bearers))
         size = len(exchange.asked) + len(exchange.body)
         if self._waiting + size > MOST_WAITING:
             self._skip(exchange.request.head, "answers come faster than the disk takes them")
@@ -174,18 +192,12 @@ def recording_of(exchange: _Exchange, redactor: Redactor) -> Recording:
     """What is kept of an exchange. Raises BodyBroken for a body that is not in its coding, ValueError for one that is too long."""
     request, head, body = exchange.request, exchange.head, exchange.body
     policy, fields = request.policy or UNLISTED, head.fields
-    if (coding := known(content_coding(fields))) is not None and body:
-        plain = decoded(body, coding, LONGEST_BODY)
-        if plain is None:
-            raise ValueError(f"its content is longer than {LONGEST_BODY} bytes")
-        body = plain
-    bearer = request.trail.bearer
-    echoed = bearer.token if bearer is not None else ""  # an origin may show the request that it got
-
-    def clean(text: str) -> str:
-        return text.replace(echoed, MASK) if echoed else text
-
-    shown = masked_body(body.replace(echoed.encode(), MASK.encode()) if echoed else body, fields, redactor)
+    coding = known(content_coding(fields))
+    body, sent = uncoded(body, fields), uncoded(exchange.asked, request.head.fields)
+    redactor = redactor.knowing(
+        {*exchange.bearers, *_credentials(request.head)}
+    )  # an origin may show the request that it got
+    shown = masked_body(body, fields, redactor)
     gone = set(_LEFT_OUT)
     if coding is not None:
         gone.add("content-encoding")
@@ -197,15 +209,27 @@ def recording_of(exchange: _Exchange, redactor: Redactor) -> Recording:
         if lower in gone or lower.startswith(f"{NAME}-") or (lower == "etag" and is_made(text)):
             continue
         is_of_other_bytes = lower == "etag" and (coding is not None or shown != body)
-        kept.append((name, weak(text) if is_of_other_bytes else masked_value(name, clean(text), redactor)))
+        kept.append((name, weak(text) if is_of_other_bytes else masked_value(name, text, redactor)))
     answer = ResponseHead(head.status, fields_of(kept))
     telling = {*policy.key.headers, *(nominated(fields) or ())}
-    asked = masked(telling_fields(request.head, map(str.lower, telling)), exchange.asked, redactor)
+    asked = masked(telling_fields(request.head, map(str.lower, telling)), sent, redactor)
     volatile = [name for name in dict.fromkeys(answer.fields) if name.lower() in _VOLATILE]
     for name in dict.fromkeys((*policy.volatile_fields, *_VOLATILE_MEMBERS)):
         if f'"{name.rpartition(".")[2]}"'.encode() in shown:
             volatile.append(f"body.{name}")
     return Recording(*asked, answer, shown, tuple(volatile))
+
+
+def _credentials(head: RequestHead) -> Iterator[str]:
+    """What a client sent as credentials, but what is too short to be told from other content."""
+    for name, text in head.fields.items():
+        if name.lower() == "cookie":
+            values = (each.partition("=")[2].strip() for each in text.split(";"))
+            yield from (value for value in values if len(value) >= 16)
+        elif name.lower() in SECRET_FIELDS and len(said := text.rpartition(" ")[2]) >= 8:
+            yield said
+            with contextlib.suppress(ValueError):  # Basic
+                yield base64.b64decode(said, validate=True).decode().partition(":")[2]
 
 
 class _RecordedBody:

@@ -24,7 +24,7 @@ from passoproxy.core.http.request_line import parse_target
 from passoproxy.core.http.syntax import is_token
 from passoproxy.core.redaction import Redactor
 from passoproxy.errors import BadRequest, Fault, PassoproxyError
-from passoproxy.proxy.codecs import known
+from passoproxy.proxy.codecs import decoded, known
 from passoproxy.values import dataclass
 
 LONGEST_BODY = 2 * 1024 * 1024
@@ -240,21 +240,63 @@ def masked_value(name: str, text: str, redactor: Redactor) -> str:
 
 def masked_body(body: bytes, fields: Fields, redactor: Redactor) -> bytes:
     """A body without what is surely a credential: of JSON and forms by their members, of other text by patterns. Other bytes stay as they are."""
-    kind = fields.get("Content-Type", "").lower()
-    is_form = kind.startswith("application/x-www-form-urlencoded")
+    kind = fields.get("Content-Type", "")
+    is_form = kind.lower().startswith("application/x-www-form-urlencoded")
+    if (boundary := boundary_of(kind)) is not None:
+        return boundary.join(_masked_part(part, redactor) for part in body.split(boundary))
+    is_text = is_form or compressible(kind)
+    charset = json.detect_encoding(body[:4]) if is_text else "utf-8"  # by its first bytes, of any text
     try:
-        text, charset = body.decode(), "utf-8"
+        text = body.decode(charset)
     except UnicodeDecodeError:
-        if not compressible(kind) and not is_form:
+        if not is_text:
             return body
         text, charset = body.decode("latin-1"), "latin-1"
-    if is_form:
-        return redactor.parameters(text).encode(charset)
+    clean = redactor.parameters(text) if is_form else _masked_text(text, redactor)
+    return body if clean == text else clean.encode(charset, "surrogatepass")
+
+
+def boundary_of(kind: str) -> bytes | None:
+    """What stands between the parts of a body of this `Content-Type`; None unless it is multipart."""
+    found = re.match(r'multipart/.*;\s*boundary="?([^";]{1,70})', kind, re.IGNORECASE)
+    return None if found is None else f"--{found[1]}".encode("utf-8", "surrogateescape")
+
+
+def _masked_part(part: bytes, redactor: Redactor) -> bytes:
+    """A part of a form by its name; one that is no text as it is."""
+    head, end, content = part.partition(b"\r\n\r\n")
+    found = re.search(rb'\bname="?([^";\r\n]*)', head, re.IGNORECASE)
+    try:
+        text = (value := content.removesuffix(b"\r\n")).decode()
+    except UnicodeDecodeError:
+        return part
+    clean = _masked_text(redactor.parameter(found[1].decode("latin-1") if found else "", text), redactor)
+    return b"%b%b%b%b" % (head, end, clean.encode(), content[len(value) :])
+
+
+def _masked_text(text: str, redactor: Redactor) -> str:
     if (style := _style_of(text) if text[:1] in ("{", "[") else None) is None:
-        return redactor.content(text).encode(charset)
-    value = json.loads(text)
-    clean = redactor.json(value)
-    return body if clean == value else _styled(clean, style).encode(charset, "surrogatepass")
+        text = redactor.content(text)
+    try:
+        value = json.loads(text)
+        clean = redactor.json(value)
+    except (ValueError, RecursionError):
+        return text
+    if clean == value:
+        return text
+    return json.dumps(clean) if style is None else _styled(clean, style)
+
+
+def uncoded(body: bytes, fields: Fields) -> bytes:
+    """A body without its content coding. Raises BodyBroken if it is not in that coding, ValueError for one that is not known, or too long."""
+    coding = content_coding(fields)
+    if not coding or not body:
+        return body
+    if (name := known(coding)) is None:
+        raise ValueError(f"its content coding cannot be undone ({coding[:40]})")
+    if (plain := decoded(body, name, LONGEST_BODY)) is None:
+        raise ValueError(f"its content is longer than {LONGEST_BODY} bytes")
+    return plain
 
 
 # ---- read --------------------------------------------------------------------------------------------------------------
@@ -421,6 +463,8 @@ class _Reader:
         style = self._text(message["style"], f"{key}.style") if "style" in message else ""
         try:
             return _styled(value, filter(None, map(str.strip, style.split(",")))).encode()
+        except RecursionError:
+            raise self._fault(node, at, "is JSON that cannot be read", "write it as text: |") from None
         except UnicodeEncodeError:
             raise self._fault(node, at, "has half a character (\\ud800 to \\udfff)", "add 'style: ascii'") from None
         except ValueError as error:

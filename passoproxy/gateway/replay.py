@@ -6,6 +6,7 @@ Nothing is stored and nothing is dialled: files are looked at for each request, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,9 +22,9 @@ from passoproxy.core.http.forwarding import from_origin
 from passoproxy.core.http.messages import RequestHead, changed
 from passoproxy.core.redaction import Redactor
 from passoproxy.core.routes import UNLISTED, RouteTable
-from passoproxy.errors import Fault, Offline, Refusal
+from passoproxy.errors import BodyBroken, Fault, Offline, Refusal
 from passoproxy.gateway.folder import Folder, Known, masked
-from passoproxy.gateway.recording import LONGEST_BODY
+from passoproxy.gateway.recording import LONGEST_BODY, uncoded
 from passoproxy.ports import BytesBody, Clock, EntryStore, Observer, Request, Response
 from passoproxy.proxy.cache import Cache, answered
 from passoproxy.proxy.explain import Explainer, Explanation
@@ -95,6 +96,11 @@ class Replay:
         """In the thread: the recording, or why there is none."""
         folder = self._folder
         folder.look()
+        with contextlib.suppress(BodyBroken, ValueError):
+            body, head = (
+                uncoded(body, head.fields),
+                head.with_fields(changed(head.fields, without=("Content-Encoding",))),
+            )
         head, body = masked(head, body, redactor)
         found = folder.find(head, body, policy)
         if found is not None and found.recording is not None:

@@ -75,7 +75,8 @@ def test_what_is_no_secret_stays_readable(text: str) -> None:
         SECRET,
         quote(SECRET, safe=""),
         json.dumps(SECRET)[1:-1],
-        base64.b64encode(SECRET.encode()).decode(),
+        json.dumps(SECRET)[1:-1].replace("/", "\\/"),
+        *(base64.b64encode(f"{who}{SECRET}:x".encode()).decode()[at:] for who, at in (("", 0), ("a", 2), ("ab", 3))),
     ],
 )
 def test_a_known_secret_is_masked_in_every_spelling(spelling: str) -> None:
@@ -94,13 +95,13 @@ def test_a_longer_secret_goes_before_its_own_beginning() -> None:
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
-        ("full", "/p?lang=de&code=***&bare&State=***&a=b=c"),
-        ("names", "/p?lang=***&code=***&bare&State=***&a=***"),
+        ("full", "/p?lang=de&code=***&bare&State=***&a=b=c&new_password=***"),
+        ("names", "/p?lang=***&code=***&bare&State=***&a=***&new_password=***"),
         ("none", "/p"),
     ],
 )
 def test_targets_follow_log_query(mode: QueryMode, expected: str) -> None:
-    assert Redactor(query=mode).target("/p?lang=de&code=abc&bare&State=xyz&a=b=c") == expected
+    assert Redactor(query=mode).target("/p?lang=de&code=abc&bare&State=xyz&a=b=c&new_password=x") == expected
 
 
 def test_targets_without_query_and_with_an_encoded_name() -> None:
@@ -167,6 +168,28 @@ def test_a_known_secret_at_the_end_of_a_long_target_is_not_cut_in_two(before: st
         ({"password": ["a", {"b": "c"}], "secret": True}, {"password": [MASK, {"b": "c"}], "secret": True}),
         ([f"Bearer {'a1' * 12}", JWT, SECRET, 5, 1.5], [f"Bearer {MASK}", MASK, MASK, 5, 1.5]),
         ({SECRET: "a"}, {MASK: "a"}),
+        (
+            {
+                "password_confirmation": "a",
+                "newPassword": "b",
+                "X-Auth-Token": "c",
+                "private_key": "d",
+                "pwd": "e",
+                "_token": "f" * 16,
+            },
+            dict.fromkeys(
+                ("password_confirmation", "newPassword", "X-Auth-Token", "private_key", "pwd", "_token"), MASK
+            ),
+        ),
+        (
+            {"nextPageToken": "p2", "passwords": 2, "countryCode": "f" * 16},
+            {"nextPageToken": "p2", "passwords": 2, "countryCode": "f" * 16},
+        ),
+        ('{"token": "0123456789abcdef", "code": "NO"}\n{}', f'{{"token": "{MASK}", "code": "NO"}}\n{{}}'),
+        (
+            '<s:password a="b">hush</s:password><a password="hush"/>',
+            f'<s:password a="b">{MASK}</s:password><a password="{MASK}"/>',
+        ),
         ("a basic requirement of nationals", "a basic requirement of nationals"),
         ("<user><password>hush</password></user>", f"<user><password>{MASK}</password></user>"),
         ("https://x/?code=DE&access_token=a", f"https://x/?code=DE&access_token={MASK}"),

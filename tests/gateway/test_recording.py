@@ -133,6 +133,7 @@ WHOLE = "request:\n  method: GET\n  target: /a\nresponse:\n  status: 200\n"
         (WHOLE + "  json: |\n    {\n      a\n    }\n", "a.yaml:8: response.json: is not JSON: "),
         (WHOLE + "  json: '{'\n", "a.yaml:6: response.json: is not JSON: "),
         (WHOLE + f"  json: '{'[' * 100_000}'\n", "a.yaml:6: response.json: is JSON that cannot be read"),
+        (WHOLE + f"  json: '{'[' * 990}{']' * 990}'\n", "a.yaml:6: response.json: is JSON that cannot be read"),
         (WHOLE + '  json: |\n    "\\ud800"\n', "a.yaml:6: response.json: has half a character"),
         (
             WHOLE + "  style: pretty\n  json: '{}'\n",
@@ -201,6 +202,16 @@ def test_what_says_the_same(one: bytes, other: bytes, same: bool) -> None:
         (b"\xe9 password=hush", "text/plain", b"\xe9 password=***"),
         (b"\xe9 password=hush", "application/x-www-form-urlencoded", b"\xe9 password=***"),
         (b"\xff\xd8 password=hush", "image/jpeg", b"\xff\xd8 password=hush"),
+        (b'{"pass\\u0077ord":"hush","a":1.50}', "application/json", b'{"password": "***", "a": 1.5}'),
+        (b'{"a":1.50}', "application/json", b'{"a":1.50}'),
+        ('{"password":"hush"}'.encode("utf-16"), "application/json", '{"password":"***"}'.encode("utf-16")),
+        (
+            b"--B\r\nContent-Disposition: form-data; name=new_password\r\n\r\nhush\r\n--B\r\n"
+            b'Content-Disposition: form-data; name="f"; filename=password\r\n\r\n\xff\r\n--B--\r\n',
+            "Multipart/form-data; boundary=B",
+            b"--B\r\nContent-Disposition: form-data; name=new_password\r\n\r\n***\r\n--B\r\n"
+            b'Content-Disposition: form-data; name="f"; filename=password\r\n\r\n\xff\r\n--B--\r\n',
+        ),
     ],
 )
 def test_credentials_in_bodies_are_masked(body: bytes, kind: str, clean: bytes) -> None:
