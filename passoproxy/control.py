@@ -39,6 +39,9 @@ SLICE = 10
 COUNT_EVERY = 4.0
 """Seconds between two counts of what is stored by route, for as long as they are asked for."""
 
+LONGEST_LOOK = 0.5
+"""Seconds for counting recordings; while their disk takes longer the numbers of the last look are shown."""
+
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -279,7 +282,9 @@ class Control:
     async def look_at_store(self) -> StoreStats:
         """Counts anew what is stored, and what is recorded; the numbers of `status` are those of the last look."""
         if self._gateway is not None:
-            await self._gateway.look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_LOOK):
+                    await self._gateway.look()
         try:
             self.facts.store_stats = await self._store.stats()
         except PassoproxyError as fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -250,6 +251,20 @@ async def test_recordings_need_no_pair_and_one_that_is_broken_is_told() -> None:
     assert gateway.looks == 1
 
 
+async def test_a_disk_that_hangs_holds_up_no_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck:
+        async def look(self) -> None:
+            await asyncio.Event().wait()
+
+        def shown(self) -> dict[str, object]:
+            return {"mode": "record", "directory": "/r", "recordings": 1}
+
+    monkeypatch.setattr("passoproxy.control.LONGEST_LOOK", 0.0)
+    stand = Stand(Stuck())
+    stand.entry("/a")
+    assert (await stand.control.look_at_store()).entries == 1
+
+
 @pytest.mark.parametrize("grant", ["authorization_code", "client_credentials"])
 @pytest.mark.parametrize("entries", [0, 5])
 @pytest.mark.parametrize("chain", ["healthy", "retrying", "unknown", "dead", "none"])
@@ -362,8 +377,6 @@ async def test_a_store_that_is_away_shows_what_was_seen_last(stand: Stand) -> No
 
 
 async def test_the_store_is_looked_at_now_and_again(stand: Stand) -> None:
-    import asyncio
-
     task = asyncio.create_task(keep_looking(stand.control, stand.clock, lambda: None))
     await settle()
     assert stand.facts.store_stats.entries == 0

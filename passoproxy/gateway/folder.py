@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import SequenceMatcher
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 from passoproxy.core.cache.key import Content, Unreadable, content_of, primary_key
@@ -135,7 +136,9 @@ class Folder:
     def _read(self, path: Path, stamp: tuple[int, ...]) -> Known:
         name = str(path.relative_to(self.path))
         try:
-            with open(path, "rb") as file:
+            with open(
+                path, "rb", opener=lambda at, flags: os.open(at, flags | os.O_NONBLOCK)
+            ) as file:  # a FIFO is empty
                 raw = file.read(LONGEST_FILE + 1)
             if len(raw) > LONGEST_FILE:
                 raise InvalidRecording(
@@ -236,12 +239,22 @@ class Folder:
             # a person may have named more that says nothing when it changes
             named = tuple(dict.fromkeys((*recording.volatile, *before.recording.volatile)))
             recording = replace(recording, volatile=named)
-        path = self.path / _name(recording, own, policy) if before is None else before.path
+        path = self._place(recording, own, policy) if before is None else before.path
         names = personal(recording)
         _write(path, printed(recording, names).encode())
         known = Known(path, stamp_of(path), recording, None, (head, body))
         self._take(dict(sorted({**self._known, str(path): known}.items())))
         return path, names
+
+    def _place(self, recording: Recording, own: Varies, policy: KeyPolicy) -> Path:
+        """A name that no other request's recording has: a person may have changed the request in a file."""
+        name = _name(recording, own, policy)
+        for number in count(2):
+            known = self._known.get(str(path := self.path / f"{name}{_SUFFIX}"))
+            if known is None or known.asked is None:
+                return path
+            name = f"{name}-{number}"
+        raise AssertionError
 
 
 def _asked(each: Known) -> RequestHead:
@@ -274,7 +287,7 @@ def _name(recording: Recording, own: Varies, policy: KeyPolicy) -> str:
     head = recording.request
     key = f"{head.method}\0{key_of(head, recording.asked, policy)}\0{own!r}"
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", f"{head.method}{head.path}").strip("-.")[:80]
-    return f"{readable}-{sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}{_SUFFIX}"
+    return f"{readable}-{sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -36,7 +36,11 @@ from passoproxy.proxy.spool import gathered
 from passoproxy.values import dataclass
 
 MOST_WAITING = 16 * LONGEST_BODY
-"""Bytes of bodies that wait for the disk; answers beyond it are not recorded."""
+"""Bytes of answers that arrive or wait for the disk; those beyond it are not recorded."""
+_HEADS = 8 * 1024
+"""What each of them takes beside its bodies, about."""
+
+_TOO_FAST = "answers come faster than the disk takes them"
 
 _DIGESTS = frozenset({"content-digest", "content-md5", "digest", "repr-digest", "unencoded-digest"})
 _LEFT_OUT = (
@@ -113,25 +117,34 @@ class Recorder:
         if isinstance(response.body, BytesBody):
             self._take(request, body.data, response.head, response.body.data)
             return response
-        recorded = _RecordedBody(response.body, lambda data: self._came(request, body.data, response.head, data))
-        return Response(response.head, recorded, response.content_id)
+        if not self._has_room(size := _HEADS + len(body.data)):
+            self._skip(head, _TOO_FAST)
+            return response
 
-    def _came(self, request: Request, asked: bytes, head: ResponseHead, data: bytes | None) -> None:
-        if data is None:
-            self._skip(request.head, f"the answer is longer than {LONGEST_BODY} bytes")
-        else:
-            self._take(request, asked, head, data)
+        def came(data: bytes | None, held: int, why: str) -> None:
+            self._waiting -= size + held
+            if data is not None:
+                self._take(request, body.data, response.head, data)
+            elif why:
+                self._skip(head, why)
+
+        return Response(response.head, _RecordedBody(response.body, self._has_room, came), response.content_id)
+
+    def _has_room(self, size: int) -> bool:
+        """Whether so many bytes more may wait; then they are counted."""
+        if self._waiting + size > MOST_WAITING:
+            return False
+        self._waiting += size
+        return True
 
     def _take(self, request: Request, asked: bytes, head: ResponseHead, body: bytes) -> None:
         for each in (request.trail.bearer, self._bearer()):
             if each is not None and each.token not in self._bearers:
                 self._bearers.append(each.token)
         exchange = _Exchange(request, asked, head, body, tuple(self._bearers))
-        size = len(exchange.asked) + len(exchange.body)
-        if self._waiting + size > MOST_WAITING:
-            self._skip(exchange.request.head, "answers come faster than the disk takes them")
+        if not self._has_room(size := _HEADS + len(asked) + len(body)):
+            self._skip(request.head, _TOO_FAST)
             return
-        self._waiting += size
         loop, redactor = asyncio.get_running_loop(), self._redactor()
         future = self._thread.submit(self._keep, exchange, redactor)
 
@@ -233,16 +246,19 @@ def _credentials(head: RequestHead) -> Iterator[str]:
 
 
 class _RecordedBody:
-    """A body that is kept on its way, and given to `came` at its end; None if it was too long. One that breaks off is not given."""
+    """A body that is kept on its way. At its end, or if it is not kept any more, `came` is given what it was, None if not all, with the bytes that
+    were taken of `has_room`, and why it is not recorded, '' for one that broke off.
+    """
 
-    __slots__ = ("_body", "_came", "_parts", "_size", "length")
+    __slots__ = ("_body", "_came", "_has_room", "_kept", "length")
 
-    def __init__(self, body: Body, came: Callable[[bytes | None], None]) -> None:
+    def __init__(
+        self, body: Body, has_room: Callable[[int], bool], came: Callable[[bytes | None, int, str], None]
+    ) -> None:
         self.length = body.length
-        self._body = body
-        self._came: Callable[[bytes | None], None] | None = came
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._body, self._has_room = body, has_room
+        self._came: Callable[[bytes | None, int, str], None] | None = came
+        self._kept = bytearray()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -251,17 +267,23 @@ class _RecordedBody:
         try:
             part = await self._body.__anext__()
         except StopAsyncIteration:
-            if self._came is not None:
-                came, self._came = self._came, None
-                came(None if self._size > LONGEST_BODY else b"".join(self._parts))
+            self._over(bytes(self._kept))
             raise
-        self._size += len(part)
-        if self._size <= LONGEST_BODY:
-            self._parts.append(part)
-        else:
-            self._parts.clear()
+        if self._came is not None:
+            if len(self._kept) + len(part) > LONGEST_BODY:
+                self._over(None, f"the answer is longer than {LONGEST_BODY} bytes")
+            elif not self._has_room(len(part)):
+                self._over(None, _TOO_FAST)
+            else:
+                self._kept += part
         return part
 
+    def _over(self, data: bytes | None, why: str = "") -> None:
+        came, self._came = self._came, None
+        if came is not None:
+            came(data, len(self._kept), why)
+            self._kept.clear()
+
     async def aclose(self) -> None:
-        self._came = None
+        self._over(None)
         await self._body.aclose()

@@ -245,7 +245,7 @@ def masked_body(body: bytes, fields: Fields, redactor: Redactor) -> bytes:
     if (boundary := boundary_of(kind)) is not None:
         return boundary.join(_masked_part(part, redactor) for part in body.split(boundary))
     is_text = is_form or compressible(kind)
-    charset = json.detect_encoding(body[:4]) if is_text else "utf-8"  # by its first bytes, of any text
+    charset: str = json.detect_encoding(body[:4]) if is_text else "utf-8"  # by its first bytes, of any text
     try:
         text = body.decode(charset)
     except UnicodeDecodeError:

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import os
+import threading
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable
@@ -283,9 +284,43 @@ async def test_a_disk_that_takes_nothing_is_a_warning_and_no_clients_matter(
         await tape.record((request(), good()), (request("GET", "/b"), good()))
     assert [each.over for each in tape.warned("recording_failed")] == [False]
     assert not list(tape.folder.iterdir())  # nothing begun is left
-    monkeypatch.setattr(recording, "MOST_WAITING", 1)
-    await tape.record((request("GET", "/c"), good("[1]")))
-    assert "faster than the disk" in tape.warned("recording_skipped")[0].detail
+
+
+async def test_what_waits_for_the_disk_or_its_end_is_bounded(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST_WAITING", 20_000)  # two with their heads
+    async with tape.recording() as made:
+        stuck = threading.Event()
+        made._thread.submit(stuck.wait)
+        slow = []
+        for target, size in (("/a", 0), ("/b", 1000), ("/c", 9000)):
+            tape.hop.script.append(response(200, [], ChunkedBody(bytes(size), b"end")))
+            slow.append((await made.send(request("GET", target))).body)
+            await anext(slow[-1])
+        assert [each.about for each in tape.warned("recording_skipped")] == ["GET /c"]
+        await slow[1].aclose()
+        tape.hop.script.append(response(204))
+        await made.send(request("DELETE", "/d"))
+        await read_whole(slow[0], 100)
+        tape.hop.script.append(response(204))
+        await made.send(request("DELETE", "/e"))
+        assert [each.about for each in tape.warned("recording_skipped")] == ["GET /c", "DELETE /e"]
+        stuck.set()
+    assert [f"target: {target}\n" in "".join(tape.texts()) for target in ("/a", "/b", "/c", "/d", "/e")] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert made._waiting == 0
+
+
+async def test_a_file_whose_request_a_person_changed_is_not_overwritten(tape: Tape) -> None:
+    for answer in ("[1]", "[2]", "[3]"):
+        await tape.record((request("GET", "/a"), good(answer)))
+        (file,) = (each for each in tape.folder.iterdir() if "target: /a\n" in each.read_text())
+        file.write_text(file.read_text().replace("/a", f"/mine{answer[1]}"))
+    assert [body_of(await tape.answer(request("GET", f"/mine{n}"))) for n in (1, 2, 3)] == [b"[1]", b"[2]", b"[3]"]
 
 
 async def test_recording_goes_on_after_a_fault(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,6 +489,7 @@ async def test_files_are_read_again_when_they_change(tape: Tape) -> None:
     assert await said("/b") == "second"
     (tape.folder / "dangling.yaml").symlink_to("nowhere")
     (tape.folder / "folder.yaml").mkdir()
+    os.mkfifo(tape.folder / "fifo.yaml")
     await replay.look()
     assert replay.shown()["recordings"] == 1
     await replay.close()
@@ -465,7 +501,7 @@ async def test_a_file_that_cannot_be_read_is_named(tape: Tape, monkeypatch: pyte
     monkeypatch.setattr("passoproxy.gateway.folder.LONGEST_FILE", 5)
     assert "longer than" in await tape.refusal(request("GET", "/a"))
 
-    def refused(*_: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("passoproxy.gateway.folder.open", refused, raising=False)
