@@ -186,7 +186,7 @@ class Recorder:
             if names and path not in self._told_personal:
                 self._told_personal.add(path)
                 said = f"{path} may hold personal data ({', '.join(names[:8])}): look before you share it"
-                told.append(Warned("recording_personal", said, about=path.name))
+                told.append(Warned("recording_personal", said))
         return told
 
     async def close(self) -> None:
@@ -196,9 +196,10 @@ class Recorder:
 
 
 def _skipped(head: RequestHead, why: str, redactor: Redactor) -> Warned:
+    """One warning for all, since they are as many as clients ask for."""
     target = f"{head.method} {redactor.content(head.target)}"
     said = f"{target} is not recorded: {why}; write that file by hand if it is needed (docs/gateway.md)"
-    return Warned("recording_skipped", said, about=target)
+    return Warned("recording_skipped", said)
 
 
 def recording_of(exchange: _Exchange, redactor: Redactor) -> Recording:

@@ -306,6 +306,8 @@ class _Exporter:
             return SpanExportResult.FAILURE
         message, fault = encode_spans(spans).SerializeToString(), ""
         self._sending = asyncio.run_coroutine_threadsafe(self._post(message), self._loop)
+        if self._is_over:  # since a moment ago
+            self._sending.cancel()
         try:
             self._sending.result()
         except CancelledError:

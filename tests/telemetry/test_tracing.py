@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,6 +18,9 @@ from passoproxy.telemetry.logs import request_ids
 from tests.fakes import ScriptedHop
 
 pytest.importorskip("opentelemetry.sdk")
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+
 from passoproxy.telemetry.tracing import Tracer
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -161,3 +164,21 @@ async def test_a_token_request_tells_its_fate_and_no_secret(
         81,
     )
     assert "planted-secret" not in repr((span.name, span.attributes))
+
+
+async def test_the_end_waits_for_no_batch_that_is_just_being_made(
+    tracer: Tracer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = tracer._exporter
+
+    class Spans:
+        def SerializeToString(self) -> bytes:
+            exporter.give_up()
+            return b""
+
+    async def post(message: bytes) -> None:
+        await asyncio.sleep(0.5)  # if it is waited for
+
+    monkeypatch.setattr("passoproxy.telemetry.tracing.encode_spans", lambda spans: Spans())
+    monkeypatch.setattr(exporter, "_post", post)
+    assert await asyncio.to_thread(exporter.export, [cast("ReadableSpan", None)]) is SpanExportResult.FAILURE
