@@ -135,7 +135,7 @@ async def _show(lifetime: float, stay: bool) -> int:
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, ended.set)
     async with stage(lifetime) as at:
-        _say_where(at)
+        _say_where(at, stay)
         samples = await ask_twice(at)
         _say_samples(samples)
         good = all(sample.status == 200 for sample in samples)
@@ -143,10 +143,10 @@ async def _show(lifetime: float, stay: bool) -> int:
             raise CommandFailure("not every sample was answered with 200; run the demo again with --debug")
         if stay:
             _say(
-                "\nIt stays until you press Ctrl-C: paste a request, open the status page. This link opens\n"
-                f"it with its buttons, once, within ten minutes:\n\n  {at.wired.pages.link().url}\n\n"
-                f"Its tokens live for {duration(lifetime)}: within {duration(0.4 * lifetime)} the page shows the pair being renewed\n"
-                "(other lifetimes: .venv/bin/passoproxy demo --lifetime 1h)."
+                "\nIt stays until you press Ctrl-C: paste a request, open the status page. This\n"
+                f"link opens it with its buttons, once, within ten minutes:\n\n  {at.wired.pages.link().url}\n\n"
+                f"Its tokens live for {duration(lifetime)}: within {duration(0.4 * lifetime)} the page shows the pair being\n"
+                "renewed (other lifetimes: .venv/bin/passoproxy demo --lifetime 1h)."
             )
             await ended.wait()
             _say("\nGone. Nothing was left behind.")
@@ -202,17 +202,18 @@ def _say(text: str = "") -> None:
     print(text, flush=True)  # noqa: T201 the terminal is this command's business
 
 
-def _say_where(at: Stage) -> None:
-    _say("passoproxy demo: a simulated provider and API, and an authorised proxy in front of it\n")
-    _say(f"  proxy        {at.proxy}   applications send their requests here, without OAuth")
+def _say_where(at: Stage, stay: bool) -> None:
+    _say("passoproxy demo: a simulated provider and API behind an authorised proxy\n")
+    _say(f"  proxy        {at.proxy}   for applications, without OAuth")
     _say(f"  status page  {at.admin}  the runway, the cache, live traffic")
     _say(f"  sandbox      {at.origin}   the simulated Dataservice")
-    _say(f"  its journal  {at.origin}/__sandbox/journal   the requests that arrived there\n")
-    _say("Requests to paste:\n")
+    _say(f"  its journal  {at.origin}/__sandbox/journal   what arrived there\n")
+    _say("Requests to paste:\n" if stay else "Requests:\n")
     for name, target in SAMPLES:
         # the head goes to the terminal, and the file holds the document alone
         how = "-D - -o conditions.pdf" if target.split("?")[0].endswith("/pdf") else "-i"
-        _say(f"  # {name}\n  curl {how} '{at.proxy}{target}'")
+        request = f"curl {how} '{at.proxy}{target}'" if stay else f"GET {target}"
+        _say(f"  # {name}\n  {request}")
     _say("\nEach of them asked twice:\n")
 
 

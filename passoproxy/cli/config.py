@@ -10,7 +10,7 @@ import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, UnreadConfigOption, flag, load
 from passoproxy.cli.output import note, say, say_json, table
-from passoproxy.errors import CannotCreate, CommandFailure
+from passoproxy.errors import CannotCreate, CommandFailure, ConfigurationError
 
 commands = typer.Typer(no_args_is_help=True, help="Check, show and write the configuration.")
 
@@ -25,7 +25,15 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Example:
       passoproxy config check --config new.yaml
     """
-    loaded = load(config)
+    from passoproxy.config.load import chosen_file
+
+    try:
+        loaded = load(config)
+    except ConfigurationError as error:
+        if as_json:
+            path = chosen_file(config, os.environ, Path.cwd())
+            say_json({"ok": False, "path": str(path) if path else None, "faults": [str(each) for each in error.faults]})
+        raise
     warnings, more = [str(each) for each in loaded.warnings], ""
     if (folder := loaded.settings.gateway.replay) is not None:
         from passoproxy.core.units import counted

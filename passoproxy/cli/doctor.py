@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, load, option
-from passoproxy.cli.output import coloured, say, say_json
-from passoproxy.errors import AccessDenied, ConfigurationError, NotRunning, PassoproxyError
+from passoproxy.cli.output import coloured, hung, say, say_json
+from passoproxy.errors import AccessDenied, BadRequest, ConfigurationError, NotRunning, PassoproxyError, UsageFailure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from passoproxy.doctor import Finding
 
 _MARKS = {"ok": ("✓", "32"), "warning": ("!", "33"), "failed": ("✗", "31"), "skipped": ("-", "2")}
+_WIDTH = len("disk of cache.directory")
+"""Of the longest name of a check."""
 
 
 def doctor(
@@ -40,8 +42,15 @@ def doctor(
     """
     import asyncio
 
+    from passoproxy.core.http.request_line import parse_target
     from passoproxy.doctor import Finding, Verdict
 
+    if path and not path.startswith("/"):
+        raise UsageFailure(f"--path: {path!r} does not begin with /; write it without scheme and host")
+    try:
+        parse_target("GET", path or "/")
+    except BadRequest as refusal:
+        raise UsageFailure(f"--path: {path!r}: {refusal.detail}") from refusal
     found: list[Finding] = []
     code = 0
     try:
@@ -100,9 +109,9 @@ def _say(finding: Finding, as_json: bool) -> None:
     if not sys.stdout.isatty():
         say("\t".join((word, finding.check, finding.seen, finding.remedy)).rstrip())
         return
-    coloured(*_MARKS[word], f"{finding.check:<20} {finding.seen}")
+    coloured(*_MARKS[word], hung(f"  {finding.check:<{_WIDTH}} {finding.seen}", _WIDTH + 3).lstrip())
     if finding.remedy:
-        say(f"  {'':<20} → {finding.remedy}")
+        say(f"  {'':<{_WIDTH}} → {finding.remedy}")  # not broken: it may be a command to paste
 
 
 def _count(number: int, noun: str) -> str:

@@ -57,13 +57,15 @@ def login(
         why = "recordings answer (gateway.replay)" if replays else f"oauth.grant is {grant}, which needs no person"
         raise UsageFailure(f"{why}; there is nothing to log in to")
     browser = not no_browser and not paste
-    if not isinstance(held, Local):
-        token = _through_daemon(held, browser, paste)
-    else:
-        import asyncio
+    # the address is for the person, and standard output for the JSON alone
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        if not isinstance(held, Local):
+            token = _through_daemon(held, browser, paste)
+        else:
+            import asyncio
 
-        with held.audited("login"):
-            token = _alone_by_paste(held.loaded) if paste else asyncio.run(_alone(held.loaded, browser))
+            with held.audited("login"):
+                token = _alone_by_paste(held.loaded) if paste else asyncio.run(_alone(held.loaded, browser))
     report(held, token, as_json, f"authorised; {runway(token)}, were it not renewed")
 
 

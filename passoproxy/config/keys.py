@@ -115,5 +115,7 @@ def remedy_for_unknown(path: KeyPath) -> str:
     if meant:
         section = dotted(names(path)[:-1])
         return f"did you mean {meant.removeprefix(section + '.') if section else meant}?"
-    level = children(names(path)[:-1])
+    above = names(path)[:-1]
+    while not (level := children(above)):  # itself unknown, or no section
+        above = above[:-1]
     return f"valid here: {', '.join(level)}"

@@ -48,6 +48,10 @@ def test_check_tells_every_fault(run: Run, place: Place) -> None:
     place.write(upstream={"max_concurency": 3, "connect_timeout": "soon"})
     said = run("config", "check", "--config", str(place.config))
     assert (said.code, said.out, len(said.err.splitlines())) == (78, "", 2)
+    as_json = run("config", "check", "--config", str(place.config), "--json")
+    assert (as_json.code, as_json.err) == (78, said.err)
+    faults = [line.removeprefix("passoproxy: ") for line in said.err.splitlines()]
+    assert as_json.json == {"ok": False, "path": str(place.config), "faults": faults}
 
 
 def test_without_a_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

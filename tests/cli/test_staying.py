@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.cli import main
+from passoproxy.demo import SAMPLES
 from tests.cli.conftest import Run, Terminal
 from tests.whole import Place
 
@@ -78,10 +79,15 @@ def test_sandbox_at_a_name_that_nobody_has(run: Run) -> None:
     assert (said.code, "nobody.invalid:0: cannot listen there (" in said.err) == (69, True)
 
 
-def test_demo(stay: Stay) -> None:
+def test_demo(stay: Stay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     code, said = stay("demo", until=lambda out: "It stays until" in out, how=signal.SIGINT)
     assert code == 0
     assert said.endswith("Gone. Nothing was left behind.\n")
+    lines = re.sub(r"\x1b\[\d+m", "", said).splitlines()
+    to_paste = [line for line in lines if line.startswith("  curl ")]
+    assert len(to_paste) == len(SAMPLES)
+    assert max(len(line) for line in lines if line not in to_paste) <= 80
 
 
 def test_serve(stay: Stay, tmp_path: Path) -> None:

@@ -183,6 +183,8 @@ PASSOPROXY__PROVIDR=x  =>  names no key; did you mean PASSOPROXY__PROVIDER?
 PASSOPROXY__OAUTH__TOKEN-URL=x  =>  names no key; did you mean PASSOPROXY__OAUTH__TOKEN_URL?
 PASSOPROXY__ROUTES__0__TTL=3  =>  names no key; set the whole list, as YAML, in PASSOPROXY__ROUTES
 PASSOPROXY__LOG__ZZZ=3  =>  names no key; valid here: level, format, access, query
+PASSOPROXY__ZZZ__ZZZ=3  =>  names no key; valid here: provider, upstream, oauth, server,
+PASSOPROXY__LOG__LEVEL__ZZZ=3  =>  names no key; valid here: level, format, access, query
 PASSOPROXY__SERVER=x  =>  server: a single value is not a mapping
 PASSOPROXY__SERVER__LIMITS={hedder: 3}  =>  server.limits.hedder: is not a known key
 PASSOPROXY__SERVER__LISTEN=[::1]:8610  =>  as in '"[::1]:8610"'
