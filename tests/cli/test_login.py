@@ -39,7 +39,7 @@ class Person:
 
         def wait_and_act() -> None:
             try:
-                end = time.monotonic() + 15
+                end = time.monotonic() + 60
                 while (found := URL.search(out.getvalue() + err.getvalue())) is None and time.monotonic() < end:
                     time.sleep(0.01)
                 assert found is not None, (out.getvalue(), err.getvalue())
@@ -73,7 +73,7 @@ class _Typed(Terminal):
         self._ready.set()
 
     def readline(self, *_: Any) -> str:  # type: ignore[override]
-        assert self._ready.wait(15)
+        assert self._ready.wait(60)
         return self._text + "\n" if self._text else ""
 
 
