@@ -6,8 +6,9 @@ So a request costs nothing more, and where workers serve the figures are of all.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from passoproxy.telemetry.metrics import BOUNDS, Key, MetricsObserver
 
@@ -15,68 +16,79 @@ MINUTES = 60
 _CACHED = ("hit", "stale")
 _CACHEABLE = (*_CACHED, "miss")
 
-Buckets = Counter[tuple[str, str, int]]
-"""Requests by route, cache word and number of the duration's bucket."""
+Figures = dict[str, float | None]
+
+
+@dataclass(slots=True)
+class _Counted:
+    """Requests by cache word, and by number of the duration's bucket."""
+
+    caches: Counter[str] = field(default_factory=Counter)
+    buckets: Counter[int] = field(default_factory=Counter)
+
+    def add(self, cache: str, bucket: int, number: int) -> None:
+        self.caches[cache] += number
+        self.buckets[bucket] += number
+
+    def subtract(self, other: _Counted) -> None:
+        self.caches.subtract(other.caches)
+        self.buckets.subtract(other.buckets)
+
+    def figures(self) -> Figures:
+        asked = sum(self.caches[word] for word in _CACHEABLE)
+        return {
+            "requests": self.caches.total(),
+            "hit_ratio": sum(self.caches[word] for word in _CACHED) / asked if asked else None,
+            "p50_seconds": quantile(self.buckets, 0.5),
+            "p99_seconds": quantile(self.buckets, 0.99),
+        }
 
 
 class LastHour:
-    """Reads `metrics` at every `look`, which is due every few seconds."""
+    """Reads `metrics` at every `look`, which is due every few seconds. A look costs what has moved since the one before, and not the hour."""
 
     def __init__(self, metrics: MetricsObserver, wall: Callable[[], float] = time.time) -> None:
         self._metrics, self._wall = metrics, wall
         self._seen: dict[Key, float] = {}
-        self._minutes: dict[int, Buckets] = {}
-        self._whole: Buckets = Counter()
-        self._over: dict[int, dict[str, float | None]] = {}
-        """The figures of minutes that are over."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._whole, self._routes = _Counted(), defaultdict[str, _Counted](_Counted)
+        self._minutes: dict[int, tuple[_Counted, defaultdict[str, _Counted]]] = {}
+        """The requests of each minute: all of them, and by route."""
 
     def look(self) -> None:
         """Adds what was counted since the last look to the present minute."""
         self._metrics.before_reading()
         minute = int(self._wall() // 60)
-        for key, number in self._metrics.counts.items():
-            if key[0] != "request_duration" or key[3] == "sum" or number == (before := self._seen.get(key, 0.0)):
+        old = [at for at in self._minutes if not minute - MINUTES < at <= minute]
+        if len(old) == len(self._minutes):
+            self._forget()
+        for at in self._minutes.keys() & old:
+            whole, routes = self._minutes.pop(at)
+            self._whole.subtract(whole)
+            for route, counted in routes.items():
+                self._routes[route].subtract(counted)
+        whole, routes = self._minutes.setdefault(minute, (_Counted(), defaultdict(_Counted)))
+        for key, count in self._metrics.counts.items():
+            if key[0] != "request_duration" or key[3] == "sum" or count == (before := self._seen.get(key, 0.0)):
                 continue
-            self._seen[key] = number
-            counted = str(key[1]), str(key[2]), int(key[3])
-            self._minutes.setdefault(minute, Counter())[counted] += int(number - before)
-            self._whole[counted] += int(number - before)
-        self._over.pop(minute, None)
-        for at in [at for at in self._minutes if not minute - MINUTES < at <= minute]:
-            self._whole -= self._minutes.pop(at)
-            self._over.pop(at, None)
-        for at, counted_then in self._minutes.items():
-            if at != minute and at not in self._over:
-                self._over[at] = _figures(counted_then.items())
+            self._seen[key] = count
+            route, cache, bucket, number = str(key[1]), str(key[2]), int(key[3]), int(count - before)
+            for counted in (whole, routes[route], self._whole, self._routes[route]):
+                counted.add(cache, bucket, number)
 
     def shown(self) -> dict[str, object]:
         """The hour as a whole, its minutes (the oldest first, the last one is under way) and its routes; None where nothing was asked."""
         self.look()
-        last = int(self._wall() // 60)
-        shown = range(last - MINUTES + 1, last + 1)
-        each = [self._over.get(at) or _figures(self._minutes.get(at, {}).items()) for at in shown]
-        by_route: dict[str, list[tuple[tuple[str, str, int], int]]] = {}
-        for key, number in self._whole.items():
-            by_route.setdefault(key[0], []).append((key, number))
+        last, minutes = int(self._wall() // 60), {at: whole for at, (whole, _) in self._minutes.items()}
+        each = [minutes.get(at, _Counted()).figures() for at in range(last - MINUTES + 1, last + 1)]
+        routes = [(name, counted) for name, counted in sorted(self._routes.items()) if counted.caches.total()]
         return {
-            **_figures(self._whole.items()),
+            **self._whole.figures(),
             "minutes": {name: [minute[name] for minute in each] for name in each[0]},
-            "routes": [{"route": name, **_figures(by_route[name])} for name in sorted(by_route)],
+            "routes": [{"route": name, **counted.figures()} for name, counted in routes],
         }
-
-
-def _figures(counted: Iterable[tuple[tuple[str, str, int], int]]) -> dict[str, float | None]:
-    by_cache, by_bucket = Counter[str](), Counter[int]()
-    for (_, cache, bucket), number in counted:
-        by_cache[cache] += number
-        by_bucket[bucket] += number
-    asked = sum(by_cache[word] for word in _CACHEABLE)
-    return {
-        "requests": by_cache.total(),
-        "hit_ratio": sum(by_cache[word] for word in _CACHED) / asked if asked else None,
-        "p50_seconds": quantile(by_bucket, 0.5),
-        "p99_seconds": quantile(by_bucket, 0.99),
-    }
 
 
 def quantile(buckets: Counter[int], share: float) -> float | None:

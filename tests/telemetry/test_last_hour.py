@@ -65,7 +65,13 @@ def test_what_is_older_than_an_hour_is_forgotten_and_a_clock_may_step_back() -> 
     stand.clock.step(60)
     assert stand.shown()["requests"] == 0
     stand.ask("hit", 2)
+    stand.ask("miss", route="other")
     stand.hour.look()
+    stand.clock.step(3_540)
+    stand.ask("miss", route="other")
+    stand.hour.look()
+    stand.clock.step(60)
+    assert [(each["route"], each["requests"]) for each in stand.shown()["routes"]] == [("other", 1)]
     stand.clock.step(-3_600)
     stand.ask("hit")
     assert stand.shown()["requests"] == 1

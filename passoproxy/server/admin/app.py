@@ -5,6 +5,7 @@ They are handed back ready to be served; limits on the wire are in `runner`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -272,7 +273,9 @@ class Site:
             return self._guard.way_in() if way_in else web.Response(status=303, headers={"Location": "/"})
         await self._daemon.look_at_store()
         await self._daemon.look_at_routes()
-        return html(page.status_page(self._daemon.status(), token, self._wall(), notice, way_in))
+        status = self._daemon.status()
+        await asyncio.sleep(0)  # with hundreds of routes both take some milliseconds
+        return html(page.status_page(status, token, self._wall(), notice, way_in))
 
     async def begin_session(self, request: web.Request) -> web.Response:
         """Lets the browser in that opens a link of `passoproxy page`."""
