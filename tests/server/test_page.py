@@ -15,7 +15,7 @@ from passoproxy.server.admin.faces import STATES, face_of
 from passoproxy.server.admin.html import ASSETS, Html, asset, bars, moment, took
 from passoproxy.server.admin.page import status_page
 from tests.server.fake_daemon import NOW, healthy, without_pair
-from tests.server.page_states import DOCUMENTS, STORE_AWAY
+from tests.server.page_states import DOCUMENTS, RETRYING, STORE_AWAY
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +83,10 @@ FACES = {
     ),
     "handed_over": ("warn", ["handed over by 'token export'", "Import or log in."], "authorise"),
     "alone": ("warn", ["The pair’s owner is not heard", "control.sock: gone."], ""),
+    "untold": ("bad", ["the pair's owner has not told anything yet.", "Clients get stored answers"], ""),
     "never": ("calm", ["Not authorised yet", "renews the pair by itself from then on"], "authorise"),
     "no_token": ("bad", ["the provider answered 503", "Clients get stored answers"], "refresh"),
+    "over": ("bad", ["The static token has ended", "It ended at 22:12 UTC.", "oauth.static_token_file"], ""),
     "origin_away": (
         "bad",
         [
@@ -96,13 +98,15 @@ FACES = {
     ),
     "unknown": ("warn", ["Since 04:26 UTC or before: a refresh was sent", "a person is needed by Fri 24 Nov, 04:26 UTC"], "authorise"),
     "retrying": ("warn", ["The last refresh failed, tried again at 22:17 UTC", "a person is needed by Mon 20 Nov, 17:06 UTC"], "refresh"),
+    "overdue": ("bad", ["The renewal is overdue", "Runway 2 h", "Clients are served as usual until"], "refresh"),
+    "renewing": ("calm", ["The access token has ended", "A new one is asked for now.", "Clients get stored answers"], "refresh"),
     "unsaved": ("warn", ["a restart now would cost the login", "Make room or permissions in state.directory"], ""),
     "unrenewable": ("warn", ["Nothing renews this token", "there is no refresh token"], "authorise"),
-    "origin_failing": ("warn", ["Since 22:04 UTC: answered 503.", "At least half"], ""),
-    "cooling_down": ("warn", ["It answered 429, and is not asked until 22:14 UTC."], ""),
+    "origin_failing": ("warn", ["Since 22:04 UTC: answered 503.", "At least half", "Where it fails, clients get stored answers"], ""),
+    "cooling_down": ("warn", ["It answered 429, and is not asked until 22:14 UTC.", "and get 429 if it is not"], ""),
     "store_away": ("warn", ["store.url redis://cache is away"], ""),
     "following": ("good", ["Another process renews the pair"], ""),
-    "static": ("good", ["No person is ever needed with this grant."], ""),
+    "static": ("good", ["never renewed. It ends on Fri 24 Nov at 04:26 UTC: put another one there before."], ""),
     "healthy": ("good", ["Renews itself, next on Sun 19 Nov at 13:20 UTC",
         "Runway 9 d 6 h: without a renewal a person is needed on Fri 24 Nov at 04:26 UTC."], ""),
 }  # fmt: skip
@@ -121,6 +125,40 @@ def test_the_face_of_every_state(name: str) -> None:
 def _without(**token: Any) -> dict[str, Any]:
     document = without_pair()
     return document | {"token": document["token"] | token}
+
+
+CHAINS = {
+    "authorization_code": ("none", "healthy", "retrying", "unknown", "dead"),
+    "client_credentials": ("none", "healthy", "retrying"),
+    "static": ("none",),
+}
+BUTTONS = {"authorization_code": {"", "authorise", "refresh"}, "client_credentials": {"", "refresh"}, "static": {""}}
+
+
+@pytest.mark.parametrize("role", ["owner", "following"])
+@pytest.mark.parametrize(("grant", "chain"), [(grant, chain) for grant, chains in CHAINS.items() for chain in chains])
+@pytest.mark.parametrize("access", ["none", "valid", "expired"])
+def test_no_face_is_good_without_an_access_token_and_its_button_fits_the_grant(
+    access: str, chain: str, grant: str, role: str
+) -> None:
+    face = face_of(healthy(access=access, chain=chain, grant=grant, role=role), NOW)
+    assert (face.mood == "good") <= (access == "valid")
+    assert face.button[0] in BUTTONS[grant]
+
+
+@pytest.mark.parametrize(
+    ("token", "name", "mood"),
+    [
+        ({"chain": "none", "access": "expired"}, "dead", "bad"),  # a pair without refresh token has ended
+        ({"chain": "retrying", "runway_seconds": 0}, "dead", "bad"),
+        ({"chain": "retrying", "access": "expired"}, "retrying", "bad"),
+        ({"role": "following", "alone": True, "access": "expired", "chain": "retrying"}, "alone", "bad"),
+        ({"grant": "static", "chain": "none", "access": "none"}, "no_token", "bad"),
+    ],
+)
+def test_what_clients_feel_now_is_red(token: dict[str, Any], name: str, mood: str) -> None:
+    face = face_of(healthy(**token), NOW)
+    assert (face.name, face.mood) == (name, mood)
 
 
 def test_every_state_has_its_document_and_its_words() -> None:
@@ -143,8 +181,12 @@ def test_every_state_has_its_document_and_its_words() -> None:
         (without_pair() | {"since": {"chain": NOW - 7_195}}, "", "Since"),
         (healthy(chain="dead", reason="revoked") | {"since": {"chain": NOW - 7_195}}, "Since 20:13 UTC or before: revoked.", ""),
         (healthy(chain="dead", reason="revoked") | {"since": {}}, "Revoked.", "Since"),
-        (_without(role="following"), "Not authorised yet", "Another process"),
-        (_without(role="following", reason="state.directory is served by another"), "state.directory is served by another.", ""),
+        (_without(role="following", link="http://127.0.0.1/"), "Not authorised yet", "Another process"),
+        (_without(role="following", reason="state.directory is served by another", remedy="give this one another"), "Give this one another.", "Authorise"),
+        (_without(kept="the pair of c", remedy="set oauth.client_id back"), "Set oauth.client_id back.", ""),
+        (healthy(grant="static", chain="none", access_until=None, runway_seconds=None), "never renewed.", "ends"),
+        (healthy(grant="client_credentials", **RETRYING | {"remedy": "check oauth.client_id", "runway_seconds": None}), "Check oauth.client_id.", "login"),
+        (healthy(saved=False, grant="client_credentials"), "would cost a new token", "login"),
     ],
 )  # fmt: skip
 def test_what_a_face_says_depends_on_what_is_known(document: dict[str, Any], said: str, unsaid: str) -> None:

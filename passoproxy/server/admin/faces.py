@@ -38,6 +38,8 @@ class View:
         self.token, self.origin, self.cache = (part_of(status, name) for name in ("token", "origin", "cache"))
         self.access, self.chain = self.token.get("access", "none"), self.token.get("chain", "none")
         self.by_person = self.token.get("grant") not in NO_PERSON
+        self.is_static = self.token.get("grant") == "static"
+        self.is_over = self.is_static and (self.token.get("access_until") or now + 1) <= now
         self.follows = self.token.get("role") == "following"
         login = self.token.get("login_until")
         self.logs_in = bool(login and login > now and self.chain != "healthy")
@@ -46,6 +48,12 @@ class View:
     def at(self, moment_: float | None, joined: bool = False) -> Html:
         """A moment; '' for none."""
         return NOTHING if moment_ is None else moment(moment_, self.now, joined)
+
+    def needs_person(self) -> bool:
+        """Whether no refresh brings another access token."""
+        is_bare = self.chain == "none" and self.access == "expired"
+        is_late = self.chain == "retrying" and self.token.get("runway_seconds") == 0
+        return self.by_person and (self.chain == "dead" or is_bare or is_late)
 
     def warned(self, code: str) -> str:
         """The text of a warning that stands."""
@@ -57,6 +65,8 @@ class View:
         longest = max((route.get(name) or 0 for route in self.status.get("routes") or []), default=0)
         return duration(longest) if longest else ""
 
+
+Told = Callable[[View], Html]
 
 # ---- sentences -------------------------------------------------------------------------------------------------------
 
@@ -112,9 +122,13 @@ def _deadline(view: View) -> Html:
     return phrase("If that does not end by itself, a person is needed by {by}.", by=view.at(by))
 
 
-def _without_origin(view: View) -> Html:
-    stored = _stored(view, "stale_if_error") or "stored answers while these are fresh"
-    return phrase("Clients get {stored}, and an error (502, 503 or 504) for the rest.", stored=stored)
+def _without_origin(template: str) -> Told:
+    """What clients get meanwhile; `{stored}` in the sentence is which stored answers."""
+
+    def told(view: View) -> Html:
+        return phrase(template, stored=_stored(view, "stale_if_error") or "stored answers while these are fresh")
+
+    return told
 
 
 def _origin_told(view: View) -> Html:
@@ -136,6 +150,10 @@ def runway(view: View) -> Html:
     """The quiet line beside a good face."""
     left = view.token.get("runway_seconds")
     if left is None:
+        if view.is_static:
+            until = view.token.get("access_until")
+            ends = phrase(" It ends {at}: put another one there before.", at=view.at(until, True)) if until else ""
+            return Html(f"It is used as it is in <code>oauth.static_token_file</code>, and never renewed.{ends}")
         if not view.by_person:
             return phrase("No person is ever needed with this grant.")
         return phrase("The provider tells no lifetime: the pair is refreshed hourly, and served until it is refused.")
@@ -157,7 +175,6 @@ def _next(view: View, otherwise: str, then: str = "next") -> Html:
 
 # ---- the table -------------------------------------------------------------------------------------------------------
 
-Told = Callable[[View], Html]
 AUTHORISE, AGAIN, ANEW, TRY = (
     ("authorise", "Authorise"),
     ("authorise", "Authorise again"),
@@ -205,7 +222,7 @@ STATES = (
         ANEW,
     ),
     State(
-        "dead", "pair", "bad", lambda v: v.chain == "dead" and v.by_person, _say("A person is needed"), (_reason, _served), AGAIN,
+        "dead", "pair", "bad", View.needs_person, _say("A person is needed"), (_reason, _served), AGAIN,
         "the pair can no longer be renewed",
     ),
     State(
@@ -218,8 +235,12 @@ STATES = (
         NO_BUTTON, "the process that owns the pair is not heard",
     ),
     State(
+        "untold", "pair", "warn", lambda v: v.follows and v.access == v.chain == "none" and not v.token.get("link"), _say("Nothing is known of the pair"),
+        (_reason, _remedy, _served), NO_BUTTON, "nothing is known of the pair",
+    ),
+    State(
         "never", "pair", "calm", lambda v: v.access == v.chain == "none" and v.by_person, _say("Not authorised yet"),
-        (lambda v: _reason(v) if v.token.get("kept") or v.follows else NOTHING,
+        (lambda v: _reason(v) if v.token.get("kept") or v.follows else NOTHING, lambda v: _remedy(v) if v.token.get("kept") else NOTHING,
          _say("Authorise passoproxy once, in a browser: it renews the pair by itself from then on."), _served),
         AUTHORISE, "nobody has authorised passoproxy yet",
     ),
@@ -228,8 +249,14 @@ STATES = (
         "there is no usable access token",
     ),
     State(
+        "over", "pair", "bad", lambda v: v.is_over, _say("The static token has ended"),
+        (lambda v: phrase("It ended {at}. Put another one into <code>oauth.static_token_file</code>: it is read within half a minute.",
+                          at=v.at(v.token["access_until"], True)),), NO_BUTTON, "the static token has ended",
+    ),
+    State(
         "origin_away", "origin", "bad", lambda v: v.origin.get("state") == "away", _say("The API does not answer"),
-        (_origin_told, lambda v: Html(_last_answer(v) + "It is asked again by itself."), _without_origin), NO_BUTTON, "the API does not answer",
+        (_origin_told, lambda v: Html(_last_answer(v) + "It is asked again by itself."),
+         _without_origin("Clients get {stored}, and an error (502, 503 or 504) for the rest.")), NO_BUTTON, "the API does not answer",
     ),
     State(
         "unknown", "pair", "warn", lambda v: v.chain == "unknown", _say("A refresh’s answer was lost"), (_reason, _served, _deadline), AGAIN,
@@ -237,12 +264,20 @@ STATES = (
     ),
     State(
         "retrying", "pair", "warn", lambda v: v.chain == "retrying", lambda v: _next(v, "The last refresh failed", "tried again"),
-        (_reason, _served, _deadline), TRY,
-        "the last refresh failed",
+        (_reason, lambda v: NOTHING if v.by_person else _remedy(v), _served, _deadline), TRY, "the last refresh failed",
+    ),
+    State(
+        "overdue", "pair", "warn", lambda v: v.chain == "healthy" and part_of(v.status, "alert").get("level", "none") != "none",
+        _say("The renewal is overdue"), (runway, _served), TRY, "the renewal is overdue",
+    ),
+    State(
+        "renewing", "pair", "calm", lambda v: v.chain == "healthy" and v.access != "valid", _say("The access token has ended"),
+        (_say("A new one is asked for now."), _served), TRY,
     ),
     State(
         "unsaved", "pair", "warn", lambda v: not v.token.get("saved", True), _say("The pair is in memory only"),
-        (_say("Its folder cannot be written: a restart now would cost the login."), _remedy), NO_BUTTON, "the pair is in memory only",
+        (lambda v: phrase("Its folder cannot be written: a restart now would cost {what}.", what="the login" if v.by_person else "a new token"), _remedy),
+        NO_BUTTON, "the pair is in memory only",
     ),
     State(
         "unrenewable", "pair", "warn", lambda v: v.chain == "none" and v.access == "valid" and v.by_person, _say("Nothing renews this token"),
@@ -250,12 +285,14 @@ STATES = (
     ),
     State(
         "origin_failing", "origin", "warn", lambda v: v.origin.get("state") == "failing", _say("The API fails"),
-        (_origin_told, _say("At least half of the answers of the last five minutes were faults."), _without_origin), NO_BUTTON, "the API fails",
+        (_origin_told, _say("At least half of the answers of the last five minutes were faults."),
+         _without_origin("Where it fails, clients get {stored}, and the fault itself for the rest.")), NO_BUTTON, "the API fails",
     ),
     State(
         "cooling_down", "origin", "warn", lambda v: v.origin.get("state") == "cooling_down", _say("The API asked for a pause"),
         (lambda v: phrase("It answered 429, and is not asked until {until}.", until=v.at(v.origin.get("cool_down_until")) or "the pause is over"),
-         _without_origin), NO_BUTTON, "the API asked for a pause",
+         _without_origin("Clients get {stored}; other requests wait for the end of the pause if it is near, and get 429 if it is not.")),
+        NO_BUTTON, "the API asked for a pause",
     ),
     State(
         "store_away", "store", "warn", lambda v: bool(v.warned("store_away") or v.cache.get("fault")), _say("The store is away"),
@@ -267,7 +304,7 @@ STATES = (
         "following", "pair", "good", lambda v: v.follows, _say("Another process renews the pair"),
         (_say("This one follows it, and serves with its token."), runway),
     ),
-    State("static", "pair", "good", lambda v: v.token.get("grant") == "static", _say("Uses a static token"), (runway,)),
+    State("static", "pair", "good", lambda v: v.is_static, _say("Uses a static token"), (runway,)),
     State("healthy", "pair", "good", lambda v: True, lambda v: _next(v, "Renews itself"), (runway,)),
 )  # fmt: skip
 
@@ -276,12 +313,13 @@ def face_of(status: Part, now: float) -> Face:
     """The face at `now` (epoch seconds). A status document may lack any part."""
     view = View(status, now)
     first, *others = [state for state in STATES if state.holds(view)]
-    is_paged = first.mood == "warn" and part_of(status, "alert").get("level") == "page"
+    is_felt = first.about == "pair" and view.access != "valid"  # by clients, now
+    is_bad = first.mood == "warn" and (is_felt or part_of(status, "alert").get("level") == "page")
     return Face(
         first.name,
-        "bad" if is_paged else first.mood,
+        "bad" if is_bad else first.mood,
         first.headline(view),
         tuple(line for tell in first.told if (line := tell(view))),
-        first.button,
+        NO_BUTTON if view.is_static else first.button,
         tuple(state.brief for state in others if state.brief and first.about not in (state.about, "all")),
     )
