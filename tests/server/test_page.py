@@ -449,10 +449,20 @@ def test_errors_of_the_admin_listener_are_not_the_clients() -> None:
             healthy(access="expired") | {"cache": {"entries": 1}},
             "Clients get 503 for everything; 1 stored answer goes.",
         ),
+        (
+            healthy(grant="client_credentials"),
+            "another one is asked for at once. Clients wait for another token; 1,234 stored answers go.",
+        ),
     ],
 )
 def test_logging_out_says_what_it_means_now(document: dict[str, Any], said: str) -> None:
     assert said in Reader(pages.logout_page(document, "T")).text
+
+
+def test_emptying_the_cache_offline_says_that_nothing_fills_it_again() -> None:
+    text = Reader(pages.purge_page(DOCUMENTS["offline"], "T")).text
+    assert "what is emptied stays away" in text
+    assert "fetched from the API again" not in text
 
 
 def test_why_a_request_was_answered_so() -> None:

@@ -248,7 +248,7 @@ _NOTICES = {
     "refreshed": "The pair was refreshed.",
     "softened": "All that is stored is stale now.",
     "purged": "The cache was emptied.",
-    "logged-out": "The pair was erased. passoproxy has to be authorised anew.",
+    "logged-out": "The pair was erased.",
 }
 
 _LOGINS = ("/oauth/start", "/oauth/start?elsewhere=1")

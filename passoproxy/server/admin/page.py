@@ -378,7 +378,9 @@ def purge_page(status: Part, page_token: str) -> Html:
     """Asks what of the cache is to go, and says what that means now."""
     cache, token, origin = (part_of(status, name) for name in ("cache", "token", "origin"))
     loss = ""
-    if token.get("access") != "valid":
+    if cache.get("offline"):
+        loss = "The API is not asked (cache.offline): stored answers are all that clients get, and what is emptied stays away."
+    elif token.get("access") != "valid":
         loss = (
             "There is no usable access token: nothing can be fetched now, and stored answers are all that clients get. "
             "Without them they get errors."
@@ -397,9 +399,13 @@ def purge_page(status: Part, page_token: str) -> Html:
 def logout_page(status: Part, page_token: str) -> Html:
     """Asks whether the pair is to go, and says what that means now."""
     cache, token = part_of(status, "cache"), part_of(status, "token")
-    then = "Clients get 503 at once" if token.get("access") == "valid" else "Clients get 503 for everything"
+    then, after = "Clients get 503 for everything", "passoproxy has to be authorised anew"
+    if token.get("grant") == "client_credentials":
+        then, after = "Clients wait for another token", "another one is asked for at once"
+    elif token.get("access") == "valid":
+        then = "Clients get 503 at once"
     loss = f"{then}; {_stored(cache)} {'goes' if cache.get('entries') == 1 else 'go'}."
-    return _small("Log out?", fill("log_out", loss=loss, page_token=page_token), wide=True)
+    return _small("Log out?", fill("log_out", loss=loss, after=after, page_token=page_token), wide=True)
 
 
 def why_page(found: Part | None) -> Html:
