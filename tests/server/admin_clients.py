@@ -41,7 +41,8 @@ class AdminListener:
     ) -> None:
         self.daemon = daemon
         self.now = NOW
-        self.access = AdminAccess(SECRET, token=lambda: token, **access)
+        self.token = token
+        self.access = AdminAccess(SECRET, token=lambda: self.token, **access)
         self.sessions = PageSessions(lambda: "passoproxy page --state /state", lambda: self.now)
         self.guard = Guard(self.access, self.sessions, lambda: self.now)
         self.app = admin_application(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -662,7 +664,7 @@ async def test_so_many_a_second_are_told_as_a_person_can_look_at() -> None:
         for line in ("late", ""):
             yield line
 
-    told = [event async for event in server_sent(lines(), lambda: next(moments))]
+    told = [event async for event in server_sent(lines(), now=lambda: next(moments))]
     assert told[MOST_A_SECOND - 1 :] == [
         f"data: {MOST_A_SECOND - 1}\n",
         "event: more\ndata: 3\n",
@@ -686,6 +688,17 @@ async def test_the_stream_needs_the_admin_token_where_there_is_one(admin: Admin)
     assert (await listener.ask("GET", "/page/live")).status == 401
     evil = {"Sec-Fetch-Site": "cross-site"} | BEARER
     assert (await listener.ask("GET", "/page/live", evil)).status == 403
+
+
+async def test_the_stream_ends_when_the_admin_token_is_changed(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_line_a_second = partial(server_sent, now=itertools.count(1).__next__)
+    monkeypatch.setattr(app_module, "server_sent", a_line_a_second)
+    listener = await admin(token=TOKEN)
+    stream = await listener.ask("GET", "/page/live", BEARER)
+    assert await stream.content.readuntil(b"\n\n") == b": it lives\n\n"
+    listener.token = "another"
+    listener.lines.put_nowait("not for this reader")
+    assert await stream.content.readany() == b""
 
 
 async def test_a_row_tells_why_to_a_browser_with_a_session(admin: Admin) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from passoproxy.server.admin.app import MOST_PAGES
 from tests.chromium import Page, browser
 from tests.conftest import npm_package
 from tests.server.admin_clients import Admin, AdminListener
@@ -81,6 +82,38 @@ async def test_without_scripts_the_page_is_whole_and_loads_itself_anew(admin: Ad
     await page.run("document.getElementById('refresh').click()")
     await page.until("location.search === '?done=refreshed'")
     assert ("refresh", False) in listener.daemon.calls
+
+
+async def test_a_page_that_stays_open_asks_seldom_and_keeps_little(admin: Admin, page: Page) -> None:
+    listener = await admin()
+    await page.open(f"{listener.origin}/")
+    await page.until("source?.readyState === EventSource.OPEN")
+    line = {"time": "2026-01-31T12:00:00.000Z", "event": "said", "level": "info", "message": "a line"}
+    told = json.dumps(json.dumps(line))
+    await page.run("document.querySelector('.stream a').focus()")
+    await page.run(f"for (let n = 0; n < 150; n++) source.onmessage({{data: {told}}})")
+    kept = "[stream().rows.length, stream().contains(document.activeElement)]"
+    assert await page.run(kept) == [100, True], "the row with the focus stays, the others give way"
+
+    await page.run("quiet()")
+    streams = [await listener.ask("GET", "/page/live") for _ in range(MOST_PAGES)]
+    assert {each.status for each in streams} == {200}
+    await page.run(
+        "var tried = 0, Source = EventSource; EventSource = function (url) { tried++; return new Source(url); }; 0"
+    )
+    await page.run("askedAt = -Infinity; refresh()")
+    await page.until("state.textContent === 'Requests do not come in at present.'")
+    for _ in range(4):
+        await page.run("refresh()")
+        await page.until("source === null")
+    assert await page.run("tried") < 3, "a stream that is refused is not asked for again at once"
+
+    listener.daemon.document = None  # type: ignore[assignment]  # it cannot be shown
+    await page.run("refresh()")
+    assert await page.run("document.getElementById('gone').hidden") is False
+    listener.daemon.document = DOCUMENTS["healthy"]
+    await page.run("refresh()")
+    assert await page.run("document.getElementById('gone').hidden") is True
 
 
 async def test_open_rows_and_the_focus_outlive_a_look(admin: Admin, page: Page, tmp_path: Path) -> None:

@@ -305,13 +305,20 @@ async def _tell(reply: web.StreamResponse, lines: AsyncGenerator[str, None]) -> 
 
 
 async def server_sent(
-    lines: AsyncGenerator[str, None], now: Callable[[], float] = time.monotonic
+    lines: AsyncGenerator[str, None],
+    may_go_on: Callable[[], bool] = lambda: True,
+    now: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[str, None]:
-    """Lines as server-sent events (HTML §9.2), so many a second as a person can look at; how many more there were is the event `more`."""
+    """Lines as server-sent events (HTML §9.2), so many a second as a person can look at; how many more there were is the event `more`.
+
+    Ends within a beat when `may_go_on` says no.
+    """
     second, sent, left = 0, 0, 0
     async with aclosing(lines):
         async for line in lines:
             if (this := int(now())) != second:
+                if not may_go_on():
+                    return
                 if left:
                     yield f"event: more\ndata: {left}\n"
                 second, sent, left = this, 0, 0

@@ -73,7 +73,8 @@ def admin_application(
 
     async def live(request: web.Request) -> web.StreamResponse:
         guard.check_same_site(request)  # a page of another site cannot read it, but it would be sent
-        return await streams.send(request, server_sent(watch({})), "text/event-stream")
+        told = server_sent(watch({}), lambda: guard.is_open_to(request))  # the admin token may be changed meanwhile
+        return await streams.send(request, told, "text/event-stream")
 
     def read(request: web.Request) -> None:
         guard.check_token(request)

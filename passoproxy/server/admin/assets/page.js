@@ -48,8 +48,9 @@ async function refresh() {
   try {
     const answer = await fetch("/", { headers: { Accept: "text/html" }, credentials: "same-origin", signal: AbortSignal.timeout(4000) });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (!answer.ok || !page.getElementById("live")) {
-      location.reload();
+    if (!answer.ok) throw new Error(answer.statusText);  // this page goes on, and one of an error would not
+    if (!page.getElementById("live")) {
+      location.reload();  // it asks for the admin token
       return;
     }
     localise(page);
@@ -69,7 +70,7 @@ async function refresh() {
 
 // ---- requests as they come ----
 
-let source = null;
+let source = null, askedAt = -Infinity;
 const filter = document.getElementById("filter"), pause = document.getElementById("pause"), state = document.getElementById("stream-state");
 const isPaused = () => pause.getAttribute("aria-pressed") === "true";
 
@@ -120,18 +121,23 @@ function rowOf(told) {
 }
 
 function listen() {
-  if (source || document.hidden || !window.EventSource) return;
+  if (source || document.hidden || !window.EventSource || performance.now() - askedAt < EVERY_SECONDS * 1000) return;
+  askedAt = performance.now();
   source = new EventSource("/page/live");
   const rows = stream();
   source.onmessage = (event) => {
     if (isPaused()) return;
-    const focused = rows.contains(document.activeElement);
     rows.prepend(rowOf(JSON.parse(event.data)));
-    while (rows.children.length > MOST_ROWS && !focused) rows.lastElementChild.remove();
+    while (rows.children.length > MOST_ROWS) [...rows.children].findLast((row) => !row.contains(document.activeElement)).remove();
     state.textContent = "";
   };
   source.addEventListener("more", (event) => { state.textContent = `${event.data} more in the last second`; });
-  source.onerror = () => { quiet(); refresh(); };  // it ended: is the daemon still there?
+  source.onopen = () => { state.textContent = ""; };
+  source.onerror = () => {  // it ended, or was refused: is the daemon still there?
+    state.textContent = "Requests do not come in at present.";
+    quiet();
+    refresh();
+  };
 }
 
 function quiet() {
@@ -150,9 +156,9 @@ async function why(event) {
     return;
   }
   if (!isPaused()) pause.click();  // so that it stays where it is read
-  const answer = await fetch(link.href, { credentials: "same-origin" });
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const told = document.createElement("tr"), inner = cell("wide");
+  const answer = await fetch(link.href, { credentials: "same-origin" }).then((found) => found.text()).catch(lost);
+  if (answer === undefined || row.nextElementSibling?.classList.contains("why")) return;
+  const page = new DOMParser().parseFromString(answer, "text/html"), told = document.createElement("tr"), inner = cell("wide");
   told.className = "why";
   inner.colSpan = 7;
   inner.append(...(page.getElementById("why")?.childNodes ?? ["No answer."]));
