@@ -30,8 +30,8 @@ from passoproxy.telemetry.messages import fields_of, line_of, message_of
 
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 _WORDS: Final = ("hit", "stale", "miss", "pass", "error")
-_SECONDS = 60
-"""The window of rates; `per_second_lately` has a point for each second that is over."""
+_SECONDS = 10
+"""The window of `per_second`."""
 _SLICE = 10.0
 _SLICES = 30
 """The origin's outcomes are counted in so many slices of so many seconds: five minutes."""
@@ -271,16 +271,13 @@ class Recent:
     def _traffic(self) -> dict[str, object]:
         by_cache = {word: self._counts[word] for word in _WORDS}
         cached, now = by_cache["hit"] + by_cache["stale"], int(self._wall())
-        # The present second is not over, so it is left out.
-        lately = [self._seconds[second] for second in range(now - _SECONDS + 1, now)]
+        lately = sum(self._seconds[second] for second in range(now - _SECONDS, now))  # the present one is not over
         asked = cached + by_cache["miss"]
         return {
             "total": sum(by_cache.values()),
             "by_cache": by_cache,
             "hit_ratio": cached / asked if asked else None,
-            "per_second": sum(lately[-10:]) / 10,
-            "per_minute": sum(lately),
-            "per_second_lately": lately,
+            "per_second": lately / _SECONDS,
             "broken": self._counts["broken"],
             "refused": self._counts["refused"],
             "recent": [

@@ -61,7 +61,6 @@ def healthy(**token: Any) -> dict[str, Any]:
             "by_cache": {"hit": 11_000, "stale": 45, "miss": 900, "pass": 400, "error": 0},
             "hit_ratio": 0.925,
             "per_second": 12.4,
-            "per_second_lately": [10 + (n * 7) % 9 for n in range(59)],
             "refused": 3,
             "recent": [
                 {

@@ -46,8 +46,6 @@ def test_nothing_happened_yet() -> None:
         "by_cache": {"hit": 0, "stale": 0, "miss": 0, "pass": 0, "error": 0},
         "hit_ratio": None,
         "per_second": 0.0,
-        "per_minute": 0,
-        "per_second_lately": [0] * 59,
         "broken": 0,
         "refused": 0,
         "recent": [],
@@ -96,24 +94,22 @@ def test_rates_are_of_seconds_that_are_over() -> None:
     assert part(seen, "requests")["per_second"] == 0
     clock.step(1)
     assert part(seen, "requests")["per_second"] == 2
-    assert part(seen, "requests")["per_second_lately"][-1] == 20
     clock.step(30)
     seen(answered())
     clock.step(1)
-    traffic = part(seen, "requests")
-    assert (traffic["per_second"], traffic["per_minute"]) == (0.1, 21)
-    clock.step(59)
-    assert part(seen, "requests")["per_minute"] == 0
+    assert part(seen, "requests")["per_second"] == 0.1
+    clock.step(10)
+    assert part(seen, "requests")["per_second"] == 0
 
 
-def test_a_clock_that_steps_back_begins_a_new_minute() -> None:
+def test_a_clock_that_steps_back_begins_anew() -> None:
     clock = FakeClock()
     seen = recent(clock)
     seen(answered())
     clock.step(-3600)
     seen(answered())
     clock.step(1)
-    assert part(seen, "requests")["per_minute"] == 1
+    assert part(seen, "requests")["per_second"] == 0.1
 
 
 def well(status: int = 200) -> OriginAnswered:
