@@ -75,6 +75,7 @@ FACES = {
         "bad",
         [
             "A person is needed",
+            "authorise again in a browser, signed in with the service’s account",
             "Since 21:23 UTC: the provider refuses the refresh token: invalid_grant.",
             "Clients are served as usual until Wed 15 Nov, 00:13 UTC; then they get stored answers"
             " (by route, up to 1 d after they went stale), and 503 for what is not stored.",
@@ -91,7 +92,7 @@ FACES = {
         "bad",
         [
             "Since 22:04 UTC: connection refused three times in a row.",
-            "It answered last at 22:13 UTC. It is asked again by itself.",
+            "It answered last at 22:13 UTC. It is asked again by itself; passoproxy doctor tells which step to it fails.",
             "Clients get stored answers (by route, up to 7 d after they went stale), and an error (502, 503 or 504) for the rest.",
         ],
         "",
@@ -104,7 +105,7 @@ FACES = {
     "unrenewable": ("warn", ["Nothing renews this token", "there is no refresh token"], "authorise"),
     "origin_failing": ("warn", ["Since 22:04 UTC: answered 503.", "At least half", "Where it fails, clients get stored answers"], ""),
     "cooling_down": ("warn", ["It answered 429, and is not asked until 22:14 UTC.", "and get 429 if it is not"], ""),
-    "store_away": ("warn", ["store.url redis://cache is away"], ""),
+    "store_away": ("warn", ["store.url redis://cache is away", "served as usual until Fri 24 Nov", "Runway 9 d 6 h"], ""),
     "following": ("good", ["Another process renews the pair"], ""),
     "static": ("good", ["never renewed. It ends on Fri 24 Nov at 04:26 UTC: put another one there before."], ""),
     "healthy": ("good", ["Renews itself, next on Sun 19 Nov at 13:20 UTC",
@@ -186,6 +187,7 @@ def test_every_state_has_its_document_and_its_words() -> None:
         (_without(kept="the pair of c", remedy="set oauth.client_id back"), "Set oauth.client_id back.", ""),
         (healthy(grant="static", chain="none", access_until=None, runway_seconds=None), "never renewed.", "ends"),
         (healthy(grant="client_credentials", **RETRYING | {"remedy": "check oauth.client_id", "runway_seconds": None}), "Check oauth.client_id.", "login"),
+        (healthy() | {"cache": {"fault": "the cache’s store cannot be used"}}, "what cannot be stored is asked for again", "Runway"),
         (healthy(saved=False, grant="client_credentials"), "would cost a new token", "login"),
     ],
 )  # fmt: skip
@@ -251,11 +253,17 @@ def test_everything_else_is_on_the_page() -> None:
         "1,234", "45.8 MiB of 1.0 GiB", "12.4 a second now", "92.5 %", "0.4 ms p50 310 ms p99",
         "https://api.passolution.eu", "200, 22:13:16", "183 ms", "Refused here 3",
         "17 ×", "since 21:52:20", "API away 1 d · pair dead 1 d · while renewed 5 min", "no route: never stored", "1 more without a request", "37,106 95.1 %",
-        "renewed 210 ms", "an error that passes the provider answered 503 10.0 s", "900 GET /api/v2/content/all/html?lang=de",
+        "renewed 210 ms", "an error that passes : the provider answered 503 10.0 s", "900 GET /api/v2/content/all/html?lang=de",
         "/api/v2/content/all/html?lang=***", "connection reset /api/v2/<b>", "passoproxy 0.1.0", "up for 2 h", "127.0.0.1:8610, [::1]:8610",
         "/etc/passoproxy/config.yaml", "The cache was emptied.", "Empty the cache",
     ):  # fmt: skip
         assert words in text
+
+
+def test_the_apis_address_is_shown_on_a_telephone_too() -> None:
+    """Its header has no room for it."""
+    page = read(healthy()).text
+    assert page.count("https://api.passolution.eu") == 2
 
 
 def test_an_origin_that_was_not_asked_and_the_workers() -> None:

@@ -222,8 +222,9 @@ STATES = (
         ANEW,
     ),
     State(
-        "dead", "pair", "bad", View.needs_person, _say("A person is needed"), (_reason, _served), AGAIN,
-        "the pair can no longer be renewed",
+        "dead", "pair", "bad", View.needs_person, _say("A person is needed"),
+        (_reason, _served, _say("To mend it, authorise again in a browser, signed in with the service’s account: all goes on by itself then.")),
+        AGAIN, "the pair can no longer be renewed",
     ),
     State(
         "handed_over", "pair", "warn", lambda v: v.token.get("handed_over_at") is not None, _say("The pair was handed over"), (_reason, _remedy, _served),
@@ -255,7 +256,7 @@ STATES = (
     ),
     State(
         "origin_away", "origin", "bad", lambda v: v.origin.get("state") == "away", _say("The API does not answer"),
-        (_origin_told, lambda v: Html(_last_answer(v) + "It is asked again by itself."),
+        (_origin_told, lambda v: Html(_last_answer(v) + "It is asked again by itself; <code>passoproxy doctor</code> tells which step to it fails."),
          _without_origin("Clients get {stored}, and an error (502, 503 or 504) for the rest.")), NO_BUTTON, "the API does not answer",
     ),
     State(
@@ -297,8 +298,8 @@ STATES = (
     State(
         "store_away", "store", "warn", lambda v: bool(v.warned("store_away") or v.cache.get("fault")), _say("The store is away"),
         (lambda v: phrase("{said}.", said=sentence(v.warned("store_away") or v.cache["fault"]).rstrip(".")),
-         lambda v: _served(v) if v.follows else Html("Clients are served as usual; what cannot be stored is asked for again.")), NO_BUTTON,
-        "the store is away",
+         lambda v: _served(v) if v.warned("store_away") else Html("Clients are served as usual; what cannot be stored is asked for again."),
+         lambda v: runway(v) if v.warned("store_away") else NOTHING), NO_BUTTON, "the store is away",
     ),
     State(
         "following", "pair", "good", lambda v: v.follows, _say("Another process renews the pair"),

@@ -221,6 +221,7 @@ def _origin(origin: Part, requests: Part, now: float) -> Html:
     )
     return rows(
         {
+            "Address": str(origin.get("url") or ""),
             "State": fill("word", mood=_mood(state), text=in_words(state, asked=bool(origin.get("answers")))),
             "Last answer": phrase(
                 "{status}, {at}", status=origin.get("last_status"), at=moment(asked, now, form="second")
@@ -281,7 +282,7 @@ def _used(used: Part) -> list[object]:
 def _refresh(told: Part, now: float) -> list[object]:
     word, lasted = _REFRESHED.get(told["outcome"], told["outcome"]), told.get("duration_seconds")
     came = fill("word", mood="good" if told["renewed"] else "warn", text=word)
-    detail = phrase("{came} {detail}", came=came, detail=told["detail"]) if told["detail"] else came
+    detail = phrase("{came}: {detail}", came=came, detail=told["detail"]) if told["detail"] else came
     return [moment(told["at"], now, form="second"), detail, "" if lasted is None else took(lasted)]
 
 
