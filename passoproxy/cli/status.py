@@ -64,7 +64,8 @@ def _show(found: Data, daemon: str) -> None:
     say()
     above = " ".join((first, *others))
     if token.get("chain") != "healthy":  # what stands above is not said again
-        token = {**token, **{name: "" for name in ("reason", "last_error") if str(token.get(name)) in above}}
+        known = {name: "" for name in ("reason", "last_error") if str(token.get(name)) in above}
+        found = {**found, "token": {**token, **known}}
     facts(
         (
             *_gateway(part(found, "gateway")),

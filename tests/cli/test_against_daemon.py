@@ -78,7 +78,8 @@ def test_the_exit_code_is_the_state(
     run: Run, at: list[str], it: Running, monkeypatch: pytest.MonkeyPatch, state: str, code: int
 ) -> None:
     found = it.wired.control.status() | {"state": state, "reason": "because [/of] it", "requests": None}
-    found["token"] = {**found["token"], "chain": "dead", "last_error": "failed", "runway_seconds": 0}  # type: ignore[dict-item]
+    of_pair = {"chain": "dead", "reason": "because [/of] it", "last_error": "failed", "runway_seconds": 0}
+    found["token"] = {**found["token"], **of_pair}  # type: ignore[dict-item]
     found["troubles"] = [
         {"of": "pair", "reason": "because [/of] it", "remedy": "do this"},
         {"of": "origin", "reason": "away"},
@@ -92,7 +93,7 @@ def test_the_exit_code_is_the_state(
         plain = re.sub(r"\x1b\[[\d;]*m", "", said.out)
         assert plain.startswith(f"{state}  because [/of] it -> do this\n{' ' * len(state)}  away\n")
         assert "none: a person is needed now" in said.out
-        assert "; last error: failed" in said.out
+        assert "  dead; last error: failed\n" in said.out  # the reason stands above
         assert "1 entry, 10 B of 2.0 KiB" in said.out
         assert "https://o.example, cooling down; " in said.out
         assert re.search(r"paused by a 429 until 2023-11-1[345] ", said.out)  # in local time
