@@ -60,9 +60,13 @@ class Reloading:
         wired.observer(Lifecycle("reloading"))
         try:
             loaded = self._read()
-            live = [key for key in _changed(wired.loaded.settings, loaded.settings) if is_live(key)]
-            waiting = [key for key in _changed(self._started, loaded.settings) if not is_live(key)]
-            self._apply(loaded)
+            if _replays(loaded.settings) is _replays(self._started):
+                live = [key for key in _changed(wired.loaded.settings, loaded.settings) if is_live(key)]
+                waiting = [key for key in _changed(self._started, loaded.settings) if not is_live(key)]
+                self._apply(loaded)
+            else:  # which drops keys that are in use here: without a restart there would be neither of the two
+                live, waiting = [], list(_changed(wired.loaded.settings, loaded.settings))
+                loaded = wired.loaded
         except PassoproxyError as error:
             faults = "; ".join(str(error).splitlines())  # of a configuration a line each, and the log has one
             wired.observer(
@@ -168,6 +172,10 @@ def _lead(wired: Wired, settings: Settings, dialer: Dialer) -> None:
         max_connections=wired.part.connections(settings.upstream.max_connections),
         limits=connection_limits(settings),
     )
+
+
+def _replays(settings: Settings) -> bool:
+    return settings.gateway.replay is not None
 
 
 def _changed(before: BaseModel, after: BaseModel, at: str = "") -> Iterator[str]:

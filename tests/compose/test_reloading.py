@@ -15,7 +15,7 @@ from passoproxy.config.keys import catalogue
 from passoproxy.config.secrets import FileSecret
 from passoproxy.core.events import Lifecycle, Warned
 from passoproxy.errors import ConfigurationError
-from passoproxy.outbound.dial import ForwardProxy
+from passoproxy.outbound.dial import Dialer, ForwardProxy
 from tests.fakes import FakeClock, RememberingObserver
 from tests.whole import Place
 
@@ -96,6 +96,20 @@ async def test_what_can_change_live_changes_live(stand: Stand) -> None:
         ("proxy.example", f"proxy.example:{port[0]}"),
     )
     assert wired.loaded.settings.server.shutdown_grace == 1.0
+
+
+async def test_replay_begins_and_ends_with_a_restart_and_leaves_the_rest_as_it_is(stand: Stand) -> None:
+    given: dict[str, Any] = {"upstream": {"headers": {"X-Gate": "a"}}, "alerts": {"webhook": "http://127.0.0.1:9/"}}
+    await stand.with_(**given)
+    policy = stand.wired.alerts.policy
+    found = await stand.with_(**given, gateway={"replay": str(stand.place.folder)}, log={"level": "warning"})
+    assert {"gateway.replay", "upstream.headers", "log.level"} <= set(found["needs_restart"])  # type: ignore[call-overload]
+    assert found["applied"] == []
+    wired = stand.wired
+    assert wired.pipeline.origin.headers() == {"X-Gate": "a"}
+    assert wired.alerts.policy is policy
+    assert type(wired.outward.dialer(wired.pipeline.pool.endpoint)) is Dialer
+    assert await stand.with_(**given, log={"level": "warning"}) == {"applied": ["log.level"], "needs_restart": []}
 
 
 async def test_what_needs_a_restart_is_named_until_there_is_one(stand: Stand) -> None:
