@@ -218,7 +218,8 @@ class Folder:
 
     def keep(self, recording: Recording, policy: KeyPolicy, *, replaces: bool) -> tuple[Path, list[str]] | None:
         """Writes a recording in the place of the one that answers the same request, and gives its file and what in it looks like personal data; None
-        if that says the same, or if not `replaces` and there is one, or one of GET for HEAD. Whole or not at all, mode 0600. Raises OSError.
+        if that says the same, or if not `replaces` and there is one, or one of GET for HEAD. Whole or not at all, mode 0600. Raises OSError, and ValueError for
+        one that is too long.
         """
         self.look()
         head, body = recording.request, recording.asked
@@ -241,7 +242,9 @@ class Folder:
             recording = replace(recording, volatile=named)
         path = self._place(recording, own, policy) if before is None else before.path
         names = personal(recording)
-        _write(path, printed(recording, names).encode())
+        if len(data := printed(recording, names).encode()) > LONGEST_FILE:
+            raise ValueError(f"its file would be longer than {show_size(LONGEST_FILE)}")
+        _write(path, data)
         known = Known(path, stamp_of(path), recording, None, (head, body))
         self._take(dict(sorted({**self._known, str(path): known}.items())))
         return path, names

@@ -31,6 +31,7 @@ LONGEST_BODY = 2 * 1024 * 1024
 """Bytes of a body that is recorded; a longer one is not."""
 
 LONGEST_FILE = 8 * LONGEST_BODY
+_LONGEST_PRETTY = 3 * LONGEST_BODY
 
 _HEAD = "# A recording of passoproxy: edit it freely, it is read again when it changes (docs/gateway.md).\n"
 _BODIES = ("json", "text", "base64")
@@ -118,15 +119,25 @@ def _body(body: bytes, fields: Fields) -> Iterator[str]:
     except UnicodeDecodeError:
         yield from _block("base64", base64.encodebytes(body).decode())
         return
-    if (is_json(fields) or text[0] in "{[") and (style := _style_of(text)) is not None:
+    style = _style_of(text) if is_json(fields) or text[0] in "{[" else None
+    if style is not None and (pretty := _pretty(json.loads(text))):
         if style:
             yield f"  style: {_scalar(', '.join(style))}\n"
-        pretty = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
         yield from _block("json", _UNPRINTABLE.sub(_escaped_for_json, pretty) + "\n")
     elif _is_found(_UNPRINTABLE, text) or not text.strip("\n"):
         yield f"  text: {_quoted(text)}\n"
     else:
         yield from _block("text", text)
+
+
+def _pretty(value: object) -> str:
+    """Laid out to be read; '' for what is so deep that most of it would be spaces."""
+    parts, size = list[str](), 0
+    for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+        parts.append(part)
+        if (size := size + len(part)) > _LONGEST_PRETTY:
+            return ""
+    return "".join(parts)
 
 
 def _block(name: str, text: str) -> Iterator[str]:

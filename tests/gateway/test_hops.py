@@ -315,6 +315,13 @@ async def test_what_waits_for_the_disk_or_its_end_is_bounded(tape: Tape, monkeyp
     assert made._waiting == 0
 
 
+async def test_a_file_that_could_not_be_read_again_is_not_written(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("passoproxy.gateway.folder.LONGEST_FILE", 300)
+    await tape.record((request(), good("[]")), (request("GET", "/b"), good(json.dumps("x" * 300))))
+    assert len(tape.texts()) == 1
+    assert "its file would be longer than" in tape.warned("recording_skipped")[0].detail
+
+
 async def test_a_file_whose_request_a_person_changed_is_not_overwritten(tape: Tape) -> None:
     for answer in ("[1]", "[2]", "[3]"):
         await tape.record((request("GET", "/a"), good(answer)))

@@ -87,6 +87,7 @@ def test_a_person_reads_it() -> None:
         (b'{"a": 1, "a": 1}', "text"),
         (b'{"a": NaN}', "text"),
         (b"[" * 100_000, "text"),
+        (b"[" * 300 + b"1," * 11_000 + b"1" + b"]" * 300, "text"),  # 6 MiB of spaces
         (b"line\nline\n", "text"),
         (b"\xff", "base64"),
     ],
