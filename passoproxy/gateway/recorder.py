@@ -197,8 +197,7 @@ class Recorder:
 
 def _skipped(head: RequestHead, why: str, redactor: Redactor) -> Warned:
     """One warning for all, since they are as many as clients ask for."""
-    target = f"{head.method} {redactor.content(head.target)}"
-    said = f"{target} is not recorded: {why}; write that file by hand if it is needed (docs/gateway.md)"
+    said = f"{head.method} {redactor.target(head.target)} is not recorded: {why}; write that file by hand if it is needed (docs/gateway.md)"
     return Warned("recording_skipped", said)
 
 
