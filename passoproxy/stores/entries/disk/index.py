@@ -78,6 +78,13 @@ _COLUMNS = {
     "total": "entries, bytes",
 }
 
+_VALUES = f"""
+SELECT entry.id, CAST(entry.name AS TEXT), CAST(entry.asked_seq AS INTEGER), Cache.value FROM entry
+LEFT JOIN diskcache.Cache ON Cache.key = entry.name AND Cache.raw = 1 AND Cache.mode = {MODE_RAW}
+WHERE entry.name >= ? AND entry.name < ? LIMIT ?
+"""  # noqa: S608
+"""Rows of a key with their values, over both databases: diskcache's own `get` costs as much again for each value."""
+
 _ADDED_UP = f"COUNT(*), COALESCE(SUM(size) FILTER (WHERE size > {INLINE_BYTES}), 0)"
 
 Condition = tuple[str, tuple[object, ...]]
@@ -151,10 +158,7 @@ def condition(selector: Selector) -> Condition:
 
 
 def _span(key: str) -> tuple[str, str]:
-    return _names_with(key_name(key))
-
-
-def _names_with(name: str) -> tuple[str, str]:
+    name = key_name(key)
     return f"{name}.", f"{name}/"
 
 
@@ -250,26 +254,21 @@ class Index:
         """Id, name, `asked_seq` and value of each row of a primary key; None if there are more than `most`. Nothing is proven of them, if not by
         the value.
         """
-        found = self._values("entry.name >= ? AND entry.name < ? LIMIT ?", *_span(key), most + 1 if most >= 0 else -1)
+        found = self._values(key_name(key), most + 1 if most >= 0 else -1)
         return None if 0 <= most < len(found) else found
 
     def lone_value(self, name: str) -> object:
         """The value of that row; None if there is no such row, or its primary key has others too."""
-        found = self._values("entry.name >= ? AND entry.name < ? LIMIT 2", *_names_with(name.partition(".")[0]))
+        found = self._values(name.partition(".")[0], 2)
         return found[0][3] if len(found) == 1 and found[0][1] == name else None
 
-    def _values(self, where: str, *given: object) -> list[tuple[int, str, int, object]]:
-        # One statement over both databases: diskcache's own `get` costs as much again, for each value. Not for a thread that writes: its
-        # transactions would lock diskcache's database too.
+    def _values(self, key_name: str, most: int) -> list[tuple[int, str, int, object]]:
+        # Not for a thread that writes: its transactions would lock diskcache's database too.
         if not self._is_attached:
             self._sql("ATTACH ? AS diskcache", (str(self._folder / VALUES),))
-            self._sql("PRAGMA diskcache.cache_size = -1024")
             self._is_attached = True
-        return self._sql(
-            "SELECT entry.id, CAST(entry.name AS TEXT), CAST(entry.asked_seq AS INTEGER), Cache.value FROM entry"  # noqa: S608
-            f" LEFT JOIN diskcache.Cache ON Cache.key = entry.name AND Cache.raw = 1 AND Cache.mode = {MODE_RAW} WHERE {where}",
-            given,
-        ).fetchall()
+            self._sql("PRAGMA diskcache.cache_size = -1024")
+        return self._sql(_VALUES, (f"{key_name}.", f"{key_name}/", most)).fetchall()
 
     def find(self, name: str) -> Row | None:
         """The row of that name."""
