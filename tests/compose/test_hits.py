@@ -13,7 +13,7 @@ from types import CodeType, FrameType
 import pytest
 
 import passoproxy
-from passoproxy.core.cache.entry import Entry
+from passoproxy.core.cache.entry import Entry, Selector
 from tests.scripted_origin import Asked, Says, scene
 from tests.server.raw import Client
 
@@ -70,16 +70,28 @@ async def test_a_hit_passes_few_frames_and_makes_no_coroutine_and_no_task(tmp_pa
     assert len(names) > (5 if is_known else 20), "nothing was counted"
 
 
-async def test_with_little_memory_few_entries_are_held_beside_it(tmp_path: Path) -> None:
+async def test_without_memory_few_entries_are_held_and_answers_from_disk_end_with_a_purge(tmp_path: Path) -> None:
     def answer(asked: Asked) -> Says:
         return Says(fields=[("Content-Type", "application/json")], body=b'{"a": 1}')
 
     routes = [{"name": "kept", "match": "/kept/**", "ttl": "1h", "override": True}]
     async with scene(tmp_path, answer, routes=routes, cache={"memory_size": 0}) as it:
         client = Client(*await asyncio.open_connection("127.0.0.1", it.daemon.wired.control.facts.ports[0]))
-        for number in range(100):
-            await client.send(REQUEST.replace(b"/kept", b"/kept/%d" % number))
+        requests = [REQUEST.replace(b"/kept", b"/kept/%d" % number) for number in range(100)]
+        for request in requests:
+            await client.send(request)
             await client.one()
+        (connection,) = it.daemon.wired.connections
+        memo = connection._memo  # type: ignore[attr-defined]
+        async with asyncio.timeout(20):
+            while (found := memo.find(requests[0], "http")) is None:
+                it.daemon.wired.store._slow._asks_again_at = 0.0  # type: ignore[attr-defined] # a busy disk is left to threads
+                await client.send(requests[0])
+                again = await client.one()
+        assert again["Cache-Status"].startswith("passoproxy; hit")
+        assert found.body == again.body == b'{"a": 1}'
+        await it.daemon.wired.store.purge(Selector(target="/kept/0"))
+        assert memo.find(requests[0], "http") is None
         client.leave()
         gc.collect()
         assert sum(type(each) is Entry for each in gc.get_objects()) < 80
