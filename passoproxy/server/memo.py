@@ -294,12 +294,12 @@ class Memo:
 
     def _of_disk(self, known: bytes, scheme: str) -> Answer | None:
         """The answer that was kept on disk, for this once."""
+        found = self._memory.answer_nowait(self._digest(known, scheme))
+        if found is None:
+            return None
         self._keep_up()
         if self._grounds() != self._stood_on:
             self.clear()
-            return None
-        found = self._memory.answer_nowait(self._digest(known, scheme))
-        if found is None:
             return None
         answer = Answer()
         answer.key, made, body = found
