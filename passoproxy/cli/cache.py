@@ -268,6 +268,8 @@ def warm(
 
 
 def _read(file: str) -> list[str]:
+    if file == "-" and sys.stdin.isatty():
+        note("type URLs or paths, one a line, then press Ctrl-D:")
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:

@@ -45,7 +45,10 @@ def tail(
         raise UsageFailure(f"--status: {fault}") from fault
     if cache not in ("", *CACHE_WORDS):
         raise UsageFailure(f"--cache: {cache!r} is none of {', '.join(CACHE_WORDS)}")
-    remote: Remote | None = meant(config, state)
+    daemon = meant(config, state)
+    if route and route not in (known := [each["name"] for each in daemon.ask("GET", "/api/status")["routes"]]):
+        raise UsageFailure(f"--route: this daemon has no route {route!r}; it has {', '.join(known) or 'none'}")
+    remote: Remote | None = daemon
     is_told = False
     while remote is not None:
         for line in remote.lines(f"/api/tail?{urlencode(wishes)}"):

@@ -259,6 +259,13 @@ def test_a_purge_that_is_not_clear(run: Run, at: list[str], options: list[str], 
     assert (said.code, told in said.err) == (2, True)
 
 
+def test_tail_of_a_route_that_is_not_there(run: Run, at: list[str]) -> None:
+    said = run("tail", *at, "--route", "content-vsia")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("passoproxy: --route: this daemon has no route 'content-vsia'; it has ")
+    assert ", content-visa, " in said.err
+
+
 # ---- without the daemon's secrets ------------------------------------------------------------------------------------
 
 

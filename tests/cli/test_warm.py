@@ -62,6 +62,11 @@ def test_standard_input_and_a_bar_on_a_terminal(run: Run, own: Running) -> None:
     assert "2/2" in said.err
 
 
+def test_a_terminal_is_told_that_urls_are_awaited(run: Run, place: Place) -> None:
+    said = run("cache", "warm", "-", "--config", str(place.config), typed="/a\n")
+    assert said.err.startswith("type URLs or paths, one a line, then press Ctrl-D:\n")
+
+
 def test_without_a_daemon_it_is_not_running(run: Run, place: Place, tmp_path: Path) -> None:
     said = run("cache", "warm", wanted(tmp_path, CONTENT), "--config", str(place.config))
     assert said.code == 3
