@@ -323,9 +323,10 @@ class MemoryEntryStore(EntryStore, Protocol):
 class Ledger(Protocol):
     """Where the count of requests to the origin lasts, and is shared."""
 
-    async def add(self, count: int, known: Mapping[int, int]) -> Ages:
-        """Adds so many requests of now, and returns what is counted, by age (`core.budget`). `known` is what the caller had counted, these
-        included: it counts where the ledger has lost it. Raises PassoproxyError if the ledger cannot be used; then it may be told once more.
+    async def add(self, count: int, known: Mapping[int, int], now: float) -> Ages:
+        """Adds so many requests of `now` (epoch seconds), and returns what is counted, by age as of then (`core.budget`). `known` is what the
+        caller had counted, these included: it counts where the ledger has lost it. Raises PassoproxyError if the ledger cannot be used; then it
+        may be told once more. A call that is cancelled may have counted.
         """
         ...
 

@@ -57,7 +57,7 @@ class OriginLimits:
         from passoproxy.upkeep.budget import DailyBudget
 
         wired = self._wired
-        file = FileLedger(wired.state_folder, wired.clock.wall, wired.observer)
+        file = FileLedger(wired.state_folder, wired.observer)
         if wired.loaded.settings.store.url and self._ledger is None:
             from passoproxy.compose.fleet import of_origin
             from passoproxy.stores.limits import RedisLedger

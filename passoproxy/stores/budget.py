@@ -9,7 +9,7 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from passoproxy.core.budget import FILE_WARNING, SLOT_SECONDS, SLOTS, Ages
@@ -21,32 +21,31 @@ NAME = "origin_requests.json"
 
 
 class FileLedger:
-    """A Ledger in `folder`. `wall` gives epoch seconds."""
+    """A Ledger in `folder`."""
 
-    def __init__(self, folder: Path, wall: Callable[[], float], observer: Observer) -> None:
-        self._path, self._wall, self._observer = folder / NAME, wall, observer
+    def __init__(self, folder: Path, observer: Observer) -> None:
+        self._path, self._observer = folder / NAME, observer
 
-    async def add(self, count: int, known: Mapping[int, int]) -> Ages:
+    async def add(self, count: int, known: Mapping[int, int], now: float) -> Ages:
         """See Ledger. Raises PairStoreFailure."""
-        # Not given up half way: what was counted must not be counted again.
-        ages, damage = await asyncio.shield(asyncio.to_thread(self._added, count, known))
+        # A thread ends what it has begun, also if its caller is cancelled.
+        ages, damage = await asyncio.to_thread(self._added, count, known, now)
         if damage:
             self._observer(Warned(FILE_WARNING, damage))
         return ages
 
-    def _added(self, count: int, known: Mapping[int, int]) -> tuple[Ages, str]:
+    def _added(self, count: int, known: Mapping[int, int], now: float) -> tuple[Ages, str]:
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            now = self._wall()
-            found, damage = self._read(int(now // SLOT_SECONDS), now)
+            at = int(now // SLOT_SECONDS)
+            found, damage = self._read(at, now)
             ages = dict(found)
             if count:
                 ages[0] = ages.get(0, 0) + count
             # A file that was removed, or put back to an earlier time, is brought up to date.
             ages = {age: max(ages.get(age, 0), known.get(age, 0)) for age in ages.keys() | known.keys()}
             if ages != found:
-                at = int(now // SLOT_SECONDS)
                 document = {
                     "step_seconds": SLOT_SECONDS,
                     "requests": {str(at - age): ages[age] for age in sorted(ages)},

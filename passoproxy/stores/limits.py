@@ -79,8 +79,8 @@ class RedisLedger:
     def __init__(self, connect: Callable[[float, float], Redis], prefix: str, shown: str) -> None:
         self._prefix, self._connection = prefix, connection(connect, shown, ANSWER_SECONDS)
 
-    async def add(self, count: int, known: Mapping[int, int]) -> Ages:
-        """See Ledger. If an answer is lost, its requests may count twice."""
+    async def add(self, count: int, known: Mapping[int, int], now: float) -> Ages:
+        """See Ledger; the moment is the server's. If an answer is lost, its requests may count twice."""
         flat = [each for pair in known.items() for each in pair]
         told: Any = await self._connection.run(REQUESTS, self._prefix, count, int(SLOT_SECONDS), SLOTS, *flat)
         return dict(zip(told[::2], told[1::2], strict=True))

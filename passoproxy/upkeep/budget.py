@@ -27,7 +27,7 @@ class _Told:
 
     def __init__(self, ledger: Ledger, every: float) -> None:
         self.ledger, self.every = ledger, every
-        self.count, self.due_at = 0, float("-inf")
+        self.count, self.due_at, self.has_answered = 0, float("-inf"), False
 
 
 class DailyBudget:
@@ -49,6 +49,7 @@ class DailyBudget:
     ) -> None:
         self.limit, self._tell, self._clock, self._observer = limit, tell, clock, observer
         self._count = RequestCount()
+        self._sent = 0
         self._file = _Told(file, FILE_SECONDS)
         self._shared = None if shared is None else _Told(shared, SHARED_SECONDS)
         self._until: float | None = None
@@ -57,6 +58,7 @@ class DailyBudget:
     def sent(self, count: int = 1) -> None:
         """So many requests went to the origin."""
         self._count.add(count, self._clock.wall())
+        self._sent += count
         (self._shared or self._file).count += count
         if self._until is not None or self.used >= self.limit:
             self.look()
@@ -91,23 +93,28 @@ class DailyBudget:
 
     async def settle(self, *, at_once: bool = False) -> None:
         """Tells the ledgers what they do not know yet, where that is due or `at_once`, and learns what they know."""
-        now = self._clock.monotonic()
         for told in filter(None, (self._file, self._shared)):
-            if now < told.due_at and not (at_once and told.count):
+            steady, now, sent = self._clock.monotonic(), self._clock.wall(), self._sent
+            if steady < told.due_at and not (at_once and told.count):
                 continue
-            told.due_at, count = now + told.every, told.count
+            # Being cancelled, it may have counted, and must not be told again.
+            told.due_at, count, told.count = steady + told.every, told.count, 0
             try:
-                ages = await told.ledger.add(count, self._count.ages(self._clock.wall()))
+                ages = await told.ledger.add(count, self._count.ages(now), now)
             except PassoproxyError as fault:
+                told.count += count
                 self._note_file(told, str(fault))
                 continue
             except Exception as fault:  # the count must live on
+                told.count += count
                 self._observer(TaskFailed("daily budget", type(fault).__name__))
                 continue
             self._note_file(told, "")
-            told.count -= count
-            self._count.replace(ages, self._clock.wall())
-            self._count.add(told.count, self._clock.wall())  # sent meanwhile
+            told.has_answered = True
+            if told is self._file and self._shared is not None and self._shared.has_answered:
+                continue  # the file keeps the largest that each ten minutes had, and the store's clock has other ten minutes
+            self._count.replace(ages, now)
+            self._count.add(self._sent - sent, self._clock.wall())  # sent meanwhile
 
     def stop(self) -> None:
         """There is no budget any more."""

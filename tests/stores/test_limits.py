@@ -371,19 +371,19 @@ async def test_requests_are_counted_for_all_and_a_store_that_lost_them_begins_wi
 
     one, two = (RedisLedger(connect, P, "the store") for _ in range(2))  # type: ignore[arg-type]
     try:
-        assert await one.add(0, {}) == {}
-        assert await one.add(2, {0: 2, 5: 7, 200: 1}) == {0: 2, 5: 7}
-        assert await two.add(3, {0: 3}) == {0: 5, 5: 7}
-        assert sum((await one.add(1, {0: 6, 5: 7})).values()) == 13
+        assert await one.add(0, {}, 0.0) == {}
+        assert await one.add(2, {0: 2, 5: 7, 200: 1}, 0.0) == {0: 2, 5: 7}
+        assert await two.add(3, {0: 3}, 0.0) == {0: 5, 5: 7}
+        assert sum((await one.add(1, {0: 6, 5: 7}, 0.0)).values()) == 13
         with server.client() as client:
             future = int(next(iter(client.hkeys(f"{P}requests")))) + 1000
             client.hset(f"{P}requests", str(future), 4)  # of a clock that was set back
-            found = await one.add(0, {})
+            found = await one.add(0, {}, 0.0)
             assert sum(found.values()) == 17
             assert not client.hexists(f"{P}requests", str(future))
         server.kill()
         with pytest.raises(EntryStoreFailure):
-            await one.add(1, {})
+            await one.add(1, {}, 0.0)
     finally:
         server.start() if server.process is None else None
         await one.aclose()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from passoproxy.core.events import Event, TaskFailed, Warned
 from passoproxy.errors import EntryStoreFailure
+from passoproxy.stores.budget import FileLedger
 from passoproxy.upkeep.budget import DailyBudget, in_words
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, settle
 
 DAY = 86_400.0
 
@@ -21,13 +24,19 @@ class Book:
         self.ages: dict[int, int] = {}
         self.added: list[int] = []
         self.fault: Exception | None = None
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.open = asyncio.Event()
+        self.open.set()
 
-    async def add(self, count: int, known: Mapping[int, int]) -> dict[int, int]:
+    async def add(self, count: int, known: Mapping[int, int], now: float) -> dict[int, int]:
         if self.fault is not None:
             raise self.fault
         self.added.append(count)
         self.ages[0] = self.ages.get(0, 0) + count
-        return dict(self.ages)
+        ages = dict(self.ages)
+        self.meanwhile()
+        await self.open.wait()
+        return ages
 
 
 class Stand:
@@ -117,6 +126,54 @@ async def test_other_instances_count_too() -> None:
     await stand.clock.advance(5)
     await stand.budget.turn()
     assert stand.shared.added == [1, 1]
+
+
+async def test_what_is_written_while_the_daemon_stops_counts_once() -> None:
+    stand = Stand(9)
+    stand.budget.sent(3)
+    stand.file.open.clear()
+    turn = asyncio.create_task(stand.budget.turn())
+    await settle()
+    turn.cancel()
+    await asyncio.gather(turn, return_exceptions=True)
+    stand.file.open.set()
+    await stand.budget.settle(at_once=True)
+    assert stand.file.added == [3]
+
+
+async def test_what_is_sent_while_the_file_is_written_counts_while_the_store_is_away() -> None:
+    stand = Stand(9, is_shared=True)
+    stand.shared.fault = EntryStoreFailure("away")
+    stand.file.meanwhile = stand.budget.sent
+    await stand.budget.turn()
+    assert stand.budget.used == 1
+
+
+async def test_what_the_file_keeps_counts_no_more_once_the_store_has_answered() -> None:
+    stand = Stand(9, is_shared=True)
+    await stand.budget.turn()
+    stand.file.ages = {0: 20}  # its ten minutes are not the store's
+    stand.shared.meanwhile = stand.budget.sent
+    await stand.clock.advance(60)
+    await stand.budget.turn()
+    assert (stand.told, stand.budget.used) == ([], 1)
+
+
+async def test_a_new_ten_minutes_that_begins_while_the_file_is_written_counts_nothing_twice(tmp_path: Path) -> None:
+    events = list[Event]()
+
+    class Hasty(FakeClock):
+        def wall(self) -> float:
+            self._wall += 130
+            return self._wall
+
+    clock = Hasty()
+    budget = DailyBudget(9, FileLedger(tmp_path, events.append), None, tell=print, clock=clock, observer=events.append)
+    budget.sent(4)
+    for _ in range(10):
+        await budget.turn()
+        await clock.advance(60)
+    assert budget.used == 4
 
 
 async def test_a_file_that_cannot_be_kept_is_told_once_and_so_is_its_end() -> None:
