@@ -208,7 +208,7 @@ class Life:
                 case "granted":
                     self._share.granted(int(document["count"]))
                 case "lent":
-                    wired.pipeline.limiter.lent_until = float(document["until"])
+                    wired.pipeline.limiter.set_limits(lent_until=float(document["until"]))
                 case "origin":
                     wired.pipeline.limiter.hear(told_of(document["told"]))
                 case "reload":

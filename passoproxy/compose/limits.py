@@ -88,7 +88,7 @@ class OriginLimits:
             self.look()
 
         def renewed(until: float) -> None:
-            limiter.lent_until = until
+            limiter.set_limits(lent_until=until)
 
         self._own = share = PlaceShare(limiter, wired.loaded.settings.upstream.max_concurrency, tell, closely=True)
         pool.join("own", seldom=True)

@@ -214,7 +214,7 @@ class Parent:
             self._grant(self._pool.set_most(most))
 
     def _renewed(self, until: float) -> None:
-        self._wired.pipeline.limiter.lent_until = until
+        self._wired.pipeline.limiter.set_limits(lent_until=until)
         if self._by_place:
             self.supervisor.tell("lent", until=until)
 

@@ -171,12 +171,20 @@ class Limiter:
 
     # ---- what others set -----------------------------------------------------------------------------------------------
 
-    def set_limits(self, *, max_concurrency: int | None = None, queue_timeout: float | None = None) -> None:
+    def set_limits(
+        self,
+        *,
+        max_concurrency: int | None = None,
+        queue_timeout: float | None = None,
+        lent_until: float | None = None,
+    ) -> None:
         """New limits; None leaves one as it is. They hold for those who wait already too, the time they may wait excepted."""
         if queue_timeout is not None:
             self._queue_timeout = queue_timeout
         if max_concurrency is not None:
             self.max_concurrency = max_concurrency
+        if lent_until is not None:
+            self.lent_until = lent_until
         self._admit()
 
     def hear(self, told: Told) -> None:

@@ -280,6 +280,21 @@ async def test_new_limits_hold_at_once() -> None:
 # ---- the cool-down ----------------------------------------------------------------------------------------------------------
 
 
+async def test_what_was_lent_begins_nothing_after_its_time_and_again_at_once_when_it_is_renewed() -> None:
+    clock, gate = FakeClock(), Gate()
+    limiter = queue(gate, 2, clock=clock)
+    limiter.set_limits(lent_until=clock.monotonic() + 3)
+    await clock.advance(3)
+    waiting = ask(limiter)
+    await settle()
+    assert state(limiter) == (0, 1)
+    limiter.set_limits(lent_until=clock.monotonic() + 3)
+    await settle()
+    assert state(limiter) == (1, 0)
+    gate.open()
+    await waiting
+
+
 async def cooled(retry_after: str | None, clock: FakeClock, times: int = 1) -> Limiter:
     """A queue that has met a 429 so many times."""
     fields = [] if retry_after is None else [("Retry-After", retry_after)]
