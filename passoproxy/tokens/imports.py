@@ -51,7 +51,7 @@ async def take(state: State, pair: Pair, force: bool) -> TokenSnapshot:
             f"the imported pair {unfit}, and the pair in use lives and is kept; 'passoproxy token import --force' takes it all the same"
         )
     await prove(state, pair)
-    state.granted_again()
+    state.no_longer_withdrawn()
     return state.snapshot()
 
 
@@ -83,7 +83,7 @@ async def install(state: State, pair: Pair) -> TokenSnapshot:
     saved = await save(state, pair)
     state.use(pair, then=() if intent is None else (Happening.LOST,), reason="" if intent is None else AGAIN)
     state.saved = saved
-    state.granted_again()
+    state.no_longer_withdrawn()
     if returns and state.next_at is not None:
         state.next_at = state.now()  # renewed at once, so that the copy that was given away is worth nothing
     return state.snapshot()

@@ -292,6 +292,7 @@ class State:
         self.pair = self.held = self._bearer = self._usable_until = self._refused_at = self.next_at = None
         self.saved, self.last_error = True, ""
         self.partition = self._partition(None)
+        self.no_longer_withdrawn("the pair whose grant was withdrawn is erased")
         self.happened(Happening.FORGOTTEN, reason="")
 
     def end_access(self) -> None:
@@ -305,11 +306,11 @@ class State:
             self._refused_at = self.now()
             self.happened(Happening.ENDED)
 
-    def granted_again(self) -> None:
-        """A pair came from outside: a grant that was withdrawn was given again."""
+    def no_longer_withdrawn(self, said: str = "another pair is in use: the grant was given again") -> None:
+        """A pair came from outside, or was erased: a grant that was withdrawn concerns no pair any more."""
         if self.withdrawn_generation:
             self.withdrawn_generation = 0
-            self.observe(Warned("grant_withdrawn", "another pair is in use: the grant was given again", over=True))
+            self.observe(Warned("grant_withdrawn", said, over=True))
 
     def happened(self, *happenings: Happening, reason: str | None = None) -> None:
         """Moves both machines, and tells where they moved. `reason` None keeps the one that was given last."""

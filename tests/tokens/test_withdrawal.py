@@ -9,7 +9,7 @@ import pytest
 from passoproxy.core.events import ChainChanged, Warned
 from passoproxy.core.oauth.pair import Bearer
 from passoproxy.errors import AuthorizationRequired
-from passoproxy.tokens.commands import Export, Import, Refresh
+from passoproxy.tokens.commands import Export, Import, Logout, Refresh
 from tests.tokens.life import Life
 
 REFUSED = lambda: (400, b'{"error": "invalid_grant"}')  # noqa: E731
@@ -41,6 +41,17 @@ async def test_once_for_a_pair_before_anybody_is_refused(life):
     await life.clock.advance(400)
     await refused(keeper)
     assert len(life.withdrawals) == 2
+
+
+async def test_a_logout_ends_the_warning(life):
+    keeper = await life.started_with_pair()
+    life.rotating.faults = [REFUSED]
+    await refused(keeper)
+    await keeper.execute(Logout())
+    assert [(each.code, each.over) for each in life.observer.of(Warned)] == [
+        ("grant_withdrawn", False),
+        ("grant_withdrawn", True),
+    ]
 
 
 async def test_a_refresh_that_was_refused_before_the_401(life):
