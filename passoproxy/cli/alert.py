@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import typer
 
@@ -31,15 +33,18 @@ def send_test(config: ConfigOption = None, state: StateOption = None, as_json: J
     from passoproxy.cli.client import Local, handle
 
     held = handle(config, state)
-    if isinstance(held, Local):
-        import asyncio
+    if not isinstance(held, Local):
+        return _report(held.ask("POST", "/api/alert/test", b""), as_json)
+    import asyncio
 
-        from passoproxy.compose.instance import tried_alone
+    from passoproxy.compose.instance import tried_alone
 
-        with held.audited("alert test"):
-            tried = asyncio.run(tried_alone(held.loaded, os.environ))
-    else:
-        tried = held.ask("POST", "/api/alert/test", b"")
+    with held.audited("alert test"):
+        _report(asyncio.run(tried_alone(held.loaded, os.environ)), as_json)
+
+
+def _report(tried: Mapping[str, Any], as_json: bool) -> None:
+    """Prints what came back. Raises CommandFailure if a hook failed."""
     results = tried["results"]
     if as_json:
         say_json(tried)

@@ -194,6 +194,7 @@ class FakeDaemon:
     document: dict[str, Any] = field(default_factory=healthy)
     ready: tuple[bool, str, str] = (True, "ready", "")
     fails: BaseException | None = None
+    hooks: list[dict[str, Any]] = field(default_factory=list)
     listed: list[dict[str, Any]] = field(default_factory=list)
     given: int = 0
     """Entries of `listed` that were asked for."""
@@ -229,7 +230,7 @@ class FakeDaemon:
         return self.outlook_line
 
     async def test_alerts(self) -> dict[str, Any]:
-        return self._did("test_alerts")
+        return {**self._did("test_alerts"), "results": self.hooks}
 
     def _did(self, *call: Any) -> dict[str, Any]:
         self.calls.append(call)

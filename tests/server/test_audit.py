@@ -103,6 +103,16 @@ async def test_a_command_over_the_socket_has_one_line(
     assert "planted-secret" not in repr([(each.who, each.outcome, each.peer) for each in of(told)])
 
 
+async def test_a_test_alert_that_did_not_get_out_has_failed(
+    sock: tuple[aiohttp.ClientSession, FakeDaemon, list[Event], str],
+) -> None:
+    session, daemon, told, _ = sock
+    daemon.hooks = [{"hook": "command", "ok": True}, {"hook": "webhook", "ok": False}]
+    async with session.post("/api/alert/test") as answer:
+        assert answer.status == 200
+    assert [(each.action, each.outcome) for each in of(told)] == [("alert test", "failed")]
+
+
 async def test_questions_and_what_a_request_sets_off_have_none(
     sock: tuple[aiohttp.ClientSession, FakeDaemon, list[Event], str],
 ) -> None:

@@ -138,6 +138,13 @@ async def _logout(daemon: Control, request: web.Request) -> object:
     return await daemon.logout(keep_cache=_flag(order, "keep_cache"))
 
 
+async def _test_alerts(daemon: Control, request: web.Request) -> object:
+    tried = await daemon.test_alerts()
+    if not all(each["ok"] for each in tried["results"]):
+        request[OUTCOME] = "failed"
+    return tried
+
+
 async def _quit(daemon: Control, request: web.Request) -> object:
     """Ends the process as SIGTERM does, once this is answered."""
     asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
@@ -357,7 +364,7 @@ API = (
     Call("POST", "/api/logout", Guarded.CONTROL_ONLY, _logout),
     Call("POST", "/api/reload", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.reload()),
     Call("POST", "/api/quit", Guarded.CONTROL_ONLY, _quit),
-    Call("POST", "/api/alert/test", Guarded.CONTROL_ONLY, lambda daemon, _: daemon.test_alerts()),
+    Call("POST", "/api/alert/test", Guarded.CONTROL_ONLY, _test_alerts),
 )
 
 
