@@ -82,7 +82,7 @@ class CommandHook:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "not a command"
             output.close()
-            raise AlertUndelivered(f"alerts.command: {self._words[0]} cannot be started ({why})") from error
+            raise AlertUndelivered(f"alerts.command: {self.where()} cannot be started ({why})") from error
         finally:
             os.close(output.given)  # the command has it now, or was not started
         try:
@@ -383,6 +383,7 @@ class Courier:
         self._name, self._hook_of, self._observe = name, hook_of, observe
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue()
         self._failing = False
+        self._tried: AlertHook | None = None
 
     def take(self, document: bytes) -> None:
         """Delivers `document` after those before it."""
@@ -404,6 +405,8 @@ class Courier:
             self._waiting.task_done()
 
     async def _bring(self, hook: AlertHook, document: bytes) -> None:
+        if hook is not self._tried:  # after a reload a failure is news
+            self._tried, self._failing = hook, False
         try:
             await hook.deliver(document)
         except AlertUndelivered as fault:

@@ -106,6 +106,12 @@ async def test_one_that_cannot_be_started(words: tuple[str, ...]) -> None:
         await CommandHook(words).deliver(DOCUMENT)
 
 
+async def test_a_line_that_cannot_be_started_is_named_without_its_secrets() -> None:
+    with pytest.raises(AlertUndelivered) as caught:
+        await CommandHook(("KEY=planted notify --key planted",), environ={"PATH": "\0"}).deliver(DOCUMENT)
+    assert str(caught.value).startswith("alerts.command: notify cannot be started")
+
+
 async def test_a_line_whose_program_is_missing_says_so() -> None:
     with pytest.raises(AlertUndelivered, match=r"ended with 127.*no-such-program"):
         await CommandHook(("no-such-program --page",)).deliver(DOCUMENT)

@@ -477,6 +477,16 @@ async def test_hooks_follow_the_policy(stand: Stand) -> None:
     assert len(stand.kinds()) == 2
 
 
+async def test_a_failure_is_told_again_after_a_reload(stand: Stand) -> None:
+    stand.webhook.fault = AlertUndelivered("alerts.webhook: no such host")
+    stand.pair.becomes(chain="dead")
+    await settle()
+    another = Hook("webhook", fault=AlertUndelivered("alerts.webhook: answered 404"))
+    stand.alerts.policy = stand.policy(another)
+    await stand.clock.advance(1800.0)
+    assert [said for _, said in stand.failures()] == ["alerts.webhook: no such host", "alerts.webhook: answered 404"]
+
+
 async def test_a_hook_that_was_taken_away_gets_nothing_more(stand: Stand) -> None:
     stand.command.opened.clear()
     await stand.clock.advance(0.66 * 3600)
