@@ -20,7 +20,7 @@ from passoproxy.errors import CommandFailure, OwnerGone, PairStoreFailure, Passo
 from passoproxy.ports import Clock, Followed, Observer, nobody
 from passoproxy.tokens.commands import HERE, Command, Leave, Login, LoginPending, PairOwner, Refill, Renew401
 from passoproxy.tokens.holder import CALLER_PATIENCE, Holder
-from passoproxy.tokens.state import OpenLogins, refusal_of
+from passoproxy.tokens.state import TOLERATED_DRIFT, OpenLogins, refusal_of
 from passoproxy.tokens.waits import ended, first_of
 
 T = TypeVar("T")
@@ -206,10 +206,13 @@ class Follower(Holder):
         before, self._shown, self._told_at = self._shown, told(followed.snapshot), self._clock.monotonic()
         if self._is_anothers:
             followed, self._shown = self._unknown, of_another(self._shown.client)
-        news, self._followed, self.partition = followed.bearer, followed, followed.partition
-        self._usable_until = None
+        news, was, self._usable_until = followed.bearer, self._followed.bearer, None
         if news is not None and news.until is not None:
+            if was is not None and was.until is not None and abs(was.until - news.until) <= TOLERATED_DRIFT:
+                # told by an owner with another clock, its moments move a little each time, and kept answers rest on this one
+                followed = replace(followed, bearer=replace(news, until=was.until))
             self._usable_until = self._told_at + news.until - self._clock.wall()
+        self._followed, self.partition = followed, followed.partition
         if self._shown.generation > before.generation and self._shown.login_until is None:
             self._logins.clear()  # a login has brought its pair; a renewal leaves those that are open as they are
         now = self._shown

@@ -121,6 +121,22 @@ async def test_it_serves_with_what_the_owner_tells() -> None:
     assert [(each.access, each.chain) for each in it.observer.of(ChainChanged)] == [("valid", "healthy")]  # type: ignore[attr-defined]
 
 
+async def test_an_owner_with_another_clock_moves_nothing_that_kept_answers_rest_on() -> None:
+    it = Following()
+    async with it:
+        it.owner.say(it.word(1))
+        await settle()
+        stood_on, until = it.follower.serving, it.follower.usable_until
+        for late in (0.1, -0.3, -0.2):
+            it.owner.say(it.word(1, 3600 + late))
+            await settle()
+        assert (it.follower.serving, it.follower.usable_until) == (stood_on, until)
+        it.owner.say(it.word(1, 3600 - 2))
+        await settle()
+        assert it.follower.serving is not stood_on
+        assert it.follower.usable_until == it.clock.wall() + 3598
+
+
 async def test_an_owner_that_says_nothing_does_not_hold_up_the_start() -> None:
     async with Following() as it:
         waiting = asyncio.create_task(it.follower.bearer())
