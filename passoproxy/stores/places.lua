@@ -43,7 +43,7 @@ for at = 1, #found, 2 do
   end
 end
 local me = members[name] or { d = 0, t = 0 }
-me.h, me.d, me.w, me.c, me.u = held + me.d, 0, wants, 0, now + lease
+me.h, me.d, me.w, me.c, me.u = word == 'gone' and 0 or held + me.d, 0, wants, 0, now + lease
 members[name] = me
 for _, each in pairs(members) do used = used + each.h + each.d end
 

@@ -288,6 +288,16 @@ def test_one_that_died_is_done_with_within_a_lease(server: RedisServer) -> None:
         assert fleet.instances[1].used == 4
 
 
+def test_one_that_ends_in_order_gives_back_what_it_was_given_meanwhile(server: RedisServer) -> None:
+    with server.client() as client:
+        store = Store(client)
+        assert store.ask("a", Question(0, 1, 1, 1, "new")).held == 1
+        assert store.ask("b", Question(0, 1, 1, 1, "new")).held == 0
+        store.ask("a", Question(0, 0, 1, 2))  # b gets its place
+        store.ask("b", Question(0, 0, 1, 2, "gone"))
+        assert store.ask("a", Question(0, 1, 1, 2)).held == 1
+
+
 def test_an_instance_alone_asks_once_a_second_while_it_is_busy(server: RedisServer) -> None:
     with server.client() as client:
         fleet = Fleet(client, 8, 2)
