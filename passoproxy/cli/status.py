@@ -78,7 +78,8 @@ def _show(found: Data, daemon: str) -> None:
         )
     )
     for warning in _parts(found, "warnings"):
-        if str(warning.get("detail")).partition("; ")[0] in above:
+        is_away = warning.get("code") == "origin_away" and any(each.get("of") == "origin" for each in troubles)
+        if is_away or str(warning.get("detail")).partition("; ")[0] in above:
             continue
         at = number_of(warning, "at")
         say()

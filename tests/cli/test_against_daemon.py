@@ -86,6 +86,7 @@ def test_the_exit_code_is_the_state(
     ]
     found["origin"] = {"url": "https://o.example", "state": "cooling_down", "cool_down_until": 1_700_000_000.0}
     found["cache"] = {"entries": 1, "bytes": 10, "max_bytes": 2048}
+    found["warnings"] = [{"code": "origin_away", "detail": "the origin is taken for away: said again", "at": None}]
     monkeypatch.setattr(it.wired.control, "status", lambda: found)
     for terminal in (False, True):
         said = run("status", *at, terminal=terminal)
@@ -96,6 +97,7 @@ def test_the_exit_code_is_the_state(
         assert "  dead; last error: failed\n" in said.out  # the reason stands above
         assert "1 entry, 10 B of 2.0 KiB" in said.out
         assert "https://o.example, cooling down; " in said.out
+        assert "said again" not in said.out
         assert re.search(r"paused by a 429 until 2023-11-1[345] ", said.out)  # in local time
 
 
