@@ -33,14 +33,15 @@ def send_test(config: ConfigOption = None, state: StateOption = None, as_json: J
     from passoproxy.cli.client import Local, handle
 
     held = handle(config, state)
-    if not isinstance(held, Local):
-        return _report(held.ask("POST", "/api/alert/test", b""), as_json)
-    import asyncio
+    if isinstance(held, Local):
+        import asyncio
 
-    from passoproxy.compose.instance import tried_alone
+        from passoproxy.compose.instance import tried_alone
 
-    with held.audited("alert test"):
-        _report(asyncio.run(tried_alone(held.loaded, os.environ)), as_json)
+        with held.audited("alert test"):
+            _report(asyncio.run(tried_alone(held.loaded, os.environ)), as_json)
+    else:
+        _report(held.ask("POST", "/api/alert/test", b""), as_json)
 
 
 def _report(tried: Mapping[str, Any], as_json: bool) -> None:

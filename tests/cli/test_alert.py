@@ -26,9 +26,7 @@ def test_without_a_daemon(run: Run, tmp_path: Path) -> None:
     assert (told["level"], told["state"]) == ("test", "not running")
 
 
-def test_what_fails_is_an_exit_code_and_says_which(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_fails_is_an_exit_code_and_says_which(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path)
     place.write(alerts=hooks(tmp_path, code=3) | {"webhook": "http://127.0.0.1:9/T0KEN"})
     monkeypatch.setenv("PASSOPROXY__LOG__LEVEL", "info")

@@ -139,7 +139,7 @@ async def _logout(daemon: Control, request: web.Request) -> object:
 
 
 async def _test_alerts(daemon: Control, request: web.Request) -> object:
-    tried = await daemon.test_alerts()
+    tried: Document = await daemon.test_alerts()
     if not all(each["ok"] for each in tried["results"]):
         request[OUTCOME] = "failed"
     return tried
