@@ -197,7 +197,7 @@ class Control:
         ):
             if self._standing.get(name, ("", 0.0))[0] != word:
                 self._standing[name] = word, now
-        return {name: at for name, (_, at) in self._standing.items()}
+        return {name: min(at, now) for name, (_, at) in self._standing.items()}  # the clock may have been set back
 
     def _route(self, policy: RoutePolicy) -> Data:
         return {

@@ -124,7 +124,9 @@ async def _address(told: Path, process: subprocess.Popen[bytes]) -> str:
 async def _heard(socket: aiohttp.ClientWebSocketResponse) -> Any:
     message = await socket.receive(timeout=PATIENCE)
     assert message.type is aiohttp.WSMsgType.TEXT, "the browser has ended"
-    return json.loads(message.data)
+    told = json.loads(message.data)
+    assert told.get("method") != "Inspector.targetCrashed", "the tab has crashed"
+    return told
 
 
 async def _first_tab(socket: aiohttp.ClientWebSocketResponse) -> Page:

@@ -611,6 +611,12 @@ async def test_the_moments_of_the_present_states(stand: Stand) -> None:
     assert stand.control.status()["since"] == {"chain": began + 5, "access": began, "origin": began}
 
 
+async def test_nothing_is_since_a_moment_that_is_to_come(stand: Stand) -> None:
+    stand.control.since()
+    stand.clock.step(-3_600)
+    assert set(stand.control.since().values()) == {stand.clock.wall()}
+
+
 async def test_what_is_stored_by_route_is_counted_now_and_again(stand: Stand) -> None:
     stand.routes = [RoutePolicy("r", "/a/**", ttl=60.0, stale_if_error=5.0)]
     stand.entry("/a/1", route="r")

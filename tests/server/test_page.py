@@ -103,7 +103,7 @@ FACES = {
     "renewing": ("calm", ["The access token has ended", "A new one is asked for now.", "Clients get stored answers"], "refresh"),
     "unsaved": ("warn", ["a restart now would cost the login", "Make room or permissions in state.directory"], ""),
     "unrenewable": ("warn", ["Nothing renews this token", "there is no refresh token"], "authorise"),
-    "origin_failing": ("warn", ["Since 22:04 UTC: answered 503.", "At least half", "Where it fails, clients get stored answers"], ""),
+    "origin_failing": ("warn", ["Since 22:04 UTC: answered 503.", "at least half were faults", "Where it fails, clients get stored answers"], ""),
     "cooling_down": ("warn", ["It answered 429, and is not asked until 22:14 UTC.", "and get 429 if it is not"], ""),
     "store_away": ("warn", ["store.url redis://cache is away", "served as usual until Fri 24 Nov", "Runway 9 d 6 h"], ""),
     "following": ("good", ["Another process renews the pair"], ""),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from passoproxy.server.admin.app import MOST_PAGES
+from passoproxy.server.admin import app as app_module
 from tests.chromium import Page, browser
 from tests.conftest import npm_package
 from tests.server.admin_clients import Admin, AdminListener
@@ -84,7 +84,7 @@ async def test_without_scripts_the_page_is_whole_and_loads_itself_anew(admin: Ad
     assert ("refresh", False) in listener.daemon.calls
 
 
-async def test_a_page_that_stays_open_asks_seldom_and_keeps_little(admin: Admin, page: Page) -> None:
+async def test_a_page_that_stays_open_keeps_few_rows_and_what_is_being_copied(admin: Admin, page: Page) -> None:
     listener = await admin()
     await page.open(f"{listener.origin}/")
     await page.until("source?.readyState === EventSource.OPEN")
@@ -95,25 +95,34 @@ async def test_a_page_that_stays_open_asks_seldom_and_keeps_little(admin: Admin,
     kept = "[stream().rows.length, stream().contains(document.activeElement)]"
     assert await page.run(kept) == [100, True], "the row with the focus stays, the others give way"
 
-    await page.run("quiet()")
-    streams = [await listener.ask("GET", "/page/live") for _ in range(MOST_PAGES)]
-    assert {each.status for each in streams} == {200}
+    await page.run("var seen = document.getElementById('live'); getSelection().selectAllChildren(seen)")
+    await page.run("copied = 0; refresh()")
+    assert await page.run("seen.isConnected") is True
+    await page.run("copied = 6; refresh()")
+    assert await page.run("seen.isConnected") is False, "half a minute is enough"
+
+
+async def test_a_page_without_a_stream_asks_seldom_and_outlives_an_error(
+    admin: Admin, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "MOST_PAGES", 0)
+    listener = await admin()
+    await page.open(f"{listener.origin}/")
+    await page.until("state.textContent === 'Requests do not come in at present.'")
     await page.run(
         "var tried = 0, Source = EventSource; EventSource = function (url) { tried++; return new Source(url); }; 0"
     )
-    await page.run("askedAt = -Infinity; refresh()")
-    await page.until("state.textContent === 'Requests do not come in at present.'")
     for _ in range(4):
         await page.run("refresh()")
         await page.until("source === null")
-    assert await page.run("tried") < 3, "a stream that is refused is not asked for again at once"
+    assert await page.run("tried") < 3, "what is refused is not asked for again at once"
 
     listener.daemon.document = None  # type: ignore[assignment]  # it cannot be shown
     await page.run("refresh()")
-    assert await page.run("document.getElementById('gone').hidden") is False
+    await page.until("!document.getElementById('gone').hidden")
     listener.daemon.document = DOCUMENTS["healthy"]
     await page.run("refresh()")
-    assert await page.run("document.getElementById('gone').hidden") is True
+    await page.until("document.getElementById('gone').hidden")
 
 
 async def test_open_rows_and_the_focus_outlive_a_look(admin: Admin, page: Page, tmp_path: Path) -> None:
@@ -144,6 +153,9 @@ async def test_open_rows_and_the_focus_outlive_a_look(admin: Admin, page: Page, 
     listener.lines.put_nowait(told)
     await page.until("document.querySelector('.stream a[href$=abc]')")
     await page.run("document.querySelector('.stream a[href$=abc]').click()")
+    await page.run(f"fetch('{listener.sessions.link().url}').then(refresh)")  # another session, in another tab
+    tokens = "[...document.querySelectorAll('[name=page_token]')].map(each => each.value)"
+    assert await page.run(f"[{tokens}.length, new Set({tokens}).size]") == [2, 1]
     await page.until("document.querySelector('tr.why')?.textContent.includes('It is fresh')")
     await page.run("filter.value = 'nothing like it'; filter.dispatchEvent(new Event('input'))")
     assert await page.run("[...document.querySelectorAll('.stream tbody tr')].every(row => row.hidden)")

@@ -286,7 +286,7 @@ STATES = (
     ),
     State(
         "origin_failing", "origin", "warn", lambda v: v.origin.get("state") == "failing", _say("The API fails"),
-        (_origin_told, _say("At least half of the answers of the last five minutes were faults."),
+        (_origin_told, _say("In the last five minutes no answer came, or at least half were faults."),
          _without_origin("Where it fails, clients get {stored}, and the fault itself for the rest.")), NO_BUTTON, "the API fails",
     ),
     State(

@@ -28,7 +28,7 @@ function localise(root, now = new Date(root.querySelector(".as-of time")?.dateTi
 // ---- the page anew ----
 
 const gone = document.getElementById("gone");
-
+let copied = 0;
 
 function face(title, icon, mood) {
   document.title = title;
@@ -53,6 +53,9 @@ async function refresh() {
       location.reload();  // it asks for the admin token
       return;
     }
+    const selected = getSelection();
+    if (gone.hidden && !selected.isCollapsed && live.contains(selected.anchorNode) && copied++ < 6) return;  // it is being copied
+    copied = 0;
     localise(page);
     const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
     for (const open of document.querySelectorAll("details[open][id]")) page.getElementById(open.id)?.setAttribute("open", "");
@@ -60,6 +63,8 @@ async function refresh() {
     for (const part of ["header", "#live", "footer"]) {
       document.querySelector(part).replaceWith(document.adoptNode(page.querySelector(part)));
     }
+    const [held, fresh] = [document, page].map((each) => each.querySelector("#elsewhere [name=page_token]"));
+    if (held && fresh) held.value = fresh.value;  // of another session, or of a daemon that began anew
     if (focused) document.getElementById(focused)?.focus();
     gone.hidden = true;
     listen();
