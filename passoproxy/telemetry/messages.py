@@ -142,7 +142,9 @@ def line_of(event: Event) -> Line:
         case Warned(code=code, over=over):
             return Line(code, "info" if over else "warning", "{detail}")
         case Audited(outcome=outcome):
-            return Line("audit", "info", "{who}: {action}: {outcome}", "" if outcome == "done" else "audit")
+            # a change has its line whatever else is tried; each kind of failure is counted for itself
+            kind = "" if outcome in ("done", "dead") else f"audit {outcome}"
+            return Line("audit", "info", "{who}: {action}: {outcome}", kind)
         case TaskFailed(where=where):
             return Line("unexpected_fault", "error", "an unexpected fault in {where}: {detail}", f"task {where}")
         case _:

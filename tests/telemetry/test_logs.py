@@ -12,7 +12,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from passoproxy.core.events import Event, Lifecycle, OriginFailed, RequestAnswered, RequestRejected, TaskFailed, Warned
+from passoproxy.core.events import (
+    Audited,
+    Event,
+    Lifecycle,
+    OriginFailed,
+    RequestAnswered,
+    RequestRejected,
+    TaskFailed,
+    Warned,
+)
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.logs import LogObserver, Logs, request_ids
 from tests.fakes import FakeClock
@@ -122,6 +131,13 @@ def test_a_flood_becomes_a_few_lines_and_a_count(logs: Logs, stream: io.StringIO
         "host_not_allowed"
     ] * 2
     assert [line.get("more") for line in told] == [None] * 6 + [95, None]
+
+
+def test_refused_tries_hide_no_other_audit_line(logs: Logs, stream: io.StringIO) -> None:
+    observe = LogObserver(logs, FakeClock().monotonic)
+    for outcome in (*["refused"] * 9, *["dead"] * 9, "abandoned", "done"):
+        observe(Audited("quit", "timer", "::1", outcome=outcome))
+    assert [line["outcome"] for line in lines(stream)] == ["refused"] * 5 + ["dead"] * 9 + ["abandoned", "done"]
 
 
 def test_no_secret_of_any_event_is_written(
