@@ -493,6 +493,9 @@ _PERSONAL_TEXT = re.compile(r"[A-Za-z0-9._%+-]@[A-Za-z0-9-]{1,63}\.[A-Za-z]{2,}|
 """An e-mail address; the first line of a passport's machine-readable zone."""
 
 
+_LONGEST_PLACE = 200
+
+
 def personal(recording: Recording) -> list[str]:
     """Where the recording has what looks like personal data, by the names of fields and by patterns; each place once."""
     found: dict[str, None] = {}
@@ -509,13 +512,14 @@ def personal(recording: Recording) -> list[str]:
             with contextlib.suppress(UnicodeDecodeError):
                 if _is_found(_PERSONAL_TEXT, body.decode()):
                     found[at] = None
-    return list(found)
+    # they stand in a line of a file, and in a warning
+    return list(dict.fromkeys(_TO_ESCAPE.sub("?", at)[:_LONGEST_PLACE] for at in found))
 
 
 def _look(value: object, at: str, name: str, found: dict[str, None]) -> None:
     if isinstance(value, dict):
         for member, inner in value.items():
-            _look(inner, f"{at}.{member}", member, found)
+            _look(inner, f"{at}.{member}"[:_LONGEST_PLACE], member, found)
     elif isinstance(value, list):
         for inner in value:
             _look(inner, at, name, found)

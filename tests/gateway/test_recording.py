@@ -221,6 +221,14 @@ def test_credentials_in_bodies_are_masked(body: bytes, kind: str, clean: bytes) 
     assert masked_body(clean, fields, Redactor()) == clean
 
 
+@pytest.mark.parametrize("name", ["a\nvolatile: [body.b]\n#", "a\u2028b", "a\x85b", "a\ud800b", "a" * 9000])
+def test_a_name_in_the_comment_is_one_line(name: str) -> None:
+    recording = of(json.dumps({name: {"email": "a@example.com"}}).encode())
+    (said,) = names = personal(recording)
+    assert len(said) <= 200
+    assert read(printed(recording, names).encode(), "a") == recording
+
+
 def test_personal_data_is_seen_by_name_and_by_pattern() -> None:
     asked = b'{"travellers": [{"passportNumber": "X1", "dateOfBirth": "1990-01-01"}, {"passport_number": "X2"}], "lang": "en"}'
     body = b'{"contact": "a@example.com", "birthrate": 1, "passport": {"allowed": true}, "email": ""}'
