@@ -87,7 +87,7 @@ class Recorder:
         self._next, self._folder, self._redactor, self._observer = next, Folder(folder), redactor, observer
         self._bearer, self._bearers = bearer, deque[str](maxlen=8)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
-        self._waiting, self._failing = 0, False
+        self._waiting, self._failing, self._is_closed = 0, False, False
         self._told_personal: set[Path] = set()
         self._thread.submit(self._begin)
 
@@ -138,6 +138,8 @@ class Recorder:
         return True
 
     def _take(self, request: Request, asked: bytes, head: ResponseHead, body: bytes) -> None:
+        if self._is_closed:
+            return
         for each in (request.trail.bearer, self._bearer()):
             if each is not None and each.token not in self._bearers:
                 self._bearers.append(each.token)
@@ -190,7 +192,8 @@ class Recorder:
         return told
 
     async def close(self) -> None:
-        """Waits until everything is written."""
+        """Waits until everything is written. What ends later is not recorded."""
+        self._is_closed = True
         await asyncio.to_thread(self._thread.shutdown)
         await asyncio.sleep(0)  # what is to be told is told
 

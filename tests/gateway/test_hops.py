@@ -249,6 +249,15 @@ async def test_a_client_that_leaves_early_leaves_no_recording(tape: Tape) -> Non
     assert not tape.texts()
 
 
+async def test_an_answer_that_ends_after_the_recorder_is_whole_and_not_recorded(tape: Tape) -> None:
+    async with tape.recording() as made:
+        tape.hop.script += [response(200, [], ChunkedBody(b"a", b"b")), good()]
+        answer = await made.send(request())
+    assert await read_whole(answer.body, 100) == b"ab"
+    assert (await made.send(request("GET", "/b"))).head.status == 200
+    assert tape.texts() == []
+
+
 async def test_an_answer_of_the_moment_takes_no_place_and_gives_its_own(tape: Tape) -> None:
     for status, kept in ((503, 503), (429, 503), (200, 200), (500, 200), (401, 200), (404, 404)):
         await tape.record((request(), good(status=status)))
