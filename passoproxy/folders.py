@@ -151,12 +151,11 @@ class _Walk:
         except FileNotFoundError:
             if not self.make:
                 raise
-        mask = os.umask(0o077)
-        try:
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=self.at)
-        finally:
-            os.umask(mask)
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=self.at)
+            # Whatever the umask; that itself is the whole process's, and folders are made in threads.
+            if os.stat(name, dir_fd=self.at, follow_symlinks=False).st_mode & 0o700 != 0o700:
+                os.chmod(name, 0o700, dir_fd=self.at)
         return os.stat(name, dir_fd=self.at, follow_symlinks=False)
 
 

@@ -54,6 +54,15 @@ def test_it_is_made_with_all_its_parents_and_closed_whatever_the_umask(tmp_path:
     assert mode(folder) == 0o700
 
 
+def test_the_umask_of_the_process_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_threads_would_see(mask: int) -> int:
+        raise AssertionError(mask)
+
+    monkeypatch.setattr(os, "umask", other_threads_would_see)
+    own_folder(tmp_path / "new", "state.directory")
+    assert mode(tmp_path / "new") == 0o700
+
+
 # ---- links -----------------------------------------------------------------------------------------------------------
 
 
