@@ -17,7 +17,9 @@ WIDTH, HEIGHT = 1080, 690
 
 async def make() -> None:
     """Writes the picture: the upper part of the page, as a window shows it."""
-    listener = AdminListener(FakeDaemon(healthy(next_refresh_at=NOW + 3_400) | {"recent_errors": []}))
+    until = NOW + 3_180
+    token = healthy(next_refresh_at=NOW + 1_020, runway_seconds=3_180.0, access_until=until, served_until=until)
+    listener = AdminListener(FakeDaemon(token | {"recent_errors": []}))
     async with TestServer(listener.app) as server, browser() as page:
         listener.sessions.address = str(server.make_url("")).rstrip("/")
         await page.look(WIDTH)
