@@ -134,7 +134,7 @@ class Folder:
                         yield at, stamp
 
     def _read(self, path: Path, stamp: tuple[int, ...]) -> Known:
-        name = str(path.relative_to(self.path))
+        name = self._shown(path)
         try:
             with open(
                 path, "rb", opener=lambda at, flags: os.open(at, flags | os.O_NONBLOCK)
@@ -160,7 +160,7 @@ class Folder:
                 head, body = each.asked
                 fields = tuple(sorted(head.fields.items()))
                 if (other := first.setdefault((head.method, head.target, fields, body), each)) is not each:
-                    at, earlier = (str(known.path.relative_to(self.path)) for known in (each, other))
+                    at, earlier = (self._shown(known.path) for known in (each, other))
                     yield Fault(at, "request", f"is that of {earlier}, which answers", "remove one of the two")
 
     # ---- which one answers -------------------------------------------------------------------------------------------------
@@ -205,7 +205,10 @@ class Folder:
         asked = _asked(each)
         is_same = asked.method == head.method and asked.target == head.target
         other = ", with another body" if is_same else ""
-        return f"{asked.method} {asked.target[:200]} ({each.path.relative_to(self.path)}{other})"
+        return f"{asked.method} {asked.target[:200]} ({self._shown(each.path)}{other})"
+
+    def _shown(self, path: Path) -> str:
+        return readable(path.relative_to(self.path))
 
     # ---- kept --------------------------------------------------------------------------------------------------------------
 
@@ -258,6 +261,11 @@ class Folder:
                 return path
             name = f"{name}-{number}"
         raise AssertionError
+
+
+def readable(path: Path) -> str:
+    """A path as text, whatever its bytes are."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _asked(each: Known) -> RequestHead:

@@ -28,7 +28,7 @@ from passoproxy.core.oauth.pair import Bearer
 from passoproxy.core.redaction import SECRET_FIELDS, Redactor
 from passoproxy.core.routes import UNLISTED
 from passoproxy.errors import BodyBroken
-from passoproxy.gateway.folder import Folder, masked, telling_fields
+from passoproxy.gateway.folder import Folder, masked, readable, telling_fields
 from passoproxy.gateway.recording import LONGEST_BODY, Recording, masked_body, masked_value, uncoded
 from passoproxy.ports import Body, BytesBody, Hop, Observer, Request, Response
 from passoproxy.proxy.codecs import known
@@ -187,7 +187,7 @@ class Recorder:
             path, names = kept
             if names and path not in self._told_personal:
                 self._told_personal.add(path)
-                said = f"{path} may hold personal data ({', '.join(names[:8])}): look before you share it"
+                said = f"{readable(path)} may hold personal data ({', '.join(names[:8])}): look before you share it"
                 told.append(Warned("recording_personal", said))
         return told
 

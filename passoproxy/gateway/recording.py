@@ -330,6 +330,7 @@ class _Reader:
         """The fault of a node, or of a line that counts from 0; None if there is none to name."""
         line = at.start_mark.line if isinstance(at, yaml.Node) else at
         where = self._name if line is None else f"{self._name}:{line + 1}"
+        key, problem = (said.encode(errors="backslashreplace").decode() for said in (key, problem))
         return InvalidRecording(Fault(where, key, problem, remedy), self._request)
 
     def read(self, raw: bytes) -> Recording:

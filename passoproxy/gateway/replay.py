@@ -23,7 +23,7 @@ from passoproxy.core.http.messages import RequestHead, changed
 from passoproxy.core.redaction import Redactor
 from passoproxy.core.routes import UNLISTED, RouteTable
 from passoproxy.errors import BodyBroken, Fault, Offline, Refusal
-from passoproxy.gateway.folder import Folder, Known, masked
+from passoproxy.gateway.folder import Folder, Known, masked, readable
 from passoproxy.gateway.recording import LONGEST_BODY, uncoded
 from passoproxy.ports import BytesBody, Clock, EntryStore, Observer, Request, Response
 from passoproxy.proxy.cache import Cache, answered
@@ -179,4 +179,6 @@ class ReplayExplainer(Explainer):
         except Refusal as refused:
             said = f"refused with {refused.status} {refused.code}: {refused.detail}"
             return replace(found, outcome="pass", reasons=(said,))
-        return replace(found, outcome="hit", reasons=(f"recorded in {known.path} (gateway.replay)",), cache_status=HIT)
+        return replace(
+            found, outcome="hit", reasons=(f"recorded in {readable(known.path)} (gateway.replay)",), cache_status=HIT
+        )

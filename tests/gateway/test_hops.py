@@ -524,6 +524,20 @@ async def test_a_file_that_cannot_be_read_is_named(tape: Tape, monkeypatch: pyte
     assert "a.yaml: cannot be read: Permission denied" in await tape.refusal(request("GET", "/a"))
 
 
+async def test_names_that_are_no_utf_8_can_be_told(tape: Tape) -> None:
+    for name, text in (
+        (b"\xff.yaml", "broken: ["),
+        (b"\xfe.yaml", "request: {method: GET, target: /a}\nresponse: {status: 200, text: a}"),
+    ):
+        Path(os.fsdecode(os.fsencode(tape.folder) + b"/" + name)).write_text(text)
+    assert body_of(await tape.answer(request("GET", "/a"))) == b"a"
+    refusal = await tape.refusal(request("GET", "/b"))
+    assert "nearest: GET /a (\\xfe.yaml)" in refusal
+    assert "\\xff.yaml:2: is not YAML" in refusal
+    (warned,) = {each.detail for each in tape.warned("recording_invalid")}
+    assert f"{refusal}{warned}".isascii()
+
+
 async def test_many_clients_ask_at_once(tape: Tape) -> None:
     exchanges: Iterable[tuple[Request, Step]] = [(request("GET", f"/{n}"), good(f"[{n}]")) for n in range(20)]
     async with tape.recording() as made:

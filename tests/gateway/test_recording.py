@@ -144,6 +144,7 @@ WHOLE = "request:\n  method: GET\n  target: /a\nresponse:\n  status: 200\n"
         (WHOLE + "  text: a\n  json: '1'\n", "a.yaml:6: response.text: stands beside json; keep one"),
         (WHOLE.replace("200", "204") + "  text: a\n", "a.yaml:5: response: a 204 has no body"),
         (WHOLE + '  headers: {a: !latin-1 "\\u2028"}\n', "a.yaml:6: response.headers.a: is not latin-1; take"),
+        (WHOLE + '!latin-1 "\\xff": 1\n', "a.yaml:6: \\udcff: is no key"),
         (WHOLE + "volatile: Date\n", "a.yaml:6: volatile: is no list"),
     ],
 )
