@@ -147,7 +147,7 @@ def purge(
 
     \b
     Example:
-      passoproxy cache purge --route requirements --soft
+      passoproxy cache purge --tag requirements --soft
     """
     from passoproxy.cli.client import handle, report
 
