@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 from passoproxy.cli.options import UnreadConfigOption, flag, option, seconds_of
@@ -101,6 +102,7 @@ async def _serve(options: SandboxOptions) -> int:
         loop.add_signal_handler(each, ended.set)
     say(f"The sandbox answers at {base} (Ctrl-C ends it). Point a daemon at it with these lines in its config.yaml:\n")
     say(configuration_lines(base, options))
+    sys.stdout.flush()  # a pipe would have it at the end only
     try:
         await ended.wait()
     finally:

@@ -22,13 +22,22 @@ from tests.whole import Place
 Stay = Callable[..., tuple[int, str]]
 
 
+class Pipe(Terminal):
+    """An output whose reader has what was flushed."""
+
+    taken = ""
+
+    def flush(self) -> None:
+        self.taken = self.getvalue()
+
+
 @pytest.fixture
 def stay(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stay]:
     """Runs a command until its output matches, then sends the signal."""
     kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def stay(*arguments: str, until: Callable[[str], object], how: signal.Signals) -> tuple[int, str]:
-        out = Terminal()
+        out = Pipe()
         seen: list[bool] = []
 
         def heeded() -> bool:
@@ -37,7 +46,7 @@ def stay(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stay]:
 
         def watch() -> None:
             end = time.monotonic() + 60
-            while not (found := bool(until(out.getvalue()) and heeded())) and time.monotonic() < end:
+            while not (found := bool(until(out.taken) and heeded())) and time.monotonic() < end:
                 time.sleep(0.02)
             seen.append(found)
             os.kill(os.getpid(), how)
