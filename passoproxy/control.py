@@ -37,7 +37,8 @@ SLICE = 10
 """Entries of a long list after which others get their turn: a millisecond's work."""
 
 COUNT_EVERY = 4.0
-"""Seconds between two counts of what is stored by route, for as long as they are asked for."""
+COUNT_SHARE = 50
+"""Seconds between two counts of what is stored by route, for as long as they are asked for; and at least so many times what the last one took."""
 
 LONGEST_LOOK = 0.5
 """Seconds for counting recordings; while their disk takes longer the numbers of the last look are shown."""
@@ -150,7 +151,8 @@ class Control:
         self.reloading, self._alarm, self._gateway = reload, alarm, gateway
         self._prefetch, self._soften, self._probing = prefetch, soften, probing
         self._asked, self._routes = asked, routes
-        self._stored: tuple[float, Mapping[str, int]] = float("-inf"), {}
+        self._stored: Mapping[str, int] = {}
+        self._count_at = float("-inf")
         self._standing: dict[str, tuple[str, float]] = {}
         self._followers = 0
 
@@ -203,7 +205,7 @@ class Control:
         return {
             "name": policy.name,
             "match": policy.match,
-            "entries": self._stored[1].get(policy.name),
+            "entries": self._stored.get(policy.name),
             "ttl": policy.ttl,
             "stale_while_revalidate": policy.stale_while_revalidate,
             "stale_if_error": policy.stale_if_error,
@@ -296,11 +298,16 @@ class Control:
 
     async def look_at_routes(self) -> None:
         """Counts anew how much is stored of each route, if that was long ago: it reads the whole index."""
-        now, names = self._clock.monotonic(), [policy.name for policy in self._routes()]
-        if now - self._stored[0] >= COUNT_EVERY:
-            self._stored = now, self._stored[1]
+        began, names = self._clock.monotonic(), [policy.name for policy in self._routes()]
+        if began < self._count_at:
+            return
+        self._count_at = float("inf")  # one at a time
+        try:
             with suppress(PassoproxyError):  # `look_at_store` tells of a store that is away
-                self._stored = now, await self._store.by_route(names)
+                self._stored = await self._store.by_route(names)
+        finally:
+            took = self._clock.monotonic() - began
+            self._count_at = began + took + max(COUNT_EVERY, COUNT_SHARE * took)
 
     # ---- the pair ----------------------------------------------------------------------------------------------------
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from passoproxy.control import COUNT_EVERY, Control, Facts, Gateway, Trouble, keep_looking, trouble_of
+from passoproxy.control import COUNT_EVERY, COUNT_SHARE, Control, Facts, Gateway, Trouble, keep_looking, trouble_of
 from passoproxy.core.cache.entry import Entry, Selector
 from passoproxy.core.cache.policy import RoutePolicy
 from passoproxy.core.events import EntriesPurged
@@ -90,6 +90,7 @@ class Store:
         self.away = False
         self.purged: list[Selector] = []
         self.ended = False
+        self.on_count: Callable[[], Awaitable[None]] = settle
 
     async def stats(self) -> StoreStats:
         if self.away:
@@ -97,6 +98,7 @@ class Store:
         return StoreStats(len(self.held), 100, 2)
 
     async def by_route(self, names: Sequence[str]) -> dict[str, int]:
+        await self.on_count()
         if self.away:
             raise EntryStoreFailure("/cache: away")
         return {name: len([entry for entry in self.held if entry.route == name]) for name in names}
@@ -609,6 +611,28 @@ async def test_the_moments_of_the_present_states(stand: Stand) -> None:
     stand.control.since()
     stand.clock.step(60)
     assert stand.control.status()["since"] == {"chain": began + 5, "access": began, "origin": began}
+
+
+async def test_a_count_that_takes_long_is_made_seldom_and_never_twice_at_once(stand: Stand) -> None:
+    counts = 0
+
+    async def slow() -> None:
+        nonlocal counts
+        counts += 1
+        await stand.clock.sleep(1)
+
+    stand.store.on_count = slow
+    looks = [asyncio.ensure_future(stand.control.look_at_routes()) for _ in range(2)]
+    await stand.clock.advance(1)
+    await asyncio.gather(*looks)
+    await stand.clock.advance(COUNT_EVERY)
+    await stand.control.look_at_routes()
+    assert counts == 1
+    await stand.clock.advance(COUNT_SHARE)
+    looks = [asyncio.ensure_future(stand.control.look_at_routes())]
+    await stand.clock.advance(1)
+    await asyncio.gather(*looks)
+    assert counts == 2
 
 
 async def test_nothing_is_since_a_moment_that_is_to_come(stand: Stand) -> None:
