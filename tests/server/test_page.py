@@ -69,6 +69,7 @@ FACES = {
     "starting": ("calm", ["Starting"], ""),
     "stopping": ("calm", ["What is under way is finished first."], ""),
     "replaying": ("calm", ["All answers come from the recordings in /srv/recordings (12). Neither the API nor an account is used."], ""),
+    "empty": ("bad", ["Every request gets 504: cache.offline has the API not asked."], ""),
     "offline": ("calm", ["Only stored answers are served, however old they are"], ""),
     "login": ("calm", ["Finish it in the browser in which it was begun, by 22:23 UTC."], "authorise"),
     "dead": (
@@ -85,6 +86,7 @@ FACES = {
     "handed_over": ("warn", ["handed over by 'token export'", "Import or log in."], "authorise"),
     "alone": ("warn", ["The pair’s owner is not heard", "control.sock: gone."], ""),
     "untold": ("bad", ["the pair's owner has not told anything yet.", "Clients get stored answers"], ""),
+    "lost": ("bad", ["There is no usable pair", "pair.json is damaged.", "Clients get stored answers"], "authorise"),
     "never": ("calm", ["Not authorised yet", "renews the pair by itself from then on"], "authorise"),
     "no_token": ("bad", ["the provider answered 503", "Clients get stored answers"], "refresh"),
     "over": ("bad", ["The static token has ended", "It ended at 22:12 UTC.", "oauth.static_token_file"], ""),
@@ -178,7 +180,6 @@ def test_every_state_has_its_document_and_its_words() -> None:
         (healthy(chain="dead", served_until=None, access_until=None), "as usual until the API refuses the access token", ""),
         (healthy(chain="dead") | {"routes": []}, "; then they get 503", "stored answers"),
         (DOCUMENTS["origin_away"] | {"cache": {}}, "stored answers while these are fresh", ""),
-        (DOCUMENTS["offline"] | {"cache": {"offline": True}}, "Nothing is stored, so every request gets 504.", ""),
         (without_pair() | {"since": {"chain": NOW - 7_195}}, "", "Since"),
         (healthy(chain="dead", reason="revoked") | {"since": {"chain": NOW - 7_195}}, "Since 20:13 UTC or before: revoked.", ""),
         (healthy(chain="dead", reason="revoked") | {"since": {}}, "Revoked.", "Since"),

@@ -212,9 +212,12 @@ STATES = (
          lambda v: phrase("{fault}", fault=next(iter(v.gateway.get("invalid") or ()), ""))),
     ),
     State(
+        "empty", "origin", "bad", lambda v: bool(v.cache.get("offline")) and not v.cache.get("entries"), _say("Offline, and nothing is stored"),
+        (_say("Every request gets 504: <code>cache.offline</code> has the API not asked. Set it to false, or fill the cache before."),),
+    ),
+    State(
         "offline", "origin", "calm", lambda v: bool(v.cache.get("offline")), _say("Offline"),
-        (_say("Only stored answers are served, however old they are; the API is not asked. That is what <code>cache.offline</code> wants."),
-         lambda v: NOTHING if v.cache.get("entries") else Html("Nothing is stored, so every request gets 504.")),
+        (_say("Only stored answers are served, however old they are; the API is not asked. That is what <code>cache.offline</code> wants."),),
     ),
     State(
         "login", "pair", "calm", lambda v: v.logs_in, _say("A login is under way"),
@@ -238,6 +241,10 @@ STATES = (
     State(
         "untold", "pair", "warn", lambda v: v.follows and v.access == v.chain == "none" and not v.token.get("link"), _say("Nothing is known of the pair"),
         (_reason, _remedy, _served), NO_BUTTON, "nothing is known of the pair",
+    ),
+    State(
+        "lost", "pair", "bad", lambda v: v.access == v.chain == "none" and v.by_person and bool(v.token.get("last_error")) and not v.follows,
+        _say("There is no usable pair"), (_reason, _served), AUTHORISE, "there is no usable pair",
     ),
     State(
         "never", "pair", "calm", lambda v: v.access == v.chain == "none" and v.by_person, _say("Not authorised yet"),
