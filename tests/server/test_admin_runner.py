@@ -249,6 +249,17 @@ async def test_a_list_that_is_not_taken_is_not_made(observer: RememberingObserve
             client.close()
 
 
+async def test_a_client_that_leaves_in_the_midst_of_a_list_is_no_refusal(observer: RememberingObserver) -> None:
+    daemon = FakeDaemon(listed=[{"url": "/" + "x" * 500}] * 100_000)
+    async with served(daemon, Limits(), observer) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LIST)
+        await reader.readexactly(100_000)
+        writer.transport.abort()
+    assert daemon.given < 100_000
+    assert observer.events == []
+
+
 @pytest.mark.parametrize("sent", [LIST, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000], ids=["list", "pipelined"])
 async def test_a_client_that_takes_nothing_is_dropped_in_time(sent: bytes, observer: RememberingObserver) -> None:
     daemon = FakeDaemon(listed=[{"url": "/" + "x" * 500}] * 10_000)

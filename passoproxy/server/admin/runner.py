@@ -209,7 +209,8 @@ class _Connection(RequestHandler):
             refusal: Refusal = HeadersTooLarge("a line of the request is larger than server.limits.header_bytes")
         else:
             refusal = BadRequest("this is no request that RFC 9112 allows")
-        self._tell(refusal)
+        if not isinstance(exc, ConnectionError):  # that one has left while its answer was written
+            self._tell(refusal)
         answer = problem(refusal)
         answer.force_close()
         return answer
