@@ -93,9 +93,9 @@ def run(given: list[str]) -> int:
     debug = "--debug" in own
     given = [each for each in own if each != "--debug"] + given[len(own) :]
     warnings.showwarning = _unheard
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the parent process
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 it is needed to the end of the process
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 it is needed to the end of the process
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no text is no reason to fail
     return _to_the_end(_done(given, debug))
@@ -124,10 +124,20 @@ def _done(given: list[str], debug: bool) -> int:
             traceback.print_exc()
         if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
             return _unwritten(error)
+        if isinstance(error, FileNotFoundError) and not _has_working_folder():
+            return _say("the working folder is gone; change to one that is there, and run this again", 1)
         return _say(
             f"a fault inside passoproxy: {type(error).__name__}: {error}; run again with --debug for the details", 1
         )
     return result if isinstance(result, int) else 0
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _unheard(*_: object, **__: object) -> None:

@@ -138,6 +138,24 @@ def test_an_output_without_room_or_none_at_all(arguments: str, unbuffered: str) 
     assert end(">/dev/full") == (1, [said])
 
 
+def test_an_input_that_is_closed_is_empty(tmp_path: Path) -> None:
+    code = f"{sys.executable} -m passoproxy token import --config {Place(tmp_path).write()} <&-"
+    done = subprocess.run(["sh", "-c", code], stderr=subprocess.PIPE, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, "the import is no JSON object" in done.stderr) == (1, True)
+
+
+def test_a_working_folder_that_is_gone(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    said = run("status")
+    assert (said.code, said.err) == (
+        1,
+        "passoproxy: the working folder is gone; change to one that is there, and run this again\n",
+    )
+
+
 def test_standard_output_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
