@@ -214,7 +214,7 @@ class Folder:
 
     def clear_begun(self) -> None:
         """Removes what processes that were killed had begun to write. Raises OSError."""
-        for left in self.path.glob(f"{_BEGUN}*"):
+        for left in self.path.rglob(f"{_BEGUN}*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > _ABANDONED:
                     left.unlink()

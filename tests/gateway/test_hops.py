@@ -355,7 +355,8 @@ async def test_recording_goes_on_after_a_fault(tape: Tape, monkeypatch: pytest.M
 
 
 async def test_what_a_killed_process_began_is_removed_and_never_read(tape: Tape) -> None:
-    old, new = tape.folder / ".passoproxy-old.yaml", tape.folder / ".passoproxy-new"
+    (tape.folder / "sub").mkdir()  # with a file that a person has moved there
+    old, new = tape.folder / "sub" / ".passoproxy-old.yaml", tape.folder / ".passoproxy-new"
     for each in (old, new):
         each.write_text("request: {method: GET, target: /}\nresponse: {sta")
     os.utime(old, (time.time() - 3600,) * 2)
