@@ -56,7 +56,10 @@ _UNTOLD = SECRET_FIELDS | {"accept-encoding", "content-type"}
 
 @dataclass(slots=True, eq=False)
 class Known:
-    """A file as it was read last: a recording, or what is wrong with it; `asked` is the request that it answers, None if that is not known."""
+    """A file as it was read last: a recording, or what is wrong with it; `asked` is the request that it answers, None if that is not known.
+
+    The recording is without the answer's body if not `is_whole`.
+    """
 
     path: Path
     stamp: tuple[int, ...]
@@ -64,6 +67,7 @@ class Known:
     fault: Fault | None
     asked: tuple[RequestHead, bytes] | None
     made: tuple[KeyPolicy, str] | None = None
+    is_whole: bool = True
 
     def key(self, policy: KeyPolicy) -> str:
         """The key of the request that it answers."""
@@ -98,10 +102,11 @@ def masked(head: RequestHead, body: bytes, redactor: Redactor) -> tuple[RequestH
 
 
 class Folder:
-    """The recordings below `path`. `count` and `faults` are those of the last look, and may be read from any thread."""
+    """The recordings below `path`, without the bodies of answers beyond `longest_kept` bytes: a recorder needs them seldom. `count` and `faults` are
+    those of the last look, and may be read from any thread."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, longest_kept: int = LONGEST_FILE) -> None:
+        self.path, self._longest_kept = path, longest_kept
         self._known: dict[str, Known] = {}
         self._by_path: dict[str, list[Known]] = {}
         self.count = 0
@@ -112,9 +117,14 @@ class Folder:
         before, found = self._known, dict[str, Known]()
         for at, stamp in sorted(self._stamps()):
             known = before.get(at)
-            found[at] = known if known is not None and known.stamp == stamp else self._read(Path(at), stamp)
+            found[at] = known if known is not None and known.stamp == stamp else self._kept(self._read(Path(at), stamp))
         if found != before:
             self._take(found)
+
+    def _kept(self, known: Known) -> Known:
+        if known.recording is not None and len(known.recording.body) > self._longest_kept:
+            known.recording, known.is_whole = replace(known.recording, body=b""), False
+        return known
 
     def _take(self, found: dict[str, Known]) -> None:
         self._known, self._by_path = found, {}
@@ -228,17 +238,18 @@ class Folder:
         head, body = recording.request, recording.asked
         if head.method == "HEAD" and (known := self.find(head, body, policy)) and _asked(known).method == "GET":
             return None
-        own = _varies(recording)
+        own, key = _varies(recording), key_of(head, body, policy)
         found = [
             each
             for each in self._by_path.get(head.path, ())
             if _asked(each).method == head.method
-            and each.key(policy) == key_of(head, body, policy)
+            and each.key(policy) == key
             and (each.recording is None or _varies(each.recording) == own)
         ]
         before = min(found, key=lambda each: each.recording is None, default=None)
         if before is not None and before.recording is not None:
-            if not replaces or before.recording.says_the_same(recording):
+            there = before.recording if before.is_whole else self._read(before.path, before.stamp).recording
+            if not replaces or (there is not None and there.says_the_same(recording)):
                 return None
             # a person may have named more that says nothing when it changes
             named = tuple(dict.fromkeys((*recording.volatile, *before.recording.volatile)))
@@ -248,7 +259,7 @@ class Folder:
         if len(data := printed(recording, names).encode()) > LONGEST_FILE:
             raise ValueError(f"its file would be longer than {show_size(LONGEST_FILE)}")
         _write(path, data)
-        known = Known(path, stamp_of(path), recording, None, (head, body))
+        known = self._kept(Known(path, stamp_of(path), recording, None, (head, body)))
         self._take(dict(sorted({**self._known, str(path): known}.items())))
         return path, names
 

@@ -37,6 +37,8 @@ from passoproxy.values import dataclass
 
 MOST_WAITING = 16 * LONGEST_BODY
 """Bytes of answers that arrive or wait for the disk; those beyond it are not recorded."""
+_KEPT = 4 * 1024
+"""Bytes of a recorded answer that stay in memory."""
 _HEADS = 8 * 1024
 """What each of them takes beside its bodies, about."""
 
@@ -84,7 +86,7 @@ class Recorder:
         bearer: Callable[[], Bearer | None] = lambda: None,
     ) -> None:
         """`bearer` is that of the moment: what is stored may show it, too."""
-        self._next, self._folder, self._redactor, self._observer = next, Folder(folder), redactor, observer
+        self._next, self._folder, self._redactor, self._observer = next, Folder(folder, _KEPT), redactor, observer
         self._bearer, self._bearers = bearer, deque[str](maxlen=8)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._waiting, self._failing, self._is_closed = 0, False, False

@@ -331,6 +331,19 @@ async def test_a_file_that_could_not_be_read_again_is_not_written(tape: Tape, mo
     assert "its file would be longer than" in tape.warned("recording_skipped")[0].detail
 
 
+async def test_long_answers_that_were_recorded_are_in_no_memory(tape: Tape) -> None:
+    files: list[int] = []
+    async with tape.recording() as made:
+        for letter in "xxy":
+            tape.hop.script.append(good(json.dumps({"a": letter * 9000})))
+            await made.send(request())
+            await made.look()  # behind it, in the recorder's thread
+            files += [each.stat().st_ino for each in tape.folder.iterdir()]
+        assert [each.recording and each.recording.body for each in made._folder._known.values()] == [b""]
+    assert files[0] == files[1]  # which said the same
+    assert b"yyy" in body_of(await tape.answer(request()))
+
+
 async def test_a_file_whose_request_a_person_changed_is_not_overwritten(tape: Tape) -> None:
     for answer in ("[1]", "[2]", "[3]"):
         await tape.record((request("GET", "/a"), good(answer)))
