@@ -189,6 +189,7 @@ def test_every_state_has_its_document_and_its_words() -> None:
         (healthy(grant="static", chain="none", access_until=None, runway_seconds=None), "never renewed.", "ends"),
         (healthy(grant="client_credentials", **RETRYING | {"remedy": "check oauth.client_id", "runway_seconds": None}), "Check oauth.client_id.", "login"),
         (healthy() | {"cache": {"fault": "the cache’s store cannot be used"}}, "what cannot be stored is asked for again", "Runway"),
+        (healthy(grant="static", chain="none", last_error="the static token is empty"), "The static token is empty.", ""),
         (healthy(saved=False, grant="client_credentials"), "would cost a new token", "login"),
     ],
 )  # fmt: skip
@@ -204,6 +205,8 @@ def test_what_else_is_wrong_is_named_once_and_a_paging_alert_is_red() -> None:
     assert face_of(worst, NOW).also == ("the API does not answer", "the store is away")
     assert "Also: the API does not answer; the store is away." in read(worst).text
     assert face_of(DOCUMENTS["replaying"], NOW).also == ()
+    both = DOCUMENTS["retrying"] | {"origin": {"state": "away"}}
+    assert "a person is needed by Mon 20 Nov" in face_of(both, NOW).told[-1].plain()
     paged = DOCUMENTS["retrying"] | {"alert": {"level": "page", "deadline": NOW + 60}}
     assert face_of(paged, NOW).mood == "bad"
 

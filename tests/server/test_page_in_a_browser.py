@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from passoproxy.server.admin import app as app_module
+from passoproxy.telemetry.live import dropped_line
 from tests.chromium import Page, browser
 from tests.conftest import npm_package
 from tests.server.admin_clients import Admin, AdminListener
@@ -94,6 +95,9 @@ async def test_a_page_that_stays_open_keeps_few_rows_and_what_is_being_copied(ad
     await page.run(f"for (let n = 0; n < 150; n++) source.onmessage({{data: {told}}})")
     kept = "[stream().rows.length, stream().contains(document.activeElement)]"
     assert await page.run(kept) == [100, True], "the row with the focus stays, the others give way"
+
+    await page.run(f"source.onmessage({{data: {json.dumps(dropped_line(5))}}})")
+    assert "5 lines were dropped" in await page.run("stream().rows[0].textContent")
 
     await page.run("var seen = document.getElementById('live'); getSelection().selectAllChildren(seen)")
     await page.run("copied = 0; refresh()")

@@ -119,7 +119,12 @@ def _deadline(view: View) -> Html:
     by = part_of(view.status, "alert").get("deadline")
     if by is None or by <= view.now:
         return NOTHING
-    return phrase("If that does not end by itself, a person is needed by {by}.", by=view.at(by))
+    return phrase("If no renewal succeeds, a person is needed by {by}.", by=view.at(by))
+
+
+def _last_error(view: View) -> Html:
+    error = str(view.token.get("last_error") or "").rstrip(".")
+    return phrase("{error}.", error=sentence(error)) if error else NOTHING
 
 
 def _without_origin(template: str) -> Told:
@@ -235,7 +240,7 @@ STATES = (
     ),
     State(
         "alone", "pair", "warn", lambda v: v.follows and bool(v.token.get("alone")), _say("The pair’s owner is not heard"),
-        (_reason, lambda v: phrase("{error}.", error=sentence(v.token["last_error"])) if v.token.get("last_error") else NOTHING, _remedy, _served),
+        (_reason, _last_error, _remedy, _served),
         NO_BUTTON, "the process that owns the pair is not heard",
     ),
     State(
@@ -312,7 +317,7 @@ STATES = (
         "following", "pair", "good", lambda v: v.follows, _say("Another process renews the pair"),
         (_say("This one follows it, and serves with its token."), runway),
     ),
-    State("static", "pair", "good", lambda v: v.is_static, _say("Uses a static token"), (runway,)),
+    State("static", "pair", "good", lambda v: v.is_static, _say("Uses a static token"), (_last_error, runway)),
     State("healthy", "pair", "good", lambda v: True, lambda v: _next(v, "Renews itself"), (runway,)),
 )  # fmt: skip
 
@@ -321,13 +326,15 @@ def face_of(status: Part, now: float) -> Face:
     """The face at `now` (epoch seconds). A status document may lack any part."""
     view = View(status, now)
     first, *others = [state for state in STATES if state.holds(view)]
+    is_pair_too = first.about != "pair" and any(state.about == "pair" and state.brief for state in others)
+    told = (*first.told, *((_deadline,) if is_pair_too and first.about != "all" else ()))
     is_felt = first.about == "pair" and view.access != "valid"  # by clients, now
     is_bad = first.mood == "warn" and (is_felt or part_of(status, "alert").get("level") == "page")
     return Face(
         first.name,
         "bad" if is_bad else first.mood,
         first.headline(view),
-        tuple(line for tell in first.told if (line := tell(view))),
+        tuple(line for tell in told if (line := tell(view))),
         NO_BUTTON if view.is_static else first.button,
         tuple(state.brief for state in others if state.brief and first.about not in (state.about, "all")),
     )

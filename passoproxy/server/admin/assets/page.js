@@ -106,7 +106,7 @@ function took(ms) {
 function rowOf(told) {
   const row = document.createElement("tr");
   const time = document.createElement("time");
-  [time.dateTime, time.dataset.form, time.dataset.joined] = [told.time, "second", ""];
+  [time.dateTime, time.dataset.form, time.dataset.joined] = [told.time ?? new Date().toISOString(), "second", ""];  // that lines were dropped has no time
   if (told.event === "request") {
     const link = document.createElement("a");
     link.href = `/page/why?request=${encodeURIComponent(told.request_id)}`;
