@@ -424,6 +424,7 @@ def test_all_that_changes_is_fetched_anew() -> None:
 def test_what_was_just_done_goes_with_the_next_look() -> None:
     page = status_page(healthy(), "T", NOW, "The cache was emptied.")
     assert page.index('id="live"') < page.index("The cache was emptied.") < page.index('id="headline"')
+    assert '<noscript><meta http-equiv="refresh" content="30; url=/"></noscript>' in page
 
 
 def test_a_message_is_a_sentence() -> None:
