@@ -300,9 +300,9 @@ class Local:
 
 def tell(event: Event) -> None:
     """Says on standard error what an operator would find in the daemon's log."""
-    from passoproxy.core.events import PairFileDamaged, PairNotSaved, StoreFailed, Warned
+    from passoproxy.core.events import AlertFailed, PairFileDamaged, PairNotSaved, StoreFailed, Warned
 
-    if isinstance(event, PairFileDamaged | PairNotSaved | StoreFailed | Warned):
+    if isinstance(event, AlertFailed | PairFileDamaged | PairNotSaved | StoreFailed | Warned):
         note(f"passoproxy: warning: {event.detail}")
 
 

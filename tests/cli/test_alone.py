@@ -116,6 +116,12 @@ def test_logout_may_keep_the_cache(run: Run, alone: Place) -> None:
     assert run("logout", *at, "--keep-cache").out.count("\n") == 1
 
 
+def test_an_event_that_does_not_get_out_is_told(run: Run, alone: Place) -> None:
+    alone.write(alerts={"command": ["/bin/sh", "-c", "exit 3"], "events": ["import"]})
+    said = run("token", "import", "--config", str(alone.config), text=PAIR)
+    assert (said.code, said.err.splitlines()[0]) == (0, "passoproxy: warning: alerts.command ended with 3")
+
+
 def test_what_was_done_is_audited(run: Run, alone: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PASSOPROXY__LOG__LEVEL", "info")
     at = ("--config", str(alone.config))
