@@ -74,6 +74,9 @@ class Custody(Holder):
     def snapshot(self) -> TokenSnapshot:
         return self._held.snapshot()
 
+    def followed(self) -> Followed:
+        return self._held.followed()
+
     def may_come(self, within: float) -> bool:
         return self._held.may_come(within)
 

@@ -38,7 +38,7 @@ from passoproxy.errors import (
     Refusal,
     TokenUnavailable,
 )
-from passoproxy.ports import LoggedOut
+from passoproxy.ports import Followed, LoggedOut
 from passoproxy.tokens import imports, recovery, refresh
 from passoproxy.tokens.commands import (
     HERE,
@@ -130,6 +130,11 @@ class Keeper(Holder):
 
     def snapshot(self) -> TokenSnapshot:
         return self.state.snapshot()
+
+    def followed(self) -> Followed:
+        if self.state.clock_has_stepped:  # those who follow go by the wall clock
+            self._poke.set()
+        return super().followed()
 
     @property
     def login_until(self) -> float:

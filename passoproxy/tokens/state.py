@@ -186,15 +186,20 @@ class State:
         """A moment that the wall clock told just now or before its last step was noticed, in our own time."""
         return wall - (self.clock.wall() - self.now())
 
+    @property
+    def clock_has_stepped(self) -> bool:
+        """Whether the wall clock was set, and `follow_clock` has not followed yet."""
+        return abs(self.clock.wall() - self.now()) > TOLERATED_DRIFT
+
     def follow_clock(self) -> bool:
         """After a step of the wall clock, all moments move with it, so that what is left stays the same; whether there was one.
 
         A planned renewal is not moved later: a step forward may be a pause of the machine that its clock did not count, and then the pair is
         older than it looks. A renewal that comes too early costs nothing.
         """
-        step = self.clock.wall() - self.now()
-        if abs(step) <= TOLERATED_DRIFT:
+        if not self.clock_has_stepped:
             return False
+        step = self.clock.wall() - self.now()
         self._offset += step
         self.pair, self.held = _shifted(self.pair, step), _shifted(self.held, step)
         if self._bearer is not None and self._bearer.until is not None:

@@ -25,6 +25,7 @@ from passoproxy.tokens.commands import Command, Export, Import, Login, LoginPend
 from passoproxy.tokens.follower import ALONE, ARRIVAL, FIRST_WORD, Follower
 from passoproxy.tokens.holder import CALLER_PATIENCE
 from tests.fakes import FakeClock, RememberingObserver, settle
+from tests.tokens.life import Life
 
 GONE = PairStoreFailure("control.sock: nobody answers")
 
@@ -549,3 +550,25 @@ async def test_an_owner_for_another_client_is_not_followed() -> None:
         it.owner.say(it.word(8, client="client ours at https://p/token"))
         await it.clock.advance(1)
         assert it.follower.current().token == "token-8"
+
+
+async def test_a_step_of_the_clock_takes_no_token_from_those_who_follow() -> None:
+    life = Life()
+    keeper = await life.started_with_pair()
+    follower = Follower(owner=keeper, clock=life.clock)  # type: ignore[arg-type]
+    opening = asyncio.create_task(follower.open())
+    await settle()
+    await opening
+    following = asyncio.create_task(follower.run())
+    await settle()
+    for seconds in (7200, -7200):
+        life.clock.step(seconds)
+        await life.clock.advance(1)  # the next heartbeat
+        bearer = follower.current()
+        assert bearer is not None
+        assert bearer.until is not None
+        assert 3590 < bearer.until - life.clock.wall() <= 3600
+        assert follower.runway(unless_usable=True) is None
+    await follower.close()
+    await following
+    await life.stop()
