@@ -458,13 +458,16 @@ async def test_one_who_follows_nobody_speaks_until_the_owner_is_back(stand: Stan
     assert stand.command.levels == ["page", "recovered"]  # the rest is the owner's
 
 
-async def test_a_logout_ends_what_is_remembered(stand: Stand) -> None:
+async def test_a_recovery_after_a_logout_is_told_with_the_next_pair(stand: Stand) -> None:
     stand.pair.becomes(chain="dead")
     await settle()
     assert stand.memory.kept is not None
     stand.pair.becomes(access="none", chain="none", last_error="")
     await settle()
-    assert (stand.command.levels, stand.memory.kept) == (["page"], None)
+    assert stand.command.levels == ["page"]
+    stand.pair.renewed()
+    await settle()
+    assert (stand.command.levels, stand.memory.kept) == (["page", "recovered"], None)
 
 
 async def test_hooks_follow_the_policy(stand: Stand) -> None:

@@ -152,7 +152,7 @@ def looked(watch: Watch, shown: TokenSnapshot, thresholds: Thresholds, repeat: f
     """One look at the pair. `repeat` is `alerts.repeat`, `now` steady seconds."""
     level = level_of(shown, thresholds)
     if level is None:
-        return Look(Watch())
+        return Look(replace(watch, level=Level.NONE, overdue_since=None))  # what was told stands until a pair is safe
     wait, overdue = _patience(watch, shown, level, now)
     if wait is not None:
         # in health what is left says nothing until a renewal is overdue; in its grace the alarm stays as it is

@@ -254,13 +254,17 @@ def test_an_alarm_goes_on_through_the_grace() -> None:
     assert [kind for _, kind, _ in life.told] == ["raised", "recovered"]
 
 
-def test_a_logout_ends_an_alarm_in_silence() -> None:
+def test_after_a_logout_nothing_is_told_before_the_next_pair_is_safe() -> None:
     life = Life()
     life.look(0.0, chain="dead", runway_seconds=0.0)
-    life.look(5.0, access=None, runway=0.0, chain="none", obtained_at=None)
+    since = life.watch.since
+    for at in (5.0, 5 * HOUR):
+        assert life.look(at, access=None, runway=0.0, chain="none", obtained_at=None) is NONE
+        assert life.again_in is None
     assert [kind for _, kind, _ in life.told] == ["raised"]
-    assert life.watch == Watch()
-    assert life.again_in is None
+    life.look(6 * HOUR, chain="healthy", access=12 * HOUR, due=12 * HOUR)
+    assert [kind for _, kind, _ in life.told] == ["raised", "recovered"]
+    assert life.watch.since == since
 
 
 def test_it_knows_when_to_look_again() -> None:
