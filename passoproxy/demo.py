@@ -132,7 +132,7 @@ async def ask_twice(at: Stage) -> list[Sample]:
 async def _show(lifetime: float, stay: bool) -> int:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last where its terminal is closed
         loop.add_signal_handler(each, ended.set)
     async with stage(lifetime) as at:
         _say_where(at, stay)

@@ -88,9 +88,10 @@ def test_sandbox_at_a_name_that_nobody_has(run: Run) -> None:
     assert (said.code, "nobody.invalid:0: cannot listen there (" in said.err) == (69, True)
 
 
-def test_demo(stay: Stay, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP])
+def test_demo(stay: Stay, monkeypatch: pytest.MonkeyPatch, how: signal.Signals) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    code, said = stay("demo", until=lambda out: "It stays until" in out, how=signal.SIGINT)
+    code, said = stay("demo", until=lambda out: "It stays until" in out, how=how)
     assert code == 0
     assert said.endswith("Gone. Nothing was left behind.\n")
     lines = re.sub(r"\x1b\[\d+m", "", said).splitlines()
