@@ -36,13 +36,13 @@ from passoproxy.proxy.spool import gathered
 from passoproxy.values import dataclass
 
 MOST_WAITING = 16 * LONGEST_BODY
-"""Bytes of answers that arrive or wait for the disk; those beyond it are not recorded."""
+"""Bytes of requests and answers that arrive or wait for the disk; those beyond it are not recorded."""
 _KEPT = 4 * 1024
 """Bytes of a recorded answer that stay in memory."""
 _HEADS = 8 * 1024
 """What each of them takes beside its bodies, about."""
 
-_TOO_FAST = "answers come faster than the disk takes them"
+_TOO_FAST = "more comes at once than can be kept, or than the disk takes"
 
 _DIGESTS = frozenset({"content-digest", "content-md5", "digest", "repr-digest", "unencoded-digest"})
 _LEFT_OUT = (
@@ -107,10 +107,18 @@ class Recorder:
 
     async def send(self, request: Request) -> Response:
         """The answer of the hop behind, recorded when a client has had all of it. It is asked for whole, without conditions."""
-        body = await gathered(request.body, LONGEST_BODY)
         head = unconditional(request.head) if request.head.method in ("GET", "HEAD") else request.head
-        request = replace(request, head=head, body=body)
-        response = await self._next.send(request)
+        request = replace(request, head=head)
+        length = LONGEST_BODY if request.body.length is None else min(request.body.length, LONGEST_BODY)
+        if not self._has_room(taken := _HEADS + length):
+            self._skip(head, _TOO_FAST)
+            return await self._next.send(request)
+        try:
+            body = await gathered(request.body, LONGEST_BODY)
+            request = replace(request, body=body)
+            response = await self._next.send(request)
+        finally:
+            self._waiting -= taken
         if response.head.status in (206, 304):
             return response
         if not isinstance(body, BytesBody):
