@@ -140,7 +140,8 @@ def line_of(event: Event) -> Line:
         case Lifecycle(phase=phase):
             return Line(f"daemon_{phase}", "info", _LIFECYCLE.get(phase, phase) + ": {detail}")
         case Warned(code=code, over=over):
-            return Line(code, "info" if over else "warning", "{detail}")
+            many = code if code == "recording_skipped" else ""  # as many as clients ask for
+            return Line(code, "info" if over else "warning", "{detail}", many)
         case Audited(outcome=outcome):
             # a change has its line whatever else is tried; each kind of failure is counted for itself
             kind = "" if outcome in ("done", "dead") else f"audit {outcome}"

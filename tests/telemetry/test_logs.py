@@ -133,6 +133,14 @@ def test_a_flood_becomes_a_few_lines_and_a_count(logs: Logs, stream: io.StringIO
     assert [line.get("more") for line in told] == [None] * 6 + [95, None]
 
 
+def test_answers_that_are_not_recorded_are_a_few_lines(logs: Logs, stream: io.StringIO) -> None:
+    observe = LogObserver(logs, FakeClock().monotonic)
+    for number in range(9):
+        observe(Warned("recording_skipped", f"GET /{number}"))
+        observe(Warned("recording_personal", f"{number}.yaml"))
+    assert sorted(line["event"] for line in lines(stream)) == ["recording_personal"] * 9 + ["recording_skipped"] * 5
+
+
 def test_refused_tries_hide_no_other_audit_line(logs: Logs, stream: io.StringIO) -> None:
     observe = LogObserver(logs, FakeClock().monotonic)
     for outcome in (*["refused"] * 9, *["dead"] * 9, "abandoned", "done"):
