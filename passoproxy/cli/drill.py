@@ -40,6 +40,7 @@ def drill(
     Example:
       passoproxy drill --fast --fault refresh_lost
     """
+    from passoproxy.core.units import counted
     from passoproxy.drill import TRIALS, rehearse
 
     chosen = _chosen(TRIALS, fault or [])
@@ -53,7 +54,7 @@ def drill(
         )
         say_json([]) if as_json else say(f"{why}: there is no pair that could be lost, so nothing to rehearse")
         return 0
-    note(f"rehearsing {len(chosen)} failures, {'under a minute' if fast else 'a few minutes'} ...")
+    note(f"rehearsing {counted(len(chosen), 'failure')}, {'under a minute' if fast else 'a few minutes'} ...")
     with progress(len(chosen), "rehearsing") as advance:
         verdicts = rehearse(loaded, chosen, fast=fast, told=lambda each: advance(f"{each.name}: {each.pair}"))
     if as_json:
