@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from passoproxy.cli.options import ConfigOption, JsonOption, StateOption, bytes_of, option
-from passoproxy.cli.output import facts, headline, moment, number_of, part, say, say_json, seconds, size, table
+from passoproxy.cli.output import facts, headline, hung, moment, number_of, part, say, say_json, seconds, size, table
 
 COLOURS = {"hit": "green", "miss": "yellow", "pass": "cyan"}
 Data = dict[str, Any]
@@ -47,7 +47,7 @@ def _show(found: Data) -> None:
     headline(outcome, COLOURS.get(outcome, "white"), f"{found['method']} {found['target']}")
     say()
     for at, reason in enumerate(found["reasons"], 1):
-        say(f"{at:>3}. {reason}")
+        say(hung(f"{at:>3}. {reason}", 5))
     say()
     facts(
         (
@@ -123,6 +123,8 @@ def _listed(members: Data) -> str:
 def _said(value: object) -> str:
     if isinstance(value, dict):
         return _listed(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

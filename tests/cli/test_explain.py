@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.cli.conftest import Beside, Run
 from tests.whole import CONTENT, Place, Running, running
 
@@ -11,15 +13,18 @@ POST = "/api/v2/content/visa/json"
 TRIP = json.dumps({"lang": "en", "trip": {"name": "x"}})
 
 
-def test_a_hit_for_people(run: Run, it: Running) -> None:
+def test_a_hit_for_people(run: Run, it: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     said = run("explain", "GET", CONTENT, "--config", str(it.place.config), terminal=True)
     assert said.code == 0, said.err
     assert "hit" in said.out.splitlines()[0]
-    print(said.out)
+    reasons = said.out.partition("\nroute ")[0].splitlines()[2:]
+    assert max(map(len, reasons)) <= 80
     shown = " ".join(said.out.split())
     for text in (
         "1. route 'content-health' is the first whose pattern",
         "the origin says no-cache, private",
+        "query_sorted yes",
         "what counts ttl_of_route=3600",
         "lifetime 1 h, from ttl of the route",
         "passoproxy; hit; ttl=",
