@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MASK: Final = "***"
 MAX_TEXT: Final = 8192
@@ -25,8 +25,11 @@ _SURE: Final = (
     "api_?key|admin_token|state_key|static_token|page_token"
 )
 _NAMES: Final = f"{_SURE}|token|secret|code"
-_PERHAPS: Final = "token|secret|code|state|key|signature"
+_WORDS: Final = "code|state|key"
+_CLOSED: Final = "token|secret|signature"
+_PERHAPS: Final = f"{_CLOSED}|{_WORDS}"
 _SECRET_NAME: Final = re.compile(rf"(?:{_SURE}|{_PERHAPS})\Z", re.IGNORECASE)
+_PERHAPS_NAME: Final = re.compile(rf"(?:({_CLOSED})|{_WORDS})\Z", re.IGNORECASE)
 _SURE_NAME: Final = re.compile(rf"(?:{_SURE})\Z", re.IGNORECASE)
 _SURE_END: Final = re.compile(
     r"(?:(?:password|passwd|passphrase)(?:confirmation|confirm|repeat|again)?|(?:access|refresh|id|auth|bearer|session|api|csrf|remember)token|"
@@ -34,7 +37,10 @@ _SURE_END: Final = re.compile(
 )
 """How a longer name ends that is as sure (`new_password`, `X-Auth-Token`), in lower case without what is no letter."""
 _LONG: Final = 16
-"""Characters from which on content under a name of `_PERHAPS` is a credential: a country's `code` is shorter."""
+"""Characters from which on content under a name of `_CLOSED` is a credential, and under one of `_WORDS` if it is no word: a country's `code` is
+shorter, a federal `state` has no digits."""
+_NO_WORD: Final = r"(?=[!#-%'-<>-~]{0,512}?(?-i:(?<!%)(?<!%.)[0-9]|[a-z][A-Z]))"
+_CODE: Final = re.compile(rf"{_NO_WORD}[!-~]{{{_LONG},}}\Z")
 SECRET_FIELDS: Final = frozenset(
     (
         "authorization",
@@ -83,13 +89,15 @@ _RULES: Final = (
 _CONTENT_RULES: Final = (
     _USERINFO,
     _quoted(_SURE),
-    _quoted(_PERHAPS, _LONG),
+    _quoted(_CLOSED, _LONG),
+    (re.compile(rf'"({_WORDS})"\s*:\s*"{_NO_WORD}[!#-~]{{{_LONG},}}"', re.IGNORECASE), rf'"\1": "{MASK}"'),
     (
         re.compile(rf"<((?:[a-z]\w{{0,30}}:)?(?:{_SURE})(?:\s[^<>]{{0,500}})?)>[^<]{{1,8192}}", re.IGNORECASE),
         rf"<\1>{MASK}",
     ),
     _assigned(_SURE, 1, "[\"']?"),
-    _assigned(_PERHAPS, _LONG),
+    _assigned(_CLOSED, _LONG),
+    _assigned(_WORDS, _LONG, _NO_WORD),
     (
         re.compile(r"\b(bearer|basic|dpop)(\s+|%20|\+)(?=[a-z._~+/=%-]{0,512}\d)[a-z0-9._~+/=%-]{20,}", re.IGNORECASE),
         rf"\1\2{MASK}",
@@ -165,7 +173,13 @@ class Redactor:
             return MASK
         if not isinstance(value, str):
             return value
-        return MASK if len(value) >= _LONG and _SECRET_NAME.match(name.strip("_-")) else self.content(value)
+        if (
+            len(value) >= _LONG
+            and (found := _PERHAPS_NAME.match(name.strip("_-")))
+            and (found[1] or _CODE.match(unquote(value)))
+        ):
+            return MASK
+        return self.content(value)
 
     def field(self, name: str, value: str) -> str:
         """The value of a header field as it may be shown."""

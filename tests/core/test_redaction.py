@@ -185,6 +185,19 @@ def test_a_known_secret_at_the_end_of_a_long_target_is_not_cut_in_two(before: st
             {"nextPageToken": "p2", "passwords": 2, "countryCode": "f" * 16},
             {"nextPageToken": "p2", "passwords": 2, "countryCode": "f" * 16},
         ),
+        (
+            {
+                "state": "Baden-Württemberg",
+                "key": "Schleswig-Holstein",
+                "code": "aBcdefghijklmnop",
+                "token": "abcdefghijklmnop",
+            },
+            {"state": "Baden-Württemberg", "key": "Schleswig-Holstein", "code": MASK, "token": MASK},
+        ),
+        (
+            '"state": "Mecklenburg-Western Pomerania" "state": "Schleswig-Holstein" "key": "0123456789abcdef"',
+            f'"state": "Mecklenburg-Western Pomerania" "state": "Schleswig-Holstein" "key": "{MASK}"',
+        ),
         ('{"token": "0123456789abcdef", "code": "NO"}\n{}', f'{{"token": "{MASK}", "code": "NO"}}\n{{}}'),
         (
             '<s:password a="b">hush</s:password><a password="hush"/>',
@@ -212,6 +225,11 @@ def test_recorded_texts_are_masked_whole() -> None:
         ("access%5Ftoken=a&lang=en", f"access%5Ftoken={MASK}&lang=en"),
         ("user[password]=a&password%5B0%5D=b", f"user[password]={MASK}&password%5B0%5D={MASK}"),
         ("code=DE&code=0123456789abcdef", f"code=DE&code={MASK}"),
+        (
+            "state=Baden-W%C3%BCrttemberg&state=North%20Rhine-Westphalia",
+            "state=Baden-W%C3%BCrttemberg&state=North%20Rhine-Westphalia",
+        ),
+        ("state=abc%2Dabcdefghijkl1", f"state={MASK}"),
         ("a=x&=&b&my_api_key=c", f"a=x&=&b&my_api_key={MASK}"),
         ("", ""),
     ],
