@@ -161,6 +161,10 @@ def _point_to(url: str, browser: bool) -> None:
 
     if browser and opened(url) is not None:
         note("A browser was opened for the approval. If it shows nothing, open this address yourself:")
+    elif browser:
+        note(
+            "No browser can be opened here. Open this address in one on this machine, or use 'passoproxy login --paste':"
+        )
     else:
         note("Open this address in a browser and approve:")
     say(url)

@@ -203,6 +203,8 @@ def test_a_browser_is_opened_where_there_is_one(
     assert (said.code, said.json["chain"]) == (0, "healthy")
     assert browser == URL.findall(said.err) * opens
     assert ("A browser was opened" in said.err) is opens
+    assert ("No browser can be opened here" in said.err) is not opens
+    assert ("login --paste" in said.err) is not opens
 
 
 def test_a_daemon_without_a_page_has_the_command_take_the_redirect(
