@@ -292,7 +292,7 @@ def _masked_text(text: str, redactor: Redactor) -> str:
         value = json.loads(text)
         clean = redactor.json(value)
     except (ValueError, RecursionError):
-        return text
+        return text if style is None else redactor.content(text)
     if clean == value:
         return text
     return json.dumps(clean) if style is None else _styled(clean, style)

@@ -206,6 +206,11 @@ def test_what_says_the_same(one: bytes, other: bytes, same: bool) -> None:
         (b"\xff\xd8 password=hush", "image/jpeg", b"\xff\xd8 password=hush"),
         (b'{"pass\\u0077ord":"hush","a":1.50}', "application/json", b'{"password": "***", "a": 1.5}'),
         (b'{"a":1.50}', "application/json", b'{"a":1.50}'),
+        (
+            b"[" * 700 + b'{"password":"hush"}' + b"]" * 700,
+            "application/json",
+            b"[" * 700 + b'{"password": "***"}' + b"]" * 700,
+        ),
         ('{"password":"hush"}'.encode("utf-16"), "application/json", '{"password":"***"}'.encode("utf-16")),
         (
             b"--B\r\nContent-Disposition: form-data; name=new_password\r\n\r\nhush\r\n--B\r\n"
