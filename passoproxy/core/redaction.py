@@ -95,6 +95,10 @@ _CONTENT_RULES: Final = (
         re.compile(rf"<((?:[a-z]\w{{0,30}}:)?(?:{_SURE})(?:\s[^<>]{{0,500}})?)>[^<]{{1,8192}}", re.IGNORECASE),
         rf"<\1>{MASK}",
     ),
+    (
+        re.compile(rf"(?<![A-Za-z0-9])({_SURE})(\s?:\s?)([\"'])(?:[^\"'\\]|\\.)*", re.IGNORECASE),
+        rf"\1\2\3{MASK}",
+    ),  # GraphQL, YAML
     _assigned(_SURE, 1, "[\"']?"),
     _assigned(_CLOSED, _LONG),
     _assigned(_WORDS, _LONG, _NO_WORD),

@@ -205,6 +205,11 @@ def test_a_known_secret_at_the_end_of_a_long_target_is_not_cut_in_two(before: st
         ),
         ("a basic requirement of nationals", "a basic requirement of nationals"),
         ("<user><password>hush</password></user>", f"<user><password>{MASK}</password></user>"),
+        (
+            {"query": 'mutation { login(password: "hush \\" it", lang: "en") }'},
+            {"query": f'mutation {{ login(password: "{MASK}", lang: "en") }}'},
+        ),
+        ("password: a basic requirement", "password: a basic requirement"),
         ("https://x/?code=DE&access_token=a", f"https://x/?code=DE&access_token={MASK}"),
     ],
 )
