@@ -210,7 +210,7 @@ class Follower(Holder):
         if news is not None and news.until is not None:
             if was is not None and was.until is not None and abs(was.until - news.until) <= TOLERATED_DRIFT:
                 # told by an owner with another clock, its moments move a little each time, and kept answers rest on this one
-                followed = replace(followed, bearer=replace(news, until=was.until))
+                followed = replace(followed, bearer=was if replace(was, until=news.until) == news else news)
             self._usable_until = self._told_at + news.until - self._clock.wall()
         self._followed, self.partition = followed, followed.partition
         if self._shown.generation > before.generation and self._shown.login_until is None:

@@ -132,7 +132,10 @@ async def test_an_owner_with_another_clock_moves_nothing_that_kept_answers_rest_
             it.owner.say(it.word(1, 3600 + late))
             await settle()
         assert (it.follower.serving, it.follower.usable_until) == (stood_on, until)
-        it.owner.say(it.word(1, 3600 - 2))
+        it.owner.say(it.word(2, 3600.5))  # another token
+        await settle()
+        assert it.follower.usable_until == until + 0.5
+        it.owner.say(it.word(2, 3600 - 2))
         await settle()
         assert it.follower.serving is not stood_on
         assert it.follower.usable_until == it.clock.wall() + 3598
