@@ -92,10 +92,11 @@ class DailyBudget:
         self.look()
 
     async def settle(self, *, at_once: bool = False) -> None:
-        """Tells the ledgers what they do not know yet, where that is due or `at_once`, and learns what they know."""
+        """Tells the ledgers what they do not know yet, where that is due or `at_once` (then those that know all are not asked), and learns what
+        they know."""
         for told in filter(None, (self._file, self._shared)):
             steady, now, sent = self._clock.monotonic(), self._clock.wall(), self._sent
-            if steady < told.due_at and not (at_once and told.count):
+            if not told.count if at_once else steady < told.due_at:
                 continue
             # Being cancelled, it may have counted, and must not be told again.
             told.due_at, count, told.count = steady + told.every, told.count, 0

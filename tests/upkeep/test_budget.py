@@ -128,6 +128,12 @@ async def test_other_instances_count_too() -> None:
     assert stand.shared.added == [1, 1]
 
 
+async def test_a_command_that_sends_nothing_asks_no_ledger_at_its_end() -> None:
+    stand = Stand(9, is_shared=True)
+    await stand.budget.settle(at_once=True)
+    assert stand.file.added == stand.shared.added == []
+
+
 async def test_what_is_written_while_the_daemon_stops_counts_once() -> None:
     stand = Stand(9)
     stand.budget.sent(3)
