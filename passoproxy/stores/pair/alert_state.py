@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from pathlib import Path
 
 from passoproxy.core.oauth.alert_levels import Alarmed, Level
@@ -16,6 +15,9 @@ from passoproxy.errors import PairStoreFailure
 from passoproxy.stores.pair.files import read_secret, remove, write_secret
 
 NAME = "alarm.json"
+
+_CALENDAR_END = 253_402_300_800.0
+"""The year 10000, in epoch seconds; no hook can be told a later moment."""
 
 
 class AlarmFile:
@@ -47,9 +49,9 @@ def alarmed_of(document: object) -> Alarmed | None:
     """The reverse of `written`; None for what it has not written."""
     levels = {level.word: level for level in Level if level}
     match document:
-        case {"level": str(word), "told_at": float() | int() as at} if word in levels and math.isfinite(at):
+        case {"level": str(word), "told_at": float() | int() as at} if word in levels and 0 <= at < _CALENDAR_END:
             match document:
-                case {"since": float() | int() as since} if math.isfinite(since):
+                case {"since": float() | int() as since} if 0 <= since < _CALENDAR_END:
                     return Alarmed(levels[word], float(at), float(since))
             return Alarmed(levels[word], float(at), float(at))  # of an earlier version
     return None

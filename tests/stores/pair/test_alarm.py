@@ -48,7 +48,8 @@ def test_one_of_an_earlier_version_began_when_it_was_told_last(tmp_path: Path):
 @pytest.mark.parametrize(
     "content",
     [b"", b"rubbish", b"[]", b"\xff", b'{"level": "none", "told_at": 1}', b'{"level": "page", "told_at": "now"}',
-     b'{"level": 3, "told_at": 1}', b'{"level": "page", "told_at": NaN}', b'{"level": "page"}'],
+     b'{"level": 3, "told_at": 1}', b'{"level": "page", "told_at": NaN}', b'{"level": "page"}',
+     b'{"level": "page", "told_at": 1e300}', b'{"level": "page", "told_at": 1%s}' % (b"0" * 400)],
 )  # fmt: skip
 def test_what_cannot_be_understood_was_not_told(tmp_path: Path, content: bytes):
     path = tmp_path / "alarm.json"
