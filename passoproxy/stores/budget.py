@@ -62,7 +62,7 @@ class FileLedger:
             requests = {} if data is None else json.loads(data)["requests"]
             for slot, count in requests.items():
                 # A clock that was set back leaves counts in the future: they count as of now.
-                if type(count) is not int or count < 0:
+                if type(count) is not int or not 0 <= count < 2**53:  # metrics are floats
                     raise ValueError(count)
                 if (age := max(0, at - int(slot))) < SLOTS:
                     ages[age] = ages.get(age, 0) + count

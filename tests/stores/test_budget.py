@@ -63,7 +63,17 @@ async def test_a_file_that_was_removed_is_written_again(stand: Stand, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"{", b"[]", b'{"requests": 3}', b'{"requests": {"x": 1}}', b'{"requests": {"1": -1}}', b"\xff"]
+    "damage",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"requests": 3}',
+        b'{"requests": {"x": 1}}',
+        b'{"requests": {"1": -1}}',
+        b"\xff",
+        b'{"requests": {"1": 1%s}}' % (b"0" * 400),
+    ],
 )
 async def test_a_damaged_file_begins_anew_and_is_named(stand: Stand, tmp_path: Path, damage: bytes) -> None:
     (tmp_path / NAME).write_bytes(damage)
