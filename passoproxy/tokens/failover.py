@@ -158,6 +158,7 @@ class Custody(Holder):
             await asyncio.wait([running])
         if self._lost.is_set() and not self._closing.is_set():
             self._lost.clear()
+            keeper.state.no_longer_withdrawn("another process holds the pair now")
             await self._begin_following(why, self.followed())
             with contextlib.suppress(PassoproxyError):  # what it could not save any more, it may not
                 await keeper.close()
@@ -198,7 +199,7 @@ class Custody(Holder):
         try:
             await keeper.open(above=follower.snapshot().generation)
         except PairStoreOwned:
-            self._complaint = ""
+            self._complain_no_more()
             return False
         except PassoproxyError as fault:
             await keeper.close()
@@ -209,8 +210,14 @@ class Custody(Holder):
         if self._leaving:  # said to the follower meanwhile; a keeper that knows nothing of it would begin a refresh
             await keeper.close()
             return False
+        self._complain_no_more()
         keeper.succeed(follower.current(), follower.partition)
         await keeper.execute(LoginPending(follower.login_until))
         self._hold(keeper)
         self._observe(OwnershipChanged("owner", "the one before is gone"))
         return True
+
+    def _complain_no_more(self) -> None:
+        if self._complaint:
+            self._complaint = ""
+            self._observe(Warned("take_over_failed", "the pair has an owner again", over=True))

@@ -211,6 +211,7 @@ async def test_a_takeover_that_fails_is_told_once_and_tried_again() -> None:
     machine.store.refuses = None
     await machine.clock.advance(1)
     assert follower.role == "owner"
+    assert [each.over for each in second.observer.of(Warned)] == [False, True]  # type: ignore[attr-defined]
     await second.stop()
 
 
@@ -272,10 +273,15 @@ async def test_an_ownership_that_is_lost_makes_a_follower() -> None:
     owner = await first.start()
     await owner.execute(Import(first.life.document()))
     before = owner.current()
+    machine.provider.faults = [lambda: (400, b'{"error": "invalid_grant"}')]
+    with pytest.raises(AuthorizationRequired):
+        await owner.renewed(before)  # type: ignore[arg-type]
     machine.store.refuses = PairStoreOwned("another instance holds the lease")
     machine.wire.custody = None
     owner.step_down()
     await machine.clock.advance(1)
+    warned = [(each.code, each.over) for each in first.observer.of(Warned)]  # type: ignore[attr-defined]
+    assert warned == [("grant_withdrawn", False), ("grant_withdrawn", True)]  # it is the new owner's to tell
     assert owner.role == "following"
     assert owner.current() == before
     assert first.roles() == ["following"]
