@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import math
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -268,6 +269,11 @@ async def test_what_may_go_wrong_between_parent_and_worker(tmp_path: Path, monke
         parent._hear(worker, {"kind": "hello"})
         assert it.wired.control.facts.workers == (4711,)
         assert [each["kind"] for each in told] == ["followed", "granted"]
+        it.wired.pipeline.limiter.set_limits(lent_until=7.0)
+        parent._hear(Worker(1, 4712, line, None), {"kind": "hello"})  # type: ignore[arg-type]
+        assert {"kind": "lent", "until": 7.0} in told  # or it would use what a parent that hangs does not renew
+        parent._lost(parent._by_place[1])
+        it.wired.pipeline.limiter.set_limits(lent_until=math.inf)
 
         # a command that comes to nothing
         for fault, code in (

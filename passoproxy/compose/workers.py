@@ -6,6 +6,7 @@ Starting and replacing processes is done in `host.workers`, what a worker does w
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,6 +138,8 @@ class Parent:
                 self._tell_of_pair(worker)  # it may have changed since the greeting
                 for told in self._wired.pipeline.limiter.story():
                     worker.channel.tell("origin", told=origin.document_of(told))
+                if (until := self._wired.pipeline.limiter.lent_until) < math.inf:
+                    worker.channel.tell("lent", until=until)
                 self._grant(self._pool.join(worker.place, seldom=self._limits.places is not None))
                 if self._wired.telemetry.live.wanted:
                     worker.channel.tell("watch", wanted=True)
