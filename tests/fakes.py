@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -408,3 +410,14 @@ class RotatingProvider:
 
     def _reply(self, status: int, body: bytes, sent_at: float) -> TokenReply:
         return TokenReply(status, (("Content-Type", "application/json"),), body, sent_at, self._clock.wall())
+
+
+def full_pipe(blocks: bool = True) -> tuple[int, int]:
+    """The ends of a pipe that takes no more; whether a write would wait for its reader."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, blocks)
+    return reading, writing

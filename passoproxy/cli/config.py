@@ -26,6 +26,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
       passoproxy config check --config new.yaml
     """
     from passoproxy.config.load import chosen_file
+    from passoproxy.core.units import counted
 
     try:
         loaded = load(config)
@@ -36,7 +37,6 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise
     warnings, more = [str(each) for each in loaded.warnings], ""
     if (folder := loaded.settings.gateway.replay) is not None:
-        from passoproxy.core.units import counted
         from passoproxy.gateway.folder import Folder
 
         found = Folder(folder)
@@ -48,7 +48,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         say_json({"ok": True, "path": str(loaded.path) if loaded.path else None, "warnings": warnings})
     else:
-        warned = f", {len(warnings)} warning{'s' if len(warnings) != 1 else ''}" if warnings else ""
+        warned = f", {counted(len(warnings), 'warning')}" if warnings else ""
         say(f"{loaded.path or 'defaults and environment'}: fine{more}{warned}")
 
 

@@ -38,7 +38,7 @@ class Webhook:
 
     def where(self) -> str:
         with contextlib.suppress(ConfigurationError):
-            return endpoint_of(self._url(), "alerts.webhook").authority
+            return endpoint_of(self._url(), self._key).authority
         return ""
 
     async def deliver(self, document: bytes) -> str:

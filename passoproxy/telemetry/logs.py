@@ -167,12 +167,8 @@ class AccessLines:
         self._word = remembering(lambda text: _in_json(redactor.text(text)))
         self._target = remembering(lambda text: _in_json(redactor.target(text)))
 
-    def add(self, event: RequestAnswered) -> None:
-        """Takes one request; never blocks."""
-        self.answered([(event, self._wall(), event.client, 0, event.duration, b"")], request_ids(1))
-
     def answered(self, batch: Sequence[Answered], made: str) -> None:
-        """Takes a batch, with `request_ids` for it."""
+        """Takes a batch, with `request_ids` for it; never blocks."""
         self._put(self.lines(batch, made))
 
     def lines(self, batch: Sequence[Answered], made: str) -> list[str]:

@@ -31,7 +31,7 @@ from passoproxy.core.http.trace_context import Trace, TraceContext, context_of, 
 from passoproxy.core.redaction import Redactor
 from passoproxy.errors import CoolingDown, Overloaded, PassoproxyError, Refusal, TokenAnswerLost, TokenRequestUnsent
 from passoproxy.ports import Hop, Observer, Request, Response, TokenEndpoint, TokenReply, TokenRequest
-from passoproxy.telemetry.logs import remembering
+from passoproxy.telemetry.logs import remembering, request_ids
 from passoproxy.telemetry.metrics import STANDARD_METHODS
 
 MOST_WAITING: Final = 4096
@@ -407,7 +407,7 @@ class _Asked:
 def _begun(given: TraceContext | None, request_id: str) -> Trace:
     if given is not None:
         return Trace(TraceContext(given.trace_id, _span_id(), given.flags), given.span_id)
-    return Trace(TraceContext(request_id or f"{random.getrandbits(128):032x}", _span_id()))
+    return Trace(TraceContext(request_id or request_ids(1), _span_id()))
 
 
 def _span_id() -> str:

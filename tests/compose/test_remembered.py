@@ -22,7 +22,7 @@ from passoproxy.proxy.access import Access
 from passoproxy.proxy.representation import wanted
 from passoproxy.proxy.spool import Spools
 from passoproxy.server.request import receive
-from passoproxy.telemetry.logs import AccessLines
+from passoproxy.telemetry.logs import AccessLines, request_ids
 from tests.fakes import ScriptedHop
 
 LONG = "x" * 31_000  # what a head of the usual `header_bytes` has room for
@@ -91,10 +91,11 @@ def keys() -> Callable[[str], object]:
 
 
 def lines() -> Callable[[str], object]:
-    written = AccessLines(lambda text: None, Redactor(), wall=lambda: 0.0)
+    written = AccessLines(lambda text: None, Redactor())
 
     def logged(text: str) -> None:
-        written.add(RequestAnswered("", text, f"/{text}", 200, "", "", "", 0.0, 0, "complete"))
+        event = RequestAnswered("", text, f"/{text}", 200, "", "", "", 0.0, 0, "complete")
+        written.answered([(event, 0.0, "", 0, 0.0, b"")], request_ids(1))
         written.flush()
 
     return logged

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import program
+from tests.fakes import full_pipe
 from tests.journeys.conftest import PROGRAM, Stand, ask, until
 from tests.whole import CONTENT
 
@@ -98,12 +99,7 @@ def test_closed_streams_lead_nowhere(stand: Stand) -> None:
 @pytest.mark.slow
 def test_a_log_that_is_not_read_holds_nothing_up(stand: Stand) -> None:
     """A full pipe behind standard error: the daemon answers, renews and ends all the same."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(writing, b"x" * 4096)
-    os.set_blocking(writing, True)
+    reading, writing = full_pipe()
     stand.start_sandbox()
     with open(reading, "rb"), started(stand, [*PROGRAM, "serve"], stderr=writing) as daemon:
         os.close(writing)

@@ -26,11 +26,15 @@ BROKEN = RequestAnswered(
 )  # fmt: skip
 
 
+def add(lines: AccessLines, event: RequestAnswered, at: float = 1_700_000_000.0) -> None:
+    lines.answered([(event, at, event.client, 0, event.duration, b"")], logs.request_ids(1))
+
+
 def test_lines_wait_until_they_are_flushed() -> None:
     written: list[str] = []
-    lines = AccessLines(written.append, Redactor(), wall=lambda: 1_700_000_000.0)
-    lines.add(EVENT)
-    lines.add(EVENT)
+    lines = AccessLines(written.append, Redactor())
+    add(lines, EVENT)
+    add(lines, EVENT)
     assert written == []
     lines.flush()
     lines.flush()
@@ -69,7 +73,7 @@ HIT = Repeated(
 @pytest.mark.parametrize("named", ["", "ann"])
 def test_a_hit_that_was_answered_from_its_bytes_has_the_line_of_any_other(named: str) -> None:
     written: list[str] = []
-    lines = AccessLines(written.append, Redactor(), wall=lambda: 1_700_000_000.25)
+    lines = AccessLines(written.append, Redactor())
     repeated = Repeated(replace(HIT.event, client=named))
     for ttl in (7, -3):
         hit = (
@@ -81,7 +85,7 @@ def test_a_hit_that_was_answered_from_its_bytes_has_the_line_of_any_other(named:
             f"\r\nTraceparent: 00-{TRACE}-00f067aa0ba902b7-01".encode(),
         )
         lines.answered([hit], logs.request_ids(1))
-        lines.add(event_of(hit))
+        add(lines, event_of(hit), 1_700_000_000.25)
         assert f"ttl={ttl}; detail=OVERRIDE" in lines._waiting[-1]
     lines.flush()
     one, same, other, same_as_other, _ = written[0].split("\n")
@@ -121,8 +125,8 @@ def test_what_is_masked_changes_for_hits_too() -> None:
 )  # fmt: skip
 def test_a_json_line_is_what_the_json_module_would_write(event: RequestAnswered, at: float) -> None:
     written: list[str] = []
-    lines = AccessLines(written.append, Redactor(), wall=lambda: at)
-    lines.add(event)
+    lines = AccessLines(written.append, Redactor())
+    add(lines, event, at)
     lines.flush()
     line, end = written[0].split("\n")
     assert end == ""
@@ -135,9 +139,9 @@ def test_a_json_line_is_what_the_json_module_would_write(event: RequestAnswered,
 
 def test_people_get_a_short_line() -> None:
     written: list[str] = []
-    lines = AccessLines(written.append, Redactor(), as_text, wall=lambda: 1_700_000_000.0)
-    lines.add(EVENT)
-    lines.add(BROKEN)
+    lines = AccessLines(written.append, Redactor(), as_text)
+    add(lines, EVENT)
+    add(lines, BROKEN)
     lines.flush()
     assert written[0].splitlines() == [
         f"2023-11-14T22:13:20.000Z  info    GET 200 hit       0.4 ms  /p?lang=***  event=request client=127.0.0.1 route=requirements request_id={TRACE}",
@@ -172,10 +176,10 @@ def test_the_thread_writes_what_was_added_and_close_writes_the_rest() -> None:
 
     lines = AccessLines(write, Redactor())
     lines.start()
-    lines.add(EVENT)
+    add(lines, EVENT)
     assert arrived.wait(5)
     for _ in range(500):
-        lines.add(EVENT)
+        add(lines, EVENT)
     lines.close()
     assert "".join(written).count("\n") == 501
 
@@ -183,7 +187,7 @@ def test_the_thread_writes_what_was_added_and_close_writes_the_rest() -> None:
 def test_close_without_start_writes_too() -> None:
     written: list[str] = []
     lines = AccessLines(written.append, Redactor())
-    lines.add(EVENT)
+    add(lines, EVENT)
     lines.close()
     assert len(written) == 1
 
@@ -193,7 +197,7 @@ def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.Mon
     written: list[str] = []
     lines = AccessLines(written.append, Redactor())
     for _ in range(10):
-        lines.add(EVENT)
+        add(lines, EVENT)
     lines.flush()
     assert written[0].count("\n") == 4
     assert "7 lines were dropped" in written[0]
@@ -205,7 +209,7 @@ def test_lines_of_events_have_room_left(monkeypatch: pytest.MonkeyPatch) -> None
     written: list[str] = []
     lines = AccessLines(written.append, Redactor(), takes=lambda text: False)
     for number in range(5):
-        lines.add(EVENT)
+        add(lines, EVENT)
         lines.event(f"event {number}")
     lines.flush()
     assert [line for line in written[0].splitlines() if line.startswith("event")] == ["event 0", "event 1"]
@@ -217,10 +221,10 @@ def test_long_lines_that_nobody_reads_are_bounded_in_characters(monkeypatch: pyt
     written: list[str] = []
     lines = AccessLines(written.append, Redactor())
     for _ in range(10):
-        lines.add(replace(EVENT, target="/" + "x" * 5000))
+        add(lines, replace(EVENT, target="/" + "x" * 5000))
     lines.flush()
     assert "6 lines were dropped" in written[0]
-    lines.add(EVENT)
+    add(lines, EVENT)
     lines.flush()
     assert written[1].count("\n") == 1
 
@@ -231,7 +235,7 @@ def test_secrets_in_any_field_are_masked(secrets: tuple[str, ...]) -> None:
         lines = AccessLines(written.append, Redactor([secrets[2]]), render)
         for secret in secrets:
             target = f"/p/{secret}?code={secret}&{secret}"
-            lines.add(RequestAnswered(secret, secret, target, 200, secret, secret, secret, 0.1, 1, secret, secret))
+            add(lines, RequestAnswered(secret, secret, target, 200, secret, secret, secret, 0.1, 1, secret, secret))
         lines.flush()
         # Also not its beginning: a method is cut after it was masked.
         assert not [secret for secret in secrets if secret[:20] in written[0]]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 
@@ -24,7 +22,7 @@ from passoproxy.core.events import (
 )
 from passoproxy.core.redaction import Redactor
 from passoproxy.telemetry.logs import LogObserver, Logs, request_ids
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, full_pipe
 
 ANSWERED = RequestAnswered("c", "GET", "/p?a=b", 200, "r", "hit", "", 0.1, 1)
 
@@ -216,12 +214,7 @@ def test_a_log_that_cannot_be_written_disturbs_nobody() -> None:
 @pytest.mark.parametrize("blocks", [True, False])
 def test_a_log_that_is_not_read_holds_nothing_up(blocks: bool) -> None:
     """A full pipe: events go on at once, and their lines come in their order when it is read again, however another process has set it."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(writing, b"x" * 4096)
-    os.set_blocking(writing, blocks)
+    reading, writing = full_pipe(blocks)
     with open(writing, "w") as stream, open(reading, "rb", buffering=0) as reader:
         logs = Logs(Redactor(), format="json", stream=stream)
         logs.open()
